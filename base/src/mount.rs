@@ -1,0 +1,36 @@
+//! The one value that the store and the runner share: how to make a root filesystem appear.
+//!
+//! The store says what to mount; only the runner mounts, in the container's own mount namespace, so
+//! nothing has to be unmounted and nothing is left behind after a crash.
+
+use std::path::PathBuf;
+
+/// A mount that the snapshotter asks for. Paths are absolute paths of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// An overlay of directories (kernel `Documentation/filesystems/overlayfs.rst`).
+    Overlay {
+        /// Read-only layers, the topmost first. Never empty.
+        lower: Vec<PathBuf>,
+        /// Where changes go, with its work directory on the same filesystem; `None` is read-only.
+        upper: Option<OverlayUpper>,
+        /// Mount with `userxattr` (inside a user namespace).
+        userxattr: bool,
+    },
+    /// One directory as it is.
+    Bind {
+        /// The directory.
+        source: PathBuf,
+        /// Whether writes are refused.
+        read_only: bool,
+    },
+}
+
+/// The writable part of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverlayUpper {
+    /// The directory that receives changes.
+    pub upper: PathBuf,
+    /// The empty directory that the kernel works in.
+    pub work: PathBuf,
+}

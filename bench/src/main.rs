@@ -1,0 +1,2 @@
+//! Benchmarks of the real binary, alone and beside installed peers.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The lap command: flags, progress drawing, exit codes.
+fn main() {}

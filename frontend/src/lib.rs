@@ -1,0 +1,1 @@
+//! Dockerfile AST to build graph and image config.

@@ -1,0 +1,1 @@
+//! The operations of a build, their graph and its canonical form.

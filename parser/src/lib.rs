@@ -1,0 +1,1 @@
+//! Dockerfile text to AST and diagnostics, word expansion, .dockerignore.

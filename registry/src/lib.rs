@@ -1,0 +1,1 @@
+//! OCI distribution client, OCI layouts and Docker archives.

@@ -1,0 +1,1 @@
+//! Processes in namespaces: OCI spec, plan, launch and supervision.

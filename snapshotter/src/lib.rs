@@ -1,0 +1,1 @@
+//! The layer store: blobs, snapshots, apply, diff, compression, images, leases.

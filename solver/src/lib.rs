@@ -1,0 +1,1 @@
+//! Cache keys, planning and scheduling of a build graph.

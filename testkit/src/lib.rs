@@ -1,0 +1,1 @@
+//! Test support: hermetic stores, images made in code, a faulty registry, tree comparison.

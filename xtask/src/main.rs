@@ -1,0 +1,2 @@
+//! House rules run as a test, and generators.
+fn main() {}
