@@ -346,7 +346,11 @@ mod tests {
     #[test]
     fn index_selects_the_closest_platform() {
         let entry = |arch: &str, variant: &str| {
-            let mut descriptor = Descriptor::new(media_type::OCI_MANIFEST, Digest::of(format!("{arch}{variant}").as_bytes()), 1);
+            let mut descriptor = Descriptor::new(
+                media_type::OCI_MANIFEST,
+                Digest::of(format!("{arch}{variant}").as_bytes()),
+                1,
+            );
             descriptor.platform = Some(Platform::new("linux", arch, variant));
             descriptor
         };
@@ -356,7 +360,9 @@ mod tests {
             manifests: vec![entry("amd64", ""), entry("arm", "v6"), entry("arm", "v7"), entry("unknown", "")],
             annotations: BTreeMap::new(),
         };
-        let pick = |text: &str| index.select(&text.parse().unwrap()).map(|d| d.platform.clone().unwrap().to_string());
+        let pick = |text: &str| {
+            index.select(&text.parse().unwrap()).map(|d| d.platform.clone().unwrap().to_string())
+        };
         assert_eq!(pick("linux/arm/v7").as_deref(), Some("linux/arm/v7"));
         assert_eq!(pick("linux/amd64").as_deref(), Some("linux/amd64"));
         assert_eq!(pick("linux/s390x"), None);

@@ -43,7 +43,8 @@ impl Platform {
             "macos" => "darwin".to_owned(),
             other => other.to_owned(),
         };
-        let (architecture, variant) = normalise(&architecture.to_ascii_lowercase(), &variant.to_ascii_lowercase());
+        let (architecture, variant) =
+            normalise(&architecture.to_ascii_lowercase(), &variant.to_ascii_lowercase());
         Self { architecture, os, os_version: String::new(), os_features: Vec::new(), variant }
     }
 
@@ -114,10 +115,13 @@ impl FromStr for Platform {
         let error = |reason| PlatformError { text: text.to_owned(), reason };
         let parts: Vec<&str> = text.split('/').collect();
         let valid = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
         if !parts.iter().all(|part| valid(&part)) {
-            return Err(error("a part is empty or has a character that is not a letter, digit, '_', '-' or '.'"));
+            return Err(error(
+                "a part is empty or has a character that is not a letter, digit, '_', '-' or '.'",
+            ));
         }
         match parts.as_slice() {
             ["local"] => Ok(Self::host()),
@@ -135,7 +139,10 @@ impl FromStr for Platform {
 }
 
 fn is_known_architecture(text: &str) -> bool {
-    let known = ["386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x"];
+    let known = [
+        "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
+        "ppc64le", "riscv64", "s390x",
+    ];
     known.contains(&normalise(&text.to_ascii_lowercase(), "").0.as_str())
 }
 

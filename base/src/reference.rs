@@ -114,7 +114,9 @@ impl FromStr for Reference {
             return Err(error("the repository name must be lower case"));
         }
         if !repository.split('/').all(is_path_component) {
-            return Err(error("each part of the repository name is letters and digits, joined by '.', '_', '__' or '-'"));
+            return Err(error(
+                "each part of the repository name is letters and digits, joined by '.', '_', '__' or '-'",
+            ));
         }
         if !is_host(&registry) {
             return Err(error("the registry is not a host name with an optional port"));
@@ -131,7 +133,9 @@ impl FromStr for Reference {
 /// The first component is a registry if it looks like a host: a dot, a colon, or `localhost`.
 fn split_registry(name: &str) -> (String, String) {
     let (registry, repository) = match name.split_once('/') {
-        Some((host, rest)) if host == "localhost" || host.contains(['.', ':']) || host.starts_with('[') => (host, rest),
+        Some((host, rest)) if host == "localhost" || host.contains(['.', ':']) || host.starts_with('[') => {
+            (host, rest)
+        }
         _ => (DEFAULT_REGISTRY, name),
     };
     let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };

@@ -1,1 +1,18 @@
-//! The operations of a build, their graph and its canonical form.
+//! The operations of a build and the graph they form, after BuildKit's low-level build (LLB) format.
+//!
+//! A [`Graph`] is all that a frontend hands to the solver: vertices that each hold one [`Op`], joined by
+//! edges that say which result goes into which input slot. Identity is content: two vertices with the
+//! same operation, platform and inputs are one vertex. Names, source ranges and other things for people
+//! travel in [`Metadata`] and are never part of identity.
+//!
+//! This crate does no I/O and knows nothing of Dockerfiles, caches or containers.
+
+pub mod graph;
+mod identity;
+pub mod op;
+
+pub use graph::{Graph, GraphBuilder, GraphError, Input, Metadata, Vertex, VertexIndex};
+pub use op::{
+    ChmodMode, CopyAction, ExecOp, FileAction, FileOp, ImageSource, LocalSource, MkdirAction, MkfileAction,
+    NetworkMode, Op, Owner, ScriptFile, SourceOp, UserName,
+};

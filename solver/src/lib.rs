@@ -1,1 +1,35 @@
-//! Cache keys, planning and scheduling of a build graph.
+//! Decides what of a build graph has to run, and runs it in parallel.
+//!
+//! # Keys
+//!
+//! Every vertex has up to two keys, and a result is saved under both:
+//!
+//! | key | made of | known |
+//! |---|---|---|
+//! | definition key | operation, platform, definition keys of the inputs; for a local directory, the content key of just what the operation selects from it | before anything runs |
+//! | content key | operation, platform, content keys of what the operation uses of each input | once the inputs exist |
+//!
+//! # Three tries
+//!
+//! 1. *Definition.* Starting at the targets, a vertex is looked up by its definition key. A hit ends the
+//!    branch: nothing below is looked up, pulled or touched. The content keys of local directories are
+//!    part of this try, because they cost only a scan.
+//! 2. *Inputs.* On a miss the inputs are made available, each by these same rules.
+//! 3. *Content.* Once all inputs exist, the vertex is looked up by its content key. So a step that ran
+//!    again and left the same files stops the rebuild there.
+//!
+//! Only then does it run. A vertex that must not use the cache skips 1 and 3, and its definition key is
+//! unique to the build, so that nothing above it can hit through it by definition; by content it may.
+//!
+//! The [`planner`] is pure: events in, actions out, no threads, no clock. [`driver`] is the one place
+//! that has threads. What an operation does is behind the [`Ops`] port, which the engine implements.
+
+pub mod driver;
+pub mod key;
+pub mod limits;
+pub mod planner;
+pub mod ports;
+
+pub use driver::{SolveError, Solved, solve};
+pub use limits::{Class, Limits};
+pub use ports::{Executed, Ops, StepOutcome};

@@ -1,0 +1,274 @@
+//! The graph: vertices joined by input slots, without cycles, each vertex once.
+
+use std::collections::HashMap;
+
+use base::{Digest, Key, KeyHasher, Platform};
+use petgraph::Direction;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
+
+use crate::identity::op_key;
+use crate::op::{FileAction, Op};
+
+/// Names a vertex within one graph.
+pub type VertexIndex = NodeIndex<u32>;
+
+/// What people see of a vertex. Never part of its identity.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// As BuildKit prints it: `[stage 2/5] RUN make`.
+    pub name: String,
+    /// Bytes of the Dockerfile that this vertex came from, `start..end`.
+    pub source: Option<(usize, usize)>,
+    /// Whether the cache must not be asked (`--no-cache`); the result is still saved.
+    pub ignore_cache: bool,
+}
+
+/// One input: the result of another vertex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// The vertex whose result it is.
+    pub vertex: VertexIndex,
+}
+
+/// An operation with everything that makes it what it is.
+#[derive(Debug, Clone)]
+pub struct Vertex {
+    /// The operation.
+    pub op: Op,
+    /// The platform it is for.
+    pub platform: Platform,
+    /// For people.
+    pub metadata: Metadata,
+    /// The key of operation and platform, without inputs.
+    pub op_key: Key,
+    /// Names the vertex in events; unique in the graph, the same in every build of the same text.
+    pub id: Digest,
+}
+
+/// An immutable graph.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    nodes: DiGraph<Vertex, u32>,
+    order: Vec<VertexIndex>,
+}
+
+/// Why a graph is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// A vertex depends on itself.
+    #[error("the build graph has a cycle through \"{0}\"")]
+    Cycle(String),
+    /// An operation names an input slot that is not there.
+    #[error("\"{name}\" uses input {slot}, but has only {inputs}")]
+    MissingInput {
+        /// The vertex.
+        name: String,
+        /// The slot.
+        slot: u32,
+        /// How many there are.
+        inputs: usize,
+    },
+}
+
+impl Graph {
+    /// The vertex at `index`.
+    pub fn vertex(&self, index: VertexIndex) -> &Vertex {
+        &self.nodes[index]
+    }
+
+    /// The inputs of a vertex in slot order.
+    pub fn inputs(&self, index: VertexIndex) -> Vec<Input> {
+        let mut slots: Vec<(u32, VertexIndex)> = self
+            .nodes
+            .edges_directed(index, Direction::Incoming)
+            .map(|e| (*e.weight(), e.source()))
+            .collect();
+        slots.sort_unstable_by_key(|(slot, _)| *slot);
+        slots.into_iter().map(|(_, vertex)| Input { vertex }).collect()
+    }
+
+    /// The vertices that use the result of `index`, each once.
+    pub fn consumers(&self, index: VertexIndex) -> Vec<VertexIndex> {
+        let mut all: Vec<VertexIndex> = self.nodes.neighbors_directed(index, Direction::Outgoing).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// All vertices, inputs before those that use them.
+    pub fn topological(&self) -> &[VertexIndex] {
+        &self.order
+    }
+
+    /// How many vertices there are.
+    pub fn len(&self) -> usize {
+        self.nodes.node_count()
+    }
+
+    /// Whether there is no vertex.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.node_count() == 0
+    }
+}
+
+/// Builds a [`Graph`] from the inputs up.
+#[derive(Default)]
+pub struct GraphBuilder {
+    nodes: DiGraph<Vertex, u32>,
+    known: HashMap<Digest, VertexIndex>,
+}
+
+impl GraphBuilder {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a vertex, or finds the one that is the same. The first one's metadata stays, except that a
+    /// vertex which must not use the cache is never merged with one that may.
+    pub fn add(&mut self, op: Op, platform: &Platform, inputs: &[Input], metadata: Metadata) -> Input {
+        let op_key = op_key(&op, platform);
+        let id = self.identity(&op_key, inputs, metadata.ignore_cache);
+        if let Some(vertex) = self.known.get(&id) {
+            return Input { vertex: *vertex };
+        }
+        let vertex = self.nodes.add_node(Vertex { op, platform: platform.clone(), metadata, op_key, id });
+        for (slot, input) in (0u32..).zip(inputs) {
+            self.nodes.add_edge(input.vertex, vertex, slot);
+        }
+        self.known.insert(id, vertex);
+        Input { vertex }
+    }
+
+    /// Checks the graph and gives it out.
+    pub fn finish(self) -> Result<Graph, GraphError> {
+        let order = petgraph::algo::toposort(&self.nodes, None)
+            .map_err(|cycle| GraphError::Cycle(self.nodes[cycle.node_id()].metadata.name.clone()))?;
+        let graph = Graph { nodes: self.nodes, order };
+        for index in graph.topological() {
+            check_slots(graph.vertex(*index), graph.inputs(*index).len())?;
+        }
+        Ok(graph)
+    }
+
+    fn identity(&self, op_key: &Key, inputs: &[Input], ignore_cache: bool) -> Digest {
+        let mut hasher = KeyHasher::new("lapstrake/vertex-id/v1");
+        hasher.add(op_key).bool(ignore_cache).u64(inputs.len() as u64);
+        for input in inputs {
+            hasher.add(&self.nodes[input.vertex].id);
+        }
+        Digest::of(hasher.finish().as_bytes())
+    }
+}
+
+fn check_slots(vertex: &Vertex, inputs: usize) -> Result<(), GraphError> {
+    let missing = |slot| GraphError::MissingInput { name: vertex.metadata.name.clone(), slot, inputs };
+    let Op::File(file) = &vertex.op else { return Ok(()) };
+    if file.has_base && inputs == 0 {
+        return Err(missing(0));
+    }
+    for action in &file.actions {
+        if let FileAction::Copy(copy) = action
+            && copy.input as usize >= inputs
+        {
+            return Err(missing(copy.input));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{ExecOp, LocalSource, NetworkMode, SourceOp};
+
+    fn exec(command: &str) -> Op {
+        Op::Exec(ExecOp {
+            args: vec![command.to_owned()],
+            env: Vec::new(),
+            proxy_env: Vec::new(),
+            cwd: "/".to_owned(),
+            user: String::new(),
+            network: NetworkMode::Default,
+            files: Vec::new(),
+        })
+    }
+
+    fn named(name: &str) -> Metadata {
+        Metadata { name: name.to_owned(), ..Metadata::default() }
+    }
+
+    fn local() -> Op {
+        Op::Source(SourceOp::Local(LocalSource { name: "context".to_owned() }))
+    }
+
+    #[test]
+    fn equal_vertices_are_one_and_names_do_not_count() {
+        let mut builder = GraphBuilder::new();
+        let platform = Platform::host();
+        let first = builder.add(exec("a"), &platform, &[], named("one"));
+        let second = builder.add(exec("a"), &platform, &[], named("two"));
+        let other = builder.add(exec("b"), &platform, &[first], named("three"));
+        assert_eq!(first, second);
+        let graph = builder.finish().unwrap();
+        assert_eq!(graph.len(), 2);
+        assert_eq!(graph.inputs(other.vertex), [first]);
+        assert_eq!(graph.consumers(first.vertex), [other.vertex]);
+    }
+
+    #[test]
+    fn identity_depends_on_inputs_platform_and_cache_use() {
+        let mut builder = GraphBuilder::new();
+        let host = Platform::new("linux", "amd64", "");
+        let other = Platform::new("linux", "arm64", "");
+        let context = builder.add(local(), &host, &[], named("context"));
+        let plain = builder.add(exec("a"), &host, &[], named(""));
+        let with_input = builder.add(exec("a"), &host, &[context], named(""));
+        let foreign = builder.add(exec("a"), &other, &[], named(""));
+        let uncached =
+            builder.add(exec("a"), &host, &[], Metadata { ignore_cache: true, ..Metadata::default() });
+        let mut all = vec![plain, with_input, foreign, uncached];
+        all.dedup();
+        assert_eq!(all.len(), 4);
+        assert_eq!(builder.finish().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn proxy_variables_are_not_identity() {
+        let mut with_proxy = exec("a");
+        if let Op::Exec(exec) = &mut with_proxy {
+            exec.proxy_env.push("http_proxy=http://10.0.0.1".to_owned());
+        }
+        let platform = Platform::host();
+        assert_eq!(op_key(&with_proxy, &platform), op_key(&exec("a"), &platform));
+    }
+
+    #[test]
+    fn a_copy_from_a_slot_that_is_missing_is_refused() {
+        use crate::op::{CopyAction, FileOp};
+        let copy = CopyAction {
+            input: 1,
+            sources: vec!["/".to_owned()],
+            allow_wildcards: false,
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            unpack_archives: false,
+        };
+        let mut builder = GraphBuilder::new();
+        let context = builder.add(local(), &Platform::host(), &[], named("context"));
+        let op = Op::File(FileOp { has_base: false, actions: vec![FileAction::Copy(copy)] });
+        builder.add(op, &Platform::host(), &[context], named("COPY"));
+        assert!(matches!(builder.finish(), Err(GraphError::MissingInput { slot: 1, inputs: 1, .. })));
+    }
+
+    #[test]
+    fn op_keys_are_pinned() {
+        let platform = Platform::new("linux", "amd64", "");
+        assert_eq!(op_key(&exec("true"), &platform).hex(), EXEC_GOLDEN);
+    }
+
+    /// Changes only together with the version in the domain of `identity`.
+    const EXEC_GOLDEN: &str = "4b4bfe33d33ed70c519d763b84f89b269ae809824ed1562bca6d84daa6b2e2ac";
+}
