@@ -1,0 +1,255 @@
+//! What the caller asks for: one process in one container.
+//!
+//! A [`RunRequest`] is plain data and complete: users are numbers, paths are absolute, contents of
+//! provided files are bytes. It knows nothing of images; the engine translates image configs and flags
+//! into it. Nothing here touches the system.
+
+use std::path::PathBuf;
+
+use base::Mount;
+
+/// The search path for commands when the environment has no `PATH`, as Docker has it.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Size of `/dev/shm` in bytes when nothing else is asked for, as in Docker.
+pub const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+
+/// One process to run in a container of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRequest {
+    /// How the root filesystem is mounted. Changes of the process land in its upper directory.
+    pub root: Mount,
+    /// Command and arguments; never empty. A command without `/` is looked up in `PATH` of `env`.
+    pub args: Vec<String>,
+    /// The whole environment as `NAME=value`; nothing is inherited.
+    pub env: Vec<String>,
+    /// Absolute working directory inside the container.
+    pub cwd: String,
+    /// Make `cwd` (owned by root, mode 0755) when it does not exist, as `docker run -w` does.
+    pub create_cwd: bool,
+    /// Who the process runs as.
+    pub user: User,
+    /// The host name seen inside; `None` gives `localhost`.
+    pub hostname: Option<String>,
+    /// What network the process sees.
+    pub network: Network,
+    /// Files of `/etc` that the container gets for its life and that never land in a layer.
+    pub etc: EtcFiles,
+    /// Further mounts, made in this order after the standard ones.
+    pub mounts: Vec<ExtraMount>,
+    /// Refuse writes to the root filesystem (mounts of their own excepted).
+    pub read_only_root: bool,
+    /// Every capability, no masked or read-only paths, no seccomp filter.
+    pub privileged: bool,
+    /// Capabilities to add to Docker's default set, with or without `CAP_`; `ALL` is every one.
+    pub cap_add: Vec<String>,
+    /// Capabilities to take away; applied after `cap_add` when `ALL` is not among them.
+    pub cap_drop: Vec<String>,
+    /// Forbid gaining rights by executing setuid or file-capability programs.
+    pub no_new_privileges: bool,
+    /// Which system calls are allowed.
+    pub seccomp: SeccompProfile,
+    /// Resource limits; those not named are inherited.
+    pub rlimits: Vec<ResourceLimit>,
+    /// Size of `/dev/shm` in bytes.
+    pub shm_size: u64,
+    /// Let an overlay root skip syncing its upper directory when the container ends. Right when
+    /// durability is bought later for the whole store, and worth milliseconds per container.
+    pub volatile_root: bool,
+}
+
+impl RunRequest {
+    /// A request with Docker's defaults: root user, `/` as working directory, no network, default
+    /// capabilities and seccomp profile, no files provided.
+    pub fn new(root: Mount, args: Vec<String>) -> Self {
+        Self {
+            root,
+            args,
+            env: vec![format!("PATH={DEFAULT_PATH}")],
+            cwd: "/".to_owned(),
+            create_cwd: false,
+            user: User::default(),
+            hostname: None,
+            network: Network::None,
+            etc: EtcFiles::default(),
+            mounts: Vec::new(),
+            read_only_root: false,
+            privileged: false,
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            no_new_privileges: false,
+            seccomp: SeccompProfile::Default,
+            rlimits: Vec::new(),
+            shm_size: DEFAULT_SHM_SIZE,
+            volatile_root: true,
+        }
+    }
+}
+
+/// A user as the kernel knows it. [`crate::passwd::resolve`] makes one from a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Supplementary group ids.
+    pub additional_gids: Vec<u32>,
+}
+
+/// The network of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// Its own, with nothing but a loopback interface.
+    None,
+}
+
+/// Which system calls a process may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeccompProfile {
+    /// Docker's default profile.
+    Default,
+    /// All.
+    Unconfined,
+}
+
+/// Files of `/etc` provided from outside the root filesystem. `None` leaves the image's own file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EtcFiles {
+    /// Content of `/etc/resolv.conf`; see [`crate::etc_files::resolv_conf`].
+    pub resolv_conf: Option<Vec<u8>>,
+    /// Content of `/etc/hosts`; see [`crate::etc_files::hosts`].
+    pub hosts: Option<Vec<u8>>,
+    /// Content of `/etc/hostname`.
+    pub hostname: Option<Vec<u8>>,
+    /// Refuse writes to these files (BuildKit's choice for RUN; `docker run` allows writes).
+    pub read_only: bool,
+}
+
+/// A mount besides the standard ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraMount {
+    /// Absolute path inside the container; made if missing. Symbolic links on the way are followed
+    /// inside the container's root only.
+    pub destination: String,
+    /// What appears there.
+    pub kind: MountKind,
+}
+
+/// What an [`ExtraMount`] shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute path on the host.
+        source: PathBuf,
+        /// Whether writes are refused.
+        read_only: bool,
+        /// Whether mounts below `source` come along.
+        recursive: bool,
+    },
+    /// An empty directory in memory.
+    Tmpfs {
+        /// Most bytes it may hold; `None` is the kernel's default, half of the memory.
+        size: Option<u64>,
+        /// Permission bits of the directory.
+        mode: u32,
+    },
+    /// A file in memory, for example a secret.
+    File {
+        /// What it holds.
+        content: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Owning group.
+        gid: u32,
+        /// Whether writes are refused.
+        read_only: bool,
+    },
+}
+
+/// A resource limit (`setrlimit(2)`). Raising a hard limit needs a right that we may not have; then the
+/// limit is set as high as it is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceLimit {
+    /// Which resource.
+    pub resource: Resource,
+    /// The limit in force; `u64::MAX` is none.
+    pub soft: u64,
+    /// How far the process may raise it; `u64::MAX` is none.
+    pub hard: u64,
+}
+
+/// The resources that can be limited, named as in `setrlimit(2)` without `RLIMIT_`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Resource {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+/// Size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TtySize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters per line.
+    pub columns: u16,
+}
+
+/// Where the three standard streams of a process go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdio {
+    /// Each on its own.
+    Streams {
+        /// File descriptor 0.
+        stdin: StreamTarget,
+        /// File descriptor 1.
+        stdout: StreamTarget,
+        /// File descriptor 2.
+        stderr: StreamTarget,
+    },
+    /// All three are a new terminal of the container, whose other end the caller gets.
+    Terminal(TtySize),
+}
+
+impl Stdio {
+    /// No input; output and errors come to the caller through pipes.
+    pub const CAPTURED: Self =
+        Self::Streams { stdin: StreamTarget::Null, stdout: StreamTarget::Piped, stderr: StreamTarget::Piped };
+    /// All three through pipes.
+    pub const PIPED: Self = Self::Streams {
+        stdin: StreamTarget::Piped,
+        stdout: StreamTarget::Piped,
+        stderr: StreamTarget::Piped,
+    };
+}
+
+/// Where one stream goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamTarget {
+    /// The same stream of this process. A container that gets our terminal this way can read from it.
+    Inherit,
+    /// Reads nothing, swallows everything.
+    Null,
+    /// A pipe whose other end the caller takes from the [`crate::Process`].
+    Piped,
+}
