@@ -1,0 +1,26 @@
+//! The wall clock.
+
+use base::Timestamp;
+use base::time::Clock;
+
+/// The machine's clock: the one [`Clock`] that is not for tests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    /// Now, or the epoch when the machine's clock is set to a time that no timestamp can hold.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
+    fn now(&self) -> Timestamp {
+        Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_passes_after_this_was_written() {
+        assert!(SystemClock.now() > "2025-01-01T00:00:00Z".parse().unwrap());
+    }
+}

@@ -1,0 +1,262 @@
+//! File operations whose errors name the operation and the path.
+//!
+//! Thin wrappers over `std::fs` and rustix, plus the few things every writer of durable state needs: a file
+//! replaced as a whole, a directory or file system flushed, a tree removed without following what is in it.
+//! Nothing here knows what the files mean, and nothing retries.
+
+mod remove;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base::{Fault, Faulty};
+
+pub use remove::{Removed, remove_tree};
+
+/// A file operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}{}", path.display(), hint(source))]
+pub struct PathError {
+    /// What was tried, as a verb that the path completes: `open`, `create directory`.
+    pub operation: &'static str,
+    /// The path it was tried on.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// What to do about a failure that is about the whole file system rather than this file.
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull => " (the disk is full; free some space and try again)",
+        io::ErrorKind::QuotaExceeded => " (the disk quota is used up)",
+        io::ErrorKind::ReadOnlyFilesystem => " (the file system is mounted read-only)",
+        _ => "",
+    }
+}
+
+impl PathError {
+    /// An error of `operation` on `path`.
+    pub fn new(operation: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self { operation, path: path.into(), source: source.into() }
+    }
+
+    /// The kind of the underlying error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// Whether the file or a directory on the way to it does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.kind() == io::ErrorKind::NotFound
+    }
+}
+
+impl Faulty for PathError {
+    fn fault(&self) -> Fault {
+        base::fault::of_io(&self.source)
+    }
+}
+
+/// Adds operation and path to the error of a `std`, rustix or nix call.
+pub trait PathContext<T> {
+    /// The same result, its error naming `operation` (a verb) and `path`.
+    fn at(self, operation: &'static str, path: &Path) -> Result<T, PathError>;
+}
+
+impl<T, E: Into<io::Error>> PathContext<T> for Result<T, E> {
+    fn at(self, operation: &'static str, path: &Path) -> Result<T, PathError> {
+        self.map_err(|source| PathError::new(operation, path, source))
+    }
+}
+
+/// Whether data must have reached the disk when a write returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The kernel writes it when it likes.
+    Cached,
+    /// It survives a power loss.
+    Synced,
+}
+
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<File, PathError> {
+    File::open(path).at("open", path)
+}
+
+/// Creates a file that must not exist, for reading and writing, with permission bits `mode` less the umask.
+pub fn create_new(path: &Path, mode: u32) -> Result<File, PathError> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path).at("create", path)
+}
+
+/// Creates one directory with permission bits `mode` less the umask. It must not exist.
+pub fn create_dir(path: &Path, mode: u32) -> Result<(), PathError> {
+    fs::DirBuilder::new().mode(mode).create(path).at("create directory", path)
+}
+
+/// Creates a directory and those above it with permission bits `mode` less the umask; those that exist
+/// are left as they are.
+pub fn create_dir_all(path: &Path, mode: u32) -> Result<(), PathError> {
+    fs::DirBuilder::new().mode(mode).recursive(true).create(path).at("create directory", path)
+}
+
+/// The whole content of a file.
+pub fn read(path: &Path) -> Result<Vec<u8>, PathError> {
+    fs::read(path).at("read", path)
+}
+
+/// The whole content of a file of at most `limit` bytes; `None` when it is longer.
+pub fn read_limited(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, PathError> {
+    let mut bytes = Vec::new();
+    open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes).at("read", path)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}
+
+/// Metadata without following a final symbolic link.
+pub fn metadata(path: &Path) -> Result<fs::Metadata, PathError> {
+    fs::symlink_metadata(path).at("inspect", path)
+}
+
+/// Whether anything, even a dangling symbolic link, has this name.
+pub fn exists(path: &Path) -> Result<bool, PathError> {
+    match metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Renames within one file system; what had the new name is replaced.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
+    fs::rename(from, to).at("rename to its final place", from)
+}
+
+/// Removes a file. `false` when there was none.
+pub fn remove_file(path: &Path) -> Result<bool, PathError> {
+    absent_is_false(fs::remove_file(path).at("remove", path))
+}
+
+/// Removes an empty directory. `false` when there was none.
+pub fn remove_dir(path: &Path) -> Result<bool, PathError> {
+    absent_is_false(fs::remove_dir(path).at("remove directory", path))
+}
+
+fn absent_is_false(result: Result<(), PathError>) -> Result<bool, PathError> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The names in a directory, in no order.
+pub fn list(path: &Path) -> Result<Vec<std::ffi::OsString>, PathError> {
+    let entries = fs::read_dir(path).at("list", path)?;
+    entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<_>>().at("list", path)
+}
+
+/// Gives `path` the content `bytes`: a reader sees the old file or the new one, never a part of either.
+/// The new content is first written to `.<name>.new` in the same directory, so only one writer at a time
+/// may replace a given path.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<(), PathError> {
+    let aside = aside(path)?;
+    let result = write_aside(&aside, bytes, mode, durability).and_then(|()| rename(&aside, path));
+    if let Err(error) = result {
+        // The first failure is the one to report; a leftover is overwritten by the next writer.
+        let _ = remove_file(&aside);
+        return Err(error);
+    }
+    match (durability, path.parent()) {
+        (Durability::Synced, Some(directory)) => sync_dir(directory),
+        _ => Ok(()),
+    }
+}
+
+fn aside(path: &Path) -> Result<PathBuf, PathError> {
+    let name = path.file_name().ok_or_else(|| PathError::new("write", path, io::ErrorKind::InvalidInput))?;
+    let mut aside = std::ffi::OsString::from(".");
+    aside.push(name);
+    aside.push(".new");
+    Ok(path.with_file_name(aside))
+}
+
+fn write_aside(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<(), PathError> {
+    let open = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
+    let mut file = open.at("create", path)?;
+    file.write_all(bytes).at("write", path)?;
+    if durability == Durability::Synced {
+        file.sync_all().at("flush", path)?;
+    }
+    Ok(())
+}
+
+/// Flushes a directory, so that the names in it survive a power loss.
+pub fn sync_dir(path: &Path) -> Result<(), PathError> {
+    open(path)?.sync_all().at("flush directory", path)
+}
+
+/// Flushes everything on the file system that holds `path` (`syncfs(2)`). Since Linux 5.8 a write that
+/// failed in the background is reported here.
+pub fn sync_filesystem(path: &Path) -> Result<(), PathError> {
+    let directory = open(path)?;
+    rustix::fs::syncfs(&directory).at("flush the file system of", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn errors_name_operation_and_path() {
+        let error = open(Path::new("/nowhere/at/all")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot open /nowhere/at/all");
+        assert!(error.is_not_found());
+        assert_eq!(error.fault(), Fault::Input);
+        let full = PathError::new("write", "/x", io::ErrorKind::StorageFull);
+        assert!(full.to_string().contains("the disk is full"), "{full}");
+        assert_eq!(full.fault(), Fault::Environment);
+    }
+
+    #[test]
+    fn atomic_write_replaces_and_leaves_nothing_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        write_atomic(&path, b"one", 0o640, Durability::Synced).unwrap();
+        write_atomic(&path, b"two", 0o600, Durability::Cached).unwrap();
+        assert_eq!(read(&path).unwrap(), b"two");
+        assert_eq!(metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(list(dir.path()).unwrap(), ["state.json"]);
+    }
+
+    #[test]
+    fn failed_atomic_write_keeps_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("occupied");
+        fs::create_dir(&path).unwrap();
+        let error = write_atomic(&path, b"x", 0o600, Durability::Cached).unwrap_err();
+        assert_eq!(error.operation, "rename to its final place");
+        assert_eq!(list(dir.path()).unwrap(), ["occupied"]);
+    }
+
+    #[test]
+    fn limited_read_refuses_one_byte_too_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, b"12345").unwrap();
+        assert_eq!(read_limited(&path, 5).unwrap().as_deref(), Some(&b"12345"[..]));
+        assert_eq!(read_limited(&path, 4).unwrap(), None);
+    }
+
+    #[test]
+    fn absent_files_are_no_failure_to_remove() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!remove_file(&dir.path().join("f")).unwrap());
+        assert!(!remove_dir(&dir.path().join("d")).unwrap());
+        assert!(!exists(&dir.path().join("d")).unwrap());
+        sync_filesystem(dir.path()).unwrap();
+    }
+}

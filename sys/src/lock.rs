@@ -1,0 +1,189 @@
+//! Advisory locks on files (`flock(2)`), between threads and between processes.
+//!
+//! A lock belongs to the open file, is closed on exec, and is freed by the kernel when its holder dies,
+//! however it dies. A lock file may be removed by its holder: whoever waited for it notices that the name
+//! now means another file, and starts again. Locks over network file systems are not supported.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::fs::{PathContext, PathError};
+
+/// Who may hold a lock at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Any number of shared holders.
+    Shared,
+    /// One holder alone.
+    Exclusive,
+}
+
+/// A held lock; dropping it frees it and keeps the file.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl FileLock {
+    /// Waits for the lock on `path`, creating the file (mode 0600) if there is none.
+    pub fn acquire(path: &Path, mode: LockMode) -> Result<Self, PathError> {
+        let operation = match mode {
+            LockMode::Shared => FlockOperation::LockShared,
+            LockMode::Exclusive => FlockOperation::LockExclusive,
+        };
+        loop {
+            let file = open(path)?;
+            lock(&file, operation).at("lock", path)?;
+            if is_named(&file, path)? {
+                return Ok(Self { file, path: path.to_owned() });
+            }
+        }
+    }
+
+    /// The lock on `path` if nobody holds it in a conflicting mode, creating the file (mode 0600) if there
+    /// is none.
+    pub fn try_acquire(path: &Path, mode: LockMode) -> Result<Option<Self>, PathError> {
+        loop {
+            let file = open(path)?;
+            if !try_lock(&file, mode).at("lock", path)? {
+                return Ok(None);
+            }
+            if is_named(&file, path)? {
+                return Ok(Some(Self { file, path: path.to_owned() }));
+            }
+        }
+    }
+
+    /// Whether somebody holds a lock on `path` now. A file that does not exist is not locked, and is not
+    /// created.
+    pub fn is_held(path: &Path) -> Result<bool, PathError> {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(PathError::new("open", path, error)),
+            Ok(file) => try_lock(&file, LockMode::Exclusive).map(|free| !free).at("lock", path),
+        }
+    }
+
+    /// The locked file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the file's content, which is only a note for people.
+    pub fn write_note(&self, note: &str) -> Result<(), PathError> {
+        self.file.set_len(0).at("truncate", &self.path)?;
+        self.file.write_all_at(note.as_bytes(), 0).at("write", &self.path)
+    }
+
+    /// Removes the file and frees the lock.
+    pub fn remove(self) -> Result<(), PathError> {
+        crate::fs::remove_file(&self.path).map(drop)
+    }
+}
+
+fn open(path: &Path) -> Result<File, PathError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .at("open", path)
+}
+
+fn try_lock(file: &File, mode: LockMode) -> Result<bool, Errno> {
+    let operation = match mode {
+        LockMode::Shared => FlockOperation::NonBlockingLockShared,
+        LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
+    };
+    match lock(file, operation) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn lock(file: &File, operation: FlockOperation) -> Result<(), Errno> {
+    loop {
+        match rustix::fs::flock(file, operation) {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Whether `path` still names the open file: its last holder may have removed it while we waited.
+fn is_named(file: &File, path: &Path) -> Result<bool, PathError> {
+    let ours = file.metadata().at("inspect", path)?;
+    match crate::fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn exclusive_excludes_and_shared_shares() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = FileLock::try_acquire(&path, LockMode::Shared).unwrap().unwrap();
+        let second = FileLock::acquire(&path, LockMode::Shared).unwrap();
+        assert!(FileLock::try_acquire(&path, LockMode::Exclusive).unwrap().is_none());
+        drop((first, second));
+        let alone = FileLock::acquire(&path, LockMode::Exclusive).unwrap();
+        assert!(FileLock::try_acquire(&path, LockMode::Shared).unwrap().is_none());
+        assert!(FileLock::is_held(&path).unwrap());
+        drop(alone);
+        assert!(!FileLock::is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn asking_about_a_missing_lock_creates_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!FileLock::is_held(&dir.path().join("lock")).unwrap());
+        assert!(crate::fs::list(dir.path()).unwrap().is_empty());
+    }
+
+    /// Holders remove the file as they leave; still at most one may be inside at any time.
+    #[test]
+    fn removed_lock_files_do_not_let_two_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let lock = FileLock::acquire(&path, LockMode::Exclusive).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        lock.remove().unwrap();
+                    }
+                });
+            }
+        });
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn note_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = FileLock::acquire(&path, LockMode::Exclusive).unwrap();
+        lock.write_note("a longer note\n").unwrap();
+        lock.write_note("build\n").unwrap();
+        assert_eq!(crate::fs::read(lock.path()).unwrap(), b"build\n");
+    }
+}
