@@ -6,3 +6,4 @@
 pub mod clock;
 pub mod fs;
 pub mod lock;
+pub mod path_error;
