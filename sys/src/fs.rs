@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub use crate::path_error::{PathContext, PathError};
+pub(crate) use remove::remove_tree_at;
 pub use remove::{Removed, remove_tree};
 
 /// Whether data must have reached the disk when a write returns.

@@ -4,6 +4,10 @@
 //! what. Nothing here knows images, layers or containers, reads the environment or prints.
 
 pub mod clock;
+pub mod copy;
 pub mod fs;
 pub mod lock;
 pub mod path_error;
+pub mod rootdir;
+pub mod stat;
+pub mod xattr;

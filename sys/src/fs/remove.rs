@@ -45,8 +45,13 @@ pub fn remove_tree(path: &Path) -> Result<Removed, PathError> {
         opened => opened.at("open directory", parent_path)?,
     };
     let name = CString::new(name.as_bytes()).map_err(|_| Errno::INVAL).at("remove", path)?;
+    remove_tree_at(parent.as_fd(), &name).at("remove the tree", path)
+}
+
+/// The same for a name in an open directory.
+pub(crate) fn remove_tree_at(parent: BorrowedFd<'_>, name: &CStr) -> Result<Removed, Errno> {
     let mut removal = Removal { top: None, moved: 0, removed: Removed::default() };
-    removal.entry(parent.as_fd(), &name, 0).at("remove the tree", path)?;
+    removal.entry(parent, name, 0)?;
     Ok(removal.removed)
 }
 
