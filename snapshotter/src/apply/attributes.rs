@@ -1,0 +1,170 @@
+//! Owner, mode, extended attributes and times of what was unpacked, in the order that the kernel needs:
+//! a change of owner clears setuid bits and file capabilities, so it comes first; times come last.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::Ownership;
+use crate::tar_entry::{Entry, Mtime, Xattr};
+use crate::xattr_list;
+
+/// What is set on a file.
+#[derive(Debug, Clone)]
+pub(super) struct Attributes {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mtime: Mtime,
+    pub(super) xattrs: Vec<Xattr>,
+}
+
+impl Attributes {
+    /// Those of a directory about which nothing is known.
+    pub(super) fn of_missing_directory() -> Self {
+        Self { mode: 0o755, uid: 0, gid: 0, mtime: Mtime::default(), xattrs: Vec::new() }
+    }
+
+    /// Those of an open file or directory, without overlayfs's own.
+    pub(super) fn of_open(file: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(file)?;
+        // The kernel keeps nanoseconds below a second, so the cast keeps them.
+        let mtime = Mtime { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 };
+        let xattrs = xattr_list::read(file, |name| !is_overlay(name))?;
+        Ok(Self { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, mtime, xattrs })
+    }
+}
+
+impl From<&Entry> for Attributes {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime,
+            xattrs: entry.xattrs.clone(),
+        }
+    }
+}
+
+/// A step that failed: what was to be done, and what the kernel said.
+pub(super) type Failure = (&'static str, Errno);
+
+/// Says which step failed.
+pub(super) trait Step<T> {
+    /// Names the step that this is the result of.
+    fn step(self, operation: &'static str) -> Result<T, Failure>;
+}
+
+impl<T> Step<T> for Result<T, Errno> {
+    fn step(self, operation: &'static str) -> Result<T, Failure> {
+        self.map_err(|errno| (operation, errno))
+    }
+}
+
+/// Sets attributes by one policy, and counts what it left out.
+#[derive(Debug)]
+pub(super) struct Setter {
+    pub(super) ownership: Ownership,
+    /// Attributes left out so far.
+    pub(super) skipped: u64,
+}
+
+impl Setter {
+    /// Sets everything on an open file or directory.
+    pub(super) fn set_open(&mut self, file: impl AsFd, attributes: &Attributes) -> Result<(), Failure> {
+        let file = file.as_fd();
+        if self.ownership == Ownership::FromArchive {
+            let (uid, gid) = owner(attributes);
+            rustix::fs::fchown(file, uid, gid).step("set the owner of")?;
+        }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode)).step("set the mode of")?;
+        for xattr in &attributes.xattrs {
+            if is_overlay(&xattr.name) {
+                self.skipped += 1;
+                continue;
+            }
+            let result =
+                rustix::fs::fsetxattr(file, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
+            self.allow_missing(result).step("set an extended attribute of")?;
+        }
+        rustix::fs::futimens(file, &times(attributes.mtime)).step("set the time of")
+    }
+
+    /// Sets everything on a name that cannot be opened without side effects: a symlink (`is_link`), device
+    /// or pipe that was just made.
+    pub(super) fn set_named(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        attributes: &Attributes,
+        is_link: bool,
+    ) -> Result<(), Failure> {
+        if self.ownership == Ownership::FromArchive {
+            let (uid, gid) = owner(attributes);
+            rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                .step("set the owner of")?;
+        }
+        if !is_link {
+            let mode = Mode::from_raw_mode(attributes.mode);
+            rustix::fs::chmodat(directory, name, mode, AtFlags::empty()).step("set the mode of")?;
+        }
+        for xattr in &attributes.xattrs {
+            if is_overlay(&xattr.name) {
+                self.skipped += 1;
+                continue;
+            }
+            // There is no call that takes a directory and a name, but /proc spells the pair as a path.
+            let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+            path.extend_from_slice(name);
+            let result =
+                rustix::fs::lsetxattr(path, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
+            // Nobody may set attributes of users on links, devices and pipes (xattr(7)).
+            let result = result.map_err(|errno| if errno == Errno::PERM { Errno::OPNOTSUPP } else { errno });
+            self.allow_missing(result).step("set an extended attribute of")?;
+        }
+        rustix::fs::utimensat(directory, name, &times(attributes.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .step("set the time of")
+    }
+
+    /// Removes the extended attributes of a directory that are not among `wanted`.
+    pub(super) fn remove_others(&mut self, directory: impl AsFd, wanted: &[Xattr]) -> Result<(), Failure> {
+        let operation = "remove an extended attribute of";
+        for name in xattr_list::names(directory.as_fd()).step(operation)? {
+            if is_overlay(&name) || wanted.iter().any(|xattr| xattr.name == name) {
+                continue;
+            }
+            match rustix::fs::fremovexattr(&directory, name.as_slice()) {
+                // Labels of the host's security module come back or cannot be removed; they are not ours.
+                Ok(()) | Err(Errno::NODATA | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err((operation, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets pass that the filesystem has no such attributes, and for an ordinary user that it may not.
+    fn allow_missing(&mut self, result: Result<(), Errno>) -> Result<(), Errno> {
+        match result {
+            Err(Errno::OPNOTSUPP) => self.skipped += 1,
+            Err(Errno::PERM) if self.ownership == Ownership::Ignore => self.skipped += 1,
+            other => return other,
+        }
+        Ok(())
+    }
+}
+
+/// Whether an attribute is one of overlayfs's own.
+pub(super) fn is_overlay(name: &[u8]) -> bool {
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+fn owner(attributes: &Attributes) -> (Option<Uid>, Option<Gid>) {
+    (Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))
+}
+
+fn times(mtime: Mtime) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) };
+    Timestamps { last_access: time, last_modification: time }
+}

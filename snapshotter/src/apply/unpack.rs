@@ -1,0 +1,99 @@
+//! The loop over an archive: reads entries, keeps the limits, gives each name its meaning, and hands the
+//! entry to the [`Tree`].
+
+use std::io::BufRead;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use base::CancelToken;
+
+use super::path::clean;
+use super::tree::{Tree, failed};
+use super::whiteout::{Meaning, meaning};
+use super::{Applied, ApplyError, ApplyOptions, Layering};
+use crate::tar_entry::{Entry, EntryName, Kind};
+use crate::tar_read::Reader;
+
+/// One archive being unpacked.
+pub(super) struct Unpack<'a, R> {
+    archive: Reader<R>,
+    tree: Tree<'a>,
+    options: &'a ApplyOptions,
+    cancel: &'a CancelToken,
+    entries: u64,
+}
+
+impl<'a, R: BufRead> Unpack<'a, R> {
+    pub(super) fn new(
+        archive: R,
+        root: &Path,
+        options: &'a ApplyOptions,
+        cancel: &'a CancelToken,
+    ) -> Result<Self, ApplyError> {
+        let tree = Tree::open(root, options)?;
+        Ok(Self { archive: Reader::new(archive), tree, options, cancel, entries: 0 })
+    }
+
+    /// Unpacks everything, and reads the stream to its end.
+    pub(super) fn run(mut self) -> Result<Applied, ApplyError> {
+        while let Some(entry) = self.archive.next_entry()? {
+            self.entries += 1;
+            if self.entries > self.options.limits.max_entries {
+                return Err(ApplyError::TooManyEntries { limit: self.options.limits.max_entries });
+            }
+            self.keep_limits()?;
+            self.entry(&entry)?;
+        }
+        self.tree.finish(self.cancel)?;
+        while self.archive.read_padding()? {
+            self.keep_limits()?;
+        }
+        Ok(Applied { entries: self.entries, bytes: self.archive.offset(), ..self.tree.applied() })
+    }
+
+    fn keep_limits(&self) -> Result<(), ApplyError> {
+        self.cancel.check()?;
+        let limit = self.options.limits.max_bytes;
+        if self.archive.offset() > limit { Err(ApplyError::TooManyBytes { limit }) } else { Ok(()) }
+    }
+
+    fn entry(&mut self, entry: &Entry) -> Result<(), ApplyError> {
+        let name = || EntryName(entry.path.clone());
+        if entry.path.is_empty() {
+            return Err(ApplyError::Name { entry: name() });
+        }
+        let path = clean(&entry.path).ok_or_else(|| ApplyError::Escape { entry: name() })?;
+        let layered = self.options.layering != Layering::Plain;
+        match if layered { meaning(&path) } else { Meaning::Ordinary } {
+            Meaning::Ignored => Ok(()),
+            Meaning::Invalid => Err(ApplyError::Whiteout { entry: name() }),
+            Meaning::Whiteout(_) | Meaning::Opaque(_) if entry.kind == Kind::Directory => {
+                Err(ApplyError::Whiteout { entry: name() })
+            }
+            Meaning::Whiteout(hidden) => self.tree.hide(&hidden, &entry.path),
+            Meaning::Opaque(directory) => self.tree.hide_children(&directory, &entry.path),
+            // What overlayfs shows as a deleted name is one, whoever made it.
+            Meaning::Ordinary if layered && entry.kind == Kind::CharDevice && entry.device == (0, 0) => {
+                self.tree.hide(&path, &entry.path)
+            }
+            Meaning::Ordinary if path.is_empty() => self.tree.set_root(entry),
+            Meaning::Ordinary if entry.kind == Kind::File => self.file(entry, path),
+            Meaning::Ordinary => self.tree.add(entry, path),
+        }
+    }
+
+    fn file(&mut self, entry: &Entry, path: Vec<u8>) -> Result<(), ApplyError> {
+        let file = self.tree.create_file(&path, &entry.path)?;
+        let write =
+            |source| ApplyError::Io { operation: "write", entry: entry.path.as_slice().into(), source };
+        while let Some(chunk) = self.archive.next_chunk()? {
+            file.write_all_at(chunk.bytes, chunk.offset).map_err(write)?;
+            self.keep_limits()?;
+        }
+        if entry.extents.is_some() {
+            // The data of a sparse file may end before the file does.
+            file.set_len(entry.size).map_err(write)?;
+        }
+        self.tree.set_attributes(&file, entry).map_err(|failure| failed(&entry.path, failure))
+    }
+}
