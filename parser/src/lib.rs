@@ -1,1 +1,73 @@
-//! Dockerfile text to AST and diagnostics, word expansion, .dockerignore.
+//! Dockerfile text to AST and diagnostics, word expansion, `.dockerignore`.
+//!
+//! Everything here is a pure function of its arguments: no files, no clock, no environment. Parsing is
+//! total: any bytes give the best tree and a list of findings. Meaning (stages, scopes of variables, what
+//! a path refers to) is not known here; that is the frontend's.
+//!
+//! The way of a text: `lines` joins physical lines to logical ones and takes out here-documents;
+//! `instruction` turns each logical line into a node of [`ast`], with a pest grammar for its parts;
+//! `lint` looks for what is allowed but unwise; [`word`] expands the words of a node when the frontend
+//! knows the variables.
+
+pub mod ast;
+mod decode;
+pub mod diagnostic;
+mod directives;
+mod duration;
+mod flags;
+pub mod glob;
+mod grammar;
+mod heredoc;
+pub mod ignore;
+mod instruction;
+mod json_form;
+mod lines;
+mod mount;
+mod pattern;
+pub mod span;
+pub mod suggest;
+pub mod word;
+
+use ast::Dockerfile;
+pub use diagnostic::{Diagnostic, Level, SourceFile};
+pub use directives::detect_syntax;
+
+/// The result of [`parse`].
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// The tree. What could not be understood is [`ast::InstructionKind::Invalid`].
+    pub dockerfile: Dockerfile,
+    /// Errors and warnings in the order of their places. Without an error, no instruction is invalid.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The text that spans point into.
+    pub text: String,
+}
+
+/// Parses a Dockerfile. Any bytes do; see [`Parsed::diagnostics`] for what is wrong with them.
+///
+/// ```
+/// let parsed = parser::parse(b"FROM scratch\nCOPY a b /c/\n");
+/// assert!(parsed.diagnostics.is_empty());
+/// assert_eq!(parsed.dockerfile.instructions.len(), 2);
+/// ```
+pub fn parse(text: &[u8]) -> Parsed {
+    let mut diagnostics = Vec::new();
+    let text = decode::decode(text, &mut diagnostics);
+    let lines = lines::split(&text, &mut diagnostics);
+    let escape = lines.directives.escape;
+    let read = |mut line| instruction::read(&mut line, escape, &mut diagnostics);
+    let instructions: Vec<_> = lines.logical.into_iter().filter_map(read).collect();
+    if instructions.is_empty() {
+        diagnostics.push(nothing_to_do(&text));
+    }
+    diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
+    Parsed { dockerfile: Dockerfile { directives: lines.directives, instructions }, diagnostics, text }
+}
+
+fn nothing_to_do(text: &str) -> Diagnostic {
+    let message =
+        if text.is_empty() { "the Dockerfile is empty" } else { "the Dockerfile has no instructions" };
+    let code = if text.is_empty() { "empty-file" } else { "no-instructions" };
+    Diagnostic::error(code, span::Span::new(0, 0), message)
+        .with_help("start with FROM and the name of a base image, or FROM scratch")
+}
