@@ -218,6 +218,13 @@ fn layers() -> String {
     "layers".to_owned()
 }
 
+/// The chain ID of layers given by diffID, base first: the name of the root filesystem that they make
+/// together. `None` for no layers. Source: OCI image-spec `config.md`, "Layer ChainID".
+pub fn chain_id(diff_ids: &[Digest]) -> Option<Digest> {
+    let (first, rest) = diff_ids.split_first()?;
+    Some(rest.iter().fold(*first, |chain, diff_id| Digest::of(format!("{chain} {diff_id}").as_bytes())))
+}
+
 /// An entry of the history.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -331,6 +338,15 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chain_id_of_one_layer_is_its_diff_id_and_of_two_is_a_hash_of_both() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        assert_eq!(chain_id(&[]), None);
+        assert_eq!(chain_id(&[a]), Some(a));
+        assert_eq!(chain_id(&[a, b]), Some(Digest::of(format!("{a} {b}").as_bytes())));
+        assert_ne!(chain_id(&[a, b]), chain_id(&[b, a]));
+    }
 
     #[test]
     fn unknown_config_fields_survive_a_round_trip() {

@@ -118,7 +118,7 @@ impl FromStr for Platform {
             !part.is_empty()
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
-        if !parts.iter().all(|part| valid(&part)) {
+        if !parts.iter().all(valid) {
             return Err(error(
                 "a part is empty or has a character that is not a letter, digit, '_', '-' or '.'",
             ));

@@ -163,9 +163,9 @@ fn is_path_component(part: &str) -> bool {
     if !bytes.first().is_some_and(plain) || !bytes.last().is_some_and(plain) {
         return false;
     }
-    let runs = bytes.split(plain).filter(|run| !run.is_empty());
+    let mut runs = bytes.split(plain).filter(|run| !run.is_empty());
     let separator = |run: &[u8]| matches!(run, b"." | b"_" | b"__") || run.iter().all(|b| *b == b'-');
-    runs.fold(true, |ok, run| ok && separator(run))
+    runs.all(separator)
 }
 
 fn is_host(host: &str) -> bool {
