@@ -1,1 +1,42 @@
 //! OCI distribution client, OCI layouts and Docker archives.
+//!
+//! Two ways in and out for images, with one shape of result ([`ImageDocuments`]):
+//!
+//! * [`Client`] speaks the OCI distribution protocol: it resolves names, streams blobs and pushes.
+//!   It is asynchronous and cheap to make; nothing is read or opened before the first request.
+//! * [`Archive`] reads an OCI image layout (directory or tar) or a `docker save` archive, and
+//!   [`write_archive`] writes both. They block.
+//!
+//! The crate hands byte streams to its caller and never touches the layer store. It starts no
+//! process, so credential helpers are not asked. It prints nothing.
+//!
+//! Sources: OCI distribution-spec v1.1, OCI image-spec v1.1, Docker's image spec v1.2 and registry
+//! token authentication documents.
+
+mod archive;
+mod auth;
+mod blob;
+mod challenge;
+mod client;
+mod credentials;
+mod docker_config;
+mod documents;
+mod error;
+mod hosts;
+mod http_error;
+mod pull;
+mod retry;
+mod transport;
+mod upload;
+
+pub use archive::writer::{ArchiveFormat, BlobOpener, ExportedImage, WriteOptions, write_archive};
+pub use archive::{Archive, ArchiveError, ArchiveErrorKind, BlobReader, LoadedImage};
+pub use blob::{BlobStream, BlockingBlob, Progress};
+pub use client::{Client, ClientOptions, Resolved};
+pub use credentials::{Credential, Credentials, NoCredentials};
+pub use docker_config::{DockerConfig, DockerConfigError};
+pub use documents::{Document, DocumentError, ImageDocuments};
+pub use error::{ConnectFailure, Error, ErrorKind, Result};
+pub use http_error::{ErrorCode, RegistryMessage};
+pub use retry::RetryPolicy;
+pub use upload::{BlobPush, BlobSource};
