@@ -1,1 +1,31 @@
-//! Test support: hermetic stores, images made in code, a faulty registry, tree comparison.
+//! Support for tests that drive the real `lap` binary on real input.
+//!
+//! Everything here is hermetic: a test gets its own store, home and context directories, images are made in
+//! code or from installed Debian packages, and the only registries are on the loopback interface. Nothing
+//! waits for a fixed time; every wait is for an event and has a deadline. Helpers panic with the whole story
+//! (command, exit, output) when something is not as a test says, so tests need no error handling of their own.
+//!
+//! No shipped crate depends on this one, except for its tests.
+#![allow(clippy::disallowed_methods, reason = "test support starts processes and reads the environment")]
+
+pub mod binary;
+pub mod command;
+pub mod context;
+pub mod debian;
+pub mod docker_registry;
+pub mod env;
+pub mod images;
+pub mod judges;
+pub mod layer_tar;
+pub mod oci;
+pub mod privilege;
+pub mod tree;
+mod tree_read;
+
+pub use command::{Lap, Output, Running};
+pub use context::Context;
+pub use docker_registry::DockerRegistry;
+pub use env::TestEnv;
+pub use layer_tar::LayerTar;
+pub use oci::{Image, Layer};
+pub use tree::Tree;

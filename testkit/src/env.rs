@@ -1,0 +1,137 @@
+//! A hermetic place to run `lap`: its own store, home and temporary directory, and an empty environment.
+//!
+//! When the environment ends it also checks that no mount was left behind in it.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::command::{Lap, Output};
+use crate::context::Context;
+use crate::oci::Image;
+
+/// A store of its own and everything around it. Dropped, it removes all of it.
+pub struct TestEnv {
+    dir: TempDir,
+    lap: PathBuf,
+    epoch: Option<i64>,
+}
+
+impl TestEnv {
+    /// An empty store for the `lap` binary that [`crate::binary::lap`] finds.
+    #[allow(
+        clippy::new_without_default,
+        reason = "making an environment writes to the disk and may build lap"
+    )]
+    pub fn new() -> Self {
+        Self::with_binary(crate::binary::lap())
+    }
+
+    /// An empty store for the binary at `lap`, an absolute path.
+    pub fn with_binary(lap: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("lap-test-").tempdir().expect("a temporary directory");
+        for name in ["home", "tmp", "work"] {
+            std::fs::create_dir(dir.path().join(name)).expect("a directory in a new one");
+        }
+        Self { dir, lap: lap.to_owned(), epoch: None }
+    }
+
+    /// Sets `SOURCE_DATE_EPOCH`, in seconds, for every later command.
+    pub fn source_date_epoch(mut self, seconds: i64) -> Self {
+        self.epoch = Some(seconds);
+        self
+    }
+
+    /// The store's root. It does not exist before the first command.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// The directory that commands run in and where tests may leave files.
+    pub fn work(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    /// The home directory of commands.
+    pub fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// A new, empty build context.
+    pub fn context(&self) -> Context {
+        Context::create(self.dir.path())
+    }
+
+    /// The command `lap --root ROOT ARGS…`, not started yet.
+    pub fn lap<I, S>(&self, args: I) -> Lap
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
+        let mut command = Lap::new(&self.lap)
+            .arg("--root")
+            .arg(self.root())
+            .args(args)
+            .current_dir(&self.work())
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.home())
+            .env("TMPDIR", self.dir.path().join("tmp"));
+        if let Some(seconds) = self.epoch {
+            command = command.env("SOURCE_DATE_EPOCH", seconds.to_string());
+        }
+        command
+    }
+
+    /// Writes `image` as an OCI archive, loads it, and expects that to succeed.
+    pub fn load(&self, image: &Image) -> Output {
+        let archive = self.work().join(format!("load-{}.tar", image.digest().short()));
+        image.write_archive(&archive);
+        self.load_archive(&archive)
+    }
+
+    /// Loads an archive or a layout directory with `lap load` and expects that to succeed.
+    pub fn load_archive(&self, archive: &Path) -> Output {
+        self.lap(["load", "-i"]).arg(archive).ok()
+    }
+}
+
+impl Drop for TestEnv {
+    fn drop(&mut self) {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let left: Vec<&str> = mounts_below(&mounts, self.dir.path()).collect();
+        for mount in left.iter().rev() {
+            // Detached, so that the directory can be removed whatever still uses the mount.
+            let _ = nix::mount::umount2(*mount, nix::mount::MntFlags::MNT_DETACH);
+        }
+        assert!(left.is_empty() || std::thread::panicking(), "the test left mounts behind: {left:?}");
+    }
+}
+
+/// The mount points at or below `dir`, in the order in which they were mounted.
+fn mounts_below<'m>(mountinfo: &'m str, dir: &Path) -> impl Iterator<Item = &'m str> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    points.filter(move |point| Path::new(point).starts_with(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_of_other_directories_are_not_ours() {
+        let text = "22 1 0:20 / /proc rw - proc proc rw\n\
+                    23 1 0:21 / /t/a/merged rw shared:1 - overlay overlay rw\n\
+                    24 1 0:22 / /t/ab rw - tmpfs tmpfs rw\n";
+        assert_eq!(mounts_below(text, Path::new("/t/a")).collect::<Vec<_>>(), ["/t/a/merged"]);
+    }
+
+    #[test]
+    fn a_command_sees_only_the_environment_we_gave_it() {
+        let env = TestEnv::with_binary(Path::new("/usr/bin/env")).source_date_epoch(7);
+        // `env --root` is refused, so the real program is started by a shell that ignores its arguments.
+        let output = Lap::new(Path::new("/bin/sh")).args(["-c", "/usr/bin/env"]).env("HOME", env.home()).ok();
+        assert_eq!(output.stdout_text().lines().filter(|line| line.starts_with("HOME=")).count(), 1);
+        assert!(!output.stdout_text().contains("CARGO"), "{}", output.stdout_text());
+        assert!(env.lap(["images"]).to_string().ends_with(" images"), "{}", env.lap(["images"]));
+    }
+}
