@@ -1,2 +1,36 @@
-//! House rules run as a test, and generators.
-fn main() {}
+//! Tasks for working on Lapstrake: `cargo xtask TASK`.
+//!
+//! Nothing here is shipped. The house rules of `tidy` also run as a test of this package.
+#![allow(clippy::disallowed_methods, reason = "a developer's tool reads its arguments and starts cargo")]
+#![allow(clippy::disallowed_macros, reason = "a developer's tool writes to the terminal")]
+
+mod image;
+mod suite;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask tidy                     check the house rules
+cargo xtask test [CARGO-TEST-ARGS…]  run all tests and end with their sum
+cargo xtask image ROOTFS.tar NAME    write an image archive of one layer to standard output";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["tidy"] => tidy::run(workspace()),
+        ["test", rest @ ..] => suite::run(workspace(), rest),
+        ["image", rootfs, name] => image::run(Path::new(rootfs), name),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The workspace's root directory.
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package lies in the workspace")
+}
