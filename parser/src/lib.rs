@@ -6,7 +6,7 @@
 //!
 //! The way of a text: `lines` joins physical lines to logical ones and takes out here-documents;
 //! `instruction` turns each logical line into a node of [`ast`], with a pest grammar for its parts;
-//! `lint` looks for what is allowed but unwise; [`word`] expands the words of a node when the frontend
+//! [`lint`] looks for what is allowed but unwise; [`word`] expands the words of a node when the frontend
 //! knows the variables.
 
 pub mod ast;
@@ -22,6 +22,7 @@ pub mod ignore;
 mod instruction;
 mod json_form;
 mod lines;
+pub mod lint;
 mod mount;
 mod pattern;
 pub mod span;
@@ -31,6 +32,7 @@ pub mod word;
 use ast::Dockerfile;
 pub use diagnostic::{Diagnostic, Level, SourceFile};
 pub use directives::detect_syntax;
+use lint::CheckOptions;
 
 /// The result of [`parse`].
 #[derive(Debug, Clone)]
@@ -41,6 +43,9 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
     /// The text that spans point into.
     pub text: String,
+    /// The options of the `check` directive, or those given to [`parse_with_checks`]. The warnings that
+    /// they switch off are gone already.
+    pub checks: CheckOptions,
 }
 
 /// Parses a Dockerfile. Any bytes do; see [`Parsed::diagnostics`] for what is wrong with them.
@@ -51,6 +56,11 @@ pub struct Parsed {
 /// assert_eq!(parsed.dockerfile.instructions.len(), 2);
 /// ```
 pub fn parse(text: &[u8]) -> Parsed {
+    parse_with_checks(text, None)
+}
+
+/// Parses a Dockerfile; `checks` replaces its `check` directive.
+pub fn parse_with_checks(text: &[u8], checks: Option<CheckOptions>) -> Parsed {
     let mut diagnostics = Vec::new();
     let text = decode::decode(text, &mut diagnostics);
     let lines = lines::split(&text, &mut diagnostics);
@@ -60,8 +70,21 @@ pub fn parse(text: &[u8]) -> Parsed {
     if instructions.is_empty() {
         diagnostics.push(nothing_to_do(&text));
     }
+    let dockerfile = Dockerfile { directives: lines.directives, instructions };
+    lint::run(&dockerfile, &mut diagnostics);
+    let checks = checks.unwrap_or_else(|| checks_of(&dockerfile, &mut diagnostics));
+    lint::filter(&dockerfile, &checks, &mut diagnostics);
     diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
-    Parsed { dockerfile: Dockerfile { directives: lines.directives, instructions }, diagnostics, text }
+    Parsed { dockerfile, diagnostics, text, checks }
+}
+
+/// The options of the `check` directive.
+fn checks_of(dockerfile: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) -> CheckOptions {
+    let Some(directive) = &dockerfile.directives.check else { return CheckOptions::default() };
+    CheckOptions::parse(&directive.text).unwrap_or_else(|error| {
+        diagnostics.push(Diagnostic::error("invalid-check", directive.span, error.to_string()));
+        CheckOptions::default()
+    })
 }
 
 fn nothing_to_do(text: &str) -> Diagnostic {

@@ -1,0 +1,104 @@
+//! The options of `# check=…` and of the build argument `BUILDKIT_DOCKERFILE_CHECK`.
+//!
+//! `skip=RuleA,RuleB` or `skip=all`; `error=true`; `experimental=RuleA` or `experimental=all`; several
+//! separated by `;`.
+
+use crate::ast::Instruction;
+
+/// Which checks report, and whether they fail the build.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckOptions {
+    skip: Selection,
+    experimental: Selection,
+    /// Whether a finding fails the build. The caller's to obey.
+    pub error: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Selection {
+    all: bool,
+    names: Vec<String>,
+}
+
+impl Selection {
+    fn read(value: &str) -> Self {
+        if value.eq_ignore_ascii_case("all") {
+            return Self { all: true, names: Vec::new() };
+        }
+        let names = value.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        Self { all: false, names: names.collect() }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.all || self.names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+/// A part of the options that means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no check option (known are skip=…, experimental=… and error=true)")]
+pub struct InvalidCheckOption(pub String);
+
+impl base::Faulty for InvalidCheckOption {
+    fn fault(&self) -> base::Fault {
+        base::Fault::Input
+    }
+}
+
+impl CheckOptions {
+    /// Reads options.
+    pub fn parse(text: &str) -> Result<Self, InvalidCheckOption> {
+        let mut options = Self::default();
+        for option in text.split(';').map(str::trim).filter(|option| !option.is_empty()) {
+            let (key, value) = option.split_once('=').map_or((option, ""), |(k, v)| (k.trim(), v.trim()));
+            match (key, value) {
+                ("skip", value) if !value.is_empty() => options.skip = Selection::read(value),
+                ("experimental", value) if !value.is_empty() => options.experimental = Selection::read(value),
+                ("error", "true" | "1" | "True" | "TRUE" | "t" | "T") => options.error = true,
+                ("error", "false" | "0" | "False" | "FALSE" | "f" | "F") => options.error = false,
+                _ => return Err(InvalidCheckOption(option.to_owned())),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether a finding of the check `name` about `instruction` is to be reported. A comment
+    /// `# check=skip=…` right above the instruction counts too.
+    pub fn allows(&self, name: &str, instruction: Option<&Instruction>) -> bool {
+        let comments = instruction.map_or(&[][..], |instruction| &instruction.comments);
+        let skipped_there = comments.iter().filter_map(|comment| local_options(&comment.text));
+        !self.skip.has(name) && !skipped_there.into_iter().any(|options| options.skip.has(name))
+    }
+
+    /// Whether a check that is off by default was asked for.
+    pub fn asks_for(&self, experimental: &str) -> bool {
+        self.experimental.has(experimental)
+    }
+}
+
+/// The options in a comment above an instruction.
+fn local_options(comment: &str) -> Option<CheckOptions> {
+    let (key, value) = comment.split_once('=')?;
+    key.trim().eq_ignore_ascii_case("check").then(|| CheckOptions::parse(value).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let options = CheckOptions::parse(" skip = A, b ; error=true;experimental=all").unwrap();
+        assert!(!options.allows("A", None) && !options.allows("B", None) && options.allows("C", None));
+        assert!(options.error && options.asks_for("X"));
+        assert!(!CheckOptions::parse("skip=all").unwrap().allows("C", None));
+        assert_eq!(CheckOptions::parse(""), Ok(CheckOptions::default()));
+    }
+
+    #[test]
+    fn other_options_are_refused() {
+        for text in ["skip", "skip=", "error=maybe", "warn=true"] {
+            assert_eq!(CheckOptions::parse(text), Err(InvalidCheckOption(text.to_owned())));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Checks about the names of stages.
+
+use std::collections::HashSet;
+
+use super::{Findings, stages};
+use crate::ast::Dockerfile;
+
+/// Names that mean something without a stage.
+const RESERVED: [&str; 2] = ["scratch", "context"];
+
+pub(super) fn duplicate_stage_name(dockerfile: &Dockerfile, findings: &mut Findings<'_>) {
+    let mut seen = HashSet::new();
+    for name in stages(dockerfile).filter_map(|stage| stage.from.name.as_ref()) {
+        if !seen.insert(name.text.to_lowercase()) {
+            let message = format!("there is a stage {} already, which this one hides", name.text);
+            findings.add(name.span, message, "give each stage a name of its own");
+        }
+    }
+}
+
+pub(super) fn reserved_stage_name(dockerfile: &Dockerfile, findings: &mut Findings<'_>) {
+    for name in stages(dockerfile).filter_map(|stage| stage.from.name.as_ref()) {
+        if RESERVED.contains(&name.text.to_lowercase().as_str()) {
+            let message = format!("{} is a reserved name", name.text);
+            findings.add(name.span, message, "give the stage another name");
+        }
+    }
+}
