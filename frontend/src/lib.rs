@@ -1,1 +1,20 @@
-//! Dockerfile AST to build graph and image config.
+//! The Dockerfile frontend: syntax tree to build graph and image config.
+//!
+//! [`lower`] takes what the parser gave, finds the stages that the target needs, expands variables, and
+//! gives the graph of operations together with the config and history of the resulting image. It asks
+//! one port for the configs of base images and does no I/O of its own. What of the language is not
+//! supported yet is refused by name, never skipped.
+
+mod args;
+mod error;
+mod history;
+mod lower;
+mod names;
+mod options;
+mod ports;
+mod stage;
+
+pub use error::LowerError;
+pub use lower::{Lowered, lower};
+pub use options::Options;
+pub use ports::{MetaResolver, ResolveError, ResolvedImage};

@@ -1,0 +1,188 @@
+//! Variables: which are in scope, where their values come from, and expansion with their help.
+//!
+//! Source: Dockerfile reference, "ARG" (scope, predefined and platform arguments) and "Environment
+//! replacement".
+
+use std::collections::BTreeMap;
+
+use base::Platform;
+use parser::ast::Word;
+use parser::span::Span;
+use parser::{Diagnostic, word};
+
+use crate::error::LowerError;
+use crate::options::Options;
+
+/// The search path that an image without one gets.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Proxy arguments: known without ARG, given to processes, kept out of keys and history.
+const PROXY_NAMES: [&str; 10] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// Variables in the order they were set; setting one again moves it to the end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Environment(Vec<(String, String)>);
+
+impl Environment {
+    /// Reads `NAME=value` entries of an image config.
+    pub(crate) fn from_entries(entries: &[String]) -> Self {
+        let mut environment = Self::default();
+        for entry in entries {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            environment.set(name, value);
+        }
+        environment
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.0.retain(|(known, _)| known != name);
+        self.0.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// As `NAME=value` entries.
+    pub(crate) fn entries(&self) -> Vec<String> {
+        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+}
+
+/// Sets `NAME=value` in an image config: in place if the name is there, else at the end.
+pub(crate) fn set_config_env(env: &mut Vec<String>, name: &str, value: &str) {
+    let entry = format!("{name}={value}");
+    let is_name = |known: &String| known.split_once('=').map_or(known.as_str(), |(n, _)| n) == name;
+    match env.iter_mut().find(|known| is_name(known)) {
+        Some(known) => *known = entry,
+        None => env.push(entry),
+    }
+}
+
+/// The proxy variables among the build arguments, unless `declared` says that ARG made them ordinary.
+pub(crate) fn proxy_env(
+    build_args: &BTreeMap<String, String>,
+    declared: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let given = build_args.iter().filter(|(name, _)| PROXY_NAMES.contains(&name.as_str()) && !declared(name));
+    given.map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// The arguments that every Dockerfile knows before its first FROM.
+pub(crate) fn platform_args(options: &Options, target_stage: &str) -> Vec<(String, String)> {
+    let mut args = Vec::new();
+    for (prefix, platform) in [("BUILD", &options.build_platform), ("TARGET", &options.platform)] {
+        let Platform { architecture, os, os_version, variant, .. } = platform;
+        let mut add = |name: &str, value: &str| args.push((format!("{prefix}{name}"), value.to_owned()));
+        add("PLATFORM", &platform.to_string());
+        add("OS", os);
+        add("OSVERSION", os_version);
+        add("ARCH", architecture);
+        add("VARIANT", variant);
+    }
+    args.push(("TARGETSTAGE".to_owned(), target_stage.to_owned()));
+    args
+}
+
+/// Expands words of one Dockerfile, and collects warnings about variables that nobody set.
+pub(crate) struct Expander {
+    escape: char,
+    warnings: std::cell::RefCell<Vec<Diagnostic>>,
+}
+
+impl Expander {
+    pub(crate) fn new(escape: char) -> Self {
+        Self { escape, warnings: std::cell::RefCell::default() }
+    }
+
+    /// One word: variables replaced, quotes removed.
+    pub(crate) fn word(&self, written: &Word, environment: &Environment) -> Result<String, LowerError> {
+        let expanded =
+            word::expand(&written.text, self.escape, &|name| environment.get(name).map(str::to_owned))
+                .map_err(|error| expansion_error(&error, written.span))?;
+        self.warn_undefined(&expanded.undefined, written.span);
+        Ok(expanded.value)
+    }
+
+    /// A word that may become several, split at unquoted blanks.
+    pub(crate) fn words(&self, written: &Word, environment: &Environment) -> Result<Vec<String>, LowerError> {
+        let lookup = |name: &str| environment.get(name).map(str::to_owned);
+        let expanded = word::expand_words(&written.text, self.escape, &lookup)
+            .map_err(|error| expansion_error(&error, written.span))?;
+        self.warn_undefined(&expanded.undefined, written.span);
+        Ok(expanded.words)
+    }
+
+    /// The body of a heredoc: variables replaced, quotes kept.
+    pub(crate) fn heredoc(
+        &self,
+        content: &str,
+        span: Span,
+        environment: &Environment,
+    ) -> Result<String, LowerError> {
+        let lookup = |name: &str| environment.get(name).map(str::to_owned);
+        let expanded = word::expand_heredoc(content, self.escape, &lookup)
+            .map_err(|error| expansion_error(&error, span))?;
+        Ok(expanded.value)
+    }
+
+    /// Text for people: variables replaced where that works, else as written.
+    pub(crate) fn display(&self, text: &str, environment: &Environment) -> String {
+        let lookup = |name: &str| Some(environment.get(name).unwrap_or_default().to_owned());
+        word::expand_heredoc(text, self.escape, &lookup).map_or_else(|_| text.to_owned(), |done| done.value)
+    }
+
+    pub(crate) fn into_warnings(self) -> Vec<Diagnostic> {
+        self.warnings.into_inner()
+    }
+
+    fn warn_undefined(&self, names: &[String], span: Span) {
+        for name in names {
+            let message = format!("usage of undefined variable '${name}'");
+            self.warnings.borrow_mut().push(Diagnostic::warning("UndefinedVar", span, message));
+        }
+    }
+}
+
+fn expansion_error(error: &word::ExpandError, span: Span) -> LowerError {
+    LowerError::at("bad-substitution", span, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_again_moves_to_the_end() {
+        let mut environment = Environment::from_entries(&["A=1".to_owned(), "B=2".to_owned()]);
+        environment.set("A", "3");
+        assert_eq!(environment.entries(), ["B=2", "A=3"]);
+    }
+
+    #[test]
+    fn config_entries_are_replaced_in_place() {
+        let mut env = vec!["A=1".to_owned(), "AB=2".to_owned()];
+        set_config_env(&mut env, "A", "3");
+        set_config_env(&mut env, "C", "4");
+        assert_eq!(env, ["A=3", "AB=2", "C=4"]);
+    }
+
+    #[test]
+    fn declared_proxies_are_ordinary() {
+        let args =
+            BTreeMap::from([("http_proxy".to_owned(), "p".to_owned()), ("X".to_owned(), "y".to_owned())]);
+        assert_eq!(proxy_env(&args, |_| false), ["http_proxy=p"]);
+        assert!(proxy_env(&args, |name| name == "http_proxy").is_empty());
+    }
+}

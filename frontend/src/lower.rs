@@ -1,0 +1,275 @@
+//! Lowering: walks the stages that the target needs, in order, and turns instructions into operations
+//! and config. One file per group of instructions below `lower/`.
+
+mod base_image;
+mod copy;
+mod metadata;
+mod run;
+
+use ::base::Platform;
+use ::base::image::ImageConfig;
+use llb::{Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex};
+use parser::Diagnostic;
+use parser::ast::{ArgDeclaration, Dockerfile, Instruction, InstructionKind};
+
+use crate::args::{Environment, Expander, platform_args};
+use crate::error::LowerError;
+use crate::names::StepNames;
+use crate::options::Options;
+use crate::ports::MetaResolver;
+use crate::stage::{Stage, Stages};
+
+/// The name of the local source that is the build context.
+pub(crate) const CONTEXT: &str = "context";
+
+/// What a Dockerfile becomes.
+#[derive(Debug)]
+pub struct Lowered {
+    /// The operations.
+    pub graph: Graph,
+    /// The vertex whose result is the image's root filesystem; `None` for an empty one.
+    pub target: Option<VertexIndex>,
+    /// The config of the image with its history. The layers of the base are in `rootfs`; those of the
+    /// build are not known yet.
+    pub config: ImageConfig,
+    /// The platform of the image.
+    pub platform: Platform,
+    /// What the user should know.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Lowers a Dockerfile. Base images are resolved through `resolver`.
+pub fn lower(
+    file: &Dockerfile,
+    options: &Options,
+    resolver: &dyn MetaResolver,
+) -> Result<Lowered, LowerError> {
+    let stages = Stages::of(file)?;
+    let target = stages.target(options.target.as_deref())?.index;
+    let target_name = stages.all[target].name.clone().unwrap_or_else(|| "default".to_owned());
+    let expander = Expander::new(file.directives.escape);
+    let globals = Globals::new(&stages, options, &target_name, &expander)?;
+    let bases = base_image::bases(&stages, &globals, &expander)?;
+    let needed = stages.needed(target, &bases.iter().map(base_image::Base::stage).collect::<Vec<_>>())?;
+    let mut lowering = Lowering {
+        stages: &stages,
+        options,
+        resolver,
+        globals,
+        expander,
+        graph: GraphBuilder::new(),
+        done: Vec::new(),
+    };
+    for (stage, base) in stages.all.iter().zip(&bases) {
+        let state = if needed[stage.index] { Some(lowering.stage(stage, base)?) } else { None };
+        lowering.done.push(state);
+    }
+    lowering.finish(target)
+}
+
+/// Arguments from before the first FROM, and those that every Dockerfile knows.
+pub(crate) struct Globals {
+    /// All of them, for FROM lines.
+    pub(crate) environment: Environment,
+}
+
+impl Globals {
+    fn new(
+        stages: &Stages<'_>,
+        options: &Options,
+        target: &str,
+        expander: &Expander,
+    ) -> Result<Self, LowerError> {
+        let mut environment = Environment::default();
+        for (name, value) in platform_args(options, target) {
+            environment.set(&name, options.build_args.get(&name).unwrap_or(&value));
+        }
+        for instruction in stages.preamble {
+            let InstructionKind::Arg(declarations) = &instruction.kind else { continue };
+            for declaration in declarations {
+                let name = expander.word(&declaration.name, &environment)?;
+                if let Some(value) = argument_value(declaration, &name, options, &environment, expander)? {
+                    environment.set(&name, &value);
+                }
+            }
+        }
+        Ok(Self { environment })
+    }
+}
+
+/// The value of an ARG: what the user gave, else its default.
+fn argument_value(
+    declaration: &ArgDeclaration,
+    name: &str,
+    options: &Options,
+    environment: &Environment,
+    expander: &Expander,
+) -> Result<Option<String>, LowerError> {
+    if let Some(given) = options.build_args.get(name) {
+        return Ok(Some(given.clone()));
+    }
+    declaration.default.as_ref().map(|default| expander.word(default, environment)).transpose()
+}
+
+/// The whole lowering. Stages are finished one after the other, earlier ones first.
+pub(crate) struct Lowering<'a> {
+    pub(crate) stages: &'a Stages<'a>,
+    pub(crate) options: &'a Options,
+    pub(crate) resolver: &'a dyn MetaResolver,
+    pub(crate) globals: Globals,
+    pub(crate) expander: Expander,
+    pub(crate) graph: GraphBuilder,
+    /// What each stage so far became; `None` for one that is not needed.
+    done: Vec<Option<StageState>>,
+}
+
+/// A stage while it is lowered, and what others see of it afterwards.
+#[derive(Debug, Clone)]
+pub(crate) struct StageState {
+    /// The filesystem so far; `None` is empty.
+    pub(crate) root: Option<Input>,
+    /// The platform of this stage.
+    pub(crate) platform: Platform,
+    /// Variables that expand and that processes see: ENV and ARG, the later one wins.
+    pub(crate) environment: Environment,
+    /// ARGs declared so far with their values, as history shows them.
+    pub(crate) build_args: Vec<(String, String)>,
+    /// The image config so far.
+    pub(crate) config: ImageConfig,
+    /// Whether this stage has a CMD of its own.
+    pub(crate) cmd_set: bool,
+    /// Names of the steps.
+    pub(crate) names: StepNames,
+}
+
+impl StageState {
+    /// The working directory, absolute.
+    pub(crate) fn workdir(&self) -> &str {
+        let dir = self.config.config.working_dir.as_str();
+        if dir.is_empty() { "/" } else { dir }
+    }
+
+    /// The shell of the shell form.
+    pub(crate) fn shell(&self) -> Vec<String> {
+        if self.config.config.shell.is_empty() {
+            return vec!["/bin/sh".to_owned(), "-c".to_owned()];
+        }
+        self.config.config.shell.clone()
+    }
+}
+
+impl<'a> Lowering<'a> {
+    fn stage(&mut self, stage: &Stage<'a>, base: &base_image::Base) -> Result<StageState, LowerError> {
+        let mut state = self.base(stage, base)?;
+        for trigger in std::mem::take(&mut state.config.config.on_build) {
+            self.trigger(&mut state, stage, &trigger)?;
+        }
+        for instruction in stage.body {
+            self.instruction(&mut state, stage, instruction)?;
+        }
+        Ok(state)
+    }
+
+    /// Runs an ONBUILD trigger that the base image or stage left.
+    fn trigger(&mut self, state: &mut StageState, stage: &Stage<'a>, text: &str) -> Result<(), LowerError> {
+        let span = stage.from.image.span;
+        let parsed = parser::parse(text.as_bytes());
+        let broken = parsed.diagnostics.iter().find(|d| d.level == parser::Level::Error);
+        if let Some(diagnostic) = broken {
+            let message =
+                format!("the base image's trigger \"ONBUILD {text}\" is invalid: {}", diagnostic.message);
+            return Err(LowerError::at("invalid-onbuild", span, message));
+        }
+        for mut instruction in parsed.dockerfile.instructions {
+            // Places in the trigger's text are not places in this Dockerfile; FROM is where it comes from.
+            instruction.span = span;
+            self.instruction(state, stage, &instruction)
+                .map_err(|error| base_image::at_from(error, span, text))?;
+        }
+        Ok(())
+    }
+
+    fn instruction(
+        &mut self,
+        state: &mut StageState,
+        stage: &Stage<'a>,
+        instruction: &Instruction,
+    ) -> Result<(), LowerError> {
+        match &instruction.kind {
+            InstructionKind::Run(run) => self.run(state, instruction, run),
+            InstructionKind::Copy(copy) => self.copy(state, stage, instruction, copy),
+            InstructionKind::Add(add) => self.add(state, instruction, add),
+            InstructionKind::Workdir(path) => self.workdir(state, instruction, path),
+            InstructionKind::Arg(declarations) => self.arg(state, declarations),
+            InstructionKind::From(_) | InstructionKind::Invalid => Err(LowerError::at(
+                "unexpected-instruction",
+                instruction.span,
+                "this instruction cannot stand here",
+            )),
+            other => self.metadata(state, instruction, other),
+        }
+    }
+
+    fn arg(&mut self, state: &mut StageState, declarations: &[ArgDeclaration]) -> Result<(), LowerError> {
+        let mut shown = Vec::new();
+        let before = state.environment.clone();
+        for declaration in declarations {
+            let name = self.expander.word(&declaration.name, &before)?;
+            let value = argument_value(declaration, &name, self.options, &before, &self.expander)?;
+            let default = declaration.default.as_ref().map(|word| self.expander.display(&word.text, &before));
+            shown.push(default.map_or_else(|| name.clone(), |default| format!("{name}={default}")));
+            let value = value.or_else(|| self.globals.environment.get(&name).map(str::to_owned));
+            if let Some(value) = value {
+                state.environment.set(&name, &value);
+                state.build_args.retain(|(known, _)| *known != name);
+                state.build_args.push((name, value));
+            }
+        }
+        let text = format!("ARG {}", shown.join(" "));
+        crate::history::metadata(&mut state.config, text, self.options.epoch);
+        Ok(())
+    }
+
+    /// A vertex's metadata for a step of the Dockerfile.
+    pub(crate) fn step(&self, state: &mut StageState, instruction: &Instruction) -> Metadata {
+        let text = self.expander.display(&instruction.source, &state.environment);
+        let text = uppercase_keyword(&text);
+        Metadata {
+            name: state.names.next(&text),
+            source: Some((instruction.span.start, instruction.span.end)),
+            ignore_cache: self.options.no_cache,
+        }
+    }
+
+    /// The local source that is the build context.
+    pub(crate) fn context(&mut self) -> Input {
+        let op = Op::Source(SourceOp::Local(LocalSource { name: CONTEXT.to_owned() }));
+        let name = "[internal] load build context".to_owned();
+        let metadata = Metadata { name, ..Metadata::default() };
+        self.graph.add(op, &self.options.build_platform, &[], metadata)
+    }
+
+    fn finish(mut self, target: usize) -> Result<Lowered, LowerError> {
+        let Some(state) = self.done.swap_remove(target) else {
+            unreachable!("the target is always among the stages it needs")
+        };
+        let mut config = state.config;
+        for (name, value) in &self.options.labels {
+            config.config.labels.insert(name.clone(), value.clone());
+        }
+        Ok(Lowered {
+            graph: self.graph.finish()?,
+            target: state.root.map(|root| root.vertex),
+            config,
+            platform: state.platform,
+            warnings: self.expander.into_warnings(),
+        })
+    }
+}
+
+/// `run make` becomes `RUN make`.
+fn uppercase_keyword(text: &str) -> String {
+    let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let keyword = keyword.to_uppercase();
+    if rest.is_empty() { keyword } else { format!("{keyword} {rest}") }
+}

@@ -1,0 +1,183 @@
+//! FROM: what a stage starts with.
+
+use base::image::{ImageConfig, chain_id};
+use base::{Fault, Platform, Reference};
+use llb::{ImageSource, Input, Metadata, Op, SourceOp};
+use parser::ast::Word;
+use parser::span::Span;
+
+use super::{Globals, Lowering, StageState};
+use crate::args::{DEFAULT_PATH, Environment, Expander, set_config_env};
+use crate::error::LowerError;
+use crate::names::StepNames;
+use crate::ports::ResolvedImage;
+use crate::stage::{Stage, Stages};
+
+/// What the name in FROM means, after expansion.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Base {
+    /// Nothing at all.
+    Scratch,
+    /// An earlier stage.
+    Stage(usize),
+    /// An image.
+    Image(Reference),
+}
+
+impl Base {
+    pub(super) fn stage(&self) -> Option<usize> {
+        match self {
+            Self::Stage(index) => Some(*index),
+            _ => None,
+        }
+    }
+}
+
+/// What every stage starts with.
+pub(super) fn bases(
+    stages: &Stages<'_>,
+    globals: &Globals,
+    expander: &Expander,
+) -> Result<Vec<Base>, LowerError> {
+    stages.all.iter().map(|stage| base(stages, stage, globals, expander)).collect()
+}
+
+fn base(
+    stages: &Stages<'_>,
+    stage: &Stage<'_>,
+    globals: &Globals,
+    expander: &Expander,
+) -> Result<Base, LowerError> {
+    let written = &stage.from.image;
+    let name = expander.word(written, &globals.environment)?;
+    if name.is_empty() {
+        let message = format!("base name ({}) is empty after expansion", written.text);
+        let help = "give the ARG a default, or pass it with --build-arg";
+        return Err(LowerError::with_help("empty-base-name", written.span, message, help));
+    }
+    if let Some(index) = stages.earlier(stage.index, &name) {
+        return Ok(Base::Stage(index));
+    }
+    if name == "scratch" {
+        return Ok(Base::Scratch);
+    }
+    reference(&name, written.span).map(Base::Image)
+}
+
+fn reference(name: &str, span: Span) -> Result<Reference, LowerError> {
+    name.parse().map_err(|error: base::reference::ReferenceError| {
+        LowerError::at("invalid-reference", span, error.to_string())
+    })
+}
+
+/// An error in a trigger, told where the trigger came from.
+pub(super) fn at_from(error: LowerError, span: Span, trigger: &str) -> LowerError {
+    match error {
+        LowerError::Dockerfile(mut diagnostic) => {
+            diagnostic.span = span;
+            diagnostic.message =
+                format!("in the base image's trigger \"ONBUILD {trigger}\": {}", diagnostic.message);
+            LowerError::Dockerfile(diagnostic)
+        }
+        LowerError::Resolve { reference, source, fault, .. } => {
+            LowerError::Resolve { reference, span, source, fault }
+        }
+        other @ LowerError::Graph(_) => other,
+    }
+}
+
+impl<'a> Lowering<'a> {
+    pub(super) fn base(&mut self, stage: &Stage<'a>, base: &Base) -> Result<StageState, LowerError> {
+        let platform = self.stage_platform(stage)?;
+        let total = self.stages.step_count(stage.index, matches!(base, Base::Image(_)));
+        let names = StepNames::new(&self.stages.display_name(stage.index), total);
+        match base {
+            Base::Stage(index) => Ok(self.start_from_stage(*index, names)),
+            Base::Scratch => Ok(fresh(ImageConfig::scratch(&platform), platform, names)),
+            Base::Image(reference) => self.start_from_image(stage, reference, platform, names),
+        }
+    }
+
+    fn stage_platform(&self, stage: &Stage<'_>) -> Result<Platform, LowerError> {
+        let Some(written) = &stage.from.platform else { return Ok(self.options.platform.clone()) };
+        let text = self.expander.word(written, &self.globals.environment)?;
+        text.parse().map_err(|error: base::platform::PlatformError| {
+            LowerError::at("invalid-platform", written.span, error.to_string())
+        })
+    }
+
+    fn start_from_stage(&self, index: usize, names: StepNames) -> StageState {
+        let Some(Some(base)) = self.done.get(index) else {
+            unreachable!("a stage that is needed is lowered before those that need it")
+        };
+        StageState { names, cmd_set: false, ..base.clone() }
+    }
+
+    fn start_from_image(
+        &mut self,
+        stage: &Stage<'a>,
+        reference: &Reference,
+        platform: Platform,
+        mut names: StepNames,
+    ) -> Result<StageState, LowerError> {
+        let image = self.resolve(reference, &platform, stage.from.image.span)?;
+        let name = names.next(&format!("FROM {}", image.reference));
+        let source = Some((stage.instruction.span.start, stage.instruction.span.end));
+        let metadata = Metadata { name, source, ignore_cache: false };
+        let root = self.image_source(&image, &platform, metadata);
+        Ok(StageState { root, ..fresh(image.config, platform, names) })
+    }
+
+    pub(super) fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        span: Span,
+    ) -> Result<ResolvedImage, LowerError> {
+        self.resolver.resolve(reference, platform).map_err(|source| LowerError::Resolve {
+            reference: reference.familiar(),
+            span,
+            fault: Fault::Environment,
+            source,
+        })
+    }
+
+    /// The vertex of an image's root filesystem; none for an image without layers.
+    pub(super) fn image_source(
+        &mut self,
+        image: &ResolvedImage,
+        platform: &Platform,
+        metadata: Metadata,
+    ) -> Option<Input> {
+        let chain_id = chain_id(&image.config.rootfs.diff_ids)?;
+        let reference = image.reference.to_string();
+        let op = Op::Source(SourceOp::Image(ImageSource { reference, manifest: image.manifest, chain_id }));
+        Some(self.graph.add(op, platform, &[], metadata))
+    }
+
+    /// The image that `COPY --from=` names.
+    pub(super) fn image_by_name(
+        &mut self,
+        from: &Word,
+        platform: &Platform,
+    ) -> Result<Option<Input>, LowerError> {
+        let reference = reference(&from.text, from.span)?;
+        let image = self.resolve(&reference, platform, from.span)?;
+        let metadata = Metadata { name: format!("FROM {}", image.reference), ..Metadata::default() };
+        Ok(self.image_source(&image, platform, metadata))
+    }
+}
+
+/// A stage that starts with `config` and no layers of its own.
+fn fresh(mut config: ImageConfig, platform: Platform, names: StepNames) -> StageState {
+    let environment = &mut Environment::from_entries(&config.config.env);
+    if environment.get("PATH").is_none() {
+        environment.set("PATH", DEFAULT_PATH);
+        set_config_env(&mut config.config.env, "PATH", DEFAULT_PATH);
+    }
+    if config.config.working_dir.is_empty() {
+        config.config.working_dir = "/".to_owned();
+    }
+    let environment = environment.clone();
+    StageState { root: None, platform, environment, build_args: Vec::new(), config, cmd_set: false, names }
+}

@@ -1,0 +1,171 @@
+//! Stages: where they begin, what they are called, what they need, and which the target needs. Pure.
+
+use parser::ast::{self, Dockerfile, Instruction, InstructionKind};
+
+use crate::error::LowerError;
+
+/// A stage as written.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    /// Its place among the stages, from 0.
+    pub(crate) index: usize,
+    /// Its FROM instruction.
+    pub(crate) instruction: &'a Instruction,
+    /// The same, typed.
+    pub(crate) from: &'a ast::From,
+    /// Its name in lower case.
+    pub(crate) name: Option<String>,
+    /// What follows FROM.
+    pub(crate) body: &'a [Instruction],
+}
+
+/// A Dockerfile cut into stages.
+#[derive(Debug)]
+pub(crate) struct Stages<'a> {
+    /// ARG instructions before the first FROM.
+    pub(crate) preamble: &'a [Instruction],
+    /// The stages in order; never empty.
+    pub(crate) all: Vec<Stage<'a>>,
+}
+
+impl<'a> Stages<'a> {
+    /// Cuts a Dockerfile into stages. Only ARG may stand before the first FROM.
+    pub(crate) fn of(file: &'a Dockerfile) -> Result<Self, LowerError> {
+        let instructions = &file.instructions;
+        let starts: Vec<usize> = (0..instructions.len())
+            .filter(|i| matches!(instructions[*i].kind, InstructionKind::From(_)))
+            .collect();
+        let preamble = &instructions[..starts.first().copied().unwrap_or(instructions.len())];
+        if let Some(early) = preamble.iter().find(|i| !matches!(i.kind, InstructionKind::Arg(_))) {
+            let message = format!("{} before the first FROM", early.keyword.text.to_uppercase());
+            let help = "a Dockerfile starts with FROM; only ARG and comments may come before it";
+            return Err(LowerError::with_help("no-build-stage", early.span, message, help));
+        }
+        let ends = starts.iter().skip(1).copied().chain([instructions.len()]);
+        let bounds = starts.iter().copied().zip(ends).enumerate();
+        let all: Vec<Stage<'a>> =
+            bounds.filter_map(|(index, (start, end))| stage(index, &instructions[start..end])).collect();
+        if all.is_empty() {
+            let span = preamble.last().map(|i| i.span).unwrap_or_default();
+            let help = "start it with FROM and the name of a base image, or FROM scratch";
+            return Err(LowerError::with_help("no-build-stage", span, "the Dockerfile has no FROM", help));
+        }
+        Ok(Self { preamble, all })
+    }
+
+    /// The stage to build: by name, whatever its case; the last without a name.
+    pub(crate) fn target(&self, name: Option<&str>) -> Result<&Stage<'a>, LowerError> {
+        let last = &self.all[self.all.len() - 1];
+        let Some(name) = name else { return Ok(last) };
+        let wanted = name.to_lowercase();
+        if let Some(stage) = self.all.iter().rev().find(|s| s.name.as_deref() == Some(wanted.as_str())) {
+            return Ok(stage);
+        }
+        let message = format!("target stage \"{name}\" could not be found");
+        Err(LowerError::with_help("unknown-stage", last.instruction.span, message, self.names_help()))
+    }
+
+    /// The stage before `index` that `name` means, the latest of equals.
+    pub(crate) fn earlier(&self, index: usize, name: &str) -> Option<usize> {
+        let wanted = name.to_lowercase();
+        self.all[..index].iter().rev().find(|s| s.name.as_deref() == Some(wanted.as_str())).map(|s| s.index)
+    }
+
+    /// The stage that `COPY --from=name` in stage `index` means: a name, or a number. `None` when it can
+    /// only be an image. A stage that is the same or comes later is refused.
+    pub(crate) fn copy_source(&self, index: usize, from: &ast::Word) -> Result<Option<usize>, LowerError> {
+        let name = from.text.to_lowercase();
+        if let Some(found) = self.earlier(index, &name) {
+            return Ok(Some(found));
+        }
+        let number = name.parse::<usize>().ok();
+        if let Some(number) = number.filter(|number| *number < index) {
+            return Ok(Some(number));
+        }
+        let later = self.all[index..].iter().find(|s| s.name.as_deref() == Some(name.as_str()));
+        let later = later.map(|s| s.index).or(number.filter(|number| *number < self.all.len()));
+        match (later, number) {
+            (Some(later), _) if later == index => {
+                let message =
+                    format!("circular dependency: the stage copies from itself (--from={})", from.text);
+                let help = "copy from an earlier stage, or move this step into a stage of its own";
+                Err(LowerError::with_help("circular-stage", from.span, message, help))
+            }
+            (Some(_), _) => {
+                let message =
+                    format!("stage \"{}\" is defined after the stage that copies from it", from.text);
+                let help =
+                    "a stage can only use stages above it: move it up, or break the cycle between them";
+                Err(LowerError::with_help("circular-stage", from.span, message, help))
+            }
+            (None, Some(number)) => {
+                let message = format!("there is no stage {number}; this Dockerfile has {}", self.all.len());
+                Err(LowerError::with_help("unknown-stage", from.span, message, "stages are numbered from 0"))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Which stages `target` needs, itself included. `base` tells the stage that a FROM means. A stage
+    /// that copies from itself or from a later one is refused even if it is not needed.
+    pub(crate) fn needed(&self, target: usize, base: &[Option<usize>]) -> Result<Vec<bool>, LowerError> {
+        let copies: Vec<Vec<Option<usize>>> =
+            (0..self.all.len()).map(|index| self.copies(index)).collect::<Result<_, _>>()?;
+        let mut needed = vec![false; self.all.len()];
+        needed[target] = true;
+        for index in (0..=target).rev() {
+            if needed[index] {
+                for from in copies[index].iter().chain([&base[index]]).flatten() {
+                    needed[*from] = true;
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    fn copies(&self, index: usize) -> Result<Vec<Option<usize>>, LowerError> {
+        let froms = self.all[index].body.iter().filter_map(|instruction| match &instruction.kind {
+            InstructionKind::Copy(copy) => copy.from.as_ref(),
+            _ => None,
+        });
+        froms.map(|from| self.copy_source(index, from)).collect()
+    }
+
+    /// How many steps progress counts for a stage: everything that makes a vertex.
+    pub(crate) fn step_count(&self, index: usize, has_image: bool) -> usize {
+        let makes_vertex = |instruction: &&Instruction| {
+            matches!(
+                instruction.kind,
+                InstructionKind::Run(_)
+                    | InstructionKind::Copy(_)
+                    | InstructionKind::Add(_)
+                    | InstructionKind::Workdir(_)
+            )
+        };
+        usize::from(has_image) + self.all[index].body.iter().filter(makes_vertex).count()
+    }
+
+    /// What progress calls a stage: its name; a number among several; nothing alone.
+    pub(crate) fn display_name(&self, index: usize) -> String {
+        match &self.all[index].name {
+            Some(name) => name.clone(),
+            None if self.all.len() > 1 => format!("stage-{index}"),
+            None => String::new(),
+        }
+    }
+
+    fn names_help(&self) -> String {
+        let names: Vec<&str> = self.all.iter().filter_map(|stage| stage.name.as_deref()).collect();
+        if names.is_empty() {
+            return "no stage has a name: give it one with FROM … AS name".to_owned();
+        }
+        format!("the stages are: {}", names.join(", "))
+    }
+}
+
+fn stage<'a>(index: usize, instructions: &'a [Instruction]) -> Option<Stage<'a>> {
+    let (first, body) = instructions.split_first()?;
+    let InstructionKind::From(from) = &first.kind else { return None };
+    let name = from.name.as_ref().map(|name| name.text.to_lowercase());
+    Some(Stage { index, instruction: first, from, name, body })
+}
