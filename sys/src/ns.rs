@@ -1,0 +1,189 @@
+//! Namespaces and process file descriptors.
+//!
+//! [`Namespaces`] is the set of namespaces that a new process gets of its own (`namespaces(7)`).
+//! [`PidFd`] names a child process without the races of numbers: it signals and waits. Creating the
+//! process is [`crate::spawn`]'s business.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// A set of namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Namespaces(u32);
+
+impl Namespaces {
+    /// None: everything is shared with the parent.
+    pub const NONE: Self = Self(0);
+    /// Mount points.
+    pub const MOUNT: Self = Self(libc::CLONE_NEWNS as u32);
+    /// Host and domain name.
+    pub const UTS: Self = Self(libc::CLONE_NEWUTS as u32);
+    /// System V IPC and POSIX message queues.
+    pub const IPC: Self = Self(libc::CLONE_NEWIPC as u32);
+    /// Process ids.
+    pub const PID: Self = Self(libc::CLONE_NEWPID as u32);
+    /// Network devices, addresses, ports.
+    pub const NETWORK: Self = Self(libc::CLONE_NEWNET as u32);
+    /// The root of the cgroup view.
+    pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u32);
+
+    const NAMES: [(Self, &'static str); 6] = [
+        (Self::MOUNT, "mount"),
+        (Self::UTS, "uts"),
+        (Self::IPC, "ipc"),
+        (Self::PID, "pid"),
+        (Self::NETWORK, "network"),
+        (Self::CGROUP, "cgroup"),
+    ];
+
+    /// This set and `other`.
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are in this set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The names of the members, in the order of their constants.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name)
+    }
+
+    /// The flags of `clone(2)`.
+    pub(crate) const fn clone_flags(self) -> i32 {
+        self.0 as i32
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It exited with this code.
+    Exited(i32),
+    /// This signal killed it.
+    Signaled(i32),
+}
+
+/// What a process and the children it waited for used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Time on processors in user mode.
+    pub user: Duration,
+    /// Time on processors in the kernel.
+    pub system: Duration,
+    /// The largest resident set of any one of them, in bytes.
+    pub peak_memory: u64,
+}
+
+/// A child process of ours. Dropping it neither kills nor waits.
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+impl PidFd {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Sends signal `signal`. Sending to a process that has ended is not an error.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: the descriptor is a pidfd that we own, and a null siginfo asks for the default one.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        match result {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Waits for the end and collects it. Once collected, a further call fails with `ECHILD`.
+    pub fn wait(&self) -> io::Result<(Ending, Usage)> {
+        loop {
+            match self.wait_with(0) {
+                Ok(Some(end)) => return Ok(end),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Like [`wait`](Self::wait), but `None` while the process lives.
+    pub fn try_wait(&self) -> io::Result<Option<(Ending, Usage)>> {
+        self.wait_with(libc::WNOHANG)
+    }
+
+    fn wait_with(&self, options: i32) -> io::Result<Option<(Ending, Usage)>> {
+        // SAFETY: all-zero is a valid value of both plain C structures.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+        // SAFETY: both pointers are to live structures of the kernel's layout. The system call is made
+        // directly because the C wrapper of waitid(2) does not pass the usage.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PIDFD,
+                self.0.as_raw_fd(),
+                &raw mut info,
+                libc::WEXITED | libc::__WALL | options,
+                &raw mut usage,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: waitid(2) filled the SIGCHLD form of the structure, or left it zero (WNOHANG).
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        if pid == 0 {
+            return Ok(None);
+        }
+        let ending = match info.si_code {
+            libc::CLD_EXITED => Ending::Exited(status),
+            _ => Ending::Signaled(status),
+        };
+        Ok(Some((ending, usage_of(&usage))))
+    }
+}
+
+impl AsFd for PidFd {
+    /// Readable (`poll(2)`) once the process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn usage_of(usage: &libc::rusage) -> Usage {
+    let duration = |time: libc::timeval| {
+        let micros = u64::try_from(time.tv_usec).unwrap_or(0);
+        Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0)) + Duration::from_micros(micros)
+    };
+    Usage {
+        user: duration(usage.ru_utime),
+        system: duration(usage.ru_stime),
+        peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0).saturating_mul(1024),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_name_their_members() {
+        let set = Namespaces::MOUNT.with(Namespaces::PID);
+        assert!(set.contains(Namespaces::PID) && !set.contains(Namespaces::NETWORK));
+        assert_eq!(set.names().collect::<Vec<_>>(), ["mount", "pid"]);
+        assert_eq!(Namespaces::NONE.names().count(), 0);
+    }
+}

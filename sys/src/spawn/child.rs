@@ -1,0 +1,298 @@
+//! The life of a new process from `clone` to `execve`: an interpreter of a [`Plan`].
+//!
+//! It shares the parent's memory and runs beside the parent's threads, so it never allocates, locks,
+//! panics or calls the C library; it reads the plan and makes system calls ([`super::raw`]).
+//!
+//! What protects the host before the user's program runs:
+//! * All descriptors but the standard streams and the report socket are closed before anything of the
+//!   image is touched, and the working directory is checked to lie inside the root, so no directory of
+//!   the host can be reached through one (the way of CVE-2024-21626).
+//! * The program executed must not be reached through a link of `/proc` that jumps, nor may the
+//!   interpreter that a script names: `/proc/self/exe` is still our own program at this moment (the way
+//!   of CVE-2019-5736). See [`super`] for why our program could not be overwritten anyway.
+//! * The filter, the user and the capabilities are set last.
+
+use std::ffi::{CStr, c_char};
+
+use super::identity;
+use super::mounts;
+use super::plan::{Plan, Step};
+use super::raw::{self, Failure, Fd, HERE, invoke};
+use super::report::Reporter;
+use super::target::{self, PathBuffer, Root};
+use super::terminal;
+
+/// Where the report socket is once descriptors are in order.
+const REPORT: Fd = 3;
+
+/// Number of the failing "step" when preparing failed, before the first one.
+pub(super) const PREPARE: u32 = u32::MAX;
+
+/// How many scripts may name a script as interpreter; the kernel's limit.
+const MAX_INTERPRETERS: usize = 5;
+
+/// All that a new process reads. It stays unchanged until the process has executed its program or ended.
+pub(super) struct Job {
+    pub(super) plan: Plan,
+    /// Descriptors that become 0, 1 and 2; all above [`REPORT`]. `None` leaves them to a terminal.
+    pub(super) streams: Option<[Fd; 3]>,
+    /// Our end of the report socket; above [`REPORT`].
+    pub(super) report: Fd,
+    /// Pointers to the arguments in the plan, and a null.
+    pub(super) arguments: Vec<*const c_char>,
+    /// Pointers to the environment in the plan, and a null.
+    pub(super) environment: Vec<*const c_char>,
+}
+
+/// Runs the job; does not return.
+pub(super) fn run(job: &Job) -> ! {
+    let mut reporter = Reporter(job.report);
+    match prepare(job) {
+        Ok(()) => reporter = Reporter(REPORT),
+        Err(failure) => {
+            reporter.failed(PREPARE, failure);
+            raw::exit(1);
+        }
+    }
+    let mut child = Child { root: Root { fd: -1, reporter }, scratch: -1 };
+    for (number, step) in (0u32..).zip(&job.plan.steps) {
+        if let Err(failure) = child.perform(step) {
+            reporter.failed(number, failure);
+            raw::exit(1);
+        }
+    }
+    let failure = child.execute(job);
+    reporter.failed(job.plan.steps.len() as u32, failure);
+    raw::exit(1)
+}
+
+/// Puts streams, descriptors, signals and session in order.
+fn prepare(job: &Job) -> Result<(), Failure> {
+    die_with_parent()?;
+    for (from, to) in job.streams.into_iter().flatten().zip(0..) {
+        raw::duplicate(from, to, 0)?;
+    }
+    raw::duplicate(job.report, REPORT, libc::O_CLOEXEC)?;
+    // SAFETY: no pointers; setsid fails only for a group leader, which a new process is not.
+    unsafe {
+        invoke!(libc::SYS_close_range, REPORT + 1, u32::MAX, 0)?;
+        invoke!(libc::SYS_umask, 0)?;
+        invoke!(libc::SYS_setsid)?;
+    }
+    // Killed between our creation and the first line? Then nobody would ever end us.
+    if Reporter(REPORT).is_alone() {
+        raw::exit(1);
+    }
+    reset_signals()
+}
+
+/// Asks to be killed when the thread that made us ends, which is when our parent does. Changing the user
+/// undoes this, so it is asked for again before the program is executed.
+fn die_with_parent() -> Result<(), Failure> {
+    raw::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).map(drop)
+}
+
+/// Sets every signal's disposition to the default. Handlers must go before signals are unblocked: they
+/// are our parent's code, on memory that we share.
+fn reset_signals() -> Result<(), Failure> {
+    // A zero kernel sigaction: default handler, no flags, no restorer, empty mask.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+            // SAFETY: the structure is live and at least as large as the kernel's; no old one is asked for.
+            unsafe { invoke!(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0usize, 8usize) }?;
+        }
+    }
+    Ok(())
+}
+
+struct Child {
+    root: Root,
+    scratch: Fd,
+}
+
+impl Child {
+    fn perform(&mut self, step: &Step) -> Result<(), Failure> {
+        let root = &self.root;
+        match step {
+            Step::PrivateMounts => mounts::make_private(),
+            Step::Scratch { entries } => {
+                self.scratch = mounts::scratch(entries)?;
+                Ok(())
+            }
+            Step::Root { at, source, attributes } => {
+                self.root.fd = mounts::root(at, source, *attributes)?;
+                Ok(())
+            }
+            Step::Mount { target, kind, source, attributes } => {
+                mounts::mount(root, self.scratch, (target, *kind), source, *attributes)
+            }
+            Step::Symlink { content, target } => mounts::symlink(root, content, target),
+            Step::Terminal { rows, columns } => terminal::open(root, *rows, *columns),
+            Step::Mask { target, file, directory } => {
+                mounts::mask(root, self.scratch, target, file, directory)
+            }
+            Step::ReadOnly { target } => mounts::make_read_only(root, target),
+            Step::ReadOnlyRoot => mounts::make_root_read_only(root),
+            Step::Pivot => self.pivot(),
+            Step::LoopbackUp => loopback_up(),
+            Step::HostName(name) => {
+                // SAFETY: the pointer and length are those of a live string.
+                unsafe { invoke!(libc::SYS_sethostname, name.as_ptr(), name.count_bytes()) }.map(drop)
+            }
+            Step::WorkingDirectory { path, create } => enter_working_directory(path, *create),
+            Step::Limit { resource, soft, hard } => identity::limit(*resource, *soft, *hard),
+            Step::OwnStreams { streams, uid } => identity::own_streams(*streams, *uid),
+            Step::BoundingSet { keep } => identity::bounding_set(*keep),
+            Step::NoNewPrivileges => raw::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop),
+            Step::Seccomp(filter) => identity::load_filter(filter),
+            Step::Identity { uid, gid, groups } => identity::become_user(*uid, *gid, groups),
+            Step::Capabilities { mask } => identity::set_capabilities(*mask),
+            Step::Umask(mask) => {
+                // SAFETY: no pointers.
+                unsafe { invoke!(libc::SYS_umask, *mask) }.map(drop)
+            }
+        }
+    }
+
+    fn pivot(&mut self) -> Result<(), Failure> {
+        if self.scratch >= 0 {
+            mounts::detach_scratch()?;
+        }
+        mounts::pivot(&self.root)?;
+        for fd in [&mut self.root.fd, &mut self.scratch] {
+            raw::close(std::mem::replace(fd, -1));
+        }
+        Ok(())
+    }
+
+    /// Becomes the program; returns why it could not.
+    fn execute(&self, job: &Job) -> Failure {
+        if let Err(failure) = die_with_parent() {
+            return failure;
+        }
+        if self.root.reporter.is_alone() {
+            raw::exit(1);
+        }
+        let none = 0u64;
+        // SAFETY: one live word behind the pointer, the size that the kernel expects.
+        let unblocked =
+            unsafe { invoke!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0usize, 8usize) };
+        if let Err(failure) = unblocked {
+            return failure;
+        }
+        execute_first(job)
+    }
+}
+
+/// Tries the candidates as `execvp(3)` does: a missing one is skipped, and so is one without permission,
+/// but that is remembered.
+fn execute_first(job: &Job) -> Failure {
+    let mut result = Failure { call: libc::SYS_execve as i32, errno: libc::ENOENT };
+    for candidate in &job.plan.exec.candidates {
+        let failure = match check_program(candidate) {
+            Err(failure) => failure,
+            // SAFETY: the path and both arrays are live; the arrays end in a null and point to live
+            // strings of the plan.
+            Ok(()) => match unsafe {
+                invoke!(
+                    libc::SYS_execve,
+                    candidate.as_c_str(),
+                    job.arguments.as_ptr(),
+                    job.environment.as_ptr()
+                )
+            } {
+                Err(failure) => failure,
+                Ok(_) => result,
+            },
+        };
+        match failure.errno {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => result = failure,
+            _ => return failure,
+        }
+    }
+    result
+}
+
+/// Refuses a program that is, or whose `#!` line names, something behind a jumping link of `/proc`.
+fn check_program(program: &CStr) -> Result<(), Failure> {
+    let mut path = PathBuffer::new(program.to_bytes())?;
+    for _ in 0..MAX_INTERPRETERS {
+        let no_jumps = libc::RESOLVE_NO_MAGICLINKS;
+        raw::close(raw::open(HERE, path.as_c_str()?, libc::O_PATH, 0, no_jumps)?);
+        // A FIFO must not block us; who may not read a program may still execute it.
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let Ok(fd) = raw::open(HERE, path.as_c_str()?, flags, 0, no_jumps) else { return Ok(()) };
+        let mut start = [0u8; 256];
+        // SAFETY: the pointer and length are those of a live buffer.
+        let read = unsafe { invoke!(libc::SYS_read, fd, start.as_mut_ptr(), start.len()) };
+        raw::close(fd);
+        let Some(interpreter) = interpreter_of(start.get(..read.unwrap_or(0)).unwrap_or(&[])) else {
+            return Ok(());
+        };
+        path = PathBuffer::new(interpreter)?;
+    }
+    Ok(())
+}
+
+/// The interpreter that the first line of a script names (`execve(2)`).
+fn interpreter_of(start: &[u8]) -> Option<&[u8]> {
+    let line = start.strip_prefix(b"#!")?.split(|byte| matches!(byte, b'\n' | 0)).next()?;
+    line.split(|byte| matches!(byte, b' ' | b'\t')).find(|word| !word.is_empty())
+}
+
+fn enter_working_directory(path: &CStr, create: bool) -> Result<(), Failure> {
+    match mounts::change_directory(path) {
+        Err(Failure { errno: libc::ENOENT, .. }) if create => {
+            create_directories(path)?;
+            mounts::change_directory(path)?;
+        }
+        other => other?,
+    }
+    // Outside the root the kernel's answer starts with "(unreachable)".
+    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    match target::current_path(&mut buffer)?.first() {
+        Some(b'/') => Ok(()),
+        _ => Err(Failure { call: libc::SYS_chdir as i32, errno: libc::EXDEV }),
+    }
+}
+
+fn create_directories(path: &CStr) -> Result<(), Failure> {
+    let mut buffer = PathBuffer::new(path.to_bytes())?;
+    let mut end = 0;
+    while end < buffer.length() {
+        end = buffer.component_end(buffer.skip_slashes(end));
+        let made = buffer.with_end(end, |prefix| {
+            // SAFETY: the path is a live string.
+            unsafe { invoke!(libc::SYS_mkdirat, HERE, prefix, 0o755) }
+        })?;
+        match made {
+            Ok(_) | Err(Failure { errno: libc::EEXIST, .. }) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
+/// Sets the `IFF_UP` flag of `lo` (`netdevice(7)`).
+fn loopback_up() -> Result<(), Failure> {
+    #[repr(C)]
+    struct InterfaceRequest {
+        name: [u8; 16],
+        flags: i16,
+        rest: [u8; 22],
+    }
+    let mut request = InterfaceRequest { name: [0; 16], flags: libc::IFF_UP as i16, rest: [0; 22] };
+    if let Some(name) = request.name.first_chunk_mut() {
+        *name = *b"lo";
+    }
+    // SAFETY: the request is live and has the size and layout of the kernel's `struct ifreq`.
+    unsafe {
+        let socket =
+            invoke!(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)? as Fd;
+        let result = invoke!(libc::SYS_ioctl, socket, libc::SIOCSIFFLAGS as u64, &raw const request);
+        raw::close(socket);
+        result.map(drop)
+    }
+}

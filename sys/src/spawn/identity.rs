@@ -1,0 +1,86 @@
+//! Who the new process is and what it may do: limits, user, capabilities, filter.
+//!
+//! Credentials belong to one task in the kernel, so changing them here does not touch the parent,
+//! although memory is shared. The C library is not asked: it would change all threads it knows of.
+//! Runs in the new process; see [`super::raw`].
+
+use super::raw::{self, Failure, invoke};
+use crate::seccomp::Filter;
+
+/// Sets a resource limit. Without the right to raise it, it becomes as high as allowed.
+pub(super) fn limit(resource: u32, soft: u64, hard: u64) -> Result<(), Failure> {
+    match set_limit(resource, [soft, hard]) {
+        Err(Failure { errno: libc::EPERM, .. }) => {}
+        other => return other,
+    }
+    let mut current = [0u64; 2];
+    // SAFETY: an rlimit64 is two words; the kernel writes one.
+    unsafe { invoke!(libc::SYS_prlimit64, 0, resource, 0usize, current.as_mut_ptr()) }?;
+    let [_, ceiling] = current;
+    set_limit(resource, [soft.min(ceiling), hard.min(ceiling)])
+}
+
+fn set_limit(resource: u32, limit: [u64; 2]) -> Result<(), Failure> {
+    // SAFETY: an rlimit64 is two words; the kernel reads one.
+    unsafe { invoke!(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), 0usize) }.map(drop)
+}
+
+/// Changes the owner of the marked standard streams.
+pub(super) fn own_streams(streams: [bool; 3], uid: u32) -> Result<(), Failure> {
+    for (fd, owned) in (0..).zip(streams) {
+        if owned {
+            // SAFETY: no pointers; -1 leaves the group.
+            unsafe { invoke!(libc::SYS_fchown, fd, uid, -1) }?;
+        }
+    }
+    Ok(())
+}
+
+/// Drops the capabilities that are not in `keep` from the bounding set.
+pub(super) fn bounding_set(keep: u64) -> Result<(), Failure> {
+    for capability in 0..64 {
+        if keep & (1 << capability) == 0 {
+            match raw::prctl(libc::PR_CAPBSET_DROP, capability, 0) {
+                // The kernel knows no capability of this number, nor of higher ones.
+                Err(Failure { errno: libc::EINVAL, .. }) => break,
+                other => other?,
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Loads a filter for this process and its descendants.
+pub(super) fn load_filter(filter: &Filter) -> Result<(), Failure> {
+    let instructions = filter.instructions();
+    let program =
+        libc::sock_fprog { len: instructions.len() as u16, filter: instructions.as_ptr().cast_mut().cast() };
+    // Speculative store bypass stays as it is, as in other runtimes: forbidding it costs every program.
+    let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    // SAFETY: the program points to live instructions of the kernel's layout, which it only reads.
+    unsafe { invoke!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags as u64, &raw const program) }
+        .map(drop)
+}
+
+/// Becomes a user. For any user but root the kernel empties the capability sets on the way.
+pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Failure> {
+    // SAFETY: the pointer and count are those of a live slice; the other calls take numbers.
+    unsafe {
+        invoke!(libc::SYS_setgroups, groups.len(), groups.as_ptr())?;
+        invoke!(libc::SYS_setresgid, gid, gid, gid)?;
+        invoke!(libc::SYS_setresuid, uid, uid, uid)?;
+    }
+    Ok(())
+}
+
+/// Sets permitted and effective capabilities; inheritable and with them ambient ones become empty.
+pub(super) fn set_capabilities(mask: u64) -> Result<(), Failure> {
+    /// `_LINUX_CAPABILITY_VERSION_3`
+    const VERSION: u32 = 0x2008_0522;
+    let header = [VERSION, 0];
+    let (low, high) = (mask as u32, (mask >> 32) as u32);
+    // Effective, permitted, inheritable; first the low words, then the high ones.
+    let sets = [low, low, 0, high, high, 0];
+    // SAFETY: both arrays are live and have the layout of version 3 of capset(2).
+    unsafe { invoke!(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) }.map(drop)
+}

@@ -1,0 +1,185 @@
+//! The thread that creates processes, and the keeper that ends them with us.
+//!
+//! **One thread.** The kernel's "kill me when my parent dies" is tied to the *thread* that created a
+//! process. So all processes are created by one thread that lives as long as we do; callers may come from
+//! any thread and end when they like. Creating takes microseconds, and the thread does not wait for the
+//! new process's steps, so starts run in parallel.
+//!
+//! **The keeper.** A program that executes a setuid binary, or simply asks, is no longer killed with its
+//! parent. Process id namespaces have no such gap: when the first process of one dies, the kernel kills
+//! all others in it and in those nested below. So the launcher first creates the *keeper*, a process that
+//! sleeps as the first one of its own namespace and does die with us, for it never executes anything; all
+//! containers are nested below it. If we are killed, the keeper is, and every container is.
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::child::{self, Job};
+use super::raw::{self, Fd, invoke};
+use super::report::Reporter;
+use crate::ns::PidFd;
+
+/// Bytes of stack of a new process: a few path buffers deep. Only what is touched takes memory.
+const STACK: usize = 256 << 10;
+
+/// Shares our memory until the program is executed, so no page tables are copied however large we are,
+/// and returns a process file descriptor. Nobody is signalled when it ends: it is waited for by descriptor.
+const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_PIDFD;
+
+/// Memory that a new process runs on.
+pub(super) struct Stack(Vec<u128>);
+
+impl Stack {
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(STACK / size_of::<u128>()))
+    }
+
+    /// One past its highest address; stacks grow down.
+    fn top(&mut self) -> *mut c_void {
+        self.0.spare_capacity_mut().as_mut_ptr_range().end.cast()
+    }
+}
+
+/// Asks the launcher for a process. Both pointers stay valid until the process has executed its program
+/// or ended; whoever asks sees to that.
+struct Request {
+    flags: c_int,
+    stack_top: *mut c_void,
+    job: *const Job,
+    reply: Sender<io::Result<(u32, PidFd)>>,
+}
+
+// SAFETY: the pointers are only passed on to the new process, for which the asker keeps their targets
+// alive and unchanged; `Job` itself is only read.
+unsafe impl Send for Request {}
+
+/// Creates a process in `flags` namespaces that runs `job` on `stack`.
+///
+/// # Safety
+/// `job` and `stack` must stay alive, in place and unused until the new process has executed its program
+/// or ended.
+pub(super) unsafe fn create(flags: c_int, job: &Job, stack: &mut Stack) -> io::Result<(u32, PidFd)> {
+    let (reply, answer) = channel();
+    let request = Request { flags, stack_top: stack.top(), job, reply };
+    let gone = || io::Error::other("the launcher thread has ended");
+    launcher()?.send(request).map_err(|_| gone())?;
+    answer.recv().map_err(|_| gone())?
+}
+
+fn launcher() -> io::Result<&'static Sender<Request>> {
+    static LAUNCHER: OnceLock<Result<Sender<Request>, i32>> = OnceLock::new();
+    let start = || {
+        let (sender, receiver) = channel();
+        let thread = std::thread::Builder::new().name("lap-launch".to_owned());
+        match thread.spawn(move || serve(&receiver)) {
+            Ok(_) => Ok(sender),
+            Err(error) => Err(error.raw_os_error().unwrap_or(libc::EAGAIN)),
+        }
+    };
+    LAUNCHER.get_or_init(start).as_ref().map_err(|errno| io::Error::from_raw_os_error(*errno))
+}
+
+fn serve(requests: &Receiver<Request>) {
+    block_signals();
+    let mut keeper: Option<PidFd> = None;
+    for request in requests {
+        // Somebody may have killed the keeper; its containers are dead then, new ones need a new one.
+        if keeper.as_ref().is_some_and(|keeper| !matches!(keeper.try_wait(), Ok(None))) {
+            keeper = None;
+        }
+        let ready = match keeper {
+            Some(_) => Ok(()),
+            None => start_keeper().map(|started| keeper = Some(started)),
+        };
+        let created = ready.and_then(|()| {
+            // SAFETY: the asker keeps job and stack alive for the new process.
+            unsafe { clone(start_child, request.stack_top, request.flags, request.job.cast()) }
+        });
+        // An asker that is gone would have left a process nobody waits for; it cannot be: it waits for us.
+        let _ = request.reply.send(created);
+    }
+}
+
+/// Blocks all signals on this thread. New processes start that way and run no handler of ours.
+fn block_signals() {
+    // SAFETY: both calls get a pointer to a live set; the old mask is not asked for.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn start_child(job: *mut c_void) -> c_int {
+    // SAFETY: `create` passed a pointer to a live job that nobody changes.
+    child::run(unsafe { &*job.cast::<Job>() })
+}
+
+/// Calls `clone(2)`.
+///
+/// # Safety
+/// `entry` must make only system calls, and `stack_top` and `argument` stay valid for as long as it runs.
+unsafe fn clone(
+    entry: extern "C" fn(*mut c_void) -> c_int,
+    stack_top: *mut c_void,
+    flags: c_int,
+    argument: *const c_void,
+) -> io::Result<(u32, PidFd)> {
+    let mut pidfd: Fd = -1;
+    // SAFETY: as the caller promises; the kernel writes the descriptor through the last pointer before
+    // the call returns.
+    let pid = unsafe { libc::clone(entry, stack_top, FLAGS | flags, argument.cast_mut(), &raw mut pidfd) };
+    match u32::try_from(pid) {
+        // SAFETY: the kernel has just installed this descriptor for us.
+        Ok(pid) => Ok((pid, PidFd::new(unsafe { OwnedFd::from_raw_fd(pidfd) }))),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The ends of a pipe by which the keeper sees whether we live.
+struct Lifeline {
+    read: Fd,
+    write: Fd,
+}
+
+/// Starts the keeper and makes its process id namespace the one in which this thread creates processes.
+fn start_keeper() -> io::Result<PidFd> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    // The keeper uses both for as long as it lives, which is until we end.
+    let stack = Box::leak(Box::new(Stack::new()));
+    let lifeline = Box::leak(Box::new(Lifeline { read: read.as_raw_fd(), write: write.as_raw_fd() }));
+    // SAFETY: `keep` makes only system calls; stack and argument are leaked.
+    let (_, keeper) = unsafe { clone(keep, stack.top(), libc::CLONE_NEWPID, (&raw const *lifeline).cast()) }?;
+    // Kept open to the end of this process: its closing is the sign.
+    std::mem::forget(read);
+    rustix::thread::move_into_thread_name_spaces(
+        std::os::fd::AsFd::as_fd(&keeper),
+        rustix::thread::ThreadNameSpaceType::PROCESS_ID,
+    )?;
+    Ok(keeper)
+}
+
+/// The keeper: arranges to die with us, lets go of everything, and sleeps.
+extern "C" fn keep(lifeline: *mut c_void) -> c_int {
+    // SAFETY: `start_keeper` passed a pointer to a leaked lifeline.
+    let lifeline = unsafe { &*lifeline.cast::<Lifeline>() };
+    let _ = raw::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0);
+    raw::close(lifeline.read);
+    // We may have died before the line above the last one.
+    if Reporter(lifeline.write).is_alone() {
+        raw::exit(1);
+    }
+    let _ = raw::prctl(libc::PR_SET_NAME, c"lap-keeper".as_ptr() as u64, 0);
+    // SAFETY: strings are live. With all signals blocked, the last call returns only if the kernel is out
+    // of memory, and then it is made again.
+    unsafe {
+        let _ = invoke!(libc::SYS_chdir, c"/");
+        let _ = invoke!(libc::SYS_close_range, 0, u32::MAX, 0);
+        loop {
+            let _ = invoke!(libc::SYS_ppoll, 0usize, 0usize, 0usize, 0usize, 0usize);
+        }
+    }
+}
