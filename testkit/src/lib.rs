@@ -19,6 +19,7 @@ pub mod judges;
 pub mod layer_tar;
 pub mod oci;
 pub mod privilege;
+pub mod registry;
 pub mod tree;
 mod tree_read;
 
@@ -28,4 +29,5 @@ pub use docker_registry::DockerRegistry;
 pub use env::TestEnv;
 pub use layer_tar::LayerTar;
 pub use oci::{Image, Layer};
+pub use registry::FaultyRegistry;
 pub use tree::Tree;
