@@ -3,7 +3,7 @@
 pub mod apply;
 pub mod archive;
 pub mod compress;
+pub mod diff;
 pub mod tar_entry;
 pub mod tar_read;
 pub mod tar_write;
-mod xattr_list;

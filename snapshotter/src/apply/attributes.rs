@@ -1,14 +1,18 @@
 //! Owner, mode, extended attributes and times of what was unpacked, in the order that the kernel needs:
 //! a change of owner clears setuid bits and file capabilities, so it comes first; times come last.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
+use sys::path_error::PathError;
+use sys::rootdir::stat_of;
+use sys::xattr::{self, Target};
 
 use super::Ownership;
 use crate::tar_entry::{Entry, Mtime, Xattr};
-use crate::xattr_list;
 
 /// What is set on a file.
 #[derive(Debug, Clone)]
@@ -27,12 +31,14 @@ impl Attributes {
     }
 
     /// Those of an open file or directory, without overlayfs's own.
-    pub(super) fn of_open(file: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let stat = rustix::fs::fstat(file)?;
-        // The kernel keeps nanoseconds below a second, so the cast keeps them.
-        let mtime = Mtime { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 };
-        let xattrs = xattr_list::read(file, |name| !is_overlay(name))?;
-        Ok(Self { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, mtime, xattrs })
+    pub(super) fn of_open(file: BorrowedFd<'_>) -> Result<Self, PathError> {
+        let shown = Path::new("");
+        let stat = stat_of(file, shown)?;
+        let mtime = Mtime { seconds: stat.mtime.seconds, nanos: stat.mtime.nanoseconds };
+        let xattrs = xattr::read_all(Target::Open(file), shown, |name| !is_overlay(name))?;
+        let convert = |xattr: xattr::Xattr| Xattr { name: xattr.name.into_bytes(), value: xattr.value };
+        let xattrs = xattrs.into_iter().map(convert).collect();
+        Ok(Self { mode: stat.mode, uid: stat.uid, gid: stat.gid, mtime, xattrs })
     }
 }
 
@@ -49,7 +55,7 @@ impl From<&Entry> for Attributes {
 }
 
 /// A step that failed: what was to be done, and what the kernel said.
-pub(super) type Failure = (&'static str, Errno);
+pub(super) type Failure = (&'static str, io::Error);
 
 /// Says which step failed.
 pub(super) trait Step<T> {
@@ -59,7 +65,13 @@ pub(super) trait Step<T> {
 
 impl<T> Step<T> for Result<T, Errno> {
     fn step(self, operation: &'static str) -> Result<T, Failure> {
-        self.map_err(|errno| (operation, errno))
+        self.map_err(|errno| (operation, errno.into()))
+    }
+}
+
+impl<T> Step<T> for Result<T, PathError> {
+    fn step(self, operation: &'static str) -> Result<T, Failure> {
+        self.map_err(|error| (operation, error.source))
     }
 }
 
@@ -131,14 +143,14 @@ impl Setter {
     /// Removes the extended attributes of a directory that are not among `wanted`.
     pub(super) fn remove_others(&mut self, directory: impl AsFd, wanted: &[Xattr]) -> Result<(), Failure> {
         let operation = "remove an extended attribute of";
-        for name in xattr_list::names(directory.as_fd()).step(operation)? {
-            if is_overlay(&name) || wanted.iter().any(|xattr| xattr.name == name) {
+        for name in xattr::list(Target::Open(directory.as_fd()), Path::new("")).step(operation)? {
+            if is_overlay(name.to_bytes()) || wanted.iter().any(|xattr| xattr.name == name.to_bytes()) {
                 continue;
             }
-            match rustix::fs::fremovexattr(&directory, name.as_slice()) {
+            match rustix::fs::fremovexattr(&directory, name.as_c_str()) {
                 // Labels of the host's security module come back or cannot be removed; they are not ours.
                 Ok(()) | Err(Errno::NODATA | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err((operation, errno)),
+                Err(errno) => return Err((operation, errno.into())),
             }
         }
         Ok(())

@@ -405,8 +405,8 @@ enum Occupant {
 }
 
 /// The error for a failed step on an entry.
-pub(super) fn failed(entry: &[u8], (operation, errno): Failure) -> ApplyError {
-    ApplyError::Io { operation, entry: entry.into(), source: errno.into() }
+pub(super) fn failed(entry: &[u8], (operation, source): Failure) -> ApplyError {
+    ApplyError::Io { operation, entry: entry.into(), source }
 }
 
 /// Says which entry a step was for.
