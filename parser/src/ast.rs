@@ -3,6 +3,8 @@
 //! Only types live here. A [`Word`] is the text of one argument exactly as written (quotes, escapes and
 //! `$` included, continuations already joined); `crate::word` turns it into values.
 
+use std::fmt;
+
 use crate::span::Span;
 
 /// A whole Dockerfile.
@@ -31,13 +33,19 @@ impl Default for Directives {
     }
 }
 
-/// Text as written, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Text as written, and where. A flag's value has lost its quotes, as flags do before anything else.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Word {
     /// The text.
     pub text: String,
     /// Where it stands; the span covers continuations that the text no longer has.
     pub span: Span,
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?} at {:?}", self.text, self.span)
+    }
 }
 
 /// One instruction.

@@ -145,16 +145,13 @@ impl Program {
         self.prefix_tokens == self.tokens.len()
     }
 
-    /// Matches `path` and its ancestors in one pass.
-    pub(crate) fn run(&self, path: &[u8]) -> Outcome {
-        self.run_masked(path, byte_mask(path))
+    /// Whether a path with this [`byte_mask`] has a chance, for callers with many programs.
+    pub(crate) fn may_match(&self, mask: u64) -> bool {
+        self.required & !mask == 0
     }
 
-    /// As [`Self::run`]; `mask` is the [`byte_mask`] of `path`, for callers with many programs.
-    pub(crate) fn run_masked(&self, path: &[u8], mask: u64) -> Outcome {
-        if self.required & !mask != 0 {
-            return Outcome::No;
-        }
+    /// Matches `path` and its ancestors in one pass.
+    pub(crate) fn run(&self, path: &[u8]) -> Outcome {
         let Some(rest) = path.strip_prefix(self.prefix.as_slice()) else { return Outcome::No };
         if self.is_literal() {
             return match rest.first() {

@@ -20,7 +20,7 @@ pub(crate) fn normalise(text: &str, escape: char, quotes: Quotes) -> Cow<'_, str
         return Cow::Borrowed(text);
     }
     let exchange = |character: char| match character {
-        '\'' | '"' if quotes == Quotes::Ordinary => 'q',
+        '\'' | '"' if quotes == Quotes::Ordinary => ',',
         '\\' if escape.len_utf8() == 1 => escape,
         same if same == escape && escape.len_utf8() == 1 => '\\',
         other => other,

@@ -35,13 +35,16 @@ pub(crate) fn read_bodies(
     }
     for marker in markers(&line.text) {
         match read_body(&marker, physical) {
-            Some(heredoc) => line.heredocs.push(heredoc),
+            Some((heredoc, end)) => {
+                line.heredocs.push(heredoc);
+                line.span.end = end;
+            }
             None => {
                 diagnostics.push(unterminated(&marker, line));
                 line.is_broken = true;
+                line.span.end = physical.offset();
             }
         }
-        line.span.end = line.span.end.max(physical.offset());
     }
 }
 
@@ -54,7 +57,8 @@ fn may_have_heredocs(text: &str) -> bool {
     first.is_some_and(|keyword| KEYWORDS.contains(&keyword.as_str()))
 }
 
-fn read_body(marker: &Marker, physical: &mut PhysicalLines<'_>) -> Option<Heredoc> {
+/// The body, and where the line that ends it ends.
+fn read_body(marker: &Marker, physical: &mut PhysicalLines<'_>) -> Option<(Heredoc, usize)> {
     let start = physical.offset();
     let mut content = String::new();
     loop {
@@ -62,13 +66,14 @@ fn read_body(marker: &Marker, physical: &mut PhysicalLines<'_>) -> Option<Heredo
         let raw = physical.next_raw()?;
         let line = if marker.strip_tabs { raw.trim_start_matches('\t') } else { raw };
         if line.trim_end_matches(['\r', '\n']) == marker.name {
-            return Some(Heredoc {
+            let heredoc = Heredoc {
                 name: marker.name.clone(),
                 content,
                 expand: marker.expand,
                 descriptor: marker.descriptor,
                 span: Span::new(start, end),
-            });
+            };
+            return Some((heredoc, end + raw.trim_end_matches(['\r', '\n']).len()));
         }
         content.push_str(line);
     }

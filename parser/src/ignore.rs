@@ -7,6 +7,7 @@
 //!
 //! Reading the file, and choosing which one applies, is for the caller.
 
+use crate::components::ComponentPattern;
 use crate::diagnostic::Diagnostic;
 use crate::glob::{BadPattern, Dialect, Outcome, Program, byte_mask};
 use crate::span::Span;
@@ -20,7 +21,32 @@ pub struct IgnoreFile {
 #[derive(Debug, Clone)]
 struct Rule {
     is_exception: bool,
+    /// What decides when there is no faster way, and for directories.
     program: Program,
+    usual: Option<ComponentPattern>,
+}
+
+/// A path taken apart once for all rules.
+struct Path<'a> {
+    bytes: &'a [u8],
+    names: Vec<&'a [u8]>,
+    mask: u64,
+}
+
+impl<'a> Path<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, names: bytes.split(|byte| *byte == b'/').collect(), mask: byte_mask(bytes) }
+    }
+}
+
+impl Rule {
+    fn matches(&self, path: &Path<'_>) -> bool {
+        match &self.usual {
+            _ if !self.program.may_match(path.mask) => false,
+            Some(usual) => usual.matches(&path.names),
+            None => self.program.run(path.bytes) != Outcome::No,
+        }
+    }
 }
 
 /// Why a pattern of a list is wrong.
@@ -83,7 +109,8 @@ impl IgnoreFile {
         let cleaned = clean(pattern);
         let relative = cleaned.strip_prefix('/').filter(|rest| !rest.is_empty()).unwrap_or(&cleaned);
         let program = Program::compile(relative, Dialect::Ignore)?;
-        self.rules.push(Rule { is_exception, program });
+        let usual = ComponentPattern::compile(relative)?;
+        self.rules.push(Rule { is_exception, program, usual });
         Ok(())
     }
 
@@ -102,12 +129,9 @@ impl IgnoreFile {
     /// assert!(file.excludes("a/b/c.log"));
     /// ```
     pub fn excludes(&self, path: impl AsRef<[u8]>) -> bool {
-        let path = path.as_ref();
-        let mask = byte_mask(path);
-        let mut latest_first = self.rules.iter().rev();
-        latest_first
-            .find(|rule| rule.program.run_masked(path, mask) != Outcome::No)
-            .is_some_and(|rule| !rule.is_exception)
+        let path = Path::new(path.as_ref());
+        let decisive = self.rules.iter().rev().find(|rule| rule.matches(&path));
+        decisive.is_some_and(|rule| !rule.is_exception)
     }
 
     /// Whether something below `directory` could be kept by a `!` line. If not, and the directory is

@@ -10,6 +10,7 @@
 //! knows the variables.
 
 pub mod ast;
+mod components;
 mod decode;
 pub mod diagnostic;
 mod directives;

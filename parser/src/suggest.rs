@@ -16,6 +16,7 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     let allowed = (typed.len() / 3).clamp(1, 3);
     known
         .into_iter()
+        .filter(|name| name.len().abs_diff(typed.len()) <= allowed)
         .map(|name| (distance(&typed, &name.to_lowercase().chars().collect::<Vec<_>>()), name))
         .filter(|(distance, name)| *distance <= allowed && *distance < name.len())
         .min_by_key(|(distance, _)| *distance)

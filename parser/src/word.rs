@@ -7,6 +7,8 @@
 //! The grammar sees a normalised text (see `crate::grammar`); what it finds is read from the text as
 //! written, at the same places.
 
+use std::collections::HashSet;
+
 use pest::Parser as _;
 use pest::iterators::{Pair, Pairs};
 
@@ -144,12 +146,14 @@ struct Expander<'a> {
     text: &'a str,
     lookup: &'a Lookup<'a>,
     undefined: Vec<String>,
+    /// The names in `undefined`.
+    seen: HashSet<String>,
     depth: usize,
 }
 
 impl<'a> Expander<'a> {
     fn new(text: &'a str, lookup: &'a Lookup<'a>) -> Self {
-        Self { text, lookup, undefined: Vec::new(), depth: 0 }
+        Self { text, lookup, undefined: Vec::new(), seen: HashSet::new(), depth: 0 }
     }
 
     fn whole(mut self, normalised: &str) -> Result<Expanded, ExpandError> {
@@ -389,7 +393,7 @@ impl<'a> Expander<'a> {
 
     fn value_or_empty(&mut self, name: &str) -> String {
         (self.lookup)(name).unwrap_or_else(|| {
-            if !self.undefined.iter().any(|known| known == name) {
+            if self.seen.insert(name.to_owned()) {
                 self.undefined.push(name.to_owned());
             }
             String::new()

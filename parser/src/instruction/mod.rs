@@ -152,9 +152,10 @@ impl Context<'_> {
         let help = match rest.chars().next() {
             Some('\'') => "JSON strings are in double quotes",
             Some(']') => "there is a comma too many",
-            Some('\\' | '"') => "JSON knows only the escapes \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX",
+            Some('"') if !rest[1..].contains('"') => "this string is never closed",
+            Some('"') => "JSON knows only the escapes \\\" \\\\ \\/ \\b \\f \\n \\r \\t \\uXXXX",
             None => "the closing ] is missing",
-            _ => "JSON expects \", a comma or ] here, and nothing after ]",
+            _ => "JSON has a comma or ] between strings, and nothing after ]",
         };
         Diagnostic::warning("bad-json-form", span, message).with_help(help)
     }
@@ -233,9 +234,10 @@ fn kind(
     context.keyword = known;
     let errors_before = context.diagnostics.len();
     let (mut flags, arguments) = flags::split(context, arguments, known_flags(known));
-    let has_bad_flag = context.diagnostics.len() > errors_before;
-    let kind = by_keyword(context, &mut flags, arguments.trimmed())?;
-    Ok(if has_bad_flag { InstructionKind::Invalid } else { kind })
+    if context.diagnostics.len() > errors_before {
+        return Ok(InstructionKind::Invalid);
+    }
+    by_keyword(context, &mut flags, arguments.trimmed())
 }
 
 fn known_flags(keyword: &str) -> flags::Known {

@@ -23,6 +23,10 @@ pub(super) fn from(
             let span = context.span(*keyword);
             return Err(Diagnostic::error("missing-argument", span, "AS needs the name of the stage"));
         }
+        [_, keyword, _, unexpected, ..] if keyword.text.eq_ignore_ascii_case("as") => {
+            let message = format!("unexpected {:?} after the name of the stage", unexpected.text);
+            return Err(Diagnostic::error("unexpected-argument", context.span(*unexpected), message));
+        }
         [_, unexpected, ..] => {
             let message = format!("unexpected {:?} after the base image", unexpected.text);
             let error = Diagnostic::error("unexpected-argument", context.span(*unexpected), message);

@@ -1,0 +1,5 @@
+# escape=x
+# syntax=a
+# Syntax=b
+# check=skip
+FROM scratch

@@ -1,0 +1,6 @@
+FROM
+FROM a b
+FROM a AS
+FROM a AS 1b
+FROM a AS b c
+FROM a AS b/c

@@ -1,0 +1,6 @@
+FROM scratch
+HEALTHCHECK curl x
+HEALTHCHECK NONE x
+HEALTHCHECK --interval=5 CMD x
+HEALTHCHECK --timeout=1us CMD x
+HEALTHCHECK --retries=-1 CMD x

@@ -1,0 +1,6 @@
+FROM scratch
+RUN a \
+  <<A <<B
+x
+A
+y

@@ -1,0 +1,5 @@
+FROM scratch
+RUM echo
+WORKDIRR /x
+FROBNICATE
+RUN ok

@@ -1,0 +1,7 @@
+﻿# syntax=a
+FROM scratch
+RUN a \
+  b
+COPY <<EOF /x
+hi
+EOF

@@ -1,0 +1,7 @@
+FROM scratch
+RUN one \
+    two \  	
+  # a comment with a backslash \
+    three
+RUN backslash \\
+RUN last \

@@ -1,0 +1,4 @@
+FROM scratch
+ONBUILD COPY --from=x . /src
+onbuild  Env a=b
+ONBUILD RUN ["a", "b"]
