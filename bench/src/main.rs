@@ -1,2 +1,75 @@
-//! Benchmarks of the real binary, alone and beside installed peers.
-fn main() {}
+//! Measures `lap` beside the builders and runtimes that are installed, in one run on one machine.
+//!
+//!     bench --lap PATH [--record] [--rounds N] [--only WORK]
+//!
+//! Every round runs each subject once, in turn, so that whatever else the machine does falls on all of them. What
+//! is told is the median and its ratio to `lap`'s; absolute figures mean something only beside one another. A peer
+//! that is missing, or does not work on this machine, is left out with the reason. `--record` also writes
+//! `bench/RESULTS.md`. There are no limits here, and no test is timed.
+#![allow(clippy::disallowed_methods, reason = "a benchmark starts processes and reads the clock")]
+#![allow(clippy::disallowed_macros, reason = "a benchmark writes to the terminal")]
+
+mod buildah;
+mod builder;
+mod docker;
+mod error;
+mod lap;
+mod machine;
+mod measure;
+mod options;
+mod report;
+mod runtime;
+mod subject;
+mod work;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::error::BenchError;
+use crate::options::{Mode, Options};
+use crate::report::Report;
+use crate::subject::Subjects;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let done = match options::parse(&args) {
+        Ok(Mode::Measure(command)) => measure::run_as_child(&command),
+        Ok(Mode::Bench(options)) => bench(&options),
+        Err(message) => {
+            eprintln!("{message}\n{}", options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs every kind of work and prints, and perhaps records, what came out.
+fn bench(options: &Options) -> Result<(), BenchError> {
+    let parent = testkit::binary::cache_dir();
+    let dir = tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(&parent)
+        .map_err(|source| BenchError::File { path: parent, source })?;
+    let subjects = Subjects::start(dir.path(), &options.lap)?;
+    let mut report = Report::new(machine::describe(dir.path()), subjects.left_out());
+    for work in work::all() {
+        if options.only.as_deref().is_none_or(|only| work.name.contains(only)) {
+            eprintln!("measuring: {}", work.name);
+            report.add(work.name, (work.run)(&subjects, dir.path(), options.rounds)?);
+        }
+    }
+    drop(subjects);
+    testkit::env::unmount_below(dir.path());
+    println!("{}", report.markdown());
+    if options.record {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
+        std::fs::write(&path, report.document()).map_err(|source| BenchError::File { path, source })?;
+    }
+    Ok(())
+}

@@ -97,14 +97,20 @@ impl TestEnv {
 
 impl Drop for TestEnv {
     fn drop(&mut self) {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let left: Vec<&str> = mounts_below(&mounts, self.dir.path()).collect();
-        for mount in left.iter().rev() {
-            // Detached, so that the directory can be removed whatever still uses the mount.
-            let _ = nix::mount::umount2(*mount, nix::mount::MntFlags::MNT_DETACH);
-        }
+        let left = unmount_below(self.dir.path());
         assert!(left.is_empty() || std::thread::panicking(), "the test left mounts behind: {left:?}");
     }
+}
+
+/// Unmounts what is mounted at or below `dir` and returns it, so that the directory can be removed.
+pub fn unmount_below(dir: &Path) -> Vec<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let left: Vec<String> = mounts_below(&mounts, dir).map(str::to_owned).collect();
+    for mount in left.iter().rev() {
+        // Detached, whatever still uses the mount. One that vanished meanwhile is no loss.
+        let _ = nix::mount::umount2(mount.as_str(), nix::mount::MntFlags::MNT_DETACH);
+    }
+    left
 }
 
 /// The mount points at or below `dir`, in the order in which they were mounted.

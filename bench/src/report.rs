@@ -1,0 +1,109 @@
+//! Tables of medians and ratios.
+
+use std::fmt::Write as _;
+
+use crate::measure::{Sample, median};
+use crate::work::Samples;
+
+/// The results so far.
+pub(crate) struct Report {
+    machine: Vec<String>,
+    left_out: Vec<String>,
+    works: Vec<(&'static str, Vec<Row>)>,
+}
+
+/// What one subject did, in milliseconds and MiB.
+struct Row {
+    subject: String,
+    median: f64,
+    least: f64,
+    most: f64,
+    runs: usize,
+    memory: f64,
+}
+
+impl Report {
+    /// No results yet, of this machine, without these peers.
+    pub(crate) fn new(machine: Vec<String>, left_out: Vec<String>) -> Self {
+        Self { machine, left_out, works: Vec::new() }
+    }
+
+    /// Adds the samples of a work. The first subject is what the others are compared with.
+    pub(crate) fn add(&mut self, work: &'static str, samples: Samples) {
+        self.works
+            .push((work, samples.into_iter().map(|(subject, samples)| row(subject, &samples)).collect()));
+    }
+
+    /// The results as a Markdown table.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from(
+            "| Work | Subject | Median | Least to most | Runs | Ratio to lap | Peak memory |\n\
+             |---|---|---:|---:|---:|---:|---:|\n",
+        );
+        for (work, rows) in &self.works {
+            let first = rows.first().map_or(0.0, |row| row.median);
+            for (index, row) in rows.iter().enumerate() {
+                let work = if index == 0 { work } else { "" };
+                let Row { subject, median, least, most, runs, memory } = row;
+                let ratio = if first > 0.0 { median / first } else { 0.0 };
+                // Writing to a string cannot fail.
+                let _ = writeln!(
+                    text,
+                    "| {work} | {subject} | {median:.1} ms | {least:.1} to {most:.1} | {runs} | {ratio:.2} | {memory:.0} MiB |"
+                );
+            }
+        }
+        text
+    }
+
+    /// The whole of `RESULTS.md`.
+    pub(crate) fn document(&self) -> String {
+        let list = |items: &[String]| items.iter().map(|item| format!("* {item}\n")).collect::<String>();
+        let mut text = format!(
+            "# Results\n\n\
+             Written by `make bench BENCH=--record`: all subjects in one run, taking turns; medians of whole processes\n\
+             from start to end. Peak memory is that of the largest process of the command itself, so docker's daemon\n\
+             is not in it.\n\n{}\n{}",
+            list(&self.machine),
+            self.markdown()
+        );
+        if !self.left_out.is_empty() {
+            let _ = write!(text, "\nLeft out on this machine:\n\n{}", list(&self.left_out));
+        }
+        text
+    }
+}
+
+fn row(subject: String, samples: &[Sample]) -> Row {
+    let times: Vec<f64> = samples.iter().map(|sample| sample.time.as_secs_f64() * 1000.0).collect();
+    let memory = samples.iter().map(|sample| sample.memory).max().unwrap_or_default();
+    Row {
+        subject,
+        least: times.iter().copied().fold(f64::INFINITY, f64::min),
+        most: times.iter().copied().fold(0.0, f64::max),
+        runs: times.len(),
+        median: median(times),
+        #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^52 KiB")]
+        memory: memory as f64 / 1024.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn ratios_are_to_the_first_subject() {
+        let samples = |ms: &[u64]| {
+            ms.iter().map(|ms| Sample { time: Duration::from_millis(*ms), memory: 2048 }).collect::<Vec<_>>()
+        };
+        let mut report = Report::new(vec!["kernel: 1".to_owned()], vec!["crun: refuses".to_owned()]);
+        report.add("work", vec![("lap".to_owned(), samples(&[3, 1, 2])), ("peer".to_owned(), samples(&[5]))]);
+        let text = report.markdown();
+        assert!(text.contains("| work | lap | 2.0 ms | 1.0 to 3.0 | 3 | 1.00 | 2 MiB |"), "{text}");
+        assert!(text.contains("|  | peer | 5.0 ms | 5.0 to 5.0 | 1 | 2.50 | 2 MiB |"), "{text}");
+        let document = report.document();
+        assert!(document.contains("* kernel: 1") && document.contains("* crun: refuses"), "{document}");
+    }
+}

@@ -1,0 +1,142 @@
+//! The kinds of work that are measured.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use testkit::Context;
+
+use crate::builder::{BASE, Builder};
+use crate::error::BenchError;
+use crate::measure::{Sample, measure};
+use crate::subject::Subjects;
+
+/// How many files the large context has, and how long each is. Each has other content.
+const MANY_FILES: usize = 50_000;
+const FILE_SIZE: usize = 4096;
+
+/// Who did a work, and each run of it.
+pub(crate) type Samples = Vec<(String, Vec<Sample>)>;
+
+/// A kind of work.
+pub(crate) struct Work {
+    /// What it is called in the results.
+    pub(crate) name: &'static str,
+    /// Does it so many rounds, with files in a directory.
+    pub(crate) run: fn(&Subjects, &Path, usize) -> Result<Samples, BenchError>,
+}
+
+/// All kinds of work, in the order of the results.
+pub(crate) fn all() -> [Work; 5] {
+    [
+        Work { name: "rebuild with nothing changed, 20 steps, 50 files", run: rebuild },
+        Work { name: "100 trivial RUNs", run: trivial_runs },
+        Work { name: "COPY of 50,000 files of 4 KiB, first time", run: copy_first },
+        Work { name: "COPY of 50,000 files of 4 KiB, one file changed", run: copy_changed },
+        Work { name: "container start to exit, true", run: start },
+    ]
+}
+
+/// Ten COPYs of five files each and ten RUNs, built once before.
+fn rebuild(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let context = Context::create(dir);
+    let mut dockerfile = format!("FROM {BASE}\n");
+    for step in 0..10 {
+        for file in 0..5 {
+            context.file(&format!("part{step}/file{file}"), format!("file {file} of part {step}\n"));
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(dockerfile, "COPY part{step}/ /part{step}/\nRUN echo {step} > /ran{step}");
+    }
+    context.dockerfile(&dockerfile);
+    for builder in &subjects.builders {
+        measure(&builder.build(context.path(), true))?;
+    }
+    take_turns(rounds, &subjects.builders, |builder| measure(&builder.build(context.path(), true)))
+}
+
+/// Each RUN writes another file, so that none can be taken from another's result.
+fn trivial_runs(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let context = Context::create(dir);
+    let runs: String = (0..100).map(|number| format!("RUN echo {number} > /ran\n")).collect();
+    context.dockerfile(&format!("FROM {BASE}\n{runs}"));
+    take_turns(rounds.min(5), &subjects.builders, |builder| {
+        builder.forget()?;
+        measure(&builder.build(context.path(), false))
+    })
+}
+
+fn copy_first(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let context = large_context(dir);
+    let rounds = rounds.min(5);
+    let mut samples = take_turns(rounds, &subjects.builders, |builder| {
+        builder.forget()?;
+        measure(&builder.build(context.path(), false))
+    })?;
+    let target = dir.join("copy");
+    let mut copies = Vec::new();
+    for _ in 0..rounds {
+        copies.push(measure(Command::new("cp").arg("-a").arg(context.path()).arg(&target))?);
+        std::fs::remove_dir_all(&target)
+            .map_err(|source| BenchError::File { path: target.clone(), source })?;
+    }
+    samples.push(("cp -a".to_owned(), copies));
+    Ok(samples)
+}
+
+fn copy_changed(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let context = large_context(dir);
+    for builder in &subjects.builders {
+        builder.forget()?;
+        measure(&builder.build(context.path(), true))?;
+    }
+    let mut change = 0;
+    take_turns(rounds.min(5), &subjects.builders, |builder| {
+        change += 1;
+        context.file("part0/file0", format!("change {change}\n"));
+        measure(&builder.build(context.path(), true))
+    })
+}
+
+fn start(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let builders = subjects.builders.iter();
+    let builders = builders.filter_map(|builder| Some((builder.name().to_owned(), builder.start_true()?)));
+    let runtimes = subjects.runtimes.iter().map(|runtime| (runtime.name().to_owned(), runtime.start_true()));
+    let commands: Vec<(String, Command)> = builders.chain(runtimes).collect();
+    let mut samples: Samples = commands.iter().map(|(name, _)| (name.clone(), Vec::new())).collect();
+    for _ in 0..rounds.saturating_mul(3) {
+        for ((_, command), (_, samples)) in commands.iter().zip(&mut samples) {
+            samples.push(measure(command)?);
+        }
+    }
+    Ok(samples)
+}
+
+/// Lets each builder do something once in each round.
+fn take_turns(
+    rounds: usize,
+    builders: &[Box<dyn Builder>],
+    mut turn: impl FnMut(&dyn Builder) -> Result<Sample, BenchError>,
+) -> Result<Samples, BenchError> {
+    let mut samples: Samples =
+        builders.iter().map(|builder| (builder.name().to_owned(), Vec::new())).collect();
+    for _ in 0..rounds {
+        for (builder, (_, samples)) in builders.iter().zip(&mut samples) {
+            samples.push(turn(builder.as_ref())?);
+        }
+    }
+    Ok(samples)
+}
+
+/// A context that is copied whole into an empty image.
+fn large_context(dir: &Path) -> Context {
+    let context = Context::create(dir);
+    for number in 0..MANY_FILES {
+        let mut content = format!("file {number}\n").into_bytes();
+        content.resize(FILE_SIZE, b'.');
+        context.file(&format!("files/part{}/file{number}", number / 500), content);
+    }
+    context.file("part0/file0", "");
+    context.dockerfile("FROM scratch\nCOPY . /\n");
+    context
+}
