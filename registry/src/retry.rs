@@ -76,8 +76,9 @@ pub(crate) fn is_transient(kind: &ErrorKind) -> bool {
         ErrorKind::Status { status, .. } => StatusCode::from_u16(*status).is_ok_and(is_transient_status),
         ErrorKind::Connect { host, failure, .. } => match failure {
             ConnectFailure::Refused => !crate::hosts::is_loopback(host),
-            ConnectFailure::Name | ConnectFailure::TimedOut | ConnectFailure::Failed => true,
-            ConnectFailure::NotTls | ConnectFailure::Certificate(_) => false,
+            ConnectFailure::TimedOut | ConnectFailure::Failed => true,
+            // The resolver has asked more than once already.
+            ConnectFailure::Name | ConnectFailure::NotTls | ConnectFailure::Certificate(_) => false,
         },
         _ => false,
     }

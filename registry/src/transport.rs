@@ -284,21 +284,31 @@ fn connect_failure(error: &reqwest::Error) -> ConnectFailure {
     }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = cause {
-        if let Some(io) = current.downcast_ref::<std::io::Error>() {
-            if io.kind() == std::io::ErrorKind::ConnectionRefused {
-                return ConnectFailure::Refused;
-            }
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return tls_failure(tls);
-            }
+        let io = current.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return ConnectFailure::Refused;
+        }
+        if let Some(tls) = current.downcast_ref::<rustls::Error>() {
+            return tls_failure(tls);
         }
         // The resolver's error has a type of its own that is not public; its text starts like this.
         if current.to_string().starts_with("dns error") {
             return ConnectFailure::Name;
         }
-        cause = current.source();
+        cause = cause_of(current);
     }
     ConnectFailure::Failed
+}
+
+/// The next error of a chain. An I/O error that wraps another passes for it: its own source is already
+/// the one after.
+fn cause_of<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
+    }
 }
 
 fn tls_failure(error: &rustls::Error) -> ConnectFailure {

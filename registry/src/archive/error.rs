@@ -62,6 +62,9 @@ pub enum ArchiveErrorKind {
         /// The length of the file.
         length: u64,
     },
+    /// The file ends between two entries.
+    #[error("it is cut short: the block of zeros that ends a tar is missing")]
+    NoEnd,
     /// An entry's name leads out of the archive.
     #[error("the entry \"{entry}\" has a name or a link that leads out of the archive")]
     UnsafeName {

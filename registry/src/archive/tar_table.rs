@@ -38,7 +38,7 @@ impl TarTable {
     /// Reads the headers of `file`. A name that occurs again replaces the earlier entry.
     pub(crate) fn read(file: File) -> Result<Self> {
         let length = file.metadata().map_err(|source| ArchiveErrorKind::io("examine", source))?.len();
-        let mut archive = tar::Archive::new(HeaderReader { file: &file, left: MAX_HEADERS });
+        let mut archive = tar::Archive::new(HeaderReader { file: &file, left: MAX_HEADERS, zeros: false });
         let tar = |source| ArchiveErrorKind::Tar { source };
         let mut entries = HashMap::new();
         for entry in archive.entries_with_seek().map_err(tar)? {
@@ -50,6 +50,9 @@ impl TarTable {
                 return Err(ArchiveErrorKind::TooManyEntries { limit: MAX_ENTRIES });
             }
             entries.insert(key, classify(&entry, name, length)?);
+        }
+        if !archive.into_inner().zeros {
+            return Err(ArchiveErrorKind::NoEnd);
         }
         Ok(Self { file: Arc::new(file), entries })
     }
@@ -116,11 +119,16 @@ fn normalise(base: &str, name: &str) -> Option<String> {
 struct HeaderReader<'a> {
     file: &'a File,
     left: u64,
+    /// Whether the last block was all zeros, as the block is that ends a tar.
+    zeros: bool,
 }
 
 impl Read for HeaderReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
+        if count > 0 {
+            self.zeros = buffer[..count].iter().all(|byte| *byte == 0);
+        }
         let message = "its headers are too large";
         let left = self.left.checked_sub(count as u64);
         self.left = left.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, message))?;

@@ -113,6 +113,8 @@ fn index(images: &[ExportedImage], options: &WriteOptions) -> Index {
     let mut manifests = Vec::new();
     for image in images {
         let mut entry = image.root.clone();
+        // Names that it had in the archive it came from.
+        entry.annotations.retain(|key, _| key != IMAGE_NAME && key != REF_NAME);
         if let Some(created) = options.created {
             entry.annotations.insert(CREATED.to_owned(), created.to_string());
         }

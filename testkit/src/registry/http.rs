@@ -203,6 +203,13 @@ impl Connection {
         stream.flush()
     }
 
+    /// Answers what is not a request as web servers do.
+    pub(super) fn refuse_bytes(&mut self) -> io::Result<()> {
+        self.0
+            .get_mut()
+            .write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    }
+
     /// Waits until the client or the registry closes the connection.
     pub(super) fn wait_for_end(&mut self) -> io::Result<bool> {
         let mut rest = Vec::new();

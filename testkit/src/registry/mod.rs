@@ -159,7 +159,16 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 /// middle is none of our business.
 fn serve(connection: TcpStream, shared: &Shared) {
     let Ok(mut connection) = http::Connection::new(connection) else { return };
-    while let Ok(Some(request)) = connection.read_request() {
+    loop {
+        let request = match connection.read_request() {
+            Ok(Some(request)) => request,
+            // What is not text is not HTTP, but for example a TLS handshake.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                let _ = connection.refuse_bytes();
+                break;
+            }
+            _ => break,
+        };
         lock(&shared.seen).push(request.seen());
         let fault = fault::take(&mut lock(&shared.rules), &request.line());
         let response = answer(shared, &request, fault.as_ref());

@@ -1,0 +1,157 @@
+//! Pushing blobs and manifests.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+
+use base::Digest;
+use base::image::{Descriptor, media_type};
+use registry::{BlobPush, BlobSource, ErrorKind};
+use testkit::FaultyRegistry;
+use testkit::registry::{Fault, Login};
+
+use crate::fixture::{assert_says, client, noise, reference};
+
+const SIZE: u32 = 700_000;
+
+fn blob() -> (Descriptor, BlobSource) {
+    let bytes = noise(SIZE);
+    let descriptor = Descriptor::new(media_type::OCI_LAYER, Digest::of(&bytes), bytes.len() as u64);
+    (descriptor, BlobSource::Bytes(bytes.into()))
+}
+
+/// The same from a file.
+fn blob_in_file() -> (tempfile::NamedTempFile, Descriptor, BlobSource) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&noise(SIZE)).unwrap();
+    let path = file.path().to_owned();
+    let source = BlobSource::File(Arc::new(move || std::fs::File::open(&path)));
+    (file, blob().0, source)
+}
+
+#[tokio::test]
+async fn a_blob_is_sent_once() {
+    let registry = FaultyRegistry::start();
+    registry.require(Login::AnonymousToken);
+    let (name, (descriptor, source)) = (reference(&registry, "app"), blob());
+    let client = client();
+    assert!(!client.blob_exists(&name, &descriptor.digest).await.unwrap());
+    let push = || client.push_blob(&name, &descriptor, &source, None, None);
+    assert_eq!(push().await.unwrap(), BlobPush::Uploaded);
+    assert_eq!(push().await.unwrap(), BlobPush::Existed);
+    assert!(client.blob_exists(&name, &descriptor.digest).await.unwrap());
+    assert_eq!(registry.stored("app", &descriptor.digest).unwrap(), noise(SIZE));
+    assert_eq!(registry.seen("PUT").len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_is_sent_as_a_stream_and_says_how_far_it_is() {
+    let registry = FaultyRegistry::start();
+    let (_file, descriptor, source) = blob_in_file();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let inner = told.clone();
+    let progress: registry::Progress = Arc::new(move |bytes| inner.lock().unwrap().push(bytes));
+    let name = reference(&registry, "app");
+    client().push_blob(&name, &descriptor, &source, None, Some(progress)).await.unwrap();
+    assert_eq!(registry.stored("app", &descriptor.digest).unwrap(), noise(SIZE));
+    assert_eq!(told.lock().unwrap().last(), Some(&u64::from(SIZE)));
+}
+
+#[tokio::test]
+async fn a_blob_of_another_repository_is_mounted() {
+    let registry = FaultyRegistry::start();
+    registry.require(Login::AnonymousToken);
+    let (descriptor, source) = blob();
+    registry.put_blob("base", &noise(SIZE));
+    let push = |from| {
+        let (name, descriptor, source) = (reference(&registry, "app"), descriptor.clone(), source.clone());
+        async move { client().push_blob(&name, &descriptor, &source, Some(from), None).await.unwrap() }
+    };
+    assert_eq!(push("base").await, BlobPush::Mounted);
+    assert_eq!(registry.seen("PUT").len(), 0);
+    assert_eq!(registry.stored("app", &descriptor.digest).unwrap().len(), SIZE as usize);
+}
+
+#[tokio::test]
+async fn a_blob_that_cannot_be_mounted_is_sent() {
+    let registry = FaultyRegistry::start();
+    let (name, (descriptor, source)) = (reference(&registry, "app"), blob());
+    let pushed = client().push_blob(&name, &descriptor, &source, Some("nothing"), None).await.unwrap();
+    assert_eq!(pushed, BlobPush::Uploaded);
+    assert_eq!(registry.seen("POST").len(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_is_started_anew() {
+    let registry = FaultyRegistry::start();
+    registry.inject(1, "PUT", Fault::CloseBefore);
+    registry.inject(1, "PUT", Fault::Status(503, Some(0)));
+    let (_file, descriptor, source) = blob_in_file();
+    let name = reference(&registry, "app");
+    client().push_blob(&name, &descriptor, &source, None, None).await.unwrap();
+    assert_eq!((registry.seen("POST").len(), registry.seen("PUT").len()), (3, 3));
+    assert_eq!(registry.stored("app", &descriptor.digest).unwrap(), noise(SIZE));
+}
+
+#[tokio::test]
+async fn an_upload_that_always_breaks_is_given_up() {
+    let registry = FaultyRegistry::start();
+    registry.inject(u32::MAX, "PUT", Fault::Status(500, None));
+    let (name, (descriptor, source)) = (reference(&registry, "app"), blob());
+    let error = client().push_blob(&name, &descriptor, &source, None, None).await.unwrap_err();
+    assert_says(&error, &["cannot push blob sha256:", "answered 500", "tried 3 times"]);
+}
+
+#[tokio::test]
+async fn tokens_that_expire_on_the_way_are_replaced() {
+    let registry = FaultyRegistry::start();
+    registry.require(Login::AnonymousToken);
+    let (name, (descriptor, source)) = (reference(&registry, "app"), blob());
+    let client = client();
+    client.blob_exists(&name, &descriptor.digest).await.unwrap();
+    registry.revoke_tokens();
+    client.push_blob(&name, &descriptor, &source, None, None).await.unwrap();
+    assert!(registry.stored("app", &descriptor.digest).is_some());
+}
+
+#[tokio::test]
+async fn sources_that_are_not_what_they_should_be_are_named() {
+    let registry = FaultyRegistry::start();
+    let name = reference(&registry, "app");
+    let (_file, mut descriptor, source) = blob_in_file();
+    descriptor.size += 1;
+    let error = client().push_blob(&name, &descriptor, &source, None, None).await.unwrap_err();
+    let ErrorKind::Source { source } = error.kind() else { panic!("{error}") };
+    assert_says(source, &["has 700000 bytes instead of 700001"]);
+    let (descriptor, _) = blob();
+    let mut other = noise(SIZE);
+    other[0] ^= 1;
+    let error = client().push_blob(&name, &descriptor, &BlobSource::Bytes(other.into()), None, None).await;
+    assert_says(error.unwrap_err(), &["answered 400: DIGEST_INVALID"]);
+}
+
+#[tokio::test]
+async fn manifests_are_stored_under_tag_and_digest() {
+    let registry = FaultyRegistry::start();
+    let bytes: &'static [u8] = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+    let (name, digest) = (reference(&registry, "app:v1"), Digest::of(bytes));
+    let push =
+        |name| async move { client().push_manifest(&name, media_type::OCI_MANIFEST, bytes.into()).await };
+    assert_eq!(push(name.clone()).await.unwrap(), digest);
+    assert_eq!(registry.tagged("app", "v1"), Some(digest));
+    push(name.with_digest(digest)).await.unwrap();
+    assert_eq!(registry.seen(&format!("PUT /v2/app/manifests/{digest}")).len(), 1);
+    let error = push(name.with_digest(Digest::of(b"other"))).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::DigestMismatch { .. }), "{error}");
+    registry.inject(1, "PUT", Fault::ClaimDigest(Digest::of(b"other")));
+    let error = push(name).await.unwrap_err();
+    assert_says(&error, &["cannot push manifest v1", "announces digest"]);
+}
+
+#[tokio::test]
+async fn an_upload_without_a_place_to_go_is_refused() {
+    let registry = FaultyRegistry::start();
+    registry.inject(1, "POST", Fault::DropHeader("Location"));
+    let (name, (descriptor, source)) = (reference(&registry, "app"), blob());
+    let error = client().push_blob(&name, &descriptor, &source, None, None).await.unwrap_err();
+    assert_says(&error, &["did not say where to send it"]);
+}
