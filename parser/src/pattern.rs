@@ -90,8 +90,8 @@ impl Pattern {
     }
 
     /// The value with all longest matches replaced, from left to right. An empty match right after
-    /// another match does not count.
-    pub(crate) fn replaced(&self, value: &str, replacement: &str) -> String {
+    /// another match does not count. `None` if the result is longer than `longest` bytes.
+    pub(crate) fn replaced(&self, value: &str, replacement: &str, longest: usize) -> Option<String> {
         let text: Vec<char> = value.chars().collect();
         let mut out = String::with_capacity(value.len());
         let (mut position, mut last_end) = (0, None);
@@ -100,16 +100,19 @@ impl Pattern {
             if end > start || last_end != Some(start) {
                 out.push_str(replacement);
             }
+            if out.len() > longest {
+                return None;
+            }
             last_end = Some(end);
             position = end;
             if end == start {
-                let Some(character) = text.get(end) else { return out };
+                let Some(character) = text.get(end) else { return Some(out) };
                 out.push(*character);
                 position += 1;
             }
         }
         out.extend(&text[position.min(text.len())..]);
-        out
+        Some(out)
     }
 
     fn without_prefix<'a>(&self, value: &'a str, extent: Extent) -> &'a str {
@@ -213,7 +216,7 @@ mod tests {
     fn check_replace(pattern: &str, value: &str, once: &str, all: &str) {
         let pattern = Pattern::new(pattern).unwrap();
         assert_eq!(pattern.replaced_once(value, "X"), once);
-        assert_eq!(pattern.replaced(value, "X"), all);
+        assert_eq!(pattern.replaced(value, "X", 100).as_deref(), Some(all));
     }
 
     #[test]
@@ -228,6 +231,11 @@ mod tests {
     }
 
     #[test]
+    fn replacing_stops_when_the_result_is_too_long() {
+        assert_eq!(Pattern::new("a").unwrap().replaced("aaaa", "1234", 10), None);
+    }
+
+    #[test]
     fn escapes_that_are_not_needed_are_refused() {
         assert_eq!(Pattern::new(r"a\b").err(), Some(BadEscape('b')));
         assert_eq!(Pattern::new(r"a\").err(), Some(BadEscape('\\')));
@@ -237,6 +245,6 @@ mod tests {
     fn a_hopeless_pattern_on_a_long_value_takes_one_pass() {
         let value = "a".repeat(200_000);
         let pattern = Pattern::new("a*b").unwrap();
-        assert_eq!(pattern.replaced(&value, "X"), value);
+        assert_eq!(pattern.replaced(&value, "X", value.len()), Some(value));
     }
 }

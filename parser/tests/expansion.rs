@@ -174,3 +174,13 @@ fn deep_nesting_is_an_error_and_no_crash() {
         assert!(expand(&open.repeat(100_000), '\\', &lookup).is_err());
     }
 }
+
+#[test]
+fn values_do_not_grow_without_end() {
+    let huge = |_: &str| Some("x".repeat(1 << 20));
+    for text in ["$a".repeat(100), "\"${a:+$a$a}\"".repeat(20), "${a//x/$a}".to_owned()] {
+        assert_eq!(expand(&text, '\\', &huge), Err(ExpandError::TooLong));
+        assert_eq!(expand_words(&text, '\\', &huge), Err(ExpandError::TooLong));
+    }
+    assert_eq!(expand("$a$a", '\\', &huge).unwrap().value.len(), 2 << 20);
+}

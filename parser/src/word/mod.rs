@@ -7,10 +7,15 @@
 //! The grammar sees a normalised text (see `crate::grammar`); what it finds is read from the text as
 //! written, at the same places.
 
+mod error;
+
 use std::collections::HashSet;
 
 use pest::Parser as _;
 use pest::iterators::{Pair, Pairs};
+
+pub use error::ExpandError;
+use error::{SHOWN, shorten};
 
 use crate::grammar::word::{Rule, WordParser};
 use crate::grammar::{Quotes, normalise};
@@ -18,6 +23,10 @@ use crate::pattern::{BadEscape, Pattern};
 
 /// How deep `${…}` may be nested in `${…}`.
 pub const MAX_DEPTH: usize = 100;
+
+/// How many bytes longer than the text its expansion may be. Without a limit, forty lines
+/// `ENV a=$a$a` would fill any memory.
+pub const MAX_GROWTH: usize = 16 << 20;
 
 /// The result of an expansion.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,74 +45,6 @@ pub struct ExpandedWords {
     pub words: Vec<String>,
     /// As in [`Expanded`].
     pub undefined: Vec<String>,
-}
-
-/// Why a word cannot be expanded. `construct` is the part of the word that is wrong, shortened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ExpandError {
-    /// A quote without its partner.
-    #[error("{quote} is never closed in {construct}")]
-    UnclosedQuote {
-        /// `'` or `"`.
-        quote: char,
-        /// From the quote on.
-        construct: String,
-    },
-    /// `${` without `}`.
-    #[error("missing }} after {construct}")]
-    UnclosedBrace {
-        /// From `${` on.
-        construct: String,
-    },
-    /// `${}`, `${:-x}`: no variable is named.
-    #[error("{construct} names no variable")]
-    NoName {
-        /// From `${` on.
-        construct: String,
-    },
-    /// `${v^^}`: something else than an operator follows the name.
-    #[error(
-        "{construct} uses an unsupported operator, expected one of :- - :+ + :? ? # ## % %% / // or }} after the name"
-    )]
-    UnsupportedOperator {
-        /// From `${` on.
-        construct: String,
-    },
-    /// `${v/pattern` without the `/` before the replacement.
-    #[error("missing / between pattern and replacement in {construct}")]
-    NoReplacement {
-        /// From `${` on.
-        construct: String,
-    },
-    /// The pattern of `#`, `%` or `/` escapes a character that needs no escape.
-    #[error(
-        "{construct} has the pattern {pattern:?} in which \\{escaped} is not an escape (only \\* \\? \\\\ are)"
-    )]
-    BadPattern {
-        /// From `${` on.
-        construct: String,
-        /// The pattern after expansion.
-        pattern: String,
-        /// The character after the backslash.
-        escaped: char,
-    },
-    /// `${v:?message}` of a variable that is not set (or empty, with the colon).
-    #[error("{name}: {message}")]
-    Required {
-        /// The variable.
-        name: String,
-        /// What the author of the Dockerfile has to say about it.
-        message: String,
-    },
-    /// `${…}` in `${…}` in `${…}` …
-    #[error("${{…}} is nested more than {MAX_DEPTH} deep")]
-    TooDeep,
-}
-
-impl base::Faulty for ExpandError {
-    fn fault(&self) -> base::Fault {
-        base::Fault::Input
-    }
 }
 
 /// What variables are worth.
@@ -169,10 +110,13 @@ impl<'a> Expander<'a> {
 
     fn words(mut self, normalised: &str) -> Result<ExpandedWords, ExpandError> {
         let mut splitter = Splitter::default();
+        let mut length = 0;
         for part in parts_of(normalised)? {
             let splits = matches!(part.as_rule(), Rule::plain | Rule::loose | Rule::variable);
             let mut text = String::new();
             self.part(part, Escapes::Removed, &mut text)?;
+            length += text.len();
+            self.check_length(length)?;
             if splits { splitter.push_splitting(&text) } else { splitter.current.push_str(&text) }
         }
         Ok(ExpandedWords { words: splitter.finish(), undefined: self.undefined })
@@ -245,7 +189,7 @@ impl<'a> Expander<'a> {
         };
         if inner.as_rule() == Rule::name {
             out.push_str(&self.value_or_empty(self.written(&inner)));
-            return Ok(());
+            return self.check_length(out.len());
         }
         if self.depth == MAX_DEPTH {
             return Err(ExpandError::TooDeep);
@@ -253,7 +197,15 @@ impl<'a> Expander<'a> {
         self.depth += 1;
         self.braced(inner, written, end, out)?;
         self.depth -= 1;
-        Ok(())
+        self.check_length(out.len())
+    }
+
+    fn check_length(&self, length: usize) -> Result<(), ExpandError> {
+        if length > self.longest() { Err(ExpandError::TooLong) } else { Ok(()) }
+    }
+
+    fn longest(&self) -> usize {
+        self.text.len().saturating_add(MAX_GROWTH)
     }
 
     /// `${…}`: `written` is all of it, `end` where it ends in the text.
@@ -386,7 +338,10 @@ impl<'a> Expander<'a> {
             "%" => out.push_str(compiled.without_shortest_suffix(value)),
             "%%" => out.push_str(compiled.without_longest_suffix(value)),
             "/" => out.push_str(&compiled.replaced_once(value, replacement)),
-            _ => out.push_str(&compiled.replaced(value, replacement)),
+            _ => {
+                let replaced = compiled.replaced(value, replacement, self.longest());
+                out.push_str(&replaced.ok_or(ExpandError::TooLong)?);
+            }
         }
         Ok(())
     }
@@ -406,16 +361,6 @@ impl<'a> Expander<'a> {
 fn parts_of(normalised: &str) -> Result<impl Iterator<Item = Pair<'_, Rule>>, ExpandError> {
     let word = WordParser::parse(Rule::word, normalised).map_err(|_| ExpandError::TooDeep)?;
     Ok(word.flat_map(Pair::into_inner).filter(|part| part.as_rule() != Rule::EOI))
-}
-
-/// Characters of a construct that an error shows.
-const SHOWN: usize = 40;
-
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// Collects words from pieces of text.
