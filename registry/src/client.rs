@@ -145,7 +145,8 @@ impl Client {
             return Ok(answer);
         }
         let attempts = answer.attempts;
-        let with_credentials = authorizer.has_credentials(registry);
+        let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
+        let with_credentials = unauthorized && authorizer.has_credentials(registry);
         Err(http_error::refusal(transport, answer, attempts, with_credentials).await)
     }
 }

@@ -30,7 +30,8 @@ impl fmt::Debug for Credential {
 /// Finds credentials.
 pub trait Credentials: Send + Sync {
     /// The credential for `registry` (as users name it, for example `docker.io`), or `None` to go as
-    /// anybody. It is asked at most once for each token, and only after the registry asked for a login.
+    /// anybody. It is asked only after the registry asked for a login, and then more than once: an
+    /// implementation that is slow should remember its answers.
     fn lookup(&self, registry: &str) -> Option<Credential>;
 }
 

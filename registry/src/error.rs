@@ -309,7 +309,11 @@ pub enum ErrorKind {
         realm: String,
     },
     /// The token server refused.
-    #[error("the token server {realm} answered {status}{}", Told(.messages))]
+    #[error(
+        "the token server {realm} answered {status}{}{}",
+        Told(.messages),
+        if *.status == 401 { " (log in to this registry again)" } else { "" }
+    )]
     TokenRefused {
         /// The token server's URL.
         realm: String,
@@ -372,6 +376,7 @@ impl ErrorKind {
             | Self::NotFound { .. }
             | Self::Unauthorized { .. }
             | Self::Denied { .. }
+            | Self::TokenRefused { status: 401 | 403, .. }
             | Self::Document(_) => Fault::Input,
             Self::Source { source } => base::fault::of_io(source),
             _ => Fault::Environment,

@@ -1,5 +1,6 @@
 //! Why an archive cannot be read or written.
 
+use std::fmt;
 use std::io;
 
 use base::Digest;
@@ -8,8 +9,7 @@ use base::fault::{self, Fault, Faulty};
 use crate::documents::DocumentError;
 
 /// An archive that cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-#[error("archive {archive}: {kind}")]
+#[derive(Debug)]
 pub struct ArchiveError {
     /// What the user calls the archive, usually its path.
     pub archive: String,
@@ -17,12 +17,25 @@ pub struct ArchiveError {
     pub kind: Box<ArchiveErrorKind>,
 }
 
+impl fmt::Display for ArchiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "archive {}: {}", self.archive, self.kind)
+    }
+}
+
+impl std::error::Error for ArchiveError {
+    /// The cause below the kind, whose text is already part of this error's.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&*self.kind)
+    }
+}
+
 /// What is wrong with an archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveErrorKind {
     /// An operation on the file failed.
-    #[error("cannot {operation} it: {source}")]
+    #[error("cannot {operation} it")]
     Io {
         /// A verb.
         operation: &'static str,
@@ -41,13 +54,13 @@ pub enum ArchiveErrorKind {
         name: &'static str,
     },
     /// The compressed stream is damaged or cut short.
-    #[error("cannot unpack it, it is damaged or cut short: {source}")]
+    #[error("cannot unpack it, it is damaged or cut short")]
     Unpack {
         /// Why.
         source: io::Error,
     },
     /// The tar is damaged.
-    #[error("it is not a tar, or a damaged one: {source}")]
+    #[error("it is not a tar, or a damaged one")]
     Tar {
         /// Why.
         source: io::Error,
@@ -90,7 +103,7 @@ pub enum ArchiveErrorKind {
         version: String,
     },
     /// A file of the layout is not the JSON it should be.
-    #[error("{file} is not valid: {source}")]
+    #[error("{file} is not valid")]
     Json {
         /// The file in the archive.
         file: String,
@@ -151,7 +164,7 @@ pub enum ArchiveErrorKind {
     #[error(transparent)]
     Document(#[from] DocumentError),
     /// A name in it is not an image name.
-    #[error("it has an unusable image name: {source}")]
+    #[error("it has an unusable image name")]
     Name {
         /// Why.
         source: base::reference::ReferenceError,
@@ -177,7 +190,7 @@ pub enum ArchiveErrorKind {
         platforms: usize,
     },
     /// A blob to be written cannot be had.
-    #[error("cannot read blob {digest} to write it: {source}")]
+    #[error("cannot read blob {digest} to write it")]
     Source {
         /// The blob.
         digest: Digest,

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use testkit::oci::write_multi_platform_archive;
 use testkit::{Layer, LayerTar, judges};
 
-use crate::fixture::{assert_says, image};
+use crate::fixture::{assert_says, image, told};
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -222,7 +222,7 @@ fn forged_old_archives_are_refused() {
     assert_says(error(|entry| entry["Layers"][1] = "../../etc/passwd".into()), &["leads out of the archive"]);
     assert_says(error(|entry| entry["Layers"][1] = "nothing".into()), &["\"nothing\" is missing"]);
     assert_says(
-        error(|entry| entry["RepoTags"][0] = "Bad Name".into()),
+        told(error(|entry| entry["RepoTags"][0] = "Bad Name".into())),
         &["Bad Name", "unusable image name"],
     );
     assert_says(error(|entry| entry["Config"] = 7.into()), &["manifest.json is not valid"]);
@@ -285,7 +285,7 @@ fn files_that_are_no_archives_are_recognised() {
     std::fs::write(&fixture.path, "").unwrap();
     assert_says(fixture.error(), &["cut short"]);
     let missing = Archive::open(Path::new("/nonexistent/x.tar"), fixture.dir.path()).err().unwrap();
-    assert_says(missing, &["/nonexistent/x.tar", "cannot open it", "No such file"]);
+    assert_says(told(missing), &["/nonexistent/x.tar", "cannot open it", "No such file"]);
 }
 
 #[test]

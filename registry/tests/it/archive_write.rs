@@ -9,7 +9,7 @@ use registry::{Archive, ArchiveError, ArchiveFormat, ExportedImage, WriteOptions
 use testkit::oci::write_multi_platform_archive;
 use testkit::{Image, Layer, LayerTar, judges};
 
-use crate::fixture::{assert_says, image};
+use crate::fixture::{assert_says, image, told};
 
 /// Images to be written and their blobs.
 #[derive(Default)]
@@ -186,7 +186,7 @@ fn blobs_that_are_wrong_or_missing_stop_it() {
     let mut store = Store::with(&[(mixed(), &["app:v1"])]);
     store.blobs.remove(&digest);
     let error = store.write(&options(ArchiveFormat::Oci)).unwrap_err();
-    assert_says(error, &[&format!("cannot read blob {digest} to write it"), "entity not found"]);
+    assert_says(told(error), &[&format!("cannot read blob {digest} to write it"), "entity not found"]);
 }
 
 #[test]

@@ -8,11 +8,10 @@ use base::{Digest, Reference};
 use registry::{Client, ClientOptions, Credential, Credentials, RetryPolicy};
 use testkit::{FaultyRegistry, Image, Layer, LayerTar};
 
-/// Options of a client that tries three times, without noticeable waits.
+/// Options of a client that tries three times, without noticeable waits between.
 pub(crate) fn options() -> ClientOptions {
     let delay = Duration::from_millis(1);
     ClientOptions {
-        idle_timeout: Duration::from_millis(300),
         retry: RetryPolicy { attempts: 3, first_delay: delay, longest_delay: Duration::from_secs(1) },
         ..ClientOptions::default()
     }
@@ -20,6 +19,11 @@ pub(crate) fn options() -> ClientOptions {
 
 pub(crate) fn client() -> Client {
     Client::new(options())
+}
+
+/// A client that takes half a second of silence for a stall.
+pub(crate) fn impatient() -> Client {
+    Client::new(ClientOptions { idle_timeout: Duration::from_millis(500), ..options() })
 }
 
 /// A client that presents one credential everywhere.
@@ -74,6 +78,17 @@ pub(crate) fn assert_says(message: impl ToString, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "no \"{part}\" in: {message}");
     }
+}
+
+/// An error with its causes, as a command prints them.
+pub(crate) fn told(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// Bytes that do not repeat at once.

@@ -1,6 +1,6 @@
 //! Reading names: what comes back, and what is said when it does not.
 
-use base::image::media_type;
+use base::image::{Descriptor, media_type};
 use base::{Digest, Faulty as _, Platform};
 use registry::{ConnectFailure, DocumentError, Error, ErrorKind};
 use serde_json::json;
@@ -8,7 +8,7 @@ use testkit::FaultyRegistry;
 use testkit::oci::write_multi_platform_archive;
 use testkit::registry::Fault;
 
-use crate::fixture::{assert_says, client, image, put_index, reference, registry_with_image};
+use crate::fixture::{assert_says, client, image, impatient, put_index, reference, registry_with_image};
 
 /// The error of resolving `app:latest` while `fault` lasts.
 async fn resolve_error(fault: Fault) -> Error {
@@ -161,8 +161,15 @@ async fn failures_that_last_end_after_a_few_tries() {
     assert_says(&error, &["too many requests", "tried 3 times"]);
     let error = resolve_error(Fault::CloseBefore).await;
     assert_says(&error, &["closed the connection before it answered", "tried 3 times"]);
-    let error = resolve_error(Fault::StallBefore).await;
-    assert_says(&error, &["sent nothing for 0.3 s", "tried 3 times"]);
+}
+
+#[tokio::test]
+async fn silence_is_not_waited_for_forever() {
+    let (registry, name) = registry_with_image();
+    registry.inject(u32::MAX, "manifests", Fault::StallBefore);
+    let error = impatient().resolve(&name).await.unwrap_err();
+    assert_says(&error, &[&format!("{} sent nothing for 0.5 s", registry.address()), "tried 3 times"]);
+    assert_eq!(registry.seen("manifests").len(), 3);
 }
 
 #[tokio::test]
@@ -266,4 +273,21 @@ async fn redirects_that_lead_nowhere_are_refused() {
     assert_says(client().resolve(&name).await.unwrap_err(), &["too many redirects"]);
     registry.inject(1, "manifests", Fault::RedirectTo("ftp://elsewhere".to_owned()));
     assert_says(client().resolve(&name).await.unwrap_err(), &["ftp://elsewhere", "neither http nor https"]);
+}
+
+#[tokio::test]
+async fn images_are_pulled_by_several_tasks_at_once() {
+    let (_registry, name) = registry_with_image();
+    let client = client();
+    let documents = client.pull_image(&name, &Platform::host()).await.unwrap();
+    let fetch = |layer: &Descriptor| {
+        let (client, name, layer) = (client.clone(), name.clone(), layer.clone());
+        tokio::spawn(async move { client.blob(&name, &layer, None).await?.read_to_end().await })
+    };
+    let tasks: Vec<_> = documents.manifest.value.layers.iter().map(fetch).collect();
+    for (task, layer) in tasks.into_iter().zip(&documents.manifest.value.layers) {
+        assert_eq!(Digest::of(&task.await.unwrap().unwrap()), layer.digest);
+    }
+    let resolve = tokio::spawn(async move { client.pull_image(&name, &Platform::host()).await });
+    assert_eq!(resolve.await.unwrap().unwrap(), documents);
 }
