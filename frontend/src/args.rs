@@ -16,6 +16,9 @@ use crate::options::Options;
 /// The search path that an image without one gets.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Heredoc bodies escape with a backslash whatever the directive says, as in BuildKit.
+const HEREDOC_ESCAPE: char = '\\';
+
 /// Proxy arguments: known without ARG, given to processes, kept out of keys and history.
 const PROXY_NAMES: [&str; 10] = [
     "HTTP_PROXY",
@@ -132,7 +135,7 @@ impl Expander {
         environment: &Environment,
     ) -> Result<String, LowerError> {
         let lookup = |name: &str| environment.get(name).map(str::to_owned);
-        let expanded = word::expand_heredoc(content, self.escape, &lookup)
+        let expanded = word::expand_heredoc(content, HEREDOC_ESCAPE, &lookup)
             .map_err(|error| expansion_error(&error, span))?;
         Ok(expanded.value)
     }
