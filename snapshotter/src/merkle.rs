@@ -1,0 +1,110 @@
+//! Folding a scanned tree into one key.
+//!
+//! Every entry has a key over its kind, mode, owner and attributes (both by option) and what it holds: the
+//! content hash of a file, the target of a link, the number of a device, the names and keys of a
+//! directory's entries in the order of their bytes. A key knows no times, no inode numbers and no order
+//! of listing. Sockets are left out, as no image can hold one.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use base::{Key, KeyHasher};
+use sys::stat::{Kind, Stat};
+use sys::xattr::Xattr;
+
+use crate::content_hash::Hash;
+use crate::scan::{Dir, Scan};
+
+/// The encoding's name and version.
+const DOMAIN: &str = "lapstrake/tree/v1";
+
+/// Which attributes count besides names, kinds, permission bits and content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyOptions {
+    /// User and group. Not for build contexts, whose files are copied as root's.
+    pub owner: bool,
+    /// Extended attributes (those that [`crate::tree::is_content_xattr`] accepts).
+    pub xattrs: bool,
+}
+
+/// What an entry that is not a directory holds.
+#[derive(Clone, Copy)]
+pub(crate) enum Content<'a> {
+    File(&'a Hash),
+    Symlink(&'a OsStr),
+    /// A device or a pipe.
+    Node,
+}
+
+/// The key of an entry that is not a directory.
+pub(crate) fn leaf_key(options: KeyOptions, stat: &Stat, xattrs: &[Xattr], content: Content<'_>) -> Key {
+    let mut hasher = entry_hasher(options, stat, xattrs);
+    match content {
+        Content::File(hash) => hasher.bytes(hash),
+        Content::Symlink(target) => hasher.bytes(target.as_bytes()),
+        Content::Node if stat.kind == Kind::Fifo => &mut hasher,
+        Content::Node => hasher.u64(stat.rdev),
+    };
+    hasher.finish()
+}
+
+/// The key of what is in the root of a scan: names and keys of its entries, without the root's own
+/// attributes. `leaves` has, for each directory and each of its children, the key of one that is not a
+/// directory; a child without a key is left out.
+pub(crate) fn fold(options: KeyOptions, scan: &Scan, leaves: &[Vec<Option<Key>>]) -> Key {
+    let mut dir_keys: Vec<Option<Key>> = vec![None; scan.dirs.len()];
+    for (index, dir) in scan.dirs.iter().enumerate().skip(1).rev() {
+        let mut hasher = entry_hasher(options, dir.entry.stat(), &dir.xattrs);
+        add_listing(&mut hasher, dir, &leaves[index], &dir_keys);
+        dir_keys[index] = Some(hasher.finish());
+    }
+    let mut hasher = KeyHasher::new(DOMAIN);
+    add_listing(&mut hasher, &scan.dirs[0], &leaves[0], &dir_keys);
+    hasher.finish()
+}
+
+fn add_listing(hasher: &mut KeyHasher, dir: &Dir, leaves: &[Option<Key>], dir_keys: &[Option<Key>]) {
+    let key_of = |index: usize| match dir.children[index].dir {
+        Some(dir) => dir_keys[dir],
+        None => leaves[index],
+    };
+    let listing: Vec<(&OsStr, Key)> = (0..dir.children.len())
+        .filter_map(|index| Some((dir.children[index].name(), key_of(index)?)))
+        .collect();
+    hasher.u64(listing.len() as u64);
+    for (name, key) in listing {
+        hasher.bytes(name.as_bytes()).add(&key);
+    }
+}
+
+fn entry_hasher(options: KeyOptions, stat: &Stat, xattrs: &[Xattr]) -> KeyHasher {
+    let mut hasher = KeyHasher::new(DOMAIN);
+    hasher.ordinal(ordinal(stat.kind));
+    // A link's own permission bits mean nothing and differ between systems.
+    hasher.u64(if stat.kind == Kind::Symlink { 0 } else { stat.mode.into() });
+    hasher.bool(options.owner);
+    if options.owner {
+        hasher.u64(stat.uid.into()).u64(stat.gid.into());
+    }
+    hasher.bool(options.xattrs);
+    if options.xattrs {
+        hasher.u64(xattrs.len() as u64);
+        for xattr in xattrs {
+            hasher.bytes(xattr.name.as_bytes()).bytes(&xattr.value);
+        }
+    }
+    hasher
+}
+
+/// Pinned numbers: the order of the enum may change, these may not.
+fn ordinal(kind: Kind) -> u8 {
+    match kind {
+        Kind::File => 0,
+        Kind::Directory => 1,
+        Kind::Symlink => 2,
+        Kind::CharDevice => 3,
+        Kind::BlockDevice => 4,
+        Kind::Fifo => 5,
+        Kind::Socket => 6,
+    }
+}

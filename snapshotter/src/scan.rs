@@ -1,0 +1,192 @@
+//! Walking the directories below an entry of a tree, in parallel, into a flat list.
+//!
+//! Keys and copies both need the whole shape of a tree before and after they touch its files: a key is
+//! folded from the leaves up, a copy makes directories first and sets their times last. The walk is level
+//! by level and keeps no directory open between levels, so neither its stack nor its descriptors grow
+//! with the depth of a hostile tree; paths longer than the kernel takes are an error.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use base::CancelToken;
+use rayon::prelude::*;
+use sys::xattr::Xattr;
+
+use crate::tree::{Entry, Filter, Tree, TreeError, Verdict};
+
+/// An entry found by a scan.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) entry: Entry,
+    /// The name under which it counts, where that is not its own.
+    pub(crate) renamed: Option<OsString>,
+    /// Of a directory: its place in [`Scan::dirs`].
+    pub(crate) dir: Option<usize>,
+}
+
+impl Child {
+    /// The name under which it counts.
+    pub(crate) fn name(&self) -> &OsStr {
+        self.renamed.as_deref().unwrap_or_else(|| self.entry.name())
+    }
+}
+
+/// A directory found by a scan, with all that is in it.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    pub(crate) entry: Entry,
+    /// Its own attributes, if the scan was asked for them.
+    pub(crate) xattrs: Vec<Xattr>,
+    /// Sorted by name.
+    pub(crate) children: Vec<Child>,
+    /// Whether `children` is all that the directory of the tree holds.
+    pub(crate) complete: bool,
+}
+
+/// The directories of a subtree, the root first, parents before children.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub(crate) dirs: Vec<Dir>,
+}
+
+/// What a scan looks at.
+#[derive(Clone, Copy)]
+pub(crate) struct Scanner<'a> {
+    pub(crate) tree: &'a Tree,
+    /// Leaves entries out; its paths are relative to the scanned directory.
+    pub(crate) excludes: Option<&'a dyn Filter>,
+    /// Which attributes of directories to read; `None` for none at all.
+    pub(crate) xattrs: Option<fn(&[u8]) -> bool>,
+    pub(crate) cancel: &'a CancelToken,
+}
+
+/// A directory that was listed, before its subdirectories have a place in the scan.
+struct Listed {
+    xattrs: Vec<Xattr>,
+    entries: Vec<(Entry, Verdict)>,
+    complete: bool,
+}
+
+impl Scanner<'_> {
+    /// Scans the directory `root`.
+    pub(crate) fn scan(&self, root: &Entry) -> Result<Scan, TreeError> {
+        let mut dirs = vec![Dir::empty(root.clone())];
+        let mut tentative = vec![false];
+        let mut level = 0..1;
+        while !level.is_empty() {
+            self.cancel.check()?;
+            let listed: Vec<Result<Listed, TreeError>> =
+                dirs[level.clone()].par_iter().map(|dir| self.list(root, &dir.entry)).collect();
+            let next = level.end;
+            for (index, listed) in level.zip(listed) {
+                add_listing(&mut dirs, &mut tentative, index, listed?);
+            }
+            level = next..dirs.len();
+        }
+        let mut scan = Scan { dirs };
+        if tentative.contains(&true) {
+            scan.drop_empty(&tentative);
+        }
+        Ok(scan)
+    }
+
+    fn list(&self, root: &Entry, dir: &Entry) -> Result<Listed, TreeError> {
+        let open = self.tree.open_dir(dir)?;
+        let xattrs = self.xattrs.map_or(Ok(Vec::new()), |wanted| open.xattrs(wanted))?;
+        let mut entries = open.entries_with_verdict()?;
+        let before = entries.len();
+        if let Some(excludes) = self.excludes {
+            entries.retain_mut(|(entry, verdict)| {
+                let relative = entry.path().strip_prefix(root.path()).unwrap_or(entry.path());
+                match exclusion(excludes, relative, entry.is_dir()) {
+                    Verdict::Included => {}
+                    stricter => *verdict = stricter,
+                }
+                *verdict != Verdict::Excluded
+            });
+        }
+        Ok(Listed { xattrs, complete: entries.len() == before, entries })
+    }
+}
+
+/// What an exclusion says about an entry.
+pub(crate) fn exclusion(excludes: &dyn Filter, relative: &Path, is_dir: bool) -> Verdict {
+    if !excludes.excludes(relative, is_dir) {
+        Verdict::Included
+    } else if is_dir && !excludes.prunes(relative) {
+        Verdict::IfNotEmpty
+    } else {
+        Verdict::Excluded
+    }
+}
+
+fn add_listing(dirs: &mut Vec<Dir>, tentative: &mut Vec<bool>, index: usize, listed: Listed) {
+    let mut children = Vec::with_capacity(listed.entries.len());
+    for (entry, verdict) in listed.entries {
+        let dir = entry.is_dir().then(|| {
+            dirs.push(Dir::empty(entry.clone()));
+            tentative.push(verdict == Verdict::IfNotEmpty);
+            dirs.len() - 1
+        });
+        children.push(Child { entry, renamed: None, dir });
+    }
+    dirs[index].xattrs = listed.xattrs;
+    dirs[index].children = children;
+    dirs[index].complete = listed.complete;
+}
+
+impl Dir {
+    fn empty(entry: Entry) -> Self {
+        Self { entry, xattrs: Vec::new(), children: Vec::new(), complete: false }
+    }
+}
+
+impl Scan {
+    /// A scan of chosen entries of one directory, none of them a directory.
+    pub(crate) fn of_files(holder: Entry, files: Vec<(Entry, OsString)>) -> Self {
+        let children = files
+            .into_iter()
+            .map(|(entry, name)| {
+                let renamed = (name != entry.name()).then_some(name);
+                Child { entry, renamed, dir: None }
+            })
+            .collect();
+        Self { dirs: vec![Dir { entry: holder, xattrs: Vec::new(), children, complete: false }] }
+    }
+
+    /// Drops the directories that count only when something is in them, and have nothing in them.
+    fn drop_empty(&mut self, tentative: &[bool]) {
+        for index in (0..self.dirs.len()).rev() {
+            let dirs = &self.dirs;
+            let gone =
+                |child: &Child| child.dir.is_some_and(|dir| tentative[dir] && dirs[dir].children.is_empty());
+            if dirs[index].children.iter().any(gone) {
+                let children = std::mem::take(&mut self.dirs[index].children);
+                let dirs = &self.dirs;
+                let gone = |child: &Child| {
+                    child.dir.is_some_and(|dir| tentative[dir] && dirs[dir].children.is_empty())
+                };
+                self.dirs[index].children = children.into_iter().filter(|child| !gone(child)).collect();
+            }
+        }
+        self.compact();
+    }
+
+    /// Renumbers the directories so that only those that are reached from the root remain.
+    fn compact(&mut self) {
+        let mut slots: Vec<Option<Dir>> = std::mem::take(&mut self.dirs).into_iter().map(Some).collect();
+        let mut order = vec![0];
+        let mut next = 0;
+        while next < order.len() {
+            let Some(mut dir) = slots[order[next]].take() else { break };
+            for child in &mut dir.children {
+                if let Some(old) = child.dir {
+                    order.push(old);
+                    child.dir = Some(order.len() - 1);
+                }
+            }
+            self.dirs.push(dir);
+            next += 1;
+        }
+    }
+}

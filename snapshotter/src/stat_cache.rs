@@ -1,0 +1,223 @@
+//! Remembered content hashes of the files of one directory, so that unchanged files are not read again.
+//!
+//! A hash is remembered with the status of its file (size, times, inode, device, mode) and holds for as
+//! long as the status is the same. A status alone cannot tell two writes within one tick of the file
+//! system's clock apart, so a hash is kept only when the file had not changed for longer than a tick
+//! before the cache was opened; younger files are hashed again next time (git's rule for racy timestamps,
+//! `Documentation/technical/racy-git.adoc`). It assumes that the clock of the file system is not behind
+//! ours by more than the margin, which can be wrong on a network file system whose server's clock is.
+//!
+//! A cache is a hint. A file of it that is missing, damaged or of another version is an empty cache.
+
+mod format;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use base::Timestamp;
+use sys::fs::{Durability, write_atomic};
+use sys::path_error::PathError;
+use sys::stat::{FileTime, Stat};
+
+use crate::content_hash::Hash;
+use format::{Loaded, RecordsOfDir};
+
+/// How much older than the opening of the cache a file must be: more than the kernel's longest tick
+/// (10 ms).
+const MARGIN_NANOSECONDS: i128 = 50_000_000;
+
+/// The same where times have no fractions: FAT keeps even seconds.
+const COARSE_MARGIN_NANOSECONDS: i128 = 2_500_000_000;
+
+/// Whether a file has extended attributes, as far as someone looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum XattrState {
+    /// Nobody looked.
+    Unknown,
+    /// It has none that are part of its content.
+    None,
+    /// It has some; they are not remembered.
+    Some,
+}
+
+/// What is remembered of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) size: u64,
+    pub(crate) mtime: FileTime,
+    pub(crate) ctime: FileTime,
+    pub(crate) inode: u64,
+    pub(crate) device: u64,
+    pub(crate) mode: u32,
+    pub(crate) xattrs: XattrState,
+    pub(crate) hash: Hash,
+}
+
+impl Record {
+    pub(crate) fn new(stat: &Stat, xattrs: XattrState, hash: Hash) -> Self {
+        Self {
+            size: stat.size,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            inode: stat.inode,
+            device: stat.device,
+            mode: stat.mode,
+            xattrs,
+            hash,
+        }
+    }
+
+    fn is_of(&self, stat: &Stat) -> bool {
+        *self == Self::new(stat, self.xattrs, self.hash)
+    }
+
+    /// Whether a later write is sure to show in the status, for a hash taken after `opened`.
+    fn is_settled(&self, opened: FileTime) -> bool {
+        let has_fractions = self.mtime.nanoseconds != 0 || self.ctime.nanoseconds != 0;
+        let margin = if has_fractions { MARGIN_NANOSECONDS } else { COARSE_MARGIN_NANOSECONDS };
+        let youngest = self.mtime.max(self.ctime).total_nanoseconds();
+        youngest < opened.total_nanoseconds() - margin
+    }
+}
+
+/// What one use of the cache saw in a directory.
+struct Visit {
+    /// The records of the files that were looked at, sorted by name; `None`: all were as remembered.
+    records: Option<Vec<(OsString, Record)>>,
+    /// Whether that was the whole directory.
+    complete: bool,
+}
+
+/// Remembered content hashes of one directory tree.
+pub struct StatCache {
+    path: PathBuf,
+    opened: FileTime,
+    loaded: Loaded,
+    visits: Mutex<BTreeMap<PathBuf, Visit>>,
+}
+
+impl StatCache {
+    /// Opens the cache kept in the file `path`. `now` must be taken before any file is looked at.
+    pub fn load(path: &Path, now: Timestamp) -> Self {
+        Self {
+            path: path.to_owned(),
+            opened: now.into(),
+            loaded: Loaded::read(path).unwrap_or_default(),
+            visits: Mutex::default(),
+        }
+    }
+
+    /// How many files are remembered.
+    pub fn len(&self) -> usize {
+        self.loaded.record_count()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is remembered of the files of a directory.
+    pub(crate) fn records_of(&self, dir: &Path) -> DirRecords<'_> {
+        DirRecords(self.loaded.dir(dir))
+    }
+
+    /// Notes what was seen in a directory. `records`: the files, sorted by name, or `None` when every one
+    /// was as remembered. `complete`: these are all files of the directory.
+    pub(crate) fn visit(&self, dir: &Path, records: Option<Vec<(OsString, Record)>>, complete: bool) {
+        let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
+        match visits.get_mut(dir) {
+            Some(earlier) if !complete => earlier.add(records),
+            _ => {
+                visits.insert(dir.to_owned(), Visit { records, complete });
+            }
+        }
+    }
+
+    /// Writes the cache if something changed; answers whether it did.
+    ///
+    /// # Errors
+    /// The file could not be written. The old one is then still there.
+    pub fn save(&self) -> Result<bool, PathError> {
+        let visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = |dir: &Path| !visits.contains_key(dir) && is_gone(&visits, dir);
+        let is_same = visits.values().all(|visit| visit.records.is_none())
+            && !self.loaded.dirs().any(|(dir, _)| forgotten(dir));
+        if is_same {
+            return Ok(false);
+        }
+        let mut merged = BTreeMap::new();
+        for (dir, records) in self.loaded.dirs() {
+            if !forgotten(dir) {
+                merged.insert(dir.to_owned(), records.all());
+            }
+        }
+        for (dir, visit) in visits.iter() {
+            let old = merged.remove(dir);
+            if let Some(records) = visit.merged_with(old, self.opened) {
+                merged.insert(dir.clone(), records);
+            }
+        }
+        let Some(bytes) = format::encode(&merged) else { return Ok(false) };
+        write_atomic(&self.path, &bytes, 0o600, Durability::Cached)?;
+        Ok(true)
+    }
+}
+
+/// Whether a directory that was not seen must be gone: the nearest directory above it that was seen was
+/// seen completely, and so would have led to it.
+fn is_gone(visits: &BTreeMap<PathBuf, Visit>, dir: &Path) -> bool {
+    let nearest = dir.ancestors().skip(1).find_map(|above| visits.get(above));
+    nearest.is_some_and(|visit| visit.complete)
+}
+
+impl Visit {
+    /// Adds files that were seen in the same directory by another look.
+    fn add(&mut self, records: Option<Vec<(OsString, Record)>>) {
+        let Some(new) = records else { return };
+        let mut all: BTreeMap<_, _> = self.records.take().unwrap_or_default().into_iter().collect();
+        all.extend(new);
+        self.records = Some(all.into_iter().collect());
+    }
+
+    /// The records of the directory after this visit.
+    fn merged_with(
+        &self,
+        old: Option<Vec<(OsString, Record)>>,
+        opened: FileTime,
+    ) -> Option<Vec<(OsString, Record)>> {
+        let Some(new) = &self.records else { return old };
+        let mut all: BTreeMap<OsString, Record> = BTreeMap::new();
+        if !self.complete {
+            all.extend(old.unwrap_or_default());
+        }
+        for (name, record) in new {
+            if record.is_settled(opened) {
+                all.insert(name.clone(), *record);
+            } else {
+                all.remove(name);
+            }
+        }
+        (!all.is_empty()).then(|| all.into_iter().collect())
+    }
+}
+
+/// What is remembered of the files of one directory.
+pub(crate) struct DirRecords<'a>(Option<RecordsOfDir<'a>>);
+
+impl DirRecords<'_> {
+    /// The record of a file, if its status is as remembered.
+    pub(crate) fn find(&self, name: &OsStr, stat: &Stat) -> Option<Record> {
+        self.0.as_ref()?.find(name).filter(|record| record.is_of(stat))
+    }
+
+    /// How many files are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, RecordsOfDir::len)
+    }
+}
+
+#[cfg(test)]
+mod tests;
