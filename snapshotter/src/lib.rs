@@ -1,17 +1,62 @@
-//! The layer store: blobs, snapshots, apply, diff, compression, images, leases.
+//! The layer store: blobs, snapshots, images and the build cache below one directory, for any number of
+//! processes at once, none of which has to be alive for another to work.
+//!
+//! SQLite keeps the rows, plain files the blobs, directories the layers. **Rows decide, files follow**:
+//! content is written aside and complete before a row names it, and a file without a row is garbage. What
+//! is in use is protected by a [`Lease`], a locked file that the kernel frees when its owner dies.
+//!
+//! This crate mounts nothing and starts no process: it says what to mount, and reads and writes layers in
+//! user space. It does not speak to registries, and does not know what a build is.
 
 pub mod apply;
 pub mod archive;
 mod batch;
+mod blob;
+mod cache;
+mod check;
+mod claim;
 pub mod compress;
 mod content_hash;
 pub mod content_key;
+mod db;
 pub mod diff;
+mod driver;
+mod error;
+mod gc;
+mod image;
+mod layer;
+mod layout;
+mod lease;
+mod mark;
 mod merkle;
+mod root;
 mod scan;
+mod scratch;
 pub mod select;
+mod snapshot;
 pub mod stat_cache;
+mod store;
 pub mod tar_entry;
 pub mod tar_read;
 pub mod tar_write;
 pub mod tree;
+mod usage;
+
+pub use apply::Layering;
+pub use blob::{BlobInfo, BlobWriter, Expected};
+pub use cache::{CacheValue, CacheWrite};
+pub use check::Findings;
+pub use claim::Claim;
+pub use compress::Compression;
+pub use db::DbError;
+pub use driver::DriverKind;
+pub use error::StoreError;
+pub use gc::{Freed, Policy};
+pub use image::{ImageRecord, MAX_DOCUMENT};
+pub use layer::{LayerBlob, LayerForm};
+pub use lease::Lease;
+pub use scratch::ScratchDir;
+pub use snapshot::{ActiveSnapshot, CommitInfo, SnapshotId, SnapshotInfo};
+pub use store::{Options, Store};
+pub use tree::Tree;
+pub use usage::{CONTAINER_ROOT, Usage, UsagePart};

@@ -60,6 +60,16 @@ impl FileLock {
         }
     }
 
+    /// Creates `path`, which must not exist, and takes the exclusive lock on it. `None` when somebody who
+    /// saw the file before it was locked has taken it for abandoned: try again with another name.
+    pub fn create(path: &Path) -> Result<Option<Self>, PathError> {
+        let file = crate::fs::create_new(path, 0o600)?;
+        if !try_lock(&file, LockMode::Exclusive).at("lock", path)? || !is_named(&file, path)? {
+            return Ok(None);
+        }
+        Ok(Some(Self { file, path: path.to_owned() }))
+    }
+
     /// Whether somebody holds a lock on `path` now. A file that does not exist is not locked, and is not
     /// created.
     pub fn is_held(path: &Path) -> Result<bool, PathError> {
@@ -147,6 +157,17 @@ mod tests {
         assert!(FileLock::is_held(&path).unwrap());
         drop(alone);
         assert!(!FileLock::is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn created_lock_is_held_and_its_name_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = FileLock::create(&path).unwrap().unwrap();
+        assert!(FileLock::is_held(&path).unwrap());
+        assert_eq!(FileLock::create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        lock.remove().unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

@@ -1,0 +1,71 @@
+//! Claims: one of several processes computes a thing and the others wait for it.
+//!
+//! A claim only saves work. Nothing is wrong without one, since results are immutable and the first to
+//! be recorded wins. After getting a claim, look again whether the result is there by now.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use base::{CancelToken, Key};
+use sys::lock::{FileLock, LockMode};
+
+use crate::error::StoreError;
+use crate::store::Store;
+
+/// The first and the longest wait between two tries. A lock on a file has no event that could be waited
+/// for together with a cancel, and a try takes a few microseconds.
+const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
+
+/// The right to compute what a key names, until dropped. It ends with its process in any case.
+#[derive(Debug)]
+pub struct Claim {
+    /// `None` only while being dropped.
+    lock: Option<FileLock>,
+    waited: bool,
+}
+
+impl Claim {
+    /// Whether somebody else had the claim first, so that the result may be there by now.
+    pub fn waited(&self) -> bool {
+        self.waited
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            // A file that stays is unlocked when this process ends and removed by the next collection.
+            let _ = lock.remove();
+        }
+    }
+}
+
+impl Store {
+    /// Waits until nobody else has a claim on `key`, and takes it.
+    ///
+    /// # Errors
+    /// [`StoreError::Cancelled`], and failures of the lock file.
+    pub fn claim(&self, key: &Key, cancel: &CancelToken) -> Result<Claim, StoreError> {
+        let (wake, woken) = mpsc::sync_channel(1);
+        let _guard = cancel.on_cancel(move || {
+            let _ = wake.try_send(());
+        });
+        let (mut wait, mut waited) = (WAITS.0, false);
+        loop {
+            cancel.check()?;
+            if let Some(mut claim) = self.try_claim(key)? {
+                claim.waited = waited;
+                return Ok(claim);
+            }
+            waited = true;
+            let _ = woken.recv_timeout(wait);
+            wait = (wait * 2).min(WAITS.1);
+        }
+    }
+
+    /// Takes the claim on `key` if nobody has it.
+    pub fn try_claim(&self, key: &Key) -> Result<Option<Claim>, StoreError> {
+        let lock = FileLock::try_acquire(&self.layout().claim(key), LockMode::Exclusive)?;
+        Ok(lock.map(|lock| Claim { lock: Some(lock), waited: false }))
+    }
+}

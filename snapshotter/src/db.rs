@@ -1,0 +1,277 @@
+//! The rows: one SQLite database in write-ahead mode, used by any number of threads and processes.
+//!
+//! Rules, which the rest of the crate relies on:
+//!
+//! * No transaction spans file I/O. Writes are short `BEGIN IMMEDIATE` transactions, one at a time within a
+//!   process (so that its threads queue instead of polling) and with a busy handler between processes.
+//! * `synchronous=NORMAL`: the log is flushed only when it is copied into the database, never per commit. A
+//!   power loss may therefore lose the newest transactions, but not their order or the database, and rows
+//!   of files that may not have reached the disk are dropped anyway (`recovery`).
+//! * Closing does not copy the log back, since that flushes twice, and most commands change a few rows
+//!   only. It happens after [`CHECKPOINT_PAGES`] pages and at the end of a build.
+//!
+//! One file for each group of tables; only these files contain SQL.
+
+pub(crate) mod blobs;
+pub(crate) mod cache;
+pub(crate) mod images;
+pub(crate) mod kv;
+pub(crate) mod layers;
+pub(crate) mod leases;
+pub(crate) mod marks;
+pub(crate) mod recovery;
+pub(crate) mod roots;
+mod schema;
+pub(crate) mod settings;
+pub(crate) mod snapshots;
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base::{Fault, Faulty};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+pub(crate) use values::{digest, from_millis, key, optional_digest, optional_key, to_millis};
+
+/// After how many pages (of 4 KiB) of log a commit copies it into the database.
+const CHECKPOINT_PAGES: u32 = 500;
+
+/// How often the busy handler tries again before it gives up: for about a minute.
+const BUSY_TRIES: i32 = 30_000;
+
+/// Statements kept ready for each connection.
+const STATEMENTS: usize = 128;
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// A statement failed.
+    #[error("cannot {operation} in the store database {}{}", path.display(), hint(source))]
+    Statement {
+        /// What was tried, as a verb phrase.
+        operation: &'static str,
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A newer program has changed the format.
+    #[error(
+        "the store database {} has format {found}, and this program knows formats up to {known}; use a newer lap",
+        path.display()
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that we know.
+        known: u32,
+    },
+}
+
+fn hint(source: &rusqlite::Error) -> &'static str {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => " (the disk is full; free some space and try again)",
+        Some(ErrorCode::DatabaseBusy) => " (another process has kept it locked for a minute)",
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => " (the file is damaged)",
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            " (check the permissions of the file and its directory)"
+        }
+        _ => "",
+    }
+}
+
+impl Faulty for DbError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Newer { .. } => Fault::Environment,
+            Self::Statement { source, .. } => match source.sqlite_error_code() {
+                None | Some(ErrorCode::ConstraintViolation | ErrorCode::ApiMisuse | ErrorCode::Unknown) => {
+                    Fault::Bug
+                }
+                Some(_) => Fault::Environment,
+            },
+        }
+    }
+}
+
+/// The database of one store.
+pub(crate) struct Database {
+    path: PathBuf,
+    /// Connections that nobody uses now. There are as many as threads ever worked at once.
+    idle: Mutex<Vec<Connection>>,
+    /// Held while this process writes.
+    writing: Mutex<()>,
+}
+
+impl Database {
+    /// Opens the database at `path`, creating it if there is none.
+    pub(crate) fn open(path: &Path) -> Result<Self, DbError> {
+        let database = Self { path: path.to_owned(), idle: Mutex::new(Vec::new()), writing: Mutex::new(()) };
+        let connection = database.connect().map_err(|source| database.error("open the file", source))?;
+        let version =
+            schema::version(&connection).map_err(|source| database.error("read the format", source))?;
+        if version > schema::VERSION {
+            return Err(DbError::Newer { path: path.to_owned(), found: version, known: schema::VERSION });
+        }
+        if version < schema::VERSION {
+            schema::migrate(&connection).map_err(|source| database.error("create the tables", source))?;
+        }
+        database.give_back(connection);
+        Ok(database)
+    }
+
+    /// Runs `read` outside any transaction: each statement sees the newest committed rows.
+    pub(crate) fn read<T>(
+        &self,
+        operation: &'static str,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DbError> {
+        let connection = self.take().map_err(|source| self.error(operation, source))?;
+        let result = read(&connection);
+        self.give_back(connection);
+        result.map_err(|source| self.error(operation, source))
+    }
+
+    /// Runs `read` in one read transaction: all statements see the same rows.
+    pub(crate) fn read_consistently<T>(
+        &self,
+        operation: &'static str,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DbError> {
+        self.read(operation, |connection| {
+            let transaction = connection.unchecked_transaction()?;
+            read(&transaction)
+        })
+    }
+
+    /// Runs `write` in one write transaction, which is committed if it succeeds.
+    pub(crate) fn write<T>(
+        &self,
+        operation: &'static str,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DbError> {
+        let guard = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.take().map_err(|source| self.error(operation, source))?;
+        let result =
+            Transaction::new_unchecked(&connection, TransactionBehavior::Immediate).and_then(|transaction| {
+                let value = write(&transaction)?;
+                transaction.commit()?;
+                Ok(value)
+            });
+        self.give_back(connection);
+        drop(guard);
+        result.map_err(|source| self.error(operation, source))
+    }
+
+    /// Copies the log into the database as far as readers allow, flushing both.
+    pub(crate) fn checkpoint(&self) -> Result<(), DbError> {
+        self.read("write the log back", |connection| {
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        })
+    }
+
+    fn take(&self) -> rusqlite::Result<Connection> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| self.connect(), Ok)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let mut connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_handler(Some(wait_while_busy))?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(connection)
+    }
+
+    fn error(&self, operation: &'static str, source: rusqlite::Error) -> DbError {
+        DbError::Statement { operation, path: self.path.clone(), source }
+    }
+}
+
+/// Called by SQLite while another process holds the write lock. Transactions take microseconds, so the first
+/// waits are short.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "SQLite has no event to wait for; its own handler sleeps as well"
+)]
+fn wait_while_busy(tries: i32) -> bool {
+    std::thread::sleep(Duration::from_micros(if tries < 20 { 50 } else { 2000 }));
+    tries < BUSY_TRIES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_write_leaves_no_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("db")).unwrap();
+        let result = database.write("test", |c| {
+            kv::put(c, "b", b"k", b"v")?;
+            c.execute("INSERT INTO no_such_table VALUES (1)", [])
+        });
+        assert!(matches!(result, Err(DbError::Statement { operation: "test", .. })));
+        assert_eq!(database.read("test", |c| kv::get(c, "b", b"k")).unwrap(), None);
+    }
+
+    #[test]
+    fn newer_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        drop(Database::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let Err(error) = Database::open(&path) else { panic!("opened") };
+        assert!(error.to_string().contains("format 99"), "{error}");
+    }
+
+    #[test]
+    fn garbage_is_not_a_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        std::fs::write(&path, vec![7; 8192]).unwrap();
+        let Err(error) = Database::open(&path) else { panic!("opened") };
+        assert_eq!(error.fault(), Fault::Environment);
+        assert!(error.to_string().contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn writers_on_two_connections_wait_for_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let databases = [Database::open(&path).unwrap(), Database::open(&path).unwrap()];
+        std::thread::scope(|scope| {
+            for database in &databases {
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        database
+                            .write("count", |c| {
+                                let old = kv::get(c, "b", b"n")?.map_or(0, |v| v[0]);
+                                kv::put(c, "b", b"n", &[old.wrapping_add(1)])
+                            })
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        let count = databases[0].read("count", |c| kv::get(c, "b", b"n")).unwrap().unwrap();
+        assert_eq!(count[0], 400u32.to_le_bytes()[0]);
+    }
+}

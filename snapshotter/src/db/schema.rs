@@ -1,0 +1,139 @@
+//! The tables, and how an older database becomes a current one.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+/// The format that this program writes. SQLite keeps it in `user_version`.
+pub(super) const VERSION: u32 = 1;
+
+/// Format 1. Times are milliseconds since 1970, digests and keys 32 bytes, sizes bytes.
+const TABLES: &str = "
+-- One row each: driver, boot.
+CREATE TABLE settings (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Ids are never used twice, because a directory may outlive its row.
+CREATE TABLE snapshots (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    parent    INTEGER REFERENCES snapshots(id),
+    lease     TEXT,                        -- the owner while active, null once committed
+    created   INTEGER NOT NULL,
+    synced    INTEGER NOT NULL DEFAULT 0,  -- 1: the files have reached the disk
+    opaque    INTEGER NOT NULL DEFAULT 0,  -- 1: hides everything below
+    size      INTEGER,                     -- bytes on disk of this layer, once counted
+    diff_id   BLOB,
+    diff_size INTEGER,
+    chain_id  BLOB,
+    content   BLOB                         -- content key of the whole tree
+);
+CREATE INDEX snapshots_by_parent ON snapshots(parent);
+CREATE UNIQUE INDEX snapshots_by_chain_id ON snapshots(chain_id) WHERE chain_id IS NOT NULL;
+CREATE INDEX snapshots_unsynced ON snapshots(id) WHERE synced = 0;
+
+CREATE TABLE blobs (
+    digest  BLOB PRIMARY KEY,
+    size    INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    synced  INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX blobs_unsynced ON blobs(digest) WHERE synced = 0;
+
+-- The blobs that a snapshot's layer was or would be written to, by form. The digest may be known while the
+-- blob is not there.
+CREATE TABLE layers (
+    snapshot   INTEGER NOT NULL REFERENCES snapshots(id) ON DELETE CASCADE,
+    form       TEXT NOT NULL,
+    diff_id    BLOB NOT NULL,
+    digest     BLOB NOT NULL,
+    size       INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    PRIMARY KEY (snapshot, form)
+) WITHOUT ROWID;
+
+-- What a live owner needs. A lease is live while its file is locked.
+CREATE TABLE lease_snapshots (
+    lease    TEXT NOT NULL,
+    snapshot INTEGER NOT NULL REFERENCES snapshots(id) ON DELETE CASCADE,
+    PRIMARY KEY (lease, snapshot)
+) WITHOUT ROWID;
+CREATE INDEX lease_snapshots_by_snapshot ON lease_snapshots(snapshot);
+CREATE TABLE lease_blobs (
+    lease  TEXT NOT NULL,
+    digest BLOB NOT NULL REFERENCES blobs(digest) ON DELETE CASCADE,
+    PRIMARY KEY (lease, digest)
+) WITHOUT ROWID;
+CREATE INDEX lease_blobs_by_digest ON lease_blobs(digest);
+
+-- What is kept until somebody says otherwise: for example the snapshots of containers.
+CREATE TABLE roots (
+    kind     TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    snapshot INTEGER NOT NULL REFERENCES snapshots(id),
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE INDEX roots_by_snapshot ON roots(snapshot);
+
+CREATE TABLE images (
+    name       TEXT PRIMARY KEY,
+    digest     BLOB NOT NULL,   -- of the manifest or index
+    config     BLOB,            -- of the config, when the target is a manifest
+    descriptor TEXT NOT NULL,   -- JSON
+    created    INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What documents refer to, recorded when they are tagged: indexes to manifests, manifests to config and
+-- layers, and manifests to the snapshot with all their layers.
+CREATE TABLE document_blobs (
+    document BLOB NOT NULL,
+    digest   BLOB NOT NULL,
+    PRIMARY KEY (document, digest)
+) WITHOUT ROWID;
+CREATE TABLE document_chains (
+    document BLOB PRIMARY KEY,
+    chain_id BLOB NOT NULL
+) WITHOUT ROWID;
+
+-- The build cache: op and input in a slot lead to an output key, and an output key to a value.
+CREATE TABLE cache_links (
+    op     BLOB NOT NULL,
+    slot   INTEGER NOT NULL,
+    input  BLOB NOT NULL,
+    output BLOB NOT NULL,
+    PRIMARY KEY (op, slot, input, output)
+) WITHOUT ROWID;
+CREATE TABLE cache_values (
+    output    BLOB PRIMARY KEY,
+    snapshot  INTEGER REFERENCES snapshots(id) ON DELETE CASCADE,
+    content   BLOB,
+    metadata  BLOB NOT NULL,
+    cost_ms   INTEGER NOT NULL,
+    created   INTEGER NOT NULL,
+    last_used INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX cache_values_by_snapshot ON cache_values(snapshot);
+
+CREATE TABLE kv (
+    bucket TEXT NOT NULL,
+    key    BLOB NOT NULL,
+    value  BLOB NOT NULL,
+    PRIMARY KEY (bucket, key)
+) WITHOUT ROWID;
+";
+
+/// The format of an open database; 0 is an empty one.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Creates the tables, unless another process was faster.
+pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    // The journal mode cannot change inside a transaction, and stays with the file.
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    if version(&transaction)? == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}

@@ -1,0 +1,163 @@
+//! The rows of snapshots: active ones, which have an owner, and committed ones, which do not and never
+//! change, except that more becomes known about them.
+
+use base::{Digest, Key};
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+use super::{from_millis, optional_digest, optional_key};
+use crate::snapshot::{SnapshotId, SnapshotInfo};
+
+/// Adds an active snapshot owned by `lease`.
+pub(crate) fn insert_active(
+    connection: &Connection,
+    parent: Option<SnapshotId>,
+    lease: &str,
+    now: i64,
+) -> rusqlite::Result<SnapshotId> {
+    let mut statement =
+        connection.prepare_cached("INSERT INTO snapshots (parent, lease, created) VALUES (?1, ?2, ?3)")?;
+    statement.insert((parent, lease, now)).map(SnapshotId::from_row)
+}
+
+/// What is known about a snapshot when it is committed.
+pub(crate) struct Committed {
+    pub(crate) opaque: bool,
+    pub(crate) size: Option<u64>,
+    pub(crate) diff: Option<(Digest, u64)>,
+    pub(crate) chain_id: Option<Digest>,
+    pub(crate) content: Option<Key>,
+}
+
+/// Makes an active snapshot a committed one. `false` when it is not there any more.
+pub(crate) fn commit(connection: &Connection, id: SnapshotId, known: &Committed) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE snapshots
+         SET lease = NULL, opaque = ?2, size = ?3, diff_id = ?4, diff_size = ?5, chain_id = ?6, content = ?7
+         WHERE id = ?1 AND lease IS NOT NULL",
+    )?;
+    let (diff_id, diff_size) = known.diff.map(|(digest, size)| (*digest.as_bytes(), size)).unzip();
+    let chain_id = known.chain_id.map(|digest| *digest.as_bytes());
+    let content = known.content.map(|key| *key.as_bytes());
+    let columns = (id, known.opaque, known.size, diff_id, diff_size, chain_id, content);
+    Ok(statement.execute(columns)? == 1)
+}
+
+/// Removes an active snapshot's row.
+pub(crate) fn delete_active(connection: &Connection, id: SnapshotId) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare_cached("DELETE FROM snapshots WHERE id = ?1 AND lease IS NOT NULL")?;
+    statement.execute([id]).map(drop)
+}
+
+/// Removes snapshots whose children, if any, are among them too.
+pub(crate) fn delete(connection: &Connection, ids: &[SnapshotId]) -> rusqlite::Result<()> {
+    // Ids grow from parent to child, so from the largest down no row is left that refers to a removed one.
+    let mut ids = ids.to_vec();
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    let mut statement = connection.prepare_cached("DELETE FROM snapshots WHERE id = ?1")?;
+    ids.iter().try_for_each(|id| statement.execute([id]).map(drop))
+}
+
+/// Whether this is a committed snapshot.
+pub(crate) fn is_committed(connection: &Connection, id: SnapshotId) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM snapshots WHERE id = ?1 AND lease IS NULL")?.exists([id])
+}
+
+/// All that is known about a committed snapshot.
+pub(crate) fn info(connection: &Connection, id: SnapshotId) -> rusqlite::Result<Option<SnapshotInfo>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, parent, created, size, diff_id, diff_size, chain_id, content FROM snapshots
+         WHERE id = ?1 AND lease IS NULL",
+    )?;
+    statement.query_row([id], read_info).optional()
+}
+
+fn read_info(row: &Row<'_>) -> rusqlite::Result<SnapshotInfo> {
+    Ok(SnapshotInfo {
+        id: row.get(0)?,
+        parent: row.get(1)?,
+        created_at: from_millis(row.get(2)?),
+        size: row.get(3)?,
+        diff_id: optional_digest(row, 4)?,
+        diff_size: row.get(5)?,
+        chain_id: optional_digest(row, 6)?,
+        content: optional_key(row, 7)?,
+    })
+}
+
+/// A snapshot in a chain.
+pub(crate) struct ChainLink {
+    pub(crate) id: SnapshotId,
+    pub(crate) opaque: bool,
+}
+
+/// A committed snapshot and all below it, topmost first; empty when it is not there.
+pub(crate) fn chain(connection: &Connection, id: SnapshotId) -> rusqlite::Result<Vec<ChainLink>> {
+    let mut statement = connection.prepare_cached(
+        "WITH RECURSIVE chain(id, parent, opaque, depth) AS (
+            SELECT id, parent, opaque, 0 FROM snapshots WHERE id = ?1 AND lease IS NULL
+            UNION ALL
+            SELECT s.id, s.parent, s.opaque, depth + 1 FROM snapshots s JOIN chain c ON s.id = c.parent)
+         SELECT id, opaque FROM chain ORDER BY depth",
+    )?;
+    statement.query_map([id], |row| Ok(ChainLink { id: row.get(0)?, opaque: row.get(1)? }))?.collect()
+}
+
+/// The committed snapshot with this chain id.
+pub(crate) fn by_chain_id(
+    connection: &Connection,
+    chain_id: &Digest,
+) -> rusqlite::Result<Option<SnapshotId>> {
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM snapshots WHERE chain_id = ?1 AND lease IS NULL")?;
+    statement.query_row([chain_id.as_bytes()], |row| row.get(0)).optional()
+}
+
+/// Records the digest and length of a snapshot's uncompressed layer.
+pub(crate) fn set_diff_id(
+    connection: &Connection,
+    id: SnapshotId,
+    diff_id: &Digest,
+    diff_size: u64,
+) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare_cached("UPDATE snapshots SET diff_id = ?2, diff_size = ?3 WHERE id = ?1")?;
+    statement.execute((id, diff_id.as_bytes(), diff_size)).map(drop)
+}
+
+/// Records a snapshot's chain id, unless another snapshot has it already: the first one is as good.
+pub(crate) fn set_chain_id(
+    connection: &Connection,
+    id: SnapshotId,
+    chain_id: &Digest,
+) -> rusqlite::Result<()> {
+    let mut statement = connection
+        .prepare_cached("UPDATE OR IGNORE snapshots SET chain_id = ?2 WHERE id = ?1 AND chain_id IS NULL")?;
+    statement.execute((id, chain_id.as_bytes())).map(drop)
+}
+
+/// Records the content key of a snapshot's tree.
+pub(crate) fn set_content(connection: &Connection, id: SnapshotId, content: &Key) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("UPDATE snapshots SET content = ?2 WHERE id = ?1")?;
+    statement.execute((id, content.as_bytes())).map(drop)
+}
+
+/// Records how much disk a snapshot's own layer takes.
+pub(crate) fn set_size(connection: &Connection, id: SnapshotId, size: u64) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE snapshots SET size = ?2 WHERE id = ?1")?.execute((id, size)).map(drop)
+}
+
+/// A row as the collector and the checker see it.
+pub(crate) struct Listed {
+    pub(crate) id: SnapshotId,
+    pub(crate) active: bool,
+    pub(crate) size: Option<u64>,
+}
+
+/// Every snapshot, active ones included.
+pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<Listed>> {
+    let mut statement =
+        connection.prepare_cached("SELECT id, lease IS NOT NULL, size FROM snapshots ORDER BY id")?;
+    let read = |row: &Row<'_>| Ok(Listed { id: row.get(0)?, active: row.get(1)?, size: row.get(2)? });
+    statement.query_map([], read)?.collect()
+}

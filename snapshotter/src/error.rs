@@ -1,0 +1,210 @@
+//! What can go wrong with a store, as its users see it.
+
+use std::io;
+use std::path::PathBuf;
+
+use base::cancel::Cancelled;
+use base::{Digest, Fault, Faulty};
+use sys::fs::PathError;
+
+use crate::apply::ApplyError;
+use crate::compress::CompressError;
+use crate::db::DbError;
+use crate::diff::DiffError;
+use crate::driver::DriverKind;
+use crate::snapshot::SnapshotId;
+
+/// Why an operation on a store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] PathError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The root is not an absolute path.
+    #[error("the store root {} is not an absolute path", path.display())]
+    RelativeRoot {
+        /// The root.
+        path: PathBuf,
+    },
+    /// The root lies where locks and shared memory cannot be relied upon.
+    #[error(
+        "the store root {} is on a network file system ({kind}), which is not supported; \
+         choose a local directory with --root or LAPSTRAKE_ROOT",
+        path.display()
+    )]
+    NetworkFilesystem {
+        /// The root.
+        path: PathBuf,
+        /// The file system's name.
+        kind: &'static str,
+    },
+    /// The store was made for another driver than the one asked for.
+    #[error("the store {} uses the {recorded} driver and cannot be opened with {wanted}", root.display())]
+    DriverMismatch {
+        /// The store's root.
+        root: PathBuf,
+        /// The driver it was made for.
+        recorded: DriverKind,
+        /// The driver asked for.
+        wanted: DriverKind,
+    },
+    /// The overlay driver was asked for where it does not work.
+    #[error("overlay file systems cannot be mounted on the store {}", root.display())]
+    OverlayUnavailable {
+        /// The store's root.
+        root: PathBuf,
+        /// What failed.
+        #[source]
+        source: PathError,
+    },
+    /// The ingested content is not the expected content. Nothing of it was kept.
+    #[error(
+        "content does not match: expected {expected} of {expected_size} bytes, \
+         got {actual} of {actual_size} bytes"
+    )]
+    BlobMismatch {
+        /// The expected digest.
+        expected: Digest,
+        /// The expected length in bytes.
+        expected_size: u64,
+        /// The digest of what came.
+        actual: Digest,
+        /// How many bytes came.
+        actual_size: u64,
+    },
+    /// What was to become a blob could not be read.
+    #[error("cannot read the content to store")]
+    Content {
+        /// What its reader said.
+        #[source]
+        source: io::Error,
+    },
+    /// No such blob.
+    #[error("blob {digest} is not in the store")]
+    NoSuchBlob {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The blob's file does not have the length that its row says.
+    #[error(
+        "blob {digest} is damaged: {} has {actual} bytes instead of {expected}; remove the image and pull it again",
+        path.display()
+    )]
+    BlobDamaged {
+        /// Its digest.
+        digest: Digest,
+        /// Its file.
+        path: PathBuf,
+        /// The length it should have.
+        expected: u64,
+        /// The length it has.
+        actual: u64,
+    },
+    /// A document is longer than anyone may make us read into memory.
+    #[error("blob {digest} has {size} bytes, more than the {limit} allowed for a document of its kind")]
+    BlobTooLarge {
+        /// Its digest.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// No committed snapshot has this id.
+    #[error("snapshot {id} is not in the store")]
+    NoSuchSnapshot {
+        /// The id.
+        id: SnapshotId,
+    },
+    /// The snapshot being made has disappeared under its owner.
+    #[error("active snapshot {id} has been removed while it was in use")]
+    SnapshotLost {
+        /// The id.
+        id: SnapshotId,
+    },
+    /// A manifest, index or config is not what the specification says.
+    #[error("{kind} {digest} is not valid")]
+    Document {
+        /// What it should be.
+        kind: &'static str,
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Indexes are nested deeper than any image needs.
+    #[error("index {digest} is nested more than {limit} deep")]
+    IndexTooDeep {
+        /// The innermost one that was looked at.
+        digest: Digest,
+        /// How deep is allowed.
+        limit: usize,
+    },
+    /// A descriptor's media type is not that of a manifest or an index.
+    #[error("{digest} has the media type \"{media_type}\", which is neither a manifest nor an index")]
+    NotAnImage {
+        /// The digest.
+        digest: Digest,
+        /// The media type.
+        media_type: String,
+    },
+    /// A layer could not be unpacked.
+    #[error("cannot unpack layer {layer}")]
+    Apply {
+        /// The layer blob.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: ApplyError,
+    },
+    /// The changes of a snapshot could not be written as a layer.
+    #[error("cannot write the layer of snapshot {id}")]
+    Diff {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Why.
+        #[source]
+        source: DiffError,
+    },
+    /// A layer could not be compressed.
+    #[error("cannot compress the layer of snapshot {id}")]
+    Compress {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Why.
+        #[source]
+        source: CompressError,
+    },
+    /// The work was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<Cancelled> for StoreError {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl Faulty for StoreError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::File(error) => error.fault(),
+            Self::Database(error) => error.fault(),
+            Self::Apply { source, .. } => source.fault(),
+            Self::Diff { source, .. } => source.fault(),
+            Self::Compress { source, .. } => source.fault(),
+            Self::Content { source } => base::fault::of_io(source),
+            Self::NetworkFilesystem { .. } | Self::OverlayUnavailable { .. } | Self::BlobDamaged { .. } => {
+                Fault::Environment
+            }
+            Self::SnapshotLost { .. } => Fault::Bug,
+            Self::Cancelled => Fault::Cancelled,
+            _ => Fault::Input,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What a collection keeps and what it removes, on small stores.
+
+use base::image::{Descriptor, ImageConfig, Manifest, media_type};
+use base::{CancelToken, Key, Platform};
+
+use super::*;
+use crate::cache::CacheValue;
+use crate::driver::DriverKind;
+use crate::lease::Lease;
+use crate::snapshot::CommitInfo;
+use crate::store::Options;
+
+struct Fixture {
+    store: Store,
+    lease: Lease,
+    dir: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { driver: Some(DriverKind::Native), ..Options::default() };
+    let store = Store::open(&dir.path().join("store"), options).unwrap();
+    let lease = store.lease("test").unwrap();
+    Fixture { store, lease, dir }
+}
+
+impl Fixture {
+    fn snapshot(&self, parent: Option<SnapshotId>, file: &str) -> SnapshotId {
+        let active = self.store.prepare(&self.lease, parent).unwrap();
+        std::fs::write(active.layer_dir().join(file), file).unwrap();
+        active.commit(CommitInfo::default()).unwrap()
+    }
+
+    /// Ends the only lease, so that nothing is held.
+    fn release(&mut self) {
+        self.lease = self.store.lease("next").unwrap();
+    }
+
+    fn exists(&self, id: SnapshotId) -> bool {
+        self.store.view_dirs(id).is_ok()
+    }
+
+    /// An image of one snapshot, tagged `name`.
+    fn image(&self, name: &str, id: SnapshotId) -> Descriptor {
+        let layer = self.store.layer(&self.lease, id, crate::Compression::GZIP, &CancelToken::new()).unwrap();
+        let mut config = ImageConfig::scratch(&Platform::host());
+        config.rootfs.diff_ids = vec![layer.diff_id];
+        let config = self.document(media_type::OCI_CONFIG, &config);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            config,
+            layers: vec![layer.descriptor],
+            annotations: Default::default(),
+        };
+        let manifest = self.document(media_type::OCI_MANIFEST, &manifest);
+        self.store.tag(name, &manifest).unwrap();
+        manifest
+    }
+
+    fn document(&self, media_type: &str, document: &impl serde::Serialize) -> Descriptor {
+        let bytes = serde_json::to_vec(document).unwrap();
+        let blob = self.store.put_blob(&self.lease, &bytes).unwrap();
+        Descriptor::new(media_type, blob.digest, blob.size)
+    }
+}
+
+fn key(number: u8) -> Key {
+    Key::from_bytes([number; 32])
+}
+
+#[test]
+fn what_a_lease_holds_stays_and_then_goes() {
+    let mut fixture = fixture();
+    let base = fixture.snapshot(None, "a");
+    let top = fixture.snapshot(Some(base), "b");
+    let blob = fixture.store.put_blob(&fixture.lease, b"blob").unwrap();
+    assert_eq!(fixture.store.gc(Policy::DROP_CACHE).unwrap(), Freed::default());
+    assert!(fixture.exists(top) && fixture.store.open_blob(&blob.digest).is_ok());
+    fixture.release();
+    let freed = fixture.store.gc(Policy::DROP_CACHE).unwrap();
+    assert_eq!((freed.snapshots, freed.blobs), (2, 1));
+    assert!(freed.bytes > 0);
+    assert!(!fixture.exists(top) && fixture.store.open_blob(&blob.digest).is_err());
+    assert!(fixture.store.check().unwrap().is_clean());
+}
+
+#[test]
+fn an_image_keeps_its_documents_layers_and_snapshots() {
+    let mut fixture = fixture();
+    let base = fixture.snapshot(None, "a");
+    let manifest = fixture.image("docker.io/library/a:1", base);
+    let other = fixture.snapshot(None, "other");
+    fixture.release();
+    let freed = fixture.store.gc(Policy::DROP_CACHE).unwrap();
+    assert_eq!((freed.snapshots, freed.blobs), (1, 0));
+    assert!(fixture.exists(base) && !fixture.exists(other));
+    assert!(fixture.store.open_blob(&manifest.digest).is_ok());
+    fixture.store.untag("docker.io/library/a:1").unwrap();
+    let freed = fixture.store.gc(Policy::DROP_CACHE).unwrap();
+    assert_eq!((freed.snapshots, freed.blobs), (1, 3));
+    assert!(fixture.store.check().unwrap().is_clean());
+}
+
+#[test]
+fn a_named_root_keeps_its_chain_until_removed() {
+    let mut fixture = fixture();
+    let base = fixture.snapshot(None, "a");
+    let top = fixture.snapshot(Some(base), "b");
+    fixture.store.add_root("container", "c1", top).unwrap();
+    fixture.release();
+    fixture.store.gc(Policy::DROP_CACHE).unwrap();
+    assert_eq!(fixture.store.chain(top).unwrap(), [base, top]);
+    assert!(fixture.store.remove_root("container", "c1").unwrap());
+    assert_eq!(fixture.store.gc(Policy::DROP_CACHE).unwrap().snapshots, 2);
+    assert!(matches!(fixture.store.add_root("container", "c1", top), Err(StoreError::NoSuchSnapshot { .. })));
+}
+
+#[test]
+fn the_cache_is_kept_by_size_newest_first() {
+    let mut fixture = fixture();
+    let big = |fixture: &Fixture, name: &str| {
+        let active = fixture.store.prepare(&fixture.lease, None).unwrap();
+        std::fs::write(active.layer_dir().join(name), vec![1; 100_000]).unwrap();
+        active.commit(CommitInfo::default()).unwrap()
+    };
+    let snapshots = [big(&fixture, "a"), big(&fixture, "b")];
+    for (number, snapshot) in (1..).zip(snapshots) {
+        let value = CacheValue { snapshot: Some(snapshot), ..CacheValue::default() };
+        fixture.store.cache_put(&key(number), value).unwrap();
+        fixture.store.cache_link(&key(100), 0, &key(number + 50), &key(number)).unwrap();
+    }
+    fixture.release();
+    assert_eq!(fixture.store.gc(Policy::KEEP_CACHE).unwrap(), Freed::default());
+    let policy = Policy { max_cache_bytes: Some(150_000), ..Policy::KEEP_CACHE };
+    let freed = fixture.store.gc(policy).unwrap();
+    assert_eq!((freed.snapshots, freed.cache_entries), (1, 1));
+    let kept: Vec<u8> = [1, 2]
+        .into_iter()
+        .filter(|n| fixture.store.cache_get(&fixture.lease, &key(*n)).unwrap().is_some())
+        .collect();
+    assert_eq!(kept.len(), 1);
+    let link = |n: u8| fixture.store.cache_lookup_links(&key(100), &[(0, vec![key(n + 50)])]).unwrap();
+    assert_eq!(link(kept[0]), [key(kept[0])]);
+    assert!(link(3 - kept[0]).is_empty());
+}
+
+#[test]
+fn leftovers_of_the_dead_are_removed() {
+    let fixture = fixture();
+    let layout = fixture.store.layout();
+    let name = crate::store::new_name().unwrap();
+    std::fs::write(layout.lease(&name), b"1 dead\n").unwrap();
+    std::fs::write(layout.ingest(&name, 0), b"half").unwrap();
+    std::fs::write(layout.blob(&Digest::of(b"no row")), b"no row").unwrap();
+    std::fs::create_dir_all(layout.snapshot(SnapshotId::from_row(999)).fs()).unwrap();
+    std::fs::create_dir(layout.trashed(&name, 1)).unwrap();
+    let writer = fixture.store.ingest(&fixture.lease).unwrap();
+    let findings = fixture.store.check().unwrap();
+    assert!(findings.is_sound());
+    assert_eq!((findings.without_row.len(), findings.leftovers.len()), (2, 3));
+    fixture.store.gc(Policy::KEEP_CACHE).unwrap();
+    assert!(fixture.store.check().unwrap().is_clean());
+    writer.finish(None).unwrap();
+    drop(fixture.dir);
+}
+
+#[test]
+fn links_that_lead_on_to_a_value_stay() {
+    let mut fixture = fixture();
+    let id = fixture.snapshot(None, "a");
+    fixture.store.cache_link(&key(1), 0, &key(2), &key(3)).unwrap();
+    fixture.store.cache_link(&key(4), 0, &key(3), &key(5)).unwrap();
+    fixture.store.cache_link(&key(4), 0, &key(9), &key(8)).unwrap();
+    fixture.store.cache_put(&key(5), CacheValue { snapshot: Some(id), ..CacheValue::default() }).unwrap();
+    fixture.release();
+    fixture.store.gc(Policy::KEEP_CACHE).unwrap();
+    let found = |op, input| fixture.store.cache_lookup_links(&key(op), &[(0, vec![key(input)])]).unwrap();
+    assert_eq!((found(1, 2), found(4, 3), found(4, 9)), (vec![key(3)], vec![key(5)], vec![]));
+}

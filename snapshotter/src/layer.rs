@@ -1,0 +1,344 @@
+//! Between layers of registries and snapshots: unpacking blobs, and making blobs from snapshots.
+//!
+//! Both directions are remembered. A layer is unpacked once for all images that have it on top of the same
+//! layers (by chain id), and a snapshot's layer is written once for each form. A layer that was pulled
+//! keeps its original blob, so that it is pushed as it came.
+
+use std::io::Write;
+
+use base::digest::Digester;
+use base::image::{Descriptor, chain_id, media_type};
+use base::{CancelToken, Digest, Key, KeyHasher};
+
+use crate::apply::{self, ApplyOptions, Devices, Ownership};
+use crate::blob::BlobInfo;
+use crate::claim::Claim;
+use crate::compress::{Compression, LayerEncoder};
+use crate::db::{layers, snapshots};
+use crate::diff::{self, DiffError, DiffOptions};
+use crate::driver;
+use crate::error::StoreError;
+use crate::lease::Lease;
+use crate::snapshot::{CommitInfo, SnapshotId};
+use crate::store::Store;
+
+/// The layer of a snapshot, in one form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerBlob {
+    /// The digest of the uncompressed layer.
+    pub diff_id: Digest,
+    /// The blob.
+    pub descriptor: Descriptor,
+}
+
+/// How a snapshot's layer is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerForm {
+    /// The compression.
+    pub compression: Compression,
+    /// Later modification times become this one: seconds since 1970, as in `SOURCE_DATE_EPOCH`.
+    pub clamp_mtime: Option<i64>,
+}
+
+impl From<Compression> for LayerForm {
+    /// With the times that the files have.
+    fn from(compression: Compression) -> Self {
+        Self { compression, clamp_mtime: None }
+    }
+}
+
+impl LayerForm {
+    /// The name of this form in the database.
+    fn name(self) -> String {
+        let compression = match self.compression {
+            Compression::None => "none".to_owned(),
+            Compression::Gzip(level) => format!("gzip:{level}"),
+            Compression::Zstd(level) => format!("zstd:{level}"),
+        };
+        self.clamp_mtime.map_or_else(|| compression.clone(), |time| format!("{compression}@{time}"))
+    }
+
+    fn media_type(self) -> &'static str {
+        match self.compression {
+            Compression::None => media_type::OCI_LAYER,
+            Compression::Gzip(_) => media_type::OCI_LAYER_GZIP,
+            Compression::Zstd(_) => media_type::OCI_LAYER_ZSTD,
+        }
+    }
+}
+
+impl Store {
+    /// The snapshot of `layer` on top of `parent`, protected by `lease`. Unpacks the blob, which must be in
+    /// the store, unless that was done before; for this, `expected_diff_id` must be given. When it is, a
+    /// layer with other content is refused.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchBlob`], [`StoreError::Apply`] for a bad layer, [`StoreError::NoSuchSnapshot`].
+    pub fn apply_layer(
+        &self,
+        lease: &Lease,
+        parent: Option<SnapshotId>,
+        layer: &Descriptor,
+        expected_diff_id: Option<&Digest>,
+        cancel: &CancelToken,
+    ) -> Result<SnapshotId, StoreError> {
+        let below = match parent {
+            Some(parent) => Below::Chain(self.snapshot_info(parent)?.chain_id),
+            None => Below::Nothing,
+        };
+        let mut claim = None;
+        if let Some(chain_id) = expected_diff_id.and_then(|diff_id| below.with(diff_id)) {
+            if let Some(known) = self.snapshot_by_chain_id(lease, &chain_id)? {
+                return Ok(known);
+            }
+            let key = KeyHasher::new("lapstrake/claim-chain/v1").add(&chain_id).finish();
+            claim = Some(self.claim(&key, cancel)?);
+        }
+        if claim.as_ref().is_some_and(Claim::waited)
+            && let Some(known) = expected_diff_id.and_then(|diff_id| below.with(diff_id))
+            && let Some(known) = self.snapshot_by_chain_id(lease, &known)?
+        {
+            return Ok(known);
+        }
+        self.unpack(lease, parent, &below, layer, expected_diff_id, cancel)
+    }
+
+    fn unpack(
+        &self,
+        lease: &Lease,
+        parent: Option<SnapshotId>,
+        below: &Below,
+        layer: &Descriptor,
+        expected: Option<&Digest>,
+        cancel: &CancelToken,
+    ) -> Result<SnapshotId, StoreError> {
+        let blob = self.open_blob(&layer.digest)?;
+        let active = self.prepare(lease, parent)?;
+        let options = ApplyOptions {
+            lower: active.lower_dirs().to_vec(),
+            ownership: if rustix::process::geteuid().is_root() {
+                Ownership::FromArchive
+            } else {
+                Ownership::Ignore
+            },
+            // Nobody can make devices in a user namespace, and nobody could open them.
+            devices: if driver::in_user_namespace()? { Devices::Skip } else { Devices::Create },
+            ..ApplyOptions::new(active.layering())
+        };
+        let (applied, diff_id) =
+            apply::apply_blob(blob, expected.copied(), active.layer_dir(), &options, cancel).map_err(
+                |source| match source {
+                    apply::ApplyError::Cancelled => StoreError::Cancelled,
+                    source => StoreError::Apply { layer: layer.digest, source },
+                },
+            )?;
+        active.commit(CommitInfo {
+            diff: Some((diff_id, applied.bytes)),
+            chain_id: below.with(&diff_id),
+            opaque: applied.root_opaque,
+            original: Some(layer.clone()),
+            ..CommitInfo::default()
+        })
+    }
+
+    /// The layer of a snapshot, its changes to its parent, as a blob that is in the store and protected by
+    /// `lease`. A layer that was pulled is the blob it came as, whatever `form` says.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchSnapshot`], [`StoreError::Diff`] when the files cannot be read.
+    pub fn layer(
+        &self,
+        lease: &Lease,
+        id: SnapshotId,
+        form: impl Into<LayerForm>,
+        cancel: &CancelToken,
+    ) -> Result<LayerBlob, StoreError> {
+        let form = form.into();
+        if let Some(known) = self.stored_layer(lease, id, form)? {
+            return Ok(known);
+        }
+        let claim = self.claim(&claim_key(id, &form.name()), cancel)?;
+        if claim.waited()
+            && let Some(known) = self.stored_layer(lease, id, form)?
+        {
+            return Ok(known);
+        }
+        let (layer, plain_size) = match form.compression {
+            Compression::None => self.write_plain(lease, id, form, cancel)?,
+            _ => self.write_compressed(lease, id, form, cancel)?,
+        };
+        self.remember(id, form, &layer, plain_size)?;
+        Ok(layer)
+    }
+
+    /// The same without making a blob: what [`layer`](Self::layer) without compression would return. For a
+    /// manifest whose layers are made when somebody wants them.
+    pub fn layer_id(
+        &self,
+        lease: &Lease,
+        id: SnapshotId,
+        clamp_mtime: Option<i64>,
+        cancel: &CancelToken,
+    ) -> Result<LayerBlob, StoreError> {
+        let form = LayerForm { compression: Compression::None, clamp_mtime };
+        self.hold(lease, id)?;
+        if let Some(original) = self.known_layer(id, layers::ORIGINAL)?
+            && self.blob(lease, &original.descriptor.digest)?.is_some()
+        {
+            return Ok(original);
+        }
+        if let Some(known) = self.known_layer(id, &form.name())? {
+            return Ok(known);
+        }
+        let mut sink = DigestSink::default();
+        self.write_layer(id, form, &mut sink, cancel)?;
+        let (digest, size) = (sink.digester.finish(), sink.size);
+        let layer =
+            LayerBlob { diff_id: digest, descriptor: Descriptor::new(form.media_type(), digest, size) };
+        self.remember(id, form, &layer, size)?;
+        Ok(layer)
+    }
+
+    /// The layer in `form`, or as it was pulled, if its blob is there.
+    fn stored_layer(
+        &self,
+        lease: &Lease,
+        id: SnapshotId,
+        form: LayerForm,
+    ) -> Result<Option<LayerBlob>, StoreError> {
+        for name in [layers::ORIGINAL, &form.name()] {
+            if let Some(known) = self.known_layer(id, name)?
+                && self.blob(lease, &known.descriptor.digest)?.is_some()
+            {
+                return Ok(Some(known));
+            }
+        }
+        Ok(None)
+    }
+
+    fn known_layer(&self, id: SnapshotId, form: &str) -> Result<Option<LayerBlob>, StoreError> {
+        Ok(self.db().read("look up a layer", |c| layers::get(c, id, form))?)
+    }
+
+    fn write_plain(
+        &self,
+        lease: &Lease,
+        id: SnapshotId,
+        form: LayerForm,
+        cancel: &CancelToken,
+    ) -> Result<(LayerBlob, u64), StoreError> {
+        let mut blob = self.ingest(lease)?;
+        self.write_layer(id, form, &mut blob, cancel)?;
+        let BlobInfo { digest, size } = blob.finish(None)?;
+        let descriptor = Descriptor::new(form.media_type(), digest, size);
+        Ok((LayerBlob { diff_id: digest, descriptor }, size))
+    }
+
+    fn write_compressed(
+        &self,
+        lease: &Lease,
+        id: SnapshotId,
+        form: LayerForm,
+        cancel: &CancelToken,
+    ) -> Result<(LayerBlob, u64), StoreError> {
+        let failed = |source| StoreError::Compress { id, source };
+        let mut aside = self.write_aside(lease)?;
+        let mut encoder = LayerEncoder::new(&mut aside, form.compression).map_err(failed)?;
+        self.write_layer(id, form, &mut encoder, cancel)?;
+        let encoded = encoder.finish().map_err(failed)?;
+        self.publish(lease, aside, &BlobInfo { digest: encoded.digest, size: encoded.size })?;
+        let descriptor = Descriptor::new(form.media_type(), encoded.digest, encoded.size);
+        Ok((LayerBlob { diff_id: encoded.diff_id, descriptor }, encoded.uncompressed_size))
+    }
+
+    fn write_layer(
+        &self,
+        id: SnapshotId,
+        form: LayerForm,
+        out: &mut dyn Write,
+        cancel: &CancelToken,
+    ) -> Result<(), StoreError> {
+        let parent = self.snapshot_info(id)?.parent;
+        let parent = parent.map(|parent| self.layout().snapshot(parent).fs());
+        let layer = self.layout().snapshot(id).fs();
+        let source = self.driver()?.layer_source(&layer, parent.as_deref());
+        let options = DiffOptions { clamp_mtime: form.clamp_mtime };
+        match diff::write_layer(source, options, out, cancel) {
+            Ok(_) => Ok(()),
+            Err(DiffError::Cancelled) => Err(StoreError::Cancelled),
+            Err(source) => Err(StoreError::Diff { id, source }),
+        }
+    }
+
+    /// Remembers both digests of a layer, and what follows from them about the snapshot.
+    fn remember(
+        &self,
+        id: SnapshotId,
+        form: LayerForm,
+        layer: &LayerBlob,
+        plain_size: u64,
+    ) -> Result<(), StoreError> {
+        Ok(self.db().write("remember a layer", |c| {
+            let Some(info) = snapshots::info(c, id)? else { return Ok(()) };
+            layers::put(c, id, &form.name(), layer)?;
+            if form.clamp_mtime.is_some() {
+                return Ok(());
+            }
+            let plain = LayerForm { compression: Compression::None, ..form };
+            if layers::get(c, id, &plain.name())?.is_none() {
+                let descriptor = Descriptor::new(plain.media_type(), layer.diff_id, plain_size);
+                layers::put(c, id, &plain.name(), &LayerBlob { diff_id: layer.diff_id, descriptor })?;
+            }
+            snapshots::set_diff_id(c, id, &layer.diff_id, plain_size)?;
+            let below = match info.parent {
+                Some(parent) => Below::Chain(snapshots::info(c, parent)?.and_then(|parent| parent.chain_id)),
+                None => Below::Nothing,
+            };
+            match below.with(&layer.diff_id) {
+                Some(chain_id) => snapshots::set_chain_id(c, id, &chain_id),
+                None => Ok(()),
+            }
+        })?)
+    }
+}
+
+/// What is below a layer.
+enum Below {
+    /// It is the base.
+    Nothing,
+    /// Layers with this chain id, if it is known.
+    Chain(Option<Digest>),
+}
+
+impl Below {
+    /// The chain id with the layer `diff_id` on top.
+    fn with(&self, diff_id: &Digest) -> Option<Digest> {
+        match self {
+            Self::Nothing => Some(*diff_id),
+            Self::Chain(below) => chain_id(&[(*below)?, *diff_id]),
+        }
+    }
+}
+
+fn claim_key(id: SnapshotId, form: &str) -> Key {
+    KeyHasher::new("lapstrake/claim-layer/v1").u64(id.to_u64()).str(form).finish()
+}
+
+/// Digests and counts what is written, and keeps nothing.
+#[derive(Default)]
+struct DigestSink {
+    digester: Digester,
+    size: u64,
+}
+
+impl Write for DigestSink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.digester.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! Where everything in a store lies. No other file joins path pieces below the root.
+//!
+//! ```text
+//! $ROOT/                             0700: layers hold set-user-ID files that must not be reachable
+//!   store.lock                       shared by everyone who has the store open
+//!   blobs.lock                       shared while a blob gets its name and row; exclusive while the
+//!                                    collector takes away files without rows
+//!   meta-v1.sqlite                   the rows
+//!   leases/<id>                      locked while the owner lives
+//!   claims/<key>                     locked while somebody computes <key>
+//!   ingest/<lease>.<n>               blobs being written, and scratch directories
+//!   trash/<id>.<n>                   trees and files being deleted
+//!   blobs-v1/sha256/<2 hex>/<64 hex> content by digest
+//!   stat-cache-v1/<key>              remembered hashes of context directories; may go at any time
+//!   snapshots-v1/<id>/{fs,work}      layers; `work` is overlayfs's own and goes at commit
+//! ```
+//!
+//! Formats carry a version in their name, so that a new format is a new directory. Names come from
+//! digests, keys, row ids and our own counters; no text from outside ever becomes part of a path.
+
+use std::path::{Path, PathBuf};
+
+use base::{Digest, Key};
+use sys::fs::PathError;
+
+use crate::snapshot::SnapshotId;
+
+/// The paths of one store.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout below `root`, an absolute path. Touches nothing.
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Creates the directories that do not exist yet, the root included.
+    pub(crate) fn create(&self) -> Result<(), PathError> {
+        sys::fs::create_dir_all(&self.root, 0o700)?;
+        for dir in
+            [self.leases(), self.claims(), self.ingests(), self.trash(), self.blobs(), self.snapshots()]
+        {
+            sys::fs::create_dir_all(&dir, 0o700)?;
+        }
+        (0..=255u8)
+            .try_for_each(|byte| sys::fs::create_dir_all(&self.blobs().join(format!("{byte:02x}")), 0o700))
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn store_lock(&self) -> PathBuf {
+        self.root.join("store.lock")
+    }
+
+    pub(crate) fn blobs_lock(&self) -> PathBuf {
+        self.root.join("blobs.lock")
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("meta-v1.sqlite")
+    }
+
+    pub(crate) fn leases(&self) -> PathBuf {
+        self.root.join("leases")
+    }
+
+    pub(crate) fn lease(&self, id: &str) -> PathBuf {
+        self.leases().join(id)
+    }
+
+    pub(crate) fn claims(&self) -> PathBuf {
+        self.root.join("claims")
+    }
+
+    pub(crate) fn claim(&self, key: &Key) -> PathBuf {
+        self.claims().join(key.hex())
+    }
+
+    pub(crate) fn ingests(&self) -> PathBuf {
+        self.root.join("ingest")
+    }
+
+    pub(crate) fn ingest(&self, lease: &str, number: u64) -> PathBuf {
+        self.ingests().join(format!("{lease}.{number}"))
+    }
+
+    /// The lease that owns an ingest file of this name.
+    pub(crate) fn ingest_owner(name: &str) -> &str {
+        name.split_once('.').map_or(name, |(lease, _)| lease)
+    }
+
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    pub(crate) fn trashed(&self, lease: &str, number: u64) -> PathBuf {
+        self.trash().join(format!("{lease}.{number}"))
+    }
+
+    /// The directory of all blobs, which holds 256 directories by the first byte of the digest.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs-v1/sha256")
+    }
+
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        let mut path = self.blobs();
+        path.push(&hex[..2]);
+        path.push(hex);
+        path
+    }
+
+    pub(crate) fn stat_caches(&self) -> PathBuf {
+        self.root.join("stat-cache-v1")
+    }
+
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots-v1")
+    }
+
+    pub(crate) fn snapshot(&self, id: SnapshotId) -> SnapshotDirs {
+        SnapshotDirs { top: self.snapshots().join(id.to_string()) }
+    }
+}
+
+/// The directories of one snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotDirs {
+    /// The directory that holds the others.
+    pub(crate) top: PathBuf,
+}
+
+impl SnapshotDirs {
+    /// The files of the layer.
+    pub(crate) fn fs(&self) -> PathBuf {
+        self.top.join("fs")
+    }
+
+    /// Where overlayfs works while the snapshot is active.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.top.join("work")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_in_the_drawing() {
+        let layout = Layout::new(Path::new("/r"));
+        let digest = Digest::from_bytes([0xab; 32]);
+        assert_eq!(layout.blob(&digest), Path::new("/r/blobs-v1/sha256/ab").join("ab".repeat(32)));
+        assert_eq!(layout.snapshot(SnapshotId::from_row(7)).fs(), Path::new("/r/snapshots-v1/7/fs"));
+        assert_eq!(Layout::ingest_owner("lease-id.12"), "lease-id");
+    }
+
+    #[test]
+    fn creating_twice_is_fine_and_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(&dir.path().join("deep/root"));
+        layout.create().unwrap();
+        layout.create().unwrap();
+        assert_eq!(std::fs::metadata(layout.root()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

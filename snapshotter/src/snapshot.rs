@@ -1,0 +1,360 @@
+//! Snapshots: layers of files, each on top of its parent.
+//!
+//! An *active* snapshot has an owner and can be written to. A *committed* one never changes and can be a
+//! parent. The store does not mount: it says what to mount, and the runner does it in the container's own
+//! namespace.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use base::image::Descriptor;
+use base::{Digest, Key, Mount, Timestamp};
+
+use crate::apply::Layering;
+use crate::cache::CacheWrite;
+use crate::db::{self, leases, snapshots};
+use crate::error::StoreError;
+use crate::layer::LayerBlob;
+use crate::layout::SnapshotDirs;
+use crate::lease::Lease;
+use crate::mark::Node;
+use crate::store::Store;
+
+/// Names a snapshot within one store; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId(i64);
+
+impl SnapshotId {
+    /// The id of a row.
+    pub(crate) const fn from_row(row: i64) -> Self {
+        Self(row)
+    }
+
+    /// The row of an id.
+    pub(crate) const fn row(self) -> i64 {
+        self.0
+    }
+
+    /// The id as a number, to be kept in a record of the store's user.
+    pub const fn to_u64(self) -> u64 {
+        self.0.cast_unsigned()
+    }
+
+    /// The id from [`to_u64`](Self::to_u64). Nothing says that the snapshot still exists.
+    pub const fn from_u64(number: u64) -> Self {
+        Self(number.cast_signed())
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What is known about a committed snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The snapshot below it.
+    pub parent: Option<SnapshotId>,
+    /// When work on it began.
+    pub created_at: Timestamp,
+    /// Bytes of disk that its own layer takes, once counted.
+    pub size: Option<u64>,
+    /// The digest of its uncompressed layer, once computed.
+    pub diff_id: Option<Digest>,
+    /// The length of its uncompressed layer in bytes, once computed.
+    pub diff_size: Option<u64>,
+    /// The chain id of its layer and all below it (OCI image-spec, `config.md`), once known.
+    pub chain_id: Option<Digest>,
+    /// The content key of its whole tree, once recorded.
+    pub content: Option<Key>,
+}
+
+/// What to record with a snapshot when it is committed.
+#[derive(Debug, Clone, Default)]
+pub struct CommitInfo {
+    /// The digest and the length in bytes of the uncompressed layer, if known.
+    pub diff: Option<(Digest, u64)>,
+    /// The chain id, if known. [`ActiveSnapshot::commit`] returns the snapshot that has it already.
+    pub chain_id: Option<Digest>,
+    /// The content key of the whole tree, if known.
+    pub content: Option<Key>,
+    /// Bytes of disk that the layer takes, if known.
+    pub size: Option<u64>,
+    /// The blob that the layer was unpacked from. Needs `diff`.
+    pub original: Option<Descriptor>,
+    /// Whether the layer hides everything below it.
+    pub opaque: bool,
+    /// Cache entries to write in the same transaction.
+    pub cache: Vec<CacheWrite>,
+}
+
+impl Store {
+    /// Begins a snapshot on top of `parent`, or of nothing. The parent is protected by `lease`.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchSnapshot`] when there is no committed snapshot `parent`.
+    pub fn prepare(&self, lease: &Lease, parent: Option<SnapshotId>) -> Result<ActiveSnapshot, StoreError> {
+        let driver = self.driver()?;
+        let now = self.now_millis();
+        let prepared = self.db().write("prepare a snapshot", |c| {
+            let chain = parent.map(|id| snapshots::chain(c, id)).transpose()?;
+            if chain.as_ref().is_some_and(Vec::is_empty) {
+                return Ok(None);
+            }
+            if let Some(parent) = parent {
+                leases::hold_snapshot(c, lease.id(), parent)?;
+            }
+            let id = snapshots::insert_active(c, parent, lease.id(), now)?;
+            Ok(Some((id, chain.unwrap_or_default())))
+        })?;
+        let Some((id, chain)) = prepared else {
+            return Err(parent.map_or(StoreError::Cancelled, |id| StoreError::NoSuchSnapshot { id }));
+        };
+        // From here on, dropping `active` takes everything back.
+        let active = ActiveSnapshot {
+            store: self.clone(),
+            lease: lease.clone(),
+            id,
+            parent,
+            fs: self.layout().snapshot(id).fs(),
+            dirs: self.layout().snapshot(id),
+            lower: driver.view(self.visible(&chain)),
+            layering: driver.layering(parent.is_some()),
+            committed: false,
+        };
+        lease.note_snapshot(parent.unwrap_or(id));
+        sys::fs::create_dir(&active.dirs.top, 0o700)?;
+        driver.create(&active.dirs, &active.lower)?;
+        Ok(active)
+    }
+
+    /// The directories that make up the tree of a committed snapshot, topmost first, for a merged view in
+    /// user space.
+    pub fn view_dirs(&self, id: SnapshotId) -> Result<Vec<PathBuf>, StoreError> {
+        let chain = self.read_chain(id)?;
+        Ok(self.driver()?.view(self.visible(&chain)))
+    }
+
+    /// What to mount to see a committed snapshot without being able to write to it. It is protected by
+    /// `lease` from then on.
+    pub fn mount_read_only(&self, lease: &Lease, id: SnapshotId) -> Result<Mount, StoreError> {
+        self.hold(lease, id)?;
+        Ok(self.driver()?.read_only_mount(self.view_dirs(id)?))
+    }
+
+    /// The length in bytes of the uncompressed layer on top of the snapshot with this chain id, if both are
+    /// known.
+    pub fn layer_size(&self, chain_id: &Digest) -> Result<Option<u64>, StoreError> {
+        let size = self.db().read_consistently("look up the size of a layer", |c| {
+            let Some(id) = snapshots::by_chain_id(c, chain_id)? else { return Ok(None) };
+            Ok(snapshots::info(c, id)?.and_then(|info| info.diff_size))
+        })?;
+        Ok(size)
+    }
+
+    /// The snapshots that `id` consists of, the base first, `id` last.
+    pub fn chain(&self, id: SnapshotId) -> Result<Vec<SnapshotId>, StoreError> {
+        Ok(self.read_chain(id)?.iter().rev().map(|link| link.id).collect())
+    }
+
+    /// What is known about a committed snapshot.
+    pub fn snapshot_info(&self, id: SnapshotId) -> Result<SnapshotInfo, StoreError> {
+        let info = self.db().read("look up a snapshot", |c| snapshots::info(c, id))?;
+        info.ok_or(StoreError::NoSuchSnapshot { id })
+    }
+
+    /// Protects a committed snapshot, and all below it, by `lease`.
+    pub fn hold(&self, lease: &Lease, id: SnapshotId) -> Result<(), StoreError> {
+        if lease.holds(Node::Snapshot(id)) {
+            return Ok(());
+        }
+        let found = self.db().write("hold a snapshot", |c| {
+            let found = snapshots::is_committed(c, id)?;
+            if found {
+                leases::hold_snapshot(c, lease.id(), id)?;
+            }
+            Ok(found)
+        })?;
+        if !found {
+            return Err(StoreError::NoSuchSnapshot { id });
+        }
+        lease.note_snapshot(id);
+        Ok(())
+    }
+
+    /// The committed snapshot whose layers have this chain id, protected by `lease` from then on.
+    pub fn snapshot_by_chain_id(
+        &self,
+        lease: &Lease,
+        chain_id: &Digest,
+    ) -> Result<Option<SnapshotId>, StoreError> {
+        const OPERATION: &str = "look up a chain id";
+        let found = self.db().read(OPERATION, |c| snapshots::by_chain_id(c, chain_id))?;
+        if found.is_none_or(|id| lease.holds(Node::Snapshot(id))) {
+            return Ok(found);
+        }
+        let found = self.db().write(OPERATION, |c| {
+            let found = snapshots::by_chain_id(c, chain_id)?;
+            found.map(|id| leases::hold_snapshot(c, lease.id(), id).map(|()| id)).transpose()
+        })?;
+        if let Some(id) = found {
+            lease.note_snapshot(id);
+        }
+        Ok(found)
+    }
+
+    fn read_chain(&self, id: SnapshotId) -> Result<Vec<snapshots::ChainLink>, StoreError> {
+        let chain = self.db().read("read a chain of snapshots", |c| snapshots::chain(c, id))?;
+        if chain.is_empty() { Err(StoreError::NoSuchSnapshot { id }) } else { Ok(chain) }
+    }
+
+    /// The layer directories of `chain`, topmost first, down to the first that hides what is below it.
+    fn visible(&self, chain: &[snapshots::ChainLink]) -> Vec<PathBuf> {
+        let hidden = chain.iter().position(|link| link.opaque).map_or(chain.len(), |at| at + 1);
+        chain[..hidden].iter().map(|link| self.layout().snapshot(link.id).fs()).collect()
+    }
+}
+
+/// A snapshot being made. Dropping it without [`commit`](Self::commit) removes everything.
+pub struct ActiveSnapshot {
+    store: Store,
+    lease: Lease,
+    id: SnapshotId,
+    parent: Option<SnapshotId>,
+    dirs: SnapshotDirs,
+    fs: PathBuf,
+    lower: Vec<PathBuf>,
+    layering: Layering,
+    committed: bool,
+}
+
+impl fmt::Debug for ActiveSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActiveSnapshot")
+            .field("id", &self.id)
+            .field("parent", &self.parent)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ActiveSnapshot {
+    /// The id that it has now and after commit.
+    pub fn id(&self) -> SnapshotId {
+        self.id
+    }
+
+    /// What it is on top of.
+    pub fn parent(&self) -> Option<SnapshotId> {
+        self.parent
+    }
+
+    /// The directory that holds this layer: written to directly, in the form that
+    /// [`layering`](Self::layering) says.
+    pub fn layer_dir(&self) -> &Path {
+        &self.fs
+    }
+
+    /// The directories below the layer, topmost first; empty when there is no parent, or when the layer
+    /// directory holds all of the parent.
+    pub fn lower_dirs(&self) -> &[PathBuf] {
+        if self.is_full_copy() { &[] } else { &self.lower }
+    }
+
+    /// Whether deletions are recorded in the layer directory or carried out in it.
+    pub fn layering(&self) -> Layering {
+        self.layering
+    }
+
+    /// Whether the layer directory holds the whole tree, not just the changes to the parent.
+    pub fn is_full_copy(&self) -> bool {
+        self.layering == Layering::Flat
+    }
+
+    /// What to mount for a process to run in. Not to be mounted while the layer directory is written to
+    /// directly.
+    pub fn mount(&self) -> Result<Mount, StoreError> {
+        Ok(self.store.driver()?.writable_mount(&self.dirs, &self.lower)?)
+    }
+
+    /// Makes the snapshot immutable and visible to others, and returns its id. It is protected by the lease
+    /// it was prepared under. Nothing may have it mounted or write to it any more.
+    ///
+    /// When [`CommitInfo::chain_id`] is that of another snapshot already, that one's id is returned and
+    /// this one is removed, and no cache entries are written.
+    pub fn commit(mut self, info: CommitInfo) -> Result<SnapshotId, StoreError> {
+        if let Some(chain_id) = &info.chain_id
+            && let Some(existing) = self.store.snapshot_by_chain_id(&self.lease, chain_id)?
+        {
+            return Ok(existing);
+        }
+        sys::fs::remove_tree(&self.dirs.work())?;
+        let outcome = self.write_commit(&info)?;
+        match outcome {
+            Outcome::Committed => {
+                self.committed = true;
+                self.lease.note_snapshot(self.id);
+                Ok(self.id)
+            }
+            Outcome::Exists(existing) => {
+                self.lease.note_snapshot(existing);
+                Ok(existing)
+            }
+            Outcome::Lost => Err(StoreError::SnapshotLost { id: self.id }),
+        }
+    }
+
+    fn write_commit(&self, info: &CommitInfo) -> Result<Outcome, db::DbError> {
+        let known = snapshots::Committed {
+            opaque: info.opaque,
+            size: info.size,
+            diff: info.diff,
+            chain_id: info.chain_id,
+            content: info.content,
+        };
+        let now = self.store.now_millis();
+        self.store.db().write("commit a snapshot", |c| {
+            let existing = info.chain_id.map(|chain_id| snapshots::by_chain_id(c, &chain_id)).transpose()?;
+            if let Some(existing) = existing.flatten() {
+                leases::hold_snapshot(c, self.lease.id(), existing)?;
+                return Ok(Outcome::Exists(existing));
+            }
+            if !snapshots::commit(c, self.id, &known)? {
+                return Ok(Outcome::Lost);
+            }
+            leases::hold_snapshot(c, self.lease.id(), self.id)?;
+            if let (Some((diff_id, _)), Some(descriptor)) = (info.diff, info.original.clone()) {
+                db::layers::put(c, self.id, db::layers::ORIGINAL, &LayerBlob { diff_id, descriptor })?;
+            }
+            info.cache.iter().try_for_each(|write| db::cache::apply(c, write, now))?;
+            Ok(Outcome::Committed)
+        })
+    }
+}
+
+enum Outcome {
+    Committed,
+    Exists(SnapshotId),
+    Lost,
+}
+
+impl Drop for ActiveSnapshot {
+    /// Removes an uncommitted snapshot, first the row and then the files. Whatever fails here is done by
+    /// the next collection instead.
+    fn drop(&mut self) {
+        if self.committed {
+            return;
+        }
+        let id = self.id;
+        if self.store.db().write("drop a snapshot", |c| snapshots::delete_active(c, id)).is_err() {
+            return;
+        }
+        let trash = self.store.layout().trashed(self.lease.id(), self.store.next_number());
+        if sys::fs::rename(&self.dirs.top, &trash).is_ok() {
+            let _ = sys::fs::remove_tree(&trash);
+        }
+    }
+}
