@@ -1,8 +1,41 @@
 //! Processes in containers: from a request, over an OCI runtime spec and a plan, to a supervised process.
+//!
+//! ```text
+//! RunRequest --spec--> Bundle (OCI Spec) --plan--> Plan (steps as data) --sys::spawn--> Process
+//! ```
+//!
+//! Everything is decided before a process exists; [`sys::spawn`] then creates one that only carries the
+//! plan out. [`start`] is that line, [`run_logged`] runs to the end and hands output on (RUN),
+//! [`run_interactive`] connects the process to our own terminal (`lap run`).
+//!
+//! What a container gets: its own pid, mount, IPC, UTS and cgroup namespaces, and a network namespace unless
+//! it shares the host's; a root of its own; fresh `/proc`, `/dev` and read-only `/sys`; Docker's masked and
+//! read-only paths, default capabilities and default system call filter. No process of a container outlives
+//! this process.
+//!
+//! Not here yet: control groups and with them the device list (so devices that a container makes cannot be
+//! opened, not even harmless ones), user namespaces, networks other than the host's and none, joining a
+//! running container. Not here ever: images, layers, the terminal's drawing.
 
+mod capabilities;
+pub mod error;
+pub mod etc_files;
+mod interactive;
+mod logged;
+pub mod passwd;
+pub mod plan;
+mod process;
 pub mod request;
+mod seccomp;
+pub mod spec;
+mod stubs;
 
+pub use error::{RequestError, RunError};
+pub use interactive::{Interactive, run_interactive};
+pub use logged::run_logged;
+pub use process::{ExitStatus, Finished, Process, resize, start};
 pub use request::{
-    EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile, Stdio,
-    StreamTarget, TtySize, User,
+    DEFAULT_PATH, EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest,
+    SeccompProfile, Stdio, StreamTarget, TtySize, User,
 };
+pub use sys::ns::Usage;

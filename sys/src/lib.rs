@@ -13,6 +13,7 @@ pub mod path_error;
 pub mod probe;
 pub mod rootdir;
 pub mod seccomp;
+pub mod signals;
 pub mod spawn;
 pub mod stat;
 pub mod xattr;

@@ -87,6 +87,15 @@ impl PidFd {
         Self(fd)
     }
 
+    /// Its number as we see it, which is not the one it has in its own namespace. `None` once it has been
+    /// collected.
+    pub fn pid(&self) -> io::Result<Option<u32>> {
+        let path = format!("/proc/self/fdinfo/{}", self.0.as_raw_fd());
+        let info = std::fs::read_to_string(path)?;
+        let number = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+        Ok(number.and_then(|number| number.trim().parse().ok()))
+    }
+
     /// Sends signal `signal`. Sending to a process that has ended is not an error.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         // SAFETY: the descriptor is a pidfd that we own, and a null siginfo asks for the default one.

@@ -58,14 +58,29 @@ const FIRST_FREE: i32 = 10;
 /// A process whose program runs, or has already ended.
 #[derive(Debug)]
 pub struct Launched {
-    /// Its number as we see it.
-    pub pid: u32,
     /// The process.
     pub process: PidFd,
     /// The other end of its terminal, when the plan opens one.
     pub terminal: Option<OwnedFd>,
     /// Mount targets that were made in its root filesystem, in the order they were made.
     pub created: Vec<Created>,
+}
+
+/// A launch that failed. No process is left.
+#[derive(Debug, thiserror::Error)]
+#[error("the process was not started")]
+pub struct LaunchFailure {
+    /// Why.
+    #[source]
+    pub error: LaunchError,
+    /// Mount targets that were made in the root filesystem before it failed.
+    pub created: Vec<Created>,
+}
+
+impl From<LaunchError> for LaunchFailure {
+    fn from(error: LaunchError) -> Self {
+        Self { error, created: Vec::new() }
+    }
 }
 
 /// Why a process does not run.
@@ -126,11 +141,9 @@ impl Faulty for LaunchError {
 ///
 /// `streams` become its standard streams; `None` when the plan opens a terminal. The process and all its
 /// descendants end with us, whatever ends us, provided that the plan asks for a process id namespace.
-pub fn launch(plan: Plan, streams: Option<[BorrowedFd<'_>; 3]>) -> Result<Launched, LaunchError> {
+pub fn launch(plan: Plan, streams: Option<[BorrowedFd<'_>; 3]>) -> Result<Launched, LaunchFailure> {
     let prepare = |operation| move |source: io::Error| LaunchError::Prepare { operation, source };
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .map_err(|errno| prepare("make a pair of sockets")(errno.into()))?;
-    let theirs = raise(theirs.as_fd()).map_err(prepare("duplicate a descriptor"))?;
+    let (ours, theirs) = report_sockets().map_err(prepare("make a pair of sockets"))?;
     let streams = streams
         .map(|[stdin, stdout, stderr]| Ok([raise(stdin)?, raise(stdout)?, raise(stderr)?]))
         .transpose()
@@ -141,6 +154,12 @@ pub fn launch(plan: Plan, streams: Option<[BorrowedFd<'_>; 3]>) -> Result<Launch
     started.finish(&ours)
 }
 
+/// Our end and the new process's end of a connection that keeps message boundaries.
+fn report_sockets() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    Ok((ours, raise(theirs.as_fd())?))
+}
+
 /// A duplicate out of the way of the numbers that the new process arranges.
 fn raise(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, FIRST_FREE)?)
@@ -148,7 +167,6 @@ fn raise(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 
 /// A process that has been created and may still be using our memory.
 struct Started {
-    pid: u32,
     process: PidFd,
     terminal: Option<OwnedFd>,
     created: Vec<Created>,
@@ -172,7 +190,7 @@ impl Started {
         // end of the report stream or of the process (`finish`).
         let created = unsafe { launcher::create(flags, job, stack) };
         match created {
-            Ok((pid, process)) => Ok(Self { pid, process, terminal: None, created: Vec::new(), memory }),
+            Ok(process) => Ok(Self { process, terminal: None, created: Vec::new(), memory }),
             Err(source) => {
                 Err(LaunchError::Clone { namespaces: memory.0.plan.namespaces.names().collect(), source })
             }
@@ -180,22 +198,21 @@ impl Started {
     }
 
     /// Listens until the program runs or the process has failed.
-    fn finish(mut self, reports: &OwnedFd) -> Result<Launched, LaunchError> {
+    fn finish(mut self, reports: &OwnedFd) -> Result<Launched, LaunchFailure> {
         match self.listen(reports) {
             // The stream ended: the process has executed its program or has ended. Either way the kernel
             // took our memory away from it before it closed its descriptors.
             Ok(None) => {
-                let Self { pid, process, terminal, created, memory: _ } = self;
-                Ok(Launched { pid, process, terminal, created })
+                let Self { process, terminal, created, memory: _ } = self;
+                Ok(Launched { process, terminal, created })
             }
             Ok(Some((step, failure))) => {
                 let error = self.explain(step, failure);
-                self.end();
-                Err(error)
+                Err(LaunchFailure { error, created: self.end() })
             }
             Err(source) => {
-                self.end();
-                Err(LaunchError::Prepare { operation: "read the new process's report", source })
+                let error = LaunchError::Prepare { operation: "read the new process's report", source };
+                Err(LaunchFailure { error, created: self.end() })
             }
         }
     }
@@ -238,12 +255,14 @@ impl Started {
         }
     }
 
-    /// Ends the process and frees its memory; leaks the memory should the process not be waited for.
-    fn end(self) {
+    /// Ends the process and frees its memory; leaks the memory should the process not be waited for. Returns
+    /// the mount targets that it made.
+    fn end(self) -> Vec<Created> {
         let killed = self.process.signal(libc::SIGKILL);
         if killed.and_then(|()| self.process.wait()).is_err() {
             Box::leak(self.memory);
         }
+        self.created
     }
 }
 

@@ -10,6 +10,11 @@
 //! all others in it and in those nested below. So the launcher first creates the *keeper*, a process that
 //! sleeps as the first one of its own namespace and does die with us, for it never executes anything; all
 //! containers are nested below it. If we are killed, the keeper is, and every container is.
+//!
+//! **The middleman.** Only a process inside a namespace can nest another one in it (`pid_namespaces(7)`).
+//! For every container the launcher puts a short-lived process into the keeper's namespace, which creates
+//! the container's process as *our* child (`CLONE_PARENT`) and ends; the launcher stands still meanwhile
+//! (`CLONE_VFORK`). This costs some ten microseconds.
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -49,7 +54,7 @@ struct Request {
     flags: c_int,
     stack_top: *mut c_void,
     job: *const Job,
-    reply: Sender<io::Result<(u32, PidFd)>>,
+    reply: Sender<io::Result<PidFd>>,
 }
 
 // SAFETY: the pointers are only passed on to the new process, for which the asker keeps their targets
@@ -61,7 +66,7 @@ unsafe impl Send for Request {}
 /// # Safety
 /// `job` and `stack` must stay alive, in place and unused until the new process has executed its program
 /// or ended.
-pub(super) unsafe fn create(flags: c_int, job: &Job, stack: &mut Stack) -> io::Result<(u32, PidFd)> {
+pub(super) unsafe fn create(flags: c_int, job: &Job, stack: &mut Stack) -> io::Result<PidFd> {
     let (reply, answer) = channel();
     let request = Request { flags, stack_top: stack.top(), job, reply };
     let gone = || io::Error::other("the launcher thread has ended");
@@ -85,6 +90,7 @@ fn launcher() -> io::Result<&'static Sender<Request>> {
 fn serve(requests: &Receiver<Request>) {
     block_signals();
     let mut keeper: Option<PidFd> = None;
+    let mut stack = Stack::new();
     for request in requests {
         // Somebody may have killed the keeper; its containers are dead then, new ones need a new one.
         if keeper.as_ref().is_some_and(|keeper| !matches!(keeper.try_wait(), Ok(None))) {
@@ -94,11 +100,8 @@ fn serve(requests: &Receiver<Request>) {
             Some(_) => Ok(()),
             None => start_keeper().map(|started| keeper = Some(started)),
         };
-        let created = ready.and_then(|()| {
-            // SAFETY: the asker keeps job and stack alive for the new process.
-            unsafe { clone(start_child, request.stack_top, request.flags, request.job.cast()) }
-        });
-        // An asker that is gone would have left a process nobody waits for; it cannot be: it waits for us.
+        let created = ready.and_then(|()| create_nested(&request, &mut stack));
+        // The asker waits for this answer, so it is there to get it.
         let _ = request.reply.send(created);
     }
 }
@@ -113,6 +116,51 @@ fn block_signals() {
     }
 }
 
+/// What the middleman does, and where it leaves the outcome.
+struct Order {
+    flags: c_int,
+    stack_top: *mut c_void,
+    job: *const Job,
+    /// Zero, or why the process was not created.
+    errno: c_int,
+    /// The new process, in our table of descriptors.
+    pidfd: Fd,
+}
+
+/// Creates the process of a request below the keeper. `stack` is the middleman's.
+fn create_nested(request: &Request, stack: &mut Stack) -> io::Result<PidFd> {
+    let Request { flags, stack_top, job, .. } = *request;
+    let mut order = Order { flags, stack_top, job, errno: 0, pidfd: -1 };
+    // SAFETY: this thread stands still until the middleman has ended, so order and stack outlive it, and
+    // nobody else uses this thread's `errno`. It shares our descriptors to leave one behind.
+    let middleman = unsafe {
+        clone(mediate, stack.top(), libc::CLONE_VFORK | libc::CLONE_FILES, (&raw mut order).cast())
+    }?;
+    middleman.wait()?;
+    match order {
+        Order { errno: 0, pidfd: 0.., .. } => {
+            // SAFETY: the kernel has just installed this descriptor for us.
+            Ok(PidFd::new(unsafe { OwnedFd::from_raw_fd(order.pidfd) }))
+        }
+        Order { errno, .. } => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// The middleman: creates the container's process as a sibling of its own.
+extern "C" fn mediate(order: *mut c_void) -> c_int {
+    // SAFETY: `create_nested` passed a pointer to an order that nobody else uses until we have ended. The
+    // asker keeps job and stack alive for the new process.
+    unsafe {
+        let order = &mut *order.cast::<Order>();
+        let flags = FLAGS | libc::CLONE_PARENT | order.flags;
+        let job = order.job.cast_mut().cast();
+        if libc::clone(start_child, order.stack_top, flags, job, &raw mut order.pidfd) < 0 {
+            order.errno = *libc::__errno_location();
+        }
+    }
+    raw::exit(0)
+}
+
 extern "C" fn start_child(job: *mut c_void) -> c_int {
     // SAFETY: `create` passed a pointer to a live job that nobody changes.
     child::run(unsafe { &*job.cast::<Job>() })
@@ -121,21 +169,22 @@ extern "C" fn start_child(job: *mut c_void) -> c_int {
 /// Calls `clone(2)`.
 ///
 /// # Safety
-/// `entry` must make only system calls, and `stack_top` and `argument` stay valid for as long as it runs.
+/// `entry` must make only system calls, or have this thread stand still; `stack_top` and `argument` stay
+/// valid for as long as it runs.
 unsafe fn clone(
     entry: extern "C" fn(*mut c_void) -> c_int,
     stack_top: *mut c_void,
     flags: c_int,
-    argument: *const c_void,
-) -> io::Result<(u32, PidFd)> {
+    argument: *mut c_void,
+) -> io::Result<PidFd> {
     let mut pidfd: Fd = -1;
     // SAFETY: as the caller promises; the kernel writes the descriptor through the last pointer before
     // the call returns.
-    let pid = unsafe { libc::clone(entry, stack_top, FLAGS | flags, argument.cast_mut(), &raw mut pidfd) };
-    match u32::try_from(pid) {
+    let pid = unsafe { libc::clone(entry, stack_top, FLAGS | flags, argument, &raw mut pidfd) };
+    match pid {
         // SAFETY: the kernel has just installed this descriptor for us.
-        Ok(pid) => Ok((pid, PidFd::new(unsafe { OwnedFd::from_raw_fd(pidfd) }))),
-        Err(_) => Err(io::Error::last_os_error()),
+        0.. => Ok(PidFd::new(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -145,14 +194,14 @@ struct Lifeline {
     write: Fd,
 }
 
-/// Starts the keeper and makes its process id namespace the one in which this thread creates processes.
+/// Starts the keeper and makes its process id namespace the one that this thread's children are put into.
 fn start_keeper() -> io::Result<PidFd> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // The keeper uses both for as long as it lives, which is until we end.
     let stack = Box::leak(Box::new(Stack::new()));
     let lifeline = Box::leak(Box::new(Lifeline { read: read.as_raw_fd(), write: write.as_raw_fd() }));
     // SAFETY: `keep` makes only system calls; stack and argument are leaked.
-    let (_, keeper) = unsafe { clone(keep, stack.top(), libc::CLONE_NEWPID, (&raw const *lifeline).cast()) }?;
+    let keeper = unsafe { clone(keep, stack.top(), libc::CLONE_NEWPID, (&raw mut *lifeline).cast()) }?;
     // Kept open to the end of this process: its closing is the sign.
     std::mem::forget(read);
     rustix::thread::move_into_thread_name_spaces(

@@ -1,0 +1,176 @@
+//! What can go wrong with running a process, as opposed to the process itself failing.
+//!
+//! "The command exited 1" is no error: it is the [`crate::ExitStatus`] of a run. The exit codes that
+//! Docker gives to commands that could not be started are [`RunError::exit_code`].
+
+use std::io;
+
+use base::cancel::Cancelled;
+use base::{Fault, Faulty};
+use sys::mount::OverlayError;
+use sys::path_error::PathError;
+use sys::probe::Missing;
+use sys::seccomp::FilterSizeError;
+use sys::spawn::LaunchError;
+
+pub use crate::capabilities::UnknownCapability;
+
+/// A request that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// There is nothing to run.
+    #[error("no command to run: the image has none and none was given")]
+    NoCommand,
+    /// A path inside the container is not absolute.
+    #[error("the {what} \"{path}\" is not an absolute path")]
+    RelativePath {
+        /// Which path.
+        what: &'static str,
+        /// The path.
+        path: String,
+    },
+    /// A mount would hide the root filesystem.
+    #[error("a mount at \"/\" would hide the whole image; choose a directory below it")]
+    MountOverRoot,
+    /// A mount destination has a `..`.
+    #[error("the mount destination \"{path}\" has a \"..\"; write the path it means")]
+    ParentInPath {
+        /// The path.
+        path: String,
+    },
+    /// Text for the kernel has a zero byte in it.
+    #[error("the {what} {text:?} has a zero byte in it")]
+    ZeroByte {
+        /// What the text is.
+        what: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// A capability that does not exist.
+    #[error(transparent)]
+    Capability(#[from] UnknownCapability),
+    /// The root filesystem cannot be an overlay.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    /// A kind of namespace in the spec that is not supported.
+    #[error("namespaces of type \"{kind}\" are not supported")]
+    Namespace {
+        /// As the spec names it.
+        kind: String,
+    },
+    /// A mount in the spec without something that its type needs.
+    #[error("the mount at \"{destination}\" has no {missing}")]
+    IncompleteMount {
+        /// Where.
+        destination: String,
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// The system call filter is too large.
+    #[error(transparent)]
+    Filter(#[from] FilterSizeError),
+}
+
+impl Faulty for RequestError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Filter(_) => Fault::Bug,
+            _ => Fault::Input,
+        }
+    }
+}
+
+/// Why a process could not be run or followed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The request makes no sense.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// This machine or this user cannot run containers.
+    #[error("cannot run containers here: {0}")]
+    Unsupported(Missing),
+    /// The command is not in the container.
+    #[error("exec: \"{command}\": executable file not found in the container{}", in_path(command))]
+    CommandNotFound {
+        /// As it was given.
+        command: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The command is there but cannot be executed.
+    #[error("exec: \"{command}\": cannot be executed")]
+    CommandNotExecutable {
+        /// As it was given.
+        command: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Setting the container up failed.
+    #[error("cannot start the container")]
+    Launch(#[source] LaunchError),
+    /// Work of ours around the process failed.
+    #[error("cannot {operation} of the container")]
+    Supervise {
+        /// What was tried, on what.
+        operation: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// What mounting left in the root filesystem could not be removed.
+    #[error("cannot clean up the root filesystem after the container")]
+    CleanUp(#[source] PathError),
+    /// The caller cancelled; the container has been killed.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+fn in_path(command: &str) -> &'static str {
+    if command.contains('/') { "" } else { "'s $PATH" }
+}
+
+impl RunError {
+    /// The exit code that stands for this error, as `docker run` has them: 127 when the command does not
+    /// exist, 126 when it cannot be executed, 125 when the container could not be started.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::CommandNotFound { .. } => 127,
+            Self::CommandNotExecutable { .. } => 126,
+            _ => 125,
+        }
+    }
+
+    /// Sorts the error of a launch: what the command is to blame for, what this machine, and the rest.
+    pub(crate) fn of_launch(error: LaunchError) -> Self {
+        match error {
+            LaunchError::Execute { program, source } => {
+                let command = program.to_string_lossy().into_owned();
+                match source.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                        Self::CommandNotFound { command, source }
+                    }
+                    _ => Self::CommandNotExecutable { command, source },
+                }
+            }
+            other => match sys::probe::missing_for_containers() {
+                Some(missing) => Self::Unsupported(missing),
+                None => Self::Launch(other),
+            },
+        }
+    }
+}
+
+impl Faulty for RunError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Request(error) => error.fault(),
+            Self::Unsupported(_) | Self::Supervise { .. } => Fault::Environment,
+            Self::CommandNotFound { .. } | Self::CommandNotExecutable { .. } => Fault::Input,
+            Self::Launch(error) => error.fault(),
+            Self::CleanUp(error) => error.fault(),
+            Self::Cancelled(_) => Fault::Cancelled,
+        }
+    }
+}

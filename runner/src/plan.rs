@@ -1,0 +1,185 @@
+//! From a spec to a plan: the steps that a new process takes to become the container's process.
+//!
+//! Pure: what is needed of the machine comes as a [`Machine`]. The order of the steps is the order of
+//! trust. Mounts come first, while the host is visible; then the root changes; then rights are given up,
+//! the filter first, because loading it needs a right that the next steps take away.
+
+mod mounts;
+
+use std::ffi::CString;
+use std::path::Path;
+
+use oci_spec::runtime::{
+    Capabilities, LinuxNamespace, LinuxNamespaceType, PosixRlimit, PosixRlimitType, Process, Spec, User,
+};
+use sys::ns::Namespaces;
+use sys::spawn::{Exec, Plan, Step};
+
+use crate::capabilities::CapabilitySet;
+use crate::error::RequestError;
+use crate::request::{DEFAULT_PATH, SeccompProfile, Stdio};
+use crate::seccomp;
+use crate::spec::Bundle;
+
+/// What a plan needs to know of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Whether control groups are all version 2, so that one mount shows them.
+    pub unified_cgroups: bool,
+}
+
+/// Makes the plan of a bundle.
+pub fn build(bundle: &Bundle, machine: Machine) -> Result<Plan, RequestError> {
+    let process = bundle.spec.process().clone().unwrap_or_default();
+    let capabilities = Rights::of(&process);
+    let mut steps = mounts::steps(bundle, machine, capabilities.bounding)?;
+    let namespaces = namespaces(&bundle.spec)?;
+    if namespaces.contains(Namespaces::NETWORK) {
+        steps.push(Step::LoopbackUp);
+    }
+    if let (Some(name), true) = (bundle.spec.hostname(), namespaces.contains(Namespaces::UTS)) {
+        steps.push(Step::HostName(c_string("host name", name)?));
+    }
+    steps.push(Step::Pivot);
+    steps.extend(process.rlimits().iter().flatten().map(limit));
+    steps.push(Step::WorkingDirectory {
+        path: path("working directory", process.cwd())?,
+        create: bundle.create_cwd,
+    });
+    steps.extend(rights(bundle, &process, capabilities)?);
+    Ok(Plan { namespaces, steps, exec: exec(&process)? })
+}
+
+/// The capabilities of a process: the sets that a plan can set.
+#[derive(Debug, Clone, Copy)]
+struct Rights {
+    bounding: CapabilitySet,
+    in_force: CapabilitySet,
+}
+
+impl Rights {
+    fn of(process: &Process) -> Self {
+        let sets = process.capabilities().as_ref();
+        let bounding = from_spec(sets.and_then(|sets| sets.bounding().as_ref()));
+        let in_force = from_spec(sets.and_then(|sets| sets.effective().as_ref()));
+        Self { bounding, in_force: in_force.intersection(bounding) }
+    }
+}
+
+fn from_spec(capabilities: Option<&Capabilities>) -> CapabilitySet {
+    let named = capabilities.into_iter().flatten().filter_map(|one| CapabilitySet::named(&one.to_string()));
+    named.fold(CapabilitySet::EMPTY, CapabilitySet::union)
+}
+
+fn namespaces(spec: &Spec) -> Result<Namespaces, RequestError> {
+    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    listed.into_iter().flatten().try_fold(Namespaces::NONE, |set, one| Ok(set.with(namespace(one)?)))
+}
+
+fn namespace(namespace: &LinuxNamespace) -> Result<Namespaces, RequestError> {
+    match namespace.typ() {
+        LinuxNamespaceType::Mount => Ok(Namespaces::MOUNT),
+        LinuxNamespaceType::Pid => Ok(Namespaces::PID),
+        LinuxNamespaceType::Ipc => Ok(Namespaces::IPC),
+        LinuxNamespaceType::Uts => Ok(Namespaces::UTS),
+        LinuxNamespaceType::Cgroup => Ok(Namespaces::CGROUP),
+        LinuxNamespaceType::Network => Ok(Namespaces::NETWORK),
+        other => Err(RequestError::Namespace { kind: other.to_string() }),
+    }
+}
+
+/// The steps that give up rights, in the only order that works: ownership while we are root, the bounding
+/// set while we may change it, the filter while we may load it, then the user, then what is left.
+fn rights(bundle: &Bundle, process: &Process, capabilities: Rights) -> Result<Vec<Step>, RequestError> {
+    let user = process.user();
+    let mut steps = vec![
+        Step::OwnStreams { streams: bundle.piped_streams(), uid: user.uid() },
+        Step::Umask(user.umask().unwrap_or(0o022)),
+        Step::BoundingSet { keep: capabilities.bounding.bits() },
+    ];
+    if process.no_new_privileges() == Some(true) {
+        steps.push(Step::NoNewPrivileges);
+    }
+    if bundle.seccomp == SeccompProfile::Default {
+        steps.push(Step::Seccomp(seccomp::default_filter(capabilities.bounding)?));
+    }
+    steps.push(identity(user));
+    steps.push(Step::Capabilities { mask: capabilities.in_force.bits() });
+    Ok(steps)
+}
+
+fn identity(user: &User) -> Step {
+    let groups = user.additional_gids().clone().unwrap_or_default();
+    Step::Identity { uid: user.uid(), gid: user.gid(), groups }
+}
+
+fn exec(process: &Process) -> Result<Exec, RequestError> {
+    let strings = |what: &'static str, texts: &Option<Vec<String>>| {
+        texts.iter().flatten().map(|text| c_string(what, text)).collect::<Result<Vec<_>, _>>()
+    };
+    let command = process.args().iter().flatten().next().ok_or(RequestError::NoCommand)?;
+    Ok(Exec {
+        candidates: candidates(command, process.env().as_deref().unwrap_or_default())?,
+        arguments: strings("argument", process.args())?,
+        environment: strings("environment variable", process.env())?,
+    })
+}
+
+/// Where the command may be: at the path it is, or in a directory of the container's `PATH`.
+fn candidates(command: &str, environment: &[String]) -> Result<Vec<CString>, RequestError> {
+    if command.contains('/') {
+        return Ok(vec![c_string("command", command)?]);
+    }
+    let search =
+        environment.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let in_directory = |directory: &str| {
+        // An empty entry means the working directory (POSIX).
+        let directory = if directory.is_empty() { "." } else { directory };
+        c_string("command", &format!("{directory}/{command}"))
+    };
+    search.split(':').map(in_directory).collect()
+}
+
+fn limit(limit: &PosixRlimit) -> Step {
+    Step::Limit { resource: resource_number(limit.typ()), soft: limit.soft(), hard: limit.hard() }
+}
+
+/// `RLIMIT_…` numbers (`asm-generic/resource.h`), the same on x86-64 and arm64.
+fn resource_number(kind: PosixRlimitType) -> u32 {
+    match kind {
+        PosixRlimitType::RlimitCpu => 0,
+        PosixRlimitType::RlimitFsize => 1,
+        PosixRlimitType::RlimitData => 2,
+        PosixRlimitType::RlimitStack => 3,
+        PosixRlimitType::RlimitCore => 4,
+        PosixRlimitType::RlimitRss => 5,
+        PosixRlimitType::RlimitNproc => 6,
+        PosixRlimitType::RlimitNofile => 7,
+        PosixRlimitType::RlimitMemlock => 8,
+        PosixRlimitType::RlimitAs => 9,
+        PosixRlimitType::RlimitLocks => 10,
+        PosixRlimitType::RlimitSigpending => 11,
+        PosixRlimitType::RlimitMsgqueue => 12,
+        PosixRlimitType::RlimitNice => 13,
+        PosixRlimitType::RlimitRtprio => 14,
+        PosixRlimitType::RlimitRttime => 15,
+    }
+}
+
+/// The terminal's step, if the container has one.
+fn terminal(stdio: Stdio) -> Option<Step> {
+    match stdio {
+        Stdio::Terminal(size) => Some(Step::Terminal { rows: size.rows, columns: size.columns }),
+        Stdio::Streams { .. } => None,
+    }
+}
+
+fn c_string(what: &'static str, text: &str) -> Result<CString, RequestError> {
+    CString::new(text).map_err(|_| RequestError::ZeroByte { what, text: text.to_owned() })
+}
+
+fn path(what: &'static str, path: &Path) -> Result<CString, RequestError> {
+    use std::os::unix::ffi::OsStrExt as _;
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| RequestError::ZeroByte { what, text: path.to_string_lossy().into_owned() })
+}

@@ -1,0 +1,245 @@
+//! The part of a plan that makes the container's file tree: root, mounts, devices, provided files, masks.
+
+use std::ffi::{CStr, CString};
+use std::path::Path;
+
+use oci_spec::runtime::Mount;
+use sys::mount::{MountAttributes, Overlay};
+use sys::spawn::{MountSource, RootSource, ScratchEntry, Step, TargetKind};
+
+use super::{Machine, c_string, path, terminal};
+use crate::capabilities::CapabilitySet;
+use crate::error::RequestError;
+use crate::spec::{Bundle, ProvidedFile};
+
+/// The devices that every container has: name in `/dev`, major and minor number. Sources: OCI runtime-spec
+/// `config-linux.md` (default devices) and the kernel's `devices.txt`.
+const DEVICES: [(&CStr, &str, u32, u32); 6] = [
+    (c"null", "/dev/null", 1, 3),
+    (c"zero", "/dev/zero", 1, 5),
+    (c"full", "/dev/full", 1, 7),
+    (c"random", "/dev/random", 1, 8),
+    (c"urandom", "/dev/urandom", 1, 9),
+    (c"tty", "/dev/tty", 5, 0),
+];
+
+/// The links that every container has (OCI runtime-spec `runtime-linux.md`; `core` is Docker's).
+const LINKS: [(&CStr, &CStr); 6] = [
+    (c"/proc/self/fd", c"/dev/fd"),
+    (c"/proc/self/fd/0", c"/dev/stdin"),
+    (c"/proc/self/fd/1", c"/dev/stdout"),
+    (c"/proc/self/fd/2", c"/dev/stderr"),
+    (c"/proc/kcore", c"/dev/core"),
+    (c"pts/ptmx", c"/dev/ptmx"),
+];
+
+/// Scratch entries behind masked files and directories.
+const MASK_FILE: &CStr = c"null";
+const MASK_DIRECTORY: &CStr = c"empty";
+
+pub(super) fn steps(
+    bundle: &Bundle,
+    machine: Machine,
+    bounding: CapabilitySet,
+) -> Result<Vec<Step>, RequestError> {
+    let spec = &bundle.spec;
+    let mut steps = vec![Step::PrivateMounts, Step::Scratch { entries: scratch(&bundle.files)? }];
+    steps.push(root(bundle, bounding)?);
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    for one in mounts {
+        steps.extend(mount(one, machine)?);
+    }
+    if has_own_devices(mounts) {
+        steps.extend(devices()?);
+    }
+    for (number, file) in bundle.files.iter().enumerate() {
+        steps.push(provided_file(number, file)?);
+    }
+    steps.extend(terminal(bundle.stdio));
+    steps.extend(protected_paths(bundle)?);
+    if spec.root().as_ref().and_then(|root| root.readonly()) == Some(true) {
+        steps.push(Step::ReadOnlyRoot);
+    }
+    Ok(steps)
+}
+
+fn scratch(files: &[ProvidedFile]) -> Result<Vec<ScratchEntry>, RequestError> {
+    let devices = DEVICES.map(|(name, _, major, minor)| ScratchEntry::Device {
+        name: name.to_owned(),
+        mode: 0o666,
+        major,
+        minor,
+    });
+    let directory = ScratchEntry::Directory { name: MASK_DIRECTORY.to_owned(), mode: 0o555 };
+    let files = files.iter().enumerate().map(|(number, file)| {
+        let (name, content) = (file_name(number)?, file.content.clone());
+        Ok(ScratchEntry::File { name, content, mode: file.mode, uid: file.uid, gid: file.gid })
+    });
+    devices.into_iter().chain([directory]).map(Ok).chain(files).collect()
+}
+
+fn file_name(number: usize) -> Result<CString, RequestError> {
+    c_string("file name", &format!("file-{number}"))
+}
+
+/// The root is mounted over a directory that it is made of: nothing else needs that one in this mount
+/// namespace, so no mount point has to be made and removed.
+fn root(bundle: &Bundle, bounding: CapabilitySet) -> Result<Step, RequestError> {
+    let (at, source, read_only) = match &bundle.root {
+        base::Mount::Overlay { lower, upper, userxattr } => {
+            let overlay = Overlay {
+                lower: lower.clone(),
+                upper: upper.as_ref().map(|upper| (upper.upper.clone(), upper.work.clone())),
+                userxattr: *userxattr,
+                volatile: bundle.volatile_root,
+            };
+            let at = upper.as_ref().map(|upper| &upper.upper).or(lower.first());
+            let source = RootSource::Overlay(overlay.options()?);
+            (path("layer directory", at.map_or(Path::new("/"), |at| at))?, source, false)
+        }
+        base::Mount::Bind { source, read_only } => {
+            let at = path("root directory", source)?;
+            (at.clone(), RootSource::Bind(at), *read_only)
+        }
+    };
+    let mut attributes = MountAttributes::NONE;
+    if read_only {
+        attributes = attributes.with(MountAttributes::READ_ONLY);
+    }
+    // Device files of the image, and those that the container makes, must not open the host's devices. Who
+    // may mount could undo that anyway.
+    if !CapabilitySet::named("SYS_ADMIN").is_some_and(|admin| bounding.contains(admin)) {
+        attributes = attributes.with(MountAttributes::NO_DEVICES);
+    }
+    Ok(Step::Root { at, source, attributes })
+}
+
+fn mount(mount: &Mount, machine: Machine) -> Result<Option<Step>, RequestError> {
+    let destination = mount.destination();
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
+    let kind = mount.typ().as_deref().unwrap_or("none");
+    let source = match kind {
+        // One filesystem shows all controllers of version 2. Those of version 1 would take a mount each;
+        // they are not shown.
+        "cgroup" if !machine.unified_cgroups => return Ok(None),
+        "cgroup" => MountSource::Filesystem { kind: c"cgroup2".to_owned(), options: Vec::new() },
+        _ if options.bind || kind == "bind" => {
+            let missing = || incomplete(destination, "source");
+            let source = mount.source().as_ref().ok_or_else(missing)?;
+            MountSource::Host { path: path("mount source", source)?, recursive: options.recursive }
+        }
+        "none" => return Err(incomplete(destination, "type")),
+        _ => {
+            MountSource::Filesystem { kind: c_string("filesystem type", kind)?, options: options.filesystem }
+        }
+    };
+    // Later steps protect paths in these two, so they must be where their names say.
+    let kind =
+        if matches!(kind, "proc" | "sysfs") { TargetKind::RealDirectory } else { TargetKind::LikeSource };
+    let target = path("mount destination", destination)?;
+    Ok(Some(Step::Mount { target, kind, source, attributes: options.attributes }))
+}
+
+fn incomplete(destination: &Path, missing: &'static str) -> RequestError {
+    RequestError::IncompleteMount { destination: destination.to_string_lossy().into_owned(), missing }
+}
+
+/// The options of a mount in the spec, sorted by who reads them.
+#[derive(Default)]
+struct Options {
+    bind: bool,
+    recursive: bool,
+    attributes: MountAttributes,
+    filesystem: Vec<(CString, Option<CString>)>,
+}
+
+impl Options {
+    /// Options that are no attribute of a mount are the filesystem's; it refuses those that it does not
+    /// know.
+    fn parse(options: &[String]) -> Result<Self, RequestError> {
+        let mut parsed = Self::default();
+        for option in options {
+            let attribute = match option.as_str() {
+                "bind" | "rbind" => {
+                    parsed.bind = true;
+                    parsed.recursive |= option == "rbind";
+                    continue;
+                }
+                // What a mount is without being told.
+                "rw" | "dev" | "suid" | "exec" | "relatime" | "private" | "rprivate" | "defaults" => continue,
+                "ro" => MountAttributes::READ_ONLY,
+                "nosuid" => MountAttributes::NO_SETUID,
+                "nodev" => MountAttributes::NO_DEVICES,
+                "noexec" => MountAttributes::NO_EXECUTE,
+                "strictatime" => MountAttributes::STRICT_ACCESS_TIME,
+                _ => {
+                    parsed.push_filesystem_option(option)?;
+                    continue;
+                }
+            };
+            parsed.attributes = parsed.attributes.with(attribute);
+        }
+        Ok(parsed)
+    }
+
+    fn push_filesystem_option(&mut self, option: &str) -> Result<(), RequestError> {
+        let what = "mount option";
+        self.filesystem.push(match option.split_once('=') {
+            Some((name, value)) => (c_string(what, name)?, Some(c_string(what, value)?)),
+            None => (c_string(what, option)?, None),
+        });
+        Ok(())
+    }
+}
+
+/// Whether `/dev` is a filesystem of the container's own, not something of the host.
+fn has_own_devices(mounts: &[Mount]) -> bool {
+    let last = mounts.iter().rev().find(|mount| mount.destination() == Path::new("/dev"));
+    last.is_some_and(|mount| mount.typ().as_deref() == Some("tmpfs"))
+}
+
+/// The standard devices are mounted, not made, in `/dev`: they stay usable although devices in `/dev` are
+/// not, and they are the container's own, so changing their mode changes nothing on the host.
+fn devices() -> Result<Vec<Step>, RequestError> {
+    let attributes = MountAttributes::NO_SETUID.with(MountAttributes::NO_EXECUTE);
+    let devices = DEVICES.into_iter().map(|(name, target, ..)| {
+        let source = MountSource::Scratch(name.to_owned());
+        Ok(Step::Mount {
+            target: c_string("device", target)?,
+            kind: TargetKind::LikeSource,
+            source,
+            attributes,
+        })
+    });
+    let links = LINKS.into_iter().map(|(content, target)| {
+        Ok(Step::Symlink { content: content.to_owned(), target: target.to_owned() })
+    });
+    devices.chain(links).collect()
+}
+
+fn provided_file(number: usize, file: &ProvidedFile) -> Result<Step, RequestError> {
+    let mut attributes =
+        MountAttributes::NO_SETUID.with(MountAttributes::NO_DEVICES).with(MountAttributes::NO_EXECUTE);
+    if file.read_only {
+        attributes = attributes.with(MountAttributes::READ_ONLY);
+    }
+    Ok(Step::Mount {
+        target: c_string("mount destination", &file.destination)?,
+        kind: TargetKind::LikeSource,
+        source: MountSource::Scratch(file_name(number)?),
+        attributes,
+    })
+}
+
+fn protected_paths(bundle: &Bundle) -> Result<Vec<Step>, RequestError> {
+    let Some(linux) = bundle.spec.linux() else { return Ok(Vec::new()) };
+    let read_only = linux.readonly_paths().iter().flatten();
+    let read_only =
+        read_only.map(|target| Ok(Step::ReadOnly { target: c_string("read-only path", target)? }));
+    let masked = linux.masked_paths().iter().flatten();
+    let masked = masked.map(|target| {
+        let (file, directory) = (MASK_FILE.to_owned(), MASK_DIRECTORY.to_owned());
+        Ok(Step::Mask { target: c_string("masked path", target)?, file, directory })
+    });
+    read_only.chain(masked).collect()
+}

@@ -1,0 +1,228 @@
+//! A running container process: its streams, signals, and its end.
+//!
+//! A [`Process`] owns what it started: dropping it kills the container and collects it. All processes of
+//! a container end with its first one, because the kernel ends a process id namespace with its first
+//! process, so "the process ended" means that nothing of the container is left.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use base::Mount;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
+use rustix::termios::{Winsize, tcsetwinsize};
+use sys::ns::{Ending, PidFd, Usage};
+use sys::spawn::{Created, Launched, launch};
+
+use crate::error::RunError;
+use crate::plan::{self, Machine};
+use crate::request::{RunRequest, Stdio, StreamTarget, TtySize};
+use crate::spec;
+use crate::stubs;
+
+/// How a container's first process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Exited(i32),
+    /// This signal killed it.
+    Signaled(i32),
+}
+
+impl ExitStatus {
+    /// The code that a shell gives: the exit code, or 128 and the signal's number.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signaled(signal) => 128 + signal,
+        }
+    }
+
+    /// Whether it exited with code 0.
+    pub fn is_success(self) -> bool {
+        self == Self::Exited(0)
+    }
+}
+
+/// How a run ended, and what it used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// How the first process ended.
+    pub status: ExitStatus,
+    /// What it and the processes that it collected used.
+    pub usage: Usage,
+}
+
+/// A container's first process.
+#[derive(Debug)]
+pub struct Process {
+    handle: Arc<PidFd>,
+    streams: OurEnds,
+    terminal: Option<OwnedFd>,
+    root: Mount,
+    created: Vec<Created>,
+    finished: Option<Finished>,
+}
+
+/// Our ends of the pipes to the standard streams.
+#[derive(Debug, Default)]
+struct OurEnds {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+/// Starts the process of a request. Returns when its program runs; a program that cannot be executed is
+/// an error, and leaves nothing behind.
+pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
+    let bundle = spec::build(request, stdio)?;
+    let plan = plan::build(&bundle, Machine { unified_cgroups: sys::probe::has_unified_cgroups() })?;
+    let (streams, theirs) = streams(stdio).map_err(supervise("make the standard streams"))?;
+    let borrowed = theirs.as_ref().map(|theirs| theirs.each_ref().map(AsFd::as_fd));
+    let launched = launch(plan, borrowed);
+    match launched {
+        Ok(Launched { process, terminal, created }) => {
+            let (handle, root) = (Arc::new(process), request.root.clone());
+            Ok(Process { handle, streams, terminal, root, created, finished: None })
+        }
+        Err(failed) => {
+            stubs::clean_up(&request.root, &failed.created).map_err(RunError::CleanUp)?;
+            Err(RunError::of_launch(failed.error))
+        }
+    }
+}
+
+fn supervise(operation: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |source| RunError::Supervise { operation, source }
+}
+
+/// Both ends of the standard streams: ours, and the container's unless it gets a terminal.
+fn streams(stdio: Stdio) -> io::Result<(OurEnds, Option<[OwnedFd; 3]>)> {
+    let Stdio::Streams { stdin, stdout, stderr } = stdio else { return Ok((OurEnds::default(), None)) };
+    let (our_stdin, stdin) = input(stdin)?;
+    let (our_stdout, stdout) = output(stdout, io::stdout().as_fd())?;
+    let (our_stderr, stderr) = output(stderr, io::stderr().as_fd())?;
+    let ours = OurEnds { stdin: our_stdin, stdout: our_stdout, stderr: our_stderr };
+    Ok((ours, Some([stdin, stdout, stderr])))
+}
+
+fn input(target: StreamTarget) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
+    match target {
+        StreamTarget::Inherit => Ok((None, io::stdin().as_fd().try_clone_to_owned()?)),
+        StreamTarget::Null => Ok((None, File::open("/dev/null")?.into())),
+        StreamTarget::Piped => {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            Ok((Some(write), read))
+        }
+    }
+}
+
+fn output(target: StreamTarget, own: BorrowedFd<'_>) -> io::Result<(Option<OwnedFd>, OwnedFd)> {
+    match target {
+        StreamTarget::Inherit => Ok((None, own.try_clone_to_owned()?)),
+        StreamTarget::Null => Ok((None, File::options().write(true).open("/dev/null")?.into())),
+        StreamTarget::Piped => {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+            Ok((Some(read), write))
+        }
+    }
+}
+
+impl Process {
+    /// Its process id as this process sees it (inside the container it is 1); `None` once it has ended and
+    /// been waited for.
+    pub fn pid(&self) -> Result<Option<u32>, RunError> {
+        self.handle.pid().map_err(supervise("look up the process id"))
+    }
+
+    /// A descriptor that is readable (`poll(2)`) once the process has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    /// The writing end of its standard input, once, if that is a pipe. Dropping it is the end of input.
+    pub fn take_stdin(&mut self) -> Option<OwnedFd> {
+        self.streams.stdin.take()
+    }
+
+    /// The reading end of its standard output, once, if that is a pipe.
+    pub fn take_stdout(&mut self) -> Option<OwnedFd> {
+        self.streams.stdout.take()
+    }
+
+    /// The reading end of its standard error, once, if that is a pipe.
+    pub fn take_stderr(&mut self) -> Option<OwnedFd> {
+        self.streams.stderr.take()
+    }
+
+    /// The other end of its terminal, once, if it has one.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
+    /// Sends a signal to the first process. The kernel drops signals for which that process has no handler,
+    /// except SIGKILL, which ends the whole container.
+    pub fn signal(&self, signal: i32) -> Result<(), RunError> {
+        self.handle.signal(signal).map_err(supervise("signal the first process"))
+    }
+
+    /// Kills the container.
+    pub fn kill(&self) -> Result<(), RunError> {
+        self.signal(Signal::KILL.as_raw())
+    }
+
+    /// Something that kills the container from another thread, also when this value is borrowed.
+    pub(crate) fn killer(&self) -> impl FnOnce() + Send + 'static {
+        let handle = Arc::clone(&self.handle);
+        // It can only fail for a process that does not exist any more, which is what was wanted.
+        move || drop(handle.signal(Signal::KILL.as_raw()))
+    }
+
+    /// Waits for the end of the container and takes what mounting left out of its root filesystem.
+    pub fn wait(&mut self) -> Result<Finished, RunError> {
+        if let Some(finished) = self.finished {
+            return Ok(finished);
+        }
+        let (ending, usage) = self.handle.wait().map_err(supervise("wait for the first process"))?;
+        self.finish(ending, usage)
+    }
+
+    /// Like [`wait`](Self::wait), but `None` while the container lives.
+    pub fn try_wait(&mut self) -> Result<Option<Finished>, RunError> {
+        if self.finished.is_some() {
+            return Ok(self.finished);
+        }
+        match self.handle.try_wait().map_err(supervise("wait for the first process"))? {
+            Some((ending, usage)) => self.finish(ending, usage).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn finish(&mut self, ending: Ending, usage: Usage) -> Result<Finished, RunError> {
+        let status = match ending {
+            Ending::Exited(code) => ExitStatus::Exited(code),
+            Ending::Signaled(signal) => ExitStatus::Signaled(signal),
+        };
+        let finished = Finished { status, usage };
+        self.finished = Some(finished);
+        stubs::clean_up(&self.root, &self.created).map_err(RunError::CleanUp)?;
+        Ok(finished)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.finished.is_none() {
+            // Nobody is left to tell of a failure; the kernel ends the container with us at the latest.
+            let _ = self.kill().and_then(|()| self.wait());
+        }
+    }
+}
+
+/// Tells a terminal its size.
+pub fn resize(terminal: impl AsFd, size: TtySize) -> io::Result<()> {
+    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    Ok(tcsetwinsize(terminal, size)?)
+}

@@ -1,0 +1,313 @@
+//! From a request to an OCI runtime spec: which mounts, rights and limits a container has.
+//!
+//! Source: OCI runtime-spec 1.2, with the values that Docker puts into it. Pure. Two things that the spec
+//! has no place for travel beside it in [`Bundle`]: how the root filesystem is mounted, and files whose
+//! content is in memory. The system call filter is named, not spelled out: four hundred names per start
+//! would cost more than the start.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{
+    BoxBuilder, Capability, Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType, Mount, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+};
+
+use crate::capabilities::CapabilitySet;
+use crate::error::RequestError;
+use crate::request::{
+    EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile, Stdio,
+    StreamTarget,
+};
+
+/// Paths of `/proc` and `/sys` that tell about or reach the host and have no namespace of their own.
+const MASKED_PATHS: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Paths of `/proc` that change the host when written.
+const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The mode that new files get no more than, as in Docker.
+const UMASK: u32 = 0o022;
+
+/// A spec and what belongs to it.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The OCI runtime spec.
+    pub spec: Spec,
+    /// How the root filesystem is mounted.
+    pub root: base::Mount,
+    /// Whether an overlay root skips syncing when it is unmounted.
+    pub volatile_root: bool,
+    /// Files in memory, mounted after all mounts of the spec.
+    pub files: Vec<ProvidedFile>,
+    /// The system call filter.
+    pub seccomp: SeccompProfile,
+    /// Whether a missing working directory is made.
+    pub create_cwd: bool,
+    /// The terminal of the container, if it has one, else which of its streams are our pipes.
+    pub stdio: Stdio,
+}
+
+/// A file that exists only for the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvidedFile {
+    /// Where it appears.
+    pub destination: String,
+    /// What it holds.
+    pub content: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Owning group.
+    pub gid: u32,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+impl Bundle {
+    /// Which of the standard streams are pipes that we make for the container.
+    pub(crate) fn piped_streams(&self) -> [bool; 3] {
+        match self.stdio {
+            Stdio::Terminal(_) => [true; 3],
+            Stdio::Streams { stdin, stdout, stderr } => {
+                [stdin, stdout, stderr].map(|target| target == StreamTarget::Piped)
+            }
+        }
+    }
+}
+
+/// Builds the spec of a request whose process gets `stdio`.
+pub fn build(request: &RunRequest, stdio: Stdio) -> Result<Bundle, RequestError> {
+    check(request)?;
+    let capabilities = match request.privileged {
+        true => CapabilitySet::ALL,
+        false => CapabilitySet::adjusted(&request.cap_add, &request.cap_drop)?,
+    };
+    let mut root = Root::default();
+    root.set_path(PathBuf::from("rootfs")).set_readonly(Some(request.read_only_root));
+    let mut spec = Spec::default();
+    spec.set_root(Some(root))
+        .set_hostname(Some(request.hostname.clone().unwrap_or_else(|| "localhost".to_owned())))
+        .set_mounts(Some(mounts(request)))
+        .set_process(Some(process(request, stdio, capabilities)))
+        .set_linux(Some(linux(request)));
+    Ok(Bundle {
+        spec,
+        root: request.root.clone(),
+        volatile_root: request.volatile_root,
+        files: files(&request.etc, &request.mounts),
+        seccomp: if request.privileged { SeccompProfile::Unconfined } else { request.seccomp },
+        create_cwd: request.create_cwd,
+        stdio,
+    })
+}
+
+fn check(request: &RunRequest) -> Result<(), RequestError> {
+    if request.args.first().is_none_or(String::is_empty) {
+        return Err(RequestError::NoCommand);
+    }
+    if !request.cwd.starts_with('/') {
+        return Err(RequestError::RelativePath { what: "working directory", path: request.cwd.clone() });
+    }
+    for mount in &request.mounts {
+        if !mount.destination.starts_with('/') {
+            return Err(RequestError::RelativePath {
+                what: "mount destination",
+                path: mount.destination.clone(),
+            });
+        }
+        if mount.destination.split('/').all(|part| part.is_empty() || part == ".") {
+            return Err(RequestError::MountOverRoot);
+        }
+        if mount.destination.split('/').any(|part| part == "..") {
+            return Err(RequestError::ParentInPath { path: mount.destination.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn process(request: &RunRequest, stdio: Stdio, capabilities: CapabilitySet) -> Process {
+    let mut user = User::default();
+    user.set_uid(request.user.uid)
+        .set_gid(request.user.gid)
+        .set_umask(Some(UMASK))
+        .set_additional_gids(Some(request.user.additional_gids.clone()));
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(matches!(stdio, Stdio::Terminal(_))))
+        .set_user(user)
+        .set_args(Some(request.args.clone()))
+        .set_env(Some(request.env.clone()))
+        .set_cwd(PathBuf::from(&request.cwd))
+        .set_capabilities(Some(capability_sets(capabilities, request.user.uid)))
+        .set_no_new_privileges(Some(request.no_new_privileges))
+        .set_rlimits(Some(request.rlimits.iter().filter_map(rlimit).collect()));
+    if let Stdio::Terminal(size) = stdio {
+        let console =
+            BoxBuilder::default().height(u64::from(size.rows)).width(u64::from(size.columns)).build();
+        process.set_console_size(console.ok());
+    }
+    process
+}
+
+/// Root has the whole set in force. Another user has nothing, but programs that it executes may gain what
+/// the bounding set allows. Nothing is inheritable (CVE-2022-24769).
+fn capability_sets(capabilities: CapabilitySet, uid: u32) -> LinuxCapabilities {
+    let in_force = if uid == 0 { capabilities } else { CapabilitySet::EMPTY };
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(to_spec(capabilities)))
+        .set_effective(Some(to_spec(in_force)))
+        .set_permitted(Some(to_spec(in_force)))
+        .set_inheritable(Some(HashSet::new()))
+        .set_ambient(Some(HashSet::new()));
+    sets
+}
+
+fn to_spec(capabilities: CapabilitySet) -> HashSet<Capability> {
+    capabilities.names().filter_map(|name| name.parse().ok()).collect()
+}
+
+fn linux(request: &RunRequest) -> Linux {
+    let own_network = request.network == Network::None;
+    let types = [
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Cgroup,
+    ];
+    let types = types.into_iter().chain(own_network.then_some(LinuxNamespaceType::Network));
+    let namespace = |typ| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(typ).set_path(None);
+        namespace
+    };
+    let unless_privileged = |paths: &[&str]| match request.privileged {
+        true => Vec::new(),
+        false => paths.iter().map(|path| (*path).to_owned()).collect(),
+    };
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(types.map(namespace).collect()))
+        .set_masked_paths(Some(unless_privileged(&MASKED_PATHS)))
+        .set_readonly_paths(Some(unless_privileged(&READ_ONLY_PATHS)))
+        .set_resources(None);
+    linux
+}
+
+fn mounts(request: &RunRequest) -> Vec<Mount> {
+    let kernel = if request.privileged { "rw" } else { "ro" };
+    // Without a device cgroup, "nodev" is what keeps a container from opening devices that it made
+    // itself; the standard ones are mounted into it.
+    let devices = if request.privileged { "dev" } else { "nodev" };
+    let shm_size = format!("size={}", request.shm_size);
+    let standard: [(&str, &str, &[&str]); 7] = [
+        ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        ("/dev", "tmpfs", &["nosuid", devices, "strictatime", "mode=755", "size=65536k"]),
+        ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size]),
+        ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        ("/sys", "sysfs", &["nosuid", "noexec", "nodev", kernel]),
+        ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", kernel]),
+    ];
+    let standard =
+        standard.into_iter().map(|(destination, kind, options)| mount(destination, kind, kind, options));
+    standard.chain(request.mounts.iter().filter_map(extra_mount)).collect()
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(PathBuf::from(destination))
+        .set_typ(Some(kind.to_owned()))
+        .set_source(Some(PathBuf::from(source)))
+        .set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
+    mount
+}
+
+/// A mount as the spec has it; files in memory are not among those.
+fn extra_mount(extra: &ExtraMount) -> Option<Mount> {
+    match &extra.kind {
+        MountKind::File { .. } => None,
+        MountKind::Tmpfs { size, mode } => {
+            let mode = format!("mode={mode:o}");
+            let size = size.map(|size| format!("size={size}"));
+            let mut options = vec!["nosuid", "nodev", "noexec", &mode];
+            options.extend(size.as_deref());
+            Some(mount(&extra.destination, "tmpfs", "tmpfs", &options))
+        }
+        MountKind::Bind { source, read_only, recursive } => {
+            let bind = if *recursive { "rbind" } else { "bind" };
+            let access = if *read_only { "ro" } else { "rw" };
+            let mut bound = mount(&extra.destination, "bind", "", &[bind, access, "nodev"]);
+            bound.set_source(Some(source.clone()));
+            Some(bound)
+        }
+    }
+}
+
+fn files(etc: &EtcFiles, mounts: &[ExtraMount]) -> Vec<ProvidedFile> {
+    let in_etc = [
+        ("/etc/resolv.conf", &etc.resolv_conf),
+        ("/etc/hosts", &etc.hosts),
+        ("/etc/hostname", &etc.hostname),
+    ];
+    let in_etc = in_etc.into_iter().filter_map(|(destination, content)| {
+        let (destination, content) = (destination.to_owned(), content.clone()?);
+        Some(ProvidedFile { destination, content, mode: 0o644, uid: 0, gid: 0, read_only: etc.read_only })
+    });
+    let extra = mounts.iter().filter_map(|extra| match &extra.kind {
+        MountKind::File { content, mode, uid, gid, read_only } => Some(ProvidedFile {
+            destination: extra.destination.clone(),
+            content: content.clone(),
+            mode: *mode,
+            uid: *uid,
+            gid: *gid,
+            read_only: *read_only,
+        }),
+        _ => None,
+    });
+    in_etc.chain(extra).collect()
+}
+
+/// Never `None`: the builder only refuses when a field is missing.
+fn rlimit(limit: &ResourceLimit) -> Option<PosixRlimit> {
+    let builder =
+        PosixRlimitBuilder::default().typ(rlimit_type(limit.resource)).soft(limit.soft).hard(limit.hard);
+    builder.build().ok()
+}
+
+fn rlimit_type(resource: Resource) -> PosixRlimitType {
+    match resource {
+        Resource::As => PosixRlimitType::RlimitAs,
+        Resource::Core => PosixRlimitType::RlimitCore,
+        Resource::Cpu => PosixRlimitType::RlimitCpu,
+        Resource::Data => PosixRlimitType::RlimitData,
+        Resource::Fsize => PosixRlimitType::RlimitFsize,
+        Resource::Locks => PosixRlimitType::RlimitLocks,
+        Resource::Memlock => PosixRlimitType::RlimitMemlock,
+        Resource::Msgqueue => PosixRlimitType::RlimitMsgqueue,
+        Resource::Nice => PosixRlimitType::RlimitNice,
+        Resource::Nofile => PosixRlimitType::RlimitNofile,
+        Resource::Nproc => PosixRlimitType::RlimitNproc,
+        Resource::Rss => PosixRlimitType::RlimitRss,
+        Resource::Rtprio => PosixRlimitType::RlimitRtprio,
+        Resource::Rttime => PosixRlimitType::RlimitRttime,
+        Resource::Sigpending => PosixRlimitType::RlimitSigpending,
+        Resource::Stack => PosixRlimitType::RlimitStack,
+    }
+}
