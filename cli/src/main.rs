@@ -1,2 +1,28 @@
-//! The lap command: flags, progress drawing, exit codes.
-fn main() {}
+//! `lap`: builds Dockerfiles, keeps images, and runs them.
+//!
+//! This crate reads the command line and the environment, translates them into the engine's requests,
+//! draws what the engine says, and chooses the exit code. Nothing is decided here about building.
+
+mod args;
+mod commands;
+mod context;
+mod error;
+mod output;
+mod render;
+mod signals;
+mod table;
+mod template;
+mod terminal;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match commands::dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => error.report(),
+    }
+}

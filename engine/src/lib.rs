@@ -1,1 +1,66 @@
-//! Composition root: build, run, images, export.
+//! The composition root: what `lap` can do, as functions over one store.
+//!
+//! Only this crate knows all of frontend, solver, snapshotter, runner and registry, and passes values
+//! between them. It prints nothing and reads no environment: requests come in ([`request`]), events go
+//! out through a sink, reports ([`report`]) and typed errors ([`error`]) come back.
+
+mod assemble;
+mod blocking;
+mod build;
+pub mod context;
+pub mod error;
+mod export;
+mod images;
+mod load;
+mod manifest;
+mod ops;
+mod progress;
+mod pull;
+pub mod report;
+pub mod request;
+mod resolve;
+mod run;
+mod save;
+mod system;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use base::time::Clock;
+use snapshotter::Store;
+
+use crate::error::EngineError;
+
+/// What an [`Engine`] needs to know of its surroundings.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The store's directory, absolute; made if missing.
+    pub root: PathBuf,
+    /// The directory of Docker's `config.json` with credentials, if there is one.
+    pub docker_config: Option<PathBuf>,
+}
+
+/// Everything that one does with images, over one store. Any number of engines, in any number of
+/// processes, may use a store at once.
+pub struct Engine {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    docker_config: Option<PathBuf>,
+    network: OnceLock<blocking::Network>,
+}
+
+impl Engine {
+    /// Opens the store. Cheap: the network client is made when it is first needed.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or made, with the path and the reason.
+    pub fn open(options: EngineOptions) -> Result<Self, EngineError> {
+        let store = Store::open(&options.root, snapshotter::Options::default())?;
+        Ok(Self {
+            store,
+            clock: Arc::new(sys::clock::SystemClock),
+            docker_config: options.docker_config,
+            network: OnceLock::new(),
+        })
+    }
+}

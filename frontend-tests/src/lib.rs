@@ -1,1 +1,2 @@
-//! End-to-end tests of the real binary and Dockerfile conformance cases.
+//! End-to-end tests of the real `lap` binary. The tests are in `tests/`, one file for each thing that
+//! people do; what they share is in `tests/common`.

@@ -113,6 +113,12 @@ impl Selection {
         Ok(Self { items: vec![Selected { entry, name: OsString::new() }], excludes: None })
     }
 
+    /// A selection for each chosen entry, in order.
+    pub fn split(&self) -> Vec<Self> {
+        let one = |item: &Selected| Self { items: vec![item.clone()], excludes: self.excludes.clone() };
+        self.items.iter().map(one).collect()
+    }
+
     /// What was chosen, in order.
     pub fn items(&self) -> &[Selected] {
         &self.items

@@ -1,0 +1,339 @@
+//! The command line as typed. Names, short forms and meanings are Docker's.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::render::Mode;
+
+/// Build Dockerfiles, keep images and run them. No daemon needed.
+#[derive(Debug, Parser)]
+#[command(name = "lap", version, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Directory of the store [default: /var/lib/lapstrake as root, else $XDG_DATA_HOME/lapstrake]
+    #[arg(long, global = true, env = "LAPSTRAKE_ROOT", hide_env_values = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(BuildArgs),
+    /// Run a command in a new container
+    Run(RunArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
+    /// Load images from a tar archive, an OCI layout, or standard input
+    Load(LoadArgs),
+    /// Save images to a tar archive
+    Save(SaveArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Manage images
+    Image(ImageArgs),
+    /// Manage the store
+    System(SystemArgs),
+    /// Show the version
+    Version(FormatArgs),
+    /// Show the machine and the store
+    Info(FormatArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FormatArgs {
+    /// Print with a template such as '{{.Name}}', or as json
+    #[arg(short, long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// Directory with the files to build from, or - for a Dockerfile or tar on standard input
+    #[arg(value_name = "PATH | -")]
+    pub(crate) context: String,
+
+    /// Name of the image, as name:tag; may be repeated
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<String>,
+
+    /// The Dockerfile, or - for standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<String>,
+
+    /// Build this stage, not the last
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+
+    /// Set an ARG; without a value it is taken from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+
+    /// Add a label to the image
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+
+    /// Ask the registry for newer base images
+    #[arg(long)]
+    pub(crate) pull: bool,
+
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
+    pub(crate) progress: Mode,
+
+    /// Where the result goes: type=oci|docker|tar|local,dest=PATH; or a directory; or - for a tar
+    #[arg(short, long = "output", value_name = "OUTPUT")]
+    pub(crate) outputs: Vec<String>,
+
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+
+    /// Network of RUN: default, host or none
+    #[arg(long, default_value = "default", value_name = "MODE")]
+    pub(crate) network: String,
+
+    /// Platform to build for
+    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
+    pub(crate) platform: Option<String>,
+
+    /// Print only the image's id
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The image
+    pub(crate) image: String,
+
+    /// Command and arguments; replaces the image's CMD
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+
+    /// Pass standard input to the container
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+
+    /// Set an environment variable; without a value it is taken from the environment
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+
+    /// Working directory in the container
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+
+    /// User, as name|uid[:group|gid]
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+
+    /// Make a host path appear in the container, as host:container[:ro]
+    #[arg(short, long = "volume", value_name = "VOLUME")]
+    pub(crate) volumes: Vec<String>,
+
+    /// Replaces the image's ENTRYPOINT
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+
+    /// Network: default, host or none
+    #[arg(long, alias = "net", default_value = "default", value_name = "MODE")]
+    pub(crate) network: String,
+
+    /// Name of the container
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+
+    /// Host name in the container
+    #[arg(short = 'h', long)]
+    pub(crate) hostname: Option<String>,
+
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
+    pub(crate) platform: Option<String>,
+
+    /// When to ask the registry for the image: always, missing or never
+    #[arg(long, default_value = "missing", value_name = "WHEN")]
+    pub(crate) pull: String,
+
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImagesArgs {
+    /// Only images of this repository, or this name:tag
+    pub(crate) repository: Option<String>,
+
+    /// Show all images; all are shown anyway, the flag is for scripts
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// Print only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Print whole ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+
+    /// Show digests
+    #[arg(long)]
+    pub(crate) digests: bool,
+
+    /// Print with a template such as '{{.Repository}}:{{.Tag}}', or as json
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// The image
+    pub(crate) image: String,
+
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
+    pub(crate) platform: Option<String>,
+
+    /// Print only the image's name
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// A tar archive or an OCI layout directory [default: standard input]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// The images
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+
+    /// The archive to write [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TagArgs {
+    /// The image
+    pub(crate) source: String,
+    /// Its new name
+    pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmiArgs {
+    /// The images
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+
+    /// Remove an image by id even if it has several names
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// The image
+    pub(crate) image: String,
+
+    /// Print whole lines
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+
+    /// Print only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Print sizes and dates for people
+    #[arg(short = 'H', long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) human: bool,
+
+    /// Print with a template such as '{{.CreatedBy}}', or as json
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageArgs {
+    #[command(subcommand)]
+    pub(crate) command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Build an image from a Dockerfile
+    Build(BuildArgs),
+    /// Show an image in full
+    Inspect(InspectArgs),
+    /// List images
+    #[command(alias = "list")]
+    Ls(ImagesArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
+    /// Load images from a tar archive, an OCI layout, or standard input
+    Load(LoadArgs),
+    /// Save images to a tar archive
+    Save(SaveArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove images
+    #[command(alias = "remove")]
+    Rm(RmiArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The images
+    #[arg(required = true)]
+    pub(crate) images: Vec<String>,
+
+    /// Print with a template such as '{{.Id}}', or as json
+    #[arg(short, long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SystemArgs {
+    #[command(subcommand)]
+    pub(crate) command: SystemCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemCommand {
+    /// Show how much space is used
+    Df(FormatArgs),
+    /// Show the machine and the store
+    Info(FormatArgs),
+}

@@ -1,0 +1,96 @@
+//! `lap build`
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use base::{Reference, Timestamp};
+use engine::report::BuildReport;
+use engine::request::{BuildRequest, Destination, Output};
+
+use super::{environment, network_mode, open, platform, with_environment};
+use crate::args::BuildArgs;
+use crate::error::CliError;
+use crate::render::{self, Mode};
+use crate::terminal::print_line;
+use crate::{context, output, signals};
+
+/// Builds, tells the result, and writes the id file.
+pub(crate) fn build(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let sources = context::sources(&args.context, args.file.as_deref())?;
+    let request = request(&args, &sources)?;
+    let renderer = render::renderer(if args.quiet { Mode::Quiet } else { args.progress });
+    let engine = open(root)?;
+    let result = engine.build(&request, renderer.clone(), &cancel);
+    renderer.finish();
+    let report = result.map_err(|error| CliError::build(&error, renderer.failed_step()))?;
+    if let Some(path) = &args.iidfile {
+        write_id(path, &report)?;
+    }
+    if args.quiet && !writes_to_stdout(&request) {
+        print_line(&report.image_id.to_string());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest, CliError> {
+    let outputs = args.outputs.iter().map(|text| output::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut build_args: BTreeMap<String, String> =
+        args.build_args.iter().filter_map(|entry| with_environment(entry)).collect();
+    let epoch =
+        match build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| environment("SOURCE_DATE_EPOCH")) {
+            Some(text) => {
+                let epoch = epoch(&text)?;
+                build_args.insert("SOURCE_DATE_EPOCH".to_owned(), text);
+                Some(epoch)
+            }
+            None => None,
+        };
+    Ok(BuildRequest {
+        context: sources.context.clone(),
+        dockerfile: sources.dockerfile.clone(),
+        tags: args.tags.iter().map(|tag| reference(tag)).collect::<Result<_, _>>()?,
+        outputs,
+        build_args,
+        labels: args.labels.iter().map(|label| pair(label)).collect(),
+        target: args.target.clone().filter(|target| !target.is_empty()),
+        platform: platform(args.platform.as_deref())?,
+        no_cache: args.no_cache,
+        pull: args.pull,
+        network: network_mode(&args.network)?,
+        epoch,
+    })
+}
+
+fn reference(text: &str) -> Result<Reference, CliError> {
+    text.parse().map_err(|error: base::reference::ReferenceError| {
+        CliError::usage(error.to_string(), "a name looks like registry/path/name:tag")
+    })
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), value.to_owned())
+}
+
+fn epoch(text: &str) -> Result<Timestamp, CliError> {
+    let seconds = text.parse::<i64>().ok().and_then(base::time::from_epoch_seconds);
+    seconds.ok_or_else(|| {
+        let message = format!("SOURCE_DATE_EPOCH \"{text}\" is not a number of seconds since 1970");
+        CliError::usage(message, "for example SOURCE_DATE_EPOCH=$(git log -1 --pretty=%ct)")
+    })
+}
+
+fn write_id(path: &Path, report: &BuildReport) -> Result<(), CliError> {
+    std::fs::write(path, report.image_id.to_string())
+        .map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))
+}
+
+fn writes_to_stdout(request: &BuildRequest) -> bool {
+    let is_stream = |output: &Output| match output {
+        Output::Oci(to) | Output::Docker(to) | Output::Tar(to) => matches!(to, Destination::Stream(_)),
+        Output::Store | Output::Local(_) => false,
+    };
+    request.outputs.iter().any(is_stream)
+}

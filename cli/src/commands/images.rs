@@ -1,0 +1,239 @@
+//! `lap images`, `history`, `tag`, `rmi` and `image inspect`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use base::{Digest, Reference};
+use engine::report::{HistoryLine, ImageDetails, ImageSummary, Removal};
+use serde_json::{Value, json};
+
+use super::{now, open};
+use crate::args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
+use crate::error::{CliError, FAILED};
+use crate::terminal::{print, print_line};
+use crate::{table, template, units};
+
+const NONE: &str = "<none>";
+
+/// One line of `lap images`: an image under one of its names.
+struct Row {
+    repository: String,
+    tag: String,
+    digest: String,
+    id: Digest,
+    created_since: String,
+    created_at: String,
+    size: String,
+}
+
+/// Lists images.
+pub(crate) fn list(root: Option<PathBuf>, args: &ImagesArgs) -> Result<ExitCode, CliError> {
+    let wanted = args.repository.as_deref().map(parse_name).transpose()?;
+    let images = open(root)?.images()?;
+    let mut rows: Vec<Row> = images.iter().flat_map(rows).collect();
+    if let Some(wanted) = wanted {
+        let has_tag = args
+            .repository
+            .as_deref()
+            .is_some_and(|text| text.rsplit('/').next().is_some_and(|n| n.contains(':')));
+        let repository = wanted.familiar_repository();
+        rows.retain(|row| {
+            row.repository == repository && (!has_tag || wanted.tag.as_deref() == Some(&row.tag))
+        });
+    }
+    if args.quiet {
+        let mut ids: Vec<String> = rows.iter().map(|row| shown_id(&row.id, args.no_trunc)).collect();
+        ids.dedup();
+        ids.iter().for_each(|id| print_line(id));
+    } else if let Some(format) = &args.format {
+        for row in &rows {
+            print_line(&template::fill(format, &row_json(row, args.no_trunc))?);
+        }
+    } else {
+        print(&image_table(&rows, args));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rows(image: &ImageSummary) -> Vec<Row> {
+    let row = |repository: String, tag: String| Row {
+        repository,
+        tag,
+        digest: image.digest.to_string(),
+        id: image.id,
+        created_since: image.created.map_or("N/A".to_owned(), |at| format!("{} ago", units::age(at, now()))),
+        created_at: image.created.map_or(String::new(), |at| at.to_string()),
+        size: units::bytes(image.size),
+    };
+    if image.names.is_empty() {
+        return vec![row(NONE.to_owned(), NONE.to_owned())];
+    }
+    let names = image.names.iter().filter_map(|name| name.parse::<Reference>().ok());
+    names.map(|name| row(name.familiar_repository(), name.tag.unwrap_or_else(|| NONE.to_owned()))).collect()
+}
+
+fn shown_id(id: &Digest, whole: bool) -> String {
+    if whole { id.to_string() } else { id.short() }
+}
+
+fn row_json(row: &Row, whole: bool) -> Value {
+    json!({
+        "Containers": "N/A",
+        "CreatedAt": row.created_at,
+        "CreatedSince": row.created_since,
+        "Digest": row.digest,
+        "ID": shown_id(&row.id, whole),
+        "Repository": row.repository,
+        "SharedSize": "N/A",
+        "Size": row.size,
+        "Tag": row.tag,
+        "UniqueSize": "N/A",
+        "VirtualSize": row.size,
+    })
+}
+
+fn image_table(rows: &[Row], args: &ImagesArgs) -> String {
+    let cells = |row: &Row| {
+        let mut cells = vec![row.repository.clone(), row.tag.clone()];
+        if args.digests {
+            cells.push(row.digest.clone());
+        }
+        cells.extend([shown_id(&row.id, args.no_trunc), row.created_since.clone(), row.size.clone()]);
+        cells
+    };
+    let mut header = vec!["REPOSITORY", "TAG"];
+    if args.digests {
+        header.push("DIGEST");
+    }
+    header.extend(["IMAGE ID", "CREATED", "SIZE"]);
+    table::render(&header, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
+/// Shows how an image was made, the newest step first.
+pub(crate) fn history(root: Option<PathBuf>, args: &HistoryArgs) -> Result<ExitCode, CliError> {
+    let engine = open(root)?;
+    let id = engine.inspect(&args.image)?.summary.id;
+    let lines = engine.history(&args.image)?;
+    let values: Vec<Value> = lines
+        .iter()
+        .enumerate()
+        .map(|(index, line)| history_json(line, (index == 0).then_some(&id), args))
+        .collect();
+    let field = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    if args.quiet {
+        values.iter().for_each(|value| print_line(&field(value, "ID")));
+    } else if let Some(format) = &args.format {
+        for value in &values {
+            print_line(&template::fill(format, value)?);
+        }
+    } else {
+        let columns = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
+        let rows: Vec<Vec<String>> =
+            values.iter().map(|value| columns.iter().map(|name| field(value, name)).collect()).collect();
+        print(&table::render(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], &rows));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn history_json(line: &HistoryLine, id: Option<&Digest>, args: &HistoryArgs) -> Value {
+    let created_by = line.entry.created_by.replace('\t', " ");
+    let since = line.entry.created.map_or("N/A".to_owned(), |at| format!("{} ago", units::age(at, now())));
+    let at = line.entry.created.map_or(String::new(), |at| at.to_string());
+    json!({
+        "ID": id.map_or("<missing>".to_owned(), |id| shown_id(id, args.no_trunc)),
+        "CreatedSince": if args.human { since } else { at.clone() },
+        "CreatedAt": at,
+        "CreatedBy": if args.no_trunc { created_by } else { truncated(&created_by, 45) },
+        "Size": if args.human { units::bytes(line.size) } else { line.size.to_string() },
+        "Comment": line.entry.comment,
+    })
+}
+
+fn truncated(text: &str, length: usize) -> String {
+    if text.chars().count() <= length {
+        return text.to_owned();
+    }
+    text.chars().take(length - 1).chain(['…']).collect()
+}
+
+/// Gives an image another name.
+pub(crate) fn tag(root: Option<PathBuf>, args: &TagArgs) -> Result<ExitCode, CliError> {
+    let target = parse_name(&args.target)?;
+    open(root)?.tag(&args.source, &target)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes images; goes on after one that cannot be removed.
+pub(crate) fn remove(root: Option<PathBuf>, args: &RmiArgs) -> Result<ExitCode, CliError> {
+    let engine = open(root)?;
+    let mut code = ExitCode::SUCCESS;
+    for image in &args.images {
+        match engine.remove_image(image, args.force) {
+            Ok(removals) => removals.iter().for_each(|removal| print_line(&removal_line(removal))),
+            Err(error) => {
+                CliError::engine(&error).report();
+                code = ExitCode::from(FAILED);
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn removal_line(removal: &Removal) -> String {
+    match removal {
+        Removal::Untagged(name) => format!("Untagged: {name}"),
+        Removal::Deleted(digest) => format!("Deleted: {digest}"),
+    }
+}
+
+/// Shows images in full, as Docker's JSON.
+pub(crate) fn inspect(root: Option<PathBuf>, args: &InspectArgs) -> Result<ExitCode, CliError> {
+    let engine = open(root)?;
+    let mut values = Vec::new();
+    for image in &args.images {
+        values.push(inspect_json(&engine.inspect(image)?)?);
+    }
+    match &args.format {
+        Some(format) => {
+            for value in &values {
+                print_line(&template::fill(format, value)?);
+            }
+        }
+        None => {
+            let text =
+                serde_json::to_string_pretty(&values).map_err(|error| CliError::failed(error.to_string()))?;
+            print_line(&text);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inspect_json(details: &ImageDetails) -> Result<Value, CliError> {
+    let (summary, config) = (&details.summary, &details.config);
+    let names: Vec<Reference> = summary.names.iter().filter_map(|name| name.parse().ok()).collect();
+    let container =
+        serde_json::to_value(&config.config).map_err(|error| CliError::failed(error.to_string()))?;
+    Ok(json!({
+        "Id": summary.id,
+        "RepoTags": names.iter().map(Reference::familiar).collect::<Vec<_>>(),
+        "RepoDigests": names.iter().map(|name| format!("{}@{}", name.familiar_repository(), summary.digest)).collect::<Vec<_>>(),
+        "Parent": "",
+        "Comment": config.history.last().map(|entry| entry.comment.as_str()).unwrap_or_default(),
+        "Created": config.created,
+        "Author": config.author,
+        "Config": container,
+        "Architecture": config.architecture,
+        "Variant": config.variant,
+        "Os": config.os,
+        "Size": summary.size,
+        "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
+        "Metadata": {"LastTagTime": null},
+        "Descriptor": {"digest": summary.digest},
+    }))
+}
+
+fn parse_name(text: &str) -> Result<Reference, CliError> {
+    text.parse().map_err(|error: base::reference::ReferenceError| {
+        CliError::usage(error.to_string(), "a name looks like registry/path/name:tag")
+    })
+}

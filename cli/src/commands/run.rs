@@ -1,0 +1,96 @@
+//! `lap run`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use engine::request::{BindVolume, PullPolicy, RunRequest};
+
+use super::{network_mode, open, platform, with_environment};
+use crate::args::RunArgs;
+use crate::error::{CliError, RUN_FAILED};
+
+/// Runs a container in the foreground and returns its exit code.
+pub(crate) fn run(root: Option<PathBuf>, args: RunArgs) -> Result<ExitCode, CliError> {
+    let request = request(args)?;
+    let engine = open(root).map_err(|error| error.with_code(RUN_FAILED))?;
+    let code = engine.run(&request).map_err(|error| {
+        let code = error.exit_code().unwrap_or(RUN_FAILED);
+        CliError::engine(&error).with_code(code)
+    })?;
+    Ok(ExitCode::from(code))
+}
+
+fn request(args: RunArgs) -> Result<RunRequest, CliError> {
+    let env = args.env.iter().filter_map(|entry| with_environment(entry));
+    Ok(RunRequest {
+        image: args.image,
+        command: args.command,
+        entrypoint: args.entrypoint,
+        env: env.map(|(name, value)| format!("{name}={value}")).collect(),
+        workdir: args.workdir,
+        user: args.user,
+        volumes: args.volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
+        network: network_mode(&args.network)?,
+        name: args.name,
+        hostname: args.hostname,
+        remove: args.rm,
+        interactive: args.interactive,
+        tty: args.tty,
+        platform: platform(args.platform.as_deref())?,
+        pull: pull_policy(&args.pull)?,
+    })
+}
+
+fn pull_policy(text: &str) -> Result<PullPolicy, CliError> {
+    match text {
+        "always" => Ok(PullPolicy::Always),
+        "missing" => Ok(PullPolicy::Missing),
+        "never" => Ok(PullPolicy::Never),
+        other => {
+            Err(CliError::usage(format!("unknown pull policy \"{other}\""), "use always, missing or never"))
+        }
+    }
+}
+
+/// `host:container[:options]`; a name instead of a host path is a volume, which is not supported yet.
+fn volume(text: &str) -> Result<BindVolume, CliError> {
+    let invalid = |why: &str| {
+        CliError::usage(format!("invalid volume \"{text}\": {why}"), "write /host/path:/container/path[:ro]")
+    };
+    let mut parts = text.split(':');
+    let (source, target) = match (parts.next(), parts.next()) {
+        (Some(source), Some(target)) if !source.is_empty() => (source, target),
+        _ => return Err(invalid("volumes without a host path are not supported yet")),
+    };
+    if !source.starts_with('/') && !source.starts_with('.') {
+        return Err(invalid("named volumes are not supported yet"));
+    }
+    if !target.starts_with('/') {
+        return Err(invalid("the path in the container must be absolute"));
+    }
+    let mut read_only = false;
+    for option in parts.flat_map(|options| options.split(',')) {
+        match option {
+            "ro" => read_only = true,
+            "rw" | "z" | "Z" => {}
+            other => return Err(invalid(&format!("unknown option \"{other}\""))),
+        }
+    }
+    let source = std::path::absolute(Path::new(source)).map_err(|error| invalid(&error.to_string()))?;
+    Ok(BindVolume { source, target: target.to_owned(), read_only })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_bind_mounts() {
+        let parsed = volume("/a:/b:ro").unwrap();
+        assert_eq!((parsed.target.as_str(), parsed.read_only), ("/b", true));
+        assert!(volume("./a:/b").unwrap().source.is_absolute());
+        for bad in ["/a", "name:/b", "/a:b", "/a:/b:nope", ":/b"] {
+            assert!(volume(bad).is_err(), "{bad}");
+        }
+    }
+}

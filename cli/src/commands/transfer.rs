@@ -1,0 +1,74 @@
+//! `lap pull`, `lap load` and `lap save`
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use engine::request::{Destination, LoadSource};
+
+use super::{open, platform};
+use crate::args::{LoadArgs, PullArgs, SaveArgs};
+use crate::error::CliError;
+use crate::render::{self, Mode};
+use crate::signals;
+use crate::terminal::print_line;
+
+/// Downloads an image.
+pub(crate) fn pull(root: Option<PathBuf>, args: &PullArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let platform = platform(args.platform.as_deref())?;
+    let renderer = render::renderer(if args.quiet { Mode::Quiet } else { Mode::Auto });
+    let engine = open(root)?;
+    let pulled = engine.pull(&args.image, platform.as_ref(), renderer.clone(), &cancel);
+    renderer.finish();
+    let pulled = pulled?;
+    if !args.quiet {
+        let state = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+        print_line(&format!("Digest: {}\nStatus: {state} for {}", pulled.digest, pulled.name));
+    }
+    print_line(&pulled.name);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Loads images into the store.
+pub(crate) fn load(root: Option<PathBuf>, args: &LoadArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let source = match &args.input {
+        Some(path) => LoadSource::Path(path.clone()),
+        None if std::io::stdin().is_terminal() => {
+            let hint = "name a file with -i, or pipe an archive in";
+            return Err(CliError::usage("there is no archive on standard input".to_owned(), hint));
+        }
+        None => LoadSource::Stream(Box::new(std::io::stdin())),
+    };
+    let loaded = open(root)?.load(source, &cancel)?;
+    for image in loaded {
+        if args.quiet {
+            continue;
+        }
+        if image.names.is_empty() {
+            print_line(&format!("Loaded image ID: {}", image.image_id));
+        }
+        for name in image.names {
+            print_line(&format!("Loaded image: {name}"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes images to an archive.
+pub(crate) fn save(root: Option<PathBuf>, args: &SaveArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let destination = match &args.output {
+        Some(path) => Destination::File(path.clone()),
+        None if std::io::stdout().is_terminal() => {
+            let hint = "name a file with -o, or redirect the output";
+            return Err(CliError::usage("an archive is not for a terminal".to_owned(), hint));
+        }
+        None => Destination::Stream(Arc::new(Mutex::new(std::io::stdout()))),
+    };
+    open(root)?.save(&args.images, &destination, &cancel)?;
+    let _ = std::io::stdout().flush();
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,38 @@
+//! Ctrl-C and friends during builds and pulls.
+//!
+//! The signals are blocked in every thread and waited for by one, so that nothing runs in a signal
+//! handler. The first asks the work to stop and clean up; a second one ends the process at once.
+
+use base::CancelToken;
+use nix::sys::signal::{SigSet, Signal};
+
+/// A token that SIGINT, SIGTERM and SIGHUP cancel. Call before any other thread is started.
+pub(crate) fn cancel_token() -> CancelToken {
+    let token = CancelToken::new();
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    if signals.thread_block().is_err() {
+        return token;
+    }
+    let cancelled = token.clone();
+    // Without the thread the signals keep their default effect: the process ends.
+    let waiter = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.wait().is_ok() {
+            cancelled.cancel();
+        }
+        if let Ok(signal) = signals.wait() {
+            exit(128 + signal as i32);
+        }
+    });
+    if waiter.is_err() {
+        let _ = signals.thread_unblock();
+    }
+    token
+}
+
+#[expect(clippy::disallowed_methods, reason = "the second Ctrl-C ends the process wherever it is")]
+fn exit(code: i32) -> ! {
+    std::process::exit(code)
+}

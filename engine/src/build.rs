@@ -1,0 +1,151 @@
+//! The build, on one screen.
+
+use std::sync::Arc;
+
+use base::event::{Event, EventSink};
+use base::{CancelToken, Key, KeyHasher, Platform};
+use frontend::{LowerError, Lowered, Options};
+use parser::{Level, Parsed, SourceFile};
+use solver::{Limits, SolveError};
+
+use crate::context::{BuildContext, LoadedDockerfile};
+use crate::error::{BuildError, DockerfileProblem, EngineError};
+use crate::ops::{BuildOps, Filesystem};
+use crate::progress::Progress;
+use crate::report::BuildReport;
+use crate::request::{BuildRequest, Output};
+use crate::resolve::ImageResolver;
+use crate::{Engine, assemble, export};
+
+impl Engine {
+    /// Builds `request` and puts the result where it asks.
+    ///
+    /// # Errors
+    /// [`BuildError`] says whose fault it is; nothing half-made is left in the store or at an output.
+    pub fn build(
+        &self,
+        request: &BuildRequest,
+        events: Arc<dyn EventSink>,
+        cancel: &CancelToken,
+    ) -> Result<BuildReport, BuildError> {
+        let progress = Progress::new(events, self.clock.clone());
+        let lease = self.store.lease("build").map_err(EngineError::from)?;
+        let context = BuildContext::open(&self.store, &lease, &request.context, self.clock.now())?;
+        let dockerfile = progress.step("[internal] load build definition from Dockerfile", |_| {
+            context.dockerfile(&request.dockerfile)
+        })?;
+        let context = context.with_ignore_file(&dockerfile)?;
+
+        let parsed = parse(&dockerfile, &progress)?;
+        let lowered = self.lower(request, &dockerfile, &parsed, &progress, cancel)?;
+        let source = SourceFile::new(&dockerfile.name, &parsed.text);
+        warn(&progress, &source, &lowered.warnings);
+
+        let ops = BuildOps::new(self, &lowered.graph, &context, &lease, &progress);
+        let root = solve(&lowered, &ops, &source, cancel)?;
+        context.save_stat_cache()?;
+
+        let image = progress.step("exporting to image", |vertex| {
+            let image = assemble::image(self, &lease, request, &lowered, root, &progress, vertex, cancel)?;
+            export::all(self, &lease, request, &image, cancel)?;
+            Ok::<_, EngineError>(image)
+        })?;
+        self.store.sync().map_err(EngineError::from)?;
+        Ok(image.report(request))
+    }
+
+    fn lower(
+        &self,
+        request: &BuildRequest,
+        dockerfile: &LoadedDockerfile,
+        parsed: &Parsed,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Lowered, BuildError> {
+        let resolver = ImageResolver::new(self, request.pull, progress, cancel);
+        let options = options(request);
+        frontend::lower(&parsed.dockerfile, &options, &resolver).map_err(|error| match error {
+            LowerError::Dockerfile(diagnostic) => {
+                let source = SourceFile::new(&dockerfile.name, &parsed.text);
+                BuildError::Dockerfile(DockerfileProblem::new(source, vec![*diagnostic]))
+            }
+            LowerError::Resolve { reference, span, source, .. } => {
+                let excerpt = SourceFile::new(&dockerfile.name, &parsed.text).excerpt(span);
+                BuildError::resolve(reference, excerpt, source)
+            }
+            LowerError::Graph(error) => BuildError::Graph(error),
+        })
+    }
+}
+
+/// Parses, tells warnings, and stops at errors.
+fn parse(dockerfile: &LoadedDockerfile, progress: &Progress) -> Result<Parsed, BuildError> {
+    let parsed = parser::parse(&dockerfile.text);
+    let source = SourceFile::new(&dockerfile.name, &parsed.text);
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        parsed.diagnostics.iter().cloned().partition(|diagnostic| diagnostic.level == Level::Error);
+    if !errors.is_empty() {
+        return Err(BuildError::Dockerfile(DockerfileProblem::new(source, errors)));
+    }
+    warn(progress, &source, &warnings);
+    Ok(parsed)
+}
+
+fn warn(progress: &Progress, source: &SourceFile, warnings: &[parser::Diagnostic]) {
+    for warning in warnings {
+        progress.emit(Event::Warning {
+            vertex: None,
+            code: warning.code.to_owned(),
+            message: warning.message.clone(),
+            excerpt: source.excerpt(warning.span),
+        });
+    }
+}
+
+fn options(request: &BuildRequest) -> Options {
+    let host = Platform::host();
+    Options {
+        build_args: request.build_args.clone(),
+        target: request.target.clone(),
+        platform: request.platform.clone().unwrap_or_else(|| host.clone()),
+        build_platform: host,
+        no_cache: request.no_cache,
+        labels: request.labels.clone(),
+        network: request.network,
+        epoch: request.epoch,
+    }
+}
+
+/// Makes the target's root filesystem available; `None` is an empty one.
+fn solve(
+    lowered: &Lowered,
+    ops: &BuildOps<'_>,
+    source: &SourceFile,
+    cancel: &CancelToken,
+) -> Result<Option<Filesystem>, BuildError> {
+    let Some(target) = lowered.target else { return Ok(None) };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let solved =
+        solver::solve(&lowered.graph, &[target], build_key(ops), Limits::for_cores(cores), ops, cancel);
+    match solved {
+        Ok(mut solved) => Ok(solved.outputs.pop()),
+        Err(SolveError::Cancelled) => Err(BuildError::Cancelled),
+        Err(SolveError::Stalled(name)) => Err(BuildError::Stalled(name)),
+        Err(SolveError::Failed { vertex, error }) => {
+            let metadata = &lowered.graph.vertex(vertex).metadata;
+            let excerpt =
+                metadata.source.map(|(start, end)| source.excerpt(parser::span::Span::new(start, end)));
+            Err(BuildError::step(metadata.name.clone(), excerpt.unwrap_or_default(), error))
+        }
+    }
+}
+
+/// A key that no other build has: the lease's name is unique in the store.
+fn build_key(ops: &BuildOps<'_>) -> Key {
+    KeyHasher::new("lapstrake/build/v1").str(&ops.lease_name()).finish()
+}
+
+/// Whether the result is wanted as an image in the store.
+pub(crate) fn wants_store(request: &BuildRequest) -> bool {
+    request.outputs.is_empty() || request.outputs.iter().any(|output| matches!(output, Output::Store))
+}

@@ -1,0 +1,348 @@
+//! Why the engine could not do what was asked. Typed; drawn by whoever called.
+
+use std::path::PathBuf;
+
+use base::cancel::Cancelled;
+use base::{Digest, Fault, Faulty};
+use parser::{Diagnostic, SourceFile};
+use registry::{ArchiveError, DockerConfigError};
+use runner::RunError;
+use snapshotter::StoreError;
+
+/// What can go wrong in the engine, whatever was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A registry failed or refused.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    /// An archive cannot be read or written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// Docker's configuration cannot be read.
+    #[error(transparent)]
+    DockerConfig(#[from] DockerConfigError),
+    /// A directory could not be read or written.
+    #[error(transparent)]
+    Tree(#[from] snapshotter::tree::TreeError),
+    /// Files could not be copied.
+    #[error(transparent)]
+    Copy(#[from] snapshotter::copy::CopyError),
+    /// A file could not be written into a layer.
+    #[error(transparent)]
+    Write(#[from] snapshotter::writer::WriteError),
+    /// A layer could not be written as a tar.
+    #[error(transparent)]
+    Diff(#[from] snapshotter::diff::DiffError),
+    /// `--chmod` is not a mode.
+    #[error(transparent)]
+    Mode(#[from] snapshotter::mode_change::ModeError),
+    /// An archive of the context could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] snapshotter::apply::ApplyError),
+    /// A container could not be started.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A file of the host failed.
+    #[error(transparent)]
+    File(#[from] sys::path_error::PathError),
+    /// The network's threads could not be started.
+    #[error("cannot start the network threads")]
+    Threads {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no such image in the store.
+    #[error("no such image: {0}")]
+    NoSuchImage(String),
+    /// The context has no Dockerfile.
+    #[error("failed to read dockerfile: {name} is not in the build context")]
+    NoDockerfile {
+        /// The name that was looked for.
+        name: String,
+    },
+    /// A short id fits several images.
+    #[error("\"{0}\" fits several images")]
+    Ambiguous(String),
+    /// A name is not an image name.
+    #[error(transparent)]
+    Reference(#[from] base::reference::ReferenceError),
+    /// An image would be removed that has several names.
+    #[error("image {id} has several names ({})", names.join(", "))]
+    SeveralNames {
+        /// The image.
+        id: String,
+        /// Its names.
+        names: Vec<String>,
+    },
+    /// A document of an image is not valid JSON of its kind.
+    #[error("the {what} {digest} is invalid")]
+    Document {
+        /// `image config`, `manifest` or `index`.
+        what: &'static str,
+        /// Which.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// An image's parts do not fit each other.
+    #[error("image {image} is inconsistent: {reason}")]
+    Inconsistent {
+        /// Which image.
+        image: String,
+        /// In what way.
+        reason: String,
+    },
+    /// The image has neither entry point nor command, and none was given.
+    #[error("no command specified: image {0} has neither ENTRYPOINT nor CMD")]
+    NoCommand(String),
+    /// A user or group of an image cannot be found.
+    #[error(transparent)]
+    User(#[from] runner::passwd::UserError),
+    /// The source of a bind mount is missing.
+    #[error("the host path {} of a volume does not exist", .0.display())]
+    NoVolumeSource(PathBuf),
+    /// An output could not be written.
+    #[error("cannot write {what}")]
+    Output {
+        /// The file or stream.
+        what: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The work was cancelled.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl EngineError {
+    /// What the user may do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoSuchImage(_) => {
+                Some("`lap images` lists what is in the store; `lap pull` fetches more".to_owned())
+            }
+            Self::NoDockerfile { .. } => {
+                Some("name another file with -f, or build in the directory that has it".to_owned())
+            }
+            Self::Ambiguous(_) => Some("give more digits of the id".to_owned()),
+            Self::SeveralNames { .. } => Some("remove it by name, or all its names with --force".to_owned()),
+            Self::NoCommand(_) => Some("give one: lap run IMAGE COMMAND".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The exit code of `lap run` for this error, where it has one of its own.
+    pub fn exit_code(&self) -> Option<u8> {
+        match self {
+            Self::Run(error) => u8::try_from(error.exit_code()).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl From<Cancelled> for EngineError {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl Faulty for EngineError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Store(error) => error.fault(),
+            Self::Registry(error) => error.fault(),
+            Self::Archive(error) => error.fault(),
+            Self::DockerConfig(error) => error.fault(),
+            Self::Tree(error) => error.fault(),
+            Self::Copy(error) => error.fault(),
+            Self::Write(error) => error.fault(),
+            Self::Diff(error) => error.fault(),
+            Self::Mode(error) => error.fault(),
+            Self::Unpack(error) => error.fault(),
+            Self::Run(error) => error.fault(),
+            Self::File(error) => error.fault(),
+            Self::Threads { .. } => Fault::Environment,
+            Self::Output { source, .. } => base::fault::of_io(source),
+            Self::Cancelled => Fault::Cancelled,
+            _ => Fault::Input,
+        }
+    }
+}
+
+/// Findings in a Dockerfile, with the text to draw them.
+#[derive(Debug)]
+pub struct DockerfileProblem {
+    /// The text.
+    pub source: SourceFile,
+    /// The findings.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl DockerfileProblem {
+    pub(crate) fn new(source: SourceFile, diagnostics: Vec<Diagnostic>) -> Self {
+        Self { source, diagnostics }
+    }
+
+    fn render(&self) -> String {
+        let drawn: Vec<String> = self.diagnostics.iter().map(|finding| self.source.render(finding)).collect();
+        drawn.join("\n")
+    }
+
+    fn summary(&self) -> String {
+        match self.diagnostics.as_slice() {
+            [one] => format!("dockerfile error: {}", one.message),
+            many => format!("{} errors in {}", many.len(), self.source.name()),
+        }
+    }
+}
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile is wrong.
+    #[error("{}", .0.summary())]
+    Dockerfile(DockerfileProblem),
+    /// A base image could not be resolved.
+    #[error("failed to resolve source metadata for {reference}")]
+    Resolve {
+        /// Its name.
+        reference: String,
+        /// Where the Dockerfile names it.
+        excerpt: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// Whose fault it is.
+        fault: Fault,
+    },
+    /// A step failed.
+    #[error("failed to solve: {error}")]
+    Step {
+        /// The step's name, as in `[2/3] RUN make`.
+        name: String,
+        /// Its lines of the Dockerfile.
+        excerpt: String,
+        /// Why; its causes follow.
+        error: StepError,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The graph is invalid.
+    #[error(transparent)]
+    Graph(llb::GraphError),
+    /// The plan came to a stop.
+    #[error("the build plan stalled at {0}")]
+    Stalled(String),
+    /// The user asked us to stop.
+    #[error("build cancelled")]
+    Cancelled,
+}
+
+/// Why one step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The user's command failed. Not a fault of ours.
+    #[error("process \"{command}\" did not complete successfully: {status}")]
+    Process {
+        /// The command line.
+        command: String,
+        /// How it ended: `exit code: 7` or `killed by signal 9`.
+        status: String,
+    },
+    /// Something to copy is not there.
+    #[error("failed to calculate checksum: \"{pattern}\": not found{place}")]
+    NotFound {
+        /// What was asked for.
+        pattern: String,
+        /// Where it was looked for, and why it may be missing.
+        place: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Files changed between finding the key of a copy and copying them.
+    #[error("the build context changed while it was copied")]
+    Changed,
+    /// Only file operations select from a directory: a defect of ours.
+    #[error(
+        "\"{0}\" selects from a directory but is not a copy; this is a bug in lapstrake, please report it"
+    )]
+    NoSelection(String),
+    /// We could not run it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl StepError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Process { .. } | Self::NotFound { .. } => Fault::Input,
+            Self::Changed => Fault::Environment,
+            Self::NoSelection(_) => Fault::Bug,
+            Self::Engine(error) => error.fault(),
+        }
+    }
+}
+
+impl BuildError {
+    pub(crate) fn resolve(
+        reference: String,
+        excerpt: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    ) -> Self {
+        let fault = source.downcast_ref::<EngineError>().map_or(Fault::Environment, Faulty::fault);
+        if fault == Fault::Cancelled {
+            return Self::Cancelled;
+        }
+        Self::Resolve { reference, excerpt, source, fault }
+    }
+
+    pub(crate) fn step(name: String, excerpt: String, error: StepError) -> Self {
+        if error.fault() == Fault::Cancelled {
+            return Self::Cancelled;
+        }
+        Self::Step { name, excerpt, error }
+    }
+
+    /// The lines of the Dockerfile that the error is about; empty when there are none.
+    pub fn excerpt(&self) -> String {
+        match self {
+            Self::Dockerfile(problem) => problem.render(),
+            Self::Resolve { excerpt, .. } | Self::Step { excerpt, .. } => excerpt.clone(),
+            _ => String::new(),
+        }
+    }
+
+    /// What the user may do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Step { error: StepError::NotFound { hint, .. }, .. } if !hint.is_empty() => {
+                Some(hint.clone())
+            }
+            Self::Step { error: StepError::Changed, .. } => {
+                Some("run the build again when nothing writes to it".to_owned())
+            }
+            Self::Step { error: StepError::Engine(error), .. } | Self::Engine(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+impl Faulty for BuildError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Dockerfile(_) => Fault::Input,
+            Self::Resolve { fault, .. } => *fault,
+            Self::Step { error, .. } => error.fault(),
+            Self::Engine(error) => error.fault(),
+            Self::Graph(_) | Self::Stalled(_) => Fault::Bug,
+            Self::Cancelled => Fault::Cancelled,
+        }
+    }
+}

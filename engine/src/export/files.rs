@@ -1,0 +1,65 @@
+//! The root filesystem as files: below a directory, or in a tar.
+
+use std::path::Path;
+
+use base::{CancelToken, Timestamp};
+use snapshotter::copy::CopyOptions;
+use snapshotter::diff::{DiffOptions, LayerSource, write_layer};
+use snapshotter::select::Selection;
+use snapshotter::writer::{LayerWriter, WriterOptions};
+use snapshotter::{Lease, SnapshotId, Tree};
+
+use super::archive;
+use crate::Engine;
+use crate::error::EngineError;
+use crate::request::Destination;
+
+/// Copies the root filesystem into `directory`, which is made if missing and may hold files already.
+pub(super) fn directory(
+    engine: &Engine,
+    lease: &Lease,
+    root: Option<SnapshotId>,
+    directory: &Path,
+    cancel: &CancelToken,
+) -> Result<(), EngineError> {
+    sys::fs::create_dir_all(directory, 0o755)?;
+    let Some(root) = root else { return Ok(()) };
+    engine.store.hold(lease, root)?;
+    let tree = Tree::overlay(engine.store.view_dirs(root)?)?;
+    let time = engine.clock.now();
+    let writer =
+        LayerWriter::new(directory, None, WriterOptions { full_copy: true, userxattr: false, time })?;
+    let options = CopyOptions {
+        destination: Path::new("/"),
+        dest_is_dir: true,
+        create_destination: true,
+        chown: None,
+        parent_owner: (0, 0),
+        chmod: None,
+        xattrs: true,
+        key: None,
+        stat_cache: None,
+    };
+    snapshotter::copy::copy(&writer, &tree, &Selection::all(&tree)?, &options, cancel)?;
+    Ok(())
+}
+
+/// Writes the root filesystem as a tar. The merged files are put together in the store first, because a
+/// tar is written from one directory.
+pub(super) fn tar(
+    engine: &Engine,
+    lease: &Lease,
+    root: Option<SnapshotId>,
+    epoch: Option<Timestamp>,
+    destination: &Destination,
+    cancel: &CancelToken,
+) -> Result<(), EngineError> {
+    let merged = engine.store.scratch(lease)?;
+    directory(engine, lease, root, merged.path(), cancel)?;
+    let source = LayerSource::TwoTrees { lower: None, upper: merged.path() };
+    let options = DiffOptions { clamp_mtime: epoch.map(Timestamp::as_second) };
+    archive::to(destination, |out| {
+        write_layer(source, options, out, cancel)?;
+        Ok(())
+    })
+}

@@ -1,0 +1,102 @@
+//! The exec operation: a process over a filesystem, whose changes become a snapshot.
+
+use base::event::Stream;
+use base::{CancelToken, Key, KeyHasher};
+use llb::{ExecOp, NetworkMode, Vertex};
+use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest};
+use snapshotter::{ActiveSnapshot, CommitInfo};
+
+use super::{BuildOps, Filesystem};
+use crate::error::{EngineError, StepError};
+use crate::run::{network, resolve_user};
+
+/// What a step's process sees as its host's name, as in BuildKit.
+const HOSTNAME: &str = "buildkitsandbox";
+
+impl BuildOps<'_> {
+    pub(super) fn exec(
+        &self,
+        vertex: &Vertex,
+        op: &ExecOp,
+        root: Option<Filesystem>,
+        cancel: &CancelToken,
+    ) -> Result<Filesystem, StepError> {
+        let store = &self.engine.store;
+        let active = store.prepare(self.lease, root.map(|root| root.snapshot)).map_err(EngineError::from)?;
+        let request = self.request(op, root, &active)?;
+        let mut log = |stream: Stream, data: &[u8]| self.progress.log(vertex.id, stream, data);
+        let finished = runner::run_logged(&request, &mut log, cancel).map_err(EngineError::from)?;
+        if let Some(status) = failure(finished.status) {
+            return Err(StepError::Process { command: op.args.join(" "), status });
+        }
+        let content = exec_content(root, &active, cancel)?;
+        let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
+        let snapshot = active.commit(info).map_err(EngineError::from)?;
+        Ok(Filesystem { snapshot, content })
+    }
+
+    fn request(
+        &self,
+        op: &ExecOp,
+        root: Option<Filesystem>,
+        active: &ActiveSnapshot,
+    ) -> Result<RunRequest, EngineError> {
+        let tree = root.map(|root| self.tree(root.snapshot)).transpose()?;
+        let runner::passwd::ResolvedUser { user, home } = resolve_user(tree.as_ref(), &op.user)?;
+        let mut env = op.env.clone();
+        env.extend(op.proxy_env.iter().cloned());
+        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+            env.push(format!("HOME={home}"));
+        }
+        let script = |file: &llb::ScriptFile| ExtraMount {
+            destination: file.path.clone(),
+            kind: MountKind::File {
+                content: file.content.clone(),
+                mode: file.mode,
+                uid: 0,
+                gid: 0,
+                read_only: true,
+            },
+        };
+        let etc = EtcFiles {
+            resolv_conf: Some(runner::etc_files::resolv_conf()?),
+            hosts: Some(runner::etc_files::hosts(HOSTNAME, &[])),
+            hostname: None,
+            read_only: true,
+        };
+        Ok(RunRequest {
+            env,
+            cwd: op.cwd.clone(),
+            create_cwd: true,
+            user,
+            hostname: Some(HOSTNAME.to_owned()),
+            network: network(op.network, NetworkMode::Host),
+            etc,
+            mounts: op.files.iter().map(script).collect(),
+            ..RunRequest::new(active.mount()?, op.args.clone())
+        })
+    }
+}
+
+/// What the process left: the files it began with, and its changes to them.
+fn exec_content(
+    root: Option<Filesystem>,
+    active: &ActiveSnapshot,
+    cancel: &CancelToken,
+) -> Result<Key, EngineError> {
+    let changes = snapshotter::content_key::diff_key(active.layer_dir(), cancel)?;
+    let mut hasher = KeyHasher::new("lapstrake/exec-content/v1");
+    hasher.add(&root.map(|root| root.content)).bool(active.is_full_copy()).add(&changes);
+    Ok(hasher.finish())
+}
+
+/// How a process failed, in Docker's words.
+fn failure(status: ExitStatus) -> Option<String> {
+    match status {
+        ExitStatus::Exited(0) => None,
+        ExitStatus::Exited(code) => Some(format!("exit code: {code}")),
+        ExitStatus::Signaled(signal) => {
+            Some(format!("exit code: {} (killed by signal {signal})", 128 + signal))
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The file operation: COPY, ADD, WORKDIR and heredoc files, written straight into a layer's directory.
+
+use std::path::{Path, PathBuf};
+
+use base::{CancelToken, Key, KeyHasher};
+use llb::{
+    ChmodMode, CopyAction, FileAction, FileOp, MkdirAction, MkfileAction, Owner, UserName, VertexIndex,
+};
+use snapshotter::apply::ApplyOptions;
+use snapshotter::copy::CopyOptions;
+use snapshotter::mode_change::ModeChange;
+use snapshotter::select::Selection;
+use snapshotter::tree::Follow;
+use snapshotter::writer::{Attributes, LayerWriter, WriterOptions};
+use snapshotter::{CommitInfo, Layering, ScratchDir, Tree};
+
+use super::selection::Source;
+use super::{BuildOps, Filesystem};
+use crate::error::{EngineError, StepError};
+use crate::run::passwd_files;
+
+/// One run of a file operation.
+struct FileStep<'a> {
+    ops: &'a BuildOps<'a>,
+    vertex: VertexIndex,
+    writer: LayerWriter,
+    inputs: &'a [Option<Filesystem>],
+    cancel: &'a CancelToken,
+}
+
+impl BuildOps<'_> {
+    pub(super) fn file(
+        &self,
+        vertex: VertexIndex,
+        op: &FileOp,
+        inputs: &[Option<Filesystem>],
+        content_key: Option<&Key>,
+        cancel: &CancelToken,
+    ) -> Result<Filesystem, StepError> {
+        let base = if op.has_base { inputs.first().copied().flatten() } else { None };
+        let store = &self.engine.store;
+        let active = store.prepare(self.lease, base.map(|base| base.snapshot)).map_err(EngineError::from)?;
+        let parent = base.map(|base| self.tree(base.snapshot)).transpose()?;
+        let options = WriterOptions {
+            full_copy: active.is_full_copy(),
+            userxattr: matches!(active.layering(), Layering::Overlay { userxattr: true }),
+            time: self.engine.clock.now(),
+        };
+        let writer =
+            LayerWriter::new(active.layer_dir(), parent.as_ref(), options).map_err(EngineError::from)?;
+        let step = FileStep { ops: self, vertex, writer, inputs, cancel };
+        for action in &op.actions {
+            step.apply(action)?;
+        }
+        let content = KeyHasher::new("lapstrake/file-content/v1").add(&content_key.copied()).finish();
+        let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
+        let snapshot = active.commit(info).map_err(EngineError::from)?;
+        Ok(Filesystem { snapshot, content })
+    }
+}
+
+impl FileStep<'_> {
+    fn apply(&self, action: &FileAction) -> Result<(), StepError> {
+        match action {
+            FileAction::Copy(copy) => self.copy(copy),
+            FileAction::Mkfile(file) => Ok(self.mkfile(file)?),
+            FileAction::Mkdir(directory) => Ok(self.mkdir(directory)?),
+        }
+    }
+
+    fn copy(&self, copy: &CopyAction) -> Result<(), StepError> {
+        let source = match self.inputs.get(copy.input as usize).copied().flatten() {
+            Some(input) => Source::Filesystem(self.ops.tree(input.snapshot)?),
+            None => self.ops.context_source(),
+        };
+        let selection = self.ops.select(copy, &source)?;
+        if copy.unpack_archives {
+            return self.add(copy, &source, &selection);
+        }
+        let copied = self.copy_selection(copy, &source, source.tree(), &selection)?;
+        self.check_unchanged(copy, copied)
+    }
+
+    /// Copies like COPY, but unpacks what is an archive. Each source on its own, in order.
+    fn add(&self, copy: &CopyAction, source: &Source<'_>, selection: &Selection) -> Result<(), StepError> {
+        for item in selection.split() {
+            match self.unpacked(source.tree(), &item)? {
+                Some(directory) => {
+                    let tree = Tree::directory(directory.path(), None).map_err(EngineError::from)?;
+                    let all = Selection::all(&tree).map_err(EngineError::from)?;
+                    let unpacked = Source::Filesystem(tree);
+                    self.copy_selection(copy, &unpacked, unpacked.tree(), &all)?;
+                }
+                None => {
+                    self.copy_selection(copy, source, source.tree(), &item)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The content of a selected archive, in a directory that goes away with its owner. `None` for
+    /// everything that is not an archive.
+    fn unpacked(&self, tree: &Tree, item: &Selection) -> Result<Option<ScratchDir>, EngineError> {
+        let [selected] = item.items() else { return Ok(None) };
+        if selected.entry.kind() != sys::stat::Kind::File {
+            return Ok(None);
+        }
+        let shown = tree.shown(&selected.entry);
+        let failed = |source| EngineError::from(sys::path_error::PathError::new("read", &shown, source));
+        if !snapshotter::archive::is_archive(tree.open(&selected.entry)?).map_err(failed)? {
+            return Ok(None);
+        }
+        let directory = self.ops.engine.store.scratch(self.ops.lease)?;
+        let options = ApplyOptions::new(Layering::Plain);
+        let archive = tree.open(&selected.entry)?;
+        snapshotter::archive::extract_archive(archive, directory.path(), &options, self.cancel)?;
+        Ok(Some(directory))
+    }
+
+    fn copy_selection(
+        &self,
+        copy: &CopyAction,
+        source: &Source<'_>,
+        tree: &Tree,
+        selection: &Selection,
+    ) -> Result<Option<Key>, StepError> {
+        let given = copy.owner.as_ref().map(|owner| self.owner(owner)).transpose()?;
+        // The owner of a file of the context is whoever checked it out, which is nobody's business.
+        let from_context = matches!(source, Source::Context(..));
+        let chown = given.or(from_context.then_some((0, 0)));
+        let chmod = copy.mode.as_ref().map(mode_change).transpose()?;
+        let options = CopyOptions {
+            destination: Path::new(&copy.destination),
+            dest_is_dir: copy.destination.ends_with('/') || copy.sources.len() > 1,
+            create_destination: true,
+            chown,
+            parent_owner: given.unwrap_or((0, 0)),
+            chmod: chmod.as_ref(),
+            xattrs: true,
+            key: from_context.then(|| source.key_options()),
+            stat_cache: source.stat_cache(),
+        };
+        let copied = snapshotter::copy::copy(&self.writer, tree, selection, &options, self.cancel);
+        Ok(copied.map_err(EngineError::from)?.content_key)
+    }
+
+    /// A context may change while it is read. What was copied must be what the keys were made of, or the
+    /// result would be saved under the name of another.
+    fn check_unchanged(&self, copy: &CopyAction, copied: Option<Key>) -> Result<(), StepError> {
+        let expected = self.ops.expected_context_key(self.vertex, copy.input as usize);
+        match (copied, expected) {
+            (Some(copied), Some(expected)) if copied != expected => Err(StepError::Changed),
+            _ => Ok(()),
+        }
+    }
+
+    fn mkfile(&self, file: &MkfileAction) -> Result<(), EngineError> {
+        let owner = file.owner.as_ref().map(|owner| self.owner(owner)).transpose()?.unwrap_or((0, 0));
+        let path = Path::new(&file.path);
+        let existing = self.writer.tree().lookup(path, Follow::Last)?;
+        let into_directory = file.path.ends_with('/') || existing.is_some_and(|entry| entry.is_dir());
+        let path = if into_directory { path.join(&file.name) } else { path.to_owned() };
+        if let Some(parent) = path.parent() {
+            self.writer.mkdir_all(parent, &Attributes::new(0o755, owner.0, owner.1))?;
+        }
+        let mode = match &file.chmod {
+            Some(change) => mode_change(change)?.apply(file.mode, false),
+            None => file.mode,
+        };
+        let attributes = Attributes::new(mode, owner.0, owner.1);
+        Ok(self.writer.put_file(&path, &attributes, &mut file.content.as_slice())?)
+    }
+
+    fn mkdir(&self, directory: &MkdirAction) -> Result<(), EngineError> {
+        let owner = directory.owner.as_ref().map(|owner| self.owner(owner)).transpose()?.unwrap_or((0, 0));
+        let attributes = Attributes::new(directory.mode, owner.0, owner.1);
+        self.writer.mkdir_all(PathBuf::from(&directory.path), &attributes)?;
+        Ok(())
+    }
+
+    /// The numbers of an owner; names are looked up in the filesystem that is written to.
+    fn owner(&self, owner: &Owner) -> Result<(u32, u32), EngineError> {
+        if let (UserName::Id(uid), None) = (&owner.user, &owner.group) {
+            return Ok((*uid, *uid));
+        }
+        if let (UserName::Id(uid), Some(UserName::Id(gid))) = (&owner.user, &owner.group) {
+            return Ok((*uid, *gid));
+        }
+        let text = |name: &UserName| match name {
+            UserName::Id(id) => id.to_string(),
+            UserName::Name(name) => name.clone(),
+        };
+        let asked = match &owner.group {
+            Some(group) => format!("{}:{}", text(&owner.user), text(group)),
+            None => text(&owner.user),
+        };
+        let (passwd, group) = passwd_files(Some(self.writer.tree()))?;
+        let user = runner::passwd::resolve(&asked, &passwd, &group)?.user;
+        Ok((user.uid, user.gid))
+    }
+}
+
+fn mode_change(mode: &ChmodMode) -> Result<ModeChange, EngineError> {
+    match mode {
+        ChmodMode::Bits(bits) => Ok(ModeChange::Exact(*bits)),
+        ChmodMode::Symbolic(text) => Ok(text.parse()?),
+    }
+}

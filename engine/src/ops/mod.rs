@@ -1,0 +1,180 @@
+//! What the solver's decisions mean: each kind of operation carried out over the store and the runner.
+//! One file for each kind.
+
+mod exec;
+mod file;
+mod image;
+mod selection;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use base::event::Outcome;
+use base::{CancelToken, Key};
+use llb::{Graph, Op, SourceOp, Vertex, VertexIndex};
+use snapshotter::{CacheValue, Lease, SnapshotId, Tree};
+use solver::{Executed, Ops, StepOutcome};
+
+use crate::Engine;
+use crate::context::BuildContext;
+use crate::error::{EngineError, StepError};
+use crate::progress::Progress;
+
+/// The result of a vertex: a committed snapshot, and what its files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Filesystem {
+    pub(crate) snapshot: SnapshotId,
+    /// The content key of the whole tree: equal keys, equal files.
+    pub(crate) content: Key,
+}
+
+/// Carries out the operations of one build.
+pub(crate) struct BuildOps<'a> {
+    engine: &'a Engine,
+    graph: &'a Graph,
+    context: &'a BuildContext,
+    lease: &'a Lease,
+    progress: &'a Progress,
+    /// The content keys of what steps select from the context, as they were when keys were made.
+    context_keys: Mutex<HashMap<(VertexIndex, usize), Key>>,
+}
+
+impl<'a> BuildOps<'a> {
+    /// Declares every vertex of `graph` to progress.
+    pub(crate) fn new(
+        engine: &'a Engine,
+        graph: &'a Graph,
+        context: &'a BuildContext,
+        lease: &'a Lease,
+        progress: &'a Progress,
+    ) -> Self {
+        for index in graph.topological() {
+            let vertex = graph.vertex(*index);
+            if !is_local(vertex) {
+                let inputs = graph.inputs(*index).iter().map(|input| graph.vertex(input.vertex).id).collect();
+                progress.declare(vertex.id, &vertex.metadata.name, inputs);
+            }
+        }
+        Self { engine, graph, context, lease, progress, context_keys: Mutex::default() }
+    }
+
+    /// The lease's name, which no other build in the store has.
+    pub(crate) fn lease_name(&self) -> String {
+        self.lease.id().to_owned()
+    }
+
+    /// The content key of what a step selects from the context, as it entered the step's key.
+    fn expected_context_key(&self, vertex: VertexIndex, slot: usize) -> Option<Key> {
+        self.context_keys.lock().unwrap_or_else(PoisonError::into_inner).get(&(vertex, slot)).copied()
+    }
+
+    /// The merged view of a filesystem.
+    fn tree(&self, snapshot: SnapshotId) -> Result<Tree, EngineError> {
+        Ok(Tree::overlay(self.engine.store.view_dirs(snapshot)?)?)
+    }
+
+    fn run(
+        &self,
+        index: VertexIndex,
+        inputs: &[Option<Filesystem>],
+        keys: &[Key],
+        cancel: &CancelToken,
+    ) -> Result<Filesystem, StepError> {
+        let vertex = self.graph.vertex(index);
+        match &vertex.op {
+            Op::Exec(op) => self.exec(vertex, op, inputs.first().copied().flatten(), cancel),
+            Op::File(op) => self.file(index, op, inputs, keys.last(), cancel),
+            Op::Source(SourceOp::Image(source)) => Ok(self.image(vertex, source, cancel)?),
+            Op::Source(SourceOp::Local(_)) => {
+                unreachable!("the solver never runs a local directory, which has no result")
+            }
+        }
+    }
+}
+
+fn is_local(vertex: &Vertex) -> bool {
+    matches!(vertex.op, Op::Source(SourceOp::Local(_)))
+}
+
+impl Ops for BuildOps<'_> {
+    type Output = Filesystem;
+    type Error = StepError;
+
+    fn local_key(&self, vertex: VertexIndex, slot: usize, cancel: &CancelToken) -> Result<Key, StepError> {
+        let key = self.context_key(self.graph.vertex(vertex), slot, cancel)?;
+        self.context_keys.lock().unwrap_or_else(PoisonError::into_inner).insert((vertex, slot), key);
+        Ok(key)
+    }
+
+    fn content_key(
+        &self,
+        vertex: VertexIndex,
+        slot: usize,
+        input: &Filesystem,
+        cancel: &CancelToken,
+    ) -> Result<Key, StepError> {
+        self.input_key(self.graph.vertex(vertex), slot, input, cancel)
+    }
+
+    fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<Filesystem>, StepError> {
+        if let Op::Source(SourceOp::Image(source)) = &self.graph.vertex(vertex).op {
+            return Ok(self.unpacked(source)?);
+        }
+        let value = self.engine.store.cache_get(self.lease, key).map_err(EngineError::from)?;
+        Ok(value.and_then(|value| Some(Filesystem { snapshot: value.snapshot?, content: value.content? })))
+    }
+
+    fn save(&self, key: &Key, output: &Filesystem) -> Result<(), StepError> {
+        let value = CacheValue {
+            snapshot: Some(output.snapshot),
+            content: Some(output.content),
+            ..CacheValue::default()
+        };
+        Ok(self.engine.store.cache_put(key, value).map_err(EngineError::from)?)
+    }
+
+    fn execute(
+        &self,
+        vertex: VertexIndex,
+        inputs: &[Option<Filesystem>],
+        keys: &[Key],
+        cancel: &CancelToken,
+    ) -> Result<Executed<Filesystem>, StepError> {
+        // One process at a time makes a result; those that waited find it. Nothing is wrong without this.
+        let _claim = match keys.first() {
+            Some(key) => Some(self.engine.store.claim(key, cancel).map_err(EngineError::from)?),
+            None => None,
+        };
+        if !self.graph.vertex(vertex).metadata.ignore_cache {
+            for key in keys {
+                if let Some(output) = self.lookup(vertex, key)? {
+                    return Ok(Executed { output, reused: true });
+                }
+            }
+        }
+        let output = self.run(vertex, inputs, keys, cancel)?;
+        // Saved while the claim is held, so that whoever waits for it finds the result.
+        for key in keys {
+            self.save(key, &output)?;
+        }
+        Ok(Executed { output, reused: false })
+    }
+
+    fn started(&self, vertex: VertexIndex) {
+        self.progress.start(self.graph.vertex(vertex).id);
+    }
+
+    fn completed(&self, vertex: VertexIndex, outcome: StepOutcome<'_, StepError>) {
+        let vertex = self.graph.vertex(vertex);
+        if is_local(vertex) {
+            return;
+        }
+        let outcome = match outcome {
+            StepOutcome::Cached => Outcome::Cached,
+            StepOutcome::Done => Outcome::Done,
+            StepOutcome::Failed(error) => Outcome::Failed(error.to_string()),
+            StepOutcome::Cancelled => Outcome::Cancelled,
+        };
+        self.progress.complete(vertex.id, outcome);
+    }
+}

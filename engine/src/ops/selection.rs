@@ -1,0 +1,160 @@
+//! What a step takes from its inputs, and the content keys of that.
+
+use std::path::Path;
+
+use base::{CancelToken, Key};
+use llb::{CopyAction, FileAction, FileOp, Op, Vertex};
+use parser::glob::Pattern;
+use snapshotter::Tree;
+use snapshotter::content_key::{KeyOptions, content_key};
+use snapshotter::select::{SelectError, Selection, SourcePattern};
+use snapshotter::stat_cache::StatCache;
+
+use super::{BuildOps, Filesystem};
+use crate::error::{EngineError, StepError};
+
+/// Where a copy reads from.
+pub(super) enum Source<'a> {
+    /// The build context, and what is remembered of its files.
+    Context(&'a Tree, Option<&'a StatCache>),
+    /// Another filesystem.
+    Filesystem(Tree),
+}
+
+impl Source<'_> {
+    pub(super) fn tree(&self) -> &Tree {
+        match self {
+            Self::Context(tree, _) => tree,
+            Self::Filesystem(tree) => tree,
+        }
+    }
+
+    pub(super) fn stat_cache(&self) -> Option<&StatCache> {
+        match self {
+            Self::Context(_, cache) => *cache,
+            Self::Filesystem(_) => None,
+        }
+    }
+
+    /// What of the files is part of a key. Files of a context belong to nobody in particular.
+    pub(super) fn key_options(&self) -> KeyOptions {
+        KeyOptions { owner: matches!(self, Self::Filesystem(_)), xattrs: true }
+    }
+}
+
+impl BuildOps<'_> {
+    /// The content key of what `vertex` selects from the build context.
+    pub(super) fn context_key(
+        &self,
+        vertex: &Vertex,
+        slot: usize,
+        cancel: &CancelToken,
+    ) -> Result<Key, StepError> {
+        let source = self.context_source();
+        self.selection_key(vertex, slot, &source, cancel)
+    }
+
+    /// The content key of what `vertex` uses of a result: all of it, or what a copy selects.
+    pub(super) fn input_key(
+        &self,
+        vertex: &Vertex,
+        slot: usize,
+        input: &Filesystem,
+        cancel: &CancelToken,
+    ) -> Result<Key, StepError> {
+        match &vertex.op {
+            Op::File(file) if !(file.has_base && slot == 0) => {
+                let source = Source::Filesystem(self.tree(input.snapshot)?);
+                self.selection_key(vertex, slot, &source, cancel)
+            }
+            _ => Ok(input.content),
+        }
+    }
+
+    pub(super) fn context_source(&self) -> Source<'_> {
+        Source::Context(&self.context.tree, self.context.stat_cache.as_ref())
+    }
+
+    fn selection_key(
+        &self,
+        vertex: &Vertex,
+        slot: usize,
+        source: &Source<'_>,
+        cancel: &CancelToken,
+    ) -> Result<Key, StepError> {
+        let Op::File(file) = &vertex.op else {
+            return Err(StepError::NoSelection(vertex.metadata.name.clone()));
+        };
+        let copy =
+            copy_from(file, slot).ok_or_else(|| StepError::NoSelection(vertex.metadata.name.clone()))?;
+        let selection = self.select(copy, source)?;
+        let key = content_key(source.tree(), &selection, &source.key_options(), source.stat_cache(), cancel);
+        Ok(key.map_err(EngineError::from)?)
+    }
+
+    /// Resolves the sources of a copy. Says what is missing, where, and why it may be.
+    pub(super) fn select(&self, copy: &CopyAction, source: &Source<'_>) -> Result<Selection, StepError> {
+        let pattern = |source: &String| SourcePattern {
+            allow_wildcard: copy.allow_wildcards,
+            ..SourcePattern::of_copy(source)
+        };
+        let patterns: Vec<SourcePattern> = copy.sources.iter().map(pattern).collect();
+        let matches =
+            |pattern: &str, name: &str| Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(name));
+        Selection::resolve(source.tree(), &patterns, None, &matches).map_err(|error| match error {
+            SelectError::NotFound { pattern, excluded_by_filter, similar } => {
+                let in_context = matches!(source, Source::Context(..));
+                not_found(&pattern, in_context, excluded_by_filter, &similar)
+            }
+            SelectError::Tree(error) => StepError::Engine(error.into()),
+        })
+    }
+}
+
+/// The copy that reads from `slot`; the frontend makes one for each source.
+fn copy_from(file: &FileOp, slot: usize) -> Option<&CopyAction> {
+    file.actions.iter().find_map(|action| match action {
+        FileAction::Copy(copy) if copy.input as usize == slot => Some(copy),
+        _ => None,
+    })
+}
+
+fn not_found(pattern: &str, in_context: bool, excluded: bool, similar: &[String]) -> StepError {
+    let place = if in_context { " in the build context" } else { " in the stage or image it is copied from" };
+    let leaves = Path::new(pattern).components().any(|part| part == std::path::Component::ParentDir);
+    let hint = if excluded {
+        "a rule of the .dockerignore file excludes it".to_owned()
+    } else if let [first, ..] = similar {
+        format!("did you mean \"{first}\"?")
+    } else if in_context && leaves {
+        "a build cannot use files outside its context; build from a directory above, or copy the file in"
+            .to_owned()
+    } else if in_context {
+        "paths are relative to the context directory, wherever the Dockerfile is".to_owned()
+    } else {
+        String::new()
+    };
+    StepError::NotFound { pattern: pattern.to_owned(), place: place.to_owned(), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(pattern: &str, in_context: bool, excluded: bool, similar: &[&str]) -> String {
+        let similar: Vec<String> = similar.iter().map(|name| (*name).to_owned()).collect();
+        match not_found(pattern, in_context, excluded, &similar) {
+            StepError::NotFound { hint, .. } => hint,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn advice_names_the_likeliest_reason() {
+        assert!(hint("a", true, true, &["b"]).contains(".dockerignore"));
+        assert_eq!(hint("raal", true, false, &["real"]), "did you mean \"real\"?");
+        assert!(hint("../x", true, false, &[]).contains("outside its context"));
+        assert!(hint("x", true, false, &[]).contains("relative to the context"));
+        assert_eq!(hint("x", false, false, &[]), "");
+    }
+}

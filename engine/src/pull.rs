@@ -1,0 +1,213 @@
+//! Pulling: documents first, layers when something needs them, each blob once.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use base::event::EventSink;
+use base::image::{Descriptor, chain_id, media_type};
+use base::{CancelToken, Digest, Platform, Reference};
+use registry::ImageDocuments;
+use snapshotter::{Lease, SnapshotId};
+
+use crate::Engine;
+use crate::error::EngineError;
+use crate::manifest::Image;
+use crate::progress::Progress;
+use crate::report::PulledImage;
+
+/// How many layers of an image are downloaded at once.
+const PARALLEL_DOWNLOADS: usize = 4;
+
+impl Engine {
+    /// Downloads an image with its layers and unpacks it.
+    ///
+    /// # Errors
+    /// When the name is not one, the registry cannot be reached or refuses, or what it sends is wrong.
+    /// The store is as before then.
+    pub fn pull(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        events: Arc<dyn EventSink>,
+        cancel: &CancelToken,
+    ) -> Result<PulledImage, EngineError> {
+        let reference: Reference = name.parse()?;
+        let platform = platform.cloned().unwrap_or_else(Platform::host);
+        let progress = Progress::new(events, self.clock.clone());
+        let lease = self.store.lease("pull")?;
+        let before = self.store.resolve(&reference.to_string())?.map(|record| record.descriptor.digest);
+        let (image, digest) = progress.step(&format!("pull {reference}"), |vertex| {
+            let (image, root) = self.pull_documents(&lease, &reference, &platform, cancel)?;
+            self.unpack(&lease, &reference, &image, &progress, vertex, cancel)?;
+            self.store.tag(&reference.to_string(), &root)?;
+            Ok::<_, EngineError>((image, root.digest))
+        })?;
+        self.store.sync()?;
+        let up_to_date = before == Some(digest) || before == Some(image.descriptor.digest);
+        Ok(PulledImage { name: reference.to_string(), digest, up_to_date })
+    }
+
+    /// Fetches the documents of an image and keeps them. Gives the image and what its name leads to.
+    pub(crate) fn pull_documents(
+        &self,
+        lease: &Lease,
+        reference: &Reference,
+        platform: &Platform,
+        cancel: &CancelToken,
+    ) -> Result<(Image, Descriptor), EngineError> {
+        let network = self.network()?;
+        let documents = network.wait(cancel, network.client.pull_image(reference, platform))?;
+        self.keep_documents(lease, documents)
+    }
+
+    /// Writes documents to the store.
+    pub(crate) fn keep_documents(
+        &self,
+        lease: &Lease,
+        documents: ImageDocuments,
+    ) -> Result<(Image, Descriptor), EngineError> {
+        let root = documents.root().clone();
+        let ImageDocuments { index, manifest, config } = documents;
+        let index = index.map(|index| (index.descriptor, index.bytes));
+        let all = [(manifest.descriptor.clone(), manifest.bytes), (config.descriptor, config.bytes)];
+        for (descriptor, bytes) in all.into_iter().chain(index) {
+            self.keep(lease, &descriptor, &mut bytes.as_slice())?;
+        }
+        let image = Image { descriptor: manifest.descriptor, manifest: manifest.value, config: config.value };
+        Ok((image, root))
+    }
+
+    /// Copies a blob into the store, unless it is there.
+    pub(crate) fn keep(
+        &self,
+        lease: &Lease,
+        descriptor: &Descriptor,
+        from: &mut dyn Read,
+    ) -> Result<(), EngineError> {
+        if self.store.blob(lease, &descriptor.digest)?.is_some() {
+            return Ok(());
+        }
+        let mut writer = self.store.ingest(lease)?;
+        writer.copy_from(from)?;
+        writer.finish(Some(snapshotter::Expected { digest: descriptor.digest, size: descriptor.size }))?;
+        Ok(())
+    }
+
+    /// Makes the root filesystem of `image` available, fetching the layers that are missing from
+    /// `reference`'s repository. `None` for an image without layers.
+    pub(crate) fn unpack(
+        &self,
+        lease: &Lease,
+        reference: &Reference,
+        image: &Image,
+        progress: &Progress,
+        vertex: Digest,
+        cancel: &CancelToken,
+    ) -> Result<Option<SnapshotId>, EngineError> {
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let (mut parent, done) = self.unpacked_prefix(lease, diff_ids)?;
+        let missing = &image.manifest.layers[done..];
+        self.fetch(lease, reference, missing, progress, vertex, cancel)?;
+        for (layer, diff_id) in missing.iter().zip(&diff_ids[done..]) {
+            cancel.check()?;
+            let id = format!("extracting {}", layer.digest.short());
+            progress.status(vertex, &id, 0, layer.size, false);
+            parent = Some(self.store.apply_layer(lease, parent, layer, Some(diff_id), cancel)?);
+            progress.status(vertex, &id, layer.size, layer.size, true);
+        }
+        Ok(parent)
+    }
+
+    /// The longest part of a chain of layers that is unpacked already: its snapshot and its length.
+    fn unpacked_prefix(
+        &self,
+        lease: &Lease,
+        diff_ids: &[Digest],
+    ) -> Result<(Option<SnapshotId>, usize), EngineError> {
+        for length in (1..=diff_ids.len()).rev() {
+            let Some(chain) = chain_id(&diff_ids[..length]) else { continue };
+            if let Some(snapshot) = self.store.snapshot_by_chain_id(lease, &chain)? {
+                return Ok((Some(snapshot), length));
+            }
+        }
+        Ok((None, 0))
+    }
+
+    /// Downloads the layers that the store does not have, several at once.
+    fn fetch(
+        &self,
+        lease: &Lease,
+        reference: &Reference,
+        layers: &[Descriptor],
+        progress: &Progress,
+        vertex: Digest,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let mut missing = Vec::new();
+        for layer in layers {
+            if self.store.blob(lease, &layer.digest)?.is_none() && !missing.contains(&layer) {
+                missing.push(layer);
+            }
+        }
+        let (stop, _guard) = cancel.child();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let worker = || -> Result<(), EngineError> {
+            while let Some(layer) = missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                let fetched = self.fetch_layer(lease, reference, layer, progress, vertex, &stop);
+                if fetched.is_err() {
+                    stop.cancel();
+                }
+                fetched?;
+            }
+            Ok(())
+        };
+        let count = missing.len().min(PARALLEL_DOWNLOADS);
+        let results: Vec<Result<(), EngineError>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..count).map(|_| scope.spawn(worker)).collect();
+            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
+                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            workers.into_iter().map(join).collect()
+        });
+        first_cause(results, cancel)
+    }
+
+    fn fetch_layer(
+        &self,
+        lease: &Lease,
+        reference: &Reference,
+        layer: &Descriptor,
+        progress: &Progress,
+        vertex: Digest,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        if media_type::is_manifest(&layer.media_type) || media_type::is_index(&layer.media_type) {
+            let image = reference.to_string();
+            let reason = format!("{} is listed as a layer but is a {}", layer.digest, layer.media_type);
+            return Err(EngineError::Inconsistent { image, reason });
+        }
+        let network = self.network()?;
+        let (told, id, total) = (progress.clone(), layer.digest.short(), layer.size);
+        let report: registry::Progress =
+            Arc::new(move |bytes| told.status(vertex, &id, bytes, total, bytes >= total));
+        let mut stream = network.wait(cancel, network.client.blob(reference, layer, Some(report)))?;
+        let mut writer = self.store.ingest(lease)?;
+        while let Some(chunk) = network.wait(cancel, stream.next())? {
+            writer.copy_from(&mut chunk.as_ref())?;
+        }
+        writer.finish(Some(snapshotter::Expected { digest: layer.digest, size: layer.size }))?;
+        Ok(())
+    }
+}
+
+/// The error that made the others stop, rather than a "cancelled" that followed from it.
+fn first_cause(results: Vec<Result<(), EngineError>>, cancel: &CancelToken) -> Result<(), EngineError> {
+    let mut cancelled = Ok(());
+    for result in results {
+        match result {
+            Err(EngineError::Cancelled) if !cancel.is_cancelled() => cancelled = Err(EngineError::Cancelled),
+            other => other?,
+        }
+    }
+    cancelled
+}

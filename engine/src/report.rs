@@ -1,0 +1,135 @@
+//! What the engine answers: plain values that surfaces draw.
+
+use base::image::{Healthcheck, History, ImageConfig};
+use base::{Digest, Platform, Timestamp};
+
+/// A finished build.
+#[derive(Debug, Clone)]
+pub struct BuildReport {
+    /// The digest of the image's config, which is its id.
+    pub image_id: Digest,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// Complete names under which it is in the store.
+    pub names: Vec<String>,
+}
+
+/// An image in the store.
+#[derive(Debug, Clone)]
+pub struct ImageSummary {
+    /// The digest of its config.
+    pub id: Digest,
+    /// Complete names, with tag; empty for an image without a name.
+    pub names: Vec<String>,
+    /// The digest of its manifest, or of the index it came from.
+    pub digest: Digest,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Bytes of its layers, unpacked.
+    pub size: u64,
+    /// What it runs on.
+    pub platform: Platform,
+}
+
+/// Everything about one image.
+#[derive(Debug, Clone)]
+pub struct ImageDetails {
+    /// As in lists.
+    pub summary: ImageSummary,
+    /// Its config document.
+    pub config: ImageConfig,
+}
+
+impl ImageDetails {
+    /// Its health check, if there is one.
+    pub fn healthcheck(&self) -> Option<&Healthcheck> {
+        self.config.config.healthcheck.as_ref()
+    }
+}
+
+/// One line of `lap history`.
+#[derive(Debug, Clone)]
+pub struct HistoryLine {
+    /// The entry of the config.
+    pub entry: History,
+    /// Bytes of the layer that the step made; 0 for none.
+    pub size: u64,
+}
+
+/// What removing a name did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// A name is gone.
+    Untagged(String),
+    /// An image is gone.
+    Deleted(Digest),
+}
+
+/// What `lap load` found.
+#[derive(Debug, Clone)]
+pub struct LoadedImage {
+    /// Its id.
+    pub image_id: Digest,
+    /// Complete names; empty for an image without a name.
+    pub names: Vec<String>,
+}
+
+/// What `lap pull` did.
+#[derive(Debug, Clone)]
+pub struct PulledImage {
+    /// The complete name that was asked for.
+    pub name: String,
+    /// The digest that the name means: of the manifest, or of the index.
+    pub digest: Digest,
+    /// Whether the store had it before.
+    pub up_to_date: bool,
+}
+
+/// Space in use, for `lap system df`.
+#[derive(Debug, Clone, Default)]
+pub struct Usage {
+    /// Images.
+    pub images: UsageLine,
+    /// Containers' changes.
+    pub containers: UsageLine,
+    /// Results that only the build cache keeps.
+    pub build_cache: UsageLine,
+}
+
+/// One kind of object.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UsageLine {
+    /// How many there are.
+    pub total: usize,
+    /// How many are in use.
+    pub active: usize,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes that pruning would free.
+    pub reclaimable: u64,
+}
+
+/// The machine and the store, for `lap info`.
+#[derive(Debug, Clone)]
+pub struct Info {
+    /// Where the store is.
+    pub root: std::path::PathBuf,
+    /// `overlay` or `native`.
+    pub driver: String,
+    /// How many images.
+    pub images: usize,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Name of the distribution.
+    pub operating_system: String,
+    /// The platform.
+    pub platform: Platform,
+    /// Cores.
+    pub cpus: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// The host's name.
+    pub hostname: String,
+    /// Whether we run as root.
+    pub root_user: bool,
+}

@@ -1,0 +1,162 @@
+//! What callers ask for: plain values, whichever surface they come from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use base::{Platform, Reference, Timestamp};
+pub use llb::NetworkMode;
+
+/// A build.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// Where COPY and ADD take files from.
+    pub context: ContextSource,
+    /// The Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// Names for the image; empty leaves it without a name.
+    pub tags: Vec<Reference>,
+    /// Where the result goes; empty means [`Output::Store`].
+    pub outputs: Vec<Output>,
+    /// `--build-arg`
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`
+    pub labels: BTreeMap<String, String>,
+    /// `--target`
+    pub target: Option<String>,
+    /// `--platform`; the host's without it.
+    pub platform: Option<Platform>,
+    /// `--no-cache`
+    pub no_cache: bool,
+    /// `--pull`: ask the registry for every base image, even one that the store has.
+    pub pull: bool,
+    /// `--network`
+    pub network: NetworkMode,
+    /// `SOURCE_DATE_EPOCH`: all times in the result.
+    pub epoch: Option<Timestamp>,
+}
+
+/// Where the files of a build come from.
+#[derive(Debug, Clone)]
+pub enum ContextSource {
+    /// A directory, read in place.
+    Directory(PathBuf),
+    /// A tar archive, plain or compressed.
+    Archive(PathBuf),
+    /// Nothing: the Dockerfile came alone.
+    Empty,
+}
+
+/// Where the Dockerfile comes from.
+#[derive(Debug, Clone)]
+pub enum DockerfileSource {
+    /// `Dockerfile` in the context, else `dockerfile`.
+    Default,
+    /// A file of the host.
+    File(PathBuf),
+    /// A path inside the context, for contexts that are archives.
+    InContext(String),
+    /// Its text, for example from standard input.
+    Text(Vec<u8>),
+}
+
+/// Where a result goes.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// The store, under the request's tags.
+    Store,
+    /// An OCI image layout in a tar.
+    Oci(Destination),
+    /// A tar that `docker load` reads.
+    Docker(Destination),
+    /// The root filesystem in a tar.
+    Tar(Destination),
+    /// The root filesystem as files below a directory.
+    Local(PathBuf),
+}
+
+/// Where an archive is written.
+#[derive(Clone)]
+pub enum Destination {
+    /// A file, created or replaced only when the whole archive is there.
+    File(PathBuf),
+    /// A stream, for example standard output.
+    Stream(Arc<Mutex<dyn Write + Send>>),
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Stream(_) => f.write_str("a stream"),
+        }
+    }
+}
+
+/// A container to run in the foreground.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The image by name, digest or id.
+    pub image: String,
+    /// Replaces the image's CMD; empty keeps it.
+    pub command: Vec<String>,
+    /// Replaces the image's ENTRYPOINT; an empty text clears it.
+    pub entrypoint: Option<String>,
+    /// `-e`: `NAME=value`; these win over the image's.
+    pub env: Vec<String>,
+    /// `-w`
+    pub workdir: Option<String>,
+    /// `-u`
+    pub user: Option<String>,
+    /// `-v`
+    pub volumes: Vec<BindVolume>,
+    /// `--network`
+    pub network: NetworkMode,
+    /// `--name`; a random one without it.
+    pub name: Option<String>,
+    /// `--hostname`; the container's short id without it.
+    pub hostname: Option<String>,
+    /// `--rm`: delete the container's changes when it ends.
+    pub remove: bool,
+    /// `-i`: give it our standard input.
+    pub interactive: bool,
+    /// `-t`: give it a terminal.
+    pub tty: bool,
+    /// `--platform`
+    pub platform: Option<Platform>,
+    /// `--pull`
+    pub pull: PullPolicy,
+}
+
+/// `-v host:container[:ro]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindVolume {
+    /// A directory or file of the host.
+    pub source: PathBuf,
+    /// Where it appears, absolute.
+    pub target: String,
+    /// `:ro`
+    pub read_only: bool,
+}
+
+/// When a registry is asked for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Always.
+    Always,
+    /// When the store does not have it.
+    #[default]
+    Missing,
+    /// Never.
+    Never,
+}
+
+/// Where `lap load` reads.
+pub enum LoadSource {
+    /// A tar, or the directory of an OCI layout.
+    Path(PathBuf),
+    /// A tar that comes as a stream.
+    Stream(Box<dyn std::io::Read>),
+}

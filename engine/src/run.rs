@@ -1,0 +1,254 @@
+//! The run, on one screen: image, root filesystem, request, process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base::event::NullSink;
+use base::{CancelToken, Platform, Reference};
+use llb::NetworkMode;
+use runner::passwd::ResolvedUser;
+use runner::{EtcFiles, ExtraMount, MountKind, Network};
+use snapshotter::tree::Follow;
+use snapshotter::{ActiveSnapshot, Lease, Tree};
+
+use crate::Engine;
+use crate::error::EngineError;
+use crate::manifest::Image;
+use crate::progress::Progress;
+use crate::request::{BindVolume, PullPolicy, RunRequest};
+
+/// No file of users or groups is larger (as in BuildKit).
+const LARGEST_PASSWD: u64 = 10 << 20;
+
+impl Engine {
+    /// Runs a container in the foreground, on our own standard streams, and gives its exit code.
+    ///
+    /// # Errors
+    /// When the container could not be started; [`EngineError::exit_code`] then knows Docker's code.
+    pub fn run(&self, request: &RunRequest) -> Result<u8, EngineError> {
+        let lease = self.store.lease("run")?;
+        let (image, reference) = self.image_to_run(request)?;
+        let active = self.root_filesystem(&lease, &image, &reference)?;
+        let id = container_id()?;
+        let spec = self.container(request, &image, &active, &id)?;
+        let mode = runner::Interactive { terminal: request.tty, stdin: request.interactive };
+        let finished = runner::run_interactive(&spec, mode)?;
+        Ok(u8::try_from(finished.status.code()).unwrap_or(u8::MAX))
+    }
+
+    fn image_to_run(&self, request: &RunRequest) -> Result<(Image, Reference), EngineError> {
+        let platform = request.platform.clone().unwrap_or_else(Platform::host);
+        let reference = request.image.parse::<Reference>();
+        if request.pull != PullPolicy::Always {
+            match self.find(&request.image) {
+                Ok(found) => {
+                    let image = self.image(&found.target, &platform)?.unwrap_or(found.image);
+                    return Ok((image, reference.unwrap_or_else(|_| unnamed())));
+                }
+                Err(EngineError::NoSuchImage(_)) if request.pull == PullPolicy::Missing => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let reference = reference?;
+        self.pull(&request.image, Some(&platform), Arc::new(NullSink), &CancelToken::new())?;
+        let image = self.local_image(&reference, &platform)?;
+        Ok((image.ok_or_else(|| EngineError::NoSuchImage(request.image.clone()))?, reference))
+    }
+
+    fn root_filesystem(
+        &self,
+        lease: &Lease,
+        image: &Image,
+        reference: &Reference,
+    ) -> Result<ActiveSnapshot, EngineError> {
+        let progress = Progress::new(Arc::new(NullSink), self.clock.clone());
+        let vertex = image.id();
+        let parent = self.unpack(lease, reference, image, &progress, vertex, &CancelToken::new())?;
+        Ok(self.store.prepare(lease, parent)?)
+    }
+
+    /// The image's config, changed by the request, as the runner wants it.
+    fn container(
+        &self,
+        request: &RunRequest,
+        image: &Image,
+        active: &ActiveSnapshot,
+        id: &str,
+    ) -> Result<runner::RunRequest, EngineError> {
+        let config = &image.config.config;
+        let hostname = request.hostname.clone().unwrap_or_else(|| id[..12].to_owned());
+        let tree = active
+            .parent()
+            .map(|parent| Tree::overlay(self.store.view_dirs(parent)?).map_err(EngineError::from));
+        let user = request.user.as_deref().unwrap_or(&config.user);
+        let ResolvedUser { user, home } = resolve_user(tree.transpose()?.as_ref(), user)?;
+        let cwd = request.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
+        let etc = EtcFiles {
+            resolv_conf: Some(runner::etc_files::resolv_conf()?),
+            hosts: Some(runner::etc_files::hosts(&hostname, &[])),
+            hostname: Some(format!("{hostname}\n").into_bytes()),
+            read_only: false,
+        };
+        Ok(runner::RunRequest {
+            env: environment(request, &config.env, &hostname, &home),
+            cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
+            create_cwd: true,
+            user,
+            hostname: Some(hostname),
+            network: network(request.network, NetworkMode::Host),
+            etc,
+            mounts: request.volumes.iter().map(bind).collect::<Result<_, _>>()?,
+            ..runner::RunRequest::new(active.mount()?, command_line(request, image)?)
+        })
+    }
+}
+
+/// ENTRYPOINT and CMD, either replaced by the request. A new entry point forgets the image's CMD.
+fn command_line(request: &RunRequest, image: &Image) -> Result<Vec<String>, EngineError> {
+    let config = &image.config.config;
+    let (mut args, cmd) = match &request.entrypoint {
+        Some(program) if program.is_empty() => (Vec::new(), None),
+        Some(program) => (vec![program.clone()], None),
+        None => (config.entrypoint.clone().unwrap_or_default(), config.cmd.clone()),
+    };
+    match request.command.as_slice() {
+        [] => args.extend(cmd.unwrap_or_default()),
+        given => args.extend(given.iter().cloned()),
+    }
+    if args.is_empty() {
+        return Err(EngineError::NoCommand(request.image.clone()));
+    }
+    Ok(args)
+}
+
+/// The image's variables, what every container has, and the request's; later ones win.
+fn environment(request: &RunRequest, image: &[String], hostname: &str, home: &str) -> Vec<String> {
+    let mut base = vec![format!("PATH={}", runner::DEFAULT_PATH), format!("HOSTNAME={hostname}")];
+    if request.tty {
+        base.push("TERM=xterm".to_owned());
+    }
+    base.push(format!("HOME={home}"));
+    let mut env: Vec<String> = Vec::new();
+    for entry in base.iter().chain(image).chain(&request.env) {
+        let name = |entry: &str| entry.split_once('=').map_or(entry.len(), |(name, _)| name.len());
+        let same = |known: &String| known[..name(known)] == entry[..name(entry)];
+        match env.iter_mut().find(|known| same(known)) {
+            Some(known) => known.clone_from(entry),
+            None => env.push(entry.clone()),
+        }
+    }
+    env
+}
+
+fn bind(volume: &BindVolume) -> Result<ExtraMount, EngineError> {
+    if !sys::fs::exists(&volume.source)? {
+        return Err(EngineError::NoVolumeSource(PathBuf::from(&volume.source)));
+    }
+    let kind =
+        MountKind::Bind { source: volume.source.clone(), read_only: volume.read_only, recursive: true };
+    Ok(ExtraMount { destination: volume.target.clone(), kind })
+}
+
+/// A user by name or number as the image's files know it, and its home directory.
+pub(crate) fn resolve_user(tree: Option<&Tree>, user: &str) -> Result<ResolvedUser, EngineError> {
+    let (passwd, group) = passwd_files(tree)?;
+    Ok(runner::passwd::resolve(user, &passwd, &group)?)
+}
+
+/// The files of users and groups of a root filesystem; empty where there are none.
+pub(crate) fn passwd_files(tree: Option<&Tree>) -> Result<(Vec<u8>, Vec<u8>), EngineError> {
+    let read = |path: &str| -> Result<Vec<u8>, EngineError> {
+        let Some(tree) = tree else { return Ok(Vec::new()) };
+        match tree.lookup(path, Follow::Last)? {
+            Some(entry) => Ok(tree.read(&entry, LARGEST_PASSWD)?),
+            None => Ok(Vec::new()),
+        }
+    };
+    Ok((read("etc/passwd")?, read("etc/group")?))
+}
+
+/// The runner's network for a mode; `default` is what the builder's default is.
+pub(crate) fn network(mode: NetworkMode, default: NetworkMode) -> Network {
+    match mode {
+        NetworkMode::Host => Network::Host,
+        NetworkMode::None => Network::None,
+        NetworkMode::Default if default == NetworkMode::None => Network::None,
+        NetworkMode::Default => Network::Host,
+    }
+}
+
+/// An image that was asked for by id has no name to fetch missing layers by; it never misses any.
+fn unnamed() -> Reference {
+    Reference {
+        registry: base::reference::DEFAULT_REGISTRY.to_owned(),
+        repository: "unnamed".to_owned(),
+        tag: Some("latest".to_owned()),
+        digest: None,
+    }
+}
+
+/// 64 random hex digits, as Docker names containers.
+fn container_id() -> Result<String, EngineError> {
+    Ok(sys::random::hex(32)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> RunRequest {
+        RunRequest {
+            image: "x".to_owned(),
+            command: Vec::new(),
+            entrypoint: None,
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            volumes: Vec::new(),
+            network: NetworkMode::Default,
+            name: None,
+            hostname: None,
+            remove: true,
+            interactive: false,
+            tty: false,
+            platform: None,
+            pull: PullPolicy::Never,
+        }
+    }
+
+    fn image(entrypoint: Option<&[&str]>, cmd: Option<&[&str]>) -> Image {
+        use base::image::{Descriptor, ImageConfig, Manifest};
+        let digest = base::Digest::of(b"");
+        let list = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
+        let mut config = ImageConfig::scratch(&Platform::host());
+        config.config.entrypoint = entrypoint.map(list);
+        config.config.cmd = cmd.map(list);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: String::new(),
+            config: Descriptor::new("", digest, 0),
+            layers: Vec::new(),
+            annotations: std::collections::BTreeMap::new(),
+        };
+        Image { descriptor: Descriptor::new("", digest, 0), manifest, config }
+    }
+
+    #[test]
+    fn entry_point_and_command_combine_as_in_docker() {
+        let both = image(Some(&["e"]), Some(&["c"]));
+        assert_eq!(command_line(&request(), &both).unwrap(), ["e", "c"]);
+        let given = RunRequest { command: vec!["g".to_owned()], ..request() };
+        assert_eq!(command_line(&given, &both).unwrap(), ["e", "g"]);
+        let other = RunRequest { entrypoint: Some("o".to_owned()), ..request() };
+        assert_eq!(command_line(&other, &both).unwrap(), ["o"]);
+        let cleared = RunRequest { entrypoint: Some(String::new()), ..request() };
+        assert!(matches!(command_line(&cleared, &both), Err(EngineError::NoCommand(_))));
+    }
+
+    #[test]
+    fn later_variables_replace_earlier_ones_in_place() {
+        let request = RunRequest { env: vec!["A=flag".to_owned(), "HOME=/h".to_owned()], ..request() };
+        let env = environment(&request, &["A=image".to_owned(), "B=1".to_owned()], "host", "/root");
+        assert_eq!(env[1..], ["HOSTNAME=host", "HOME=/h", "A=flag", "B=1"]);
+    }
+}

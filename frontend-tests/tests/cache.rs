@@ -1,0 +1,152 @@
+//! Which steps run: nothing twice, nothing needlessly, nothing wrongly skipped.
+
+mod common;
+
+use common::{build, env, image_id, outcome, steps_run};
+
+const STEPS: &str = "FROM busybox AS a\nCOPY one /one\nRUN cat /one > /a\nFROM busybox AS b\nCOPY two /two\nRUN cat /two > /b\n\
+                     FROM scratch\nCOPY --from=a /a /a\nCOPY --from=b /b /b\n";
+
+#[test]
+fn a_second_build_in_a_new_process_runs_nothing_and_is_the_same_image() {
+    let env = env();
+    let context = env.context();
+    context.file("one", "1").file("two", "2").dockerfile(STEPS);
+    let first = build(&env, &context, &["-t", "x"]);
+    assert_eq!(steps_run(&first).len(), 6);
+    let id = image_id(&env, "x");
+    let second = build(&env, &context, &["-t", "x"]);
+    assert_eq!(steps_run(&second), Vec::<String>::new());
+    assert_eq!(outcome(&second, "RUN cat /one"), "CACHED");
+    assert_eq!(image_id(&env, "x"), id);
+}
+
+#[test]
+fn a_changed_file_reruns_only_what_depends_on_it() {
+    let env = env();
+    let context = env.context();
+    context.file("one", "1").file("two", "2").dockerfile(STEPS);
+    build(&env, &context, &[]);
+    context.file("two", "changed");
+    let again = build(&env, &context, &[]);
+    let expected =
+        ["[b 2/3] COPY two /two", "[b 3/3] RUN cat /two > /b", "[stage-2 2/2] COPY --from=b /b /b"];
+    assert_eq!(steps_run(&again), expected);
+}
+
+#[test]
+fn a_file_that_no_step_copies_does_not_matter() {
+    let env = env();
+    let context = env.context();
+    context.file("one", "1").file("two", "2").file("other", "x").dockerfile(STEPS);
+    build(&env, &context, &[]);
+    context.file("other", "y").file("new", "z");
+    assert_eq!(steps_run(&build(&env, &context, &[])), Vec::<String>::new());
+}
+
+#[test]
+fn times_do_not_matter_but_modes_do() {
+    let env = env();
+    let context = env.context();
+    context.file("one", "1").file("two", "2").dockerfile(STEPS);
+    build(&env, &context, &[]);
+    let file = std::fs::File::open(context.path().join("one")).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(steps_run(&build(&env, &context, &[])), Vec::<String>::new());
+    context.mode("one", 0o755);
+    assert!(steps_run(&build(&env, &context, &[])).contains(&"[a 2/3] COPY one /one".to_owned()));
+}
+
+#[test]
+fn same_size_and_time_with_other_content_is_noticed() {
+    let env = env();
+    let context = env.context();
+    context.file("one", "first").file("two", "2").dockerfile(STEPS);
+    let path = context.path().join("one");
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    build(&env, &context, &[]);
+    context.file("one", "other");
+    std::fs::File::open(&path).unwrap().set_modified(time).unwrap();
+    assert_eq!(common::build_tree(&env, &context, &[]).text("a"), "other");
+}
+
+#[test]
+fn a_rerun_to_the_same_result_stops_the_rebuild() {
+    let env = env();
+    let context = env.context();
+    context
+        .file("noise", "1")
+        .dockerfile("FROM busybox AS a\nCOPY noise /noise\nRUN wc -c < /noise > /size\nFROM busybox\nCOPY --from=a /size /size\nRUN cat /size > /copy\n");
+    build(&env, &context, &[]);
+    context.file("noise", "2");
+    let again = build(&env, &context, &[]);
+    assert_eq!(steps_run(&again), ["[a 2/3] COPY noise /noise", "[a 3/3] RUN wc -c < /noise > /size"]);
+}
+
+#[test]
+fn arguments_environment_and_commands_are_part_of_the_key() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN echo before\nARG V=1\nRUN echo $V > /v\n");
+    build(&env, &context, &[]);
+    let again = build(&env, &context, &["--build-arg", "V=2"]);
+    assert_eq!(steps_run(&again), ["[3/3] RUN echo 2 > /v"]);
+    assert_eq!(
+        steps_run(&build(&env, &context, &["--build-arg", "HTTP_PROXY=http://x", "--build-arg", "UNUSED=1"]))
+            .len(),
+        0
+    );
+    context.dockerfile("FROM busybox\n# a comment\nRUN echo before\nARG V=1\n\nRUN echo $V   > /v\n");
+    assert_eq!(steps_run(&build(&env, &context, &[])).len(), 1);
+}
+
+#[test]
+fn no_cache_runs_everything_and_still_fills_the_cache() {
+    let env = env();
+    let context = env.context();
+    context.file("one", "1").file("two", "2").dockerfile(STEPS);
+    build(&env, &context, &[]);
+    assert_eq!(steps_run(&build(&env, &context, &["--no-cache"])).len(), 6);
+    assert_eq!(steps_run(&build(&env, &context, &[])).len(), 0);
+}
+
+#[test]
+fn stages_that_are_not_needed_are_not_built() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM busybox AS broken\nRUN false\nFROM busybox\nRUN true\n");
+    assert_eq!(steps_run(&build(&env, &context, &[])).len(), 1);
+}
+
+#[test]
+fn independent_stages_run_at_the_same_time() {
+    let env = env();
+    let context = env.context();
+    let outside = env.work().join("meet");
+    std::fs::create_dir(&outside).unwrap();
+    // Each side opens a FIFO that the other one opens too: neither can end unless both run at once. The
+    // FIFOs live in the abstract: TCP on the host's loopback, which both steps share.
+    context.dockerfile(
+        "FROM busybox AS a\nRUN --network=host echo from-a | nc -l -p 47113 > /got\nFROM busybox AS b\n\
+         RUN --network=host until echo from-b | nc 127.0.0.1 47113 > /got; do :; done\n\
+         FROM scratch\nCOPY --from=a /got /a\nCOPY --from=b /got /b\n",
+    );
+    let tree = common::build_tree(&env, &context, &[]);
+    assert_eq!(tree.text("a"), "from-b\n");
+    assert_eq!(tree.text("b"), "from-a\n");
+}
+
+#[test]
+fn two_builds_at_once_run_each_step_once() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /one\nRUN cat /proc/sys/kernel/random/uuid > /two\n");
+    let start =
+        |name: &str| env.lap(["build", "--progress", "plain", "-t", name]).arg(context.path()).spawn();
+    let outputs: Vec<_> = ["a", "b", "c"].map(start).into_iter().map(testkit::Running::finish).collect();
+    let ran: usize = outputs.iter().map(|output| steps_run(output).len()).sum();
+    assert!(outputs.iter().all(|output| output.code() == Some(0)), "{outputs:?}");
+    assert_eq!(ran, 2, "each of the two steps ran once in all");
+    assert_eq!(image_id(&env, "a"), image_id(&env, "b"));
+    assert_eq!(image_id(&env, "a"), image_id(&env, "c"));
+}

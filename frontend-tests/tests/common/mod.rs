@@ -1,0 +1,78 @@
+//! What the end-to-end tests share: an environment with a base image, and reading progress.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::Path;
+
+use testkit::{Context, Output, TestEnv, Tree};
+
+/// An environment whose store has `busybox:latest`.
+pub fn env() -> TestEnv {
+    let env = TestEnv::new();
+    env.load(&testkit::images::busybox());
+    env
+}
+
+/// `lap build --progress plain ARGS CONTEXT`, which must succeed.
+pub fn build(env: &TestEnv, context: &Context, args: &[&str]) -> Output {
+    env.lap(["build", "--progress", "plain"]).args(args).arg(context.path()).ok()
+}
+
+/// The same, which must fail with exit code 1.
+pub fn build_fails(env: &TestEnv, context: &Context, args: &[&str]) -> Output {
+    env.lap(["build", "--progress", "plain"]).args(args).arg(context.path()).fails(1)
+}
+
+/// Builds, and gives the root filesystem.
+pub fn build_tree(env: &TestEnv, context: &Context, args: &[&str]) -> Tree {
+    let out = env.work().join("rootfs");
+    if out.exists() {
+        std::fs::remove_dir_all(&out).expect("an old result can be removed");
+    }
+    let output = format!("type=local,dest={}", out.display());
+    build(env, context, &[args, &["--output", &output]].concat());
+    Tree::of_dir(&out)
+}
+
+/// How a step ended, from plain progress: `CACHED`, `DONE`, `ERROR` or `CANCELED`.
+pub fn outcome(output: &Output, step: &str) -> String {
+    let text = output.stderr_text();
+    let header = text.lines().find(|line| line.starts_with('#') && line.contains(step));
+    let number = header.and_then(|line| line.split(' ').next());
+    let number = number.unwrap_or_else(|| panic!("no step {step:?} in\n{output}"));
+    let ends = ["CACHED", "DONE", "ERROR", "CANCELED"];
+    let of_step = text.lines().filter_map(|line| line.strip_prefix(number)?.strip_prefix(' '));
+    let end = of_step.filter_map(|line| line.split([' ', ':']).next()).find(|word| ends.contains(word));
+    end.unwrap_or_else(|| panic!("step {step:?} has no end in\n{output}")).to_owned()
+}
+
+/// The names of the Dockerfile's steps that ran rather than being cached, in the order of progress.
+pub fn steps_run(output: &Output) -> Vec<String> {
+    let text = output.stderr_text();
+    let is_step = |line: &&str| {
+        let name = line.split_once(' ').map_or("", |(_, name)| name);
+        line.starts_with('#')
+            && name.starts_with('[')
+            && !name.starts_with("[internal]")
+            && !name.contains("FROM ")
+    };
+    let mut names: Vec<String> =
+        text.lines().filter(is_step).map(|line| line.split_once(' ').unwrap().1.to_owned()).collect();
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names.retain(|name| outcome(output, name) == "DONE");
+    names
+}
+
+/// The id of an image.
+pub fn image_id(env: &TestEnv, name: &str) -> String {
+    env.lap(["image", "inspect", "--format", "{{.Id}}", name]).ok().stdout_text().trim().to_owned()
+}
+
+/// The names directly below a directory, sorted.
+pub fn names_in(directory: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
