@@ -1,0 +1,112 @@
+//! How long copying and hashing a build context takes, beside `cp -a` on the same files.
+//!
+//! `cargo bench -p snapshotter --bench copy [-- FILES [FILES_PER_DIRECTORY [THREADS]]]`. Without
+//! arguments: 50 000 files of 4 KiB in directories of 100, with as many threads as there are processors.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use base::CancelToken;
+use base::time::Clock as _;
+use snapshotter::content_key::{KeyOptions, content_key};
+use snapshotter::copy::{CopyOptions, copy};
+use snapshotter::select::Selection;
+use snapshotter::stat_cache::StatCache;
+use snapshotter::tree::Tree;
+use snapshotter::writer::{LayerWriter, WriterOptions};
+
+const SIZE: usize = 4096;
+const ROUNDS: usize = 5;
+
+fn main() {
+    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<usize>().ok());
+    let files = numbers.next().unwrap_or(50_000);
+    let per_dir = numbers.next().unwrap_or(100);
+    if let Some(threads) = numbers.next() {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("one pool");
+    }
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let context = dir.path().join("context");
+    make_context(&context, files, per_dir);
+    println!(
+        "{files} files of {SIZE} bytes, {per_dir} per directory, {} threads",
+        rayon::current_num_threads()
+    );
+    report("cp -a", dir.path(), |target| cp(&context, target));
+    report("copy", dir.path(), |target| copy_context(&context, target, None, false));
+    report("copy with key", dir.path(), |target| copy_context(&context, target, None, true));
+    report("key, nothing remembered", dir.path(), |_| key(&context, None));
+    let cache = dir.path().join("cache");
+    report("copy with key, filling a cache", dir.path(), |target| {
+        copy_context(&context, target, Some(&cache), true)
+    });
+    report("key, all remembered", dir.path(), |_| key(&context, Some(&cache)));
+}
+
+fn make_context(context: &Path, files: usize, per_dir: usize) {
+    for index in 0..files {
+        let dir = context.join(format!("d{}", index / per_dir));
+        if index % per_dir == 0 {
+            std::fs::create_dir_all(&dir).expect("a directory");
+        }
+        let content: Vec<u8> = (0..SIZE).map(|byte| (byte * 31 + index) as u8).collect();
+        std::fs::write(dir.join(format!("f{index}")), content).expect("a file");
+    }
+}
+
+/// Prints the best and the median of some rounds, each into a new directory.
+fn report(what: &str, dir: &Path, mut run: impl FnMut(&Path)) {
+    let mut times: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let target = dir.join("target");
+            std::fs::create_dir(&target).expect("a directory");
+            rustix::fs::sync();
+            let start = Instant::now();
+            run(&target);
+            let elapsed = start.elapsed();
+            std::fs::remove_dir_all(&target).expect("removed");
+            elapsed
+        })
+        .collect();
+    times.sort();
+    println!("{what:32} best {:>8.1?}  median {:>8.1?}", times[0], times[ROUNDS / 2]);
+}
+
+fn cp(context: &Path, target: &Path) {
+    let status = Command::new("cp").arg("-a").arg(context).arg(target).status().expect("cp");
+    assert!(status.success());
+}
+
+const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true };
+
+fn key(context: &Path, cache: Option<&Path>) {
+    let tree = Tree::directory(context, None).expect("a tree");
+    let selection = Selection::all(&tree).expect("a selection");
+    let cache = cache.map(|path| StatCache::load(path, sys::clock::SystemClock.now()));
+    let key = content_key(&tree, &selection, &KEY, cache.as_ref(), &CancelToken::new()).expect("a key");
+    std::hint::black_box(key);
+    cache.map(|cache| cache.save().expect("saved"));
+}
+
+fn copy_context(context: &Path, target: &Path, cache: Option<&Path>, with_key: bool) {
+    let now = sys::clock::SystemClock.now();
+    let tree = Tree::directory(context, None).expect("a tree");
+    let selection = Selection::all(&tree).expect("a selection");
+    let options = WriterOptions { full_copy: false, userxattr: false, time: now };
+    let writer = LayerWriter::new(target, None, options).expect("a writer");
+    let cache = cache.map(|path| StatCache::load(path, now));
+    let options = CopyOptions {
+        destination: Path::new("/app/"),
+        dest_is_dir: true,
+        create_destination: true,
+        chown: Some((0, 0)),
+        parent_owner: (0, 0),
+        chmod: None,
+        xattrs: true,
+        key: with_key.then_some(KEY),
+        stat_cache: cache.as_ref(),
+    };
+    copy(&writer, &tree, &selection, &options, &CancelToken::new()).expect("copied");
+    cache.map(|cache| cache.save().expect("saved"));
+}

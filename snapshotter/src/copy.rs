@@ -1,0 +1,230 @@
+//! COPY and the copying part of ADD: from a selection of a tree into a layer, as Docker does it.
+//!
+//! A file goes to the destination, or into it when that is a directory; of a directory, what is in it goes
+//! into the destination and merges with what is there. Links are copied as links, hard links within one
+//! source stay hard links, times and attributes are kept, owner and mode can be overridden. Destination
+//! paths never leave the image: they are resolved by the [`LayerWriter`].
+//!
+//! Every file is read once. When a key is asked for, it is computed from the bytes that were written, so
+//! it is right even if a file changed since its key was computed before: the copy's key wins.
+//!
+//! The stages, each parallel: scan the sources, make the directories, copy the files, link the hard links,
+//! give the directories their attributes and times.
+
+mod dirs;
+mod files;
+
+use std::path::{Path, PathBuf};
+
+use base::{CancelToken, Fault, Faulty, Key};
+use sys::path_error::PathError;
+use sys::stat::Stat;
+
+use crate::batch::{Batch, BatchKind, batches};
+use crate::content_key::{Leaf, batch_key, gather, note_in_cache, selection_key};
+use crate::merkle::KeyOptions;
+use crate::mode_change::ModeChange;
+use crate::select::Selection;
+use crate::stat_cache::StatCache;
+use crate::tree::{Entry, Follow, Tree, TreeError};
+use crate::writer::{Attributes, LayerWriter, WriteError};
+
+/// The mode of directories that are made because the destination lies in them.
+const PARENT_MODE: u32 = 0o755;
+
+/// How a selection is copied.
+#[derive(Clone, Copy)]
+pub struct CopyOptions<'a> {
+    /// Where to, in the image; not necessarily existing. Links on the way are followed.
+    pub destination: &'a Path,
+    /// Whether the destination must be a directory: it was written with a slash at the end, or there are
+    /// several sources.
+    pub dest_is_dir: bool,
+    /// Whether missing directories on the way are made.
+    pub create_destination: bool,
+    /// The owner of everything that is created; `None` keeps the owner of the source.
+    pub chown: Option<(u32, u32)>,
+    /// The owner of directories that have no source, if `chown` does not say.
+    pub parent_owner: (u32, u32),
+    /// How the modes of files and directories change.
+    pub chmod: Option<&'a ModeChange>,
+    /// Whether extended attributes are copied.
+    pub xattrs: bool,
+    /// Compute the content key of what is copied, with these options.
+    pub key: Option<KeyOptions>,
+    /// Note the hashes of the files in this cache; its paths are those of the source tree.
+    pub stat_cache: Option<&'a StatCache>,
+}
+
+/// What was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CopyStats {
+    /// Regular files, without further names of the same file.
+    pub files: u64,
+    /// Links, devices and pipes, and further names of files.
+    pub others: u64,
+    /// Directories that were made, without parents of the destination.
+    pub dirs: u64,
+    /// Bytes of file content.
+    pub bytes: u64,
+    /// The content key of what was copied, if it was asked for: what [`crate::content_key::content_key`]
+    /// answers for the same content.
+    pub content_key: Option<Key>,
+}
+
+/// Why a selection could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The source could not be read.
+    #[error(transparent)]
+    Source(#[from] TreeError),
+    /// The layer could not be written.
+    #[error(transparent)]
+    Target(#[from] WriteError),
+    /// Several files were to become one.
+    #[error("cannot copy {files} files to \"{}\": it is not a directory (end it with a slash to make one)", destination.display())]
+    ManyToOne {
+        /// Where to.
+        destination: PathBuf,
+        /// How many files the sources name.
+        files: usize,
+    },
+}
+
+impl From<PathError> for CopyError {
+    fn from(error: PathError) -> Self {
+        Self::Target(error.into())
+    }
+}
+
+impl From<base::cancel::Cancelled> for CopyError {
+    fn from(error: base::cancel::Cancelled) -> Self {
+        Self::Source(error.into())
+    }
+}
+
+impl Faulty for CopyError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Source(error) => error.fault(),
+            Self::Target(error) => error.fault(),
+            Self::ManyToOne { .. } => Fault::Input,
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, CopyError>;
+
+/// Copies `selection` of `source` into the layer of `writer`.
+///
+/// # Errors
+/// A source cannot be read or keeps changing, a directory would replace something else or the reverse,
+/// or the layer cannot be written. The layer is then incomplete and must be dropped.
+pub fn copy(
+    writer: &LayerWriter,
+    source: &Tree,
+    selection: &Selection,
+    options: &CopyOptions<'_>,
+    cancel: &CancelToken,
+) -> Result<CopyStats> {
+    let with_xattrs = options.xattrs || options.key.is_some_and(|key| key.xattrs);
+    let batches = batches(source, selection, with_xattrs, cancel)?;
+    let destination = Destination::find(writer, &batches, options)?;
+    let job = Job { writer, source, options: *options, clone: files::CloneSupport::default(), cancel };
+    let (mut stats, mut keys) = (CopyStats::default(), Vec::new());
+    for batch in &batches {
+        let leaves = job.batch(batch, &destination, &mut stats)?;
+        if let Some(key) = options.key {
+            keys.push(batch_key(key, batch, &leaves));
+        }
+        if let Some(cache) = options.stat_cache {
+            note_in_cache(cache, &batch.scan, &leaves);
+        }
+    }
+    stats.content_key = options.key.map(|_| selection_key(&keys));
+    Ok(stats)
+}
+
+/// Where the batches go.
+struct Destination {
+    dir: Entry,
+    /// The name of the one file that is copied, when it does not keep its own.
+    name: Option<std::ffi::OsString>,
+}
+
+impl Destination {
+    /// Decides between "to" and "into", and makes the directories that are missing.
+    fn find(writer: &LayerWriter, batches: &[Batch], options: &CopyOptions<'_>) -> Result<Self> {
+        let resolution = writer.tree().resolve(options.destination, Follow::Last)?;
+        let path = resolution.path();
+        let exists_as_dir = resolution.missing.is_empty() && resolution.entry.is_dir();
+        let has_dir = batches.iter().any(|batch| batch.kind == BatchKind::Directory);
+        let depth = if exists_as_dir || options.dest_is_dir || has_dir { 0 } else { 1 };
+        if resolution.missing.len() > depth && !options.create_destination {
+            return Err(WriteError::Missing(options.destination.to_owned()).into());
+        }
+        if depth == 0 {
+            return Ok(Self { dir: make_parents(writer, &path, options)?, name: None });
+        }
+        let files = batches.iter().map(|batch| batch.scan.dirs[0].children.len()).sum();
+        if files > 1 {
+            return Err(CopyError::ManyToOne { destination: options.destination.to_owned(), files });
+        }
+        let name = path.file_name().ok_or(WriteError::Root)?.to_owned();
+        Ok(Self {
+            dir: make_parents(writer, path.parent().unwrap_or(Path::new("")), options)?,
+            name: Some(name),
+        })
+    }
+}
+
+fn make_parents(writer: &LayerWriter, path: &Path, options: &CopyOptions<'_>) -> Result<Entry> {
+    let (uid, gid) = options.chown.unwrap_or(options.parent_owner);
+    Ok(writer.mkdir_all(path, &Attributes::new(PARENT_MODE, uid, gid))?)
+}
+
+/// One copy in progress.
+struct Job<'a> {
+    writer: &'a LayerWriter,
+    source: &'a Tree,
+    options: CopyOptions<'a>,
+    clone: files::CloneSupport,
+    cancel: &'a CancelToken,
+}
+
+impl Job<'_> {
+    /// Copies one batch; answers what the files turned out to be, in the shape of the scan.
+    fn batch(
+        &self,
+        batch: &Batch,
+        destination: &Destination,
+        stats: &mut CopyStats,
+    ) -> Result<Vec<Vec<Option<Leaf>>>> {
+        let targets = self.make_dirs(&batch.scan, &destination.dir)?;
+        let links = files::HardLinks::find(&batch.scan);
+        let copied = self.copy_files(&batch.scan, &targets, &links, destination.name.as_deref())?;
+        stats.dirs += targets.iter().filter(|target| target.is_new()).count() as u64;
+        let mut results = Vec::with_capacity(copied.len());
+        for part in copied {
+            stats.files += part.files;
+            stats.others += part.others;
+            stats.bytes += part.bytes;
+            results.push((part.chunk, part.leaves));
+        }
+        let mut leaves = gather(&batch.scan, results);
+        stats.others += self.make_hard_links(&batch.scan, &targets, &links, &mut leaves)?;
+        self.finish_dirs(&batch.scan, &targets)?;
+        Ok(leaves)
+    }
+
+    /// The owner and mode that a copy of a file with this status gets.
+    fn target_attributes(&self, stat: &Stat, xattrs: Vec<sys::xattr::Xattr>) -> Attributes {
+        let (uid, gid) = self.options.chown.unwrap_or((stat.uid, stat.gid));
+        let mode = self.options.chmod.map_or(stat.mode, |change| change.apply(stat.mode, stat.is_dir()));
+        let xattrs = if self.options.xattrs { xattrs } else { Vec::new() };
+        Attributes { mode, uid, gid, mtime: Some(stat.mtime), xattrs }
+    }
+}
+
+#[cfg(test)]
+mod tests;

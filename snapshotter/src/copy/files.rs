@@ -1,0 +1,357 @@
+//! The files of a copy: read once, hashed on the way, written once.
+//!
+//! This is the path that decides how long a COPY takes. A small file costs an open, a read, a status, a
+//! close on the source; an exclusive create, a write, a time and a close on the target; more only where
+//! owner, mode or attributes ask for it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+use sys::copy::{Pair, clone_content, copy_content};
+use sys::path_error::PathError;
+use sys::rootdir::{self, RootDir};
+use sys::stat::{Kind, Stat};
+use sys::xattr::{self, Target, Xattr};
+
+use super::dirs::TargetDir;
+use super::{CopyError, Job, Result};
+use crate::content_hash::{ATTEMPTS, Buffer, Hash, SMALL, read_pieces, stat_now, update};
+use crate::content_key::{Chunk, Leaf, chunks, xattr_state};
+use crate::merkle::{Content, leaf_key};
+use crate::scan::{Child, Scan};
+use crate::stat_cache::Record;
+use crate::tree::{OpenDir, TreeError, is_content_xattr};
+use crate::writer::{Attributes, WriteError, clear};
+
+/// Remembers that source and target cannot share blocks, so that it is tried once and not per file.
+#[derive(Default)]
+pub(super) struct CloneSupport {
+    refused: AtomicBool,
+}
+
+impl CloneSupport {
+    fn try_clone(&self, pair: Pair<'_>) -> std::result::Result<bool, PathError> {
+        if self.refused.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let cloned = clone_content(pair)?;
+        if !cloned {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        Ok(cloned)
+    }
+}
+
+/// The names of files that share an inode within one scan.
+pub(super) struct HardLinks {
+    /// Later names and the first name of each such file, as (directory, child) of the scan.
+    later: HashMap<(usize, usize), (usize, usize)>,
+}
+
+impl HardLinks {
+    pub(super) fn find(scan: &Scan) -> Self {
+        let (mut first, mut later) = (HashMap::new(), HashMap::new());
+        for (dir, scanned) in scan.dirs.iter().enumerate() {
+            for (index, child) in scanned.children.iter().enumerate() {
+                let stat = child.entry.stat();
+                if stat.links < 2 || child.entry.is_dir() {
+                    continue;
+                }
+                let leader = *first.entry((stat.device, stat.inode)).or_insert((dir, index));
+                if leader != (dir, index) {
+                    later.insert((dir, index), leader);
+                }
+            }
+        }
+        Self { later }
+    }
+}
+
+/// What one task copied.
+pub(super) struct Copied {
+    pub(super) chunk: Chunk,
+    pub(super) leaves: Vec<Option<Leaf>>,
+    pub(super) files: u64,
+    pub(super) others: u64,
+    pub(super) bytes: u64,
+}
+
+/// The directories that a task reads from and writes to.
+struct Between<'a> {
+    source: OpenDir<'a>,
+    target: RootDir,
+    /// The target as the image shows it, if it was there before the copy.
+    merged: Option<OpenDir<'a>>,
+    /// New files do not get our group here: the directory has the set-group-id bit.
+    passes_group_on: bool,
+}
+
+impl Job<'_> {
+    /// Copies everything but directories and later names of files.
+    pub(super) fn copy_files(
+        &self,
+        scan: &Scan,
+        targets: &[TargetDir],
+        links: &HardLinks,
+        renamed: Option<&OsStr>,
+    ) -> Result<Vec<Copied>> {
+        chunks(scan)
+            .into_par_iter()
+            .map_init(Buffer::default, |buffer, chunk| {
+                self.cancel.check()?;
+                let between = self.open_both(scan, &targets[chunk.dir], chunk.dir)?;
+                self.copy_chunk(scan, chunk, &between, links, renamed, buffer)
+            })
+            .collect()
+    }
+
+    fn open_both<'s>(&'s self, scan: &Scan, target: &TargetDir, dir: usize) -> Result<Between<'s>> {
+        let source = self.source.open_dir(&scan.dirs[dir].entry)?;
+        let real = target.open(self)?;
+        let (merged, passes_group_on) = match target.existing() {
+            Some(entry) => {
+                let stat = rootdir::stat_of(&real, real.path())?;
+                (Some(self.writer.merged.open_dir(entry)?), stat.mode & 0o2000 != 0)
+            }
+            None => (None, false),
+        };
+        Ok(Between { source, target: real, merged, passes_group_on })
+    }
+
+    fn copy_chunk(
+        &self,
+        scan: &Scan,
+        chunk: Chunk,
+        between: &Between<'_>,
+        links: &HardLinks,
+        renamed: Option<&OsStr>,
+        buffer: &mut Buffer,
+    ) -> Result<Copied> {
+        let children = &scan.dirs[chunk.dir].children;
+        let mut copied = Copied { leaves: Vec::new(), files: 0, others: 0, bytes: 0, chunk };
+        for index in copied.chunk.children.clone() {
+            let child = &children[index];
+            let kind = child.entry.kind();
+            let is_later = links.later.contains_key(&(copied.chunk.dir, index));
+            if child.dir.is_some() || kind == Kind::Socket || is_later {
+                copied.leaves.push(None);
+                continue;
+            }
+            let name = renamed.unwrap_or_else(|| child.name());
+            between.make_room(name)?;
+            if kind == Kind::File {
+                let (leaf, size) = self.copy_file(between, child, name, buffer)?;
+                copied.files += 1;
+                copied.bytes += size;
+                copied.leaves.push(leaf);
+            } else {
+                copied.others += 1;
+                copied.leaves.push(self.copy_other(between, child, name)?);
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Copies a regular file; again if it changed meanwhile.
+    fn copy_file(
+        &self,
+        between: &Between<'_>,
+        child: &Child,
+        name: &OsStr,
+        buffer: &mut Buffer,
+    ) -> Result<(Option<Leaf>, u64)> {
+        let holder = between.source.holder(&child.entry);
+        let mut before = *child.entry.stat();
+        for _ in 0..ATTEMPTS {
+            let mut source = holder.open_file(child.entry.name()).map_err(TreeError::from)?;
+            let attributes = self.target_attributes(&before, Vec::new());
+            let target = between.target.create_file(name, attributes.mode & 0o777)?;
+            let paths = Paths {
+                source: &|| holder.shown(child.entry.name()),
+                target: &|| between.target.shown(name),
+            };
+            let hash = self.transfer(&mut source, &target, &paths, &before, buffer)?;
+            let after = stat_now(&source, holder, &child.entry)?;
+            if before.is_unchanged(&after) {
+                let xattrs = self.read_xattrs(holder, child, Target::Open(source.as_fd()))?;
+                let leaf = self.file_leaf(child, &after, &xattrs, hash);
+                let attributes = self.target_attributes(&after, xattrs);
+                self.finish(between, &target, name, &attributes)?;
+                return Ok((leaf, after.size));
+            }
+            between.target.remove_file(name)?;
+            before = after;
+        }
+        Err(TreeError::Unstable(child.entry.path().to_owned()).into())
+    }
+
+    /// Moves the bytes. Answers their hash if a key or a cache wants it.
+    fn transfer(
+        &self,
+        source: &mut File,
+        target: &File,
+        paths: &Paths<'_>,
+        stat: &Stat,
+        buffer: &mut Buffer,
+    ) -> Result<Option<Hash>> {
+        let wants_hash = self.options.key.is_some() || self.options.stat_cache.is_some();
+        let is_placed = stat.size > SMALL && self.place_content(source, target, paths, stat, wants_hash)?;
+        if is_placed && !wants_hash {
+            return Ok(None);
+        }
+        let mut hasher = wants_hash.then(blake3::Hasher::new);
+        read_pieces::<CopyError>(source, paths.source, stat.size, buffer, |bytes| {
+            if let Some(hasher) = &mut hasher {
+                update(hasher, bytes);
+            }
+            let mut target = target;
+            if is_placed || bytes.is_empty() {
+                return Ok(());
+            }
+            let written = target.write_all(bytes);
+            written.map_err(|error| PathError::new("write", (paths.target)(), error).into())
+        })?;
+        Ok(hasher.map(|hasher| hasher.finalize().into()))
+    }
+
+    /// Lets the kernel put a large file in place where that keeps holes or saves a copy.
+    fn place_content(
+        &self,
+        source: &File,
+        target: &File,
+        paths: &Paths<'_>,
+        stat: &Stat,
+        wants_hash: bool,
+    ) -> Result<bool> {
+        let (source_path, target_path) = ((paths.source)(), (paths.target)());
+        let pair = Pair { source, source_path: &source_path, target, target_path: &target_path };
+        if self.clone.try_clone(pair)? {
+            return Ok(true);
+        }
+        if !stat.is_sparse() && wants_hash {
+            return Ok(false);
+        }
+        copy_content(pair, stat.size)?;
+        // The search for holes moved the position.
+        use std::io::Seek as _;
+        let mut source = source;
+        source.rewind().map_err(|error| TreeError::from(PathError::new("read", &source_path, error)))?;
+        Ok(true)
+    }
+
+    /// Gives a new file its attributes with as few calls as the case allows.
+    fn finish(
+        &self,
+        between: &Between<'_>,
+        file: &File,
+        name: &OsStr,
+        attributes: &Attributes,
+    ) -> Result<()> {
+        let is_ours = (attributes.uid, attributes.gid) == self.writer.own_ids && !between.passes_group_on;
+        let is_plain = attributes.mode & (0o7000 | self.writer.umask) == 0;
+        if !is_ours || !is_plain || !attributes.xattrs.is_empty() {
+            return Ok(self.writer.finish_file(file, &between.target, name, attributes)?);
+        }
+        let Some(mtime) = attributes.mtime else { return Ok(()) };
+        rootdir::set_times_of(file, std::path::Path::new(name), mtime)
+            .map_err(|error| PathError { path: between.target.shown(name), ..error }.into())
+    }
+
+    /// Copies a link, a device or a pipe.
+    fn copy_other(&self, between: &Between<'_>, child: &Child, name: &OsStr) -> Result<Option<Leaf>> {
+        let entry = &child.entry;
+        let holder = between.source.holder(entry);
+        let xattrs = self.read_xattrs(holder, child, Target::Name(holder, entry.name()))?;
+        let attributes = self.target_attributes(entry.stat(), xattrs.clone());
+        let key = if entry.kind() == Kind::Symlink {
+            let target = holder.read_link(entry.name()).map_err(TreeError::from)?;
+            between.target.create_symlink(name, &target)?;
+            self.writer.finish_named(&between.target, name, Kind::Symlink, &attributes)?;
+            self.options.key.map(|key| leaf_key(key, entry.stat(), &xattrs, Content::Symlink(&target)))
+        } else {
+            let rdev = entry.stat().rdev;
+            self.writer.create_node(&between.target, name, entry.kind(), rdev, &attributes)?;
+            self.options.key.map(|key| leaf_key(key, entry.stat(), &xattrs, Content::Node))
+        };
+        Ok(key.map(|key| Leaf { key, record: None, remembered: false }))
+    }
+
+    fn read_xattrs(&self, holder: &RootDir, child: &Child, target: Target<'_>) -> Result<Vec<Xattr>> {
+        if !self.options.xattrs && !self.options.key.is_some_and(|key| key.xattrs) {
+            return Ok(Vec::new());
+        }
+        let shown = holder.shown(child.entry.name());
+        Ok(xattr::read_all(target, &shown, is_content_xattr).map_err(TreeError::from)?)
+    }
+
+    fn file_leaf(&self, child: &Child, stat: &Stat, xattrs: &[Xattr], hash: Option<Hash>) -> Option<Leaf> {
+        let hash = hash?;
+        // Without a key, a leaf still carries the hash to the cache.
+        let options = self.options.key.unwrap_or(crate::merkle::KeyOptions { owner: false, xattrs: false });
+        let key = leaf_key(options, stat, xattrs, Content::File(&hash));
+        let record = Record::new(stat, xattr_state(options, xattrs), hash);
+        Some(Leaf { key, record: Some(record), remembered: self.remembered(child, stat) == Some(record) })
+    }
+
+    fn remembered(&self, child: &Child, stat: &Stat) -> Option<Record> {
+        let dir = child.entry.path().parent()?;
+        self.options.stat_cache?.records_of(dir).find(child.entry.name(), stat)
+    }
+
+    /// Gives files their later names. Answers how many.
+    pub(super) fn make_hard_links(
+        &self,
+        scan: &Scan,
+        targets: &[TargetDir],
+        links: &HardLinks,
+        leaves: &mut [Vec<Option<Leaf>>],
+    ) -> Result<u64> {
+        let mut later: Vec<_> = links.later.iter().map(|(later, first)| (*later, *first)).collect();
+        later.sort_unstable();
+        for ((dir, index), (first_dir, first_index)) in later.iter().copied() {
+            let (from, to) = (targets[first_dir].open(self)?, self.open_both(scan, &targets[dir], dir)?);
+            let child = &scan.dirs[dir].children[index];
+            to.make_room(child.name())?;
+            to.target.create_hard_link(
+                child.name(),
+                &from,
+                scan.dirs[first_dir].children[first_index].name(),
+            )?;
+            leaves[dir][index] = leaves[first_dir][first_index].as_ref().map(|first| Leaf {
+                key: first.key,
+                record: first.record,
+                remembered: first.record.is_some()
+                    && self.remembered(child, child.entry.stat()) == first.record,
+            });
+        }
+        Ok(later.len() as u64)
+    }
+}
+
+/// The paths of a file and its copy, made only for messages.
+struct Paths<'a> {
+    source: &'a dyn Fn() -> PathBuf,
+    target: &'a dyn Fn() -> PathBuf,
+}
+
+impl Between<'_> {
+    /// Removes what the layer has under this name. A directory stays and is an error.
+    fn make_room(&self, name: &OsStr) -> Result<()> {
+        let Some(merged) = &self.merged else { return Ok(()) };
+        if let Some(existing) = merged.child(name)?
+            && existing.is_dir()
+        {
+            return Err(WriteError::OverDirectory(existing.path().to_owned()).into());
+        }
+        if self.target.stat(name)?.is_some() {
+            clear(&self.target, name)?;
+        }
+        Ok(())
+    }
+}
