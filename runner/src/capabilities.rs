@@ -136,6 +136,11 @@ impl CapabilitySet {
         self.0
     }
 
+    /// A set of these bits.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// The names of the members without `CAP_`, in the order of their numbers.
     pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
         NAMES

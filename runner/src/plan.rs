@@ -24,14 +24,26 @@ use crate::spec::Bundle;
 /// What a plan needs to know of the machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Machine {
+    /// The capabilities that we have ourselves, bit by number: no container gets more.
+    pub capabilities: u64,
     /// Whether control groups are all version 2, so that one mount shows them.
     pub unified_cgroups: bool,
+}
+
+impl Machine {
+    /// The machine that we run on.
+    pub fn this() -> Self {
+        Self {
+            capabilities: sys::probe::effective_capabilities(),
+            unified_cgroups: sys::probe::has_unified_cgroups(),
+        }
+    }
 }
 
 /// Makes the plan of a bundle.
 pub fn build(bundle: &Bundle, machine: Machine) -> Result<Plan, RequestError> {
     let process = bundle.spec.process().clone().unwrap_or_default();
-    let capabilities = Rights::of(&process);
+    let capabilities = Rights::of(&process, machine);
     let mut steps = mounts::steps(bundle, machine, capabilities.bounding)?;
     let namespaces = namespaces(&bundle.spec)?;
     if namespaces.contains(Namespaces::NETWORK) {
@@ -58,11 +70,12 @@ struct Rights {
 }
 
 impl Rights {
-    fn of(process: &Process) -> Self {
+    fn of(process: &Process, machine: Machine) -> Self {
         let sets = process.capabilities().as_ref();
         let bounding = from_spec(sets.and_then(|sets| sets.bounding().as_ref()));
         let in_force = from_spec(sets.and_then(|sets| sets.effective().as_ref()));
-        Self { bounding, in_force: in_force.intersection(bounding) }
+        let available = CapabilitySet::from_bits(machine.capabilities);
+        Self { bounding, in_force: in_force.intersection(bounding).intersection(available) }
     }
 }
 

@@ -78,7 +78,7 @@ struct OurEnds {
 /// an error, and leaves nothing behind.
 pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
     let bundle = spec::build(request, stdio)?;
-    let plan = plan::build(&bundle, Machine { unified_cgroups: sys::probe::has_unified_cgroups() })?;
+    let plan = plan::build(&bundle, Machine::this())?;
     let (streams, theirs) = streams(stdio).map_err(supervise("make the standard streams"))?;
     let borrowed = theirs.as_ref().map(|theirs| theirs.each_ref().map(AsFd::as_fd));
     let launched = launch(plan, borrowed);

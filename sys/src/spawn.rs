@@ -218,8 +218,7 @@ impl Started {
     }
 
     fn listen(&mut self, reports: &OwnedFd) -> io::Result<Option<(u32, Failure)>> {
-        let root = self.root_path();
-        while let Some(message) = report::receive(reports, &root)? {
+        while let Some(message) = report::receive(reports)? {
             match message {
                 Message::Created(created) => self.created.push(created),
                 Message::Terminal(fd) => self.terminal = Some(fd),
@@ -227,15 +226,6 @@ impl Started {
             }
         }
         Ok(None)
-    }
-
-    /// Where the plan mounts the root filesystem.
-    fn root_path(&self) -> Vec<u8> {
-        let root = self.memory.0.plan.steps.iter().find_map(|step| match step {
-            Step::Root { at, .. } => Some(at.to_bytes().to_vec()),
-            _ => None,
-        });
-        root.unwrap_or_default()
     }
 
     fn explain(&self, step: u32, failure: Failure) -> LaunchError {

@@ -86,6 +86,11 @@ fn file_name(number: usize) -> Result<CString, RequestError> {
 /// namespace, so no mount point has to be made and removed.
 fn root(bundle: &Bundle, bounding: CapabilitySet) -> Result<Step, RequestError> {
     let (at, source, read_only) = match &bundle.root {
+        base::Mount::Bind { source, read_only } => bind_root(source, *read_only)?,
+        base::Mount::Overlay { lower, upper: None, .. } if lower.len() == 1 => {
+            // The kernel makes no overlay of a single directory, and it would show nothing else.
+            bind_root(lower.first().map_or(Path::new("/"), |only| only), true)?
+        }
         base::Mount::Overlay { lower, upper, userxattr } => {
             let overlay = Overlay {
                 lower: lower.clone(),
@@ -93,13 +98,9 @@ fn root(bundle: &Bundle, bounding: CapabilitySet) -> Result<Step, RequestError> 
                 userxattr: *userxattr,
                 volatile: bundle.volatile_root,
             };
-            let at = upper.as_ref().map(|upper| &upper.upper).or(lower.first());
             let source = RootSource::Overlay(overlay.options()?);
+            let at = upper.as_ref().map(|upper| &upper.upper).or(lower.first());
             (path("layer directory", at.map_or(Path::new("/"), |at| at))?, source, false)
-        }
-        base::Mount::Bind { source, read_only } => {
-            let at = path("root directory", source)?;
-            (at.clone(), RootSource::Bind(at), *read_only)
         }
     };
     let mut attributes = MountAttributes::NONE;
@@ -112,6 +113,11 @@ fn root(bundle: &Bundle, bounding: CapabilitySet) -> Result<Step, RequestError> 
         attributes = attributes.with(MountAttributes::NO_DEVICES);
     }
     Ok(Step::Root { at, source, attributes })
+}
+
+fn bind_root(source: &Path, read_only: bool) -> Result<(CString, RootSource, bool), RequestError> {
+    let at = path("root directory", source)?;
+    Ok((at.clone(), RootSource::Bind(at), read_only))
 }
 
 fn mount(mount: &Mount, machine: Machine) -> Result<Option<Step>, RequestError> {

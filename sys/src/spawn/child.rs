@@ -54,7 +54,7 @@ pub(super) fn run(job: &Job) -> ! {
             raw::exit(1);
         }
     }
-    let mut child = Child { root: Root { fd: -1, reporter }, scratch: -1 };
+    let mut child = Child { root: Root { fd: -1, prefix: 0, reporter }, scratch: -1 };
     for (number, step) in (0u32..).zip(&job.plan.steps) {
         if let Err(failure) = child.perform(step) {
             reporter.failed(number, failure);
@@ -121,8 +121,8 @@ impl Child {
                 Ok(())
             }
             Step::Root { at, source, attributes } => {
-                self.root.fd = mounts::root(at, source, *attributes)?;
-                Ok(())
+                let directory = mounts::root(at, source, *attributes)?;
+                self.root.set(directory)
             }
             Step::Mount { target, kind, source, attributes } => {
                 mounts::mount(root, self.scratch, (target, *kind), source, *attributes)
@@ -291,7 +291,7 @@ fn loopback_up() -> Result<(), Failure> {
     unsafe {
         let socket =
             invoke!(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)? as Fd;
-        let result = invoke!(libc::SYS_ioctl, socket, libc::SIOCSIFFLAGS as u64, &raw const request);
+        let result = invoke!(libc::SYS_ioctl, socket, libc::SIOCSIFFLAGS, &raw const request);
         raw::close(socket);
         result.map(drop)
     }

@@ -58,8 +58,7 @@ pub(super) fn load_filter(filter: &Filter) -> Result<(), Failure> {
     // Speculative store bypass stays as it is, as in other runtimes: forbidding it costs every program.
     let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     // SAFETY: the program points to live instructions of the kernel's layout, which it only reads.
-    unsafe { invoke!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags as u64, &raw const program) }
-        .map(drop)
+    unsafe { invoke!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) }.map(drop)
 }
 
 /// Becomes a user. For any user but root the kernel empties the capability sets on the way.

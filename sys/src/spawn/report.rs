@@ -4,11 +4,11 @@
 //! when it executes its program or ends. So the end of the stream without a [`Message::Failed`] means
 //! that the program runs (or that the process was killed, which waiting for it tells).
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use super::raw::{Failure, Fd, invoke};
@@ -84,7 +84,7 @@ impl Reporter {
         let _ = self.send(&header, [&[], &[]], None);
     }
 
-    /// Says that `name` was made in `directory`, a path of the host below the root's mount point.
+    /// Says that `name` was made in `directory`, a path inside the root; the root itself is empty.
     pub(super) fn created(
         self,
         directory: &[u8],
@@ -162,9 +162,8 @@ impl Control {
     }
 }
 
-/// Receives the next message; `None` at the end of the stream. `root` is the path over which the new
-/// process mounted its root; created paths are reported below it.
-pub(super) fn receive(socket: &OwnedFd, root: &[u8]) -> io::Result<Option<Message>> {
+/// Receives the next message; `None` at the end of the stream.
+pub(super) fn receive(socket: &OwnedFd) -> io::Result<Option<Message>> {
     let mut header = MaybeUninit::new(EMPTY);
     let mut path = vec![0u8; MAX_MESSAGE];
     let mut control = Control::default();
@@ -181,7 +180,7 @@ pub(super) fn receive(socket: &OwnedFd, root: &[u8]) -> io::Result<Option<Messag
             Message::Failed { step: header.step, failure: Failure { call: header.call, errno: header.errno } }
         }
         CREATED => Message::Created(Created {
-            path: inside(&path, root).ok_or_else(malformed)?,
+            path: PathBuf::from(OsString::from_vec(path)),
             directory: header.directory != 0,
             parent_before: (header.before_seconds, header.before_nanoseconds),
             parent_after: (header.after_seconds, header.after_nanoseconds),
@@ -224,10 +223,4 @@ fn receive_into(
             },
         }
     }
-}
-
-/// The path as the container sees it.
-fn inside(path: &[u8], root: &[u8]) -> Option<PathBuf> {
-    let rest = path.strip_prefix(root)?;
-    rest.starts_with(b"/").then(|| PathBuf::from(OsStr::from_bytes(rest)))
 }

@@ -26,11 +26,22 @@ const PATH_MAX: usize = libc::PATH_MAX as usize;
 pub(super) struct Root {
     /// Its directory.
     pub(super) fd: Fd,
+    /// How long the path is over which the host sees it.
+    pub(super) prefix: usize,
     /// Who is told of targets that were made.
     pub(super) reporter: Reporter,
 }
 
 impl Root {
+    /// Takes `fd` as the root directory. Changes the working directory.
+    pub(super) fn set(&mut self, fd: Fd) -> Result<(), Failure> {
+        self.fd = fd;
+        // SAFETY: no pointers.
+        unsafe { invoke!(libc::SYS_fchdir, fd) }?;
+        self.prefix = current_path(&mut [0u8; PATH_MAX])?.len();
+        Ok(())
+    }
+
     /// Opens a target, which is made as a directory or an empty file when it is missing.
     pub(super) fn open_or_create(&self, target: &CStr, directory: bool) -> Result<Fd, Failure> {
         match raw::open(self.fd, target, libc::O_PATH, 0, CONFINED) {
@@ -106,7 +117,7 @@ impl Root {
         let mut around = [0u8; PATH_MAX];
         // SAFETY: no pointers.
         unsafe { invoke!(libc::SYS_fchdir, parent) }?;
-        let around = current_path(&mut around)?;
+        let around = current_path(&mut around)?.get(self.prefix..).unwrap_or(&[]);
         self.reporter.created(around, name, directory, [before, after])?;
         raw::open(parent, name, libc::O_PATH | libc::O_NOFOLLOW, 0, 0)
     }

@@ -16,8 +16,8 @@ pub(super) fn open(root: &Root, rows: u16, columns: u16) -> Result<(), Failure> 
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the structure is live; the second request takes a number.
     unsafe {
-        invoke!(libc::SYS_ioctl, slave, libc::TIOCSWINSZ as u64, &raw const size)?;
-        invoke!(libc::SYS_ioctl, slave, libc::TIOCSCTTY as u64, 0)?;
+        invoke!(libc::SYS_ioctl, slave, libc::TIOCSWINSZ, &raw const size)?;
+        invoke!(libc::SYS_ioctl, slave, libc::TIOCSCTTY, 0)?;
     }
     mounts::mount_device(root, slave, c"/dev/console")?;
     root.reporter.terminal(master)?;
@@ -34,8 +34,8 @@ fn open_slave(master: Fd) -> Result<Fd, Failure> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: the first request reads one live integer, the second takes flags by value.
     unsafe {
-        invoke!(libc::SYS_ioctl, master, libc::TIOCSPTLCK as u64, &raw const unlocked)?;
-        invoke!(libc::SYS_ioctl, master, libc::TIOCGPTPEER as u64, flags)
+        invoke!(libc::SYS_ioctl, master, libc::TIOCSPTLCK, &raw const unlocked)?;
+        invoke!(libc::SYS_ioctl, master, libc::TIOCGPTPEER, flags)
     }
     .map(|fd| fd as Fd)
 }

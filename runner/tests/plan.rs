@@ -1,0 +1,300 @@
+//! Plans as data: what a container's process will do, without doing it.
+
+use std::path::PathBuf;
+
+use base::Mount;
+use base::mount::OverlayUpper;
+use runner::plan::{self, Machine};
+use runner::spec;
+use runner::{
+    ExtraMount, MountKind, Network, RequestError, Resource, ResourceLimit, RunRequest, SeccompProfile, Stdio,
+    TtySize, User,
+};
+use sys::mount::MountAttributes;
+use sys::ns::Namespaces;
+use sys::spawn::{MountSource, Plan, ScratchEntry, Step, TargetKind};
+
+const MACHINE: Machine = Machine { capabilities: u64::MAX, unified_cgroups: true };
+
+fn request() -> RunRequest {
+    let upper = OverlayUpper { upper: PathBuf::from("/store/2/fs"), work: PathBuf::from("/store/2/work") };
+    let root =
+        Mount::Overlay { lower: vec![PathBuf::from("/store/1/fs")], upper: Some(upper), userxattr: false };
+    RunRequest::new(root, vec!["make".to_owned(), "all".to_owned()])
+}
+
+fn plan(request: &RunRequest) -> Plan {
+    plan::build(&spec::build(request, Stdio::CAPTURED).unwrap(), MACHINE).unwrap()
+}
+
+/// What the steps do, one line each.
+fn steps(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(Step::describe).collect()
+}
+
+fn position(steps: &[String], wanted: &str) -> usize {
+    steps
+        .iter()
+        .position(|step| step.starts_with(wanted))
+        .unwrap_or_else(|| panic!("no step \"{wanted}\": {steps:#?}"))
+}
+
+const DEFAULT_STEPS: &str = r#"make the copied mounts private
+prepare the private files of the container
+mount the root filesystem, an overlay of 1 layers below "/store"
+mount proc at "/proc"
+mount tmpfs at "/dev"
+mount devpts at "/dev/pts"
+mount tmpfs at "/dev/shm"
+mount mqueue at "/dev/mqueue"
+mount sysfs at "/sys"
+mount cgroup2 at "/sys/fs/cgroup"
+mount the provided "null" at "/dev/null"
+mount the provided "zero" at "/dev/zero"
+mount the provided "full" at "/dev/full"
+mount the provided "random" at "/dev/random"
+mount the provided "urandom" at "/dev/urandom"
+mount the provided "tty" at "/dev/tty"
+link "/dev/fd" to "/proc/self/fd"
+link "/dev/stdin" to "/proc/self/fd/0"
+link "/dev/stdout" to "/proc/self/fd/1"
+link "/dev/stderr" to "/proc/self/fd/2"
+link "/dev/core" to "/proc/kcore"
+link "/dev/ptmx" to "pts/ptmx"
+make "/proc/bus" read-only
+make "/proc/fs" read-only
+make "/proc/irq" read-only
+make "/proc/sys" read-only
+make "/proc/sysrq-trigger" read-only
+mask "/proc/acpi"
+mask "/proc/asound"
+mask "/proc/interrupts"
+mask "/proc/kcore"
+mask "/proc/keys"
+mask "/proc/latency_stats"
+mask "/proc/sched_debug"
+mask "/proc/scsi"
+mask "/proc/timer_list"
+mask "/proc/timer_stats"
+mask "/sys/devices/virtual/powercap"
+mask "/sys/firmware"
+bring the loopback interface up
+set the host name to "localhost"
+make the new root the process's root
+change to the working directory "/"
+give the standard streams to user 0
+set the file mode mask to 0o22
+limit the capability bounding set to 0xa80425fb
+load the system call filter
+become user 0, group 0
+set the capabilities to 0xa80425fb"#;
+
+#[test]
+fn a_default_plan_is_pinned() {
+    let plan = plan(&request());
+    assert_eq!(steps(&plan).join("\n"), DEFAULT_STEPS);
+    assert_eq!(
+        plan.namespaces.names().collect::<Vec<_>>(),
+        ["mount", "uts", "ipc", "pid", "network", "cgroup"]
+    );
+    let paths = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    let candidates: Vec<_> =
+        plan.exec.candidates.iter().map(|path| path.to_str().unwrap().to_owned()).collect();
+    assert_eq!(candidates, paths.map(|path| format!("{path}/make")));
+    assert_eq!(plan.exec.arguments, [c"make".to_owned(), c"all".to_owned()]);
+}
+
+#[test]
+fn rights_are_given_up_after_everything_that_needs_them() {
+    let mut request = request();
+    request.no_new_privileges = true;
+    request.rlimits = vec![ResourceLimit { resource: Resource::Nofile, soft: 1, hard: 2 }];
+    request.user = User { uid: 5, gid: 6, additional_gids: vec![7] };
+    let plan = plan(&request);
+    let steps = steps(&plan);
+    let order = [
+        "make the new root",
+        "set resource limit 7 to 1:2",
+        "change to the working directory",
+        "give the standard streams to user 5",
+        "limit the capability bounding set",
+        "forbid gaining privileges",
+        "load the system call filter",
+        "become user 5, group 6",
+        "set the capabilities to 0x0",
+    ];
+    let positions: Vec<usize> = order.iter().map(|step| position(&steps, step)).collect();
+    assert!(positions.is_sorted(), "{steps:#?}");
+    assert_eq!(positions.last(), Some(&(steps.len() - 1)));
+    let groups = plan.steps.iter().find_map(|step| match step {
+        Step::Identity { groups, .. } => Some(groups.clone()),
+        _ => None,
+    });
+    assert_eq!(groups, Some(vec![7]));
+}
+
+#[test]
+fn the_host_s_network_needs_no_loopback() {
+    let mut request = request();
+    request.network = Network::Host;
+    let plan = plan(&request);
+    assert!(!plan.namespaces.contains(Namespaces::NETWORK));
+    assert!(!plan.steps.contains(&Step::LoopbackUp));
+}
+
+#[test]
+fn privileged_containers_have_everything_that_we_have() {
+    let mut request = request();
+    request.privileged = true;
+    let plan = plan(&request);
+    let steps = steps(&plan);
+    assert!(
+        !steps
+            .iter()
+            .any(|step| step.starts_with("mask") || step.contains("read-only") || step.contains("filter"))
+    );
+    position(&steps, "set the capabilities to 0x1ffffffffff");
+    assert!(plan.steps.iter().all(|step| match step {
+        Step::Root { attributes, .. } => !attributes.contains(MountAttributes::NO_DEVICES),
+        _ => true,
+    }));
+
+    let machine = Machine { capabilities: 0xff, ..MACHINE };
+    let limited = plan::build(&spec::build(&request, Stdio::CAPTURED).unwrap(), machine).unwrap();
+    assert_eq!(limited.steps.last(), Some(&Step::Capabilities { mask: 0xff }));
+}
+
+#[test]
+fn devices_of_the_image_cannot_be_opened() {
+    let root = plan(&request()).steps.into_iter().find_map(|step| match step {
+        Step::Root { attributes, .. } => Some(attributes),
+        _ => None,
+    });
+    assert_eq!(root, Some(MountAttributes::NO_DEVICES));
+}
+
+#[test]
+fn kernel_filesystems_are_mounted_where_their_names_say() {
+    for step in plan(&request()).steps {
+        if let Step::Mount { target, kind, source: MountSource::Filesystem { .. }, .. } = step {
+            let real = [c"/proc", c"/sys"].contains(&target.as_c_str());
+            assert_eq!(kind == TargetKind::RealDirectory, real, "{target:?}");
+        }
+    }
+}
+
+#[test]
+fn controllers_of_version_1_are_not_mounted() {
+    let machine = Machine { unified_cgroups: false, ..MACHINE };
+    let plan = plan::build(&spec::build(&request(), Stdio::CAPTURED).unwrap(), machine).unwrap();
+    assert!(!steps(&plan).iter().any(|step| step.contains("cgroup")));
+}
+
+#[test]
+fn mounts_come_after_the_standard_ones_and_files_after_mounts() {
+    let mut request = request();
+    request.etc.hosts = Some(b"hosts".to_vec());
+    let bind = MountKind::Bind { source: PathBuf::from("/src"), read_only: true, recursive: true };
+    let file = MountKind::File { content: b"token".to_vec(), mode: 0o400, uid: 1, gid: 2, read_only: true };
+    request.mounts = vec![
+        ExtraMount { destination: "/secret".to_owned(), kind: file },
+        ExtraMount { destination: "/data".to_owned(), kind: bind },
+        ExtraMount {
+            destination: "/scratch".to_owned(),
+            kind: MountKind::Tmpfs { size: Some(4096), mode: 0o700 },
+        },
+    ];
+    let plan = plan(&request);
+    let steps = steps(&plan);
+    let order = ["mount sysfs", "mount \"/src\" at \"/data\"", "mount tmpfs at \"/scratch\""];
+    let files =
+        ["mount the provided \"file-0\" at \"/etc/hosts\"", "mount the provided \"file-1\" at \"/secret\""];
+    let positions: Vec<usize> = order.iter().chain(&files).map(|step| position(&steps, step)).collect();
+    assert!(positions.is_sorted(), "{steps:#?}");
+    assert_scratch_file(&plan, b"token", 0o400, (1, 2));
+    let options = plan.steps.iter().find_map(|step| match step {
+        Step::Mount { target, source: MountSource::Filesystem { options, .. }, .. }
+            if target.as_c_str() == c"/scratch" =>
+        {
+            Some(options.clone())
+        }
+        _ => None,
+    });
+    let option = |name: &std::ffi::CStr, value: &std::ffi::CStr| (name.to_owned(), Some(value.to_owned()));
+    assert_eq!(options, Some(vec![option(c"mode", c"700"), option(c"size", c"4096")]));
+}
+
+fn assert_scratch_file(plan: &Plan, wanted: &[u8], wanted_mode: u32, owner: (u32, u32)) {
+    let entries = plan.steps.iter().find_map(|step| match step {
+        Step::Scratch { entries } => Some(entries),
+        _ => None,
+    });
+    let found = entries.into_iter().flatten().any(|entry| match entry {
+        ScratchEntry::File { content, mode, uid, gid, .. } => {
+            content == wanted && *mode == wanted_mode && (*uid, *gid) == owner
+        }
+        _ => false,
+    });
+    assert!(found, "{entries:?}");
+}
+
+#[test]
+fn devices_are_left_alone_when_dev_is_the_host_s() {
+    let mut request = request();
+    let kind = MountKind::Bind { source: PathBuf::from("/dev"), read_only: false, recursive: true };
+    request.mounts = vec![ExtraMount { destination: "/dev".to_owned(), kind }];
+    assert!(!steps(&plan(&request)).iter().any(|step| step.contains("/dev/null")));
+}
+
+#[test]
+fn a_terminal_is_opened_after_its_filesystem_is_mounted() {
+    let stdio = Stdio::Terminal(TtySize { rows: 24, columns: 80 });
+    let plan = plan::build(&spec::build(&request(), stdio).unwrap(), MACHINE).unwrap();
+    let steps = steps(&plan);
+    assert!(position(&steps, "mount devpts") < position(&steps, "open the terminal"));
+    assert!(plan.steps.contains(&Step::Terminal { rows: 24, columns: 80 }));
+    assert!(plan.steps.contains(&Step::OwnStreams { streams: [true; 3], uid: 0 }));
+}
+
+#[test]
+fn streams_of_ours_keep_their_owner() {
+    let plan = plan(&request());
+    assert!(
+        plan.steps.contains(&Step::OwnStreams { streams: [false, true, true], uid: 0 }),
+        "standard input is /dev/null"
+    );
+}
+
+#[test]
+fn without_a_filter_none_is_loaded() {
+    let mut request = request();
+    request.seccomp = SeccompProfile::Unconfined;
+    assert!(!steps(&plan(&request)).iter().any(|step| step.contains("filter")));
+}
+
+#[test]
+fn one_filter_serves_all_containers_with_the_same_rights() {
+    let filter = |request: &RunRequest| {
+        plan(request).steps.into_iter().find_map(|step| match step {
+            Step::Seccomp(filter) => Some(filter),
+            _ => None,
+        })
+    };
+    let (first, second) = (filter(&request()).unwrap(), filter(&request()).unwrap());
+    assert!(std::sync::Arc::ptr_eq(&first, &second));
+    let more = filter(&RunRequest { cap_add: vec!["SYS_ADMIN".to_owned()], ..request() }).unwrap();
+    assert_ne!(first, more);
+}
+
+#[test]
+fn a_spec_with_a_namespace_that_we_cannot_make_is_refused() {
+    use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
+    let mut bundle = spec::build(&request(), Stdio::CAPTURED).unwrap();
+    let mut namespace = LinuxNamespace::default();
+    namespace.set_typ(LinuxNamespaceType::User).set_path(None);
+    let mut linux = bundle.spec.linux().clone().unwrap();
+    linux.set_namespaces(Some(vec![namespace]));
+    bundle.spec.set_linux(Some(linux));
+    let error = plan::build(&bundle, MACHINE).unwrap_err();
+    assert_eq!(error, RequestError::Namespace { kind: "user".to_owned() });
+}
