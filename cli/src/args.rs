@@ -8,7 +8,13 @@ use crate::render::Mode;
 
 /// Build Dockerfiles, keep images and run them. No daemon needed.
 #[derive(Debug, Parser)]
-#[command(name = "lap", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "lap",
+    version,
+    disable_help_subcommand = true,
+    args_override_self = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     /// Directory of the store [default: /var/lib/lapstrake as root, else $XDG_DATA_HOME/lapstrake]
     #[arg(long, global = true, env = "LAPSTRAKE_ROOT", hide_env_values = true, value_name = "DIR")]
@@ -115,13 +121,12 @@ pub(crate) struct BuildArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct RunArgs {
-    /// The image
-    pub(crate) image: String,
-
-    /// Command and arguments; replaces the image's CMD
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<String>,
+    /// The image, then a command with arguments that replaces the image's CMD
+    // One list, so that flags after the image belong to the command.
+    #[arg(trailing_var_arg = true, required = true, value_name = "IMAGE [COMMAND]")]
+    pub(crate) image_and_command: Vec<String>,
 
     /// Remove the container when it ends
     #[arg(long)]

@@ -26,3 +26,13 @@ fn main() -> ExitCode {
         Err(error) => error.report(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::args::Cli::command().debug_assert();
+    }
+}

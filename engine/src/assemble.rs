@@ -21,6 +21,8 @@ pub(crate) struct BuiltImage {
     pub(crate) manifest: Manifest,
     /// The root filesystem; `None` is empty.
     pub(crate) root: Option<SnapshotId>,
+    /// How many of the layers are the base image's, which stay as they are.
+    pub(crate) base_layers: usize,
 }
 
 impl BuiltImage {
@@ -68,7 +70,7 @@ pub(crate) fn image(
     };
     let descriptor = document(engine, lease, media_type::OCI_MANIFEST, &manifest)?;
     progress.status(vertex, &format!("writing image {}", manifest.config.digest), 0, 0, true);
-    Ok(BuiltImage { descriptor, manifest, root })
+    Ok(BuiltImage { descriptor, manifest, root, base_layers })
 }
 
 /// The layers of a root filesystem, the base first. Those of the base keep their times; in those that the
@@ -86,13 +88,18 @@ fn layers(
         None => Vec::new(),
     };
     let layer = |(index, id): (usize, SnapshotId)| {
-        let clamp = if index < base_layers { None } else { epoch.map(Timestamp::as_second) };
+        let clamp = clamp(index, base_layers, epoch);
         let blob = engine.store.layer_id(lease, id, clamp, cancel)?;
         let created = engine.store.snapshot_info(id)?.created_at;
         let descriptor = Descriptor { media_type: oci_layer(&blob.descriptor.media_type), ..blob.descriptor };
         Ok(Layer { diff_id: blob.diff_id, descriptor, created })
     };
     chain.into_iter().enumerate().map(layer).collect()
+}
+
+/// The time that no file of a layer may be younger than, in seconds since 1970.
+pub(crate) fn clamp(index: usize, base_layers: usize, epoch: Option<Timestamp>) -> Option<i64> {
+    if index < base_layers { None } else { epoch.map(Timestamp::as_second) }
 }
 
 /// The OCI name of a layer's media type: an OCI manifest does not mix with Docker's names.

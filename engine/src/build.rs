@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base::event::{Event, EventSink};
 use base::{CancelToken, Key, KeyHasher, Platform};
 use frontend::{LowerError, Lowered, Options};
+use parser::span::Span;
 use parser::{Level, Parsed, SourceFile};
 use solver::{Limits, SolveError};
 
@@ -70,7 +71,7 @@ impl Engine {
                 BuildError::Dockerfile(DockerfileProblem::new(source, vec![*diagnostic]))
             }
             LowerError::Resolve { reference, span, source, .. } => {
-                let excerpt = SourceFile::new(&dockerfile.name, &parsed.text).excerpt(span);
+                let excerpt = place(&SourceFile::new(&dockerfile.name, &parsed.text), span);
                 BuildError::resolve(reference, excerpt, source)
             }
             LowerError::Graph(error) => BuildError::Graph(error),
@@ -133,11 +134,15 @@ fn solve(
         Err(SolveError::Stalled(name)) => Err(BuildError::Stalled(name)),
         Err(SolveError::Failed { vertex, error }) => {
             let metadata = &lowered.graph.vertex(vertex).metadata;
-            let excerpt =
-                metadata.source.map(|(start, end)| source.excerpt(parser::span::Span::new(start, end)));
+            let excerpt = metadata.source.map(|(start, end)| place(source, Span::new(start, end)));
             Err(BuildError::step(metadata.name.clone(), excerpt.unwrap_or_default(), error))
         }
     }
+}
+
+/// Where something stands: file and line, then the lines themselves.
+fn place(source: &SourceFile, span: Span) -> String {
+    format!("{}:{}\n{}", source.name(), source.position(span.start).line, source.excerpt(span))
 }
 
 /// A key that no other build has: the lease's name is unique in the store.

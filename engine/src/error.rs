@@ -255,6 +255,8 @@ pub enum StepError {
         command: String,
         /// How it ended: `exit code: 7` or `killed by signal 9`.
         status: String,
+        /// A likely reason that the command did not tell.
+        hint: Option<String>,
     },
     /// Something to copy is not there.
     #[error("failed to calculate checksum: \"{pattern}\": not found{place}")]
@@ -325,6 +327,7 @@ impl BuildError {
             Self::Step { error: StepError::NotFound { hint, .. }, .. } if !hint.is_empty() => {
                 Some(hint.clone())
             }
+            Self::Step { error: StepError::Process { hint, .. }, .. } => hint.clone(),
             Self::Step { error: StepError::Changed, .. } => {
                 Some("run the build again when nothing writes to it".to_owned())
             }

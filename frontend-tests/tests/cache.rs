@@ -122,18 +122,28 @@ fn stages_that_are_not_needed_are_not_built() {
 fn independent_stages_run_at_the_same_time() {
     let env = env();
     let context = env.context();
-    let outside = env.work().join("meet");
-    std::fs::create_dir(&outside).unwrap();
-    // Each side opens a FIFO that the other one opens too: neither can end unless both run at once. The
-    // FIFOs live in the abstract: TCP on the host's loopback, which both steps share.
-    context.dockerfile(
-        "FROM busybox AS a\nRUN --network=host echo from-a | nc -l -p 47113 > /got\nFROM busybox AS b\n\
-         RUN --network=host until echo from-b | nc 127.0.0.1 47113 > /got; do :; done\n\
-         FROM scratch\nCOPY --from=a /got /a\nCOPY --from=b /got /b\n",
-    );
+    let (port, meeting) = meeting_place();
+    context.dockerfile(&format!(
+        "FROM busybox AS a\nRUN --network=host nc 127.0.0.1 {port} > /got\nFROM busybox AS b\n\
+         RUN --network=host nc 127.0.0.1 {port} > /got; true\nFROM scratch\nCOPY --from=a /got /a\nCOPY --from=b /got /b\n"
+    ));
     let tree = common::build_tree(&env, &context, &[]);
-    assert_eq!(tree.text("a"), "from-b\n");
-    assert_eq!(tree.text("b"), "from-a\n");
+    meeting.join().unwrap();
+    assert_eq!((tree.text("a").as_str(), tree.text("b").as_str()), ("both are here\n", "both are here\n"));
+}
+
+/// Answers two visitors, but only once both have come: neither goes on unless both are there at once.
+fn meeting_place() -> (u16, std::thread::JoinHandle<()>) {
+    use std::io::Write as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let meeting = std::thread::spawn(move || {
+        let visitors = [listener.accept().unwrap().0, listener.accept().unwrap().0];
+        for mut visitor in visitors {
+            visitor.write_all(b"both are here\n").unwrap();
+        }
+    });
+    (port, meeting)
 }
 
 #[test]

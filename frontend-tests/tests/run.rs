@@ -14,7 +14,7 @@ fn exit_codes_and_streams_pass_through() {
         .stderr_has(&["err\n"]);
     let upper = env.lap(["run", "--rm", "-i", "busybox", "tr", "a-z", "A-Z"]).stdin("piped\n").ok();
     assert_eq!(upper.stdout_text(), "PIPED\n");
-    env.lap(["run", "--rm", "busybox", "sh", "-c", "kill -9 $$"]).fails(137);
+    env.lap(["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).fails(137);
 }
 
 #[test]

@@ -21,10 +21,11 @@ pub(crate) fn run(root: Option<PathBuf>, args: RunArgs) -> Result<ExitCode, CliE
 }
 
 fn request(args: RunArgs) -> Result<RunRequest, CliError> {
+    let mut words = args.image_and_command.into_iter();
     let env = args.env.iter().filter_map(|entry| with_environment(entry));
     Ok(RunRequest {
-        image: args.image,
-        command: args.command,
+        image: words.next().unwrap_or_default(),
+        command: words.collect(),
         entrypoint: args.entrypoint,
         env: env.map(|(name, value)| format!("{name}={value}")).collect(),
         workdir: args.workdir,

@@ -4,13 +4,14 @@ pub(crate) mod archive;
 mod files;
 
 use base::CancelToken;
+use base::image::media_type;
 use registry::{ArchiveFormat, ExportedImage};
-use snapshotter::{Compression, Lease};
+use snapshotter::{Compression, LayerForm, Lease};
 
 use crate::assemble::BuiltImage;
 use crate::build::wants_store;
 use crate::error::EngineError;
-use crate::request::{BuildRequest, Output};
+use crate::request::{BuildRequest, Destination, Output};
 use crate::{Engine, assemble};
 
 /// Writes `image` to every output of `request`.
@@ -55,19 +56,21 @@ fn to_archive(
     request: &BuildRequest,
     image: &BuiltImage,
     format: ArchiveFormat,
-    destination: &crate::request::Destination,
+    destination: &Destination,
     cancel: &CancelToken,
 ) -> Result<(), EngineError> {
     let mut manifest = image.manifest.clone();
     if let Some(root) = image.root {
         let chain = engine.store.chain(root)?;
-        for (layer, snapshot) in manifest.layers.iter_mut().zip(chain) {
-            if layer.media_type == base::image::media_type::OCI_LAYER {
-                *layer = engine.store.layer(lease, snapshot, Compression::GZIP, cancel)?.descriptor;
+        for (index, (layer, snapshot)) in manifest.layers.iter_mut().zip(chain).enumerate() {
+            if layer.media_type == media_type::OCI_LAYER {
+                let clamp_mtime = assemble::clamp(index, image.base_layers, request.epoch);
+                let form = LayerForm { compression: Compression::GZIP, clamp_mtime };
+                *layer = engine.store.layer(lease, snapshot, form, cancel)?.descriptor;
             }
         }
     }
-    let root = assemble::document(engine, lease, base::image::media_type::OCI_MANIFEST, &manifest)?;
+    let root = assemble::document(engine, lease, media_type::OCI_MANIFEST, &manifest)?;
     let exported =
         ExportedImage { names: request.tags.clone(), root: root.clone(), manifests: vec![(root, manifest)] };
     archive::write(engine, format, &[exported], request.epoch, destination)

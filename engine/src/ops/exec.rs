@@ -13,6 +13,9 @@ use crate::run::{network, resolve_user};
 /// What a step's process sees as its host's name, as in BuildKit.
 const HOSTNAME: &str = "buildkitsandbox";
 
+/// With less free space than this, a full disk is the likely reason for a failure.
+const LEAST_SPACE: u64 = 1 << 20;
+
 impl BuildOps<'_> {
     pub(super) fn exec(
         &self,
@@ -27,12 +30,21 @@ impl BuildOps<'_> {
         let mut log = |stream: Stream, data: &[u8]| self.progress.log(vertex.id, stream, data);
         let finished = runner::run_logged(&request, &mut log, cancel).map_err(EngineError::from)?;
         if let Some(status) = failure(finished.status) {
-            return Err(StepError::Process { command: op.args.join(" "), status });
+            let hint = self.disk_hint()?;
+            return Err(StepError::Process { command: op.args.join(" "), status, hint });
         }
         let content = exec_content(root, &active, cancel)?;
         let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
         let snapshot = active.commit(info).map_err(EngineError::from)?;
         Ok(Filesystem { snapshot, content })
+    }
+
+    /// A command that fails on a full disk often says something else, so we say it.
+    fn disk_hint(&self) -> Result<Option<String>, EngineError> {
+        let root = self.engine.store.root();
+        let free = sys::fs::free_space(root)?;
+        let full = || format!("the disk of the store, {}, is full ({free} bytes are left)", root.display());
+        Ok((free < LEAST_SPACE).then(full))
     }
 
     fn request(

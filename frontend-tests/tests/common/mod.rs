@@ -6,24 +6,24 @@ use std::path::Path;
 use testkit::{Context, Output, TestEnv, Tree};
 
 /// An environment whose store has `busybox:latest`.
-pub fn env() -> TestEnv {
+pub(crate) fn env() -> TestEnv {
     let env = TestEnv::new();
     env.load(&testkit::images::busybox());
     env
 }
 
 /// `lap build --progress plain ARGS CONTEXT`, which must succeed.
-pub fn build(env: &TestEnv, context: &Context, args: &[&str]) -> Output {
+pub(crate) fn build(env: &TestEnv, context: &Context, args: &[&str]) -> Output {
     env.lap(["build", "--progress", "plain"]).args(args).arg(context.path()).ok()
 }
 
 /// The same, which must fail with exit code 1.
-pub fn build_fails(env: &TestEnv, context: &Context, args: &[&str]) -> Output {
+pub(crate) fn build_fails(env: &TestEnv, context: &Context, args: &[&str]) -> Output {
     env.lap(["build", "--progress", "plain"]).args(args).arg(context.path()).fails(1)
 }
 
 /// Builds, and gives the root filesystem.
-pub fn build_tree(env: &TestEnv, context: &Context, args: &[&str]) -> Tree {
+pub(crate) fn build_tree(env: &TestEnv, context: &Context, args: &[&str]) -> Tree {
     let out = env.work().join("rootfs");
     if out.exists() {
         std::fs::remove_dir_all(&out).expect("an old result can be removed");
@@ -34,7 +34,7 @@ pub fn build_tree(env: &TestEnv, context: &Context, args: &[&str]) -> Tree {
 }
 
 /// How a step ended, from plain progress: `CACHED`, `DONE`, `ERROR` or `CANCELED`.
-pub fn outcome(output: &Output, step: &str) -> String {
+pub(crate) fn outcome(output: &Output, step: &str) -> String {
     let text = output.stderr_text();
     let header = text.lines().find(|line| line.starts_with('#') && line.contains(step));
     let number = header.and_then(|line| line.split(' ').next());
@@ -46,7 +46,7 @@ pub fn outcome(output: &Output, step: &str) -> String {
 }
 
 /// The names of the Dockerfile's steps that ran rather than being cached, in the order of progress.
-pub fn steps_run(output: &Output) -> Vec<String> {
+pub(crate) fn steps_run(output: &Output) -> Vec<String> {
     let text = output.stderr_text();
     let is_step = |line: &&str| {
         let name = line.split_once(' ').map_or("", |(_, name)| name);
@@ -64,12 +64,12 @@ pub fn steps_run(output: &Output) -> Vec<String> {
 }
 
 /// The id of an image.
-pub fn image_id(env: &TestEnv, name: &str) -> String {
+pub(crate) fn image_id(env: &TestEnv, name: &str) -> String {
     env.lap(["image", "inspect", "--format", "{{.Id}}", name]).ok().stdout_text().trim().to_owned()
 }
 
 /// The names directly below a directory, sorted.
-pub fn names_in(directory: &Path) -> Vec<String> {
+pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
