@@ -147,6 +147,12 @@ pub fn sync_filesystem(path: &Path) -> Result<(), PathError> {
     rustix::fs::syncfs(&directory).at("flush the file system of", path)
 }
 
+/// Bytes that an ordinary user may still write to the file system that holds `path` (`statvfs(3)`).
+pub fn free_space(path: &Path) -> Result<u64, PathError> {
+    let status = rustix::fs::statvfs(path).at("ask for the free space of", path)?;
+    Ok(status.f_bavail.saturating_mul(status.f_frsize))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -224,8 +224,11 @@ fn devices() -> Result<Vec<Step>, RequestError> {
 }
 
 fn provided_file(number: usize, file: &ProvidedFile) -> Result<Step, RequestError> {
-    let mut attributes =
-        MountAttributes::NO_SETUID.with(MountAttributes::NO_DEVICES).with(MountAttributes::NO_EXECUTE);
+    let mut attributes = MountAttributes::NO_SETUID.with(MountAttributes::NO_DEVICES);
+    // A file with an execute bit is meant to be run: the script of a here-document.
+    if file.mode & 0o111 == 0 {
+        attributes = attributes.with(MountAttributes::NO_EXECUTE);
+    }
     if file.read_only {
         attributes = attributes.with(MountAttributes::READ_ONLY);
     }
