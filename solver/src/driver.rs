@@ -1,16 +1,22 @@
 //! Turns the planner's actions into work on threads, and feeds what happened back.
 //!
-//! One loop owns the planner. Look-ups by key are quick and happen on this thread; everything else runs
-//! on a scoped thread of its own, as many at once as the [`Limits`] allow. On the first failure the other
-//! work is cancelled, waited for, and the failure returned.
+//! One loop owns the planner. Look-ups by definition key are quick and happen on this thread, as does
+//! telling what begins and ends; everything else runs on a scoped thread of its own, as many at once as
+//! the [`Limits`] allow. On the first failure the other work is cancelled, waited for, and the failure
+//! returned.
 
-use base::{CancelToken, Key};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::Scope;
+
+use base::{CancelToken, Fault, Faulty, Key};
 use crossbeam_channel::{Receiver, Sender};
 use llb::{Graph, VertexIndex};
 
+use crate::event::{Action, Event};
 use crate::key;
 use crate::limits::{Class, Limits, ReadyQueue, distances};
-use crate::planner::{Action, Event, Planner, State};
+use crate::planner::{Planner, State};
 use crate::ports::{Ops, StepOutcome};
 
 /// The results of a solve.
@@ -34,18 +40,35 @@ pub enum SolveError<E> {
     /// The cancel token was cancelled.
     #[error("the build was cancelled")]
     Cancelled,
-    /// The planner has nothing left to do and a target has no result: a defect of this crate.
+    /// Nothing is left to do and a target has no result: a defect of this crate, or a local directory
+    /// was given as a target.
     #[error("the build plan stalled with \"{0}\" unfinished; this is a bug in lapstrake, please report it")]
     Stalled(String),
 }
 
-/// Makes `targets` of `graph` available.
+impl<E: Faulty> Faulty for SolveError<E> {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Failed { error, .. } => error.fault(),
+            Self::Cancelled => Fault::Cancelled,
+            Self::Stalled(_) => Fault::Bug,
+        }
+    }
+}
+
+/// Makes `targets` of `graph` available. A local directory cannot be a target.
 ///
-/// `build` must be unique to this build. Actions are carried out through `ops`.
+/// Actions are carried out through `ops`. When this returns, none of its work is still running.
+///
+/// # Errors
+/// [`SolveError::Failed`] with the first failure, or [`SolveError::Cancelled`].
+///
+/// # Panics
+/// If a method of `ops` panics, after the other work was cancelled and has ended.
 pub fn solve<O: Ops>(
     graph: &Graph,
     targets: &[VertexIndex],
-    build: Key,
+    _build: Key,
     limits: Limits,
     ops: &O,
     cancel: &CancelToken,
@@ -56,10 +79,12 @@ pub fn solve<O: Ops>(
         let mut driver = Driver {
             graph,
             ops,
-            planner: Planner::new(graph, targets, build),
+            planner: Planner::new(graph, targets),
             queue: ReadyQueue::new(limits),
             priority: distances(graph),
-            reported: vec![false; graph.len()],
+            started: vec![false; graph.len()],
+            ended: vec![false; graph.len()],
+            needs_told: false,
             failure: None,
             work,
             sender,
@@ -68,9 +93,6 @@ pub fn solve<O: Ops>(
         driver.finish(targets, cancel)
     })
 }
-
-/// What a thread sends back: the event or the error, and the class that is free again.
-type Message<T, E> = (Class, Result<Event<T>, (VertexIndex, E)>);
 
 /// What a thread is told to do.
 enum Job<T> {
@@ -84,13 +106,33 @@ enum Job<T> {
         local_keys: Vec<Option<Key>>,
         op: Key,
         lookup: bool,
-        saved_as: Option<Key>,
+        definition: Option<Key>,
     },
     Execute {
         vertex: VertexIndex,
         inputs: Vec<Option<T>>,
-        keys: Vec<Key>,
+        definition: Key,
+        content: Key,
     },
+}
+
+type Answer<T, E> = Result<Event<T>, (VertexIndex, E)>;
+
+/// What a thread sends back: the class that is free again, and the answer unless it panicked.
+type Message<T, E> = (Class, Option<Answer<T, E>>);
+
+/// Sends a message when it is dropped, so that the loop hears of a thread that panics too.
+struct Reply<T, E> {
+    sender: Sender<Message<T, E>>,
+    class: Class,
+    answer: Option<Answer<T, E>>,
+}
+
+impl<T, E> Drop for Reply<T, E> {
+    fn drop(&mut self) {
+        // The receiver is gone only when the loop itself panicked; then nobody needs the answer.
+        let _ = self.sender.send((self.class, self.answer.take()));
+    }
 }
 
 struct Driver<'a, O: Ops> {
@@ -99,8 +141,12 @@ struct Driver<'a, O: Ops> {
     planner: Planner<O::Output>,
     queue: ReadyQueue<Job<O::Output>>,
     priority: Vec<u32>,
+    /// Vertices whose start has been told to `ops`.
+    started: Vec<bool>,
     /// Vertices whose end has been told to `ops`.
-    reported: Vec<bool>,
+    ended: Vec<bool>,
+    /// Whether it has been told which vertices were found or not needed.
+    needs_told: bool,
     failure: Option<(VertexIndex, O::Error)>,
     work: CancelToken,
     sender: Sender<Message<O::Output, O::Error>>,
@@ -112,11 +158,7 @@ where
     O::Output: 'scope,
     O::Error: 'scope,
 {
-    fn run(
-        &mut self,
-        scope: &'scope std::thread::Scope<'scope, 'env>,
-        receiver: &Receiver<Message<O::Output, O::Error>>,
-    ) {
+    fn run(&mut self, scope: &'scope Scope<'scope, 'env>, receiver: &Receiver<Message<O::Output, O::Error>>) {
         let actions = self.planner.start();
         self.take(actions);
         loop {
@@ -131,104 +173,128 @@ where
             }
             let Ok((class, answer)) = receiver.recv() else { return };
             self.queue.finished(class);
-            self.answer(answer);
+            match answer {
+                Some(Ok(event)) => self.happened(event),
+                Some(Err((vertex, error))) => self.fail(vertex, error),
+                // The scope hands the panic on once all threads have ended.
+                None => self.work.cancel(),
+            }
         }
+    }
+
+    fn happened(&mut self, event: Event<O::Output>) {
+        let vertex = event.vertex();
+        let actions = self.planner.handle(event);
+        self.tell_done(vertex);
+        self.take(actions);
     }
 
     /// Carries out look-ups at once and queues the rest.
     fn take(&mut self, actions: Vec<Action>) {
-        let mut pending: std::collections::VecDeque<Action> = actions.into();
+        let mut pending = VecDeque::from(actions);
         while let Some(action) = pending.pop_front() {
+            if self.work.is_cancelled() {
+                return;
+            }
             match action {
                 Action::Probe { vertex, key } => match self.ops.lookup(vertex, &key) {
                     Ok(found) => {
-                        let event = Event::Probed { vertex, found };
-                        pending.extend(self.planner.handle(event));
-                        self.report_if_done(vertex);
+                        pending.extend(self.planner.handle(Event::Probed { vertex, found }));
+                        self.tell_done(vertex);
                     }
                     Err(error) => self.fail(vertex, error),
                 },
-                Action::LocalKey { vertex, slot } => {
-                    self.push(Class::Files, vertex, Job::LocalKey { vertex, slot });
-                }
-                Action::ProbeContent { vertex, lookup } => {
-                    let job = Job::ProbeContent {
-                        vertex,
-                        inputs: self.planner.input_outputs(vertex),
-                        local_keys: self.planner.local_keys(vertex),
-                        op: self.graph.vertex(vertex).op_key,
-                        lookup,
-                        saved_as: self.planner.saved_as(vertex),
-                    };
-                    self.push(Class::Files, vertex, job);
-                }
-                Action::Execute { vertex, keys } => {
-                    let class = Class::of(&self.graph.vertex(vertex).op);
-                    let inputs = self.planner.input_outputs(vertex);
-                    self.push(class, vertex, Job::Execute { vertex, inputs, keys });
-                }
+                action => self.enqueue(action),
             }
         }
+        self.tell_needs();
     }
 
-    fn push(&mut self, class: Class, vertex: VertexIndex, job: Job<O::Output>) {
+    fn enqueue(&mut self, action: Action) {
+        let (class, vertex, job) = match action {
+            // Answered by `take` without a thread.
+            Action::Probe { .. } => return,
+            Action::LocalKey { vertex, slot } => (Class::Files, vertex, Job::LocalKey { vertex, slot }),
+            Action::ProbeContent { vertex, lookup } => {
+                let job = Job::ProbeContent {
+                    vertex,
+                    inputs: self.planner.input_outputs(vertex),
+                    local_keys: self.planner.local_keys(vertex).to_vec(),
+                    op: self.graph.vertex(vertex).op_key,
+                    lookup,
+                    definition: self.planner.definition(vertex),
+                };
+                (Class::Files, vertex, job)
+            }
+            Action::Execute { vertex, definition, content } => {
+                let inputs = self.planner.input_outputs(vertex);
+                let class = Class::of(&self.graph.vertex(vertex).op);
+                (class, vertex, Job::Execute { vertex, inputs, definition, content })
+            }
+        };
         self.queue.push(class, self.priority[vertex.index()], job);
     }
 
-    fn spawn(&self, scope: &'scope std::thread::Scope<'scope, 'env>, class: Class, job: Job<O::Output>) {
-        let (ops, work, sender) = (self.ops, self.work.clone(), self.sender.clone());
-        scope.spawn(move || {
-            let answer = perform(ops, job, &work);
-            // The loop outlives every thread it waits for, so the receiver is there.
-            let _ = sender.send((class, answer));
-        });
-    }
-
-    fn answer(&mut self, answer: Result<Event<O::Output>, (VertexIndex, O::Error)>) {
-        match answer {
-            Ok(event) => {
-                let vertex = event.vertex();
-                let actions = self.planner.handle(event);
-                self.report_if_done(vertex);
-                self.take(actions);
+    fn spawn(&mut self, scope: &'scope Scope<'scope, 'env>, class: Class, job: Job<O::Output>) {
+        if let Job::Execute { vertex, .. } = job {
+            self.started[vertex.index()] = true;
+            self.ops.started(vertex);
+        }
+        let (job, ops) = (Arc::new(job), self.ops);
+        let work = || {
+            let (job, cancel, sender) = (job.clone(), self.work.clone(), self.sender.clone());
+            move || {
+                let mut reply = Reply { sender, class, answer: None };
+                reply.answer = Some(perform(ops, &job, &cancel));
             }
-            Err((vertex, error)) => self.fail(vertex, error),
+        };
+        let builder = std::thread::Builder::new().name("build-step".to_owned());
+        if builder.spawn_scoped(scope, work()).is_err() {
+            // The machine gives no more threads, so this one does the work.
+            work()();
         }
     }
 
     fn fail(&mut self, vertex: VertexIndex, error: O::Error) {
         self.planner.handle(Event::Failed { vertex });
-        self.queue.clear();
-        if self.work.is_cancelled() {
-            // It ended because something else did.
-            self.report(vertex, StepOutcome::Cancelled);
-            return;
+        if !self.work.is_cancelled() {
+            self.tell_end(vertex, StepOutcome::Failed(&error));
+            self.failure = Some((vertex, error));
+            self.work.cancel();
+        } else if self.started[vertex.index()] {
+            self.tell_end(vertex, StepOutcome::Cancelled);
         }
-        self.report(vertex, StepOutcome::Failed(&error));
-        self.failure = Some((vertex, error));
-        self.work.cancel();
     }
 
-    fn report(&mut self, vertex: VertexIndex, outcome: StepOutcome<'_, O::Error>) {
-        if !std::mem::replace(&mut self.reported[vertex.index()], true) {
+    fn tell_end(&mut self, vertex: VertexIndex, outcome: StepOutcome<'_, O::Error>) {
+        if !std::mem::replace(&mut self.ended[vertex.index()], true) {
             self.ops.completed(vertex, outcome);
         }
     }
 
-    /// Tells the end of `vertex` unless something below it is still open: those are told first, at the
-    /// end, so that a build where all is cached reads from top to bottom.
-    fn report_if_done(&mut self, vertex: VertexIndex) {
-        let State::Done { cached, .. } = self.planner.state(vertex) else { return };
-        let cached = *cached;
-        let below_told = |v: &Self| {
-            v.graph.inputs(vertex).iter().all(|input| {
-                v.reported[input.vertex.index()] || matches!(v.planner.state(input.vertex), State::Local)
-            })
-        };
-        if !cached {
-            self.report(vertex, StepOutcome::Done);
-        } else if below_told(self) {
-            self.report(vertex, StepOutcome::Cached);
+    /// Tells that `vertex` is done, if it is. A vertex that was found waits for [`Self::tell_needs`], so
+    /// that what is below it is told first.
+    fn tell_done(&mut self, vertex: VertexIndex) {
+        match self.planner.state(vertex) {
+            State::Done { cached: false, .. } => self.tell_end(vertex, StepOutcome::Done),
+            State::Done { cached: true, .. } if self.needs_told => {
+                self.tell_end(vertex, StepOutcome::Cached);
+            }
+            _ => {}
+        }
+    }
+
+    /// Once it is settled what has to be made, tells everything else as cached, from the bottom up: what
+    /// was found, and what is not needed because something above it was found.
+    fn tell_needs(&mut self) {
+        if self.needs_told || self.work.is_cancelled() || !self.planner.needs_are_settled() {
+            return;
+        }
+        self.needs_told = true;
+        for vertex in self.graph.topological() {
+            if matches!(self.planner.state(*vertex), State::Keyed | State::Done { cached: true, .. }) {
+                self.tell_end(*vertex, StepOutcome::Cached);
+            }
         }
     }
 
@@ -237,17 +303,10 @@ where
         targets: &[VertexIndex],
         cancel: &CancelToken,
     ) -> Result<Solved<O::Output>, SolveError<O::Error>> {
-        let succeeded = targets.iter().all(|target| self.planner.output(*target).is_some());
+        // A failure may have come before the needs were settled.
+        self.needs_told = true;
         for vertex in self.graph.topological() {
-            match self.planner.state(*vertex) {
-                State::Local => {}
-                State::Done { cached: true, .. } | State::Keyed if succeeded => {
-                    self.report(*vertex, StepOutcome::Cached);
-                }
-                State::Done { .. } => self.report(*vertex, StepOutcome::Cached),
-                State::Keyed | State::Unkeyed | State::Missing => {}
-                _ => self.report(*vertex, StepOutcome::Cancelled),
-            }
+            self.tell_done(*vertex);
         }
         if let Some((vertex, error)) = self.failure {
             return Err(SolveError::Failed { vertex, error });
@@ -264,42 +323,32 @@ where
 }
 
 /// Does one job, on a thread of its own.
-fn perform<O: Ops>(
-    ops: &O,
-    job: Job<O::Output>,
-    cancel: &CancelToken,
-) -> Result<Event<O::Output>, (VertexIndex, O::Error)> {
+fn perform<O: Ops>(ops: &O, job: &Job<O::Output>, cancel: &CancelToken) -> Answer<O::Output, O::Error> {
     match job {
         Job::LocalKey { vertex, slot } => {
-            let key = ops.local_key(vertex, slot, cancel).map_err(|error| (vertex, error))?;
-            Ok(Event::LocalKey { vertex, slot, key })
+            let key = ops.local_key(*vertex, *slot, cancel).map_err(|error| (*vertex, error))?;
+            Ok(Event::LocalKey { vertex: *vertex, slot: *slot, key })
         }
-        Job::ProbeContent { vertex, inputs, local_keys, op, lookup, saved_as } => {
-            let keys = content_keys(ops, vertex, &inputs, &local_keys, cancel);
-            let keys = keys.map_err(|error| (vertex, error))?;
-            let key = key::content(&op, &keys);
-            let found = if lookup { ops.lookup(vertex, &key) } else { Ok(None) };
-            let found = found.map_err(|error| (vertex, error))?;
-            if let (Some(output), Some(saved_as)) = (&found, saved_as) {
-                ops.save(&saved_as, output).map_err(|error| (vertex, error))?;
+        Job::ProbeContent { vertex, inputs, local_keys, op, lookup, definition } => {
+            let keys = content_keys(ops, *vertex, inputs, local_keys, cancel);
+            let keys = keys.map_err(|error| (*vertex, error))?;
+            let found = if *lookup { ops.lookup(*vertex, &key::content(op, &keys)) } else { Ok(None) };
+            let found = found.map_err(|error| (*vertex, error))?;
+            if let (Some(output), Some(definition)) = (&found, definition) {
+                ops.save(definition, output).map_err(|error| (*vertex, error))?;
             }
-            Ok(Event::ContentProbed { vertex, inputs: keys, found })
+            Ok(Event::ContentProbed { vertex: *vertex, inputs: keys, found })
         }
-        Job::Execute { vertex, inputs, keys } => {
-            ops.started(vertex);
-            let executed = ops.execute(vertex, &inputs, &keys, cancel).map_err(|error| (vertex, error))?;
-            let output = executed.output;
-            if executed.reused {
-                return Ok(Event::Probed { vertex, found: Some(output) });
-            }
-            for key in &keys {
-                ops.save(key, &output).map_err(|error| (vertex, error))?;
-            }
-            Ok(Event::Executed { vertex, output })
+        Job::Execute { vertex, inputs, definition, content } => {
+            let executed = ops.execute(*vertex, inputs, std::slice::from_ref(content), cancel);
+            let executed = executed.map_err(|error| (*vertex, error))?;
+            ops.save(definition, &executed.output).map_err(|error| (*vertex, error))?;
+            Ok(Event::Executed { vertex: *vertex, output: executed.output, reused: executed.reused })
         }
     }
 }
 
+/// The content keys of what `vertex` uses of each input, by slot.
 fn content_keys<O: Ops>(
     ops: &O,
     vertex: VertexIndex,
@@ -309,23 +358,10 @@ fn content_keys<O: Ops>(
 ) -> Result<Vec<Key>, O::Error> {
     let slots = inputs.iter().zip(local_keys).enumerate();
     slots
-        .map(|(slot, (input, local))| match (input, local) {
-            (_, Some(local)) => Ok(*local),
-            (Some(input), None) => ops.content_key(vertex, slot, input, cancel),
+        .map(|(slot, (input, local_key))| match (local_key, input) {
+            (Some(key), _) => Ok(*key),
+            (None, Some(input)) => ops.content_key(vertex, slot, input, cancel),
             (None, None) => ops.local_key(vertex, slot, cancel),
         })
         .collect()
-}
-
-impl<T> Event<T> {
-    /// The vertex that an event is about.
-    fn vertex(&self) -> VertexIndex {
-        match self {
-            Self::LocalKey { vertex, .. }
-            | Self::Probed { vertex, .. }
-            | Self::ContentProbed { vertex, .. }
-            | Self::Executed { vertex, .. }
-            | Self::Failed { vertex } => *vertex,
-        }
-    }
 }

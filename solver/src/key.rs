@@ -13,11 +13,6 @@ pub fn content(op: &Key, inputs: &[Key]) -> Key {
     combine("lapstrake/content/v1", op, inputs)
 }
 
-/// The key of a vertex that must not be found: `build` is unique to this build.
-pub fn unique(build: &Key, definition: &Key) -> Key {
-    combine("lapstrake/unique/v1", build, &[*definition])
-}
-
 fn combine(domain: &str, op: &Key, inputs: &[Key]) -> Key {
     let mut hasher = KeyHasher::new(domain);
     hasher.add(op).add(inputs);
@@ -28,19 +23,34 @@ fn combine(domain: &str, op: &Key, inputs: &[Key]) -> Key {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_kinds_of_key_never_meet() {
-        let op = Key::from_bytes([1; 32]);
-        let input = [Key::from_bytes([2; 32])];
-        let all = [definition(&op, &input), content(&op, &input), unique(&op, &input[0])];
-        assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2]);
+    fn key(byte: u8) -> Key {
+        Key::from_bytes([byte; 32])
     }
 
     #[test]
-    fn order_and_number_of_inputs_count() {
-        let op = Key::from_bytes([1; 32]);
-        let (a, b) = (Key::from_bytes([2; 32]), Key::from_bytes([3; 32]));
-        assert_ne!(definition(&op, &[a, b]), definition(&op, &[b, a]));
-        assert_ne!(definition(&op, &[a]), definition(&op, &[a, a]));
+    fn the_two_kinds_of_key_never_meet() {
+        assert_ne!(definition(&key(1), &[key(2)]), content(&key(1), &[key(2)]));
+        assert_ne!(definition(&key(1), &[]), content(&key(1), &[]));
     }
+
+    #[test]
+    fn operation_and_order_and_number_of_inputs_count() {
+        for combine in [definition, content] {
+            let one = combine(&key(1), &[key(2), key(3)]);
+            assert_ne!(one, combine(&key(9), &[key(2), key(3)]));
+            assert_ne!(one, combine(&key(1), &[key(3), key(2)]));
+            assert_ne!(one, combine(&key(1), &[key(2), key(3), key(3)]));
+            assert_ne!(one, combine(&key(1), &[key(2)]));
+        }
+    }
+
+    #[test]
+    fn keys_are_pinned() {
+        assert_eq!(definition(&key(1), &[key(2)]).hex(), DEFINITION_GOLDEN);
+        assert_eq!(content(&key(1), &[key(2)]).hex(), CONTENT_GOLDEN);
+    }
+
+    /// A different value means that nothing saved before is found again.
+    const DEFINITION_GOLDEN: &str = "181eb52e501315f997a6138f426c12d3832627f44b51f4188c4630740eacfffe";
+    const CONTENT_GOLDEN: &str = "9a1c4d4808d9ad28beeefe489251d1f154f827b6fc337e1d6cc0aafb13d30fb7";
 }

@@ -18,13 +18,14 @@
 //! 3. *Content.* Once all inputs exist, the vertex is looked up by its content key. So a step that ran
 //!    again and left the same files stops the rebuild there.
 //!
-//! Only then does it run. A vertex that must not use the cache skips 1 and 3, and its definition key is
-//! unique to the build, so that nothing above it can hit through it by definition; by content it may.
+//! Only then does it run. A vertex that must not use the cache skips 1 and 3. It may come out different
+//! under its old definition, so everything above it skips 1 too, and can hit by content alone.
 //!
 //! The [`planner`] is pure: events in, actions out, no threads, no clock. [`driver`] is the one place
 //! that has threads. What an operation does is behind the [`Ops`] port, which the engine implements.
 
 pub mod driver;
+pub mod event;
 pub mod key;
 pub mod limits;
 pub mod planner;

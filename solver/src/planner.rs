@@ -8,88 +8,21 @@
 //!                        └───────── hit ─────────┴── hit ───────────────► Done
 //! ```
 //!
-//! A vertex that is still `Keyed` at the end was not needed: something above it hit. Local directories
-//! have no key and no result and stay `Local`.
+//! Two steps are left out where they could not help: a vertex whose definition key must not find anything
+//! goes from `Keyed` to `Missing`, and one without inputs, whose two keys say the same, from `Missing` to
+//! `Running`.
+//!
+//! A vertex that is still `Keyed` at the end was not needed: something above it hit. What no target uses
+//! stays `Unkeyed` and is never touched. Local directories have no key and no result and stay `Local`.
+//!
+//! A vertex counts what it waits for, so that all events of a solve together cost as much as the graph
+//! has vertices and edges.
 
 use base::Key;
 use llb::{Graph, Op, SourceOp, VertexIndex};
 
+use crate::event::{Action, Event};
 use crate::key;
-
-/// Something to do. Every action leads to exactly one event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Find the content key of what `vertex` selects from the local directory in `slot`.
-    LocalKey {
-        /// Which vertex.
-        vertex: VertexIndex,
-        /// Which input.
-        slot: usize,
-    },
-    /// Look `vertex` up by its definition key.
-    Probe {
-        /// Which vertex.
-        vertex: VertexIndex,
-        /// The key.
-        key: Key,
-    },
-    /// All inputs exist: find the content keys of what `vertex` uses, and look it up by them.
-    ProbeContent {
-        /// Which vertex.
-        vertex: VertexIndex,
-        /// Whether a result may be used. If not, the keys are still needed for saving.
-        lookup: bool,
-    },
-    /// Run `vertex`, then save its result under `keys`.
-    Execute {
-        /// Which vertex.
-        vertex: VertexIndex,
-        /// The definition key first, then the content key.
-        keys: Vec<Key>,
-    },
-}
-
-/// Something that happened, the answer to an action.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event<T> {
-    /// Answer to [`Action::LocalKey`].
-    LocalKey {
-        /// Which vertex.
-        vertex: VertexIndex,
-        /// Which input.
-        slot: usize,
-        /// The content key.
-        key: Key,
-    },
-    /// Answer to [`Action::Probe`].
-    Probed {
-        /// Which vertex.
-        vertex: VertexIndex,
-        /// The result, on a hit.
-        found: Option<T>,
-    },
-    /// Answer to [`Action::ProbeContent`].
-    ContentProbed {
-        /// Which vertex.
-        vertex: VertexIndex,
-        /// Content keys of the inputs in slot order.
-        inputs: Vec<Key>,
-        /// The result, on a hit.
-        found: Option<T>,
-    },
-    /// Answer to [`Action::Execute`].
-    Executed {
-        /// Which vertex.
-        vertex: VertexIndex,
-        /// The result.
-        output: T,
-    },
-    /// Any action on this vertex failed.
-    Failed {
-        /// Which vertex.
-        vertex: VertexIndex,
-    },
-}
 
 /// Where a vertex stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,56 +54,67 @@ pub enum State<T> {
 
 struct Node<T> {
     state: State<T>,
+    /// By slot.
     inputs: Vec<VertexIndex>,
+    /// Those that a target uses, each once.
     consumers: Vec<VertexIndex>,
-    /// What consumers match through; unique to the build if the cache must not be used here.
-    definition: Option<Key>,
-    /// What the result is saved under.
-    saved_as: Option<Key>,
-    /// Content keys of what it selects from local directories, by slot; kept after it has its own key.
-    local_keys: Vec<Option<Key>>,
-    ignore_cache: bool,
     op_key: Key,
+    definition: Option<Key>,
+    /// Content keys of what it selects from local directories, by slot.
+    local_keys: Vec<Option<Key>>,
+    /// How many inputs have no definition key yet, and selections from local directories no content key.
+    keys_awaited: usize,
+    /// How many inputs have no result yet.
+    results_awaited: usize,
+    ignore_cache: bool,
+    /// Whether the definition key may find a result. Not if this vertex or one below it must not use the
+    /// cache: that one may come out different this time, under the same definition.
+    findable: bool,
+    is_target: bool,
 }
 
 /// The state of one solve.
 pub struct Planner<T> {
     nodes: Vec<Node<T>>,
-    targets: Vec<VertexIndex>,
-    order: Vec<VertexIndex>,
-    build: Key,
+    /// How many targets have no definition key yet.
+    targets_unkeyed: usize,
+    /// How many vertices are being looked up by definition key.
+    probing: usize,
     failed: bool,
 }
 
 impl<T: Clone> Planner<T> {
-    /// A plan for `targets`. `build` is unique to this build and serves vertices that must not hit.
-    pub fn new(graph: &Graph, targets: &[VertexIndex], build: Key) -> Self {
-        let mut nodes: Vec<(VertexIndex, Node<T>)> =
-            graph.topological().iter().map(|index| (*index, Node::new(graph, *index))).collect();
-        nodes.sort_unstable_by_key(|(index, _)| *index);
-        Self {
-            nodes: nodes.into_iter().map(|(_, node)| node).collect(),
-            targets: targets.to_vec(),
-            order: graph.topological().to_vec(),
-            build,
-            failed: false,
+    /// A plan for `targets` and what they use, directly or not.
+    pub fn new(graph: &Graph, targets: &[VertexIndex]) -> Self {
+        let mut nodes: Vec<Node<T>> =
+            (0..graph.len()).map(|index| Node::new(graph, VertexIndex::new(index))).collect();
+        for target in targets {
+            nodes[target.index()].is_target = true;
         }
+        connect(&mut nodes, targets);
+        let unkeyed = |node: &&Node<T>| node.is_target && matches!(node.state, State::Unkeyed);
+        let targets_unkeyed = nodes.iter().filter(unkeyed).count();
+        Self { nodes, targets_unkeyed, probing: 0, failed: false }
     }
 
-    /// The first actions.
+    /// The first actions. To be called once, before any event.
     pub fn start(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
-        for vertex in self.order.clone() {
-            for slot in 0..self.node(vertex).inputs.len() {
-                if matches!(self.node(self.node(vertex).inputs[slot]).state, State::Local) {
-                    actions.push(Action::LocalKey { vertex, slot });
-                }
+        let mut keyable = Vec::new();
+        for index in 0..self.nodes.len() {
+            let vertex = VertexIndex::new(index);
+            let node = self.node(vertex);
+            if !node.is_needed() {
+                continue;
+            }
+            let is_local = |slot: &usize| matches!(self.node(node.inputs[*slot]).state, State::Local);
+            let local_slots = (0..node.inputs.len()).filter(is_local);
+            actions.extend(local_slots.map(|slot| Action::LocalKey { vertex, slot }));
+            if node.keys_awaited == 0 {
+                keyable.push(vertex);
             }
         }
-        for vertex in self.order.clone() {
-            self.try_key(vertex);
-        }
-        self.probe_targets(&mut actions);
+        self.give_keys(keyable, &mut actions);
         actions
     }
 
@@ -178,18 +122,19 @@ impl<T: Clone> Planner<T> {
     pub fn handle(&mut self, event: Event<T>) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::LocalKey { vertex, slot, key } => {
-                self.node_mut(vertex).local_keys[slot] = Some(key);
-                self.key_upwards(vertex);
-                self.probe_targets(&mut actions);
+            Event::LocalKey { vertex, slot, key } => self.local_key(vertex, slot, key, &mut actions),
+            Event::Probed { vertex, found } => {
+                self.probing -= 1;
+                match found {
+                    Some(output) => self.done(vertex, output, true, &mut actions),
+                    None => self.missing(vertex, &mut actions),
+                }
             }
-            Event::Probed { vertex, found: Some(output) } => self.done(vertex, output, true, &mut actions),
-            Event::Probed { vertex, found: None } => self.missing(vertex, &mut actions),
             Event::ContentProbed { vertex, found: Some(output), .. } => {
                 self.done(vertex, output, true, &mut actions);
             }
             Event::ContentProbed { vertex, inputs, found: None } => self.run(vertex, &inputs, &mut actions),
-            Event::Executed { vertex, output } => self.done(vertex, output, false, &mut actions),
+            Event::Executed { vertex, output, reused } => self.done(vertex, output, reused, &mut actions),
             Event::Failed { vertex } => {
                 self.node_mut(vertex).state = State::Failed;
                 self.failed = true;
@@ -203,9 +148,14 @@ impl<T: Clone> Planner<T> {
         &self.node(vertex).state
     }
 
-    /// The key that `vertex`'s result is saved under, once known.
-    pub fn saved_as(&self, vertex: VertexIndex) -> Option<Key> {
-        self.node(vertex).saved_as
+    /// Whether it is settled what the targets need: a vertex that is `Keyed` now will stay so.
+    pub fn needs_are_settled(&self) -> bool {
+        self.targets_unkeyed == 0 && self.probing == 0
+    }
+
+    /// The definition key of `vertex`, once known.
+    pub fn definition(&self, vertex: VertexIndex) -> Option<Key> {
+        self.node(vertex).definition
     }
 
     /// The results of `vertex`'s inputs by slot; local directories have none.
@@ -214,8 +164,8 @@ impl<T: Clone> Planner<T> {
     }
 
     /// The content keys of what `vertex` selects from local directories, by slot.
-    pub fn local_keys(&self, vertex: VertexIndex) -> Vec<Option<Key>> {
-        self.node(vertex).local_keys.clone()
+    pub fn local_keys(&self, vertex: VertexIndex) -> &[Option<Key>] {
+        &self.node(vertex).local_keys
     }
 
     /// The result of `vertex`, once there is one.
@@ -226,95 +176,107 @@ impl<T: Clone> Planner<T> {
         }
     }
 
-    /// Gives every vertex its key whose inputs have theirs, starting at `vertex` and going up.
-    fn key_upwards(&mut self, vertex: VertexIndex) {
-        let mut pending = vec![vertex];
-        while let Some(vertex) = pending.pop() {
-            if self.try_key(vertex) {
-                pending.extend(self.node(vertex).consumers.iter().copied());
+    fn local_key(&mut self, vertex: VertexIndex, slot: usize, key: Key, actions: &mut Vec<Action>) {
+        let node = self.node_mut(vertex);
+        node.local_keys[slot] = Some(key);
+        node.keys_awaited -= 1;
+        if node.keys_awaited == 0 {
+            self.give_keys(vec![vertex], actions);
+        }
+    }
+
+    /// Gives their keys to `keyable` vertices, and to all above whose inputs have theirs then.
+    fn give_keys(&mut self, mut keyable: Vec<VertexIndex>, actions: &mut Vec<Action>) {
+        while let Some(vertex) = keyable.pop() {
+            let Some((definition, below_findable)) = self.define(vertex) else { continue };
+            let node = self.node_mut(vertex);
+            node.definition = Some(definition);
+            node.findable = below_findable && !node.ignore_cache;
+            node.state = State::Keyed;
+            for consumer in node.consumers.clone() {
+                let node = self.node_mut(consumer);
+                node.keys_awaited -= 1;
+                if node.keys_awaited == 0 {
+                    keyable.push(consumer);
+                }
+            }
+            if self.node(vertex).is_target {
+                self.targets_unkeyed -= 1;
+                self.ask_for(vec![vertex], actions);
             }
         }
     }
 
-    /// Gives `vertex` its definition key if all it is made of is known. Says whether it got one now.
-    fn try_key(&mut self, vertex: VertexIndex) -> bool {
+    /// The definition key of `vertex`, and whether all inputs may be found by theirs. `None` while
+    /// something that it is made of is unknown.
+    fn define(&self, vertex: VertexIndex) -> Option<(Key, bool)> {
         let node = self.node(vertex);
-        if !matches!(node.state, State::Unkeyed) {
-            return false;
+        let mut findable = true;
+        let mut keys = Vec::with_capacity(node.inputs.len());
+        for (input, local) in node.inputs.iter().zip(&node.local_keys) {
+            let input = self.node(*input);
+            keys.push(local.or(input.definition)?);
+            findable &= local.is_some() || input.findable;
         }
-        let collect = |pick: fn(&Node<T>) -> Option<Key>| -> Option<Vec<Key>> {
-            let slots = node.inputs.iter().zip(&node.local_keys);
-            slots.map(|(input, local)| local.or_else(|| pick(self.node(*input)))).collect()
-        };
-        let (Some(definitions), Some(saved)) = (collect(|n| n.definition), collect(|n| n.saved_as)) else {
-            return false;
-        };
-        let plain = key::definition(&node.op_key, &definitions);
-        let definition = if node.ignore_cache { key::unique(&self.build, &plain) } else { plain };
-        let saved_as = key::definition(&node.op_key, &saved);
-        let node = self.node_mut(vertex);
-        node.definition = Some(definition);
-        node.saved_as = Some(saved_as);
-        node.state = State::Keyed;
-        true
+        Some((key::definition(&node.op_key, &keys), findable))
     }
 
-    fn probe_targets(&mut self, actions: &mut Vec<Action>) {
-        for target in self.targets.clone() {
-            self.probe(target, actions);
-        }
-    }
-
-    /// Asks for the result of `vertex`, unless somebody has.
-    fn probe(&mut self, vertex: VertexIndex, actions: &mut Vec<Action>) {
-        let node = self.node(vertex);
-        let (State::Keyed, Some(key)) = (&node.state, node.definition) else { return };
-        if node.ignore_cache {
-            self.missing(vertex, actions);
-        } else {
-            self.node_mut(vertex).state = State::Probing;
-            actions.push(Action::Probe { vertex, key });
+    /// Asks for the results of `asked`, unless somebody has: looks them up, or goes down to what they are
+    /// made of where looking them up is of no use.
+    fn ask_for(&mut self, mut asked: Vec<VertexIndex>, actions: &mut Vec<Action>) {
+        while let Some(vertex) = asked.pop() {
+            let node = self.node_mut(vertex);
+            let (State::Keyed, Some(key)) = (&node.state, node.definition) else { continue };
+            if node.findable {
+                node.state = State::Probing;
+                self.probing += 1;
+                actions.push(Action::Probe { vertex, key });
+            } else {
+                node.state = State::Missing;
+                asked.extend(&node.inputs);
+                self.go_on(vertex, actions);
+            }
         }
     }
 
-    /// `vertex` has to be made: asks for its inputs.
+    /// `vertex` was not found: asks for its inputs.
     fn missing(&mut self, vertex: VertexIndex, actions: &mut Vec<Action>) {
-        self.node_mut(vertex).state = State::Missing;
-        for input in self.node(vertex).inputs.clone() {
-            self.probe(input, actions);
-        }
-        self.try_content(vertex, actions);
+        let node = self.node_mut(vertex);
+        node.state = State::Missing;
+        let inputs = node.inputs.clone();
+        self.ask_for(inputs, actions);
+        self.go_on(vertex, actions);
     }
 
     /// Goes on with a missing vertex once all its inputs exist.
-    fn try_content(&mut self, vertex: VertexIndex, actions: &mut Vec<Action>) {
-        let node = self.node(vertex);
-        let exists =
-            |input: &VertexIndex| matches!(self.node(*input).state, State::Local | State::Done { .. });
-        if !matches!(node.state, State::Missing) || !node.inputs.iter().all(exists) {
+    fn go_on(&mut self, vertex: VertexIndex, actions: &mut Vec<Action>) {
+        let node = self.node_mut(vertex);
+        if !matches!(node.state, State::Missing) || node.results_awaited > 0 {
             return;
         }
-        let lookup = !node.ignore_cache;
         if node.inputs.is_empty() {
             self.run(vertex, &[], actions);
         } else {
-            self.node_mut(vertex).state = State::ProbingContent;
-            actions.push(Action::ProbeContent { vertex, lookup });
+            node.state = State::ProbingContent;
+            actions.push(Action::ProbeContent { vertex, lookup: !node.ignore_cache });
         }
     }
 
     fn run(&mut self, vertex: VertexIndex, input_contents: &[Key], actions: &mut Vec<Action>) {
         let node = self.node_mut(vertex);
-        node.state = State::Running;
+        // A vertex is asked for only after it got its definition key.
+        let Some(definition) = node.definition else { return };
         let content = key::content(&node.op_key, input_contents);
-        let keys = node.saved_as.into_iter().chain([content]).collect();
-        actions.push(Action::Execute { vertex, keys });
+        node.state = State::Running;
+        actions.push(Action::Execute { vertex, definition, content });
     }
 
     fn done(&mut self, vertex: VertexIndex, output: T, cached: bool, actions: &mut Vec<Action>) {
-        self.node_mut(vertex).state = State::Done { output, cached };
-        for consumer in self.node(vertex).consumers.clone() {
-            self.try_content(consumer, actions);
+        let node = self.node_mut(vertex);
+        node.state = State::Done { output, cached };
+        for consumer in node.consumers.clone() {
+            self.node_mut(consumer).results_awaited -= 1;
+            self.go_on(consumer, actions);
         }
     }
 
@@ -328,6 +290,7 @@ impl<T: Clone> Planner<T> {
 }
 
 impl<T> Node<T> {
+    /// A node that knows its inputs and nothing of its consumers.
     fn new(graph: &Graph, index: VertexIndex) -> Self {
         let vertex = graph.vertex(index);
         let inputs: Vec<VertexIndex> = graph.inputs(index).iter().map(|input| input.vertex).collect();
@@ -339,11 +302,42 @@ impl<T> Node<T> {
             state,
             local_keys: vec![None; inputs.len()],
             inputs,
-            consumers: graph.consumers(index),
-            definition: None,
-            saved_as: None,
-            ignore_cache: vertex.metadata.ignore_cache,
+            consumers: Vec::new(),
             op_key: vertex.op_key,
+            definition: None,
+            keys_awaited: 0,
+            results_awaited: 0,
+            ignore_cache: vertex.metadata.ignore_cache,
+            findable: false,
+            is_target: false,
         }
+    }
+
+    /// Whether a target uses it, or it is one, and it can have a result.
+    fn is_needed(&self) -> bool {
+        (self.is_target || !self.consumers.is_empty()) && !matches!(self.state, State::Local)
+    }
+}
+
+/// Joins everything that `targets` use to what uses it, and counts what each waits for.
+fn connect<T>(nodes: &mut [Node<T>], targets: &[VertexIndex]) {
+    let mut seen = vec![false; nodes.len()];
+    let mut pending = targets.to_vec();
+    while let Some(vertex) = pending.pop() {
+        if std::mem::replace(&mut seen[vertex.index()], true) {
+            continue;
+        }
+        let mut inputs = nodes[vertex.index()].inputs.clone();
+        let is_local = |input: &VertexIndex| matches!(nodes[input.index()].state, State::Local);
+        let local_slots = inputs.iter().filter(|input| is_local(input)).count();
+        inputs.retain(|input| !is_local(input));
+        inputs.sort_unstable();
+        inputs.dedup();
+        nodes[vertex.index()].keys_awaited = local_slots + inputs.len();
+        nodes[vertex.index()].results_awaited = inputs.len();
+        for input in &inputs {
+            nodes[input.index()].consumers.push(vertex);
+        }
+        pending.extend(inputs);
     }
 }

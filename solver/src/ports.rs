@@ -6,14 +6,15 @@ use llb::VertexIndex;
 /// Carries out what the solver decides. Called from several threads at once.
 pub trait Ops: Sync {
     /// A handle to a vertex's result; cheap to clone.
-    type Output: Clone + Send;
+    type Output: Clone + Send + Sync;
     /// Why an action failed.
     type Error: Send;
 
     /// The content key of what `vertex` selects from its input `slot`, which is a local directory.
     fn local_key(&self, vertex: VertexIndex, slot: usize, cancel: &CancelToken) -> Result<Key, Self::Error>;
 
-    /// The content key of what `vertex` uses of `input`, the result in its input `slot`.
+    /// The content key of what `vertex` uses of `input`, the result in its input `slot`. Equal keys promise
+    /// that the operation cannot tell the inputs apart.
     fn content_key(
         &self,
         vertex: VertexIndex,
@@ -22,27 +23,34 @@ pub trait Ops: Sync {
         cancel: &CancelToken,
     ) -> Result<Key, Self::Error>;
 
-    /// The result saved for `vertex` under `key`, if it still exists. Must be quick; called on the
-    /// scheduling thread.
+    /// The result saved for `vertex` under `key`, if it still exists. Must be quick: look-ups by definition
+    /// key are made on the scheduling thread.
     fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<Self::Output>, Self::Error>;
 
-    /// Remembers that `key` leads to `output`.
+    /// Remembers that `key` leads to `output`; what was remembered for it before is forgotten.
     fn save(&self, key: &Key, output: &Self::Output) -> Result<(), Self::Error>;
 
     /// Runs the operation. `inputs` are the results by slot; a slot of a local directory has none.
-    /// `keys` are what the result will be saved under: the definition key first.
+    ///
+    /// The result must be saved under `content`, its content key, before others that wait to run the same
+    /// may go on; the solver saves it under the definition key. If the vertex may use the cache, a result
+    /// that another process has meanwhile saved under `content` may be given instead of running. No other
+    /// key may be used for that: inputs that were made anew in this build have the same definition as ever.
+    ///
+    /// When cancelled, this gives an error, or a result that is complete.
     fn execute(
         &self,
         vertex: VertexIndex,
         inputs: &[Option<Self::Output>],
-        keys: &[Key],
+        content: &[Key],
         cancel: &CancelToken,
     ) -> Result<Executed<Self::Output>, Self::Error>;
 
-    /// Work on `vertex` begins.
+    /// Work on `vertex` begins. Called on the scheduling thread.
     fn started(&self, vertex: VertexIndex);
 
-    /// `vertex` has ended.
+    /// `vertex` has ended; told once at most, on the scheduling thread. A vertex that a failed or cancelled
+    /// solve never got to has not ended, and nothing is told of it.
     fn completed(&self, vertex: VertexIndex, outcome: StepOutcome<'_, Self::Error>);
 }
 
@@ -58,12 +66,13 @@ pub struct Executed<T> {
 /// How a vertex ended.
 #[derive(Debug)]
 pub enum StepOutcome<'a, E> {
-    /// Its result was found.
+    /// Its result was found, or not needed because a result above it was found.
     Cached,
     /// It ran.
     Done,
-    /// It could not run or its command failed.
+    /// It could not run or its command failed. The first failure alone is told as one: it cancels all
+    /// else, and what ends after that ends for this reason.
     Failed(&'a E),
-    /// It was stopped, or never started because something it needs failed.
+    /// It had started and was stopped.
     Cancelled,
 }
