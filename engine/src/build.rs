@@ -10,7 +10,7 @@ use parser::{Level, Parsed, SourceFile};
 use solver::{Limits, SolveError};
 
 use crate::context::{BuildContext, LoadedDockerfile};
-use crate::error::{BuildError, DockerfileProblem, EngineError};
+use crate::error::{BuildError, EngineError};
 use crate::ops::{BuildOps, Filesystem};
 use crate::progress::Progress;
 use crate::report::BuildReport;
@@ -68,7 +68,7 @@ impl Engine {
         frontend::lower(&parsed.dockerfile, &options, &resolver).map_err(|error| match error {
             LowerError::Dockerfile(diagnostic) => {
                 let source = SourceFile::new(&dockerfile.name, &parsed.text);
-                BuildError::Dockerfile(DockerfileProblem::new(source, vec![*diagnostic]))
+                BuildError::dockerfile(source, vec![*diagnostic])
             }
             LowerError::Resolve { reference, span, source, .. } => {
                 let excerpt = place(&SourceFile::new(&dockerfile.name, &parsed.text), span);
@@ -86,7 +86,7 @@ fn parse(dockerfile: &LoadedDockerfile, progress: &Progress) -> Result<Parsed, B
     let (errors, warnings): (Vec<_>, Vec<_>) =
         parsed.diagnostics.iter().cloned().partition(|diagnostic| diagnostic.level == Level::Error);
     if !errors.is_empty() {
-        return Err(BuildError::Dockerfile(DockerfileProblem::new(source, errors)));
+        return Err(BuildError::dockerfile(source, errors));
     }
     warn(progress, &source, &warnings);
     Ok(parsed)

@@ -11,7 +11,7 @@ use snapshotter::stat_cache::StatCache;
 use snapshotter::tree::{Filter, Follow};
 use snapshotter::{Layering, Lease, ScratchDir, Store, Tree};
 
-use crate::error::{BuildError, DockerfileProblem, EngineError};
+use crate::error::{BuildError, EngineError};
 use crate::request::{ContextSource, DockerfileSource};
 
 /// No Dockerfile and no ignore file is larger.
@@ -126,10 +126,7 @@ impl BuildContext {
         let text = String::from_utf8_lossy(&text).into_owned();
         let (rules, diagnostics) = IgnoreFile::parse(&text);
         if diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error) {
-            return Err(BuildError::Dockerfile(DockerfileProblem::new(
-                SourceFile::new(name, text),
-                diagnostics,
-            )));
+            return Err(BuildError::dockerfile(SourceFile::new(name, text), diagnostics));
         }
         if rules.is_empty() {
             return Ok(self);

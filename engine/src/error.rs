@@ -185,10 +185,6 @@ pub struct DockerfileProblem {
 }
 
 impl DockerfileProblem {
-    pub(crate) fn new(source: SourceFile, diagnostics: Vec<Diagnostic>) -> Self {
-        Self { source, diagnostics }
-    }
-
     fn render(&self) -> String {
         let drawn: Vec<String> = self.diagnostics.iter().map(|finding| self.source.render(finding)).collect();
         drawn.join("\n")
@@ -207,7 +203,7 @@ impl DockerfileProblem {
 pub enum BuildError {
     /// The Dockerfile is wrong.
     #[error("{}", .0.summary())]
-    Dockerfile(DockerfileProblem),
+    Dockerfile(Box<DockerfileProblem>),
     /// A base image could not be resolved.
     #[error("failed to resolve source metadata for {reference}")]
     Resolve {
@@ -229,7 +225,7 @@ pub enum BuildError {
         /// Its lines of the Dockerfile.
         excerpt: String,
         /// Why; its causes follow.
-        error: StepError,
+        error: Box<StepError>,
     },
     /// Anything else.
     #[error(transparent)]
@@ -282,6 +278,16 @@ pub enum StepError {
 }
 
 impl StepError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Process { hint, .. } => hint.clone(),
+            Self::NotFound { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
+            Self::Changed => Some("run the build again when nothing writes to the context".to_owned()),
+            Self::NoSelection(_) => None,
+            Self::Engine(error) => error.hint(),
+        }
+    }
+
     fn fault(&self) -> Fault {
         match self {
             Self::Process { .. } | Self::NotFound { .. } => Fault::Input,
@@ -293,6 +299,11 @@ impl StepError {
 }
 
 impl BuildError {
+    /// Findings in a Dockerfile or an ignore file.
+    pub(crate) fn dockerfile(source: SourceFile, diagnostics: Vec<Diagnostic>) -> Self {
+        Self::Dockerfile(Box::new(DockerfileProblem { source, diagnostics }))
+    }
+
     pub(crate) fn resolve(
         reference: String,
         excerpt: String,
@@ -309,7 +320,7 @@ impl BuildError {
         if error.fault() == Fault::Cancelled {
             return Self::Cancelled;
         }
-        Self::Step { name, excerpt, error }
+        Self::Step { name, excerpt, error: Box::new(error) }
     }
 
     /// The lines of the Dockerfile that the error is about; empty when there are none.
@@ -324,14 +335,8 @@ impl BuildError {
     /// What the user may do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Step { error: StepError::NotFound { hint, .. }, .. } if !hint.is_empty() => {
-                Some(hint.clone())
-            }
-            Self::Step { error: StepError::Process { hint, .. }, .. } => hint.clone(),
-            Self::Step { error: StepError::Changed, .. } => {
-                Some("run the build again when nothing writes to it".to_owned())
-            }
-            Self::Step { error: StepError::Engine(error), .. } | Self::Engine(error) => error.hint(),
+            Self::Step { error, .. } => error.hint(),
+            Self::Engine(error) => error.hint(),
             _ => None,
         }
     }

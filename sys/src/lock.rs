@@ -87,8 +87,13 @@ impl FileLock {
 
     /// Replaces the file's content, which is only a note for people.
     pub fn write_note(&self, note: &str) -> Result<(), PathError> {
-        self.file.set_len(0).at("truncate", &self.path)?;
-        self.file.write_all_at(note.as_bytes(), 0).at("write", &self.path)
+        let before = self.file.metadata().at("inspect", &self.path)?.len();
+        self.file.write_all_at(note.as_bytes(), 0).at("write", &self.path)?;
+        // Cutting a file that is short enough already is not free: it costs a journal entry.
+        if before > note.len() as u64 {
+            self.file.set_len(note.len() as u64).at("truncate", &self.path)?;
+        }
+        Ok(())
     }
 
     /// Removes the file and frees the lock.

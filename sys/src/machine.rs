@@ -26,7 +26,7 @@ pub fn machine() -> Machine {
     Machine {
         kernel: names.release().to_string_lossy().into_owned(),
         distribution: os_release.as_deref().and_then(pretty_name).unwrap_or_else(|| "Linux".to_owned()),
-        memory: u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit)),
+        memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
         hostname: names.nodename().to_string_lossy().into_owned(),
         root_user: rustix::process::geteuid().is_root(),
     }

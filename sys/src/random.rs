@@ -12,7 +12,8 @@ pub fn hex(bytes: usize) -> Result<String, PathError> {
     let mut filled = 0;
     while filled < buffer.len() {
         let flags = rustix::rand::GetRandomFlags::empty();
-        filled += rustix::rand::getrandom(&mut buffer[filled..], flags).at("read", Path::new("/dev/urandom"))?;
+        filled +=
+            rustix::rand::getrandom(&mut buffer[filled..], flags).at("read", Path::new("/dev/urandom"))?;
     }
     Ok(buffer.iter().map(|byte| format!("{byte:02x}")).collect())
 }
