@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base::Digest;
 use base::digest::Digester;
@@ -137,7 +137,7 @@ impl Store {
         // While this lock is held, the collector does not take the file for one without a row.
         let _publishing = FileLock::acquire(&self.layout().blobs_lock(), LockMode::Shared)?;
         // A file of that name without a row may be damaged, so it is replaced.
-        sys::fs::rename(&aside.path, &self.blob_path(&blob.digest))?;
+        rename_into_place(&aside.path, &self.blob_path(&blob.digest))?;
         let now = self.now_millis();
         self.db().write("record a blob", |c| {
             blobs::insert(c, &blob.digest, blob.size, now)?;
@@ -145,6 +145,17 @@ impl Store {
         })?;
         lease.note_blob(blob.digest);
         Ok(())
+    }
+}
+
+/// Renames a file, creating the directory that it goes to if it is the first there.
+fn rename_into_place(from: &Path, to: &Path) -> Result<(), PathError> {
+    match (sys::fs::rename(from, to), to.parent()) {
+        (Err(error), Some(directory)) if error.is_not_found() => {
+            sys::fs::create_dir_all(directory, 0o700)?;
+            sys::fs::rename(from, to)
+        }
+        (result, _) => result,
     }
 }
 
@@ -259,3 +270,6 @@ impl Drop for AsideFile {
         let _ = sys::fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,9 @@ pub enum CacheWrite {
     },
 }
 
+/// A key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 impl Store {
     /// Writes all of `writes` or none. Snapshots in them must be protected by a lease of the caller.
     pub fn cache_write(&self, writes: &[CacheWrite]) -> Result<(), StoreError> {
@@ -130,7 +133,7 @@ impl Store {
     }
 
     /// All pairs of `bucket`, in the order of keys.
-    pub fn kv_list(&self, bucket: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn kv_list(&self, bucket: &str) -> Result<Vec<KeyValue>, StoreError> {
         Ok(self.db().read("list values", |c| kv::list(c, bucket))?)
     }
 
@@ -139,3 +142,6 @@ impl Store {
         Ok(self.db().write("delete values", |c| kv::clear(c, bucket))?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,3 +69,6 @@ impl Store {
         Ok(lock.map(|lock| Claim { lock: Some(lock), waited: false }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,17 +60,24 @@ pub struct Freed {
 impl Store {
     /// Removes what nothing needs, and what dead processes left behind.
     pub fn gc(&self, policy: Policy) -> Result<Freed, StoreError> {
+        // Deleting rows takes some space itself. On a full disk, this makes room for it.
+        let mut bytes = self.sweep()?;
         if policy.max_cache_bytes.is_some() {
             self.measure_snapshots()?;
         }
         let dead = self.dead_leases()?;
-        let mut freed = self.delete_rows(policy, &dead)?;
+        let freed = self.delete_rows(policy, &dead)?;
+        bytes += self.sweep()?;
+        Ok(Freed { bytes, ..freed })
+    }
+
+    /// Removes files without rows and leftovers of dead processes. Returns how many bytes of disk that was.
+    fn sweep(&self) -> Result<u64, StoreError> {
         self.sweep_blobs()?;
         self.sweep_snapshots()?;
         self.sweep_ingests()?;
         self.sweep_claims()?;
-        freed.bytes = self.empty_trash()?;
-        Ok(freed)
+        self.empty_trash()
     }
 
     /// The leases whose owners are dead; their files go at once.

@@ -218,3 +218,6 @@ impl References {
 fn absent(digest: Digest, depth: usize) -> Result<(), StoreError> {
     if depth == 0 { Err(StoreError::NoSuchBlob { digest }) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

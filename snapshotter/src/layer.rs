@@ -342,3 +342,6 @@ impl Write for DigestSink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

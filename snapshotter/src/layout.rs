@@ -37,7 +37,8 @@ impl Layout {
         Self { root: root.to_owned() }
     }
 
-    /// Creates the directories that do not exist yet, the root included.
+    /// Creates the directories that do not exist yet, the root included. Those that blobs are spread over
+    /// come with the first blob in them.
     pub(crate) fn create(&self) -> Result<(), PathError> {
         sys::fs::create_dir_all(&self.root, 0o700)?;
         for dir in
@@ -45,8 +46,7 @@ impl Layout {
         {
             sys::fs::create_dir_all(&dir, 0o700)?;
         }
-        (0..=255u8)
-            .try_for_each(|byte| sys::fs::create_dir_all(&self.blobs().join(format!("{byte:02x}")), 0o700))
+        Ok(())
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -102,7 +102,7 @@ impl Layout {
         self.trash().join(format!("{lease}.{number}"))
     }
 
-    /// The directory of all blobs, which holds 256 directories by the first byte of the digest.
+    /// The directory of all blobs, which holds up to 256 directories by the first byte of the digest.
     pub(crate) fn blobs(&self) -> PathBuf {
         self.root.join("blobs-v1/sha256")
     }

@@ -41,13 +41,15 @@ mod store;
 pub mod tar_entry;
 pub mod tar_read;
 pub mod tar_write;
+#[cfg(test)]
+mod test_support;
 pub mod tree;
 mod usage;
 pub mod writer;
 
 pub use apply::Layering;
 pub use blob::{BlobInfo, BlobWriter, Expected};
-pub use cache::{CacheValue, CacheWrite};
+pub use cache::{CacheValue, CacheWrite, KeyValue};
 pub use check::Findings;
 pub use claim::Claim;
 pub use compress::Compression;

@@ -342,19 +342,24 @@ enum Outcome {
 }
 
 impl Drop for ActiveSnapshot {
-    /// Removes an uncommitted snapshot, first the row and then the files. Whatever fails here is done by
-    /// the next collection instead.
+    /// Removes an uncommitted snapshot. An active row promises no files, so these may go although the row
+    /// stays, as it does when the disk is full; it is removed when there is room again. Whatever fails
+    /// here is done by the next collection instead.
     fn drop(&mut self) {
         if self.committed {
             return;
         }
-        let id = self.id;
-        if self.store.db().write("drop a snapshot", |c| snapshots::delete_active(c, id)).is_err() {
-            return;
-        }
+        let delete = || self.store.db().write("drop a snapshot", |c| snapshots::delete_active(c, self.id));
+        let deleted = delete();
         let trash = self.store.layout().trashed(self.lease.id(), self.store.next_number());
         if sys::fs::rename(&self.dirs.top, &trash).is_ok() {
             let _ = sys::fs::remove_tree(&trash);
         }
+        if deleted.is_err() {
+            let _ = delete();
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

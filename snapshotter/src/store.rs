@@ -242,3 +242,6 @@ fn refuse_network_filesystem(root: &Path) -> Result<(), StoreError> {
     };
     Err(StoreError::NetworkFilesystem { path: PathBuf::from(root), kind })
 }
+
+#[cfg(test)]
+mod tests;

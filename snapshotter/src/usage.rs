@@ -140,3 +140,6 @@ pub(crate) fn disk_usage(path: &Path) -> Result<u64, PathError> {
     }
     Ok(blocks * 512)
 }
+
+#[cfg(test)]
+mod tests;

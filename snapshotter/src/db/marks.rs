@@ -81,7 +81,8 @@ fn load_snapshots(
 ) -> rusqlite::Result<(Sizes, HashMap<Digest, SnapshotId>)> {
     let mut sizes = HashMap::new();
     let mut chains = HashMap::new();
-    let mut statement = connection.prepare_cached("SELECT id, parent, size, chain_id FROM snapshots")?;
+    let mut statement =
+        connection.prepare_cached("SELECT id, parent, size, chain_id FROM snapshots ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let id: SnapshotId = row.get(0)?;
@@ -90,7 +91,8 @@ fn load_snapshots(
         }
         sizes.insert(id, row.get::<_, Option<u64>>(2)?.unwrap_or(0));
         if let Some(chain_id) = optional_digest(row, 3)? {
-            chains.insert(chain_id, id);
+            // The oldest one is what a look-up finds.
+            chains.entry(chain_id).or_insert(id);
         }
     }
     Ok((sizes, chains))

@@ -28,7 +28,7 @@ CREATE TABLE snapshots (
     content   BLOB                         -- content key of the whole tree
 );
 CREATE INDEX snapshots_by_parent ON snapshots(parent);
-CREATE UNIQUE INDEX snapshots_by_chain_id ON snapshots(chain_id) WHERE chain_id IS NOT NULL;
+CREATE INDEX snapshots_by_chain_id ON snapshots(chain_id) WHERE chain_id IS NOT NULL;
 CREATE INDEX snapshots_unsynced ON snapshots(id) WHERE synced = 0;
 
 CREATE TABLE blobs (

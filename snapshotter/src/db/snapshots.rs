@@ -4,7 +4,7 @@
 use base::{Digest, Key};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::{from_millis, optional_digest, optional_key};
+use super::{digest, from_millis, optional_digest, optional_key};
 use crate::snapshot::{SnapshotId, SnapshotInfo};
 
 /// Adds an active snapshot owned by `lease`.
@@ -103,13 +103,14 @@ pub(crate) fn chain(connection: &Connection, id: SnapshotId) -> rusqlite::Result
     statement.query_map([id], |row| Ok(ChainLink { id: row.get(0)?, opaque: row.get(1)? }))?.collect()
 }
 
-/// The committed snapshot with this chain id.
+/// The oldest committed snapshot with this chain id. Building can make the same layers twice.
 pub(crate) fn by_chain_id(
     connection: &Connection,
     chain_id: &Digest,
 ) -> rusqlite::Result<Option<SnapshotId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT id FROM snapshots WHERE chain_id = ?1 AND lease IS NULL")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM snapshots WHERE chain_id = ?1 AND lease IS NULL ORDER BY id LIMIT 1",
+    )?;
     statement.query_row([chain_id.as_bytes()], |row| row.get(0)).optional()
 }
 
@@ -125,15 +126,26 @@ pub(crate) fn set_diff_id(
     statement.execute((id, diff_id.as_bytes(), diff_size)).map(drop)
 }
 
-/// Records a snapshot's chain id, unless another snapshot has it already: the first one is as good.
+/// Records a snapshot's chain id, and the chain ids that follow for snapshots above whose layers are known.
 pub(crate) fn set_chain_id(
     connection: &Connection,
     id: SnapshotId,
     chain_id: &Digest,
 ) -> rusqlite::Result<()> {
-    let mut statement = connection
-        .prepare_cached("UPDATE OR IGNORE snapshots SET chain_id = ?2 WHERE id = ?1 AND chain_id IS NULL")?;
-    statement.execute((id, chain_id.as_bytes())).map(drop)
+    let mut set = connection.prepare_cached("UPDATE snapshots SET chain_id = ?2 WHERE id = ?1")?;
+    let mut children = connection.prepare_cached(
+        "SELECT id, diff_id FROM snapshots WHERE parent = ?1 AND diff_id IS NOT NULL AND chain_id IS NULL",
+    )?;
+    let mut open = vec![(id, *chain_id)];
+    while let Some((id, chain_id)) = open.pop() {
+        set.execute((id, chain_id.as_bytes()))?;
+        let above = children.query_map([id], |row| Ok((row.get(0)?, digest(row, 1)?)))?;
+        for child in above {
+            let (child, diff_id) = child?;
+            open.extend(base::image::chain_id(&[chain_id, diff_id]).map(|chain_id| (child, chain_id)));
+        }
+    }
+    Ok(())
 }
 
 /// Records the content key of a snapshot's tree.

@@ -1,77 +1,13 @@
 //! What a collection keeps and what it removes, on small stores.
 
-use base::image::{Descriptor, ImageConfig, Manifest, media_type};
-use base::{CancelToken, Key, Platform};
-
 use super::*;
 use crate::cache::CacheValue;
-use crate::driver::DriverKind;
-use crate::lease::Lease;
 use crate::snapshot::CommitInfo;
-use crate::store::Options;
-
-struct Fixture {
-    store: Store,
-    lease: Lease,
-    dir: tempfile::TempDir,
-}
-
-fn fixture() -> Fixture {
-    let dir = tempfile::tempdir().unwrap();
-    let options = Options { driver: Some(DriverKind::Native), ..Options::default() };
-    let store = Store::open(&dir.path().join("store"), options).unwrap();
-    let lease = store.lease("test").unwrap();
-    Fixture { store, lease, dir }
-}
-
-impl Fixture {
-    fn snapshot(&self, parent: Option<SnapshotId>, file: &str) -> SnapshotId {
-        let active = self.store.prepare(&self.lease, parent).unwrap();
-        std::fs::write(active.layer_dir().join(file), file).unwrap();
-        active.commit(CommitInfo::default()).unwrap()
-    }
-
-    /// Ends the only lease, so that nothing is held.
-    fn release(&mut self) {
-        self.lease = self.store.lease("next").unwrap();
-    }
-
-    fn exists(&self, id: SnapshotId) -> bool {
-        self.store.view_dirs(id).is_ok()
-    }
-
-    /// An image of one snapshot, tagged `name`.
-    fn image(&self, name: &str, id: SnapshotId) -> Descriptor {
-        let layer = self.store.layer(&self.lease, id, crate::Compression::GZIP, &CancelToken::new()).unwrap();
-        let mut config = ImageConfig::scratch(&Platform::host());
-        config.rootfs.diff_ids = vec![layer.diff_id];
-        let config = self.document(media_type::OCI_CONFIG, &config);
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: media_type::OCI_MANIFEST.to_owned(),
-            config,
-            layers: vec![layer.descriptor],
-            annotations: Default::default(),
-        };
-        let manifest = self.document(media_type::OCI_MANIFEST, &manifest);
-        self.store.tag(name, &manifest).unwrap();
-        manifest
-    }
-
-    fn document(&self, media_type: &str, document: &impl serde::Serialize) -> Descriptor {
-        let bytes = serde_json::to_vec(document).unwrap();
-        let blob = self.store.put_blob(&self.lease, &bytes).unwrap();
-        Descriptor::new(media_type, blob.digest, blob.size)
-    }
-}
-
-fn key(number: u8) -> Key {
-    Key::from_bytes([number; 32])
-}
+use crate::test_support::{TestStore, key};
 
 #[test]
 fn what_a_lease_holds_stays_and_then_goes() {
-    let mut fixture = fixture();
+    let mut fixture = TestStore::new();
     let base = fixture.snapshot(None, "a");
     let top = fixture.snapshot(Some(base), "b");
     let blob = fixture.store.put_blob(&fixture.lease, b"blob").unwrap();
@@ -87,7 +23,7 @@ fn what_a_lease_holds_stays_and_then_goes() {
 
 #[test]
 fn an_image_keeps_its_documents_layers_and_snapshots() {
-    let mut fixture = fixture();
+    let mut fixture = TestStore::new();
     let base = fixture.snapshot(None, "a");
     let manifest = fixture.image("docker.io/library/a:1", base);
     let other = fixture.snapshot(None, "other");
@@ -104,7 +40,7 @@ fn an_image_keeps_its_documents_layers_and_snapshots() {
 
 #[test]
 fn a_named_root_keeps_its_chain_until_removed() {
-    let mut fixture = fixture();
+    let mut fixture = TestStore::new();
     let base = fixture.snapshot(None, "a");
     let top = fixture.snapshot(Some(base), "b");
     fixture.store.add_root("container", "c1", top).unwrap();
@@ -118,8 +54,8 @@ fn a_named_root_keeps_its_chain_until_removed() {
 
 #[test]
 fn the_cache_is_kept_by_size_newest_first() {
-    let mut fixture = fixture();
-    let big = |fixture: &Fixture, name: &str| {
+    let mut fixture = TestStore::new();
+    let big = |fixture: &TestStore, name: &str| {
         let active = fixture.store.prepare(&fixture.lease, None).unwrap();
         std::fs::write(active.layer_dir().join(name), vec![1; 100_000]).unwrap();
         active.commit(CommitInfo::default()).unwrap()
@@ -147,12 +83,14 @@ fn the_cache_is_kept_by_size_newest_first() {
 
 #[test]
 fn leftovers_of_the_dead_are_removed() {
-    let fixture = fixture();
+    let fixture = TestStore::new();
     let layout = fixture.store.layout();
     let name = crate::store::new_name().unwrap();
     std::fs::write(layout.lease(&name), b"1 dead\n").unwrap();
     std::fs::write(layout.ingest(&name, 0), b"half").unwrap();
-    std::fs::write(layout.blob(&Digest::of(b"no row")), b"no row").unwrap();
+    let orphan = layout.blob(&Digest::of(b"no row"));
+    std::fs::create_dir(orphan.parent().unwrap()).unwrap();
+    std::fs::write(orphan, b"no row").unwrap();
     std::fs::create_dir_all(layout.snapshot(SnapshotId::from_row(999)).fs()).unwrap();
     std::fs::create_dir(layout.trashed(&name, 1)).unwrap();
     let writer = fixture.store.ingest(&fixture.lease).unwrap();
@@ -167,7 +105,7 @@ fn leftovers_of_the_dead_are_removed() {
 
 #[test]
 fn links_that_lead_on_to_a_value_stay() {
-    let mut fixture = fixture();
+    let mut fixture = TestStore::new();
     let id = fixture.snapshot(None, "a");
     fixture.store.cache_link(&key(1), 0, &key(2), &key(3)).unwrap();
     fixture.store.cache_link(&key(4), 0, &key(3), &key(5)).unwrap();

@@ -216,7 +216,7 @@ mod tests {
         fs::create_dir_all(tree.join("closed/inner")).unwrap();
         fs::write(tree.join("closed/inner/file"), b"x").unwrap();
         fs::set_permissions(tree.join("closed/inner"), fs::Permissions::from_mode(0o555)).unwrap();
-        fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o0)).unwrap();
         remove_tree(&tree).unwrap();
         assert!(!tree.exists());
     }

@@ -1,0 +1,48 @@
+//! What takes space, and for what.
+
+use super::*;
+use crate::cache::CacheValue;
+use crate::snapshot::CommitInfo;
+use crate::test_support::{TestStore, key};
+
+#[test]
+fn trees_are_counted_once_per_file() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("sub")).unwrap();
+    std::fs::write(dir.path().join("sub/a"), vec![1; 100_000]).unwrap();
+    let one = disk_usage(dir.path()).unwrap();
+    std::fs::hard_link(dir.path().join("sub/a"), dir.path().join("b")).unwrap();
+    assert!(one >= 100_000);
+    assert_eq!(disk_usage(dir.path()).unwrap(), one);
+}
+
+#[test]
+fn images_containers_and_cache_are_told_apart() {
+    let mut test = TestStore::new();
+    let layer = |parent, name: &str| {
+        let active = test.store.prepare(&test.lease, parent).unwrap();
+        std::fs::write(active.layer_dir().join(name), vec![1; 64 << 10]).unwrap();
+        active.commit(CommitInfo::default()).unwrap()
+    };
+    let (used, idle, cached) = (layer(None, "a"), layer(None, "b"), layer(None, "c"));
+    let container = layer(Some(used), "d");
+    test.image("used", used);
+    test.image("idle", idle);
+    test.image("idle:again", idle);
+    test.store.add_root(CONTAINER_ROOT, "c1", container).unwrap();
+    test.store.cache_put(&key(1), CacheValue { snapshot: Some(cached), ..CacheValue::default() }).unwrap();
+    test.store.cache_put(&key(2), CacheValue { snapshot: Some(used), ..CacheValue::default() }).unwrap();
+    test.release();
+
+    let usage = test.store.usage().unwrap();
+    assert_eq!((usage.images.total, usage.images.active), (2, 1));
+    assert_eq!((usage.containers.total, usage.build_cache.total, usage.build_cache.active), (1, 2, 1));
+    let one = 64 << 10;
+    assert!(usage.images.bytes > 2 * one && usage.images.bytes < 3 * one, "{usage:?}");
+    assert!(usage.images.reclaimable > one && usage.images.reclaimable < 2 * one, "{usage:?}");
+    assert!(usage.build_cache.reclaimable > one && usage.build_cache.reclaimable < 2 * one, "{usage:?}");
+    // The native driver copies the parent.
+    assert!(usage.containers.bytes > 2 * one && usage.containers.bytes < 3 * one, "{usage:?}");
+    let freed = test.store.gc(crate::Policy::DROP_CACHE).unwrap();
+    assert_eq!(freed.bytes / 4096, usage.build_cache.reclaimable / 4096 + 1, "and the directory beside `fs`");
+}
