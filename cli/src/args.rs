@@ -20,8 +20,27 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "LAPSTRAKE_ROOT", hide_env_values = true, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
 
+    /// How a new store keeps layers [default: overlay where it can be mounted]
+    #[arg(
+        long,
+        global = true,
+        env = "LAPSTRAKE_STORAGE_DRIVER",
+        hide_env_values = true,
+        value_name = "DRIVER"
+    )]
+    pub(crate) storage_driver: Option<StorageDriver>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// `--storage-driver`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StorageDriver {
+    /// Layers hold changes, and the kernel's overlayfs merges them.
+    Overlay,
+    /// Every layer is a full copy. Works everywhere.
+    Native,
 }
 
 #[derive(Debug, Subcommand)]

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
+pub use snapshotter::DriverKind;
 use snapshotter::Store;
 
 use crate::error::EngineError;
@@ -38,6 +39,8 @@ pub struct EngineOptions {
     pub root: PathBuf,
     /// The directory of Docker's `config.json` with credentials, if there is one.
     pub docker_config: Option<PathBuf>,
+    /// How a new store keeps layers; `None` is the best that works here, and whatever an existing store has.
+    pub driver: Option<DriverKind>,
 }
 
 /// Everything that one does with images, over one store. Any number of engines, in any number of
@@ -55,12 +58,11 @@ impl Engine {
     /// # Errors
     /// When the store cannot be opened or made, with the path and the reason.
     pub fn open(options: EngineOptions) -> Result<Self, EngineError> {
-        let store = Store::open(&options.root, snapshotter::Options::default())?;
-        Ok(Self {
-            store,
-            clock: Arc::new(sys::clock::SystemClock),
-            docker_config: options.docker_config,
-            network: OnceLock::new(),
-        })
+        let clock = Arc::new(sys::clock::SystemClock);
+        let store = Store::open(
+            &options.root,
+            snapshotter::Options { driver: options.driver, clock: clock.clone() },
+        )?;
+        Ok(Self { store, clock, docker_config: options.docker_config, network: OnceLock::new() })
     }
 }

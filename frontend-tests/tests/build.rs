@@ -275,3 +275,26 @@ fn networks_and_target_and_iidfile() {
     assert_eq!(std::fs::read_to_string(id).unwrap(), common::image_id(&env, "one"));
     env.lap(["run", "--rm", "one", "cat", "/net"]).ok().stdout_has(&["lo\n"]);
 }
+
+#[test]
+fn the_native_driver_makes_the_same_images() {
+    let overlay = env();
+    let native = TestEnv::new();
+    let archive = native.work().join("busybox.tar");
+    testkit::images::busybox().write_archive(&archive);
+    let lap = |args: &[&str]| native.lap(["--storage-driver", "native"]).args(args);
+    lap(&["load", "-i", archive.to_str().unwrap()]).ok();
+    let context = overlay.context();
+    context.file("f", "x").dockerfile(
+        "FROM busybox\nCOPY f /d/f\nRUN echo y > /d/g && rm /bin/tac && mkdir /new && chmod 700 /tmp\nCOPY f /d/\nRUN rm -r /d && mkdir /d\n",
+    );
+    let tree = build_tree(&overlay, &context, &[]);
+    let out = native.work().join("rootfs");
+    let output = format!("type=local,dest={}", out.display());
+    lap(&["build", "-t", "x", "--output", &output, context.path().to_str().unwrap()]).ok();
+    tree.assert_is(&testkit::Tree::of_dir(&out));
+    lap(&["info"]).ok().stdout_has(&["Storage Driver: native"]);
+    lap(&["run", "--rm", "debian-is-not-here"]).fails(125);
+    let again = lap(&["build", "--progress", "plain", context.path().to_str().unwrap()]).ok();
+    assert_eq!(common::steps_run(&again), Vec::<String>::new());
+}

@@ -1,14 +1,14 @@
 //! `lap build`
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use base::{Reference, Timestamp};
 use engine::report::BuildReport;
 use engine::request::{BuildRequest, Destination, Output};
 
-use super::{environment, network_mode, open, platform, with_environment};
+use super::{StoreChoice, environment, network_mode, open, platform, with_environment};
 use crate::args::BuildArgs;
 use crate::error::CliError;
 use crate::render::{self, Mode};
@@ -16,12 +16,12 @@ use crate::terminal::print_line;
 use crate::{context, output, signals};
 
 /// Builds, tells the result, and writes the id file.
-pub(crate) fn build(root: Option<PathBuf>, args: BuildArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
     let sources = context::sources(&args.context, args.file.as_deref())?;
     let request = request(&args, &sources)?;
     let renderer = render::renderer(if args.quiet { Mode::Quiet } else { args.progress });
-    let engine = open(root)?;
+    let engine = open(store)?;
     let result = engine.build(&request, renderer.clone(), &cancel);
     renderer.finish();
     let report = result.map_err(|error| CliError::build(&error, renderer.failed_step()))?;

@@ -1,13 +1,12 @@
 //! `lap images`, `history`, `tag`, `rmi` and `image inspect`
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use base::{Digest, Reference};
 use engine::report::{HistoryLine, ImageDetails, ImageSummary, Removal};
 use serde_json::{Value, json};
 
-use super::{now, open};
+use super::{StoreChoice, now, open};
 use crate::args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 use crate::error::{CliError, FAILED};
 use crate::terminal::{print, print_line};
@@ -27,9 +26,9 @@ struct Row {
 }
 
 /// Lists images.
-pub(crate) fn list(root: Option<PathBuf>, args: &ImagesArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn list(store: &StoreChoice, args: &ImagesArgs) -> Result<ExitCode, CliError> {
     let wanted = args.repository.as_deref().map(parse_name).transpose()?;
-    let images = open(root)?.images()?;
+    let images = open(store)?.images()?;
     let mut rows: Vec<Row> = images.iter().flat_map(rows).collect();
     if let Some(wanted) = wanted {
         let has_tag = args
@@ -110,8 +109,8 @@ fn image_table(rows: &[Row], args: &ImagesArgs) -> String {
 }
 
 /// Shows how an image was made, the newest step first.
-pub(crate) fn history(root: Option<PathBuf>, args: &HistoryArgs) -> Result<ExitCode, CliError> {
-    let engine = open(root)?;
+pub(crate) fn history(store: &StoreChoice, args: &HistoryArgs) -> Result<ExitCode, CliError> {
+    let engine = open(store)?;
     let id = engine.inspect(&args.image)?.summary.id;
     let lines = engine.history(&args.image)?;
     let values: Vec<Value> = lines
@@ -157,15 +156,15 @@ fn truncated(text: &str, length: usize) -> String {
 }
 
 /// Gives an image another name.
-pub(crate) fn tag(root: Option<PathBuf>, args: &TagArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn tag(store: &StoreChoice, args: &TagArgs) -> Result<ExitCode, CliError> {
     let target = parse_name(&args.target)?;
-    open(root)?.tag(&args.source, &target)?;
+    open(store)?.tag(&args.source, &target)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Removes images; goes on after one that cannot be removed.
-pub(crate) fn remove(root: Option<PathBuf>, args: &RmiArgs) -> Result<ExitCode, CliError> {
-    let engine = open(root)?;
+pub(crate) fn remove(store: &StoreChoice, args: &RmiArgs) -> Result<ExitCode, CliError> {
+    let engine = open(store)?;
     let mut code = ExitCode::SUCCESS;
     for image in &args.images {
         match engine.remove_image(image, args.force) {
@@ -187,8 +186,8 @@ fn removal_line(removal: &Removal) -> String {
 }
 
 /// Shows images in full, as Docker's JSON.
-pub(crate) fn inspect(root: Option<PathBuf>, args: &InspectArgs) -> Result<ExitCode, CliError> {
-    let engine = open(root)?;
+pub(crate) fn inspect(store: &StoreChoice, args: &InspectArgs) -> Result<ExitCode, CliError> {
+    let engine = open(store)?;
     let mut values = Vec::new();
     for image in &args.images {
         values.push(inspect_json(&engine.inspect(image)?)?);

@@ -11,63 +11,73 @@ use std::process::ExitCode;
 
 use base::Platform;
 use engine::request::NetworkMode;
-use engine::{Engine, EngineOptions};
+use engine::{DriverKind, Engine, EngineOptions};
 
-use crate::args::{Cli, Command, ImageCommand, SystemCommand};
+use crate::args::{Cli, Command, ImageCommand, StorageDriver, SystemCommand};
 use crate::error::CliError;
+
+/// The store that the command line names.
+struct StoreChoice {
+    root: Option<PathBuf>,
+    driver: Option<StorageDriver>,
+}
 
 /// Runs the command that was typed.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
-    let root = cli.root;
+    let store = &StoreChoice { root: cli.root, driver: cli.storage_driver };
     match cli.command {
         Command::Build(args)
         | Command::Image(crate::args::ImageArgs { command: ImageCommand::Build(args) }) => {
-            build::build(root, args)
+            build::build(store, args)
         }
-        Command::Run(args) => run::run(root, args),
-        Command::Image(image) => image_command(root, image.command),
-        Command::Images(args) => image_command(root, ImageCommand::Ls(args)),
-        Command::Pull(args) => image_command(root, ImageCommand::Pull(args)),
-        Command::Load(args) => image_command(root, ImageCommand::Load(args)),
-        Command::Save(args) => image_command(root, ImageCommand::Save(args)),
-        Command::Tag(args) => image_command(root, ImageCommand::Tag(args)),
-        Command::Rmi(args) => image_command(root, ImageCommand::Rm(args)),
-        Command::History(args) => image_command(root, ImageCommand::History(args)),
+        Command::Run(args) => run::run(store, args),
+        Command::Image(image) => image_command(store, image.command),
+        Command::Images(args) => image_command(store, ImageCommand::Ls(args)),
+        Command::Pull(args) => image_command(store, ImageCommand::Pull(args)),
+        Command::Load(args) => image_command(store, ImageCommand::Load(args)),
+        Command::Save(args) => image_command(store, ImageCommand::Save(args)),
+        Command::Tag(args) => image_command(store, ImageCommand::Tag(args)),
+        Command::Rmi(args) => image_command(store, ImageCommand::Rm(args)),
+        Command::History(args) => image_command(store, ImageCommand::History(args)),
         Command::Version(args) => system::version(&args),
-        Command::Info(args) => system::info(root, &args),
+        Command::Info(args) => system::info(store, &args),
         Command::System(system) => match system.command {
-            SystemCommand::Df(args) => system::df(root, &args),
-            SystemCommand::Info(args) => system::info(root, &args),
+            SystemCommand::Df(args) => system::df(store, &args),
+            SystemCommand::Info(args) => system::info(store, &args),
         },
     }
 }
 
-fn image_command(root: Option<PathBuf>, command: ImageCommand) -> Result<ExitCode, CliError> {
+fn image_command(store: &StoreChoice, command: ImageCommand) -> Result<ExitCode, CliError> {
     match command {
-        ImageCommand::Build(args) => build::build(root, args),
-        ImageCommand::Inspect(args) => images::inspect(root, &args),
-        ImageCommand::Ls(args) => images::list(root, &args),
-        ImageCommand::History(args) => images::history(root, &args),
-        ImageCommand::Pull(args) => transfer::pull(root, &args),
-        ImageCommand::Load(args) => transfer::load(root, &args),
-        ImageCommand::Save(args) => transfer::save(root, &args),
-        ImageCommand::Tag(args) => images::tag(root, &args),
-        ImageCommand::Rm(args) => images::remove(root, &args),
+        ImageCommand::Build(args) => build::build(store, args),
+        ImageCommand::Inspect(args) => images::inspect(store, &args),
+        ImageCommand::Ls(args) => images::list(store, &args),
+        ImageCommand::History(args) => images::history(store, &args),
+        ImageCommand::Pull(args) => transfer::pull(store, &args),
+        ImageCommand::Load(args) => transfer::load(store, &args),
+        ImageCommand::Save(args) => transfer::save(store, &args),
+        ImageCommand::Tag(args) => images::tag(store, &args),
+        ImageCommand::Rm(args) => images::remove(store, &args),
     }
 }
 
 /// Opens the store that the command line or the environment names.
-fn open(root: Option<PathBuf>) -> Result<Engine, CliError> {
-    let root = match root {
-        Some(root) => root,
+fn open(store: &StoreChoice) -> Result<Engine, CliError> {
+    let root = match &store.root {
+        Some(root) => root.clone(),
         None => default_root()?,
     };
+    let driver = store.driver.map(|driver| match driver {
+        StorageDriver::Overlay => DriverKind::Overlay,
+        StorageDriver::Native => DriverKind::Native,
+    });
     let root = std::path::absolute(&root)
         .map_err(|error| CliError::failed(format!("cannot make {} absolute: {error}", root.display())))?;
     let docker_config = environment("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".docker")));
-    Ok(Engine::open(EngineOptions { root, docker_config })?)
+    Ok(Engine::open(EngineOptions { root, docker_config, driver })?)
 }
 
 fn default_root() -> Result<PathBuf, CliError> {

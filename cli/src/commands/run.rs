@@ -1,18 +1,18 @@
 //! `lap run`
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use engine::request::{BindVolume, PullPolicy, RunRequest};
 
-use super::{network_mode, open, platform, with_environment};
+use super::{StoreChoice, network_mode, open, platform, with_environment};
 use crate::args::RunArgs;
 use crate::error::{CliError, RUN_FAILED};
 
 /// Runs a container in the foreground and returns its exit code.
-pub(crate) fn run(root: Option<PathBuf>, args: RunArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliError> {
     let request = request(args)?;
-    let engine = open(root).map_err(|error| error.with_code(RUN_FAILED))?;
+    let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
     let code = engine.run(&request).map_err(|error| {
         let code = error.exit_code().unwrap_or(RUN_FAILED);
         CliError::engine(&error).with_code(code)

@@ -1,13 +1,12 @@
 //! `lap version`, `lap info` and `lap system df`
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use base::Platform;
 use engine::report::{Info, UsageLine};
 use serde_json::{Value, json};
 
-use super::open;
+use super::{StoreChoice, open};
 use crate::args::FormatArgs;
 use crate::error::CliError;
 use crate::terminal::{print, print_line};
@@ -29,8 +28,8 @@ pub(crate) fn version(args: &FormatArgs) -> Result<ExitCode, CliError> {
 }
 
 /// Shows the machine and the store.
-pub(crate) fn info(root: Option<PathBuf>, args: &FormatArgs) -> Result<ExitCode, CliError> {
-    let info = open(root)?.info()?;
+pub(crate) fn info(store: &StoreChoice, args: &FormatArgs) -> Result<ExitCode, CliError> {
+    let info = open(store)?.info()?;
     match &args.format {
         Some(format) => print_line(&template::fill(format, &info_json(&info))?),
         None => print(&info_text(&info)),
@@ -74,8 +73,8 @@ fn info_text(info: &Info) -> String {
 }
 
 /// Shows how much space is used.
-pub(crate) fn df(root: Option<PathBuf>, args: &FormatArgs) -> Result<ExitCode, CliError> {
-    let usage = open(root)?.usage()?;
+pub(crate) fn df(store: &StoreChoice, args: &FormatArgs) -> Result<ExitCode, CliError> {
+    let usage = open(store)?.usage()?;
     let kinds =
         [("Images", usage.images), ("Containers", usage.containers), ("Build Cache", usage.build_cache)];
     if let Some(format) = &args.format {

@@ -1,13 +1,12 @@
 //! `lap pull`, `lap load` and `lap save`
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use engine::request::{Destination, LoadSource};
 
-use super::{open, platform};
+use super::{StoreChoice, open, platform};
 use crate::args::{LoadArgs, PullArgs, SaveArgs};
 use crate::error::CliError;
 use crate::render::{self, Mode};
@@ -15,11 +14,11 @@ use crate::signals;
 use crate::terminal::print_line;
 
 /// Downloads an image.
-pub(crate) fn pull(root: Option<PathBuf>, args: &PullArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn pull(store: &StoreChoice, args: &PullArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
     let platform = platform(args.platform.as_deref())?;
     let renderer = render::renderer(if args.quiet { Mode::Quiet } else { Mode::Auto });
-    let engine = open(root)?;
+    let engine = open(store)?;
     let pulled = engine.pull(&args.image, platform.as_ref(), renderer.clone(), &cancel);
     renderer.finish();
     let pulled = pulled?;
@@ -32,7 +31,7 @@ pub(crate) fn pull(root: Option<PathBuf>, args: &PullArgs) -> Result<ExitCode, C
 }
 
 /// Loads images into the store.
-pub(crate) fn load(root: Option<PathBuf>, args: &LoadArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn load(store: &StoreChoice, args: &LoadArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
     let source = match &args.input {
         Some(path) => LoadSource::Path(path.clone()),
@@ -42,7 +41,7 @@ pub(crate) fn load(root: Option<PathBuf>, args: &LoadArgs) -> Result<ExitCode, C
         }
         None => LoadSource::Stream(Box::new(std::io::stdin())),
     };
-    let loaded = open(root)?.load(source, &cancel)?;
+    let loaded = open(store)?.load(source, &cancel)?;
     for image in loaded {
         if args.quiet {
             continue;
@@ -58,7 +57,7 @@ pub(crate) fn load(root: Option<PathBuf>, args: &LoadArgs) -> Result<ExitCode, C
 }
 
 /// Writes images to an archive.
-pub(crate) fn save(root: Option<PathBuf>, args: &SaveArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn save(store: &StoreChoice, args: &SaveArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
     let destination = match &args.output {
         Some(path) => Destination::File(path.clone()),
@@ -68,7 +67,7 @@ pub(crate) fn save(root: Option<PathBuf>, args: &SaveArgs) -> Result<ExitCode, C
         }
         None => Destination::Stream(Arc::new(Mutex::new(std::io::stdout()))),
     };
-    open(root)?.save(&args.images, &destination, &cancel)?;
+    open(store)?.save(&args.images, &destination, &cancel)?;
     let _ = std::io::stdout().flush();
     Ok(ExitCode::SUCCESS)
 }
