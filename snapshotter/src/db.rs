@@ -34,6 +34,7 @@ use base::{Fault, Faulty};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::error::StoreError;
 pub(crate) use values::{digest, from_millis, key, optional_digest, optional_key, to_millis};
 
 /// After how many pages (of 4 KiB) of log a commit copies it into the database.
@@ -59,19 +60,20 @@ pub enum DbError {
         #[source]
         source: rusqlite::Error,
     },
-    /// A newer program has changed the format.
-    #[error(
-        "the store database {} has format {found}, and this program knows formats up to {known}; use a newer lap",
-        path.display()
-    )]
-    Newer {
+    /// The format is not ours: a newer program has changed it, or the file is another program's.
+    #[error("the store database {} has format {found} instead of {known}{}", path.display(), newer(*found, *known))]
+    Format {
         /// The database file.
         path: PathBuf,
         /// Its format.
         found: u32,
-        /// The newest format that we know.
+        /// The format that we write.
         known: u32,
     },
+}
+
+fn newer(found: u32, known: u32) -> &'static str {
+    if found > known { "; use a newer lap" } else { "" }
 }
 
 fn hint(source: &rusqlite::Error) -> &'static str {
@@ -89,7 +91,7 @@ fn hint(source: &rusqlite::Error) -> &'static str {
 impl Faulty for DbError {
     fn fault(&self) -> Fault {
         match self {
-            Self::Newer { .. } => Fault::Environment,
+            Self::Format { .. } => Fault::Environment,
             Self::Statement { source, .. } => match source.sqlite_error_code() {
                 None | Some(ErrorCode::ConstraintViolation | ErrorCode::ApiMisuse | ErrorCode::Unknown) => {
                     Fault::Bug
@@ -110,17 +112,31 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens the database at `path`, creating it if there is none.
+    /// Creates the database at `path` by way of `aside`, two names on one file system, so that nobody sees
+    /// it before it is complete. If there is one at `path` by then, that one stays.
+    pub(crate) fn create(path: &Path, aside: &Path) -> Result<(), StoreError> {
+        let failed =
+            |source| DbError::Statement { operation: "create the tables", path: aside.to_owned(), source };
+        let connection = Connection::open(aside).map_err(failed)?;
+        let created = schema::create(&connection).map_err(failed);
+        // Closing writes the log back and removes it.
+        let closed = connection.close().map_err(|(_, source)| failed(source));
+        let linked = match (created, closed) {
+            (Ok(()), Ok(())) => sys::fs::link_if_absent(aside, path).map(drop).map_err(StoreError::from),
+            (Err(error), _) | (_, Err(error)) => Err(error.into()),
+        };
+        sys::fs::remove_file(aside)?;
+        linked
+    }
+
+    /// Opens the database at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, DbError> {
         let database = Self { path: path.to_owned(), idle: Mutex::new(Vec::new()), writing: Mutex::new(()) };
         let connection = database.connect().map_err(|source| database.error("open the file", source))?;
-        let version =
+        let found =
             schema::version(&connection).map_err(|source| database.error("read the format", source))?;
-        if version > schema::VERSION {
-            return Err(DbError::Newer { path: path.to_owned(), found: version, known: schema::VERSION });
-        }
-        if version < schema::VERSION {
-            schema::migrate(&connection).map_err(|source| database.error("create the tables", source))?;
+        if found != schema::VERSION {
+            return Err(DbError::Format { path: path.to_owned(), found, known: schema::VERSION });
         }
         database.give_back(connection);
         Ok(database)
@@ -187,7 +203,6 @@ impl Database {
 
     fn connect(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let mut connection = Connection::open_with_flags(&self.path, flags)?;
@@ -220,10 +235,17 @@ fn wait_while_busy(tries: i32) -> bool {
 mod tests {
     use super::*;
 
+    fn created(dir: &tempfile::TempDir) -> PathBuf {
+        let path = dir.path().join("db");
+        Database::create(&path, &dir.path().join("aside")).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the database is left");
+        path
+    }
+
     #[test]
     fn failed_write_leaves_no_row() {
         let dir = tempfile::tempdir().unwrap();
-        let database = Database::open(&dir.path().join("db")).unwrap();
+        let database = Database::open(&created(&dir)).unwrap();
         let result = database.write("test", |c| {
             kv::put(c, "b", b"k", b"v")?;
             c.execute("INSERT INTO no_such_table VALUES (1)", [])
@@ -235,11 +257,21 @@ mod tests {
     #[test]
     fn newer_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("db");
+        let path = created(&dir);
         drop(Database::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let Err(error) = Database::open(&path) else { panic!("opened") };
-        assert!(error.to_string().contains("format 99"), "{error}");
+        assert!(error.to_string().contains("format 99 instead of 1; use a newer lap"), "{error}");
+    }
+
+    #[test]
+    fn a_database_that_is_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = created(&dir);
+        Database::open(&path).unwrap().write("test", |c| kv::put(c, "b", b"k", b"v")).unwrap();
+        Database::create(&path, &dir.path().join("aside")).unwrap();
+        let value = Database::open(&path).unwrap().read("test", |c| kv::get(c, "b", b"k")).unwrap();
+        assert_eq!(value.as_deref(), Some(&b"v"[..]));
     }
 
     #[test]
@@ -255,7 +287,7 @@ mod tests {
     #[test]
     fn writers_on_two_connections_wait_for_each_other() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("db");
+        let path = created(&dir);
         let databases = [Database::open(&path).unwrap(), Database::open(&path).unwrap()];
         std::thread::scope(|scope| {
             for database in &databases {

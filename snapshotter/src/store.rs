@@ -96,6 +96,7 @@ impl Store {
         if !sys::fs::exists(&layout.database())? {
             layout.create()?;
             refuse_network_filesystem(root)?;
+            create_database(&layout)?;
         }
         let lock = FileLock::acquire(&layout.store_lock(), LockMode::Shared)?;
         let database = Database::open(&layout.database())?;
@@ -204,6 +205,16 @@ impl Store {
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Store").field(&self.root()).finish()
+    }
+}
+
+/// Creates the database under a lease, so that the collector of a faster process leaves its files alone.
+fn create_database(layout: &Layout) -> Result<(), StoreError> {
+    loop {
+        let name = new_name()?;
+        let Some(lease) = FileLock::create(&layout.lease(&name))? else { continue };
+        Database::create(&layout.database(), &layout.ingest(&name, 0))?;
+        return Ok(lease.remove()?);
     }
 }
 

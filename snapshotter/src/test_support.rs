@@ -34,6 +34,7 @@ impl TestStore {
     }
 
     /// A store with the overlay driver, or `None`, with a note, where overlayfs cannot be mounted.
+    #[allow(clippy::disallowed_macros, reason = "a test says why it is skipped")]
     pub(crate) fn overlay() -> Option<Self> {
         let test = Self::with_driver(DriverKind::Overlay);
         match test.store.driver_kind() {

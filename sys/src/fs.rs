@@ -76,6 +76,15 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
     fs::rename(from, to).at("rename to its final place", from)
 }
 
+/// Gives a file a second name, unless something has that name. `false` when something had it.
+pub fn link_if_absent(from: &Path, to: &Path) -> Result<bool, PathError> {
+    match fs::hard_link(from, to).at("link to its final place", from) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes a file. `false` when there was none.
 pub fn remove_file(path: &Path) -> Result<bool, PathError> {
     absent_is_false(fs::remove_file(path).at("remove", path))
@@ -186,6 +195,17 @@ mod tests {
         fs::write(&path, b"12345").unwrap();
         assert_eq!(read_limited(&path, 5).unwrap().as_deref(), Some(&b"12345"[..]));
         assert_eq!(read_limited(&path, 4).unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_does_not_replace() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        fs::write(&a, b"a").unwrap();
+        assert!(link_if_absent(&a, &b).unwrap());
+        fs::write(dir.path().join("c"), b"c").unwrap();
+        assert!(!link_if_absent(&dir.path().join("c"), &b).unwrap());
+        assert_eq!(read(&b).unwrap(), b"a");
     }
 
     #[test]

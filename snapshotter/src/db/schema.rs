@@ -1,4 +1,4 @@
-//! The tables, and how an older database becomes a current one.
+//! The tables. There is one format yet; a database of an older one will be changed here, in a transaction.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -126,14 +126,12 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<u32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Creates the tables, unless another process was faster.
-pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
-    // The journal mode cannot change inside a transaction, and stays with the file.
-    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+/// Makes an empty database one of the current format.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    if version(&transaction)? == 0 {
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-    }
-    transaction.commit()
+    transaction.execute_batch(TABLES)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    // The journal mode cannot change inside a transaction, and stays with the file.
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
 }

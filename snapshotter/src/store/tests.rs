@@ -94,3 +94,20 @@ fn sync_covers_what_was_committed_and_not_what_is_still_written() {
     let store = test.reopened();
     assert!(store.view_dirs(done).is_ok() && store.view_dirs(late).is_err());
 }
+
+#[test]
+fn many_may_create_the_same_store_at_once() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let store = Store::open(&root, Options::default()).unwrap();
+                    store.driver_kind().unwrap();
+                    store.kv_put("bucket", b"key", b"value").unwrap();
+                });
+            }
+        });
+    }
+}

@@ -251,6 +251,7 @@ mod tests {
 
     /// Something mounted in a tree must survive; making a mount needs root.
     #[test]
+    #[allow(clippy::disallowed_macros, reason = "a test says why it is skipped")]
     fn mounts_are_not_crossed() {
         let dir = tempfile::tempdir().unwrap();
         let outside = dir.path().join("outside");
