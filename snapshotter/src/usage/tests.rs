@@ -44,5 +44,6 @@ fn images_containers_and_cache_are_told_apart() {
     // The native driver copies the parent.
     assert!(usage.containers.bytes > 2 * one && usage.containers.bytes < 3 * one, "{usage:?}");
     let freed = test.store.gc(crate::Policy::DROP_CACHE).unwrap();
-    assert_eq!(freed.bytes / 4096, usage.build_cache.reclaimable / 4096 + 1, "and the directory beside `fs`");
+    // The directory beside `fs` comes on top where directories take space.
+    assert!(freed.bytes >= usage.build_cache.reclaimable && freed.bytes < 2 * one, "{freed:?} {usage:?}");
 }
