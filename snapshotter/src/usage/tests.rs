@@ -38,11 +38,11 @@ fn images_containers_and_cache_are_told_apart() {
     assert_eq!((usage.images.total, usage.images.active), (2, 1));
     assert_eq!((usage.containers.total, usage.build_cache.total, usage.build_cache.active), (1, 2, 1));
     let one = 64 << 10;
-    assert!(usage.images.bytes > 2 * one && usage.images.bytes < 3 * one, "{usage:?}");
-    assert!(usage.images.reclaimable > one && usage.images.reclaimable < 2 * one, "{usage:?}");
-    assert!(usage.build_cache.reclaimable > one && usage.build_cache.reclaimable < 2 * one, "{usage:?}");
+    assert!(usage.images.bytes >= 2 * one && usage.images.bytes < 3 * one, "{usage:?}");
+    assert!(usage.images.reclaimable >= one && usage.images.reclaimable < 2 * one, "{usage:?}");
+    assert!(usage.build_cache.reclaimable >= one && usage.build_cache.reclaimable < 2 * one, "{usage:?}");
     // The native driver copies the parent.
-    assert!(usage.containers.bytes > 2 * one && usage.containers.bytes < 3 * one, "{usage:?}");
+    assert!(usage.containers.bytes >= 2 * one && usage.containers.bytes < 3 * one, "{usage:?}");
     let freed = test.store.gc(crate::Policy::DROP_CACHE).unwrap();
     // The directory beside `fs` comes on top where directories take space.
     assert!(freed.bytes >= usage.build_cache.reclaimable && freed.bytes < 2 * one, "{freed:?} {usage:?}");
