@@ -21,6 +21,7 @@ pub(crate) enum Isolation {
 pub(crate) struct Buildah {
     dir: PathBuf,
     isolation: Isolation,
+    base: PathBuf,
 }
 
 impl Buildah {
@@ -31,10 +32,14 @@ impl Buildah {
         base: &Path,
         trial: &Path,
     ) -> Result<Self, BenchError> {
-        let buildah = Self { dir, isolation };
-        output_of(buildah.command().arg("pull").arg(format!("docker-archive:{}", base.display())))?;
+        let buildah = Self { dir, isolation, base: base.to_owned() };
+        buildah.load()?;
         output_of(&mut buildah.build(trial, false))?;
         Ok(buildah)
+    }
+
+    fn load(&self) -> Result<(), BenchError> {
+        output_of(self.command().arg("pull").arg(format!("docker-archive:{}", self.base.display()))).map(drop)
     }
 
     fn command(&self) -> Command {
@@ -55,10 +60,13 @@ impl Builder for Buildah {
 
     fn build(&self, context: &Path, cached: bool) -> Command {
         let mut command = self.command();
-        command.args(["build", "--quiet", "--layers", "--pull-never", "--network", "none", "-t", RESULT]);
+        command.args(["build", "--quiet", "--layers", "--pull-never", "-t", RESULT]);
         match self.isolation {
-            Isolation::Runc => command.args(["--isolation", "oci", "--runtime", "/usr/sbin/runc"]),
-            Isolation::Chroot => command.args(["--isolation", "chroot"]),
+            Isolation::Runc => {
+                command.args(["--isolation", "oci", "--runtime", "/usr/sbin/runc", "--network", "none"])
+            }
+            // It has no network namespaces.
+            Isolation::Chroot => command.args(["--isolation", "chroot", "--network", "host"]),
         };
         if !cached {
             command.arg("--no-cache");
@@ -72,15 +80,9 @@ impl Builder for Buildah {
         None
     }
 
-    /// It caches steps by their history alone, and `--no-cache` builds are already first ones; this gives back
-    /// the space.
     fn forget(&self) -> Result<(), BenchError> {
-        let images =
-            output_of(self.command().args(["images", "--quiet", "--filter", "reference=bench-result"]))?;
-        if !images.is_empty() {
-            output_of(self.command().args(["rmi", "--force", RESULT]))?;
-        }
-        Ok(())
+        output_of(self.command().args(["rmi", "--all", "--force"]))?;
+        self.load()
     }
 }
 

@@ -62,6 +62,7 @@ fn bench(options: &Options) -> Result<(), BenchError> {
         if options.only.as_deref().is_none_or(|only| work.name.contains(only)) {
             eprintln!("measuring: {}", work.name);
             report.add(work.name, (work.run)(&subjects, dir.path(), options.rounds)?);
+            eprintln!("{}", report.last());
         }
     }
     drop(subjects);

@@ -34,6 +34,12 @@ impl Report {
             .push((work, samples.into_iter().map(|(subject, samples)| row(subject, &samples)).collect()));
     }
 
+    /// The medians of the work that was added last, in one line.
+    pub(crate) fn last(&self) -> String {
+        let rows = self.works.last().map_or(&[][..], |(_, rows)| rows);
+        rows.iter().map(|row| format!("  {} {:.1} ms", row.subject, row.median)).collect()
+    }
+
     /// The results as a Markdown table.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from(

@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use base::digest::Digester;
-use base::image::{Descriptor, ImageConfig, Index, Manifest, media_type};
+use base::image::{Descriptor, History, ImageConfig, Index, Manifest, media_type};
 use base::{Digest, Platform, Reference};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -84,8 +84,10 @@ impl Image {
         Self { reference, config: ImageConfig::scratch(&Platform::host()), layers: Vec::new() }
     }
 
-    /// Adds a layer on top.
+    /// Adds a layer on top, with an entry in the history: some tools refuse images that have fewer entries
+    /// than layers.
     pub fn layer(mut self, layer: Layer) -> Self {
+        self.config.history.push(History { created_by: "testkit".to_owned(), ..History::default() });
         self.config.rootfs.diff_ids.push(layer.diff_id);
         self.layers.push(layer);
         self
