@@ -56,15 +56,16 @@ struct Node<T> {
     state: State<T>,
     /// By slot.
     inputs: Vec<VertexIndex>,
-    /// Those that a target uses, each once.
+    /// Those that a target uses, once for each slot that this vertex is in.
     consumers: Vec<VertexIndex>,
     op_key: Key,
     definition: Option<Key>,
     /// Content keys of what it selects from local directories, by slot.
     local_keys: Vec<Option<Key>>,
-    /// How many inputs have no definition key yet, and selections from local directories no content key.
+    /// For how many slots the key is unknown: the input's definition key, or the content key of what is
+    /// selected from a local directory.
     keys_awaited: usize,
-    /// How many inputs have no result yet.
+    /// For how many slots there is no result yet.
     results_awaited: usize,
     ignore_cache: bool,
     /// Whether the definition key may find a result. Not if this vertex or one below it must not use the
@@ -327,17 +328,15 @@ fn connect<T>(nodes: &mut [Node<T>], targets: &[VertexIndex]) {
         if std::mem::replace(&mut seen[vertex.index()], true) {
             continue;
         }
-        let mut inputs = nodes[vertex.index()].inputs.clone();
-        let is_local = |input: &VertexIndex| matches!(nodes[input.index()].state, State::Local);
-        let local_slots = inputs.iter().filter(|input| is_local(input)).count();
-        inputs.retain(|input| !is_local(input));
-        inputs.sort_unstable();
-        inputs.dedup();
-        nodes[vertex.index()].keys_awaited = local_slots + inputs.len();
-        nodes[vertex.index()].results_awaited = inputs.len();
-        for input in &inputs {
+        let slots = nodes[vertex.index()].inputs.clone();
+        nodes[vertex.index()].keys_awaited = slots.len();
+        for input in slots {
+            if matches!(nodes[input.index()].state, State::Local) {
+                continue;
+            }
+            nodes[vertex.index()].results_awaited += 1;
             nodes[input.index()].consumers.push(vertex);
+            pending.push(input);
         }
-        pending.extend(inputs);
     }
 }
