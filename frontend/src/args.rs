@@ -140,9 +140,11 @@ impl Expander {
         Ok(expanded.value)
     }
 
-    /// Text for people: variables replaced where that works, else as written.
+    /// Text for people: variables that are set replaced, all else as written. A shell's own variables are
+    /// none of ours.
     pub(crate) fn display(&self, text: &str, environment: &Environment) -> String {
-        let lookup = |name: &str| Some(environment.get(name).unwrap_or_default().to_owned());
+        let lookup =
+            |name: &str| Some(environment.get(name).map_or_else(|| format!("${name}"), str::to_owned));
         word::expand_heredoc(text, self.escape, &lookup).map_or_else(|_| text.to_owned(), |done| done.value)
     }
 

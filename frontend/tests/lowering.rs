@@ -75,6 +75,12 @@ fn names_count_steps_within_stages() {
 }
 
 #[test]
+fn names_show_the_values_of_arguments_and_leave_the_shells_variables() {
+    let lowered = lowered("FROM debian\nARG V=1\nRUN for i in a; do echo \"$i $V\"; done\n");
+    assert_eq!(names(&lowered)[1], "[2/2] RUN for i in a; do echo \"$i 1\"; done");
+}
+
+#[test]
 fn stages_that_the_target_does_not_need_are_left_out() {
     let lowered = lowered("FROM debian AS unused\nRUN never\nFROM debian AS used\nRUN x\nFROM used\nRUN y\n");
     assert!(!names(&lowered).iter().any(|name| name.contains("never")));
