@@ -264,5 +264,9 @@ mod tests {
     }
 
     /// Change only together with the version in the domain.
-    const GOLDEN: [&str; 3] = ["4b4bfe33d33ed70c519d763b84f89b269ae809824ed1562bca6d84daa6b2e2ac", "", ""];
+    const GOLDEN: [&str; 3] = [
+        "4b4bfe33d33ed70c519d763b84f89b269ae809824ed1562bca6d84daa6b2e2ac",
+        "8c17574da707ea1fcac93bf34e4ac8a24f9e6da2ebefabb86ed93446d9bf1182",
+        "35b283df86e5657e768fe0807b41aebc1bc8673b9bf71fdc5afb2b5e5fdb7c65",
+    ];
 }
