@@ -2,7 +2,7 @@
 
 use base::image::{Descriptor, media_type};
 use base::{CancelToken, Reference};
-use snapshotter::{Compression, Lease};
+use snapshotter::{Compression, Lease, Policy};
 
 use crate::Engine;
 use crate::error::EngineError;
@@ -166,6 +166,8 @@ impl Engine {
             self.store.untag_dangling(&found.target)?;
             removals.push(Removal::Deleted(id));
         }
+        // The disk space comes back at once, but for what the build cache may still use.
+        self.store.gc(Policy::KEEP_CACHE)?;
         Ok(removals)
     }
 
