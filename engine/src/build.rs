@@ -3,20 +3,24 @@
 use std::sync::Arc;
 
 use base::event::{Event, EventSink};
-use base::{CancelToken, Key, KeyHasher, Platform};
+use base::{CancelToken, Platform};
 use frontend::{LowerError, Lowered, Options};
 use parser::span::Span;
 use parser::{Level, Parsed, SourceFile};
+use snapshotter::Lease;
 use solver::{Limits, SolveError};
 
 use crate::context::{BuildContext, LoadedDockerfile};
-use crate::error::{BuildError, EngineError};
+use crate::error::{BuildError, EngineError, StepError};
 use crate::ops::{BuildOps, Filesystem};
 use crate::progress::Progress;
 use crate::report::BuildReport;
 use crate::request::{BuildRequest, Output};
 use crate::resolve::ImageResolver;
 use crate::{Engine, assemble, export};
+
+/// How often a build looks at its context again when files keep changing.
+const ATTEMPTS: usize = 3;
 
 impl Engine {
     /// Builds `request` and puts the result where it asks.
@@ -42,8 +46,7 @@ impl Engine {
         let source = SourceFile::new(&dockerfile.name, &parsed.text);
         warn(&progress, &source, &lowered.warnings);
 
-        let ops = BuildOps::new(self, &lowered.graph, &context, &lease, &progress);
-        let root = solve(&lowered, &ops, &source, cancel)?;
+        let root = self.solve(&lowered, &context, &lease, &source, &progress, cancel)?;
         context.save_stat_cache()?;
 
         let image = progress.step("exporting to image", |vertex| {
@@ -53,6 +56,33 @@ impl Engine {
         })?;
         self.store.sync().map_err(EngineError::from)?;
         Ok(image.report(request))
+    }
+
+    /// Makes the target's root filesystem available; `None` is an empty one. When files of the context
+    /// change between finding a step's key and copying them, the keys are made anew: what was copied, not
+    /// what was there before, is what a result is saved for.
+    fn solve(
+        &self,
+        lowered: &Lowered,
+        context: &BuildContext,
+        lease: &Lease,
+        source: &SourceFile,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<Option<Filesystem>, BuildError> {
+        for _ in 1..ATTEMPTS {
+            let ops = BuildOps::new(self, &lowered.graph, context, lease, progress);
+            match solve(lowered, &ops, source, cancel) {
+                Err(BuildError::Step { error, name, .. }) if matches!(*error, StepError::Changed) => {
+                    let message = format!("{name}: files changed while they were copied; looking again");
+                    let code = "ContextChanged".to_owned();
+                    progress.emit(Event::Warning { vertex: None, code, message, excerpt: String::new() });
+                }
+                result => return result,
+            }
+        }
+        let ops = BuildOps::new(self, &lowered.graph, context, lease, progress);
+        solve(lowered, &ops, source, cancel)
     }
 
     fn lower(
@@ -126,8 +156,7 @@ fn solve(
 ) -> Result<Option<Filesystem>, BuildError> {
     let Some(target) = lowered.target else { return Ok(None) };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let solved =
-        solver::solve(&lowered.graph, &[target], build_key(ops), Limits::for_cores(cores), ops, cancel);
+    let solved = solver::solve(&lowered.graph, &[target], Limits::for_cores(cores), ops, cancel);
     match solved {
         Ok(mut solved) => Ok(solved.outputs.pop()),
         Err(SolveError::Cancelled) => Err(BuildError::Cancelled),
@@ -143,11 +172,6 @@ fn solve(
 /// Where something stands: file and line, then the lines themselves.
 fn place(source: &SourceFile, span: Span) -> String {
     format!("{}:{}\n{}", source.name(), source.position(span.start).line, source.excerpt(span))
-}
-
-/// A key that no other build has: the lease's name is unique in the store.
-fn build_key(ops: &BuildOps<'_>) -> Key {
-    KeyHasher::new("lapstrake/build/v1").str(&ops.lease_name()).finish()
 }
 
 /// Whether the result is wanted as an image in the store.

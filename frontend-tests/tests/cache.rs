@@ -119,6 +119,30 @@ fn stages_that_are_not_needed_are_not_built() {
 }
 
 #[test]
+fn a_file_that_changes_during_the_build_is_never_saved_under_the_old_key() {
+    use std::io::Write as _;
+    let env = env();
+    let context = env.context();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    context.file("f", "old").dockerfile(&format!(
+        "FROM busybox\nRUN --network=host nc 127.0.0.1 {port}\nCOPY f /f\nRUN cat /f > /copy\n"
+    ));
+    let building = env.lap(["build", "--progress", "plain", "-t", "changed"]).arg(context.path()).spawn();
+    // The first step waits for us; the key of the second has been made from the old file by now.
+    let (mut step, _) = listener.accept().unwrap();
+    context.file("f", "new");
+    step.write_all(b"go on\n").unwrap();
+    drop(step);
+    let output = building.finish();
+    assert_eq!(output.code(), Some(0), "{output}");
+    output.stderr_has(&["ContextChanged"]);
+    env.lap(["run", "--rm", "changed", "cat", "/copy"]).ok().stdout_has(&["new"]);
+    context.file("f", "old");
+    assert_eq!(common::build_tree(&env, &context, &[]).text("copy"), "old");
+}
+
+#[test]
 fn independent_stages_run_at_the_same_time() {
     let env = env();
     let context = env.context();

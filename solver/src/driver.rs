@@ -68,7 +68,6 @@ impl<E: Faulty> Faulty for SolveError<E> {
 pub fn solve<O: Ops>(
     graph: &Graph,
     targets: &[VertexIndex],
-    _build: Key,
     limits: Limits,
     ops: &O,
     cancel: &CancelToken,
@@ -340,7 +339,7 @@ fn perform<O: Ops>(ops: &O, job: &Job<O::Output>, cancel: &CancelToken) -> Answe
             Ok(Event::ContentProbed { vertex: *vertex, inputs: keys, found })
         }
         Job::Execute { vertex, inputs, definition, content } => {
-            let executed = ops.execute(*vertex, inputs, std::slice::from_ref(content), cancel);
+            let executed = ops.execute(*vertex, inputs, content, cancel);
             let executed = executed.map_err(|error| (*vertex, error))?;
             ops.save(definition, &executed.output).map_err(|error| (*vertex, error))?;
             Ok(Event::Executed { vertex: *vertex, output: executed.output, reused: executed.reused })

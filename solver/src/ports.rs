@@ -42,7 +42,7 @@ pub trait Ops: Sync {
         &self,
         vertex: VertexIndex,
         inputs: &[Option<Self::Output>],
-        content: &[Key],
+        content: &Key,
         cancel: &CancelToken,
     ) -> Result<Executed<Self::Output>, Self::Error>;
 

@@ -34,7 +34,7 @@ impl BuildOps<'_> {
         vertex: VertexIndex,
         op: &FileOp,
         inputs: &[Option<Filesystem>],
-        content_key: Option<&Key>,
+        content_key: &Key,
         cancel: &CancelToken,
     ) -> Result<Filesystem, StepError> {
         let base = if op.has_base { inputs.first().copied().flatten() } else { None };
@@ -52,7 +52,7 @@ impl BuildOps<'_> {
         for action in &op.actions {
             step.apply(action)?;
         }
-        let content = KeyHasher::new("lapstrake/file-content/v1").add(&content_key.copied()).finish();
+        let content = KeyHasher::new("lapstrake/file-content/v1").add(content_key).finish();
         let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
         let snapshot = active.commit(info).map_err(EngineError::from)?;
         Ok(Filesystem { snapshot, content })

@@ -58,11 +58,6 @@ impl<'a> BuildOps<'a> {
         Self { engine, graph, context, lease, progress, context_keys: Mutex::default() }
     }
 
-    /// The lease's name, which no other build in the store has.
-    pub(crate) fn lease_name(&self) -> String {
-        self.lease.id().to_owned()
-    }
-
     /// The content key of what a step selects from the context, as it entered the step's key.
     fn expected_context_key(&self, vertex: VertexIndex, slot: usize) -> Option<Key> {
         self.context_keys.lock().unwrap_or_else(PoisonError::into_inner).get(&(vertex, slot)).copied()
@@ -77,13 +72,13 @@ impl<'a> BuildOps<'a> {
         &self,
         index: VertexIndex,
         inputs: &[Option<Filesystem>],
-        keys: &[Key],
+        content: &Key,
         cancel: &CancelToken,
     ) -> Result<Filesystem, StepError> {
         let vertex = self.graph.vertex(index);
         match &vertex.op {
             Op::Exec(op) => self.exec(vertex, op, inputs.first().copied().flatten(), cancel),
-            Op::File(op) => self.file(index, op, inputs, keys.last(), cancel),
+            Op::File(op) => self.file(index, op, inputs, content, cancel),
             Op::Source(SourceOp::Image(source)) => Ok(self.image(vertex, source, cancel)?),
             Op::Source(SourceOp::Local(_)) => {
                 unreachable!("the solver never runs a local directory, which has no result")
@@ -137,26 +132,20 @@ impl Ops for BuildOps<'_> {
         &self,
         vertex: VertexIndex,
         inputs: &[Option<Filesystem>],
-        keys: &[Key],
+        content: &Key,
         cancel: &CancelToken,
     ) -> Result<Executed<Filesystem>, StepError> {
-        // One process at a time makes a result; those that waited find it. Nothing is wrong without this.
-        let _claim = match keys.first() {
-            Some(key) => Some(self.engine.store.claim(key, cancel).map_err(EngineError::from)?),
-            None => None,
-        };
-        if !self.graph.vertex(vertex).metadata.ignore_cache {
-            for key in keys {
-                if let Some(output) = self.lookup(vertex, key)? {
-                    return Ok(Executed { output, reused: true });
-                }
-            }
+        // One process at a time makes a result, and whoever comes later finds it. Nothing is wrong without
+        // this, only slow.
+        let _claim = self.engine.store.claim(content, cancel).map_err(EngineError::from)?;
+        if !self.graph.vertex(vertex).metadata.ignore_cache
+            && let Some(output) = self.lookup(vertex, content)?
+        {
+            return Ok(Executed { output, reused: true });
         }
-        let output = self.run(vertex, inputs, keys, cancel)?;
+        let output = self.run(vertex, inputs, content, cancel)?;
         // Saved while the claim is held, so that whoever waits for it finds the result.
-        for key in keys {
-            self.save(key, &output)?;
-        }
+        self.save(content, &output)?;
         Ok(Executed { output, reused: false })
     }
 

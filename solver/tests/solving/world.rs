@@ -114,7 +114,7 @@ impl World {
     ) -> Record {
         let ops = FakeOps { world: self, graph, during, record: Mutex::default() };
         let targets: Vec<VertexIndex> = targets.iter().map(|target| target.vertex).collect();
-        let result = solve(graph, &targets, Key::from_bytes([0; 32]), limits, &ops, cancel);
+        let result = solve(graph, &targets, limits, &ops, cancel);
         let record = Record { result: Some(result), ..ops.record.into_inner().unwrap() };
         record.check_events();
         record
@@ -235,7 +235,7 @@ impl Ops for FakeOps<'_> {
         &self,
         vertex: VertexIndex,
         inputs: &[Option<Key>],
-        content: &[Key],
+        content: &Key,
         cancel: &CancelToken,
     ) -> Result<Executed<Key>, String> {
         let name = self.name(vertex);
@@ -252,9 +252,7 @@ impl Ops for FakeOps<'_> {
                 .add(&self.world.files.get(&name).cloned())
                 .finish(),
         };
-        for key in content {
-            self.save(key, &output)?;
-        }
+        self.save(content, &output)?;
         Ok(Executed { output, reused: self.world.elsewhere.contains(&name) })
     }
 
