@@ -75,11 +75,21 @@ pub(crate) fn update(hasher: &mut blake3::Hasher, bytes: &[u8]) {
     }
 }
 
-/// The hash of a file, and the status it had all the time it was read.
+/// The hash of a file, the status it had all the time it was read, and the open file.
 pub(crate) fn hash_file(
     holder: &RootDir,
     entry: &Entry,
     buffer: &mut Buffer,
+) -> Result<(Stat, Hash, File), TreeError> {
+    hash_observed(holder, entry, buffer, || ())
+}
+
+/// [`hash_file`], which calls `observe` whenever it has read a piece.
+fn hash_observed(
+    holder: &RootDir,
+    entry: &Entry,
+    buffer: &mut Buffer,
+    mut observe: impl FnMut(),
 ) -> Result<(Stat, Hash, File), TreeError> {
     let mut before = *entry.stat();
     for _ in 0..ATTEMPTS {
@@ -88,6 +98,7 @@ pub(crate) fn hash_file(
         let mut hasher = blake3::Hasher::new();
         read_pieces::<PathError>(&mut file, &shown, before.size, buffer, |bytes| {
             update(&mut hasher, bytes);
+            observe();
             Ok(())
         })?;
         let after = stat_now(&file, holder, entry)?;
@@ -107,8 +118,64 @@ pub(crate) fn stat_now(file: &File, holder: &RootDir, entry: &Entry) -> Result<S
     }
 }
 
-/// The hash of an in-memory content, for tests and small files.
 #[cfg(test)]
-pub(crate) fn hash_bytes(bytes: &[u8]) -> Hash {
-    *blake3::hash(bytes).as_bytes()
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::tree::Follow;
+    use crate::tree_fixture::tree_of;
+
+    /// Hashes a file that holds "first" and gets `more` appended after each of the first `times` pieces.
+    fn hash_while_growing(times: usize) -> Result<(Stat, Hash, File), TreeError> {
+        let (dir, tree) = tree_of("f file first");
+        let entry = tree.lookup("file", Follow::Last)?.unwrap();
+        let mut appending = File::options().append(true).open(dir.path().join("file")).unwrap();
+        let mut left = times;
+        let holder = RootDir::open(dir.path())?;
+        hash_observed(&holder, &entry, &mut Buffer::default(), || {
+            if left > 0 {
+                left -= 1;
+                appending.write_all(b" more").unwrap();
+            }
+        })
+    }
+
+    #[test]
+    fn a_file_that_changes_is_read_again() {
+        for (times, content) in [(0, "first"), (1, "first more"), (2, "first more more")] {
+            let (stat, hash, _) = hash_while_growing(times).unwrap();
+            assert_eq!(hash, *blake3::hash(content.as_bytes()).as_bytes(), "{times}");
+            assert_eq!(stat.size, content.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_file_that_never_rests_is_named() {
+        let error = hash_while_growing(1000).unwrap_err();
+        assert!(matches!(&error, TreeError::Unstable(path) if path == Path::new("file")), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_vanished_is_named() {
+        let (dir, tree) = tree_of("f file x");
+        let entry = tree.lookup("file", Follow::Last).unwrap().unwrap();
+        std::fs::remove_file(dir.path().join("file")).unwrap();
+        let holder = RootDir::open(dir.path()).unwrap();
+        let error = hash_file(&holder, &entry, &mut Buffer::default()).unwrap_err();
+        assert!(error.to_string().ends_with("/file"), "{error}");
+    }
+
+    #[test]
+    fn every_size_is_read_whole() {
+        for size in [0, 1, SMALL - 1, SMALL, SMALL + 1, PIECE as u64, PIECE as u64 + 1, 3 * PIECE as u64] {
+            let content: Vec<u8> = (0..size).map(|byte| (byte % 253) as u8).collect();
+            let (dir, tree) = tree_of("");
+            std::fs::write(dir.path().join("file"), &content).unwrap();
+            let entry = tree.lookup("file", Follow::Last).unwrap().unwrap();
+            let holder = RootDir::open(dir.path()).unwrap();
+            let (_, hash, _) = hash_file(&holder, &entry, &mut Buffer::default()).unwrap();
+            assert_eq!(hash, *blake3::hash(&content).as_bytes(), "{size}");
+        }
+    }
 }

@@ -44,6 +44,8 @@ pub mod tar_write;
 #[cfg(test)]
 mod test_support;
 pub mod tree;
+#[cfg(test)]
+mod tree_fixture;
 mod usage;
 pub mod writer;
 

@@ -114,13 +114,12 @@ impl Job<'_> {
     fn open_both<'s>(&'s self, scan: &Scan, target: &TargetDir, dir: usize) -> Result<Between<'s>> {
         let source = self.source.open_dir(&scan.dirs[dir].entry)?;
         let real = target.open(self)?;
-        let (merged, passes_group_on) = match target.existing() {
-            Some(entry) => {
-                let stat = rootdir::stat_of(&real, real.path())?;
-                (Some(self.writer.merged.open_dir(entry)?), stat.mode & 0o2000 != 0)
-            }
-            None => (None, false),
+        let merged = match target.existing() {
+            Some(entry) => Some(self.writer.merged.open_dir(entry)?),
+            None => None,
         };
+        // A directory that the copy made may have inherited the bit until it is finished.
+        let passes_group_on = rootdir::stat_of(&real, real.path())?.mode & 0o2000 != 0;
         Ok(Between { source, target: real, merged, passes_group_on })
     }
 

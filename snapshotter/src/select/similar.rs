@@ -31,6 +31,10 @@ fn look_alikes(tree: &Tree, dir: &Entry, name: &str) -> Result<Vec<String>, Tree
         .take(MAX_COMPARED)
         .filter_map(|entry| {
             let other = entry.name().to_string_lossy();
+            if other == name {
+                // A link that leads nowhere.
+                return None;
+            }
             let distance = distance(&name.to_lowercase(), &other.to_lowercase());
             (distance <= allowed).then(|| (distance, entry.path().to_string_lossy().into_owned()))
         })

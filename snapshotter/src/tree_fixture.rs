@@ -1,0 +1,97 @@
+//! Directory trees written down as text, for the tests of this crate.
+//!
+//! One entry a line: a letter, a path, and what it holds.
+//!
+//! ```text
+//! d dir            a directory (those on the way are made)
+//! f file content   a regular file
+//! l link target    a symbolic link
+//! h name existing  a hard link
+//! p pipe           a named pipe
+//! w name           a whiteout
+//! o dir            an opaque directory
+//! ```
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use sys::rootdir::RootDir;
+use sys::stat::Kind;
+use sys::xattr::{self, Target};
+
+use crate::tree::{Entry, Tree};
+
+/// Whether this process is root, and so may use `trusted.` attributes and mount.
+pub(crate) fn is_root() -> bool {
+    sys::rootdir::own_ids().0 == 0
+}
+
+/// Makes what `spec` says below `dir`, which is created.
+pub(crate) fn build(dir: &Path, spec: &str) {
+    std::fs::create_dir_all(dir).unwrap();
+    for line in spec.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.splitn(3, ' ');
+        let (what, path) = (words.next().unwrap(), dir.join(words.next().unwrap()));
+        let rest = words.next().unwrap_or_default();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let (holder, name) = (RootDir::open(path.parent().unwrap()).unwrap(), path.file_name().unwrap());
+        match what {
+            "d" => std::fs::create_dir_all(&path).unwrap(),
+            "f" => std::fs::write(&path, rest).unwrap(),
+            "l" => symlink(rest, &path).unwrap(),
+            "h" => std::fs::hard_link(dir.join(rest), &path).unwrap(),
+            "p" => holder.create_node(name, Kind::Fifo, 0o644, 0).unwrap(),
+            "w" => holder.create_node(name, Kind::CharDevice, 0, 0).unwrap(),
+            "o" => {
+                std::fs::create_dir_all(&path).unwrap();
+                let mark = if is_root() { c"trusted.overlay.opaque" } else { c"user.overlay.opaque" };
+                xattr::set(Target::Name(&holder, name), &path, mark, b"y").unwrap();
+            }
+            other => panic!("unknown kind {other:?} in {line:?}"),
+        }
+    }
+}
+
+/// What a tree shows, in the form of a specification, sorted.
+pub(crate) fn describe(tree: &Tree) -> Vec<String> {
+    let mut lines = Vec::new();
+    describe_below(tree, &tree.root().unwrap(), &mut lines);
+    lines.sort();
+    lines
+}
+
+fn describe_below(tree: &Tree, dir: &Entry, lines: &mut Vec<String>) {
+    for entry in tree.read_dir(dir).unwrap() {
+        let path = entry.path().to_str().unwrap();
+        match entry.kind() {
+            Kind::Directory => {
+                lines.push(format!("d {path}"));
+                describe_below(tree, &entry, lines);
+            }
+            Kind::File => {
+                let content = String::from_utf8(tree.read(&entry, 1 << 20).unwrap()).unwrap();
+                lines.push(format!("f {path} {content}").trim_end().to_owned());
+            }
+            Kind::Symlink => {
+                lines.push(format!("l {path} {}", tree.read_link(&entry).unwrap().to_str().unwrap()));
+            }
+            other => lines.push(format!("{other:?} {path}")),
+        }
+    }
+}
+
+/// The lines of a specification, sorted, as [`describe`] gives them.
+pub(crate) fn lines(spec: &str) -> Vec<String> {
+    let mut lines: Vec<String> =
+        spec.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// A temporary directory with a tree in it, and the tree.
+pub(crate) fn tree_of(spec: &str) -> (tempfile::TempDir, Tree) {
+    let dir = tempfile::tempdir().unwrap();
+    build(dir.path(), spec);
+    let tree = Tree::directory(dir.path(), None).unwrap();
+    (dir, tree)
+}
