@@ -143,6 +143,29 @@ fn a_file_that_changes_during_the_build_is_never_saved_under_the_old_key() {
 }
 
 #[test]
+fn an_archive_that_changes_during_the_build_is_never_saved_under_the_old_key() {
+    use std::io::Write as _;
+    let env = env();
+    let context = env.context();
+    let archive = |text: &str| testkit::LayerTar::new().file("f", 0o644, text).finish();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    context.file("a.tar", archive("old")).dockerfile(&format!(
+        "FROM busybox\nRUN --network=host nc 127.0.0.1 {port}\nADD a.tar /\nRUN cat /f > /copy\n"
+    ));
+    let building = env.lap(["build", "-t", "changed"]).arg(context.path()).spawn();
+    let (mut step, _) = listener.accept().unwrap();
+    context.file("a.tar", archive("new"));
+    step.write_all(b"go on\n").unwrap();
+    drop(step);
+    let output = building.finish();
+    assert_eq!(output.code(), Some(0), "{output}");
+    env.lap(["run", "--rm", "changed", "cat", "/copy"]).ok().stdout_has(&["new"]);
+    context.file("a.tar", archive("old"));
+    assert_eq!(common::build_tree(&env, &context, &[]).text("copy"), "old");
+}
+
+#[test]
 fn independent_stages_run_at_the_same_time() {
     let env = env();
     let context = env.context();

@@ -70,6 +70,14 @@ pub enum GraphError {
         /// How many there are.
         inputs: usize,
     },
+    /// Two copies of one operation read from the same slot, whose key could then tell of one alone.
+    #[error("\"{name}\" copies from input {slot} twice")]
+    SlotUsedTwice {
+        /// The vertex.
+        name: String,
+        /// The slot.
+        slot: u32,
+    },
 }
 
 impl Faulty for GraphError {
@@ -177,12 +185,16 @@ fn check_slots(vertex: &Vertex, inputs: usize) -> Result<(), GraphError> {
     if file.has_base && inputs == 0 {
         return Err(missing(0));
     }
+    let mut used = Vec::new();
     for action in &file.actions {
-        if let FileAction::Copy(copy) = action
-            && copy.input as usize >= inputs
-        {
+        let FileAction::Copy(copy) = action else { continue };
+        if copy.input as usize >= inputs {
             return Err(missing(copy.input));
         }
+        if used.contains(&copy.input) {
+            return Err(GraphError::SlotUsedTwice { name: vertex.metadata.name.clone(), slot: copy.input });
+        }
+        used.push(copy.input);
     }
     Ok(())
 }
@@ -261,6 +273,25 @@ mod tests {
         let op = Op::File(FileOp { has_base: false, actions: vec![FileAction::Copy(copy)] });
         builder.add(op, &Platform::host(), &[context], named("COPY"));
         assert!(matches!(builder.finish(), Err(GraphError::MissingInput { slot: 1, inputs: 1, .. })));
+    }
+
+    #[test]
+    fn two_copies_from_one_slot_are_refused() {
+        let copy = CopyAction {
+            input: 0,
+            sources: vec!["/".to_owned()],
+            allow_wildcards: false,
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            unpack_archives: false,
+        };
+        let mut builder = GraphBuilder::new();
+        let context = builder.add(local(), &Platform::host(), &[], named("context"));
+        let actions = vec![FileAction::Copy(copy.clone()), FileAction::Copy(copy)];
+        let op = Op::File(FileOp { has_base: false, actions });
+        builder.add(op, &Platform::host(), &[context], named("COPY"));
+        assert!(matches!(builder.finish(), Err(GraphError::SlotUsedTwice { slot: 0, .. })));
     }
 
     #[test]

@@ -96,7 +96,16 @@ impl FileStep<'_> {
                 }
             }
         }
-        Ok(())
+        // What an archive held when it was unpacked has no key of its own, so all is looked at once more.
+        let slot = copy.input as usize;
+        match source {
+            Source::Context(..) => {
+                let vertex = self.ops.graph.vertex(self.vertex);
+                let now = self.ops.context_key(vertex, slot, self.cancel)?;
+                self.check_unchanged(copy, Some(now))
+            }
+            Source::Filesystem(_) => Ok(()),
+        }
     }
 
     /// The content of a selected archive, in a directory that goes away with its owner. `None` for
