@@ -13,6 +13,7 @@
 
 mod dirs;
 mod files;
+mod links;
 
 use std::path::{Path, PathBuf};
 
@@ -201,7 +202,7 @@ impl Job<'_> {
         stats: &mut CopyStats,
     ) -> Result<Vec<Vec<Option<Leaf>>>> {
         let targets = self.make_dirs(&batch.scan, &destination.dir)?;
-        let links = files::HardLinks::find(&batch.scan);
+        let links = links::HardLinks::find(&batch.scan);
         let copied = self.copy_files(&batch.scan, &targets, &links, destination.name.as_deref())?;
         stats.dirs += targets.iter().filter(|target| target.is_new()).count() as u64;
         let mut results = Vec::with_capacity(copied.len());

@@ -149,11 +149,11 @@ impl Action {
     /// The bits of a mode that the permissions stand for, in the classes of the action.
     fn bits(self, mode: u32, is_dir: bool) -> u32 {
         match self.permissions {
-            Permissions::CopyOf { shift } => (mode >> shift & 7) * 0o111 & self.classes,
+            Permissions::CopyOf { shift } => (((mode >> shift) & 7) * 0o111) & self.classes,
             Permissions::Named { bits, search, set_id, sticky } => {
                 let search = search && (is_dir || mode & 0o111 != 0);
                 let special = if set_id { self.set_id_bits() } else { 0 } | if sticky { 0o1000 } else { 0 };
-                (bits | u32::from(search)) * 0o111 & self.classes | special
+                (((bits | u32::from(search)) * 0o111) & self.classes) | special
             }
         }
     }

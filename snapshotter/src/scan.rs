@@ -157,17 +157,10 @@ impl Scan {
     /// Drops the directories that count only when something is in them, and have nothing in them.
     fn drop_empty(&mut self, tentative: &[bool]) {
         for index in (0..self.dirs.len()).rev() {
-            let dirs = &self.dirs;
-            let gone =
-                |child: &Child| child.dir.is_some_and(|dir| tentative[dir] && dirs[dir].children.is_empty());
-            if dirs[index].children.iter().any(gone) {
-                let children = std::mem::take(&mut self.dirs[index].children);
-                let dirs = &self.dirs;
-                let gone = |child: &Child| {
-                    child.dir.is_some_and(|dir| tentative[dir] && dirs[dir].children.is_empty())
-                };
-                self.dirs[index].children = children.into_iter().filter(|child| !gone(child)).collect();
-            }
+            let mut children = std::mem::take(&mut self.dirs[index].children);
+            let is_gone = |dir: usize| tentative[dir] && self.dirs[dir].children.is_empty();
+            children.retain(|child| !child.dir.is_some_and(is_gone));
+            self.dirs[index].children = children;
         }
         self.compact();
     }

@@ -13,7 +13,7 @@
 //! ```
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sys::rootdir::RootDir;
 use sys::stat::Kind;
@@ -94,4 +94,33 @@ pub(crate) fn tree_of(spec: &str) -> (tempfile::TempDir, Tree) {
     build(dir.path(), spec);
     let tree = Tree::directory(dir.path(), None).unwrap();
     (dir, tree)
+}
+
+/// What the kernel shows when it mounts the layers, in [`describe`]'s form. In a mount namespace of its own.
+pub(crate) fn mounted(dirs: &[PathBuf], dir: &Path) -> Result<Vec<String>, String> {
+    std::fs::create_dir_all(dir.join("mnt")).unwrap();
+    std::fs::create_dir_all(dir.join("empty")).unwrap();
+    // The kernel wants two lower directories when there is no upper one.
+    let all: Vec<&str> = dirs.iter().map(|dir| dir.to_str().unwrap()).chain(["empty"]).collect();
+    let script = r#"mount -t overlay overlay -o "ro,lowerdir=$1" mnt && cd mnt &&
+        find . -mindepth 1 -type d -printf 'd %P\n' -o -type l -printf 'l %P %l\n' -o -printf 'f %P ' -exec cat {} \; -printf '\n'"#;
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh", &all.join(":")])
+        .current_dir(dir)
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(lines(std::str::from_utf8(&output.stdout).unwrap()))
+}
+
+/// Names the reason when the kernel cannot be asked here.
+pub(crate) fn cannot_mount() -> Option<String> {
+    if !is_root() {
+        return Some("not root".to_owned());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    build(&dir.path().join("layer"), "f a 1");
+    mounted(&[dir.path().join("layer")], dir.path()).err()
 }

@@ -4,7 +4,6 @@
 //! close on the source; an exclusive create, a write, a time and a close on the target; more only where
 //! owner, mode or attributes ask for it.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
@@ -20,6 +19,7 @@ use sys::stat::{Kind, Stat};
 use sys::xattr::{self, Target, Xattr};
 
 use super::dirs::TargetDir;
+use super::links::HardLinks;
 use super::{CopyError, Job, Result};
 use crate::content_hash::{ATTEMPTS, Buffer, Hash, SMALL, read_pieces, stat_now, update};
 use crate::content_key::{Chunk, Leaf, chunks, xattr_state};
@@ -48,31 +48,6 @@ impl CloneSupport {
     }
 }
 
-/// The names of files that share an inode within one scan.
-pub(super) struct HardLinks {
-    /// Later names and the first name of each such file, as (directory, child) of the scan.
-    later: HashMap<(usize, usize), (usize, usize)>,
-}
-
-impl HardLinks {
-    pub(super) fn find(scan: &Scan) -> Self {
-        let (mut first, mut later) = (HashMap::new(), HashMap::new());
-        for (dir, scanned) in scan.dirs.iter().enumerate() {
-            for (index, child) in scanned.children.iter().enumerate() {
-                let stat = child.entry.stat();
-                if stat.links < 2 || child.entry.is_dir() {
-                    continue;
-                }
-                let leader = *first.entry((stat.device, stat.inode)).or_insert((dir, index));
-                if leader != (dir, index) {
-                    later.insert((dir, index), leader);
-                }
-            }
-        }
-        Self { later }
-    }
-}
-
 /// What one task copied.
 pub(super) struct Copied {
     pub(super) chunk: Chunk,
@@ -83,9 +58,9 @@ pub(super) struct Copied {
 }
 
 /// The directories that a task reads from and writes to.
-struct Between<'a> {
+pub(super) struct Between<'a> {
     source: OpenDir<'a>,
-    target: RootDir,
+    pub(super) target: RootDir,
     /// The target as the image shows it, if it was there before the copy.
     merged: Option<OpenDir<'a>>,
     /// New files do not get our group here: the directory has the set-group-id bit.
@@ -111,7 +86,12 @@ impl Job<'_> {
             .collect()
     }
 
-    fn open_both<'s>(&'s self, scan: &Scan, target: &TargetDir, dir: usize) -> Result<Between<'s>> {
+    pub(super) fn open_both<'s>(
+        &'s self,
+        scan: &Scan,
+        target: &TargetDir,
+        dir: usize,
+    ) -> Result<Between<'s>> {
         let source = self.source.open_dir(&scan.dirs[dir].entry)?;
         let real = target.open(self)?;
         let merged = match target.existing() {
@@ -137,7 +117,7 @@ impl Job<'_> {
         for index in copied.chunk.children.clone() {
             let child = &children[index];
             let kind = child.entry.kind();
-            let is_later = links.later.contains_key(&(copied.chunk.dir, index));
+            let is_later = links.is_later(copied.chunk.dir, index);
             if child.dir.is_some() || kind == Kind::Socket || is_later {
                 copied.leaves.push(None);
                 continue;
@@ -298,38 +278,9 @@ impl Job<'_> {
         Some(Leaf { key, record: Some(record), remembered: self.remembered(child, stat) == Some(record) })
     }
 
-    fn remembered(&self, child: &Child, stat: &Stat) -> Option<Record> {
+    pub(super) fn remembered(&self, child: &Child, stat: &Stat) -> Option<Record> {
         let dir = child.entry.path().parent()?;
         self.options.stat_cache?.records_of(dir).find(child.entry.name(), stat)
-    }
-
-    /// Gives files their later names. Answers how many.
-    pub(super) fn make_hard_links(
-        &self,
-        scan: &Scan,
-        targets: &[TargetDir],
-        links: &HardLinks,
-        leaves: &mut [Vec<Option<Leaf>>],
-    ) -> Result<u64> {
-        let mut later: Vec<_> = links.later.iter().map(|(later, first)| (*later, *first)).collect();
-        later.sort_unstable();
-        for ((dir, index), (first_dir, first_index)) in later.iter().copied() {
-            let (from, to) = (targets[first_dir].open(self)?, self.open_both(scan, &targets[dir], dir)?);
-            let child = &scan.dirs[dir].children[index];
-            to.make_room(child.name())?;
-            to.target.create_hard_link(
-                child.name(),
-                &from,
-                scan.dirs[first_dir].children[first_index].name(),
-            )?;
-            leaves[dir][index] = leaves[first_dir][first_index].as_ref().map(|first| Leaf {
-                key: first.key,
-                record: first.record,
-                remembered: first.record.is_some()
-                    && self.remembered(child, child.entry.stat()) == first.record,
-            });
-        }
-        Ok(later.len() as u64)
     }
 }
 
@@ -341,7 +292,7 @@ struct Paths<'a> {
 
 impl Between<'_> {
     /// Removes what the layer has under this name. A directory stays and is an error.
-    fn make_room(&self, name: &OsStr) -> Result<()> {
+    pub(super) fn make_room(&self, name: &OsStr) -> Result<()> {
         let Some(merged) = &self.merged else { return Ok(()) };
         if let Some(existing) = merged.child(name)?
             && existing.is_dir()

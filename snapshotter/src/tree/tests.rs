@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::tree_fixture::{build, describe, is_root, lines, tree_of};
+use crate::tree_fixture::{build, cannot_mount, describe, lines, mounted, tree_of};
 
 /// Stacks of layers, the topmost first, and what they show.
 const STACKS: &[(&[&str], &str)] = &[
@@ -45,31 +45,6 @@ fn stacks_show_what_they_should() {
         let (_dir, dirs) = stack(layers);
         assert_eq!(describe(&Tree::overlay(&dirs).unwrap()), lines(expected), "{layers:?}");
     }
-}
-
-/// What the kernel shows when it mounts the layers, in [`describe`]'s form. In a mount namespace of its own.
-fn mounted(dirs: &[PathBuf], dir: &Path) -> std::result::Result<Vec<String>, String> {
-    std::fs::create_dir_all(dir.join("mnt")).unwrap();
-    std::fs::create_dir_all(dir.join("empty")).unwrap();
-    // The kernel wants two lower directories when there is no upper one.
-    let all: Vec<&str> = dirs.iter().map(|dir| dir.to_str().unwrap()).chain(["empty"]).collect();
-    let script = r#"mount -t overlay overlay -o "ro,lowerdir=$1" mnt && cd mnt &&
-        find . -mindepth 1 -type d -printf 'd %P\n' -o -type l -printf 'l %P %l\n' -o -printf 'f %P ' -exec cat {} \; -printf '\n'"#;
-    let output = std::process::Command::new("unshare")
-        .args(["--mount", "sh", "-c", script, "sh", &all.join(":")])
-        .current_dir(dir)
-        .output()
-        .map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    Ok(lines(std::str::from_utf8(&output.stdout).unwrap()))
-}
-
-/// Names the reason when the kernel cannot be asked here.
-fn cannot_mount() -> Option<String> {
-    let (dir, dirs) = stack(&["f a 1"]);
-    if is_root() { mounted(&dirs, dir.path()).err() } else { Some("not root".to_owned()) }
 }
 
 #[test]

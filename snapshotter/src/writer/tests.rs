@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tree_fixture::{build, describe, is_root, lines};
+use crate::tree_fixture::{build, cannot_mount, describe, is_root, lines, mounted};
 
 const NOW: i64 = 1_700_000_000;
 
@@ -204,6 +204,27 @@ fn a_device_that_would_be_a_whiteout_is_refused() {
     let f = Fixture::new("f a 1", "");
     let result = f.writer.mknod("zero", Kind::CharDevice, 0, &file_mode());
     assert!(matches!(result, Err(WriteError::WhiteoutDevice(_))));
+}
+
+#[test]
+fn the_kernel_shows_what_was_written() {
+    if let Some(reason) = cannot_mount() {
+        println!("skipped: cannot mount an overlay: {reason}");
+        return;
+    }
+    let f = Fixture::new("f d/old 1\nf d/sub/x 2\nf a 3\nf b 4\nl lib d/sub\nf gone/x 5", "");
+    f.writer.remove("d").unwrap();
+    f.put("b", "new").unwrap();
+    f.put("lib-file", "6").unwrap();
+    f.mkdir_all("d/sub").unwrap();
+    f.put("lib/y", "7").unwrap();
+    f.writer.remove("a").unwrap();
+    f.mkdir_all("a").unwrap();
+    f.writer.remove("gone/x").unwrap();
+    let expected = "d a\nf b new\nd d\nd d/sub\nf d/sub/y 7\nd gone\nl lib d/sub\nf lib-file 6";
+    f.shows(expected);
+    let dirs = [f.dir.path().join("layer"), f.dir.path().join("parent")];
+    assert_eq!(mounted(&dirs, f.dir.path()).unwrap(), lines(expected));
 }
 
 /// One random change.
