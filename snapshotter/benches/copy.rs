@@ -42,6 +42,7 @@ fn main() {
     report("copy with key, filling a cache", dir.path(), |target| {
         copy_context(&context, target, Some(&cache), true)
     });
+    report("loading the cache", dir.path(), |_| assert!(!load(&cache).is_empty()));
     report("key, all remembered", dir.path(), |_| key(&context, Some(&cache)));
 }
 
@@ -91,12 +92,16 @@ fn cp(context: &Path, target: &Path) {
     assert!(status.success());
 }
 
+fn load(cache: &Path) -> StatCache {
+    StatCache::load(cache, sys::clock::SystemClock.now())
+}
+
 const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true };
 
 fn key(context: &Path, cache: Option<&Path>) {
     let tree = Tree::directory(context, None).expect("a tree");
     let selection = Selection::all(&tree).expect("a selection");
-    let cache = cache.map(|path| StatCache::load(path, sys::clock::SystemClock.now()));
+    let cache = cache.map(load);
     let key = content_key(&tree, &selection, &KEY, cache.as_ref(), &CancelToken::new()).expect("a key");
     std::hint::black_box(key);
     cache.map(|cache| cache.save().expect("saved"));
