@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn forms_of_output() {
-        assert!(matches!(parse("out"), Ok(Output::Local(path)) if path == "out"));
+        assert!(matches!(parse("out"), Ok(Output::Local(path)) if path.as_os_str() == "out"));
         assert!(matches!(parse("-"), Ok(Output::Tar(Destination::Stream(_)))));
         assert!(matches!(parse("type=oci,dest=a.tar"), Ok(Output::Oci(Destination::File(_)))));
         assert!(matches!(parse("type=docker"), Ok(Output::Store)));
