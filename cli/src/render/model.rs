@@ -64,10 +64,14 @@ impl Step {
         Some(line)
     }
 
+    /// The last lines, one that has not ended among them.
+    fn last_lines(&self) -> Vec<String> {
+        let partial = (!self.partial.is_empty()).then(|| line_text(&self.partial));
+        self.lines.iter().cloned().chain(partial).collect()
+    }
+
     fn take_partial(&mut self) -> String {
-        let bytes = std::mem::take(&mut self.partial);
-        let text = String::from_utf8_lossy(&bytes);
-        text.strip_suffix('\r').unwrap_or(&text).to_owned()
+        line_text(&std::mem::take(&mut self.partial))
     }
 
     fn keep(&mut self, lines: &[String]) {
@@ -75,6 +79,12 @@ impl Step {
         let surplus = self.lines.len().saturating_sub(KEPT_LINES);
         self.lines.drain(..surplus);
     }
+}
+
+/// The bytes of a line as text, without the carriage return of a terminal's line end.
+fn line_text(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.strip_suffix('\r').unwrap_or(&text).to_owned()
 }
 
 /// All vertices of a build.
@@ -103,8 +113,7 @@ impl Model {
             }
             Event::VertexCompleted { vertex, outcome: Outcome::Failed(_), .. } => {
                 if let Some(step) = self.steps.get_mut(vertex) {
-                    step.flush();
-                    let last_lines = step.lines.iter().cloned().collect();
+                    let last_lines = step.last_lines();
                     self.failed.get_or_insert(FailedStep { name: step.name.clone(), last_lines });
                 }
             }
