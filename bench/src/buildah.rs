@@ -21,7 +21,6 @@ pub(crate) enum Isolation {
 pub(crate) struct Buildah {
     dir: PathBuf,
     isolation: Isolation,
-    base: PathBuf,
 }
 
 impl Buildah {
@@ -32,14 +31,10 @@ impl Buildah {
         base: &Path,
         trial: &Path,
     ) -> Result<Self, BenchError> {
-        let buildah = Self { dir, isolation, base: base.to_owned() };
-        buildah.load()?;
-        output_of(&mut buildah.build(trial, false))?;
+        let buildah = Self { dir, isolation };
+        output_of(buildah.command().arg("pull").arg(format!("docker-archive:{}", base.display())))?;
+        output_of(&mut buildah.build(trial))?;
         Ok(buildah)
-    }
-
-    fn load(&self) -> Result<(), BenchError> {
-        output_of(self.command().arg("pull").arg(format!("docker-archive:{}", self.base.display()))).map(drop)
     }
 
     fn command(&self) -> Command {
@@ -58,7 +53,7 @@ impl Builder for Buildah {
         }
     }
 
-    fn build(&self, context: &Path, cached: bool) -> Command {
+    fn build(&self, context: &Path) -> Command {
         let mut command = self.command();
         command.args(["build", "--quiet", "--layers", "--pull-never", "-t", RESULT]);
         match self.isolation {
@@ -68,9 +63,6 @@ impl Builder for Buildah {
             // It has no network namespaces.
             Isolation::Chroot => command.args(["--isolation", "chroot", "--network", "host"]),
         };
-        if !cached {
-            command.arg("--no-cache");
-        }
         command.arg(context);
         command
     }
@@ -78,11 +70,6 @@ impl Builder for Buildah {
     /// `buildah run` keeps its container, and so is no match for a command that makes and removes one.
     fn start_true(&self) -> Option<Command> {
         None
-    }
-
-    fn forget(&self) -> Result<(), BenchError> {
-        output_of(self.command().args(["rmi", "--all", "--force"]))?;
-        self.load()
     }
 }
 

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::error::BenchError;
-
 /// The base image that every builder has.
 pub(crate) const BASE: &str = "localhost/bench-base:latest";
 
@@ -16,14 +14,10 @@ pub(crate) trait Builder {
     /// What it is called in the results.
     fn name(&self) -> &str;
 
-    /// The command that builds `context` and calls the result [`RESULT`]. With `cached` it may use what it
-    /// built before.
-    fn build(&self, context: &Path, cached: bool) -> Command;
+    /// The command that builds `context` and calls the result [`RESULT`]. It may use whatever it built before.
+    fn build(&self, context: &Path) -> Command;
 
     /// The command that runs `true` in a container of [`BASE`] without a network and removes the container, or none
     /// if this is no runtime.
     fn start_true(&self) -> Option<Command>;
-
-    /// Forgets everything built and every file seen, so that the next build is the first. [`BASE`] stays.
-    fn forget(&self) -> Result<(), BenchError>;
 }

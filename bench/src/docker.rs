@@ -36,7 +36,7 @@ impl Docker {
         let mut docker = Self { daemon, dir };
         docker.wait_until_ready(&line(&command))?;
         output_of(docker.command().arg("load").arg("--input").arg(base))?;
-        output_of(&mut docker.build(trial, false))?;
+        output_of(&mut docker.build(trial))?;
         Ok(docker)
     }
 
@@ -74,12 +74,9 @@ impl Builder for Docker {
         "docker, BuildKit"
     }
 
-    fn build(&self, context: &Path, cached: bool) -> Command {
+    fn build(&self, context: &Path) -> Command {
         let mut command = self.command();
         command.args(["build", "--quiet", "--network", "none", "--tag", RESULT]);
-        if !cached {
-            command.arg("--no-cache");
-        }
         command.arg(context);
         command
     }
@@ -88,10 +85,6 @@ impl Builder for Docker {
         let mut command = self.command();
         command.args(["run", "--rm", "--network", "none", BASE, "true"]);
         Some(command)
-    }
-
-    fn forget(&self) -> Result<(), BenchError> {
-        output_of(self.command().args(["builder", "prune", "--all", "--force"])).map(drop)
     }
 }
 

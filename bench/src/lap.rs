@@ -11,19 +11,14 @@ use crate::measure::output_of;
 pub(crate) struct Lap {
     program: PathBuf,
     root: PathBuf,
-    base: PathBuf,
 }
 
 impl Lap {
     /// A store at `root` with the base image from `base`.
     pub(crate) fn start(program: &Path, root: PathBuf, base: &Path) -> Result<Self, BenchError> {
-        let lap = Self { program: program.to_owned(), root, base: base.to_owned() };
-        lap.load()?;
+        let lap = Self { program: program.to_owned(), root };
+        output_of(lap.command().arg("load").arg("-i").arg(base))?;
         Ok(lap)
-    }
-
-    fn load(&self) -> Result<(), BenchError> {
-        output_of(self.command().arg("load").arg("-i").arg(&self.base)).map(drop)
     }
 
     fn command(&self) -> Command {
@@ -38,12 +33,9 @@ impl Builder for Lap {
         "lap"
     }
 
-    fn build(&self, context: &Path, cached: bool) -> Command {
+    fn build(&self, context: &Path) -> Command {
         let mut command = self.command();
         command.args(["build", "--quiet", "--network", "none", "-t", RESULT]);
-        if !cached {
-            command.arg("--no-cache");
-        }
         command.arg(context);
         command
     }
@@ -52,12 +44,5 @@ impl Builder for Lap {
         let mut command = self.command();
         command.args(["run", "--rm", "--network", "none", BASE, "true"]);
         Some(command)
-    }
-
-    fn forget(&self) -> Result<(), BenchError> {
-        testkit::env::unmount_below(&self.root);
-        std::fs::remove_dir_all(&self.root)
-            .map_err(|source| BenchError::File { path: self.root.clone(), source })?;
-        self.load()
     }
 }

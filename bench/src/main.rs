@@ -1,11 +1,11 @@
 //! Measures `lap` beside the builders and runtimes that are installed, in one run on one machine.
 //!
-//!     bench --lap PATH [--record] [--rounds N] [--only WORK]
+//!     bench --lap PATH [--alone] [--record] [--rounds N] [--only WORK]
 //!
 //! Every round runs each subject once, in turn, so that whatever else the machine does falls on all of them. What
 //! is told is the median and its ratio to `lap`'s; absolute figures mean something only beside one another. A peer
-//! that is missing, or does not work on this machine, is left out with the reason. `--record` also writes
-//! `bench/RESULTS.md`. There are no limits here, and no test is timed.
+//! that is missing, or does not work on this machine, is left out with the reason; `--alone` leaves out all. `--record`
+//! also writes `bench/RESULTS.md`. There are no limits here, and no test is timed.
 #![allow(clippy::disallowed_methods, reason = "a benchmark starts processes and reads the clock")]
 #![allow(clippy::disallowed_macros, reason = "a benchmark writes to the terminal")]
 
@@ -56,7 +56,10 @@ fn bench(options: &Options) -> Result<(), BenchError> {
         .prefix("bench-")
         .tempdir_in(&parent)
         .map_err(|source| BenchError::File { path: parent, source })?;
-    let subjects = Subjects::start(dir.path(), &options.lap)?;
+    let mut subjects = Subjects::lap(dir.path(), &options.lap)?;
+    if !options.alone {
+        subjects.add_peers(dir.path());
+    }
     let mut report = Report::new(machine::describe(dir.path()), subjects.left_out());
     for work in work::all() {
         if options.only.as_deref().is_none_or(|only| work.name.contains(only)) {

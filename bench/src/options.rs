@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-pub(crate) const USAGE: &str = "usage: bench --lap PATH [--record] [--rounds N] [--only WORK]";
+pub(crate) const USAGE: &str = "usage: bench --lap PATH [--alone] [--record] [--rounds N] [--only WORK]";
 
 /// What this process is to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum Mode {
 pub(crate) struct Options {
     /// The binary to measure.
     pub(crate) lap: PathBuf,
+    /// Whether to leave out every peer.
+    pub(crate) alone: bool,
     /// Whether to write `RESULTS.md`.
     pub(crate) record: bool,
     /// How often each subject does each work.
@@ -33,12 +35,13 @@ pub(crate) fn parse(args: &[String]) -> Result<Mode, String> {
     {
         return Ok(Mode::Measure(command.to_vec()));
     }
-    let (mut lap, mut record, mut rounds, mut only) = (None, false, 7, None);
+    let (mut lap, mut alone, mut record, mut rounds, mut only) = (None, false, false, 7, None);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().cloned().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--lap" => lap = Some(PathBuf::from(value()?)),
+            "--alone" => alone = true,
             "--record" => record = true,
             "--rounds" => rounds = value()?.parse().map_err(|_| "--rounds needs a number".to_owned())?,
             "--only" => only = Some(value()?),
@@ -49,7 +52,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Mode, String> {
     if rounds == 0 {
         return Err("--rounds must be at least 1".to_owned());
     }
-    Ok(Mode::Bench(Options { lap, record, rounds, only }))
+    Ok(Mode::Bench(Options { lap, alone, record, rounds, only }))
 }
 
 #[cfg(test)]
@@ -62,7 +65,7 @@ mod tests {
 
     #[test]
     fn options_have_defaults_but_for_the_binary() {
-        let expected = Options { lap: "/l".into(), record: true, rounds: 7, only: None };
+        let expected = Options { lap: "/l".into(), alone: false, record: true, rounds: 7, only: None };
         assert_eq!(parse_words("--record --lap /l"), Ok(Mode::Bench(expected)));
         assert!(parse_words("").is_err());
         assert!(parse_words("--lap /l --rounds 0").is_err());

@@ -1,6 +1,6 @@
 //! Everything that is measured, started and tried once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use testkit::{Context, images};
 
@@ -11,6 +11,9 @@ use crate::error::BenchError;
 use crate::lap::Lap;
 use crate::runtime::Runtime;
 
+/// The archive of the base image, in the benchmark's directory.
+const BASE_ARCHIVE: &str = "base.tar";
+
 /// The builders and runtimes that work on this machine, `lap` first.
 pub(crate) struct Subjects {
     pub(crate) builders: Vec<Box<dyn Builder>>,
@@ -19,27 +22,29 @@ pub(crate) struct Subjects {
 }
 
 impl Subjects {
-    /// Starts `lap`, which has to work, and each peer that does.
-    pub(crate) fn start(dir: &Path, lap: &Path) -> Result<Self, BenchError> {
-        let base = dir.join("base.tar");
+    /// `lap`, which has to work.
+    pub(crate) fn lap(dir: &Path, program: &Path) -> Result<Self, BenchError> {
+        let base = dir.join(BASE_ARCHIVE);
         images::busybox_as(BASE).write_archive(&base);
+        let lap = Lap::start(program, dir.join("lap"), &base)?;
+        Ok(Self { builders: vec![Box::new(lap)], runtimes: Vec::new(), left_out: Vec::new() })
+    }
+
+    /// Each peer that works here.
+    pub(crate) fn add_peers(&mut self, dir: &Path) {
+        let base = dir.join(BASE_ARCHIVE);
         let trial = Context::create(dir);
         trial.dockerfile(&format!("FROM {BASE}\nRUN true\n"));
-        let place = |name: &str| -> PathBuf { dir.join(name) };
-
-        let lap = Lap::start(lap, place("lap"), &base)?;
-        let mut subjects = Self { builders: vec![Box::new(lap)], runtimes: Vec::new(), left_out: Vec::new() };
-        let buildah = |isolation, name| Buildah::start(place(name), isolation, &base, trial.path());
-        subjects.add_builder("buildah, chroot", buildah(Isolation::Chroot, "buildah-chroot"));
-        subjects.add_builder("buildah, runc", buildah(Isolation::Runc, "buildah-runc"));
-        subjects.add_builder("docker, BuildKit", Docker::start(place("docker"), &base, trial.path()));
+        let buildah = |isolation, name| Buildah::start(dir.join(name), isolation, &base, trial.path());
+        self.add_builder("buildah, chroot", buildah(Isolation::Chroot, "buildah-chroot"));
+        self.add_builder("buildah, runc", buildah(Isolation::Runc, "buildah-runc"));
+        self.add_builder("docker, BuildKit", Docker::start(dir.join("docker"), &base, trial.path()));
         for (name, program) in [("runc", "/usr/sbin/runc"), ("crun", "/usr/bin/crun")] {
             match Runtime::start(name, program, dir) {
-                Ok(runtime) => subjects.runtimes.push(runtime),
-                Err(error) => subjects.leave_out(name, &error),
+                Ok(runtime) => self.runtimes.push(runtime),
+                Err(error) => self.leave_out(name, &error),
             }
         }
-        Ok(subjects)
     }
 
     /// Who is missing, and why.

@@ -11,9 +11,15 @@ use crate::error::BenchError;
 use crate::measure::{Sample, measure};
 use crate::subject::Subjects;
 
-/// How many files the large context has, and how long each is. Each has other content.
+/// How many files the large context has, and how long each is.
 const MANY_FILES: usize = 50_000;
 const FILE_SIZE: usize = 4096;
+
+/// The file of the large context that changes between builds.
+const CHANGING: &str = "changing/file";
+
+/// How many rounds the large context is good for: each takes some GB of disk.
+const LARGE_ROUNDS: usize = 3;
 
 /// Who did a work, and each run of it.
 pub(crate) type Samples = Vec<(String, Vec<Sample>)>;
@@ -50,51 +56,48 @@ fn rebuild(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, Be
     }
     context.dockerfile(&dockerfile);
     for builder in &subjects.builders {
-        measure(&builder.build(context.path(), true))?;
+        measure(&builder.build(context.path()))?;
     }
-    take_turns(rounds, &subjects.builders, |builder| measure(&builder.build(context.path(), true)))
+    take_turns(rounds, &subjects.builders, |builder, _| measure(&builder.build(context.path())))
 }
 
-/// Each RUN writes another file, so that none can be taken from another's result.
+/// Each RUN of each round is another, so that none can be taken from an earlier result.
 fn trivial_runs(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let context = Context::create(dir);
-    let runs: String = (0..100).map(|number| format!("RUN echo {number} > /ran\n")).collect();
-    context.dockerfile(&format!("FROM {BASE}\n{runs}"));
-    take_turns(rounds.min(5), &subjects.builders, |builder| {
-        builder.forget()?;
-        measure(&builder.build(context.path(), false))
+    take_turns(rounds.min(5), &subjects.builders, |builder, round| {
+        let runs: String = (0..100).map(|number| format!("RUN echo {round} {number} > /ran\n")).collect();
+        context.dockerfile(&format!("FROM {BASE}\n{runs}"));
+        measure(&builder.build(context.path()))
     })
 }
 
+/// Each round has a context of its own. Nothing is removed between the rounds: ext4 does not use the inodes of
+/// files removed a moment ago, and looking for others would slow down whoever comes next.
 fn copy_first(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let context = large_context(dir);
-    let rounds = rounds.min(5);
-    let mut samples = take_turns(rounds, &subjects.builders, |builder| {
-        builder.forget()?;
-        measure(&builder.build(context.path(), false))
-    })?;
-    let target = dir.join("copy");
+    let rounds = rounds.min(LARGE_ROUNDS);
+    let contexts: Vec<Context> = (0..rounds).map(|round| large_context(dir, round)).collect();
     let mut copies = Vec::new();
-    for _ in 0..rounds {
-        copies.push(measure(Command::new("cp").arg("-a").arg(context.path()).arg(&target))?);
-        std::fs::remove_dir_all(&target)
-            .map_err(|source| BenchError::File { path: target.clone(), source })?;
-    }
+    let mut samples = take_turns(rounds, &subjects.builders, |builder, round| {
+        if copies.len() == round {
+            let target = dir.join(format!("copy{round}"));
+            copies.push(measure(Command::new("cp").arg("-a").arg(contexts[round].path()).arg(target))?);
+        }
+        measure(&builder.build(contexts[round].path()))
+    })?;
     samples.push(("cp -a".to_owned(), copies));
     Ok(samples)
 }
 
 fn copy_changed(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let context = large_context(dir);
+    let context = large_context(dir, LARGE_ROUNDS);
     for builder in &subjects.builders {
-        builder.forget()?;
-        measure(&builder.build(context.path(), true))?;
+        measure(&builder.build(context.path()))?;
     }
     let mut change = 0;
-    take_turns(rounds.min(5), &subjects.builders, |builder| {
+    take_turns(rounds.min(LARGE_ROUNDS), &subjects.builders, |builder, _| {
         change += 1;
-        context.file("part0/file0", format!("change {change}\n"));
-        measure(&builder.build(context.path(), true))
+        context.file(CHANGING, format!("change {change}\n"));
+        measure(&builder.build(context.path()))
     })
 }
 
@@ -112,31 +115,32 @@ fn start(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, Ben
     Ok(samples)
 }
 
-/// Lets each builder do something once in each round.
+/// Lets each builder do something once in each round, with nothing of the one before left to be written to disk.
 fn take_turns(
     rounds: usize,
     builders: &[Box<dyn Builder>],
-    mut turn: impl FnMut(&dyn Builder) -> Result<Sample, BenchError>,
+    mut turn: impl FnMut(&dyn Builder, usize) -> Result<Sample, BenchError>,
 ) -> Result<Samples, BenchError> {
     let mut samples: Samples =
         builders.iter().map(|builder| (builder.name().to_owned(), Vec::new())).collect();
-    for _ in 0..rounds {
+    for round in 0..rounds {
         for (builder, (_, samples)) in builders.iter().zip(&mut samples) {
-            samples.push(turn(builder.as_ref())?);
+            nix::unistd::sync();
+            samples.push(turn(builder.as_ref(), round)?);
         }
     }
     Ok(samples)
 }
 
-/// A context that is copied whole into an empty image.
-fn large_context(dir: &Path) -> Context {
+/// A context that is copied whole into an empty image. No file is as any other, nor as one of another round.
+fn large_context(dir: &Path, round: usize) -> Context {
     let context = Context::create(dir);
     for number in 0..MANY_FILES {
-        let mut content = format!("file {number}\n").into_bytes();
+        let mut content = format!("file {number} of round {round}\n").into_bytes();
         content.resize(FILE_SIZE, b'.');
         context.file(&format!("files/part{}/file{number}", number / 500), content);
     }
-    context.file("part0/file0", "");
+    context.file(CHANGING, "");
     context.dockerfile("FROM scratch\nCOPY . /\n");
     context
 }
