@@ -150,7 +150,8 @@ pub struct Encoded {
 /// after [`LayerEncoder::finish`].
 pub struct LayerEncoder<W: Write> {
     encoder: Encoder<W>,
-    diff_id: Digester,
+    /// Digests the input; `None` when the output is the same bytes and is digested anyway.
+    diff_id: Option<Digester>,
     uncompressed_size: u64,
 }
 
@@ -177,7 +178,8 @@ impl<W: Write> LayerEncoder<W> {
                 Encoder::Zstd(encoder.map_err(|source| CompressError::Encoder { compression, source })?)
             }
         };
-        Ok(Self { encoder, diff_id: Digester::new(), uncompressed_size: 0 })
+        let diff_id = (compression != Compression::None).then(Digester::new);
+        Ok(Self { encoder, diff_id, uncompressed_size: 0 })
     }
 
     /// Writes what is left, and says what all of it was. The output is neither flushed nor synced.
@@ -188,9 +190,10 @@ impl<W: Write> LayerEncoder<W> {
             Encoder::Zstd(encoder) => encoder.finish(),
         };
         let out = out.map_err(CompressError::Finish)?;
+        let digest = out.digester.finish();
         Ok(Encoded {
-            diff_id: self.diff_id.finish(),
-            digest: out.digester.finish(),
+            diff_id: self.diff_id.map_or(digest, Digester::finish),
+            digest,
             size: out.size,
             uncompressed_size: self.uncompressed_size,
         })
@@ -221,7 +224,9 @@ impl<W: Write> Write for LayerEncoder<W> {
             Encoder::Gzip(encoder) => encoder.write(bytes),
             Encoder::Zstd(encoder) => encoder.write(bytes),
         }?;
-        self.diff_id.update(&bytes[..count]);
+        if let Some(diff_id) = &mut self.diff_id {
+            diff_id.update(&bytes[..count]);
+        }
         self.uncompressed_size += count as u64;
         Ok(count)
     }

@@ -1,7 +1,7 @@
 //! Finds the changes between two complete trees by walking both at once.
 //!
-//! Two files are the same when kind, mode, owner, size, modification time, link target, device number and
-//! exported attributes are; times of directories do not count. Content is compared only where times cannot
+//! Two files are the same when kind, mode, owner, size, modification time, link target, device number,
+//! number of names and exported attributes are; times and names of directories do not count. Content is compared only where times cannot
 //! decide: when they are whole seconds, as tools that set times write them. A program that changes a file's
 //! content and sets size and time back to the nanosecond goes unseen, as it does in Docker and containerd.
 
@@ -164,7 +164,7 @@ fn is_same(
     let one_inode = (lower.device, lower.inode) == (upper.device, upper.inode);
     match upper.kind {
         Kind::Directory => return Ok(true),
-        _ if lower.mtime != upper.mtime => return Ok(false),
+        _ if lower.mtime != upper.mtime || lower.links != upper.links => return Ok(false),
         _ if one_inode => return Ok(true),
         _ => {}
     }
