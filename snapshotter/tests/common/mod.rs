@@ -212,7 +212,8 @@ fn look(root: &Path, path: &Path) -> Seen {
         kind,
         mode: metadata.mode() & 0o7777,
         owner: (metadata.uid(), metadata.gid()),
-        mtime: metadata.mtime(),
+        // Nobody sees when a whiteout was made.
+        mtime: if kind == 'c' && metadata.rdev() == 0 { 0 } else { metadata.mtime() },
         rdev: metadata.rdev(),
         content,
         xattrs: xattrs(&full),
