@@ -11,7 +11,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
 use crate::identity::op_key;
-use crate::op::{FileAction, Op};
+use crate::op::{ExecMount, FileAction, Op};
 
 /// Names a vertex within one graph.
 pub type VertexIndex = NodeIndex<u32>;
@@ -70,8 +70,8 @@ pub enum GraphError {
         /// How many there are.
         inputs: usize,
     },
-    /// Two copies of one operation read from the same slot, whose key could then tell of one alone.
-    #[error("\"{name}\" copies from input {slot} twice")]
+    /// Two copies or mounts of one operation use the same slot, whose key could then tell of one alone.
+    #[error("\"{name}\" uses input {slot} twice")]
     SlotUsedTwice {
         /// The vertex.
         name: String,
@@ -179,24 +179,39 @@ impl GraphBuilder {
     }
 }
 
+/// The slots that an operation names must exist, and be named once.
 fn check_slots(vertex: &Vertex, inputs: usize) -> Result<(), GraphError> {
-    let missing = |slot| GraphError::MissingInput { name: vertex.metadata.name.clone(), slot, inputs };
-    let Op::File(file) = &vertex.op else { return Ok(()) };
-    if file.has_base && inputs == 0 {
-        return Err(missing(0));
-    }
+    let name = || vertex.metadata.name.clone();
     let mut used = Vec::new();
-    for action in &file.actions {
-        let FileAction::Copy(copy) = action else { continue };
-        if copy.input as usize >= inputs {
-            return Err(missing(copy.input));
+    for slot in slots(&vertex.op) {
+        if slot as usize >= inputs {
+            return Err(GraphError::MissingInput { name: name(), slot, inputs });
         }
-        if used.contains(&copy.input) {
-            return Err(GraphError::SlotUsedTwice { name: vertex.metadata.name.clone(), slot: copy.input });
+        if used.contains(&slot) {
+            return Err(GraphError::SlotUsedTwice { name: name(), slot });
         }
-        used.push(copy.input);
+        used.push(slot);
     }
     Ok(())
+}
+
+/// The input slots that an operation uses.
+fn slots(op: &Op) -> Vec<u32> {
+    let first = |used: bool| used.then_some(0);
+    match op {
+        Op::Source(_) => Vec::new(),
+        Op::Merge => vec![0],
+        Op::Exec(exec) => {
+            first(exec.has_root).into_iter().chain(exec.mounts.iter().filter_map(ExecMount::input)).collect()
+        }
+        Op::File(file) => {
+            let copies = file.actions.iter().filter_map(|action| match action {
+                FileAction::Copy(copy) => Some(copy.input),
+                _ => None,
+            });
+            first(file.has_base).into_iter().chain(copies).collect()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -204,18 +219,10 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::op::{CopyAction, ExecOp, FileOp, LocalSource, NetworkMode, SourceOp};
+    use crate::op::{CopyAction, ExecOp, FileOp, LocalSource, SourceOp};
 
     fn exec(command: &str) -> Op {
-        Op::Exec(ExecOp {
-            args: vec![command.to_owned()],
-            env: Vec::new(),
-            proxy_env: Vec::new(),
-            cwd: "/".to_owned(),
-            user: String::new(),
-            network: NetworkMode::Default,
-            files: Vec::new(),
-        })
+        Op::Exec(ExecOp::new(vec![command.to_owned()]))
     }
 
     fn named(name: &str) -> Metadata {
@@ -259,15 +266,7 @@ mod tests {
 
     #[test]
     fn a_copy_from_a_slot_that_is_missing_is_refused() {
-        let copy = CopyAction {
-            input: 1,
-            sources: vec!["/".to_owned()],
-            allow_wildcards: false,
-            destination: "/".to_owned(),
-            owner: None,
-            mode: None,
-            unpack_archives: false,
-        };
+        let copy = CopyAction::new(1, vec!["/".to_owned()], "/");
         let mut builder = GraphBuilder::new();
         let context = builder.add(local(), &Platform::host(), &[], named("context"));
         let op = Op::File(FileOp { has_base: false, actions: vec![FileAction::Copy(copy)] });
@@ -277,15 +276,7 @@ mod tests {
 
     #[test]
     fn two_copies_from_one_slot_are_refused() {
-        let copy = CopyAction {
-            input: 0,
-            sources: vec!["/".to_owned()],
-            allow_wildcards: false,
-            destination: "/".to_owned(),
-            owner: None,
-            mode: None,
-            unpack_archives: false,
-        };
+        let copy = CopyAction::new(0, vec!["/".to_owned()], "/");
         let mut builder = GraphBuilder::new();
         let context = builder.add(local(), &Platform::host(), &[], named("context"));
         let actions = vec![FileAction::Copy(copy.clone()), FileAction::Copy(copy)];

@@ -13,6 +13,7 @@ pub mod op;
 
 pub use graph::{Graph, GraphBuilder, GraphError, Input, Metadata, Vertex, VertexIndex};
 pub use op::{
-    ChmodMode, CopyAction, ExecOp, FileAction, FileOp, ImageSource, LocalSource, MkdirAction, MkfileAction,
-    NetworkMode, Op, Owner, ScriptFile, SourceOp, UserName,
+    BindMount, CacheMount, ChmodMode, CopyAction, DeviceRequest, ExecMount, ExecOp, FileAction, FileOp,
+    GitSource, HttpSource, ImageSource, LocalSource, MkdirAction, MkfileAction, MountKind, NetworkMode, Op,
+    Owner, ScriptFile, SecretMount, SecurityMode, Sharing, SourceOp, SshMount, TmpfsMount, UserName,
 };

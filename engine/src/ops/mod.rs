@@ -83,6 +83,9 @@ impl<'a> BuildOps<'a> {
             Op::Source(SourceOp::Local(_)) => {
                 unreachable!("the solver never runs a local directory, which has no result")
             }
+            Op::Source(SourceOp::Http(_) | SourceOp::Git(_)) | Op::Merge => {
+                unreachable!("the frontend makes none of these")
+            }
         }
     }
 }

@@ -120,13 +120,11 @@ impl<'a> Lowering<'a> {
             // Copying a stage into itself is legal; the same input then fills both slots.
             inputs.push(from);
             actions.push(FileAction::Copy(CopyAction {
-                input: u32::from(has_base),
-                sources: expanded.paths,
                 allow_wildcards: true,
-                destination: expanded.destination,
                 owner: expanded.owner.clone(),
                 mode: expanded.mode.clone(),
                 unpack_archives: request.unpack_archives,
+                ..CopyAction::new(u32::from(has_base), expanded.paths, expanded.destination)
             }));
         }
         actions.extend(expanded.heredocs.into_iter().map(FileAction::Mkfile));

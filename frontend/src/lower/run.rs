@@ -22,13 +22,14 @@ impl Lowering<'_> {
         let (args, files) = command_line(state, run);
         let declared = |name: &str| state.build_args.iter().any(|(known, _)| known == name);
         let op = ExecOp {
-            args: args.clone(),
+            has_root: state.root.is_some(),
             env: state.environment.entries(),
             proxy_env: proxy_env(&self.options.build_args, declared),
             cwd: state.workdir().to_owned(),
             user: state.config.config.user.clone(),
             network: self.network(run)?,
             files,
+            ..ExecOp::new(args.clone())
         };
         let metadata = self.step(state, instruction);
         let inputs: Vec<Input> = state.root.into_iter().collect();

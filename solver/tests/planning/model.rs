@@ -5,8 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use base::{Digest, Key, KeyHasher, Platform};
 use llb::{
-    ExecOp, Graph, GraphBuilder, ImageSource, Input, LocalSource, Metadata, NetworkMode, Op, SourceOp,
-    VertexIndex,
+    ExecOp, Graph, GraphBuilder, ImageSource, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex,
 };
 use proptest::prelude::*;
 use solver::key;
@@ -136,15 +135,7 @@ fn op(kind: Kind, number: usize) -> Op {
             let digest = Digest::of(name.as_bytes());
             Op::Source(SourceOp::Image(ImageSource { reference: name, manifest: digest, chain_id: digest }))
         }
-        Kind::Step | Kind::Parity => Op::Exec(ExecOp {
-            args: vec![name],
-            env: Vec::new(),
-            proxy_env: Vec::new(),
-            cwd: "/".to_owned(),
-            user: String::new(),
-            network: NetworkMode::Default,
-            files: Vec::new(),
-        }),
+        Kind::Step | Kind::Parity => Op::Exec(ExecOp::new(vec![name])),
     }
 }
 

@@ -1,9 +1,7 @@
 //! Large graphs. A planner that did more than a little work for each vertex and edge would not end here.
 
 use base::{Key, KeyHasher, Platform};
-use llb::{
-    ExecOp, Graph, GraphBuilder, Input, LocalSource, Metadata, NetworkMode, Op, SourceOp, VertexIndex,
-};
+use llb::{ExecOp, Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex};
 
 use crate::drive::{Cache, Solve, Steps, solve};
 
@@ -30,15 +28,7 @@ struct Plan {
 impl Plan {
     fn step(&mut self, inputs: &[Input]) -> Input {
         self.steps += 1;
-        let op = Op::Exec(ExecOp {
-            args: vec![self.steps.to_string()],
-            env: Vec::new(),
-            proxy_env: Vec::new(),
-            cwd: "/".to_owned(),
-            user: String::new(),
-            network: NetworkMode::Default,
-            files: Vec::new(),
-        });
+        let op = Op::Exec(ExecOp::new(vec![self.steps.to_string()]));
         let metadata = Metadata { ignore_cache: self.uncached, ..Metadata::default() };
         self.builder.add(op, &Platform::new("linux", "amd64", ""), inputs, metadata)
     }

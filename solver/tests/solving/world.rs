@@ -6,8 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base::{CancelToken, Digest, Key, KeyHasher, Platform};
 use llb::{
-    ExecOp, FileOp, Graph, GraphBuilder, ImageSource, Input, LocalSource, Metadata, NetworkMode, Op,
-    SourceOp, VertexIndex,
+    ExecOp, FileOp, Graph, GraphBuilder, ImageSource, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex,
 };
 use solver::{Executed, Limits, Ops, SolveError, Solved, StepOutcome, solve};
 
@@ -54,15 +53,7 @@ impl Plan {
 }
 
 pub(crate) fn exec(command: &str) -> Op {
-    Op::Exec(ExecOp {
-        args: vec![command.to_owned()],
-        env: Vec::new(),
-        proxy_env: Vec::new(),
-        cwd: "/".to_owned(),
-        user: String::new(),
-        network: NetworkMode::Default,
-        files: Vec::new(),
-    })
+    Op::Exec(ExecOp::new(vec![command.to_owned()]))
 }
 
 /// What outlives a build: the cache, the files of local directories, and how steps come out.

@@ -1,0 +1,259 @@
+//! What is in a key and what is not.
+
+use std::collections::HashMap;
+
+use base::{Digest, Platform};
+
+use super::*;
+use crate::op::{ImageSource, LocalSource};
+
+fn exec() -> ExecOp {
+    ExecOp::new(vec!["true".to_owned()])
+}
+
+fn execs() -> Vec<Op> {
+    let text = |text: &str| text.to_owned();
+    let file = ScriptFile { path: text("/s"), mode: 0o755, content: b"x".to_vec() };
+    let variants = [
+        exec(),
+        ExecOp { args: vec![text("true"), String::new()], ..exec() },
+        ExecOp { env: vec![text("A=1"), text("B=2")], ..exec() },
+        ExecOp { env: vec![text("B=2"), text("A=1")], ..exec() },
+        ExecOp { cwd: text("/tmp"), ..exec() },
+        ExecOp { user: text("0"), ..exec() },
+        ExecOp { network: NetworkMode::None, ..exec() },
+        ExecOp { network: NetworkMode::Host, ..exec() },
+        ExecOp { files: vec![file.clone()], ..exec() },
+        ExecOp { files: vec![ScriptFile { mode: 0o644, ..file.clone() }], ..exec() },
+        ExecOp { files: vec![ScriptFile { content: b"y".to_vec(), ..file.clone() }], ..exec() },
+        ExecOp { files: vec![ScriptFile { path: text("/t"), ..file }], ..exec() },
+        ExecOp { has_root: true, ..exec() },
+        ExecOp { security: SecurityMode::Insecure, ..exec() },
+        ExecOp { hostname: Some(text("h")), ..exec() },
+        ExecOp { devices: vec![DeviceRequest { name: text("v/c=d"), required: false }], ..exec() },
+        ExecOp { devices: vec![DeviceRequest { name: text("v/c=d"), required: true }], ..exec() },
+    ];
+    let mounts = mounts().into_iter().map(|mount| ExecOp { mounts: vec![mount], ..exec() });
+    variants.into_iter().chain(mounts).map(Op::Exec).collect()
+}
+
+fn mount(kind: MountKind) -> ExecMount {
+    ExecMount { target: "/m".to_owned(), kind }
+}
+
+fn cache() -> CacheMount {
+    CacheMount {
+        id: "i".to_owned(),
+        input: None,
+        source: "/".to_owned(),
+        sharing: Sharing::Shared,
+        read_only: false,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+    }
+}
+
+fn mounts() -> Vec<ExecMount> {
+    let text = |text: &str| text.to_owned();
+    let bind = BindMount { input: None, source: text("/"), writable: false };
+    let secret =
+        SecretMount { id: text("i"), as_file: true, env: None, required: false, mode: 0o400, uid: 0, gid: 0 };
+    let ssh = SshMount { id: text("i"), required: false, mode: 0o600, uid: 0, gid: 0 };
+    let kinds = [
+        MountKind::Bind(bind.clone()),
+        MountKind::Bind(BindMount { input: Some(0), ..bind.clone() }),
+        MountKind::Bind(BindMount { source: text("/s"), ..bind.clone() }),
+        MountKind::Bind(BindMount { writable: true, ..bind }),
+        MountKind::Cache(cache()),
+        MountKind::Cache(CacheMount { input: Some(0), ..cache() }),
+        MountKind::Cache(CacheMount { source: text("/s"), ..cache() }),
+        MountKind::Cache(CacheMount { sharing: Sharing::Private, ..cache() }),
+        MountKind::Cache(CacheMount { sharing: Sharing::Locked, ..cache() }),
+        MountKind::Cache(CacheMount { read_only: true, ..cache() }),
+        MountKind::Cache(CacheMount { mode: 0o700, ..cache() }),
+        MountKind::Cache(CacheMount { uid: 1, ..cache() }),
+        MountKind::Cache(CacheMount { gid: 1, ..cache() }),
+        MountKind::Tmpfs(TmpfsMount { size: None }),
+        MountKind::Tmpfs(TmpfsMount { size: Some(1) }),
+        MountKind::Secret(secret.clone()),
+        MountKind::Secret(SecretMount { id: text("j"), ..secret.clone() }),
+        MountKind::Secret(SecretMount { as_file: false, ..secret.clone() }),
+        MountKind::Secret(SecretMount { env: Some(text("E")), ..secret.clone() }),
+        MountKind::Secret(SecretMount { required: true, ..secret.clone() }),
+        MountKind::Secret(SecretMount { mode: 0o440, ..secret.clone() }),
+        MountKind::Secret(SecretMount { uid: 1, ..secret.clone() }),
+        MountKind::Secret(SecretMount { gid: 1, ..secret }),
+        MountKind::Ssh(ssh.clone()),
+        MountKind::Ssh(SshMount { id: text("j"), ..ssh.clone() }),
+        MountKind::Ssh(SshMount { required: true, ..ssh.clone() }),
+        MountKind::Ssh(SshMount { mode: 0o660, ..ssh.clone() }),
+        MountKind::Ssh(SshMount { uid: 1, ..ssh.clone() }),
+        MountKind::Ssh(SshMount { gid: 1, ..ssh.clone() }),
+    ];
+    let elsewhere = ExecMount { target: text("/n"), kind: MountKind::Ssh(ssh) };
+    kinds.into_iter().map(mount).chain([elsewhere]).collect()
+}
+
+fn copy() -> CopyAction {
+    CopyAction::new(0, vec!["a".to_owned()], "/d")
+}
+
+fn files() -> Vec<Op> {
+    let owner = |group| Some(Owner { user: UserName::Id(1), group });
+    let named = |name: &str| Some(Owner { user: UserName::Name(name.to_owned()), group: None });
+    let mkdir = MkdirAction { path: "/d".to_owned(), mode: 0o755, owner: None };
+    let mkfile = MkfileAction {
+        path: "/d".to_owned(),
+        name: "f".to_owned(),
+        mode: 0o644,
+        chmod: None,
+        content: b"x".to_vec(),
+        owner: None,
+    };
+    let actions = [
+        FileAction::Copy(copy()),
+        FileAction::Copy(CopyAction { input: 1, ..copy() }),
+        FileAction::Copy(CopyAction { sources: vec!["a".to_owned(), "b".to_owned()], ..copy() }),
+        FileAction::Copy(CopyAction { allow_wildcards: true, ..copy() }),
+        FileAction::Copy(CopyAction { destination: "/d/".to_owned(), ..copy() }),
+        FileAction::Copy(CopyAction { owner: owner(None), ..copy() }),
+        FileAction::Copy(CopyAction { owner: owner(Some(UserName::Id(1))), ..copy() }),
+        FileAction::Copy(CopyAction { owner: named("1"), ..copy() }),
+        FileAction::Copy(CopyAction { mode: Some(ChmodMode::Bits(0o644)), ..copy() }),
+        FileAction::Copy(CopyAction { mode: Some(ChmodMode::Symbolic("420".to_owned())), ..copy() }),
+        FileAction::Copy(CopyAction { unpack_archives: true, ..copy() }),
+        FileAction::Copy(CopyAction { parents: true, ..copy() }),
+        FileAction::Copy(CopyAction { excludes: vec!["x".to_owned()], ..copy() }),
+        FileAction::Mkdir(mkdir.clone()),
+        FileAction::Mkdir(MkdirAction { path: "/e".to_owned(), ..mkdir.clone() }),
+        FileAction::Mkdir(MkdirAction { mode: 0o700, ..mkdir.clone() }),
+        FileAction::Mkdir(MkdirAction { owner: owner(None), ..mkdir }),
+        FileAction::Mkfile(mkfile.clone()),
+        FileAction::Mkfile(MkfileAction { path: "/e".to_owned(), ..mkfile.clone() }),
+        FileAction::Mkfile(MkfileAction { name: "g".to_owned(), ..mkfile.clone() }),
+        FileAction::Mkfile(MkfileAction { mode: 0o600, ..mkfile.clone() }),
+        FileAction::Mkfile(MkfileAction { chmod: Some(ChmodMode::Bits(0o644)), ..mkfile.clone() }),
+        FileAction::Mkfile(MkfileAction { content: b"y".to_vec(), ..mkfile.clone() }),
+        FileAction::Mkfile(MkfileAction { owner: owner(None), ..mkfile }),
+    ];
+    let file = |action| Op::File(FileOp { has_base: false, actions: vec![action] });
+    let mut all: Vec<Op> = actions.into_iter().map(file).collect();
+    all.push(Op::File(FileOp { has_base: true, actions: vec![FileAction::Copy(copy())] }));
+    all.push(Op::File(FileOp { has_base: false, actions: vec![FileAction::Copy(copy()); 2] }));
+    all
+}
+
+fn image(reference: &str, chain: &str) -> Op {
+    Op::Source(SourceOp::Image(ImageSource {
+        reference: reference.to_owned(),
+        manifest: Digest::of(reference.as_bytes()),
+        chain_id: Digest::of(chain.as_bytes()),
+    }))
+}
+
+fn http(change: impl Fn(&mut HttpSource)) -> Op {
+    let mut source = HttpSource {
+        url: "http://a/f".to_owned(),
+        digest: Digest::of(b"f"),
+        filename: "f".to_owned(),
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        mtime: None,
+    };
+    change(&mut source);
+    Op::Source(SourceOp::Http(source))
+}
+
+fn git(change: impl Fn(&mut GitSource)) -> Op {
+    let mut source = GitSource {
+        remote: "https://a/r.git".to_owned(),
+        commit: "0".repeat(40),
+        subdir: String::new(),
+        keep_git_dir: false,
+        submodules: true,
+    };
+    change(&mut source);
+    Op::Source(SourceOp::Git(source))
+}
+
+fn local(name: &str) -> Op {
+    Op::Source(SourceOp::Local(LocalSource { name: name.to_owned() }))
+}
+
+fn host() -> Platform {
+    Platform::new("linux", "amd64", "")
+}
+
+#[test]
+fn everything_that_decides_the_result_is_in_the_key() {
+    let sources = [
+        image("a", "1"),
+        image("a", "2"),
+        local("context"),
+        local("other"),
+        http(|_| {}),
+        http(|file| file.digest = Digest::of(b"g")),
+        http(|file| file.filename = "g".to_owned()),
+        http(|file| file.mode = 0o644),
+        http(|file| file.uid = 1),
+        http(|file| file.gid = 1),
+        http(|file| file.mtime = Some(0)),
+        git(|_| {}),
+        git(|commit| commit.remote = "https://b/r.git".to_owned()),
+        git(|commit| commit.commit = "1".repeat(40)),
+        git(|commit| commit.subdir = "s".to_owned()),
+        git(|commit| commit.keep_git_dir = true),
+        git(|commit| commit.submodules = false),
+        Op::Merge,
+    ];
+    let all: Vec<Op> = execs().into_iter().chain(files()).chain(sources).collect();
+    let mut seen = HashMap::new();
+    for op in &all {
+        if let Some(other) = seen.insert(op_key(op, &host()), op) {
+            panic!("{op:?} and {other:?} have one key");
+        }
+    }
+    assert_eq!(seen.len(), all.len());
+}
+
+#[test]
+fn the_platform_is_in_the_key() {
+    let keys = [host(), Platform::new("linux", "arm64", ""), Platform::new("linux", "amd64", "v3")]
+        .map(|platform| op_key(&Op::Exec(exec()), &platform));
+    assert!(keys[0] != keys[1] && keys[0] != keys[2]);
+}
+
+#[test]
+fn where_to_get_an_image_and_how_to_reach_the_network_are_not() {
+    assert_eq!(op_key(&image("a", "1"), &host()), op_key(&image("b", "1"), &host()));
+    let proxy_env = vec!["http_proxy=http://10.0.0.1".to_owned()];
+    let with_proxy = Op::Exec(ExecOp { proxy_env, ..exec() });
+    assert_eq!(op_key(&with_proxy, &host()), op_key(&Op::Exec(exec()), &host()));
+    let moved = http(|file| file.url = "https://mirror/f".to_owned());
+    assert_eq!(op_key(&moved, &host()), op_key(&http(|_| {}), &host()));
+}
+
+#[test]
+fn the_name_of_a_cache_is_not() {
+    let with = |id: &str| {
+        let kind = MountKind::Cache(CacheMount { id: id.to_owned(), ..cache() });
+        Op::Exec(ExecOp { mounts: vec![mount(kind)], ..exec() })
+    };
+    assert_eq!(op_key(&with("a"), &host()), op_key(&with("b"), &host()));
+}
+
+#[test]
+fn keys_are_pinned() {
+    let copy = Op::File(FileOp { has_base: true, actions: vec![FileAction::Copy(copy())] });
+    let keys = [Op::Exec(exec()), copy, image("a", "1")].map(|op| op_key(&op, &host()).hex());
+    assert_eq!(keys, GOLDEN);
+}
+
+/// Change only together with the version in the domain.
+const GOLDEN: [&str; 3] = [
+    "1c936fd2ead10d51b415bfecc69d22475baf83f471f24cea7c2dfdb131022eab",
+    "93f2cbfab0c463900652617e749e5cde2a623ddc0666423a4c39cdf50dbe8cce",
+    "5f6fd427001d27866befba6c2483825b8cf2ae489fcaf3e2d2c3b5c57204617e",
+];

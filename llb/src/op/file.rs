@@ -1,0 +1,143 @@
+//! The file operation: changes to a filesystem without a process.
+
+/// Changes to a filesystem, applied in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOp {
+    /// Whether input 0 is the filesystem to change; otherwise it starts empty.
+    pub has_base: bool,
+    /// The changes.
+    pub actions: Vec<FileAction>,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileAction {
+    /// Copies from another input.
+    Copy(CopyAction),
+    /// Writes a file.
+    Mkfile(MkfileAction),
+    /// Makes a directory.
+    Mkdir(MkdirAction),
+}
+
+/// Copies paths of an input into the filesystem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyAction {
+    /// Which input slot to copy from.
+    pub input: u32,
+    /// Paths or patterns in that input.
+    pub sources: Vec<String>,
+    /// Whether `sources` may hold wildcards.
+    pub allow_wildcards: bool,
+    /// The absolute destination; a trailing slash makes it a directory.
+    pub destination: String,
+    /// The owner of everything copied; `None` keeps the source's (which is root for a local source).
+    pub owner: Option<Owner>,
+    /// The mode of everything copied; `None` keeps the source's.
+    pub mode: Option<ChmodMode>,
+    /// Whether sources that are archives are unpacked.
+    pub unpack_archives: bool,
+    /// Whether sources keep their path below the destination, from the `/./` in them on.
+    pub parents: bool,
+    /// Patterns, as in an ignore file, of what is left out.
+    pub excludes: Vec<String>,
+}
+
+impl CopyAction {
+    /// A plain copy that keeps owner and mode.
+    pub fn new(input: u32, sources: Vec<String>, destination: impl Into<String>) -> Self {
+        Self {
+            input,
+            sources,
+            allow_wildcards: false,
+            destination: destination.into(),
+            owner: None,
+            mode: None,
+            unpack_archives: false,
+            parents: false,
+            excludes: Vec::new(),
+        }
+    }
+}
+
+/// Writes a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MkfileAction {
+    /// The absolute path; with a trailing slash, `name` is appended.
+    pub path: String,
+    /// The file's name when `path` is a directory.
+    pub name: String,
+    /// The permission bits.
+    pub mode: u32,
+    /// A change of mode after the file is written.
+    pub chmod: Option<ChmodMode>,
+    /// The content.
+    pub content: Vec<u8>,
+    /// The owner; `None` is root.
+    pub owner: Option<Owner>,
+}
+
+/// Makes a directory and its missing parents; an existing one is left as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MkdirAction {
+    /// The absolute path.
+    pub path: String,
+    /// The permission bits of what is created.
+    pub mode: u32,
+    /// The owner of what is created; `None` is root.
+    pub owner: Option<Owner>,
+}
+
+/// `--chmod`, as written after expansion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChmodMode {
+    /// Octal bits.
+    Bits(u32),
+    /// Symbolic, as in `u=rwX,go=rX`.
+    Symbolic(String),
+}
+
+/// An owner that is looked up in the filesystem which is changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: UserName,
+    /// The group; without one a numeric user's gid is the same number and a named user's its primary.
+    pub group: Option<UserName>,
+}
+
+/// A user or group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserName {
+    /// By number.
+    Id(u32),
+    /// By name, from `/etc/passwd` or `/etc/group`.
+    Name(String),
+}
+
+impl Owner {
+    /// Reads `user[:group]`; digits are numbers. `None` when the user is empty or a number does not fit.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        let group = match group {
+            None | Some("") => None,
+            Some(group) => Some(UserName::parse(group)?),
+        };
+        Some(Self { user: UserName::parse(user)?, group })
+    }
+}
+
+impl UserName {
+    fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return None;
+        }
+        if text.bytes().all(|b| b.is_ascii_digit()) {
+            return text.parse().ok().map(Self::Id);
+        }
+        Some(Self::Name(text.to_owned()))
+    }
+}
