@@ -7,6 +7,8 @@
 //! * [`Archive`] reads an OCI image layout (directory or tar) or a `docker save` archive, and
 //!   [`write_archive`] writes both. They block.
 //!
+//! Beside images, [`Client::download`] fetches any file of the web, for `ADD` and remote contexts.
+//!
 //! The crate hands byte streams to its caller and never touches the layer store. It starts no
 //! process, so credential helpers are not asked. It prints nothing.
 //!
@@ -21,6 +23,7 @@ mod client;
 mod credentials;
 mod docker_config;
 mod documents;
+mod download;
 mod error;
 mod hosts;
 mod http_error;
@@ -36,6 +39,9 @@ pub use client::{Client, ClientOptions, Resolved};
 pub use credentials::{Credential, Credentials, NoCredentials};
 pub use docker_config::{DockerConfig, DockerConfigError};
 pub use documents::{Document, DocumentError, ImageDocuments};
+pub use download::error::{DownloadError, DownloadProblem};
+pub use download::name::file_name_of_url;
+pub use download::{Download, DownloadRequest, DownloadStream, Validators};
 pub use error::{ConnectFailure, Error, ErrorKind, Result};
 pub use http_error::{ErrorCode, RegistryMessage};
 pub use retry::RetryPolicy;
