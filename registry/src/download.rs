@@ -75,7 +75,7 @@ pub enum Download {
     /// The file is the one that is known.
     Unchanged,
     /// The file.
-    File(DownloadStream),
+    File(Box<DownloadStream>),
 }
 
 /// A file on its way.
@@ -127,7 +127,7 @@ impl Client {
             return Err(self.refusal(answer, request.authorization.is_some()).await);
         }
         let disposition = answer.header("content-disposition");
-        Ok(Download::File(DownloadStream {
+        Ok(Download::File(Box::new(DownloadStream {
             client: self.clone(),
             validators: Validators::of(&answer),
             file_name: disposition.and_then(|text| name::of_disposition(&text)),
@@ -140,7 +140,7 @@ impl Client {
             attempts: Attempts::new(&self.transport().retry),
             resumes: 0,
             progress,
-        }))
+        })))
     }
 
     async fn get(

@@ -22,6 +22,7 @@ pub mod privilege;
 pub mod registry;
 pub mod tree;
 mod tree_read;
+pub mod web;
 
 pub use command::{Lap, Output, Running};
 pub use context::Context;
@@ -31,3 +32,4 @@ pub use layer_tar::LayerTar;
 pub use oci::{Image, Layer};
 pub use registry::FaultyRegistry;
 pub use tree::Tree;
+pub use web::{WebFile, WebServer};

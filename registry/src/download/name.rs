@@ -52,14 +52,18 @@ fn parameters(value: &str) -> Vec<(String, String)> {
     found
 }
 
-/// A quoted string without its opening quote: its content, and what follows it.
+/// A quoted string without its opening quote: its content, and what follows it. A backslash escapes only
+/// quotes and itself, since some servers send paths of Windows.
 fn unquote(text: &str) -> (String, &str) {
     let mut content = String::new();
-    let mut characters = text.char_indices();
+    let mut characters = text.char_indices().peekable();
     while let Some((position, character)) = characters.next() {
         match character {
             '"' => return (content, &text[position + 1..]),
-            '\\' => content.extend(characters.next().map(|(_, escaped)| escaped)),
+            '\\' => match characters.next_if(|(_, next)| matches!(next, '"' | '\\')) {
+                Some((_, escaped)) => content.push(escaped),
+                None => content.push('\\'),
+            },
             other => content.push(other),
         }
     }

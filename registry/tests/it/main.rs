@@ -5,6 +5,7 @@ mod archive_read;
 mod archive_write;
 mod blob;
 mod docker_registry;
+mod download;
 mod fixture;
 mod login;
 mod pull;

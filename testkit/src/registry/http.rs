@@ -12,49 +12,60 @@ pub struct Seen {
     pub authorization: Option<String>,
     /// The `Range` header.
     pub range: Option<String>,
+    /// The `If-None-Match` header.
+    pub if_none_match: Option<String>,
+    /// The `If-Modified-Since` header.
+    pub if_modified_since: Option<String>,
     /// The length of the body.
     pub body_length: usize,
 }
 
 /// A request.
-pub(super) struct Request {
-    pub(super) method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// Path and query.
-    pub(super) target: String,
-    headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.target)
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
     /// The decoded values of a parameter of the query, or of a form in the body.
-    pub(super) fn parameters(&self, name: &str) -> Vec<String> {
+    pub(crate) fn parameters(&self, name: &str) -> Vec<String> {
         let query = self.target.split_once('?').map_or("", |(_, query)| query);
         let form = String::from_utf8_lossy(&self.body);
         let pairs = query.split('&').chain(form.split('&')).filter_map(|pair| pair.split_once('='));
         pairs.filter(|(key, _)| *key == name).map(|(_, value)| decode(value)).collect()
     }
 
-    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         self.parameters(name).into_iter().next()
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         let own = |name| self.header(name).map(str::to_owned);
         let (authorization, range) = (own("authorization"), own("range"));
-        Seen { line: self.line(), authorization, range, body_length: self.body.len() }
+        Seen {
+            line: self.line(),
+            authorization,
+            range,
+            if_none_match: own("if-none-match"),
+            if_modified_since: own("if-modified-since"),
+            body_length: self.body.len(),
+        }
     }
 }
 
@@ -79,43 +90,43 @@ fn decode(text: &str) -> String {
 }
 
 /// An answer.
-pub(super) struct Response {
-    pub(super) status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    pub(super) fn new(status: u16) -> Self {
+    pub(crate) fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
     /// An answer with the distribution specification's error document.
-    pub(super) fn error(status: u16, code: &str, message: &str) -> Self {
+    pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
         let body = serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string();
         Self::new(status).header("Content-Type", "application/json").body(body.into_bytes())
     }
 
     /// Sets a header.
-    pub(super) fn header(self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(self, name: &str, value: &str) -> Self {
         let mut response = self.without(name);
         response.headers.push((name.to_owned(), value.to_owned()));
         response
     }
 
     /// Removes a header.
-    pub(super) fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
         self
     }
 
-    pub(super) fn body(mut self, body: Vec<u8>) -> Self {
+    pub(crate) fn body(mut self, body: Vec<u8>) -> Self {
         self.body = body;
         self
     }
 
     /// Answers `Range: bytes=N-` with the rest of the body.
-    pub(super) fn cut_to_range(mut self, request: &Request) -> Self {
+    pub(crate) fn cut_to_range(mut self, request: &Request) -> Self {
         let range = request.header("range").and_then(|text| text.strip_prefix("bytes=")?.strip_suffix('-'));
         let Some(start) = range.and_then(|text| text.parse::<usize>().ok()) else { return self };
         let length = self.body.len();

@@ -6,7 +6,7 @@
 
 mod content;
 mod fault;
-mod http;
+pub(crate) mod http;
 mod login;
 
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -21,7 +21,7 @@ use content::Content;
 pub use fault::Fault;
 use fault::Rule;
 pub use http::Seen;
-use http::{Request, Response};
+pub(crate) use http::{Request, Response};
 use login::Gate;
 pub use login::Login;
 
@@ -32,8 +32,12 @@ pub struct FaultyRegistry {
     acceptor: Option<JoinHandle<()>>,
 }
 
+/// Answers requests that are not for the registry; `None` leaves them to it.
+pub(crate) type Site = Box<dyn Fn(&Request) -> Option<Response> + Send + Sync>;
+
 #[derive(Default)]
 struct Shared {
+    site: Option<Site>,
     content: Mutex<Content>,
     gate: Mutex<Gate>,
     rules: Mutex<Vec<Rule>>,
@@ -46,9 +50,14 @@ struct Shared {
 impl FaultyRegistry {
     /// An empty registry that everybody may use.
     pub fn start() -> Self {
+        Self::with_site(None)
+    }
+
+    /// The same with something else beside the registry.
+    pub(crate) fn with_site(site: Option<Site>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
         let address = listener.local_addr().expect("a bound socket has an address").to_string();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { site, ..Shared::default() });
         lock(&shared.address).clone_from(&address);
         let inner = shared.clone();
         let acceptor = spawn("faulty-registry", move || accept(&listener, &inner));
@@ -182,6 +191,12 @@ fn serve(connection: TcpStream, shared: &Shared) {
 fn answer(shared: &Shared, request: &Request, fault: Option<&Fault>) -> Response {
     if let Some(response) = fault.and_then(|fault| fault.response(request)) {
         return response;
+    }
+    if let Some(response) = shared.site.as_ref().and_then(|site| site(request)) {
+        return match fault {
+            Some(Fault::IgnoreRange) => response,
+            _ => response.cut_to_range(request),
+        };
     }
     let refused = lock(&shared.gate).check(request);
     let response = refused.unwrap_or_else(|| lock(&shared.content).route(request));
