@@ -147,7 +147,7 @@ impl BuildContext {
 }
 
 /// The rules of an ignore file, as the store's trees ask for them.
-struct IgnoreRules(IgnoreFile);
+pub(crate) struct IgnoreRules(pub(crate) IgnoreFile);
 
 impl Filter for IgnoreRules {
     fn excludes(&self, relative: &Path, _is_dir: bool) -> bool {

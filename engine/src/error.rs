@@ -30,6 +30,9 @@ pub enum EngineError {
     /// Files could not be copied.
     #[error(transparent)]
     Copy(#[from] snapshotter::copy::CopyError),
+    /// What a copy takes could not be found out.
+    #[error(transparent)]
+    Select(#[from] snapshotter::select::SelectError),
     /// A file could not be written into a layer.
     #[error(transparent)]
     Write(#[from] snapshotter::writer::WriteError),
@@ -161,6 +164,7 @@ impl Faulty for EngineError {
             Self::DockerConfig(error) => error.fault(),
             Self::Tree(error) => error.fault(),
             Self::Copy(error) => error.fault(),
+            Self::Select(error) => error.fault(),
             Self::Write(error) => error.fault(),
             Self::Diff(error) => error.fault(),
             Self::Mode(error) => error.fault(),

@@ -12,7 +12,7 @@ use std::path::Path;
 use base::CancelToken;
 
 use crate::scan::{Scan, Scanner};
-use crate::select::Selection;
+use crate::select::{Selected, Selection};
 use crate::tree::{Entry, Follow, Tree, TreeError, is_content_xattr};
 
 /// One piece of a selection.
@@ -39,18 +39,17 @@ pub(crate) fn batches(
     xattrs: bool,
     cancel: &CancelToken,
 ) -> Result<Vec<Batch>, TreeError> {
-    let scanner = Scanner {
-        tree,
-        excludes: selection.excludes.as_deref(),
-        xattrs: xattrs.then_some(is_content_xattr as _),
-        cancel,
+    let scan_of = |item: &Selected| {
+        let filters: Vec<_> = selection.excludes.iter().chain(&item.only).cloned().collect();
+        let xattrs = xattrs.then_some(is_content_xattr as _);
+        Scanner { tree, filters: &filters, xattrs, cancel }.scan(&item.entry)
     };
     let mut batches = Vec::new();
     let mut files = PendingFiles::default();
     for item in &selection.items {
         if item.entry.is_dir() {
             batches.extend(files.finish(tree)?);
-            batches.push(Batch { kind: BatchKind::Directory, scan: scanner.scan(&item.entry)? });
+            batches.push(Batch { kind: BatchKind::Directory, scan: scan_of(item)? });
         } else {
             if !files.accepts(&item.entry, &item.name) {
                 batches.extend(files.finish(tree)?);

@@ -61,7 +61,7 @@ pub fn content_key(
 pub fn diff_key(layer_dir: &Path, cancel: &CancelToken) -> Result<Key, TreeError> {
     let tree = Tree::directory(layer_dir, None)?;
     let options = KeyOptions { owner: true, xattrs: true };
-    let scanner = Scanner { tree: &tree, excludes: None, xattrs: Some(is_layer_xattr), cancel };
+    let scanner = Scanner { tree: &tree, filters: &[], xattrs: Some(is_layer_xattr), cancel };
     let scan = scanner.scan(&tree.root()?)?;
     let pass = HashPass { tree: &tree, options, wanted: is_layer_xattr, cache: None, cancel };
     let leaves = pass.run(&scan)?;

@@ -1,9 +1,10 @@
 //! COPY and the copying part of ADD: from a selection of a tree into a layer, as Docker does it.
 //!
-//! A file goes to the destination, or into it when that is a directory; of a directory, what is in it goes
-//! into the destination and merges with what is there. Links are copied as links, hard links within one
-//! source stay hard links, times and attributes are kept, owner and mode can be overridden. Destination
-//! paths never leave the image: they are resolved by the [`LayerWriter`].
+//! A file goes to the destination, or into it when that is a directory; of a directory, what is in it (or
+//! was chosen of it) goes into the destination and merges with what is there: a directory in it that
+//! exists gets the attributes of its source. Links are copied as links, hard links within one source stay
+//! hard links, times and attributes are kept, owner and mode can be overridden. Destination paths never
+//! leave the image: they are resolved by the [`LayerWriter`].
 //!
 //! Every file is read once. When a key is asked for, it is computed from the bytes that were written, so
 //! it is right even if a file changed since its key was computed before: the copy's key wins.
@@ -116,7 +117,7 @@ impl Faulty for CopyError {
 
 type Result<T> = std::result::Result<T, CopyError>;
 
-/// Copies `selection` of `source` into the layer of `writer`.
+/// Copies `selection` of `source` into the layer of `writer`. An empty selection changes nothing there.
 ///
 /// # Errors
 /// A source cannot be read or keeps changing, a directory would replace something else or the reverse,
@@ -130,6 +131,12 @@ pub fn copy(
 ) -> Result<CopyStats> {
     let with_xattrs = options.xattrs || options.key.is_some_and(|key| key.xattrs);
     let batches = batches(source, selection, with_xattrs, cancel)?;
+    if batches.is_empty() {
+        return Ok(CopyStats {
+            content_key: options.key.map(|_| selection_key(&[])),
+            ..CopyStats::default()
+        });
+    }
     let destination = Destination::find(writer, &batches, options)?;
     let job = Job { writer, source, options: *options, clone: files::CloneSupport::default(), cancel };
     let (mut stats, mut keys) = (CopyStats::default(), Vec::new());

@@ -38,7 +38,7 @@ pub(crate) enum Content<'a> {
 
 /// The key of an entry that is not a directory.
 pub(crate) fn leaf_key(options: KeyOptions, stat: &Stat, xattrs: &[Xattr], content: Content<'_>) -> Key {
-    let mut hasher = entry_hasher(options, stat, xattrs);
+    let mut hasher = entry_hasher(ordinal(stat.kind), options, stat, xattrs);
     match content {
         Content::File(hash) => hasher.bytes(hash),
         Content::Symlink(target) => hasher.bytes(target.as_bytes()),
@@ -54,7 +54,8 @@ pub(crate) fn leaf_key(options: KeyOptions, stat: &Stat, xattrs: &[Xattr], conte
 pub(crate) fn fold(options: KeyOptions, scan: &Scan, leaves: &[Vec<Option<Key>>]) -> Key {
     let mut dir_keys: Vec<Option<Key>> = vec![None; scan.dirs.len()];
     for (index, dir) in scan.dirs.iter().enumerate().skip(1).rev() {
-        let mut hasher = entry_hasher(options, dir.entry.stat(), &dir.xattrs);
+        let kind = if dir.chosen { ordinal(Kind::Directory) } else { ON_THE_WAY };
+        let mut hasher = entry_hasher(kind, options, dir.entry.stat(), &dir.xattrs);
         add_listing(&mut hasher, dir, &leaves[index], &dir_keys);
         dir_keys[index] = Some(hasher.finish());
     }
@@ -77,9 +78,9 @@ fn add_listing(hasher: &mut KeyHasher, dir: &Dir, leaves: &[Option<Key>], dir_ke
     }
 }
 
-fn entry_hasher(options: KeyOptions, stat: &Stat, xattrs: &[Xattr]) -> KeyHasher {
+fn entry_hasher(kind: u8, options: KeyOptions, stat: &Stat, xattrs: &[Xattr]) -> KeyHasher {
     let mut hasher = KeyHasher::new(DOMAIN);
-    hasher.ordinal(ordinal(stat.kind));
+    hasher.ordinal(kind);
     // A link's own permission bits mean nothing and differ between systems.
     hasher.u64(if stat.kind == Kind::Symlink { 0 } else { stat.mode.into() });
     hasher.bool(options.owner);
@@ -95,6 +96,10 @@ fn entry_hasher(options: KeyOptions, stat: &Stat, xattrs: &[Xattr]) -> KeyHasher
     }
     hasher
 }
+
+/// In place of a directory's [`ordinal`]: one that was not chosen itself, but something in it. Where it
+/// exists already, a copy leaves it as it is.
+const ON_THE_WAY: u8 = 7;
 
 /// Pinned numbers: the order of the enum may change, these may not.
 fn ordinal(kind: Kind) -> u8 {

@@ -7,6 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::sync::Arc;
 
 use base::CancelToken;
 use rayon::prelude::*;
@@ -41,6 +42,8 @@ pub(crate) struct Dir {
     pub(crate) children: Vec<Child>,
     /// Whether `children` is all that the directory of the tree holds.
     pub(crate) complete: bool,
+    /// Whether it was chosen itself, and not only because something in it was.
+    pub(crate) chosen: bool,
 }
 
 /// The directories of a subtree, the root first, parents before children.
@@ -50,11 +53,10 @@ pub(crate) struct Scan {
 }
 
 /// What a scan looks at.
-#[derive(Clone, Copy)]
 pub(crate) struct Scanner<'a> {
     pub(crate) tree: &'a Tree,
-    /// Leaves entries out; its paths are relative to the scanned directory.
-    pub(crate) excludes: Option<&'a dyn Filter>,
+    /// Leave entries out; their paths are relative to the scanned directory.
+    pub(crate) filters: &'a [Arc<dyn Filter>],
     /// Which attributes of directories to read; `None` for none at all.
     pub(crate) xattrs: Option<fn(&[u8]) -> bool>,
     pub(crate) cancel: &'a CancelToken,
@@ -63,8 +65,15 @@ pub(crate) struct Scanner<'a> {
 /// A directory that was listed, before its subdirectories have a place in the scan.
 struct Listed {
     xattrs: Vec<Xattr>,
-    entries: Vec<(Entry, Verdict)>,
+    entries: Vec<Found>,
     complete: bool,
+}
+
+/// An entry, and what is said about it.
+struct Found {
+    entry: Entry,
+    by_tree: Verdict,
+    by_filters: Verdict,
 }
 
 impl Scanner<'_> {
@@ -93,27 +102,29 @@ impl Scanner<'_> {
     fn list(&self, root: &Entry, dir: &Entry) -> Result<Listed, TreeError> {
         let open = self.tree.open_dir(dir)?;
         let xattrs = self.xattrs.map_or(Ok(Vec::new()), |wanted| open.xattrs(wanted))?;
-        let mut entries = open.entries_with_verdict()?;
-        let before = entries.len();
-        if let Some(excludes) = self.excludes {
-            entries.retain_mut(|(entry, verdict)| {
-                let relative = entry.path().strip_prefix(root.path()).unwrap_or(entry.path());
-                match exclusion(excludes, relative, entry.is_dir()) {
-                    Verdict::Included => {}
-                    stricter => *verdict = stricter,
-                }
-                *verdict != Verdict::Excluded
-            });
-        }
+        let listed = open.entries_with_verdict()?;
+        let before = listed.len();
+        let entries: Vec<Found> = listed
+            .into_iter()
+            .map(|(entry, by_tree)| Found { by_filters: self.verdict(root, &entry), entry, by_tree })
+            .filter(|found| found.by_filters != Verdict::Excluded)
+            .collect();
         Ok(Listed { xattrs, complete: entries.len() == before, entries })
+    }
+
+    /// What the strictest filter says about an entry.
+    fn verdict(&self, root: &Entry, entry: &Entry) -> Verdict {
+        let relative = || entry.path().strip_prefix(root.path()).unwrap_or(entry.path());
+        let verdicts = self.filters.iter().map(|filter| verdict_of(&**filter, relative(), entry.is_dir()));
+        verdicts.max().unwrap_or(Verdict::Included)
     }
 }
 
-/// What an exclusion says about an entry.
-pub(crate) fn exclusion(excludes: &dyn Filter, relative: &Path, is_dir: bool) -> Verdict {
-    if !excludes.excludes(relative, is_dir) {
+/// What a filter says about an entry.
+fn verdict_of(filter: &dyn Filter, relative: &Path, is_dir: bool) -> Verdict {
+    if !filter.excludes(relative, is_dir) {
         Verdict::Included
-    } else if is_dir && !excludes.prunes(relative) {
+    } else if is_dir && !filter.prunes(relative) {
         Verdict::IfNotEmpty
     } else {
         Verdict::Excluded
@@ -122,10 +133,11 @@ pub(crate) fn exclusion(excludes: &dyn Filter, relative: &Path, is_dir: bool) ->
 
 fn add_listing(dirs: &mut Vec<Dir>, tentative: &mut Vec<bool>, index: usize, listed: Listed) {
     let mut children = Vec::with_capacity(listed.entries.len());
-    for (entry, verdict) in listed.entries {
+    for Found { entry, by_tree, by_filters } in listed.entries {
         let dir = entry.is_dir().then(|| {
-            dirs.push(Dir::empty(entry.clone()));
-            tentative.push(verdict == Verdict::IfNotEmpty);
+            let chosen = by_filters == Verdict::Included;
+            dirs.push(Dir { chosen, ..Dir::empty(entry.clone()) });
+            tentative.push(!chosen || by_tree == Verdict::IfNotEmpty);
             dirs.len() - 1
         });
         children.push(Child { entry, renamed: None, dir });
@@ -137,7 +149,7 @@ fn add_listing(dirs: &mut Vec<Dir>, tentative: &mut Vec<bool>, index: usize, lis
 
 impl Dir {
     fn empty(entry: Entry) -> Self {
-        Self { entry, xattrs: Vec::new(), children: Vec::new(), complete: false }
+        Self { entry, xattrs: Vec::new(), children: Vec::new(), complete: false, chosen: true }
     }
 }
 
@@ -151,7 +163,7 @@ impl Scan {
                 Child { entry, renamed, dir: None }
             })
             .collect();
-        Self { dirs: vec![Dir { entry: holder, xattrs: Vec::new(), children, complete: false }] }
+        Self { dirs: vec![Dir { children, ..Dir::empty(holder) }] }
     }
 
     /// Drops the directories that count only when something is in them, and have nothing in them.

@@ -1,4 +1,4 @@
-//! Directory trees written down as text, for the tests of this crate.
+//! Directory trees written down as text, and patterns and filters over them, for the tests of this crate.
 //!
 //! One entry a line: a letter, a path, and what it holds.
 //!
@@ -14,12 +14,14 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sys::rootdir::RootDir;
 use sys::stat::Kind;
 use sys::xattr::{self, Target};
 
-use crate::tree::{Entry, Tree};
+use crate::select::{BadPattern, PatternLanguage};
+use crate::tree::{Entry, Filter, Tree};
 
 /// Whether this process is root, and so may use `trusted.` attributes and mount.
 pub(crate) fn is_root() -> bool {
@@ -86,6 +88,82 @@ pub(crate) fn lines(spec: &str) -> Vec<String> {
         spec.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     lines.sort();
     lines
+}
+
+/// A pattern language with `*`, and `**` for any number of directories.
+pub(crate) struct Stars;
+
+impl PatternLanguage for Stars {
+    fn matches_name(&self, pattern: &str, name: &str) -> bool {
+        match pattern.split_once('*') {
+            None => pattern == name,
+            Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
+                (0..=rest.len()).any(|at| rest.is_char_boundary(at) && self.matches_name(after, &rest[at..]))
+            }),
+        }
+    }
+
+    fn only(&self, pattern: &str) -> Result<Arc<dyn Filter>, BadPattern> {
+        if pattern.contains('[') {
+            return Err("brackets mean nothing here".into());
+        }
+        Ok(Arc::new(Only(pattern.split('/').map(str::to_owned).collect())))
+    }
+}
+
+/// Excludes what neither matches a pattern nor lies below a match.
+struct Only(Vec<String>);
+
+impl Only {
+    /// Whether a path matches, or if `partly`, could when something is added to it.
+    fn matches(pattern: &[String], path: &[&str], partly: bool) -> bool {
+        match (pattern, path) {
+            ([], rest) => rest.is_empty(),
+            (_, []) => partly,
+            ([stars, after @ ..], [_, rest @ ..]) if stars == "**" => {
+                Self::matches(after, path, partly) || Self::matches(pattern, rest, partly)
+            }
+            ([name, after @ ..], [first, rest @ ..]) => {
+                Stars.matches_name(name, first) && Self::matches(after, rest, partly)
+            }
+        }
+    }
+
+    fn includes(&self, path: &[&str]) -> bool {
+        (1..=path.len()).any(|end| Self::matches(&self.0, &path[..end], false))
+    }
+}
+
+fn components(path: &Path) -> Vec<&str> {
+    path.iter().map(|name| name.to_str().unwrap()).collect()
+}
+
+impl Filter for Only {
+    fn excludes(&self, relative: &Path, _is_dir: bool) -> bool {
+        !self.includes(&components(relative))
+    }
+
+    fn prunes(&self, dir: &Path) -> bool {
+        let path = components(dir);
+        !self.includes(&path) && !Self::matches(&self.0, &path, true)
+    }
+}
+
+/// Excludes what has one name, wherever it is, and what is below it, except what has another name.
+pub(crate) struct Named {
+    pub(crate) name: &'static str,
+    pub(crate) but: &'static str,
+}
+
+impl Filter for Named {
+    fn excludes(&self, relative: &Path, _is_dir: bool) -> bool {
+        let is_named = relative.iter().any(|part| Stars.matches_name(self.name, part.to_str().unwrap()));
+        is_named && relative.file_name().is_none_or(|last| last != self.but)
+    }
+
+    fn prunes(&self, _dir: &Path) -> bool {
+        self.but.is_empty()
+    }
 }
 
 /// A temporary directory with a tree in it, and the tree.

@@ -1,16 +1,20 @@
 //! What a step takes from its inputs, and the content keys of that.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use base::{CancelToken, Key};
 use llb::{CopyAction, FileAction, FileOp, Op, Vertex};
 use parser::glob::Pattern;
+use parser::ignore::IgnoreFile;
 use snapshotter::Tree;
 use snapshotter::content_key::{KeyOptions, content_key};
-use snapshotter::select::{SelectError, Selection, SourcePattern};
+use snapshotter::select::{BadPattern, PatternLanguage, SelectError, Selection, SourcePattern};
 use snapshotter::stat_cache::StatCache;
+use snapshotter::tree::Filter;
 
 use super::{BuildOps, Filesystem};
+use crate::context::IgnoreRules;
 use crate::error::{EngineError, StepError};
 
 /// Where a copy reads from.
@@ -99,15 +103,27 @@ impl BuildOps<'_> {
             ..SourcePattern::of_copy(source)
         };
         let patterns: Vec<SourcePattern> = copy.sources.iter().map(pattern).collect();
-        let matches =
-            |pattern: &str, name: &str| Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(name));
-        Selection::resolve(source.tree(), &patterns, None, &matches).map_err(|error| match error {
+        Selection::resolve(source.tree(), &patterns, None, &DockerPatterns).map_err(|error| match error {
             SelectError::NotFound { pattern, excluded_by_filter, similar } => {
                 let in_context = matches!(source, Source::Context(..));
                 not_found(&pattern, in_context, excluded_by_filter, &similar)
             }
-            SelectError::Tree(error) => StepError::Engine(error.into()),
+            error => StepError::Engine(error.into()),
         })
+    }
+}
+
+/// The patterns of Dockerfiles, as the store asks for them.
+struct DockerPatterns;
+
+impl PatternLanguage for DockerPatterns {
+    fn matches_name(&self, pattern: &str, name: &str) -> bool {
+        Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(name))
+    }
+
+    fn only(&self, pattern: &str) -> Result<Arc<dyn Filter>, BadPattern> {
+        let exception = format!("!{pattern}");
+        Ok(Arc::new(IgnoreRules(IgnoreFile::from_patterns(["**", &exception])?)))
     }
 }
 
@@ -147,6 +163,20 @@ mod tests {
             StepError::NotFound { hint, .. } => hint,
             other => panic!("{other}"),
         }
+    }
+
+    #[test]
+    fn a_pattern_for_whole_paths_leaves_out_the_others() {
+        let only = DockerPatterns.only("lib/**/*.[ch]").unwrap();
+        for path in ["lib/a.c", "lib/x/y/a.h", "lib/dir.c/below"] {
+            assert!(!only.excludes(Path::new(path), false), "{path}");
+        }
+        for path in ["a.c", "lib", "lib/x", "lib/a.rs"] {
+            assert!(only.excludes(Path::new(path), false), "{path}");
+        }
+        assert!(!only.prunes(Path::new("lib")) && !only.prunes(Path::new("lib/x")));
+        assert!(only.prunes(Path::new("src")) && only.prunes(Path::new("library")));
+        assert!(DockerPatterns.only("lib/[").is_err());
     }
 
     #[test]

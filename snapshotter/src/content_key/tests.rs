@@ -6,7 +6,7 @@ use sys::stat::FileTime;
 
 use super::*;
 use crate::select::SourcePattern;
-use crate::tree_fixture::{build, is_root, tree_of};
+use crate::tree_fixture::{Stars, build, is_root, tree_of};
 
 const ALL: KeyOptions = KeyOptions { owner: true, xattrs: true };
 const CONTEXT: KeyOptions = KeyOptions { owner: false, xattrs: false };
@@ -31,9 +31,7 @@ fn key_of_spec(spec: &str) -> Key {
 fn key_of_source(dir: &Path, pattern: &str) -> Key {
     let tree = Tree::directory(dir, None).unwrap();
     let sources = [SourcePattern::of_copy(pattern)];
-    let selection = Selection::resolve(&tree, &sources, None, &|pattern, name| {
-        pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
-    });
+    let selection = Selection::resolve(&tree, &sources, None, &Stars);
     content_key(&tree, &selection.unwrap(), &CONTEXT, None, &CancelToken::new()).unwrap()
 }
 

@@ -93,11 +93,12 @@ impl Job<'_> {
         Ok(made)
     }
 
-    /// Gives the directories that the copy made their attributes and times, and the others the time of
-    /// this change.
+    /// Gives directories the attributes and times of their sources: those that the copy made, and those
+    /// that were there and were chosen. The destination, and a directory in which only something was
+    /// chosen, stay as they were but for the time of this change.
     pub(super) fn finish_dirs(&self, scan: &Scan, targets: &[TargetDir]) -> Result<()> {
-        targets.par_iter().zip(&scan.dirs).try_for_each(|(target, dir)| {
-            if target.is_new() {
+        targets.par_iter().zip(&scan.dirs).enumerate().try_for_each(|(index, (target, dir))| {
+            if target.is_new() || (dir.chosen && index > 0) {
                 let real = target.open(self)?;
                 let attributes = self.target_attributes(dir.entry.stat(), dir.xattrs.clone());
                 self.writer.finish_dir(&real, &attributes)?;

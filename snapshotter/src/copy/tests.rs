@@ -12,8 +12,10 @@ use super::*;
 use crate::content_key::content_key;
 use crate::select::SourcePattern;
 use crate::tree::Filter;
-use crate::tree_fixture::{build, describe, is_root, lines};
+use crate::tree_fixture::{Stars, build, describe, is_root, lines};
 use crate::writer::WriterOptions;
+
+mod chosen;
 
 const NOW: i64 = 1_700_000_000;
 
@@ -45,11 +47,16 @@ impl Fixture {
     }
 
     fn select(&self, sources: &[&str], excludes: Option<Arc<dyn Filter>>) -> Selection {
-        let sources: Vec<_> = sources.iter().map(|source| SourcePattern::of_copy(*source)).collect();
-        let matches = |pattern: &str, name: &str| {
-            pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
-        };
-        Selection::resolve(&self.source, &sources, excludes, &matches).unwrap()
+        self.resolve(sources.iter().map(|source| SourcePattern::of_copy(*source)), excludes)
+    }
+
+    fn resolve(
+        &self,
+        sources: impl Iterator<Item = SourcePattern>,
+        excludes: Option<Arc<dyn Filter>>,
+    ) -> Selection {
+        let sources: Vec<_> = sources.collect();
+        Selection::resolve(&self.source, &sources, excludes, &Stars).unwrap()
     }
 
     fn options(destination: &str) -> CopyOptions<'_> {
@@ -349,27 +356,6 @@ fn a_copy_fills_the_cache() {
     let again = content_key(&f.source, &selection, &KEY, Some(&cache), &CancelToken::new()).unwrap();
     assert_eq!(Some(again), key);
     assert!(!cache.save().unwrap(), "the key learnt nothing new");
-}
-
-/// Excludes one name, wherever it is, and everything below it.
-struct Named(&'static str);
-
-impl Filter for Named {
-    fn excludes(&self, relative: &Path, _is_dir: bool) -> bool {
-        relative.components().any(|part| part.as_os_str() == self.0)
-    }
-
-    fn prunes(&self, _dir: &Path) -> bool {
-        true
-    }
-}
-
-#[test]
-fn excluded_entries_are_not_copied() {
-    let f = Fixture::new("f a 1\nf no 2\nf d/no/x 3\nf d/b 4", "");
-    let selection = f.select(&["."], Some(Arc::new(Named("no"))));
-    copy(&f.writer, &f.source, &selection, &Fixture::options("/"), &CancelToken::new()).unwrap();
-    assert_eq!(f.shows(), lines("f a 1\nd d\nf d/b 4"));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use sys::stat::Kind;
+
 use crate::tree::{Entry, Follow, Tree, TreeError};
 
 /// The most names to suggest.
@@ -31,8 +33,8 @@ fn look_alikes(tree: &Tree, dir: &Entry, name: &str) -> Result<Vec<String>, Tree
         .take(MAX_COMPARED)
         .filter_map(|entry| {
             let other = entry.name().to_string_lossy();
-            if other == name {
-                // A link that leads nowhere.
+            // A link that leads nowhere is no advice.
+            if other == name && entry.kind() == Kind::Symlink {
                 return None;
             }
             let distance = distance(&name.to_lowercase(), &other.to_lowercase());

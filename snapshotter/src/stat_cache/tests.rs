@@ -138,7 +138,7 @@ fn what_is_gone_is_forgotten_and_what_was_not_looked_at_is_kept() {
     let tree = Tree::directory(f.context(), None).unwrap();
     std::fs::write(f.context().join("a/new"), "5").unwrap();
     let source = [crate::select::SourcePattern::of_copy("a")];
-    let part = Selection::resolve(&tree, &source, None, &|pattern, name| pattern == name).unwrap();
+    let part = Selection::resolve(&tree, &source, None, &crate::tree_fixture::Stars).unwrap();
     let cache = f.cache(later());
     content_key(&tree, &part, &OPTIONS, Some(&cache), &CancelToken::new()).unwrap();
     assert!(cache.save().unwrap());

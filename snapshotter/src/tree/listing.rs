@@ -26,8 +26,8 @@ struct Part {
     xattr_whiteouts: bool,
 }
 
-/// What the filter says about an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a filter says about an entry; the stricter, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
     /// It is there.
     Included,
