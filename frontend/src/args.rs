@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use base::Platform;
 use parser::ast::Word;
 use parser::span::Span;
-use parser::{Diagnostic, word};
+use parser::word;
 
+use crate::checks::Findings;
 use crate::error::LowerError;
 use crate::options::Options;
 
@@ -35,7 +36,11 @@ const PROXY_NAMES: [&str; 10] = [
 
 /// Variables in the order they were set; setting one again moves it to the end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Environment(Vec<(String, String)>);
+pub(crate) struct Environment {
+    variables: Vec<(String, String)>,
+    /// ARGs without a value: they expand to nothing, and their use is no mistake.
+    declared: Vec<String>,
+}
 
 impl Environment {
     /// Reads `NAME=value` entries of an image config.
@@ -49,17 +54,33 @@ impl Environment {
     }
 
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        self.0.retain(|(known, _)| known != name);
-        self.0.push((name.to_owned(), value.to_owned()));
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Notes an ARG that has no value.
+    pub(crate) fn declare(&mut self, name: &str) {
+        self.declared.push(name.to_owned());
+    }
+
+    /// Whether a name is set, or at least declared.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.names().any(|known| known == name)
+    }
+
+    /// The names that are set or declared.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let set = self.variables.iter().map(|(name, _)| name.as_str());
+        set.chain(self.declared.iter().map(String::as_str))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// As `NAME=value` entries.
     pub(crate) fn entries(&self) -> Vec<String> {
-        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 }
 
@@ -98,23 +119,37 @@ pub(crate) fn platform_args(options: &Options, target_stage: &str) -> Vec<(Strin
     args
 }
 
-/// Expands words of one Dockerfile, and collects warnings about variables that nobody set.
-pub(crate) struct Expander {
+/// Expands words of one Dockerfile, and reports the use of variables that nobody set.
+pub(crate) struct Expander<'a> {
     escape: char,
-    warnings: std::cell::RefCell<Vec<Diagnostic>>,
+    findings: &'a Findings,
 }
 
-impl Expander {
-    pub(crate) fn new(escape: char) -> Self {
-        Self { escape, warnings: std::cell::RefCell::default() }
+impl<'a> Expander<'a> {
+    pub(crate) fn new(escape: char, findings: &'a Findings) -> Self {
+        Self { escape, findings }
+    }
+
+    /// Where checks put what they find.
+    pub(crate) fn findings(&self) -> &'a Findings {
+        self.findings
+    }
+
+    /// The value of a word, and the variables in it that are not set, which are not reported.
+    pub(crate) fn silently(
+        &self,
+        written: &Word,
+        environment: &Environment,
+    ) -> Result<word::Expanded, LowerError> {
+        let lookup = |name: &str| environment.get(name).map(str::to_owned);
+        word::expand(&written.text, self.escape, &lookup)
+            .map_err(|error| expansion_error(&error, written.span))
     }
 
     /// One word: variables replaced, quotes removed.
     pub(crate) fn word(&self, written: &Word, environment: &Environment) -> Result<String, LowerError> {
-        let expanded =
-            word::expand(&written.text, self.escape, &|name| environment.get(name).map(str::to_owned))
-                .map_err(|error| expansion_error(&error, written.span))?;
-        self.warn_undefined(&expanded.undefined, written.span);
+        let expanded = self.silently(written, environment)?;
+        self.findings.undefined_variables(&expanded.undefined, environment, written.span);
         Ok(expanded.value)
     }
 
@@ -123,7 +158,7 @@ impl Expander {
         let lookup = |name: &str| environment.get(name).map(str::to_owned);
         let expanded = word::expand_words(&written.text, self.escape, &lookup)
             .map_err(|error| expansion_error(&error, written.span))?;
-        self.warn_undefined(&expanded.undefined, written.span);
+        self.findings.undefined_variables(&expanded.undefined, environment, written.span);
         Ok(expanded.words)
     }
 
@@ -146,17 +181,6 @@ impl Expander {
         let lookup =
             |name: &str| Some(environment.get(name).map_or_else(|| format!("${name}"), str::to_owned));
         word::expand_heredoc(text, self.escape, &lookup).map_or_else(|_| text.to_owned(), |done| done.value)
-    }
-
-    pub(crate) fn into_warnings(self) -> Vec<Diagnostic> {
-        self.warnings.into_inner()
-    }
-
-    fn warn_undefined(&self, names: &[String], span: Span) {
-        for name in names {
-            let message = format!("usage of undefined variable '${name}'");
-            self.warnings.borrow_mut().push(Diagnostic::warning("UndefinedVar", span, message));
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! supported yet is refused by name, never skipped.
 
 mod args;
+mod checks;
 mod error;
 mod history;
 mod lower;
@@ -15,6 +16,6 @@ mod ports;
 mod stage;
 
 pub use error::LowerError;
-pub use lower::{Lowered, lower};
+pub use lower::{Checked, Lowered, check, lower};
 pub use options::Options;
 pub use ports::{MetaResolver, ResolveError, ResolvedImage};

@@ -13,6 +13,7 @@ use parser::Diagnostic;
 use parser::ast::{ArgDeclaration, Dockerfile, Instruction, InstructionKind};
 
 use crate::args::{Environment, Expander, platform_args};
+use crate::checks::Findings;
 use crate::error::LowerError;
 use crate::names::StepNames;
 use crate::options::Options;
@@ -34,7 +35,7 @@ pub struct Lowered {
     pub config: ImageConfig,
     /// The platform of the image.
     pub platform: Platform,
-    /// What the user should know.
+    /// What the build checks found.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -44,10 +45,49 @@ pub fn lower(
     options: &Options,
     resolver: &dyn MetaResolver,
 ) -> Result<Lowered, LowerError> {
+    let findings = Findings::default();
+    let lowered = lower_stages(file, options, resolver, &findings, Extent::Needed)?;
+    Ok(Lowered { warnings: findings.allowed(file, &options.checks), ..lowered })
+}
+
+/// What [`check`] found.
+#[derive(Debug)]
+pub struct Checked {
+    /// The findings of the build checks that are made here.
+    pub warnings: Vec<Diagnostic>,
+    /// Why the Dockerfile cannot be built. Checks end there.
+    pub error: Option<LowerError>,
+}
+
+/// Makes the build checks that need values, for the stages that the target needs, or for all stages if
+/// the options name no target.
+pub fn check(file: &Dockerfile, options: &Options, resolver: &dyn MetaResolver) -> Checked {
+    let findings = Findings::default();
+    let extent = if options.target.is_none() { Extent::All } else { Extent::Needed };
+    let error = lower_stages(file, options, resolver, &findings, extent).err();
+    Checked { warnings: findings.allowed(file, &options.checks), error }
+}
+
+/// Which stages are lowered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Those that the target needs.
+    Needed,
+    /// All of them.
+    All,
+}
+
+fn lower_stages(
+    file: &Dockerfile,
+    options: &Options,
+    resolver: &dyn MetaResolver,
+    findings: &Findings,
+    extent: Extent,
+) -> Result<Lowered, LowerError> {
     let stages = Stages::of(file)?;
     let target = stages.target(options.target.as_deref())?.index;
     let target_name = stages.all[target].name.clone().unwrap_or_else(|| "default".to_owned());
-    let expander = Expander::new(file.directives.escape);
+    let expander = Expander::new(file.directives.escape, findings);
     let globals = Globals::new(&stages, options, &target_name, &expander)?;
     let bases = base_image::bases(&stages, &globals, &expander)?;
     let needed = stages.needed(target, &bases.iter().map(base_image::Base::stage).collect::<Vec<_>>())?;
@@ -61,7 +101,8 @@ pub fn lower(
         done: Vec::new(),
     };
     for (stage, base) in stages.all.iter().zip(&bases) {
-        let state = if needed[stage.index] { Some(lowering.stage(stage, base)?) } else { None };
+        let wanted = extent == Extent::All || needed[stage.index];
+        let state = if wanted { Some(lowering.stage(stage, base)?) } else { None };
         lowering.done.push(state);
     }
     lowering.finish(target)
@@ -71,6 +112,8 @@ pub fn lower(
 pub(crate) struct Globals {
     /// All of them, for FROM lines.
     pub(crate) environment: Environment,
+    /// What they would be if the user gave no build arguments.
+    pub(crate) defaults: Environment,
 }
 
 impl Globals {
@@ -78,22 +121,39 @@ impl Globals {
         stages: &Stages<'_>,
         options: &Options,
         target: &str,
-        expander: &Expander,
+        expander: &Expander<'_>,
     ) -> Result<Self, LowerError> {
-        let mut environment = Environment::default();
+        let mut globals = Self { environment: Environment::default(), defaults: Environment::default() };
         for (name, value) in platform_args(options, target) {
-            environment.set(&name, options.build_args.get(&name).unwrap_or(&value));
+            globals.environment.set(&name, options.build_args.get(&name).unwrap_or(&value));
+            globals.defaults.set(&name, &value);
         }
         for instruction in stages.preamble {
             let InstructionKind::Arg(declarations) = &instruction.kind else { continue };
             for declaration in declarations {
-                let name = expander.word(&declaration.name, &environment)?;
-                if let Some(value) = argument_value(declaration, &name, options, &environment, expander)? {
-                    environment.set(&name, &value);
-                }
+                globals.declare(declaration, options, expander)?;
             }
         }
-        Ok(Self { environment })
+        Ok(globals)
+    }
+
+    fn declare(
+        &mut self,
+        declaration: &ArgDeclaration,
+        options: &Options,
+        expander: &Expander<'_>,
+    ) -> Result<(), LowerError> {
+        let name = expander.word(&declaration.name, &self.environment)?;
+        if let Some(Ok(default)) =
+            declaration.default.as_ref().map(|default| expander.silently(default, &self.defaults))
+        {
+            self.defaults.set(&name, &default.value);
+        }
+        match argument_value(declaration, &name, options, &self.environment, expander)? {
+            Some(value) => self.environment.set(&name, &value),
+            None => self.environment.declare(&name),
+        }
+        Ok(())
     }
 }
 
@@ -103,7 +163,7 @@ fn argument_value(
     name: &str,
     options: &Options,
     environment: &Environment,
-    expander: &Expander,
+    expander: &Expander<'_>,
 ) -> Result<Option<String>, LowerError> {
     if let Some(given) = options.build_args.get(name) {
         return Ok(Some(given.clone()));
@@ -117,7 +177,7 @@ pub(crate) struct Lowering<'a> {
     pub(crate) options: &'a Options,
     pub(crate) resolver: &'a dyn MetaResolver,
     pub(crate) globals: Globals,
-    pub(crate) expander: Expander,
+    pub(crate) expander: Expander<'a>,
     pub(crate) graph: GraphBuilder,
     /// What each stage so far became; `None` for one that is not needed.
     done: Vec<Option<StageState>>,
@@ -136,6 +196,8 @@ pub(crate) struct StageState {
     pub(crate) build_args: Vec<(String, String)>,
     /// The image config so far.
     pub(crate) config: ImageConfig,
+    /// Whether a WORKDIR of this file has set the working directory.
+    pub(crate) workdir_set: bool,
     /// Whether this stage has a CMD of its own.
     pub(crate) cmd_set: bool,
     /// Names of the steps.
@@ -180,12 +242,14 @@ impl<'a> Lowering<'a> {
                 format!("the base image's trigger \"ONBUILD {text}\" is invalid: {}", diagnostic.message);
             return Err(LowerError::at("invalid-onbuild", span, message));
         }
+        let found_before = self.expander.findings().count();
         for mut instruction in parsed.dockerfile.instructions {
             // Places in the trigger's text are not places in this Dockerfile; FROM is where it comes from.
             instruction.span = span;
             self.instruction(state, stage, &instruction)
                 .map_err(|error| base_image::at_from(error, span, text))?;
         }
+        self.expander.findings().move_to(span, found_before);
         Ok(())
     }
 
@@ -219,11 +283,13 @@ impl<'a> Lowering<'a> {
             let default = declaration.default.as_ref().map(|word| self.expander.display(&word.text, &before));
             shown.push(default.map_or_else(|| name.clone(), |default| format!("{name}={default}")));
             let value = value.or_else(|| self.globals.environment.get(&name).map(str::to_owned));
-            if let Some(value) = value {
-                state.environment.set(&name, &value);
-                state.build_args.retain(|(known, _)| *known != name);
-                state.build_args.push((name, value));
-            }
+            let Some(value) = value else {
+                state.environment.declare(&name);
+                continue;
+            };
+            state.environment.set(&name, &value);
+            state.build_args.retain(|(known, _)| *known != name);
+            state.build_args.push((name, value));
         }
         let text = format!("ARG {}", shown.join(" "));
         crate::history::metadata(&mut state.config, text, self.options.epoch);
@@ -262,7 +328,7 @@ impl<'a> Lowering<'a> {
             target: state.root.map(|root| root.vertex),
             config,
             platform: state.platform,
-            warnings: self.expander.into_warnings(),
+            warnings: Vec::new(),
         })
     }
 }

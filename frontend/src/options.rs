@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use base::{Platform, Timestamp};
 use llb::NetworkMode;
+use parser::ignore::IgnoreFile;
+use parser::lint::CheckOptions;
 
 /// The options of a build that change what is built.
 #[derive(Debug, Clone)]
@@ -24,6 +26,10 @@ pub struct Options {
     pub network: NetworkMode,
     /// `SOURCE_DATE_EPOCH`: the creation time of everything.
     pub epoch: Option<Timestamp>,
+    /// Which build checks report.
+    pub checks: CheckOptions,
+    /// What the build context leaves out, for the check that tells why a file cannot be copied.
+    pub ignored: IgnoreFile,
 }
 
 impl Options {
@@ -38,6 +44,8 @@ impl Options {
             labels: BTreeMap::new(),
             network: NetworkMode::Default,
             epoch: None,
+            checks: CheckOptions::default(),
+            ignored: IgnoreFile::default(),
         }
     }
 }

@@ -58,7 +58,7 @@ pub struct Instruction {
     /// The instruction as one line: continuations joined, comments gone, heredoc bodies not included.
     /// This is what history and progress show.
     pub source: String,
-    /// The comment lines right above it, without `#`; an empty comment line drops those before it.
+    /// The comment lines right above it, without `#`; an empty line or comment drops those before it.
     pub comments: Vec<Word>,
     /// Its meaning.
     pub kind: InstructionKind,

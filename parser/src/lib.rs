@@ -82,10 +82,17 @@ pub fn parse_with_checks(text: &[u8], checks: Option<CheckOptions>) -> Parsed {
 /// The options of the `check` directive.
 fn checks_of(dockerfile: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) -> CheckOptions {
     let Some(directive) = &dockerfile.directives.check else { return CheckOptions::default() };
-    CheckOptions::parse(&directive.text).unwrap_or_else(|error| {
+    let options = CheckOptions::parse(&directive.text).unwrap_or_else(|error| {
         diagnostics.push(Diagnostic::error("invalid-check", directive.span, error.to_string()));
         CheckOptions::default()
-    })
+    });
+    for (name, near) in options.misspelt() {
+        let message = format!("there is no build check {name:?}");
+        diagnostics.push(
+            Diagnostic::warning(lint::UNKNOWN_CHECK, directive.span, message).with_suggestion(Some(near)),
+        );
+    }
+    options
 }
 
 fn nothing_to_do(text: &str) -> Diagnostic {

@@ -80,7 +80,9 @@ pub(crate) fn split(text: &str, diagnostics: &mut Vec<Diagnostic>) -> Lines {
         let trimmed = line.text.trim_start();
         if let Some(comment) = trimmed.strip_prefix('#') {
             note_comment(&mut comments, comment, line.end());
-        } else if !trimmed.is_empty() {
+        } else if trimmed.is_empty() {
+            comments.clear();
+        } else {
             let first = Physical { start: line.end() - trimmed.len(), text: trimmed };
             let mut joined = join(first, &mut physical, directives.escape, diagnostics);
             heredoc::read_bodies(&mut joined, &mut physical, diagnostics);
@@ -152,8 +154,7 @@ fn without_continuation(line: &str, escape: char) -> Option<&str> {
 }
 
 fn empty_continuation(offset: usize) -> Diagnostic {
-    let message = "an instruction continues over an empty line, which later versions may refuse";
-    Diagnostic::warning("NoEmptyContinuation", Span::new(offset, offset), message)
+    Diagnostic::warning("NoEmptyContinuation", Span::new(offset, offset), "Empty continuation line")
         .with_help("remove the line, or make it a comment")
 }
 

@@ -37,7 +37,7 @@ impl Base {
 pub(super) fn bases(
     stages: &Stages<'_>,
     globals: &Globals,
-    expander: &Expander,
+    expander: &Expander<'_>,
 ) -> Result<Vec<Base>, LowerError> {
     stages.all.iter().map(|stage| base(stages, stage, globals, expander)).collect()
 }
@@ -46,10 +46,11 @@ fn base(
     stages: &Stages<'_>,
     stage: &Stage<'_>,
     globals: &Globals,
-    expander: &Expander,
+    expander: &Expander<'_>,
 ) -> Result<Base, LowerError> {
     let written = &stage.from.image;
-    let name = expander.word(written, &globals.environment)?;
+    let name = from_line_word(written, globals, expander)?;
+    check_default(stages, stage, globals, expander);
     if name.is_empty() {
         let message = format!("base name ({}) is empty after expansion", written.text);
         let help = "give the ARG a default, or pass it with --build-arg";
@@ -62,6 +63,26 @@ fn base(
         return Ok(Base::Scratch);
     }
     reference(&name, written.span).map(Base::Image)
+}
+
+/// A word of a FROM line, which sees the arguments before the first FROM.
+fn from_line_word(written: &Word, globals: &Globals, expander: &Expander<'_>) -> Result<String, LowerError> {
+    let expanded = expander.silently(written, &globals.environment)?;
+    expander.findings().undefined_in_from(&expanded.undefined, &globals.environment, written);
+    Ok(expanded.value)
+}
+
+/// Checks what FROM means to those who give no build arguments.
+fn check_default(stages: &Stages<'_>, stage: &Stage<'_>, globals: &Globals, expander: &Expander<'_>) {
+    let written = &stage.from.image;
+    if !written.text.contains('$') {
+        return;
+    }
+    if let Ok(by_default) = expander.silently(written, &globals.defaults)
+        && stages.earlier(stage.index, &by_default.value).is_none()
+    {
+        expander.findings().default_base(&by_default.value, written);
+    }
 }
 
 fn reference(name: &str, span: Span) -> Result<Reference, LowerError> {
@@ -100,7 +121,7 @@ impl<'a> Lowering<'a> {
 
     fn stage_platform(&self, stage: &Stage<'_>) -> Result<Platform, LowerError> {
         let Some(written) = &stage.from.platform else { return Ok(self.options.platform.clone()) };
-        let text = self.expander.word(written, &self.globals.environment)?;
+        let text = from_line_word(written, &self.globals, &self.expander)?;
         text.parse().map_err(|error: base::platform::PlatformError| {
             LowerError::at("invalid-platform", written.span, error.to_string())
         })
@@ -121,6 +142,8 @@ impl<'a> Lowering<'a> {
         mut names: StepNames,
     ) -> Result<StageState, LowerError> {
         let image = self.resolve(reference, &platform, stage.from.image.span)?;
+        let found = image.config.platform();
+        self.expander.findings().base_platform(reference, &found, &platform, &stage.from.image);
         let name = names.next(&format!("FROM {}", image.reference));
         let source = Some((stage.instruction.span.start, stage.instruction.span.end));
         let metadata = Metadata { name, source, ignore_cache: false };
@@ -179,5 +202,14 @@ fn fresh(mut config: ImageConfig, platform: Platform, names: StepNames) -> Stage
         config.config.working_dir = "/".to_owned();
     }
     let environment = environment.clone();
-    StageState { root: None, platform, environment, build_args: Vec::new(), config, cmd_set: false, names }
+    StageState {
+        root: None,
+        platform,
+        environment,
+        build_args: Vec::new(),
+        config,
+        workdir_set: false,
+        cmd_set: false,
+        names,
+    }
 }

@@ -17,6 +17,7 @@ struct Request<'a> {
     chown: Option<&'a Word>,
     chmod: Option<&'a Word>,
     unpack_archives: bool,
+    from_context: bool,
 }
 
 /// The parts of a request after expansion.
@@ -47,6 +48,7 @@ impl<'a> Lowering<'a> {
             chown: copy.chown.as_ref(),
             chmod: copy.chmod.as_ref(),
             unpack_archives: false,
+            from_context: copy.from.is_none(),
         };
         let from = match &copy.from {
             None => Some(self.context()),
@@ -82,6 +84,7 @@ impl<'a> Lowering<'a> {
             chown: add.chown.as_ref(),
             chmod: add.chmod.as_ref(),
             unpack_archives: add.unpack.unwrap_or(true),
+            from_context: true,
         };
         let context = self.context();
         self.file_step(state, instruction, &request, Some(context))
@@ -163,8 +166,12 @@ impl<'a> Lowering<'a> {
             Expanded { paths: Vec::new(), heredocs: Vec::new(), shown: Vec::new(), destination, owner, mode };
         for source in request.sources {
             match source {
-                CopySource::Path(path) => {
-                    let path = word(path)?;
+                CopySource::Path(written) => {
+                    let path = word(written)?;
+                    if request.from_context {
+                        let findings = self.expander.findings();
+                        findings.copied_source(request.keyword, &path, &self.options.ignored, written.span);
+                    }
                     expanded.shown.push(path.clone());
                     expanded.paths.push(path);
                 }
@@ -242,6 +249,9 @@ impl<'a> Lowering<'a> {
         let written = self.expander.word(path, &state.environment)?;
         if written.is_empty() {
             return Err(LowerError::at("empty-workdir", path.span, "WORKDIR is empty after expansion"));
+        }
+        if !std::mem::replace(&mut state.workdir_set, true) {
+            self.expander.findings().first_workdir(&written, path.span);
         }
         let directory = clean(&absolute(state.workdir(), &written));
         let metadata = self.step(state, instruction);

@@ -108,6 +108,7 @@ impl Lowering<'_> {
         let mut ports = Vec::new();
         for word in written {
             for text in self.expander.words(word, &state.environment)? {
+                self.expander.findings().exposed_port(&text, word.span);
                 ports.extend(parse_ports(&text).ok_or_else(|| {
                     let message = format!("invalid port \"{text}\"");
                     let help = "write port[-port][/tcp|/udp|/sctp], with ports from 1 to 65535";
@@ -191,13 +192,15 @@ fn healthcheck(state: &mut StageState, check: &Healthcheck) -> String {
     text
 }
 
-/// `8000-8002/udp` as three ports with their protocol.
+/// `8000-8002/udp` as three ports with their protocol. An address and a port of the host before them
+/// (`127.0.0.1:80:80`) mean nothing in an image, as in Docker.
 fn parse_ports(text: &str) -> Option<Vec<String>> {
-    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = protocol.to_lowercase();
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         return None;
     }
+    let range = ports.rsplit_once(':').map_or(ports, |(_, inside)| inside);
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let (first, last) = (port(first)?, port(last)?);
     (first <= last).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
@@ -237,6 +240,7 @@ mod tests {
     fn ports_have_ranges_and_protocols() {
         assert_eq!(parse_ports("80").unwrap(), ["80/tcp"]);
         assert_eq!(parse_ports("53/UDP").unwrap(), ["53/udp"]);
+        assert_eq!(parse_ports("127.0.0.1:8080:80").unwrap(), ["80/tcp"]);
         assert_eq!(parse_ports("1-3/sctp").unwrap(), ["1/sctp", "2/sctp", "3/sctp"]);
         for bad in ["0", "70000", "a", "3-1", "80/icmp", ""] {
             assert_eq!(parse_ports(bad), None, "{bad}");

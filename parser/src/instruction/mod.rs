@@ -20,6 +20,7 @@ use crate::grammar::dockerfile::{DockerfileParser, Rule};
 use crate::grammar::{Quotes, normalise};
 use crate::json_form::{self, JsonForm};
 use crate::lines::LogicalLine;
+use crate::lint;
 use crate::span::Span;
 use crate::suggest;
 
@@ -157,7 +158,7 @@ impl Context<'_> {
             None => "the closing ] is missing",
             _ => "JSON has a comma or ] between strings, and nothing after ]",
         };
-        Diagnostic::warning("bad-json-form", span, message).with_help(help)
+        Diagnostic::warning(lint::BROKEN_JSON, span, message).with_help(help)
     }
 }
 

@@ -26,10 +26,11 @@ pub(super) fn consistent_instruction_casing(dockerfile: &Dockerfile, findings: &
     let case = |instruction: &Instruction| Case::of(&instruction.keyword.text);
     let count = |wanted| dockerfile.instructions.iter().filter(|found| case(found) == wanted).count();
     let is_lower = count(Case::Lower) > count(Case::Upper);
-    let (wanted, name) = if is_lower { (Case::Lower, "lower") } else { (Case::Upper, "upper") };
+    let (wanted, name) = if is_lower { (Case::Lower, "lowercase") } else { (Case::Upper, "uppercase") };
     for instruction in dockerfile.instructions.iter().filter(|found| case(found) != wanted) {
         let keyword = &instruction.keyword;
-        let message = format!("{} is not in {name} case like most instructions of this file", keyword.text);
+        let message =
+            format!("Command '{}' should match the case of the command majority ({name})", keyword.text);
         let written = if is_lower { keyword.text.to_lowercase() } else { keyword.text.to_uppercase() };
         findings.add(keyword.span, message, format!("write {written}"));
     }
@@ -47,7 +48,7 @@ pub(super) fn from_as_casing(dockerfile: &Dockerfile, findings: &mut Findings<'_
             Case::Mixed => continue,
         };
         if keyword != wanted {
-            let message = format!("{keyword} is not in the case of {from}");
+            let message = format!("'{keyword}' and '{from}' keywords' casing do not match");
             findings.add(name.span, message, format!("write {from} … {wanted} {}", name.text));
         }
     }
@@ -56,7 +57,7 @@ pub(super) fn from_as_casing(dockerfile: &Dockerfile, findings: &mut Findings<'_
 pub(super) fn stage_name_casing(dockerfile: &Dockerfile, findings: &mut Findings<'_>) {
     let names = stages(dockerfile).filter_map(|stage| stage.from.name.as_ref());
     for name in names.filter(|name| name.text != name.text.to_lowercase()) {
-        let message = format!("the name of the stage {} is not in lower case", name.text);
+        let message = format!("Stage name '{}' should be lowercase", name.text);
         findings.add(name.span, message, format!("write {}", name.text.to_lowercase()));
     }
 }

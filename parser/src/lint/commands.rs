@@ -18,7 +18,9 @@ pub(super) fn json_args_recommended(dockerfile: &Dockerfile, findings: &mut Find
                     if !chosen =>
                 {
                     let keyword = instruction.keyword.text.to_uppercase();
-                    let message = format!("{keyword} runs through a shell, which does not pass on signals");
+                    let message = format!(
+                        "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
+                    );
                     findings.add(line.span, message, format!("write {keyword} [\"program\", \"argument\"]"));
                 }
                 _ => {}
@@ -41,9 +43,10 @@ pub(super) fn multiple_instructions_disallowed(dockerfile: &Dockerfile, findings
                 _ => continue,
             };
             if let Some(ignored) = last.insert(keyword, instruction.keyword.span) {
-                let message =
-                    format!("this {keyword} has no effect, since a later one in the stage replaces it");
-                findings.add(ignored, message, "remove it");
+                let message = format!(
+                    "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
+                );
+                findings.add(ignored, message, "remove this one: a later one replaces it");
             }
         }
     }

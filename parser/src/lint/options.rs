@@ -3,7 +3,9 @@
 //! `skip=RuleA,RuleB` or `skip=all`; `error=true`; `experimental=RuleA` or `experimental=all`; several
 //! separated by `;`.
 
+use super::rules::{RULES, find};
 use crate::ast::Instruction;
+use crate::suggest;
 
 /// Which checks report, and whether they fail the build.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,17 +64,27 @@ impl CheckOptions {
         Ok(options)
     }
 
-    /// Whether a finding of the check `name` about `instruction` is to be reported. A comment
-    /// `# check=skip=…` right above the instruction counts too.
+    /// Whether a finding of the check `name` about `instruction` is to be reported: nobody skips the
+    /// check, and somebody asks for it if it is experimental. A comment `# check=skip=…` or
+    /// `# check=experimental=…` right above the instruction counts too.
     pub fn allows(&self, name: &str, instruction: Option<&Instruction>) -> bool {
         let comments = instruction.map_or(&[][..], |instruction| &instruction.comments);
-        let skipped_there = comments.iter().filter_map(|comment| local_options(&comment.text));
-        !self.skip.has(name) && !skipped_there.into_iter().any(|options| options.skip.has(name))
+        let local: Vec<Self> = comments.iter().filter_map(|comment| local_options(&comment.text)).collect();
+        let any = |selection: fn(&Self) -> &Selection| {
+            local.iter().chain([self]).any(|options| selection(options).has(name))
+        };
+        let is_experimental = find(name).is_some_and(|rule| rule.is_experimental);
+        !any(|options| &options.skip) && (!is_experimental || any(|options| &options.experimental))
     }
 
-    /// Whether a check that is off by default was asked for.
-    pub fn asks_for(&self, experimental: &str) -> bool {
-        self.experimental.has(experimental)
+    /// Names of checks that do not exist but are spelt nearly like one that does. Others may belong to a
+    /// newer version, and mean nothing.
+    pub fn misspelt(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        let names = self.skip.names.iter().chain(&self.experimental.names);
+        names.filter(|name| find(name).is_none()).filter_map(|name| {
+            let known = RULES.iter().map(|rule| rule.name);
+            suggest::nearest(name, known).map(|near| (name.as_str(), near))
+        })
     }
 }
 
@@ -90,9 +102,25 @@ mod tests {
     fn options_are_read() {
         let options = CheckOptions::parse(" skip = A, b ; error=true;experimental=all").unwrap();
         assert!(!options.allows("A", None) && !options.allows("B", None) && options.allows("C", None));
-        assert!(options.error && options.asks_for("X"));
+        assert!(options.error);
         assert!(!CheckOptions::parse("skip=all").unwrap().allows("C", None));
         assert_eq!(CheckOptions::parse(""), Ok(CheckOptions::default()));
+    }
+
+    #[test]
+    fn experimental_checks_are_asked_for() {
+        let experimental = "InvalidDefinitionDescription";
+        assert!(!CheckOptions::default().allows(experimental, None));
+        for text in ["experimental=all", "experimental=invaliddefinitiondescription"] {
+            assert!(CheckOptions::parse(text).unwrap().allows(experimental, None), "{text}");
+        }
+        assert!(!CheckOptions::parse("experimental=all;skip=all").unwrap().allows(experimental, None));
+    }
+
+    #[test]
+    fn misspelt_names_are_found_and_unknown_ones_are_not() {
+        let options = CheckOptions::parse("skip=StageNameCasng,FromTheFuture,undefinedvar").unwrap();
+        assert_eq!(options.misspelt().collect::<Vec<_>>(), [("StageNameCasng", "StageNameCasing")]);
     }
 
     #[test]

@@ -12,8 +12,8 @@ pub(super) fn duplicate_stage_name(dockerfile: &Dockerfile, findings: &mut Findi
     let mut seen = HashSet::new();
     for name in stages(dockerfile).filter_map(|stage| stage.from.name.as_ref()) {
         if !seen.insert(name.text.to_lowercase()) {
-            let message = format!("there is a stage {} already, which this one hides", name.text);
-            findings.add(name.span, message, "give each stage a name of its own");
+            let message = format!("Duplicate stage name {:?}, stage names should be unique", name.text);
+            findings.add(name.span, message, "this stage hides the earlier one: give each a name of its own");
         }
     }
 }
@@ -21,7 +21,8 @@ pub(super) fn duplicate_stage_name(dockerfile: &Dockerfile, findings: &mut Findi
 pub(super) fn reserved_stage_name(dockerfile: &Dockerfile, findings: &mut Findings<'_>) {
     for name in stages(dockerfile).filter_map(|stage| stage.from.name.as_ref()) {
         if RESERVED.contains(&name.text.to_lowercase().as_str()) {
-            let message = format!("{} is a reserved name", name.text);
+            let message =
+                format!("Stage name should not use the same name as reserved stage {:?}", name.text);
             findings.add(name.span, message, "give the stage another name");
         }
     }
