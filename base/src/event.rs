@@ -94,6 +94,8 @@ pub enum Event {
         message: String,
         /// Where in the user's text, drawn with an excerpt; empty when there is no place.
         excerpt: String,
+        /// A page that explains it.
+        url: Option<String>,
     },
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use base::event::{Event, EventSink};
 use base::{CancelToken, Platform};
-use frontend::{LowerError, Lowered, Options};
+use frontend::{Lowered, Options};
 use parser::span::Span;
-use parser::{Level, Parsed, SourceFile};
 use snapshotter::Lease;
 use solver::{Limits, SolveError};
 
 use crate::context::{BuildContext, LoadedDockerfile};
+use crate::definition::Definition;
 use crate::error::{BuildError, EngineError, StepError};
 use crate::ops::{BuildOps, Filesystem};
 use crate::progress::Progress;
@@ -41,12 +41,10 @@ impl Engine {
         })?;
         let context = context.with_ignore_file(&dockerfile)?;
 
-        let parsed = parse(&dockerfile, &progress)?;
-        let lowered = self.lower(request, &dockerfile, &parsed, &progress, cancel)?;
-        let source = SourceFile::new(&dockerfile.name, &parsed.text);
-        warn(&progress, &source, &lowered.warnings);
+        let definition = parse(&dockerfile, request, &progress)?;
+        let lowered = self.lower(request, &definition, &context, &progress, cancel)?;
 
-        let root = self.solve(&lowered, &context, &lease, &source, &progress, cancel)?;
+        let root = self.solve(&lowered, &context, &lease, &definition, &progress, cancel)?;
         context.save_stat_cache()?;
 
         let image = progress.step("exporting to image", |vertex| {
@@ -66,74 +64,61 @@ impl Engine {
         lowered: &Lowered,
         context: &BuildContext,
         lease: &Lease,
-        source: &SourceFile,
+        definition: &Definition,
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Result<Option<Filesystem>, BuildError> {
         for _ in 1..ATTEMPTS {
             let ops = BuildOps::new(self, &lowered.graph, context, lease, progress);
-            match solve(lowered, &ops, source, cancel) {
+            match solve(lowered, &ops, definition, cancel) {
                 Err(BuildError::Step { error, name, .. }) if matches!(*error, StepError::Changed) => {
                     let message = format!("{name}: files changed while they were copied; looking again");
                     let code = "ContextChanged".to_owned();
-                    progress.emit(Event::Warning { vertex: None, code, message, excerpt: String::new() });
+                    let excerpt = String::new();
+                    progress.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
                 }
                 result => return result,
             }
         }
         let ops = BuildOps::new(self, &lowered.graph, context, lease, progress);
-        solve(lowered, &ops, source, cancel)
+        solve(lowered, &ops, definition, cancel)
     }
 
+    /// Lowers, tells what the checks found, and stops there if they are to be obeyed.
     fn lower(
         &self,
         request: &BuildRequest,
-        dockerfile: &LoadedDockerfile,
-        parsed: &Parsed,
+        definition: &Definition,
+        context: &BuildContext,
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Result<Lowered, BuildError> {
         let resolver = ImageResolver::new(self, request.pull, progress, cancel);
-        let options = options(request);
-        frontend::lower(&parsed.dockerfile, &options, &resolver).map_err(|error| match error {
-            LowerError::Dockerfile(diagnostic) => {
-                let source = SourceFile::new(&dockerfile.name, &parsed.text);
-                BuildError::dockerfile(source, vec![*diagnostic])
-            }
-            LowerError::Resolve { reference, span, source, .. } => {
-                let excerpt = place(&SourceFile::new(&dockerfile.name, &parsed.text), span);
-                BuildError::resolve(reference, excerpt, source)
-            }
-            LowerError::Graph(error) => BuildError::Graph(error),
-        })
+        let options = options(request, definition, context);
+        let lowered = frontend::lower(&definition.parsed.dockerfile, &options, &resolver)
+            .map_err(|error| definition.error(error))?;
+        definition.warn(progress, &lowered.warnings);
+        definition.refuse_findings(&[definition.warnings(), lowered.warnings.clone()].concat())?;
+        Ok(lowered)
     }
 }
 
-/// Parses, tells warnings, and stops at errors.
-fn parse(dockerfile: &LoadedDockerfile, progress: &Progress) -> Result<Parsed, BuildError> {
-    let parsed = parser::parse(&dockerfile.text);
-    let source = SourceFile::new(&dockerfile.name, &parsed.text);
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        parsed.diagnostics.iter().cloned().partition(|diagnostic| diagnostic.level == Level::Error);
-    if !errors.is_empty() {
-        return Err(BuildError::dockerfile(source, errors));
+/// Parses, tells what the checks of the text found, and stops at mistakes.
+fn parse(
+    dockerfile: &LoadedDockerfile,
+    request: &BuildRequest,
+    progress: &Progress,
+) -> Result<Definition, BuildError> {
+    let definition = Definition::parse(dockerfile, request)?;
+    if let Some(error) = definition.mistakes() {
+        return Err(error);
     }
-    warn(progress, &source, &warnings);
-    Ok(parsed)
+    definition.warn(progress, &definition.warnings());
+    Ok(definition)
 }
 
-fn warn(progress: &Progress, source: &SourceFile, warnings: &[parser::Diagnostic]) {
-    for warning in warnings {
-        progress.emit(Event::Warning {
-            vertex: None,
-            code: warning.code.to_owned(),
-            message: warning.message.clone(),
-            excerpt: source.excerpt(warning.span),
-        });
-    }
-}
-
-fn options(request: &BuildRequest) -> Options {
+/// What the frontend needs to know of a request.
+pub(crate) fn options(request: &BuildRequest, definition: &Definition, context: &BuildContext) -> Options {
     let host = Platform::host();
     Options {
         build_args: request.build_args.clone(),
@@ -144,6 +129,8 @@ fn options(request: &BuildRequest) -> Options {
         labels: request.labels.clone(),
         network: request.network,
         epoch: request.epoch,
+        checks: definition.parsed.checks.clone(),
+        ignored: context.ignored.clone(),
     }
 }
 
@@ -151,7 +138,7 @@ fn options(request: &BuildRequest) -> Options {
 fn solve(
     lowered: &Lowered,
     ops: &BuildOps<'_>,
-    source: &SourceFile,
+    definition: &Definition,
     cancel: &CancelToken,
 ) -> Result<Option<Filesystem>, BuildError> {
     let Some(target) = lowered.target else { return Ok(None) };
@@ -163,15 +150,10 @@ fn solve(
         Err(SolveError::Stalled(name)) => Err(BuildError::Stalled(name)),
         Err(SolveError::Failed { vertex, error }) => {
             let metadata = &lowered.graph.vertex(vertex).metadata;
-            let excerpt = metadata.source.map(|(start, end)| place(source, Span::new(start, end)));
+            let excerpt = metadata.source.map(|(start, end)| definition.place(Span::new(start, end)));
             Err(BuildError::step(metadata.name.clone(), excerpt.unwrap_or_default(), error))
         }
     }
-}
-
-/// Where something stands: file and line, then the lines themselves.
-fn place(source: &SourceFile, span: Span) -> String {
-    format!("{}:{}\n{}", source.name(), source.position(span.start).line, source.excerpt(span))
 }
 
 /// Whether the result is wanted as an image in the store.

@@ -23,6 +23,8 @@ pub(crate) struct BuildContext {
     pub(crate) tree: Tree,
     /// Remembers content hashes between builds; only for directories that stay.
     pub(crate) stat_cache: Option<StatCache>,
+    /// The rules of the ignore file.
+    pub(crate) ignored: IgnoreFile,
     /// Holds an unpacked archive until the build is over.
     _scratch: Option<ScratchDir>,
 }
@@ -57,7 +59,7 @@ impl BuildContext {
                 })?;
                 let tree = Tree::directory(&path, None).map_err(EngineError::from)?;
                 let stat_cache = Some(StatCache::load(&stat_cache_path(store, &path)?, now));
-                Ok(Self { tree, stat_cache, _scratch: None })
+                Ok(Self { tree, stat_cache, ignored: IgnoreFile::default(), _scratch: None })
             }
             ContextSource::Archive(path) => Self::unpacked(store, lease, Some(path)),
             ContextSource::Empty => Self::unpacked(store, lease, None),
@@ -73,7 +75,7 @@ impl BuildContext {
                 .map_err(EngineError::from)?;
         }
         let tree = Tree::directory(scratch.path(), None).map_err(EngineError::from)?;
-        Ok(Self { tree, stat_cache: None, _scratch: Some(scratch) })
+        Ok(Self { tree, stat_cache: None, ignored: IgnoreFile::default(), _scratch: Some(scratch) })
     }
 
     /// Reads the Dockerfile.
@@ -132,9 +134,9 @@ impl BuildContext {
             return Ok(self);
         }
         let directory = self.tree.dirs().next().map(Path::to_owned).unwrap_or_default();
-        let filter: Arc<dyn Filter> = Arc::new(IgnoreRules(rules));
+        let filter: Arc<dyn Filter> = Arc::new(IgnoreRules(rules.clone()));
         let tree = Tree::directory(directory, Some(filter)).map_err(EngineError::from)?;
-        Ok(Self { tree, ..self })
+        Ok(Self { tree, ignored: rules, ..self })
     }
 
     /// Keeps what was learnt about the files, for the next build.

@@ -208,6 +208,15 @@ pub enum BuildError {
     /// The Dockerfile is wrong.
     #[error("{}", .0.summary())]
     Dockerfile(Box<DockerfileProblem>),
+    /// The build argument with the options of build checks is wrong.
+    #[error("invalid build argument BUILDKIT_DOCKERFILE_CHECK")]
+    CheckOptions(#[from] parser::lint::InvalidCheckOption),
+    /// Build checks found something, and their options make that an error.
+    #[error("lint violation found for rules: {}", rules.join(", "))]
+    Findings {
+        /// The names of the checks, in the order of the file.
+        rules: Vec<String>,
+    },
     /// A base image could not be resolved.
     #[error("failed to resolve source metadata for {reference}")]
     Resolve {
@@ -349,7 +358,7 @@ impl BuildError {
 impl Faulty for BuildError {
     fn fault(&self) -> Fault {
         match self {
-            Self::Dockerfile(_) => Fault::Input,
+            Self::Dockerfile(_) | Self::CheckOptions(_) | Self::Findings { .. } => Fault::Input,
             Self::Resolve { fault, .. } => *fault,
             Self::Step { error, .. } => error.fault(),
             Self::Engine(error) => error.fault(),

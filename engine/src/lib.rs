@@ -8,6 +8,7 @@ mod assemble;
 mod blocking;
 mod build;
 pub mod context;
+mod definition;
 pub mod error;
 mod export;
 mod images;

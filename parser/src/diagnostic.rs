@@ -118,9 +118,18 @@ impl SourceFile {
     /// `Dockerfile:3:5: error: message`, an excerpt with the span underlined, and the help. Ends with a
     /// newline. Control characters of the text are replaced, so it is safe on a terminal.
     pub fn render(&self, diagnostic: &Diagnostic) -> String {
-        let Position { line, column } = self.position(diagnostic.span.start);
         let level = diagnostic.level.label();
-        let mut out = format!("{}:{line}:{column}: {level}: {}\n", self.name, clean(&diagnostic.message));
+        self.drawn(diagnostic, &format!(": {level}: {}", clean(&diagnostic.message)))
+    }
+
+    /// As [`Self::render`] without level and message, for those who have told them already.
+    pub fn render_place(&self, diagnostic: &Diagnostic) -> String {
+        self.drawn(diagnostic, "")
+    }
+
+    fn drawn(&self, diagnostic: &Diagnostic, headline: &str) -> String {
+        let Position { line, column } = self.position(diagnostic.span.start);
+        let mut out = format!("{}:{line}:{column}{headline}\n", self.name);
         out.push_str(&self.excerpt(diagnostic.span));
         if let Some(help) = &diagnostic.help {
             let _ = writeln!(out, "help: {}", clean(help));

@@ -8,7 +8,7 @@ mod tty;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
-use base::EventSink;
+use base::{Event, EventSink};
 
 pub(crate) use model::FailedStep;
 
@@ -46,4 +46,11 @@ pub(crate) fn renderer(mode: Mode) -> Arc<dyn Renderer> {
         Mode::Rawjson => Arc::new(rawjson::RawJsonRenderer::new(Box::new(std::io::stderr()))),
         Mode::Quiet => Arc::new(plain::PlainRenderer::new(Box::new(std::io::sink()))),
     }
+}
+
+/// A warning as people see it: what is wrong, where it is explained, and the place. Empty for other events.
+fn warning(event: &Event) -> String {
+    let Event::Warning { code, message, excerpt, url, .. } = event else { return String::new() };
+    let url = url.as_ref().map_or_else(String::new, |url| format!(" - {url}"));
+    format!("WARNING: {code}{url}\n{message}\n{excerpt}")
 }

@@ -58,9 +58,9 @@ impl State {
                 self.status(vertex, id, *current, *total, *completed)
             }
             Event::VertexCompleted { vertex, at, outcome } => self.completed(vertex, *at, outcome),
-            Event::Warning { code, message, excerpt, .. } => {
+            Event::Warning { .. } => {
                 self.last = None;
-                writeln!(self.out, "\nWARNING: {code}: {message}\n{excerpt}")
+                writeln!(self.out, "\n{}", super::warning(event))
             }
         }
     }

@@ -67,9 +67,9 @@ fn message(event: &Event, model: &mut Model) -> Value {
             let data = base64::engine::general_purpose::STANDARD.encode(data);
             json!({"logs": [{"vertex": vertex, "stream": stream, "data": data, "timestamp": at}]})
         }
-        Event::Warning { vertex, code, message, excerpt } => {
+        Event::Warning { vertex, code, message, excerpt, url } => {
             let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-            json!({"warnings": [{"vertex": vertex, "level": 1, "short": encode(&format!("{code}: {message}")), "detail": [encode(excerpt)]}]})
+            json!({"warnings": [{"vertex": vertex, "level": 1, "short": encode(&format!("{code}: {message}")), "detail": [encode(excerpt)], "url": url}]})
         }
     }
 }

@@ -93,8 +93,8 @@ impl EventSink for TtyRenderer {
                 };
                 self.complete(&mut state, vertex, &end);
             }
-            Event::Warning { code, message, excerpt, .. } => {
-                let _ = self.terminal.println(format!("WARNING: {code}: {message}\n{excerpt}"));
+            Event::Warning { .. } => {
+                let _ = self.terminal.println(super::warning(&event));
             }
             Event::VertexDeclared { .. } => {}
         }

@@ -122,6 +122,10 @@ impl<'a> Lowering<'a> {
     fn stage_platform(&self, stage: &Stage<'_>) -> Result<Platform, LowerError> {
         let Some(written) = &stage.from.platform else { return Ok(self.options.platform.clone()) };
         let text = from_line_word(written, &self.globals, &self.expander)?;
+        if text.is_empty() {
+            let message = format!("the platform ({}) is empty after expansion", written.text);
+            return Err(LowerError::at("invalid-platform", written.span, message));
+        }
         text.parse().map_err(|error: base::platform::PlatformError| {
             LowerError::at("invalid-platform", written.span, error.to_string())
         })

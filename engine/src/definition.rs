@@ -1,0 +1,91 @@
+//! The Dockerfile of a build, parsed: its findings told, its mistakes as errors. What a build and the
+//! calls that only look at a Dockerfile share.
+
+use base::event::Event;
+use frontend::LowerError;
+use parser::lint::{self, CheckOptions};
+use parser::span::Span;
+use parser::{Diagnostic, Level, Parsed, SourceFile};
+
+use crate::context::LoadedDockerfile;
+use crate::error::BuildError;
+use crate::progress::Progress;
+use crate::request::BuildRequest;
+
+/// The build argument that replaces the `check` directive.
+const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
+/// A parsed Dockerfile with the text that its spans point into.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    pub(crate) parsed: Parsed,
+    pub(crate) source: SourceFile,
+}
+
+impl Definition {
+    /// Parses. The mistakes in the text are in [`Self::mistakes`]; only a wrong build argument is an error.
+    pub(crate) fn parse(dockerfile: &LoadedDockerfile, request: &BuildRequest) -> Result<Self, BuildError> {
+        let checks = request.build_args.get(CHECK_ARGUMENT).map(|text| CheckOptions::parse(text));
+        let parsed = parser::parse_with_checks(&dockerfile.text, checks.transpose()?);
+        let source = SourceFile::new(&dockerfile.name, &parsed.text);
+        Ok(Self { parsed, source })
+    }
+
+    /// The error that the mistakes in the text are, if there are any.
+    pub(crate) fn mistakes(&self) -> Option<BuildError> {
+        let errors = self.findings(Level::Error);
+        (!errors.is_empty()).then(|| BuildError::dockerfile(self.source.clone(), errors))
+    }
+
+    /// What checks of the text found.
+    pub(crate) fn warnings(&self) -> Vec<Diagnostic> {
+        self.findings(Level::Warning)
+    }
+
+    fn findings(&self, level: Level) -> Vec<Diagnostic> {
+        self.parsed.diagnostics.iter().filter(|finding| finding.level == level).cloned().collect()
+    }
+
+    /// An error of lowering, with the lines it is about.
+    pub(crate) fn error(&self, error: LowerError) -> BuildError {
+        match error {
+            LowerError::Dockerfile(diagnostic) => {
+                BuildError::dockerfile(self.source.clone(), vec![*diagnostic])
+            }
+            LowerError::Resolve { reference, span, source, .. } => {
+                BuildError::resolve(reference, self.place(span), source)
+            }
+            LowerError::Graph(error) => BuildError::Graph(error),
+        }
+    }
+
+    /// Where something stands: file and line, then the lines themselves.
+    pub(crate) fn place(&self, span: Span) -> String {
+        let line = self.source.position(span.start).line;
+        format!("{}:{line}\n{}", self.source.name(), self.source.excerpt(span))
+    }
+
+    /// Tells the findings.
+    pub(crate) fn warn(&self, progress: &Progress, warnings: &[Diagnostic]) {
+        for warning in warnings {
+            progress.emit(Event::Warning {
+                vertex: None,
+                code: warning.code.to_owned(),
+                message: warning.message.clone(),
+                excerpt: self.source.render_place(warning),
+                url: lint::find(warning.code).and_then(lint::Rule::documentation),
+            });
+        }
+    }
+
+    /// Refuses to go on after findings, if the options of the checks say so.
+    pub(crate) fn refuse_findings(&self, warnings: &[Diagnostic]) -> Result<(), BuildError> {
+        let mut rules: Vec<String> = Vec::new();
+        for warning in warnings.iter().filter(|_| self.parsed.checks.error) {
+            if !rules.iter().any(|rule| rule == warning.code) {
+                rules.push(warning.code.to_owned());
+            }
+        }
+        if rules.is_empty() { Ok(()) } else { Err(BuildError::Findings { rules }) }
+    }
+}
