@@ -79,9 +79,9 @@ fn from_uses_declared_arguments() {
         ],
     );
     finds(
-        "FROM --platform=$BULDPLATFORM debian\n",
+        "FROM --platform=linux/amd64$BULDPLATFORM debian\n",
         &[
-            "UndefinedArgInFrom $BULDPLATFORM: FROM argument 'BULDPLATFORM' is not declared (did you mean BUILDPLATFORM?)",
+            "UndefinedArgInFrom linux/amd64$BULDPLATFORM: FROM argument 'BULDPLATFORM' is not declared (did you mean BUILDPLATFORM?)",
         ],
     );
 }
