@@ -49,17 +49,17 @@ impl Engine {
 
 impl Network {
     /// Waits for `work`; ends early with [`EngineError::Cancelled`] once `cancel` is cancelled.
-    pub(crate) fn wait<T>(
+    pub(crate) fn wait<T, E: Into<EngineError>>(
         &self,
         cancel: &CancelToken,
-        work: impl Future<Output = Result<T, registry::Error>>,
+        work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, EngineError> {
         let stop = Arc::new(Notify::new());
         let notify = stop.clone();
         let _guard = cancel.on_cancel(move || notify.notify_one());
         self.runtime.block_on(async {
             tokio::select! {
-                result = work => Ok(result?),
+                result = work => result.map_err(Into::into),
                 () = stop.notified() => Err(EngineError::Cancelled),
             }
         })

@@ -6,7 +6,6 @@ use base::event::{Event, EventSink};
 use base::{CancelToken, Platform};
 use frontend::{Lowered, Options};
 use parser::span::Span;
-use snapshotter::Lease;
 use solver::{Limits, SolveError};
 
 use crate::context::{BuildContext, LoadedDockerfile};
@@ -14,9 +13,10 @@ use crate::definition::Definition;
 use crate::error::{BuildError, EngineError, StepError};
 use crate::ops::{BuildOps, Filesystem};
 use crate::progress::Progress;
+use crate::remote::{Access, Fetcher};
 use crate::report::BuildReport;
 use crate::request::{BuildRequest, Output};
-use crate::resolve::ImageResolver;
+use crate::resolve::SourceResolver;
 use crate::{Engine, assemble, export};
 
 /// How often a build looks at its context again when files keep changing.
@@ -42,9 +42,11 @@ impl Engine {
         let context = context.with_ignore_file(&dockerfile)?;
 
         let definition = parse(&dockerfile, request, &progress)?;
-        let lowered = self.lower(request, &definition, &context, &progress, cancel)?;
+        let access = Access::default();
+        let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
+        let lowered = lower(request, &definition, &context, &fetcher)?;
 
-        let root = self.solve(&lowered, &context, &lease, &definition, &progress, cancel)?;
+        let root = solve(&lowered, &context, &definition, &fetcher)?;
         context.save_stat_cache()?;
 
         let image = progress.step("exporting to image", |vertex| {
@@ -55,52 +57,44 @@ impl Engine {
         self.store.sync().map_err(EngineError::from)?;
         Ok(image.report(request))
     }
+}
 
-    /// Makes the target's root filesystem available; `None` is an empty one. When files of the context
-    /// change between finding a step's key and copying them, the keys are made anew: what was copied, not
-    /// what was there before, is what a result is saved for.
-    fn solve(
-        &self,
-        lowered: &Lowered,
-        context: &BuildContext,
-        lease: &Lease,
-        definition: &Definition,
-        progress: &Progress,
-        cancel: &CancelToken,
-    ) -> Result<Option<Filesystem>, BuildError> {
-        for _ in 1..ATTEMPTS {
-            let ops = BuildOps::new(self, &lowered.graph, context, lease, progress);
-            match solve(lowered, &ops, definition, cancel) {
-                Err(BuildError::Step { error, name, .. }) if matches!(*error, StepError::Changed) => {
-                    let message = format!("{name}: files changed while they were copied; looking again");
-                    let code = "ContextChanged".to_owned();
-                    let excerpt = String::new();
-                    progress.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
-                }
-                result => return result,
+/// Lowers, tells what the checks found, and stops there if they are to be obeyed.
+fn lower(
+    request: &BuildRequest,
+    definition: &Definition,
+    context: &BuildContext,
+    fetcher: &Fetcher<'_>,
+) -> Result<Lowered, BuildError> {
+    let resolver = SourceResolver::new(*fetcher, request.pull);
+    let options = options(request, definition, context);
+    let lowered = frontend::lower(&definition.parsed.dockerfile, &options, &resolver)
+        .map_err(|error| definition.error(error))?;
+    definition.warn(fetcher.progress, &lowered.warnings);
+    definition.refuse_findings(&[definition.warnings(), lowered.warnings.clone()].concat())?;
+    Ok(lowered)
+}
+
+/// Makes the target's root filesystem available; `None` is an empty one. When files of the context
+/// change between finding a step's key and copying them, the keys are made anew: what was copied, not
+/// what was there before, is what a result is saved for.
+fn solve(
+    lowered: &Lowered,
+    context: &BuildContext,
+    definition: &Definition,
+    fetcher: &Fetcher<'_>,
+) -> Result<Option<Filesystem>, BuildError> {
+    for _ in 1..ATTEMPTS {
+        match solve_once(lowered, context, definition, fetcher) {
+            Err(BuildError::Step { error, name, .. }) if matches!(*error, StepError::Changed) => {
+                let message = format!("{name}: files changed while they were copied; looking again");
+                let (code, excerpt) = ("ContextChanged".to_owned(), String::new());
+                fetcher.progress.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
             }
+            result => return result,
         }
-        let ops = BuildOps::new(self, &lowered.graph, context, lease, progress);
-        solve(lowered, &ops, definition, cancel)
     }
-
-    /// Lowers, tells what the checks found, and stops there if they are to be obeyed.
-    fn lower(
-        &self,
-        request: &BuildRequest,
-        definition: &Definition,
-        context: &BuildContext,
-        progress: &Progress,
-        cancel: &CancelToken,
-    ) -> Result<Lowered, BuildError> {
-        let resolver = ImageResolver::new(self, request.pull, progress, cancel);
-        let options = options(request, definition, context);
-        let lowered = frontend::lower(&definition.parsed.dockerfile, &options, &resolver)
-            .map_err(|error| definition.error(error))?;
-        definition.warn(progress, &lowered.warnings);
-        definition.refuse_findings(&[definition.warnings(), lowered.warnings.clone()].concat())?;
-        Ok(lowered)
-    }
+    solve_once(lowered, context, definition, fetcher)
 }
 
 /// Parses, tells what the checks of the text found, and stops at mistakes.
@@ -134,16 +128,16 @@ pub(crate) fn options(request: &BuildRequest, definition: &Definition, context: 
     }
 }
 
-/// Makes the target's root filesystem available; `None` is an empty one.
-fn solve(
+fn solve_once(
     lowered: &Lowered,
-    ops: &BuildOps<'_>,
+    context: &BuildContext,
     definition: &Definition,
-    cancel: &CancelToken,
+    fetcher: &Fetcher<'_>,
 ) -> Result<Option<Filesystem>, BuildError> {
     let Some(target) = lowered.target else { return Ok(None) };
+    let ops = BuildOps::new(&lowered.graph, context, fetcher);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let solved = solver::solve(&lowered.graph, &[target], Limits::for_cores(cores), ops, cancel);
+    let solved = solver::solve(&lowered.graph, &[target], Limits::for_cores(cores), &ops, fetcher.cancel);
     match solved {
         Ok(mut solved) => Ok(solved.outputs.pop()),
         Err(SolveError::Cancelled) => Err(BuildError::Cancelled),

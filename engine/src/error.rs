@@ -9,6 +9,9 @@ use registry::{ArchiveError, DockerConfigError};
 use runner::RunError;
 use snapshotter::StoreError;
 
+pub use crate::remote::git::GitError;
+pub use crate::remote::host_program::ProgramError;
+
 /// What can go wrong in the engine, whatever was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -45,6 +48,22 @@ pub enum EngineError {
     /// An archive of the context could not be unpacked.
     #[error(transparent)]
     Unpack(#[from] snapshotter::apply::ApplyError),
+    /// A file of the web could not be downloaded.
+    #[error(transparent)]
+    Download(#[from] registry::DownloadError),
+    /// A git repository could not be read.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// A downloaded file is not the one that was demanded.
+    #[error("the content of {url} has digest {actual}, but the checksum demands {expected}")]
+    Checksum {
+        /// Its URL, without a password.
+        url: String,
+        /// What was demanded.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
     /// A container could not be started.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -135,6 +154,14 @@ impl EngineError {
             }
             Self::Ambiguous(_) => Some("give more digits of the id".to_owned()),
             Self::SeveralNames { .. } => Some("remove it by name, or all its names with --force".to_owned()),
+            Self::Git(error) => error.hint(),
+            Self::Download(error) if matches!(error.status(), Some(401 | 403)) => {
+                let hint = "give a secret with the id HTTP_AUTH_TOKEN_<host> or HTTP_AUTH_HEADER_<host>";
+                Some(hint.to_owned())
+            }
+            Self::Checksum { .. } => {
+                Some("if the file may have changed, correct the checksum after looking at it".to_owned())
+            }
             Self::NoCommand(_) => Some("give one: lap run IMAGE COMMAND".to_owned()),
             _ => None,
         }
@@ -169,6 +196,8 @@ impl Faulty for EngineError {
             Self::Diff(error) => error.fault(),
             Self::Mode(error) => error.fault(),
             Self::Unpack(error) => error.fault(),
+            Self::Download(error) => error.fault(),
+            Self::Git(error) => error.fault(),
             Self::Run(error) => error.fault(),
             Self::File(error) => error.fault(),
             Self::Threads { .. } => Fault::Environment,

@@ -17,6 +17,7 @@ mod manifest;
 mod ops;
 mod progress;
 mod pull;
+mod remote;
 pub mod report;
 pub mod request;
 mod resolve;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
+pub use remote::Access;
 pub use snapshotter::DriverKind;
 use snapshotter::Store;
 

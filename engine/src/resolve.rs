@@ -1,52 +1,84 @@
-//! Base images by name: from the store if it has them, else from their registry.
+//! What names of a Dockerfile stand for: images from the store or their registry, files of the web and git
+//! repositories from their servers.
 
-use base::{CancelToken, Platform, Reference};
-use frontend::{MetaResolver, ResolveError, ResolvedImage};
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use base::{GitUrl, Platform, Reference};
+use frontend::{HttpRequest, MetaResolver, ResolveError, ResolvedHttp, ResolvedImage};
 
 use crate::Engine;
 use crate::error::EngineError;
 use crate::manifest::Image;
-use crate::progress::Progress;
+use crate::remote::Fetcher;
+use crate::remote::http::PinnedFile;
 
-/// Resolves the names in FROM and `COPY --from` for one build.
-pub(crate) struct ImageResolver<'a> {
-    engine: &'a Engine,
+/// Resolves the names in FROM, `COPY --from` and ADD for one build.
+pub(crate) struct SourceResolver<'a> {
+    fetcher: Fetcher<'a>,
     pull: bool,
-    progress: &'a Progress,
-    cancel: &'a CancelToken,
+    files: RefCell<HashMap<HttpRequest, PinnedFile>>,
+    commits: RefCell<Vec<(GitUrl, String)>>,
 }
 
-impl<'a> ImageResolver<'a> {
-    /// With `pull`, the registry is asked even for what the store has.
-    pub(crate) fn new(
-        engine: &'a Engine,
-        pull: bool,
-        progress: &'a Progress,
-        cancel: &'a CancelToken,
-    ) -> Self {
-        Self { engine, pull, progress, cancel }
+impl<'a> SourceResolver<'a> {
+    /// With `pull`, the registry is asked even for images that the store has.
+    pub(crate) fn new(fetcher: Fetcher<'a>, pull: bool) -> Self {
+        Self { fetcher, pull, files: RefCell::default(), commits: RefCell::default() }
     }
 
     fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image, EngineError> {
         if !self.pull
-            && let Some(image) = self.engine.local_image(reference, platform)?
+            && let Some(image) = self.fetcher.engine.local_image(reference, platform)?
         {
             return Ok(image);
         }
-        self.progress.step(&format!("[internal] load metadata for {reference}"), |_| {
-            let lease = self.engine.store.lease("resolve")?;
-            let (image, root) = self.engine.pull_documents(&lease, reference, platform, self.cancel)?;
-            self.engine.store.tag(&reference.to_string(), &root)?;
+        self.fetcher.progress.step(&format!("[internal] load metadata for {reference}"), |_| {
+            let lease = self.fetcher.engine.store.lease("resolve")?;
+            let (image, root) =
+                self.fetcher.engine.pull_documents(&lease, reference, platform, self.fetcher.cancel)?;
+            self.fetcher.engine.store.tag(&reference.to_string(), &root)?;
             Ok(image)
         })
     }
 }
 
-impl MetaResolver for ImageResolver<'_> {
+impl SourceResolver<'_> {
+    /// What a URL has; within one build always the same.
+    fn file(&self, request: &HttpRequest) -> Result<PinnedFile, EngineError> {
+        if let Some(known) = self.files.borrow().get(request) {
+            return Ok(known.clone());
+        }
+        let found = self.fetcher.pin_file(&request.url, request.checksum)?;
+        self.files.borrow_mut().insert(request.clone(), found.clone());
+        Ok(found)
+    }
+
+    /// What a repository's URL stands for; within one build always the same.
+    fn commit(&self, url: &GitUrl) -> Result<String, EngineError> {
+        if let Some((_, commit)) = self.commits.borrow().iter().find(|(known, _)| known == url) {
+            return Ok(commit.clone());
+        }
+        let commit = self.fetcher.pin_commit(url)?;
+        self.commits.borrow_mut().push((url.clone(), commit.clone()));
+        Ok(commit)
+    }
+}
+
+impl MetaResolver for SourceResolver<'_> {
     fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<ResolvedImage, ResolveError> {
         let image = self.image(reference, platform)?;
         let manifest = image.descriptor.digest;
         Ok(ResolvedImage { reference: reference.with_digest(manifest), manifest, config: image.config })
+    }
+
+    fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {
+        let PinnedFile { digest, filename, last_modified } = self.file(request)?;
+        Ok(ResolvedHttp { digest, filename, last_modified })
+    }
+
+    fn git(&self, url: &GitUrl) -> Result<String, ResolveError> {
+        Ok(self.commit(url)?)
     }
 }
 

@@ -18,4 +18,4 @@ mod stage;
 pub use error::LowerError;
 pub use lower::{Checked, Lowered, check, lower};
 pub use options::Options;
-pub use ports::{MetaResolver, ResolveError, ResolvedImage};
+pub use ports::{HttpRequest, MetaResolver, ResolveError, ResolvedHttp, ResolvedImage};

@@ -1,8 +1,10 @@
 //! The build checks that lowering makes: a Dockerfile, and what is found in it.
 
 use base::image::ImageConfig;
-use base::{Digest, Platform, Reference};
-use frontend::{Checked, MetaResolver, Options, ResolveError, ResolvedImage, check, lower};
+use base::{Digest, GitUrl, Platform, Reference};
+use frontend::{
+    Checked, HttpRequest, MetaResolver, Options, ResolveError, ResolvedHttp, ResolvedImage, check, lower,
+};
 use parser::ignore::IgnoreFile;
 
 /// Every image is for `linux/s390x` if its name says so, else for the platform asked for.
@@ -21,6 +23,14 @@ impl MetaResolver for AnyImage {
             .collect();
         config.rootfs.diff_ids = vec![Digest::of(b"layer")];
         Ok(ResolvedImage { reference: reference.clone(), manifest: Digest::of(b"manifest"), config })
+    }
+
+    fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {
+        Err(format!("no file at {}", request.url).into())
+    }
+
+    fn git(&self, url: &GitUrl) -> Result<String, ResolveError> {
+        Err(format!("no repository at {}", url.remote).into())
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use base::image::ImageConfig;
-use base::{Digest, Platform, Reference};
-use frontend::{LowerError, Lowered, MetaResolver, Options, ResolveError, ResolvedImage, lower};
+use base::{Digest, GitUrl, Platform, Reference};
+use frontend::{
+    HttpRequest, LowerError, Lowered, MetaResolver, Options, ResolveError, ResolvedHttp, ResolvedImage, lower,
+};
 use llb::{FileAction, NetworkMode, Op, SourceOp};
 use parser::SourceFile;
 
@@ -24,6 +26,14 @@ impl MetaResolver for Table {
             manifest,
             config: self.config.clone(),
         })
+    }
+
+    fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {
+        Err(format!("no file at {}", request.url).into())
+    }
+
+    fn git(&self, url: &GitUrl) -> Result<String, ResolveError> {
+        Err(format!("no repository at {}", url.remote).into())
     }
 }
 

@@ -18,6 +18,7 @@
 //!
 //! The domains end in a version. Changing this file's encoding means raising it.
 
+use base::git_url::without_password;
 use base::{ContentHash, Key, KeyHasher};
 
 use crate::op::{
@@ -52,8 +53,9 @@ impl ContentHash for HttpSource {
 
 impl ContentHash for GitSource {
     fn hash_content(&self, hasher: &mut KeyHasher) {
-        let Self { remote, commit, subdir, keep_git_dir, submodules } = self;
-        hasher.str(remote).str(commit).str(subdir).bool(*keep_git_dir).bool(*submodules);
+        let Self { remote, commit, subdir, keep_git_dir, submodules, commit_times } = self;
+        hasher.str(&without_password(remote)).str(commit).str(subdir);
+        hasher.bool(*keep_git_dir).bool(*submodules).bool(*commit_times);
     }
 }
 

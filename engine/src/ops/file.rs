@@ -11,7 +11,7 @@ use snapshotter::copy::CopyOptions;
 use snapshotter::mode_change::ModeChange;
 use snapshotter::select::Selection;
 use snapshotter::tree::Follow;
-use snapshotter::writer::{Attributes, LayerWriter, WriterOptions};
+use snapshotter::writer::{Attributes, LayerWriter};
 use snapshotter::{CommitInfo, Layering, ScratchDir, Tree};
 
 use super::selection::Source;
@@ -41,13 +41,7 @@ impl BuildOps<'_> {
         let store = &self.engine.store;
         let active = store.prepare(self.lease, base.map(|base| base.snapshot)).map_err(EngineError::from)?;
         let parent = base.map(|base| self.tree(base.snapshot)).transpose()?;
-        let options = WriterOptions {
-            full_copy: active.is_full_copy(),
-            userxattr: matches!(active.layering(), Layering::Overlay { userxattr: true }),
-            time: self.engine.clock.now(),
-        };
-        let writer =
-            LayerWriter::new(active.layer_dir(), parent.as_ref(), options).map_err(EngineError::from)?;
+        let writer = self.writer(&active, parent.as_ref())?;
         let step = FileStep { ops: self, vertex, writer, inputs, cancel };
         for action in &op.actions {
             step.apply(action)?;

@@ -3,6 +3,8 @@
 
 mod exec;
 mod file;
+mod git;
+mod http;
 mod image;
 mod selection;
 
@@ -12,13 +14,15 @@ use std::sync::{Mutex, PoisonError};
 use base::event::Outcome;
 use base::{CancelToken, Key};
 use llb::{Graph, Op, SourceOp, Vertex, VertexIndex};
-use snapshotter::{CacheValue, Lease, SnapshotId, Tree};
+use snapshotter::writer::{LayerWriter, WriterOptions};
+use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, SnapshotId, Tree};
 use solver::{Executed, Ops, StepOutcome};
 
 use crate::Engine;
 use crate::context::BuildContext;
 use crate::error::{EngineError, StepError};
 use crate::progress::Progress;
+use crate::remote::{Access, Fetcher};
 
 /// The result of a vertex: a committed snapshot, and what its files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,19 +39,15 @@ pub(crate) struct BuildOps<'a> {
     context: &'a BuildContext,
     lease: &'a Lease,
     progress: &'a Progress,
+    access: &'a Access,
     /// The content keys of what steps select from the context, as they were when keys were made.
     context_keys: Mutex<HashMap<(VertexIndex, usize), Key>>,
 }
 
 impl<'a> BuildOps<'a> {
     /// Declares every vertex of `graph` to progress.
-    pub(crate) fn new(
-        engine: &'a Engine,
-        graph: &'a Graph,
-        context: &'a BuildContext,
-        lease: &'a Lease,
-        progress: &'a Progress,
-    ) -> Self {
+    pub(crate) fn new(graph: &'a Graph, context: &'a BuildContext, fetcher: &Fetcher<'a>) -> Self {
+        let Fetcher { engine, lease, access, progress, .. } = *fetcher;
         for index in graph.topological() {
             let vertex = graph.vertex(*index);
             if !is_local(vertex) {
@@ -55,7 +55,7 @@ impl<'a> BuildOps<'a> {
                 progress.declare(vertex.id, &vertex.metadata.name, inputs);
             }
         }
-        Self { engine, graph, context, lease, progress, context_keys: Mutex::default() }
+        Self { engine, graph, context, lease, progress, access, context_keys: Mutex::default() }
     }
 
     /// The content key of what a step selects from the context, as it entered the step's key.
@@ -63,9 +63,41 @@ impl<'a> BuildOps<'a> {
         self.context_keys.lock().unwrap_or_else(PoisonError::into_inner).get(&(vertex, slot)).copied()
     }
 
+    fn fetcher(&self, cancel: &'a CancelToken) -> Fetcher<'a> {
+        Fetcher {
+            engine: self.engine,
+            lease: self.lease,
+            access: self.access,
+            progress: self.progress,
+            cancel,
+        }
+    }
+
     /// The merged view of a filesystem.
     fn tree(&self, snapshot: SnapshotId) -> Result<Tree, EngineError> {
         Ok(Tree::overlay(self.engine.store.view_dirs(snapshot)?)?)
+    }
+
+    /// A filesystem of its own, with what `write` writes. `content` says what that is.
+    fn new_filesystem(
+        &self,
+        content: Key,
+        write: impl FnOnce(&LayerWriter) -> Result<(), EngineError>,
+    ) -> Result<Filesystem, EngineError> {
+        let active = self.engine.store.prepare(self.lease, None)?;
+        write(&self.writer(&active, None)?)?;
+        let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
+        Ok(Filesystem { snapshot: active.commit(info)?, content })
+    }
+
+    /// A writer of the layer of `active` over `parent`.
+    fn writer(&self, active: &ActiveSnapshot, parent: Option<&Tree>) -> Result<LayerWriter, EngineError> {
+        let options = WriterOptions {
+            full_copy: active.is_full_copy(),
+            userxattr: matches!(active.layering(), Layering::Overlay { userxattr: true }),
+            time: self.engine.clock.now(),
+        };
+        Ok(LayerWriter::new(active.layer_dir(), parent, options)?)
     }
 
     fn run(
@@ -83,9 +115,9 @@ impl<'a> BuildOps<'a> {
             Op::Source(SourceOp::Local(_)) => {
                 unreachable!("the solver never runs a local directory, which has no result")
             }
-            Op::Source(SourceOp::Http(_) | SourceOp::Git(_)) | Op::Merge => {
-                unreachable!("the frontend makes none of these")
-            }
+            Op::Source(SourceOp::Http(source)) => Ok(self.http(vertex, source, content, cancel)?),
+            Op::Source(SourceOp::Git(source)) => Ok(self.git(vertex, source, content, cancel)?),
+            Op::Merge => unreachable!("the frontend makes none of these"),
         }
     }
 }

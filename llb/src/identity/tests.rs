@@ -173,6 +173,7 @@ fn git(change: impl Fn(&mut GitSource)) -> Op {
         subdir: String::new(),
         keep_git_dir: false,
         submodules: true,
+        commit_times: false,
     };
     change(&mut source);
     Op::Source(SourceOp::Git(source))
@@ -206,6 +207,7 @@ fn everything_that_decides_the_result_is_in_the_key() {
         git(|commit| commit.subdir = "s".to_owned()),
         git(|commit| commit.keep_git_dir = true),
         git(|commit| commit.submodules = false),
+        git(|commit| commit.commit_times = true),
         Op::Merge,
     ];
     let all: Vec<Op> = execs().into_iter().chain(files()).chain(sources).collect();

@@ -48,7 +48,7 @@ pub struct HttpSource {
 /// The files of one commit of a git repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitSource {
-    /// Where the repository is, without anything secret.
+    /// Where the repository is. May hold a password, which is not part of the key.
     pub remote: String,
     /// The whole commit id.
     pub commit: String,
@@ -58,6 +58,8 @@ pub struct GitSource {
     pub keep_git_dir: bool,
     /// Whether submodules are checked out as well.
     pub submodules: bool,
+    /// Whether files get the time of the commit, rather than that of the checkout.
+    pub commit_times: bool,
 }
 
 /// A directory that the caller of the build provides.

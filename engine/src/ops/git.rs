@@ -1,0 +1,40 @@
+//! The source of a commit of a git repository: its files, owned by root.
+
+use std::path::Path;
+
+use base::{CancelToken, Key, KeyHasher};
+use llb::{GitSource, Vertex};
+use snapshotter::copy::CopyOptions;
+use snapshotter::select::Selection;
+
+use super::{BuildOps, Filesystem};
+use crate::error::EngineError;
+
+impl BuildOps<'_> {
+    pub(super) fn git(
+        &self,
+        vertex: &Vertex,
+        source: &GitSource,
+        content_key: &Key,
+        cancel: &CancelToken,
+    ) -> Result<Filesystem, EngineError> {
+        let checkout = self.fetcher(cancel).checkout(source, vertex.id)?;
+        let content = KeyHasher::new("lapstrake/git-content/v1").add(content_key).finish();
+        let options = CopyOptions {
+            destination: Path::new("/"),
+            dest_is_dir: true,
+            create_destination: false,
+            chown: Some((0, 0)),
+            parent_owner: (0, 0),
+            chmod: None,
+            xattrs: false,
+            key: None,
+            stat_cache: None,
+        };
+        self.new_filesystem(content, |writer| {
+            let all = Selection::all(&checkout.tree)?;
+            snapshotter::copy::copy(writer, &checkout.tree, &all, &options, cancel)?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! Running a program of the host to its end, unseen by the user: without input or a terminal, with an
+//! environment of its own, its output caught in files.
+//!
+//! It gets a process id namespace, so nothing that it started is left when it ends, whatever ends it.
+
+use std::ffi::{CString, NulError, OsString};
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use base::{CancelToken, Fault, Faulty};
+use snapshotter::{Lease, Store, StoreError};
+use sys::ns::{Ending, Namespaces};
+use sys::path_error::{PathContext as _, PathError};
+use sys::spawn::{Exec, LaunchError, LaunchFailure, Plan, Step, launch};
+
+/// The most that is kept of each output, in bytes.
+const MAX_OUTPUT: u64 = 64 << 20;
+
+/// A program that is run several times in one environment.
+pub(crate) struct HostProgram<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) lease: &'a Lease,
+    /// Its name, looked up in the standard directories.
+    pub(crate) name: &'static str,
+    /// All that its environment has, besides `PATH`.
+    pub(crate) environment: Vec<(String, OsString)>,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) success: bool,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+/// Why a program did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// The program is not installed.
+    #[error("the program {name} is not installed")]
+    Missing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// It could not be started.
+    #[error("cannot run {name}")]
+    Start {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: LaunchError,
+    },
+    /// It could not be waited for.
+    #[error("cannot wait for {name}")]
+    Wait {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An argument holds a NUL byte.
+    #[error("an argument of {name} has a NUL byte")]
+    Argument {
+        /// The program.
+        name: &'static str,
+        /// Where.
+        #[source]
+        source: NulError,
+    },
+    /// Its output could not be caught.
+    #[error(transparent)]
+    File(#[from] PathError),
+    /// The store has no place for its output.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The work was cancelled.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl Faulty for ProgramError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Missing { .. } | Self::Wait { .. } => Fault::Environment,
+            Self::Start { source, .. } => source.fault(),
+            Self::Argument { .. } => Fault::Input,
+            Self::File(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+            Self::Cancelled => Fault::Cancelled,
+        }
+    }
+}
+
+impl HostProgram<'_> {
+    /// Runs the program with these arguments.
+    pub(crate) fn run(&self, arguments: &[OsString], cancel: &CancelToken) -> Result<Finished, ProgramError> {
+        cancel.check().map_err(|_| ProgramError::Cancelled)?;
+        let outputs = self.store.scratch(self.lease)?;
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| outputs.path().join(name));
+        let null = Path::new("/dev/null");
+        let streams = [
+            File::open(null).at("open", null)?,
+            sys::fs::create_new(&stdout, 0o600)?,
+            sys::fs::create_new(&stderr, 0o600)?,
+        ];
+        let launched = launch(self.plan(arguments)?, Some(streams.each_ref().map(|file| file.as_fd())));
+        let process = Arc::new(launched.map_err(|failure| self.not_started(failure))?.process);
+        let killer = process.clone();
+        let guard = cancel.on_cancel(move || {
+            // It can only fail for a process that does not exist any more, which is what was wanted.
+            let _ = killer.signal(SIGKILL);
+        });
+        let ended = process.wait().map_err(|source| ProgramError::Wait { name: self.name, source })?;
+        drop(guard);
+        cancel.check().map_err(|_| ProgramError::Cancelled)?;
+        let read = |path| Ok::<_, PathError>(sys::fs::read_limited(path, MAX_OUTPUT)?.unwrap_or_default());
+        Ok(Finished {
+            success: ended.0 == Ending::Exited(0),
+            stdout: read(&stdout)?,
+            stderr: String::from_utf8_lossy(&read(&stderr)?).into_owned(),
+        })
+    }
+
+    fn plan(&self, arguments: &[OsString]) -> Result<Plan, ProgramError> {
+        let wrong = |source| ProgramError::Argument { name: self.name, source };
+        let text = |text: OsString| CString::new(text.into_vec()).map_err(wrong);
+        let directories = runner::DEFAULT_PATH.split(':');
+        let candidates = directories.map(|directory| text(format!("{directory}/{}", self.name).into()));
+        let variables = self.environment.iter().map(|(name, value)| {
+            let mut entry = OsString::from(format!("{name}="));
+            entry.push(value);
+            text(entry)
+        });
+        let path = text(format!("PATH={}", runner::DEFAULT_PATH).into());
+        let own_name = text(self.name.into());
+        Ok(Plan {
+            namespaces: Namespaces::PID,
+            steps: vec![Step::Umask(0o022)],
+            exec: Exec {
+                candidates: candidates.collect::<Result<_, _>>()?,
+                arguments: std::iter::once(own_name)
+                    .chain(arguments.iter().cloned().map(text))
+                    .collect::<Result<_, _>>()?,
+                environment: std::iter::once(path).chain(variables).collect::<Result<_, _>>()?,
+            },
+        })
+    }
+
+    fn not_started(&self, failure: LaunchFailure) -> ProgramError {
+        let name = self.name;
+        match failure.error {
+            LaunchError::Execute { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                ProgramError::Missing { name }
+            }
+            source => ProgramError::Start { name, source },
+        }
+    }
+}
+
+/// The signal that cannot be caught (`signal(7)`).
+const SIGKILL: i32 = 9;

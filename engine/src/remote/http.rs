@@ -1,0 +1,144 @@
+//! Files of the web in the store.
+//!
+//! What a URL had last time is remembered with the server's validators. A build asks the server whether it
+//! is still the same, and downloads only what is not. The content is a blob; should it have been collected
+//! meanwhile, it is fetched again when a step really needs it.
+
+use std::sync::Arc;
+
+use base::git_url::without_password;
+use base::{Digest, KeyHasher};
+use registry::{Download, DownloadRequest, DownloadStream, Validators};
+use serde::{Deserialize, Serialize};
+
+use super::Fetcher;
+use crate::error::EngineError;
+
+/// Where the store keeps what is known of URLs.
+const BUCKET: &str = "http";
+
+/// What a file without any name is called, as in BuildKit.
+const UNNAMED: &str = "__unnamed__";
+
+/// What a URL has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PinnedFile {
+    pub(crate) digest: Digest,
+    /// A plain name.
+    pub(crate) filename: String,
+    /// Seconds since 1970.
+    pub(crate) last_modified: Option<i64>,
+}
+
+/// What is remembered of a URL.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Remembered {
+    digest: Digest,
+    filename: Option<String>,
+    etag: Option<String>,
+    last_modified: Option<String>,
+}
+
+impl Remembered {
+    fn validators(&self) -> Validators {
+        Validators { etag: self.etag.clone(), last_modified: self.last_modified.clone() }
+    }
+
+    fn pinned(&self, url: &str) -> PinnedFile {
+        let named = self.filename.clone().or_else(|| registry::file_name_of_url(url));
+        PinnedFile {
+            digest: self.digest,
+            filename: named.unwrap_or_else(|| UNNAMED.to_owned()),
+            last_modified: self.validators().modified().map(|time| time.as_second()),
+        }
+    }
+}
+
+impl Fetcher<'_> {
+    /// Finds out what a URL has now. With a checksum that is known to be this URL's and is in the store, the
+    /// server is not asked.
+    pub(crate) fn pin_file(&self, url: &str, checksum: Option<Digest>) -> Result<PinnedFile, EngineError> {
+        let known = self.remembered(url)?;
+        if let Some(known) = &known
+            && checksum == Some(known.digest)
+            && self.engine.store.blob(self.lease, &known.digest)?.is_some()
+        {
+            return Ok(known.pinned(url));
+        }
+        self.progress.step(&format!("[internal] load {}", without_password(url)), |vertex| {
+            let validators = known.as_ref().map(Remembered::validators);
+            let found = match (self.ask(url, validators, vertex)?, known) {
+                (Download::File(stream), _) => self.keep(url, *stream)?,
+                (Download::Unchanged, Some(known)) => known,
+                (Download::Unchanged, None) => never_unchanged(),
+            };
+            check(url, checksum, found.digest)?;
+            Ok(found.pinned(url))
+        })
+    }
+
+    /// Makes the content of a pinned file available as a blob, should it be gone. The transfer is shown as
+    /// part of `vertex`.
+    pub(crate) fn ensure_file(&self, url: &str, digest: Digest, vertex: Digest) -> Result<(), EngineError> {
+        if self.engine.store.blob(self.lease, &digest)?.is_some() {
+            return Ok(());
+        }
+        match self.ask(url, None, vertex)? {
+            Download::File(stream) => check(url, Some(digest), self.keep(url, *stream)?.digest),
+            Download::Unchanged => never_unchanged(),
+        }
+    }
+
+    fn ask(&self, url: &str, known: Option<Validators>, vertex: Digest) -> Result<Download, EngineError> {
+        let network = self.engine.network()?;
+        let request = DownloadRequest {
+            url: url.to_owned(),
+            authorization: self.access.of_download(url),
+            known: known.filter(|known| !known.is_empty()),
+        };
+        let told = self.progress.clone();
+        let report: registry::Progress =
+            Arc::new(move |bytes| told.status(vertex, "downloading", bytes, 0, false));
+        network.wait(self.cancel, network.client.download(request, Some(report)))
+    }
+
+    /// Makes a download a blob, and remembers what it was.
+    fn keep(&self, url: &str, mut stream: DownloadStream) -> Result<Remembered, EngineError> {
+        let network = self.engine.network()?;
+        let mut writer = self.engine.store.ingest(self.lease)?;
+        while let Some(chunk) = network.wait(self.cancel, stream.next())? {
+            writer.copy_from(&mut chunk.as_ref())?;
+        }
+        let digest = writer.finish(None)?.digest;
+        let Validators { etag, last_modified } = stream.validators().clone();
+        let filename = stream.file_name().map(str::to_owned);
+        let found = Remembered { digest, filename, etag, last_modified };
+        // It consists of text and a digest, which JSON can hold.
+        let text = serde_json::to_vec(&found).unwrap_or_default();
+        self.engine.store.kv_put(BUCKET, &key(url), &text)?;
+        Ok(found)
+    }
+
+    /// What was remembered of a URL. What cannot be read is as good as nothing.
+    fn remembered(&self, url: &str) -> Result<Option<Remembered>, EngineError> {
+        let text = self.engine.store.kv_get(BUCKET, &key(url))?;
+        Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
+    }
+}
+
+fn never_unchanged() -> ! {
+    unreachable!("the client takes \"not modified\" for an answer only when it was told of a version")
+}
+
+fn key(url: &str) -> Vec<u8> {
+    KeyHasher::new("lapstrake/url/v1").str(url).finish().as_bytes().to_vec()
+}
+
+fn check(url: &str, checksum: Option<Digest>, actual: Digest) -> Result<(), EngineError> {
+    match checksum {
+        Some(expected) if expected != actual => {
+            Err(EngineError::Checksum { url: without_password(url), expected, actual })
+        }
+        _ => Ok(()),
+    }
+}
