@@ -50,14 +50,15 @@ impl Store {
     fn check_snapshots(&self, findings: &mut Findings) -> Result<(), StoreError> {
         let names = sys::fs::list(&self.layout().snapshots())?;
         let rows = self.db().read("list snapshots", snapshots::all)?;
-        for row in rows.iter().filter(|row| !row.active) {
+        for row in rows.iter().filter(|row| !row.active && !row.shares) {
             if !sys::fs::exists(&self.layout().snapshot(row.id).fs())?
                 && self.db().read("look up a snapshot", |c| snapshots::is_committed(c, row.id))?
             {
                 findings.lost_snapshots.push(row.id);
             }
         }
-        let known: HashSet<String> = rows.iter().map(|row| row.id.to_string()).collect();
+        let owners = rows.iter().filter(|row| !row.shares);
+        let known: HashSet<String> = owners.map(|row| row.id.to_string()).collect();
         let unknown = names.iter().filter(|name| name.to_str().is_none_or(|name| !known.contains(name)));
         findings.without_row.extend(unknown.map(|name| self.layout().snapshots().join(name)));
         Ok(())

@@ -21,8 +21,9 @@ pub(crate) mod leases;
 pub(crate) mod marks;
 pub(crate) mod recovery;
 pub(crate) mod roots;
-mod schema;
+pub(crate) mod schema;
 pub(crate) mod settings;
+pub(crate) mod sharing;
 pub(crate) mod snapshots;
 mod values;
 
@@ -140,6 +141,12 @@ impl Database {
         }
         database.give_back(connection);
         Ok(database)
+    }
+
+    /// Makes a database of an older format one of ours. Nobody else may have it open.
+    pub(crate) fn upgrade(path: &Path) -> Result<(), DbError> {
+        let database = Self { path: path.to_owned(), idle: Mutex::new(Vec::new()), writing: Mutex::new(()) };
+        database.read("upgrade the tables", schema::upgrade)
     }
 
     /// Runs `read` outside any transaction: each statement sees the newest committed rows.
@@ -261,7 +268,7 @@ mod tests {
         drop(Database::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let Err(error) = Database::open(&path) else { panic!("opened") };
-        assert!(error.to_string().contains("format 99 instead of 1; use a newer lap"), "{error}");
+        assert!(error.to_string().contains("format 99 instead of 2; use a newer lap"), "{error}");
     }
 
     #[test]

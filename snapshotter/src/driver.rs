@@ -64,6 +64,10 @@ pub(crate) trait SnapshotDriver: Send + Sync {
     /// What to mount to read a snapshot that consists of `view`.
     fn read_only_mount(&self, view: Vec<PathBuf>) -> Mount;
 
+    /// Whether `layers`, made on top of something else or of nothing, can be put on top of `below` as they
+    /// are. `below` is the topmost layer directory there.
+    fn can_stack(&self, below: &Path, layers: &[PathBuf]) -> Result<bool, PathError>;
+
     /// Where the changes of a layer directory to the one of its parent are read from.
     fn layer_source<'a>(&self, layer: &'a Path, parent: Option<&'a Path>) -> LayerSource<'a>;
 }

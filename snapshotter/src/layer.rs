@@ -14,7 +14,7 @@ use crate::apply::{self, ApplyOptions, Devices, Ownership};
 use crate::blob::BlobInfo;
 use crate::claim::Claim;
 use crate::compress::{Compression, LayerEncoder};
-use crate::db::{layers, snapshots};
+use crate::db::{layers, sharing, snapshots};
 use crate::diff::{self, DiffError, DiffOptions};
 use crate::driver;
 use crate::error::StoreError;
@@ -154,6 +154,7 @@ impl Store {
         cancel: &CancelToken,
     ) -> Result<LayerBlob, StoreError> {
         let form = form.into();
+        let id = self.layer_owner(id)?;
         if let Some(known) = self.stored_layer(lease, id, form)? {
             return Ok(known);
         }
@@ -182,6 +183,7 @@ impl Store {
     ) -> Result<LayerBlob, StoreError> {
         let form = LayerForm { compression: Compression::None, clamp_mtime };
         self.hold(lease, id)?;
+        let id = self.layer_owner(id)?;
         if let Some(original) = self.known_layer(id, layers::ORIGINAL)?
             && self.blob(lease, &original.descriptor.digest)?.is_some()
         {
@@ -197,6 +199,12 @@ impl Store {
             LayerBlob { diff_id: digest, descriptor: Descriptor::new(form.media_type(), digest, size) };
         self.remember(id, form, &layer, size)?;
         Ok(layer)
+    }
+
+    /// The snapshot that the layer of `id` is kept with.
+    fn layer_owner(&self, id: SnapshotId) -> Result<SnapshotId, StoreError> {
+        let owner = self.db().read("look up the owner of a layer", |c| sharing::owner(c, id))?;
+        owner.ok_or(StoreError::NoSuchSnapshot { id })
     }
 
     /// The layer in `form`, or as it was pulled, if its blob is there.
@@ -270,7 +278,7 @@ impl Store {
         }
     }
 
-    /// Remembers both digests of a layer, and what follows from them about the snapshot.
+    /// Remembers both digests of a layer, and what follows from them about the snapshots that use it.
     fn remember(
         &self,
         id: SnapshotId,
@@ -279,7 +287,10 @@ impl Store {
         plain_size: u64,
     ) -> Result<(), StoreError> {
         Ok(self.db().write("remember a layer", |c| {
-            let Some(info) = snapshots::info(c, id)? else { return Ok(()) };
+            let users = sharing::users(c, id)?;
+            if users.is_empty() {
+                return Ok(());
+            }
             layers::put(c, id, &form.name(), layer)?;
             if form.clamp_mtime.is_some() {
                 return Ok(());
@@ -289,15 +300,7 @@ impl Store {
                 let descriptor = Descriptor::new(plain.media_type(), layer.diff_id, plain_size);
                 layers::put(c, id, &plain.name(), &LayerBlob { diff_id: layer.diff_id, descriptor })?;
             }
-            snapshots::set_diff_id(c, id, &layer.diff_id, plain_size)?;
-            let below = match info.parent {
-                Some(parent) => Below::Chain(snapshots::info(c, parent)?.and_then(|parent| parent.chain_id)),
-                None => Below::Nothing,
-            };
-            match below.with(&layer.diff_id) {
-                Some(chain_id) => snapshots::set_chain_id(c, id, &chain_id),
-                None => Ok(()),
-            }
+            users.iter().try_for_each(|id| snapshots::learn_diff_id(c, *id, &layer.diff_id, plain_size))
         })?)
     }
 }

@@ -12,7 +12,8 @@
 //!   trash/<id>.<n>                   trees and files being deleted
 //!   blobs-v1/sha256/<2 hex>/<64 hex> content by digest
 //!   stat-cache-v1/<key>              remembered hashes of context directories; may go at any time
-//!   snapshots-v1/<id>/{fs,work}      layers; `work` is overlayfs's own and goes at commit
+//!   snapshots-v1/<id>/{fs,work}      layers; `work` is overlayfs's own and goes at commit; a snapshot
+//!                                    that shares the layer of another has no directory
 //! ```
 //!
 //! Formats carry a version in their name, so that a new format is a new directory. Names come from

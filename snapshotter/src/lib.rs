@@ -29,6 +29,7 @@ mod layer;
 mod layout;
 mod lease;
 mod mark;
+mod merge;
 mod merkle;
 pub mod mode_change;
 mod root;

@@ -4,6 +4,7 @@
 //! parent. The store does not mount: it says what to mount, and the runner does it in the container's own
 //! namespace.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -207,15 +208,19 @@ impl Store {
         Ok(found)
     }
 
-    fn read_chain(&self, id: SnapshotId) -> Result<Vec<snapshots::ChainLink>, StoreError> {
+    /// The links of a committed snapshot's chain, the topmost first.
+    pub(crate) fn read_chain(&self, id: SnapshotId) -> Result<Vec<snapshots::ChainLink>, StoreError> {
         let chain = self.db().read("read a chain of snapshots", |c| snapshots::chain(c, id))?;
         if chain.is_empty() { Err(StoreError::NoSuchSnapshot { id }) } else { Ok(chain) }
     }
 
-    /// The layer directories of `chain`, topmost first, down to the first that hides what is below it.
-    fn visible(&self, chain: &[snapshots::ChainLink]) -> Vec<PathBuf> {
+    /// The layer directories of `chain`, topmost first, down to the first that hides what is below it. One
+    /// that occurs twice is left out below, where it shows nothing: overlayfs refuses it (`ELOOP`).
+    pub(crate) fn visible(&self, chain: &[snapshots::ChainLink]) -> Vec<PathBuf> {
         let hidden = chain.iter().position(|link| link.opaque).map_or(chain.len(), |at| at + 1);
-        chain[..hidden].iter().map(|link| self.layout().snapshot(link.id).fs()).collect()
+        let mut seen = HashSet::new();
+        let shown = chain[..hidden].iter().filter(|link| seen.insert(link.layer));
+        shown.map(|link| self.layout().snapshot(link.layer).fs()).collect()
     }
 }
 

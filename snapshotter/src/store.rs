@@ -10,7 +10,7 @@ use sys::clock::SystemClock;
 use sys::fs::{PathContext as _, PathError};
 use sys::lock::{FileLock, LockMode};
 
-use crate::db::{Database, recovery, settings, to_millis};
+use crate::db::{Database, DbError, recovery, settings, to_millis};
 use crate::driver::{self, Driver, DriverKind};
 use crate::error::StoreError;
 use crate::layout::Layout;
@@ -83,7 +83,8 @@ struct Shared {
 impl Store {
     /// Opens the store below `root`, an absolute path, and creates it if there is none.
     ///
-    /// After a restart of the machine, the first open drops the rows of files that may not have reached
+    /// A store of an older format is changed to the present one, which waits until no other process has it
+    /// open. After a restart of the machine, the first open drops the rows of files that may not have reached
     /// the disk. Which driver works is found out when a driver is first needed.
     ///
     /// # Errors
@@ -98,8 +99,14 @@ impl Store {
             refuse_network_filesystem(root)?;
             create_database(&layout)?;
         }
-        let lock = FileLock::acquire(&layout.store_lock(), LockMode::Shared)?;
-        let database = Database::open(&layout.database())?;
+        let mut lock = FileLock::acquire(&layout.store_lock(), LockMode::Shared)?;
+        let database = match Database::open(&layout.database()) {
+            Err(DbError::Format { found, known, .. }) if found < known => {
+                lock = upgrade(&layout, lock)?;
+                Database::open(&layout.database())?
+            }
+            opened => opened?,
+        };
         recover(&database)?;
         Ok(Self(Arc::new(Shared {
             layout,
@@ -216,6 +223,15 @@ fn create_database(layout: &Layout) -> Result<(), StoreError> {
         Database::create(&layout.database(), &layout.ingest(&name, 0))?;
         return Ok(lease.remove()?);
     }
+}
+
+/// Changes the database of an older program, which nobody may use meanwhile.
+fn upgrade(layout: &Layout, shared: FileLock) -> Result<FileLock, StoreError> {
+    drop(shared);
+    let alone = FileLock::acquire(&layout.store_lock(), LockMode::Exclusive)?;
+    Database::upgrade(&layout.database())?;
+    drop(alone);
+    Ok(FileLock::acquire(&layout.store_lock(), LockMode::Shared)?)
 }
 
 fn recover(database: &Database) -> Result<(), StoreError> {

@@ -23,7 +23,7 @@ pub struct UsagePart {
     pub total: usize,
     /// How many are needed by something else.
     pub active: usize,
-    /// Bytes of disk. What two kinds need counts for both.
+    /// Bytes of disk. What two kinds need counts for both; a layer that snapshots share counts once.
     pub bytes: u64,
     /// Bytes of disk that removing those not needed would free.
     pub reclaimable: u64,

@@ -82,12 +82,13 @@ fn load_snapshots(
     let mut sizes = HashMap::new();
     let mut chains = HashMap::new();
     let mut statement =
-        connection.prepare_cached("SELECT id, parent, size, chain_id FROM snapshots ORDER BY id")?;
+        connection.prepare_cached("SELECT id, parent, size, chain_id, layer FROM snapshots ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let id: SnapshotId = row.get(0)?;
-        if let Some(parent) = row.get(1)? {
-            graph.refer(Node::Snapshot(id), Node::Snapshot(parent));
+        let needs: [Option<SnapshotId>; 2] = [row.get(1)?, row.get(4)?];
+        for needed in needs.into_iter().flatten() {
+            graph.refer(Node::Snapshot(id), Node::Snapshot(needed));
         }
         sizes.insert(id, row.get::<_, Option<u64>>(2)?.unwrap_or(0));
         if let Some(chain_id) = optional_digest(row, 3)? {

@@ -26,7 +26,7 @@ fn drop_unsynced(connection: &Connection) -> rusqlite::Result<()> {
          INSERT INTO lost
             WITH RECURSIVE lost(id) AS (
                 SELECT id FROM snapshots WHERE synced = 0
-                UNION SELECT s.id FROM snapshots s JOIN lost l ON s.parent = l.id)
+                UNION SELECT s.id FROM snapshots s JOIN lost l ON s.parent = l.id OR s.layer = l.id)
             SELECT id FROM lost;
          DELETE FROM roots WHERE snapshot IN (SELECT id FROM lost);
          DELETE FROM snapshots WHERE id IN (SELECT id FROM lost);

@@ -1,12 +1,16 @@
-//! The tables. There is one format yet; a database of an older one will be changed here, in a transaction.
+//! The tables, as the steps that led to them: step N makes a database of format N out of one of format
+//! N - 1. A new database takes all of them.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-/// The format that this program writes. SQLite keeps it in `user_version`.
-pub(super) const VERSION: u32 = 1;
+/// The steps, the first one first. A step that was published never changes.
+const STEPS: [&str; 2] = [FORMAT_1, FORMAT_2];
 
-/// Format 1. Times are milliseconds since 1970, digests and keys 32 bytes, sizes bytes.
-const TABLES: &str = "
+/// The format that this program writes. SQLite keeps it in `user_version`.
+pub(super) const VERSION: u32 = STEPS.len() as u32;
+
+/// Times are milliseconds since 1970, digests and keys 32 bytes, sizes bytes.
+const FORMAT_1: &str = "
 -- One row each: driver, boot.
 CREATE TABLE settings (
     name  TEXT PRIMARY KEY,
@@ -121,6 +125,23 @@ CREATE TABLE kv (
 ) WITHOUT ROWID;
 ";
 
+/// Snapshots may share a layer directory, and there are cache mounts.
+const FORMAT_2: &str = "
+-- The snapshot whose layer directory this one uses; null for its own. That one never shares itself.
+ALTER TABLE snapshots ADD COLUMN layer INTEGER REFERENCES snapshots(id);
+CREATE INDEX snapshots_by_layer ON snapshots(layer) WHERE layer IS NOT NULL;
+
+-- Directories that outlive the steps that write to them.
+CREATE TABLE cache_mounts (
+    directory TEXT PRIMARY KEY,  -- a random name
+    id        TEXT NOT NULL,     -- what its users call it; several directories may have one id
+    created   INTEGER NOT NULL,
+    last_used INTEGER NOT NULL,
+    synced    INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX cache_mounts_by_id ON cache_mounts(id, created);
+";
+
 /// The format of an open database; 0 is an empty one.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<u32> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
@@ -128,10 +149,45 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<u32> {
 
 /// Makes an empty database one of the current format.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
-    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    transaction.execute_batch(TABLES)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()?;
+    upgrade(connection)?;
     // The journal mode cannot change inside a transaction, and stays with the file.
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
+}
+
+/// Takes the steps that a database of an older format has not seen. Does nothing to a newer one.
+pub(super) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let found = version(&transaction)?;
+    if found < VERSION {
+        STEPS[found as usize..].iter().try_for_each(|step| transaction.execute_batch(step))?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}
+
+/// Makes an empty database one of the first format.
+#[cfg(test)]
+pub(crate) fn create_first(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(FORMAT_1)?;
+    connection.pragma_update(None, "user_version", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_database_becomes_a_new_one_and_keeps_its_rows() {
+        let connection = Connection::open_in_memory().unwrap();
+        create_first(&connection).unwrap();
+        connection.execute("INSERT INTO snapshots (created) VALUES (7)", []).unwrap();
+        upgrade(&connection).unwrap();
+        upgrade(&connection).unwrap();
+        assert_eq!(version(&connection).unwrap(), VERSION);
+        let row = connection.query_row("SELECT created, layer FROM snapshots", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
+        });
+        assert_eq!(row.unwrap(), (7, None));
+        connection.execute("INSERT INTO cache_mounts VALUES ('d', 'id', 1, 1, 0)", []).unwrap();
+    }
 }

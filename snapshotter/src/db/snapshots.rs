@@ -49,9 +49,9 @@ pub(crate) fn delete_active(connection: &Connection, id: SnapshotId) -> rusqlite
     statement.execute([id]).map(drop)
 }
 
-/// Removes snapshots whose children, if any, are among them too.
+/// Removes snapshots. Their children, and those who share their layers, are among them too.
 pub(crate) fn delete(connection: &Connection, ids: &[SnapshotId]) -> rusqlite::Result<()> {
-    // Ids grow from parent to child, so from the largest down no row is left that refers to a removed one.
+    // Ids grow from parent to child and from the owner of a layer to those who share it, so from the largest down no row is left that refers to a removed one.
     let mut ids = ids.to_vec();
     ids.sort_unstable_by(|a, b| b.cmp(a));
     let mut statement = connection.prepare_cached("DELETE FROM snapshots WHERE id = ?1")?;
@@ -88,19 +88,23 @@ fn read_info(row: &Row<'_>) -> rusqlite::Result<SnapshotInfo> {
 /// A snapshot in a chain.
 pub(crate) struct ChainLink {
     pub(crate) id: SnapshotId,
+    /// The snapshot whose layer directory it uses: its own, or the one it shares.
+    pub(crate) layer: SnapshotId,
     pub(crate) opaque: bool,
 }
 
 /// A committed snapshot and all below it, topmost first; empty when it is not there.
 pub(crate) fn chain(connection: &Connection, id: SnapshotId) -> rusqlite::Result<Vec<ChainLink>> {
     let mut statement = connection.prepare_cached(
-        "WITH RECURSIVE chain(id, parent, opaque, depth) AS (
-            SELECT id, parent, opaque, 0 FROM snapshots WHERE id = ?1 AND lease IS NULL
+        "WITH RECURSIVE chain(id, parent, layer, opaque, depth) AS (
+            SELECT id, parent, layer, opaque, 0 FROM snapshots WHERE id = ?1 AND lease IS NULL
             UNION ALL
-            SELECT s.id, s.parent, s.opaque, depth + 1 FROM snapshots s JOIN chain c ON s.id = c.parent)
-         SELECT id, opaque FROM chain ORDER BY depth",
+            SELECT s.id, s.parent, s.layer, s.opaque, depth + 1
+            FROM snapshots s JOIN chain c ON s.id = c.parent)
+         SELECT id, COALESCE(layer, id), opaque FROM chain ORDER BY depth",
     )?;
-    statement.query_map([id], |row| Ok(ChainLink { id: row.get(0)?, opaque: row.get(1)? }))?.collect()
+    let read = |row: &Row<'_>| Ok(ChainLink { id: row.get(0)?, layer: row.get(1)?, opaque: row.get(2)? });
+    statement.query_map([id], read)?.collect()
 }
 
 /// The oldest committed snapshot with this chain id. Building can make the same layers twice.
@@ -114,8 +118,8 @@ pub(crate) fn by_chain_id(
     statement.query_row([chain_id.as_bytes()], |row| row.get(0)).optional()
 }
 
-/// Records the digest and length of a snapshot's uncompressed layer.
-pub(crate) fn set_diff_id(
+/// Records the digest and length of a snapshot's uncompressed layer, and the chain ids that follow.
+pub(crate) fn learn_diff_id(
     connection: &Connection,
     id: SnapshotId,
     diff_id: &Digest,
@@ -123,15 +127,19 @@ pub(crate) fn set_diff_id(
 ) -> rusqlite::Result<()> {
     let mut statement =
         connection.prepare_cached("UPDATE snapshots SET diff_id = ?2, diff_size = ?3 WHERE id = ?1")?;
-    statement.execute((id, diff_id.as_bytes(), diff_size)).map(drop)
+    statement.execute((id, diff_id.as_bytes(), diff_size))?;
+    let Some(this) = info(connection, id)? else { return Ok(()) };
+    let chain_id = match this.parent {
+        None => Some(*diff_id),
+        Some(parent) => info(connection, parent)?
+            .and_then(|parent| parent.chain_id)
+            .and_then(|below| base::image::chain_id(&[below, *diff_id])),
+    };
+    chain_id.map_or(Ok(()), |chain_id| set_chain_id(connection, id, &chain_id))
 }
 
 /// Records a snapshot's chain id, and the chain ids that follow for snapshots above whose layers are known.
-pub(crate) fn set_chain_id(
-    connection: &Connection,
-    id: SnapshotId,
-    chain_id: &Digest,
-) -> rusqlite::Result<()> {
+fn set_chain_id(connection: &Connection, id: SnapshotId, chain_id: &Digest) -> rusqlite::Result<()> {
     let mut set = connection.prepare_cached("UPDATE snapshots SET chain_id = ?2 WHERE id = ?1")?;
     let mut children = connection.prepare_cached(
         "SELECT id, diff_id FROM snapshots WHERE parent = ?1 AND diff_id IS NOT NULL AND chain_id IS NULL",
@@ -146,6 +154,13 @@ pub(crate) fn set_chain_id(
         }
     }
     Ok(())
+}
+
+/// Records the content key of a snapshot's tree, unless one is known.
+pub(crate) fn note_content(connection: &Connection, id: SnapshotId, content: &Key) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare_cached("UPDATE snapshots SET content = ?2 WHERE id = ?1 AND content IS NULL")?;
+    statement.execute((id, content.as_bytes())).map(drop)
 }
 
 /// Records the content key of a snapshot's tree.
@@ -163,13 +178,17 @@ pub(crate) fn set_size(connection: &Connection, id: SnapshotId, size: u64) -> ru
 pub(crate) struct Listed {
     pub(crate) id: SnapshotId,
     pub(crate) active: bool,
+    /// Whether its layer directory is that of another snapshot.
+    pub(crate) shares: bool,
     pub(crate) size: Option<u64>,
 }
 
 /// Every snapshot, active ones included.
 pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<Listed>> {
-    let mut statement =
-        connection.prepare_cached("SELECT id, lease IS NOT NULL, size FROM snapshots ORDER BY id")?;
-    let read = |row: &Row<'_>| Ok(Listed { id: row.get(0)?, active: row.get(1)?, size: row.get(2)? });
+    let mut statement = connection
+        .prepare_cached("SELECT id, lease IS NOT NULL, layer IS NOT NULL, size FROM snapshots ORDER BY id")?;
+    let read = |row: &Row<'_>| {
+        Ok(Listed { id: row.get(0)?, active: row.get(1)?, shares: row.get(2)?, size: row.get(3)? })
+    };
     statement.query_map([], read)?.collect()
 }

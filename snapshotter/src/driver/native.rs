@@ -57,6 +57,10 @@ impl SnapshotDriver for Native {
         Mount::Bind { source: view.into_iter().next().unwrap_or_default(), read_only: true }
     }
 
+    fn can_stack(&self, _below: &Path, _layers: &[PathBuf]) -> Result<bool, PathError> {
+        Ok(false)
+    }
+
     fn layer_source<'a>(&self, layer: &'a Path, parent: Option<&'a Path>) -> LayerSource<'a> {
         LayerSource::TwoTrees { lower: parent, upper: layer }
     }

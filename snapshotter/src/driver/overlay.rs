@@ -79,6 +79,23 @@ impl SnapshotDriver for Overlay {
         }
     }
 
+    /// The root of an overlay looks like its topmost layer's, but a layer says nothing about the root.
+    fn can_stack(&self, below: &Path, layers: &[PathBuf]) -> Result<bool, PathError> {
+        let look = |dir: &Path| {
+            let root = sys::fs::open(dir)?;
+            let stat = rootdir::stat_of(&root, dir)?;
+            let xattrs = xattr::read_all(Target::Open(root.as_fd()), dir, is_content_xattr)?;
+            Ok((stat.mode, stat.uid, stat.gid, xattrs))
+        };
+        let wanted = look(below)?;
+        for layer in layers {
+            if look(layer)? != wanted {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn layer_source<'a>(&self, layer: &'a Path, parent: Option<&'a Path>) -> LayerSource<'a> {
         match parent {
             Some(_) => LayerSource::Overlay { upper: layer, userxattr: self.userxattr },

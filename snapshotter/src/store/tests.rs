@@ -40,6 +40,21 @@ fn the_driver_is_chosen_once() {
 }
 
 #[test]
+fn a_store_of_an_older_format_is_changed_when_nobody_else_uses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    layout.create().unwrap();
+    crate::db::schema::create_first(&Connection::open(layout.database()).unwrap()).unwrap();
+    let older_program = FileLock::acquire(&layout.store_lock(), LockMode::Shared).unwrap();
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| Store::open(dir.path(), Options::default()).unwrap());
+        drop(older_program);
+        assert!(opening.join().unwrap().check().unwrap().is_clean());
+    });
+    assert!(Store::open(dir.path(), Options::default()).unwrap().check().unwrap().is_clean());
+}
+
+#[test]
 fn finding_the_driver_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store"), Options::default()).unwrap();
