@@ -46,9 +46,9 @@ pub(crate) enum StorageDriver {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
     /// Run a command in a new container
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List images
     Images(ImagesArgs),
     /// Download an image from a registry
@@ -137,6 +137,17 @@ pub(crate) struct BuildArgs {
     /// Print only the image's id
     #[arg(short, long)]
     pub(crate) quiet: bool,
+
+    /// What to do: build, check (look for mistakes), outline (list what the target takes), or targets
+    ///
+    /// All but build run no step and print their answer on standard output, with `,format=json` as JSON.
+    /// The exit status of check is 1 if something was found, unless `,ignorestatus` is added.
+    #[arg(long, value_name = "METHOD[,OPTIONS]")]
+    pub(crate) call: Option<String>,
+
+    /// Look for mistakes in the Dockerfile without building it; the same as --call=check
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -316,7 +327,7 @@ pub(crate) struct ImageArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
     /// Build an image from a Dockerfile
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
     /// Show an image in full
     Inspect(InspectArgs),
     /// List images

@@ -6,9 +6,10 @@ use base::event::{Event, EventSink};
 use base::{CancelToken, Platform};
 use frontend::{Lowered, Options};
 use parser::span::Span;
+use snapshotter::Lease;
 use solver::{Limits, SolveError};
 
-use crate::context::{BuildContext, LoadedDockerfile};
+use crate::context::BuildContext;
 use crate::definition::Definition;
 use crate::error::{BuildError, EngineError, StepError};
 use crate::ops::{BuildOps, Filesystem};
@@ -35,13 +36,8 @@ impl Engine {
     ) -> Result<BuildReport, BuildError> {
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("build").map_err(EngineError::from)?;
-        let context = BuildContext::open(&self.store, &lease, &request.context, self.clock.now())?;
-        let dockerfile = progress.step("[internal] load build definition from Dockerfile", |_| {
-            context.dockerfile(&request.dockerfile)
-        })?;
-        let context = context.with_ignore_file(&dockerfile)?;
-
-        let definition = parse(&dockerfile, request, &progress)?;
+        let (context, definition) = self.definition(request, &lease, &progress)?;
+        understood(&definition, &progress)?;
         let access = Access::default();
         let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
         let lowered = lower(request, &definition, &context, &fetcher)?;
@@ -56,6 +52,22 @@ impl Engine {
         })?;
         self.store.sync().map_err(EngineError::from)?;
         Ok(image.report(request))
+    }
+
+    /// Opens the context and reads the Dockerfile and the ignore file.
+    pub(crate) fn definition(
+        &self,
+        request: &BuildRequest,
+        lease: &Lease,
+        progress: &Progress,
+    ) -> Result<(BuildContext, Definition), BuildError> {
+        let context = BuildContext::open(&self.store, lease, &request.context, self.clock.now())?;
+        let dockerfile = progress.step("[internal] load build definition from Dockerfile", |_| {
+            context.dockerfile(&request.dockerfile)
+        })?;
+        let context = context.with_ignore_file(&dockerfile)?;
+        let definition = Definition::parse(&dockerfile, request)?;
+        Ok((context, definition))
     }
 }
 
@@ -97,18 +109,13 @@ fn solve(
     solve_once(lowered, context, definition, fetcher)
 }
 
-/// Parses, tells what the checks of the text found, and stops at mistakes.
-fn parse(
-    dockerfile: &LoadedDockerfile,
-    request: &BuildRequest,
-    progress: &Progress,
-) -> Result<Definition, BuildError> {
-    let definition = Definition::parse(dockerfile, request)?;
+/// Stops at mistakes, and tells what the checks of the text found.
+fn understood(definition: &Definition, progress: &Progress) -> Result<(), BuildError> {
     if let Some(error) = definition.mistakes() {
         return Err(error);
     }
     definition.warn(progress, &definition.warnings());
-    Ok(definition)
+    Ok(())
 }
 
 /// What the frontend needs to know of a request.

@@ -37,6 +37,11 @@ impl Definition {
         (!errors.is_empty()).then(|| BuildError::dockerfile(self.source.clone(), errors))
     }
 
+    /// The first mistake in the text.
+    pub(crate) fn first_mistake(&self) -> Option<&Diagnostic> {
+        self.parsed.diagnostics.iter().find(|finding| finding.level == Level::Error)
+    }
+
     /// What checks of the text found.
     pub(crate) fn warnings(&self) -> Vec<Diagnostic> {
         self.findings(Level::Warning)

@@ -7,6 +7,7 @@
 mod assemble;
 mod blocking;
 mod build;
+pub mod call;
 pub mod context;
 mod definition;
 pub mod error;

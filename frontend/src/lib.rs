@@ -12,6 +12,7 @@ mod history;
 mod lower;
 mod names;
 mod options;
+pub mod outline;
 mod ports;
 mod stage;
 

@@ -1,7 +1,7 @@
 //! Lowering: walks the stages that the target needs, in order, and turns instructions into operations
 //! and config. One file per group of instructions below `lower/`.
 
-mod base_image;
+pub(crate) mod base_image;
 mod copy;
 mod metadata;
 mod run;
@@ -117,7 +117,7 @@ pub(crate) struct Globals {
 }
 
 impl Globals {
-    fn new(
+    pub(crate) fn new(
         stages: &Stages<'_>,
         options: &Options,
         target: &str,
@@ -158,7 +158,7 @@ impl Globals {
 }
 
 /// The value of an ARG: what the user gave, else its default.
-fn argument_value(
+pub(crate) fn argument_value(
     declaration: &ArgDeclaration,
     name: &str,
     options: &Options,

@@ -13,15 +13,19 @@ use crate::args::BuildArgs;
 use crate::error::CliError;
 use crate::render::{self, Mode};
 use crate::terminal::print_line;
-use crate::{context, output, signals};
+use crate::{call, context, output, signals};
 
 /// Builds, tells the result, and writes the id file.
 pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, CliError> {
+    let call = call::parse(args.call.as_deref(), args.check)?;
     let cancel = signals::cancel_token();
     let sources = context::sources(&args.context, args.file.as_deref())?;
     let request = request(&args, &sources)?;
     let renderer = render::renderer(if args.quiet { Mode::Quiet } else { args.progress });
     let engine = open(store)?;
+    if let Some(question) = call.question {
+        return call::ask(call, question, &engine, &request, &renderer, &cancel);
+    }
     let result = engine.build(&request, renderer.clone(), &cancel);
     renderer.finish();
     let report = result.map_err(|error| CliError::build(&error, renderer.failed_step()))?;

@@ -28,9 +28,9 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Build(args)
         | Command::Image(crate::args::ImageArgs { command: ImageCommand::Build(args) }) => {
-            build::build(store, args)
+            build::build(store, *args)
         }
-        Command::Run(args) => run::run(store, args),
+        Command::Run(args) => run::run(store, *args),
         Command::Image(image) => image_command(store, image.command),
         Command::Images(args) => image_command(store, ImageCommand::Ls(args)),
         Command::Pull(args) => image_command(store, ImageCommand::Pull(args)),
@@ -50,7 +50,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
 
 fn image_command(store: &StoreChoice, command: ImageCommand) -> Result<ExitCode, CliError> {
     match command {
-        ImageCommand::Build(args) => build::build(store, args),
+        ImageCommand::Build(args) => build::build(store, *args),
         ImageCommand::Inspect(args) => images::inspect(store, &args),
         ImageCommand::Ls(args) => images::list(store, &args),
         ImageCommand::History(args) => images::history(store, &args),

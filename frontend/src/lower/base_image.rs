@@ -25,7 +25,7 @@ pub(crate) enum Base {
 }
 
 impl Base {
-    pub(super) fn stage(&self) -> Option<usize> {
+    pub(crate) fn stage(&self) -> Option<usize> {
         match self {
             Self::Stage(index) => Some(*index),
             _ => None,
@@ -34,7 +34,7 @@ impl Base {
 }
 
 /// What every stage starts with.
-pub(super) fn bases(
+pub(crate) fn bases(
     stages: &Stages<'_>,
     globals: &Globals,
     expander: &Expander<'_>,
