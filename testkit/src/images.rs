@@ -33,14 +33,17 @@ pub fn busybox_tar() -> &'static [u8] {
         let mut tar = LayerTar::new()
             .dir("bin/", 0o755)
             .file("bin/busybox", 0o755, program)
+            .dir("dev/", 0o755)
             .dir("etc/", 0o755)
-            .file("etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n")
+            .file("etc/group", 0o644, "root:x:0:\nstaff:x:50:nobody\nnogroup:x:65534:\n")
             .file(
                 "etc/passwd",
                 0o644,
                 "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
             )
+            .dir("proc/", 0o755)
             .dir("root/", 0o700)
+            .dir("sys/", 0o755)
             .dir("tmp/", 0o1777);
         for applet in busybox_applets() {
             tar = tar.symlink(&format!("bin/{applet}"), "busybox");

@@ -104,6 +104,25 @@ impl Tree {
         self
     }
 
+    /// The tree after an image's layer was put on top: whiteouts take away, the rest is added or replaced.
+    pub fn with_layer(mut self, layer: Tree) -> Self {
+        for (path, entry) in layer.entries {
+            let (dir, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            let full = |name: &str| if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
+            match name.strip_prefix(".wh.") {
+                Some(".wh..opq") => self.entries.retain(|known, _| !is_below(known, dir)),
+                Some(gone) => self = self.without(&full(gone)),
+                None => {
+                    if entry.kind != Kind::Dir {
+                        self.entries.retain(|known, _| !is_below(known, &path));
+                    }
+                    self.entries.insert(path, entry);
+                }
+            }
+        }
+        self
+    }
+
     /// What is at `path`.
     pub fn get(&self, path: &str) -> Option<&Entry> {
         self.entries.get(path)
@@ -167,6 +186,11 @@ impl Tree {
     }
 }
 
+/// Whether `path` lies below `dir`, and is not `dir` itself.
+fn is_below(path: &str, dir: &str) -> bool {
+    dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+}
+
 impl Entry {
     pub(crate) fn new(kind: Kind, mode: u32, owner: (u32, u32), xattrs: BTreeMap<String, Vec<u8>>) -> Self {
         let mode = if matches!(kind, Kind::Symlink(_)) { 0o777 } else { mode & 0o7777 };
@@ -224,6 +248,17 @@ mod tests {
         assert!(lines[1].starts_with("+ a: 0600"));
         assert!(lines[2].starts_with("- b") && lines[3].starts_with("+ c"));
         assert!(expected.differences(&expected.clone()).is_empty());
+    }
+
+    #[test]
+    fn layers_add_replace_and_take_away() {
+        let base =
+            Tree::new().dir("d", 0o755).file("d/a", 0o644, "").file("d/b", 0o644, "").file("e", 0o644, "");
+        let layer = Tree::new().dir("d", 0o700).file("d/.wh.a", 0o644, "").file("e", 0o600, "new");
+        let merged = base.clone().with_layer(layer);
+        assert_eq!(merged, Tree::new().dir("d", 0o700).file("d/b", 0o644, "").file("e", 0o600, "new"));
+        let opaque = Tree::new().file("d/.wh..wh..opq", 0o644, "").file("d/c", 0o644, "");
+        assert_eq!(base.with_layer(opaque).paths().collect::<Vec<_>>(), ["d", "d/c", "e"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a developer's tool reads its arguments and starts cargo")]
 #![allow(clippy::disallowed_macros, reason = "a developer's tool writes to the terminal")]
 
+mod cases;
 mod image;
 mod suite;
 mod tidy;
@@ -14,6 +15,10 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask tidy                     check the house rules
 cargo xtask test [CARGO-TEST-ARGS…]  run all tests and end with their sum
+cargo xtask coverage [--deny-missing]
+                                     list the rows that no conformance case shows
+cargo xtask judge [--programs DIR] [--record] [NAME]
+                                     give the cases to Docker: the installed one, or that below DIR
 cargo xtask image ROOTFS.tar NAME    write an image archive of one layer to standard output";
 
 fn main() -> ExitCode {
@@ -22,6 +27,9 @@ fn main() -> ExitCode {
     match args.as_slice() {
         ["tidy"] => tidy::run(workspace()),
         ["test", rest @ ..] => suite::run(workspace(), rest),
+        ["coverage"] => cases::coverage(false),
+        ["coverage", "--deny-missing"] => cases::coverage(true),
+        ["judge", rest @ ..] => cases::judge(workspace(), rest),
         ["image", rootfs, name] => image::run(Path::new(rootfs), name),
         _ => {
             eprintln!("{USAGE}");

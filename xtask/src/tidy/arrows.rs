@@ -22,7 +22,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("testkit", &["base", "sys"]),
     ("frontend-tests", &["base"]),
     ("bench", &["base", "testkit"]),
-    ("xtask", &["base", "testkit"]),
+    ("xtask", &["base", "frontend-tests", "testkit"]),
 ];
 
 /// Packages that are built only to work on Lapstrake. They may use `testkit`; what is shipped may not.
