@@ -9,6 +9,7 @@ use toml::{Table, Value};
 
 use crate::expect::Expect;
 use crate::files::Files;
+use crate::web::Commit;
 
 /// A case with its place and its parts.
 #[derive(Debug, Clone)]
@@ -38,9 +39,9 @@ pub struct About {
     /// Files beside the context, at `{outside}`.
     #[serde(default)]
     pub outside: Files,
-    /// Files that a server on the loopback interface offers below `{http}`.
+    /// The commits of the git repository at `{git}`; `{commit}` is the last one's hash.
     #[serde(default)]
-    pub http: Files,
+    pub git: Vec<Commit>,
 }
 
 /// One build of a case.
@@ -51,6 +52,8 @@ pub struct Build {
     pub dockerfile: Option<Dockerfile>,
     /// Files to write into the context, over those of the build before.
     pub files: Files,
+    /// Files that a server on the loopback interface offers below `{http}`, over those of the build before.
+    pub http: Files,
     /// Files to remove from the context.
     pub remove: Vec<String>,
     /// Further arguments of `build`.
@@ -141,7 +144,7 @@ fn read(place: &Path, name: String) -> Result<Case, CaseError> {
 fn parse(text: &str, name: String) -> Result<Case, toml::de::Error> {
     let mut build: Table = toml::from_str(text)?;
     let mut about = Table::new();
-    for key in ["rows", "what", "since", "differs", "outside", "http"] {
+    for key in ["rows", "what", "since", "differs", "outside", "git"] {
         if let Some(value) = build.remove(key) {
             about.insert(key.to_owned(), value);
         }
@@ -171,6 +174,13 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+impl Build {
+    /// Whether anything but success is asked for.
+    pub fn expects_something(&self) -> bool {
+        self.expect != Expect::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,12 +208,5 @@ mod tests {
             assert!(!case.about.rows.is_empty(), "{} shows no row", case.name);
             assert!(case.builds.iter().any(Build::expects_something), "{} cannot fail", case.name);
         }
-    }
-}
-
-impl Build {
-    /// Whether anything but success is asked for.
-    pub fn expects_something(&self) -> bool {
-        self.expect != Expect::default()
     }
 }

@@ -56,18 +56,23 @@ fn exit(expect: &Expect, output: &Output, is_lap: bool) -> Vec<String> {
     if as_expected { Vec::new() } else { vec![format!("expected {expected}, exit code is {code:?}")] }
 }
 
-/// The warnings of plain progress, as `Rule:line`.
+/// The warnings of plain progress, as `Rule:line`: the rule's line, its message, and its place follow one another.
 fn warnings(log: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut lines = log.lines().peekable();
-    while let Some(line) = lines.next() {
-        let Some(rule) = line.strip_prefix("WARNING: ").and_then(|rest| rest.split(':').next()) else {
-            continue;
-        };
-        let place = lines.peek().and_then(|next| next.split(':').nth(1));
-        found.push(format!("{rule}:{}", place.unwrap_or("?")));
-    }
-    found
+    let lines: Vec<&str> = log.lines().collect();
+    let warning = |(index, line): (usize, &&str)| {
+        let rule = line.strip_prefix("WARNING: ")?.split([' ', ':']).next()?;
+        let place = lines[index + 1..].iter().take(3).find_map(|line| line_number(line));
+        Some(format!("{rule}:{}", place.unwrap_or("?")))
+    };
+    lines.iter().enumerate().filter_map(warning).collect()
+}
+
+/// The line in `FILE:LINE:COLUMN`.
+fn line_number(text: &str) -> Option<&str> {
+    let mut parts = text.rsplit(':');
+    let (column, line) = (parts.next()?, parts.next()?);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(column) && is_number(line)).then_some(line)
 }
 
 /// Files, config and history.

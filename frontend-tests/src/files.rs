@@ -52,6 +52,8 @@ pub struct Entry {
     /// A tar of these files.
     archive: Option<Files>,
     compress: Option<Compression>,
+    /// Headers that a web server sends along; `Authorization` is one that it asks for.
+    headers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -76,9 +78,9 @@ impl FileSpec {
         self.entry().content()
     }
 
-    /// The modification time, if one is given.
-    pub fn mtime(&self) -> Option<u64> {
-        self.entry().mtime
+    /// What a web server sends along.
+    pub fn headers(&self) -> BTreeMap<String, String> {
+        self.entry().headers
     }
 }
 

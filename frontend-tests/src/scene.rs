@@ -9,9 +9,9 @@ use crate::case::{Build, Case, Dockerfile, Stdin};
 use crate::compare;
 use crate::expect::RunExpect;
 use crate::files;
-use crate::http::FileServer;
 use crate::image::SavedImage;
 use crate::subject::Subject;
+use crate::web::Web;
 
 /// Runs all builds of a case. What is returned are the differences, none if the subject conforms.
 pub fn perform(case: &Case, subject: &dyn Subject) -> Vec<String> {
@@ -32,7 +32,7 @@ pub fn perform(case: &Case, subject: &dyn Subject) -> Vec<String> {
 /// The directories of a case while it runs.
 struct Scene {
     dir: TempDir,
-    server: Option<FileServer>,
+    web: Option<Web>,
 }
 
 impl Scene {
@@ -42,8 +42,9 @@ impl Scene {
             std::fs::create_dir(dir.path().join(name)).expect("a directory in a new one");
         }
         files::write(&dir.path().join("outside"), &case.about.outside);
-        let server = (!case.about.http.is_empty()).then(|| FileServer::start(&case.about.http));
-        Self { dir, server }
+        let needs_web = !case.about.git.is_empty() || case.builds.iter().any(|build| !build.http.is_empty());
+        let web = needs_web.then(|| Web::start(&case.about.git, &dir.path().join("git")));
+        Self { dir, web }
     }
 
     fn context(&self) -> PathBuf {
@@ -54,13 +55,15 @@ impl Scene {
         self.dir.path().join("outside")
     }
 
-    /// Replaces `{context}`, `{outside}` and `{http}`.
+    /// Replaces `{context}`, `{outside}`, `{http}`, `{git}` and `{commit}`.
     fn fill(&self, text: &str) -> String {
-        let server = self.server.as_ref().map(FileServer::url).unwrap_or_default();
         let path = |path: &Path| path.display().to_string();
-        text.replace("{context}", &path(&self.context()))
-            .replace("{outside}", &path(&self.outside()))
-            .replace("{http}", &server)
+        let text =
+            text.replace("{context}", &path(&self.context())).replace("{outside}", &path(&self.outside()));
+        let Some(web) = &self.web else { return text };
+        text.replace("{http}", &web.url())
+            .replace("{git}", &web.repository())
+            .replace("{commit}", &web.commit)
     }
 
     fn build(&self, build: &Build, subject: &dyn Subject) -> Vec<String> {
@@ -93,6 +96,9 @@ impl Scene {
             None => {}
         }
         files::write(&context, &build.files);
+        if let Some(web) = &self.web {
+            web.put(&build.http);
+        }
     }
 
     fn stdin(&self, build: &Build) -> Vec<u8> {

@@ -86,7 +86,8 @@ fn lower_stages(
 ) -> Result<Lowered, LowerError> {
     let stages = Stages::of(file)?;
     let target = stages.target(options.target.as_deref())?.index;
-    let target_name = stages.all[target].name.clone().unwrap_or_else(|| "default".to_owned());
+    let target_name = options.target.as_ref().and(stages.all[target].name.clone());
+    let target_name = target_name.unwrap_or_else(|| "default".to_owned());
     let expander = Expander::new(file.directives.escape, findings);
     let globals = Globals::new(&stages, options, &target_name, &expander)?;
     let bases = base_image::bases(&stages, &globals, &expander)?;
@@ -192,7 +193,7 @@ pub(crate) struct StageState {
     pub(crate) platform: Platform,
     /// Variables that expand and that processes see: ENV and ARG, the later one wins.
     pub(crate) environment: Environment,
-    /// ARGs declared so far with their values, as history shows them.
+    /// ARGs declared so far with their values, as history shows them: each declaration, also one without a value.
     pub(crate) build_args: Vec<(String, String)>,
     /// The image config so far.
     pub(crate) config: ImageConfig,
@@ -283,13 +284,11 @@ impl<'a> Lowering<'a> {
             let default = declaration.default.as_ref().map(|word| self.expander.display(&word.text, &before));
             shown.push(default.map_or_else(|| name.clone(), |default| format!("{name}={default}")));
             let value = value.or_else(|| self.globals.environment.get(&name).map(str::to_owned));
-            let Some(value) = value else {
-                state.environment.declare(&name);
-                continue;
-            };
-            state.environment.set(&name, &value);
-            state.build_args.retain(|(known, _)| *known != name);
-            state.build_args.push((name, value));
+            match &value {
+                Some(value) => state.environment.set(&name, value),
+                None => state.environment.declare(&name),
+            }
+            state.build_args.push((name, value.unwrap_or_default()));
         }
         let text = format!("ARG {}", shown.join(" "));
         crate::history::metadata(&mut state.config, text, self.options.epoch);

@@ -20,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("daemon", &["base", "engine"]),
     ("cli", &["base", "daemon", "engine"]),
     ("testkit", &["base", "sys"]),
-    ("frontend-tests", &["base"]),
+    ("frontend-tests", &["base", "testkit"]),
     ("bench", &["base", "testkit"]),
     ("xtask", &["base", "frontend-tests", "testkit"]),
 ];
