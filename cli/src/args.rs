@@ -82,15 +82,16 @@ pub(crate) struct FormatArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// Directory with the files to build from, or - for a Dockerfile or tar on standard input
-    #[arg(value_name = "PATH | -")]
+    /// Directory with the files to build from, a git repository, the URL of an archive or Dockerfile, or -
+    /// for an archive or Dockerfile on standard input
+    #[arg(value_name = "PATH | URL | -")]
     pub(crate) context: String,
 
     /// Name of the image, as name:tag; may be repeated
     #[arg(short, long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<String>,
 
-    /// The Dockerfile, or - for standard input [default: PATH/Dockerfile]
+    /// The Dockerfile, its URL, or - for standard input [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
 

@@ -1,8 +1,11 @@
-//! What `lap build` was pointed at: a directory, a Dockerfile on standard input, or a tar there.
+//! What `lap build` was pointed at: a directory, a Dockerfile or a tar on standard input, a git repository, or
+//! a file of the web.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use base::GitUrl;
+use base::git_url::is_http;
 use engine::request::{ContextSource, DockerfileSource};
 
 use crate::error::CliError;
@@ -20,20 +23,35 @@ pub(crate) fn sources(context: &str, file: Option<&str>) -> Result<Sources, CliE
     if context == "-" {
         return from_stdin(file);
     }
-    let directory = directory(context)?;
+    let context = place(context)?;
+    let inside = !matches!(context, ContextSource::Directory(_));
     let dockerfile = match file {
         None => DockerfileSource::Default,
         Some("-") => DockerfileSource::Text(read_stdin()?),
+        Some(url) if is_http(url) => DockerfileSource::Url(url.to_owned()),
+        Some(path) if inside => DockerfileSource::InContext(path.to_owned()),
         Some(path) => DockerfileSource::File(PathBuf::from(path)),
     };
-    Ok(Sources { context: ContextSource::Directory(directory), dockerfile, _spool: None })
+    Ok(Sources { context, dockerfile, _spool: None })
+}
+
+/// Where the files are. A directory of this name wins over a repository of `github.com`.
+fn place(context: &str) -> Result<ContextSource, CliError> {
+    if Path::new(context).is_dir() {
+        return Ok(ContextSource::Directory(Path::new(context).to_owned()));
+    }
+    let url = GitUrl::parse_context(context).map_err(|error| {
+        let hint = "for example https://github.com/user/repository.git#branch:directory";
+        CliError::usage(error.to_string(), hint)
+    })?;
+    match url {
+        Some(url) => Ok(ContextSource::Git(url)),
+        None if is_http(context) => Ok(ContextSource::Url(context.to_owned())),
+        None => directory(context).map(ContextSource::Directory),
+    }
 }
 
 fn directory(path: &str) -> Result<PathBuf, CliError> {
-    if ["http://", "https://", "git://", "git@", "ssh://"].iter().any(|prefix| path.starts_with(prefix)) {
-        let hint = "clone or download it first, and give the directory";
-        return Err(CliError::usage(format!("a context from \"{path}\" is not supported yet"), hint));
-    }
     let metadata = std::fs::metadata(path).map_err(|error| {
         CliError::failed(format!("unable to prepare context: path \"{path}\" cannot be used: {error}"))
     })?;
@@ -52,6 +70,10 @@ fn from_stdin(file: Option<&str>) -> Result<Sources, CliError> {
     }
     let data = read_stdin()?;
     if !engine::context::is_archive(&data) {
+        if let Some(url) = file.filter(|file| is_http(file)) {
+            let hint = "give an archive or a directory as context, or drop -f";
+            return Err(CliError::usage(format!("both standard input and {url} are a Dockerfile"), hint));
+        }
         if file.is_some() {
             let hint = "pipe a tar archive that has the file, or drop -f";
             return Err(CliError::usage("standard input is a Dockerfile, not an archive".to_owned(), hint));
@@ -61,8 +83,11 @@ fn from_stdin(file: Option<&str>) -> Result<Sources, CliError> {
     }
     let spool =
         spool(&data).map_err(|error| CliError::failed(format!("cannot keep the context: {error}")))?;
-    let dockerfile =
-        file.map_or(DockerfileSource::Default, |path| DockerfileSource::InContext(path.to_owned()));
+    let dockerfile = match file {
+        None => DockerfileSource::Default,
+        Some(url) if is_http(url) => DockerfileSource::Url(url.to_owned()),
+        Some(path) => DockerfileSource::InContext(path.to_owned()),
+    };
     Ok(Sources { context: ContextSource::Archive(spool.path().to_owned()), dockerfile, _spool: Some(spool) })
 }
 

@@ -6,7 +6,6 @@ use base::event::{Event, EventSink};
 use base::{CancelToken, Platform};
 use frontend::{Lowered, Options};
 use parser::span::Span;
-use snapshotter::Lease;
 use solver::{Limits, SolveError};
 
 use crate::context::BuildContext;
@@ -36,10 +35,11 @@ impl Engine {
     ) -> Result<BuildReport, BuildError> {
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("build").map_err(EngineError::from)?;
-        let (context, definition) = self.definition(request, &lease, &progress)?;
-        understood(&definition, &progress)?;
-        let access = Access::default();
+        let access = Access::of(request);
         let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
+        let (context, definition) = self.definition(request, &fetcher)?;
+        understood(&definition, &progress)?;
+        let request = &dated(request, &context)?;
         let lowered = lower(request, &definition, &context, &fetcher)?;
 
         let root = solve(&lowered, &context, &definition, &fetcher)?;
@@ -58,17 +58,27 @@ impl Engine {
     pub(crate) fn definition(
         &self,
         request: &BuildRequest,
-        lease: &Lease,
-        progress: &Progress,
+        fetcher: &Fetcher<'_>,
     ) -> Result<(BuildContext, Definition), BuildError> {
-        let context = BuildContext::open(&self.store, lease, &request.context, self.clock.now())?;
-        let dockerfile = progress.step("[internal] load build definition from Dockerfile", |_| {
-            context.dockerfile(&request.dockerfile)
+        let context = BuildContext::open(fetcher, request)?;
+        let dockerfile = fetcher.progress.step("[internal] load build definition from Dockerfile", |_| {
+            context.dockerfile(&request.dockerfile, fetcher)
         })?;
         let context = context.with_ignore_file(&dockerfile)?;
         let definition = Definition::parse(&dockerfile, request)?;
         Ok((context, definition))
     }
+}
+
+/// The request with the time that it leaves to the context.
+fn dated(request: &BuildRequest, context: &BuildContext) -> Result<BuildRequest, EngineError> {
+    let mut request = request.clone();
+    if request.epoch_of_context {
+        let epoch = context.epoch()?;
+        request.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.as_second().to_string());
+        request.epoch = Some(epoch);
+    }
+    Ok(request)
 }
 
 /// Lowers, tells what the checks found, and stops there if they are to be obeyed.

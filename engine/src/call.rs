@@ -161,16 +161,15 @@ impl Engine {
     ) -> Result<CheckReport, BuildError> {
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("check").map_err(EngineError::from)?;
-        let (context, definition) = self.definition(request, &lease, &progress)?;
+        let access = Access::of(request);
+        let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
+        let (context, definition) = self.definition(request, &fetcher)?;
         let mut warnings = definition.warnings();
         let error = match definition.mistakes() {
             Some(error) => {
                 Some(CheckError { error, span: definition.first_mistake().map(|mistake| mistake.span) })
             }
             None => {
-                let access = Access::default();
-                let fetcher =
-                    Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
                 let resolver = ImagesOnly(SourceResolver::new(fetcher, request.pull));
                 let options = options(request, &definition, &context);
                 let checked = frontend::check(&definition.parsed.dockerfile, &options, &resolver);
@@ -225,7 +224,10 @@ impl Engine {
     ) -> Result<(BuildContext, Definition), BuildError> {
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("call").map_err(EngineError::from)?;
-        let (context, definition) = self.definition(request, &lease, &progress)?;
+        let (access, cancel) = (Access::of(request), CancelToken::new());
+        let fetcher =
+            Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel: &cancel };
+        let (context, definition) = self.definition(request, &fetcher)?;
         match definition.mistakes() {
             Some(error) => Err(error),
             None => Ok((context, definition)),

@@ -1,5 +1,9 @@
-//! The build context: the user's files, read in place, through the rules of the ignore file.
+//! The build context: the user's files, read in place, through the rules of the ignore file; or what a
+//! repository or a web server has instead.
 
+mod remote;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +16,8 @@ use snapshotter::tree::{Filter, Follow};
 use snapshotter::{Layering, Lease, ScratchDir, Store, Tree};
 
 use crate::error::{BuildError, EngineError};
-use crate::request::{ContextSource, DockerfileSource};
+use crate::remote::Fetcher;
+use crate::request::{BuildRequest, ContextSource, DockerfileSource};
 
 /// No Dockerfile and no ignore file is larger.
 const LARGEST_TEXT: u64 = 64 << 20;
@@ -25,7 +30,13 @@ pub(crate) struct BuildContext {
     pub(crate) stat_cache: Option<StatCache>,
     /// The rules of the ignore file.
     pub(crate) ignored: IgnoreFile,
-    /// Holds an unpacked archive until the build is over.
+    /// The Dockerfile, where it came in the place of a context.
+    alone: Option<LoadedDockerfile>,
+    /// When its files were last changed, for contexts from elsewhere: seconds since 1970.
+    changed: Option<i64>,
+    /// Whether it came from elsewhere. Then it is complete, and no ignore file holds for it.
+    remote: bool,
+    /// Holds unpacked files until the build is over.
     _scratch: Option<ScratchDir>,
 }
 
@@ -45,42 +56,64 @@ pub fn is_archive(data: &[u8]) -> bool {
 }
 
 impl BuildContext {
-    /// Opens a context; an archive is unpacked first.
-    pub(crate) fn open(
-        store: &Store,
-        lease: &Lease,
-        source: &ContextSource,
-        now: base::Timestamp,
-    ) -> Result<Self, BuildError> {
-        match source {
+    /// Opens a context; what is not a directory is fetched or unpacked first.
+    pub(crate) fn open(fetcher: &Fetcher<'_>, request: &BuildRequest) -> Result<Self, BuildError> {
+        let Fetcher { engine, lease, .. } = *fetcher;
+        match &request.context {
             ContextSource::Directory(path) => {
                 let path = std::path::absolute(path).map_err(|source| {
                     EngineError::from(sys::path_error::PathError::new("find the context", path, source))
                 })?;
                 let tree = Tree::directory(&path, None).map_err(EngineError::from)?;
-                let stat_cache = Some(StatCache::load(&stat_cache_path(store, &path)?, now));
-                Ok(Self { tree, stat_cache, ignored: IgnoreFile::default(), _scratch: None })
+                let remembered = stat_cache_path(&engine.store, &path)?;
+                let stat_cache = Some(StatCache::load(&remembered, engine.clock.now()));
+                Ok(Self { stat_cache, ..Self::of(tree, None) })
             }
-            ContextSource::Archive(path) => Self::unpacked(store, lease, Some(path)),
-            ContextSource::Empty => Self::unpacked(store, lease, None),
+            ContextSource::Archive(path) => {
+                let file = sys::fs::open(path).map_err(EngineError::from)?;
+                Ok(Self::unpacked(&engine.store, lease, Some(file))?)
+            }
+            ContextSource::Git(url) => Ok(remote::repository(fetcher, url, keeps_git_directory(request))?),
+            ContextSource::Url(url) => Ok(remote::url(fetcher, url)?),
+            ContextSource::Empty => Ok(Self::unpacked(&engine.store, lease, None)?),
         }
     }
 
-    fn unpacked(store: &Store, lease: &Lease, archive: Option<&Path>) -> Result<Self, BuildError> {
-        let scratch = store.scratch(lease).map_err(EngineError::from)?;
-        if let Some(path) = archive {
-            let file = sys::fs::open(path).map_err(EngineError::from)?;
-            let options = ApplyOptions::new(Layering::Plain);
-            snapshotter::archive::extract_archive(file, scratch.path(), &options, &CancelToken::new())
-                .map_err(EngineError::from)?;
+    fn of(tree: Tree, scratch: Option<ScratchDir>) -> Self {
+        Self {
+            tree,
+            stat_cache: None,
+            ignored: IgnoreFile::default(),
+            alone: None,
+            changed: None,
+            remote: false,
+            _scratch: scratch,
         }
-        let tree = Tree::directory(scratch.path(), None).map_err(EngineError::from)?;
-        Ok(Self { tree, stat_cache: None, ignored: IgnoreFile::default(), _scratch: Some(scratch) })
+    }
+
+    fn unpacked(store: &Store, lease: &Lease, archive: Option<File>) -> Result<Self, EngineError> {
+        let scratch = store.scratch(lease)?;
+        if let Some(file) = archive {
+            let options = ApplyOptions::new(Layering::Plain);
+            snapshotter::archive::extract_archive(file, scratch.path(), &options, &CancelToken::new())?;
+        }
+        Ok(Self::of(Tree::directory(scratch.path(), None)?, Some(scratch)))
+    }
+
+    /// `SOURCE_DATE_EPOCH=context`: when the files were last changed, by their commit or their server.
+    pub(crate) fn epoch(&self) -> Result<base::Timestamp, EngineError> {
+        let time = self.changed.and_then(base::time::from_epoch_seconds);
+        time.ok_or(EngineError::NoContextTime)
     }
 
     /// Reads the Dockerfile.
-    pub(crate) fn dockerfile(&self, source: &DockerfileSource) -> Result<LoadedDockerfile, EngineError> {
+    pub(crate) fn dockerfile(
+        &self,
+        source: &DockerfileSource,
+        fetcher: &Fetcher<'_>,
+    ) -> Result<LoadedDockerfile, EngineError> {
         match source {
+            DockerfileSource::Url(url) => remote::dockerfile(fetcher, url),
             DockerfileSource::Text(text) => {
                 Ok(LoadedDockerfile { name: "Dockerfile".to_owned(), text: text.clone(), ignore: None })
             }
@@ -95,7 +128,10 @@ impl BuildContext {
                 Ok(LoadedDockerfile { name: path.display().to_string(), text, ignore })
             }
             DockerfileSource::InContext(path) => self.in_context(&[path]),
-            DockerfileSource::Default => self.in_context(&["Dockerfile", "dockerfile"]),
+            DockerfileSource::Default => match &self.alone {
+                Some(alone) => Ok(alone.clone()),
+                None => self.in_context(&["Dockerfile", "dockerfile"]),
+            },
         }
     }
 
@@ -104,7 +140,7 @@ impl BuildContext {
         for name in names {
             if let Some(text) = self.read(name)? {
                 let beside = format!("{name}.dockerignore");
-                let ignore = self.read(&beside)?.map(|text| (beside, text));
+                let ignore = if self.remote { None } else { self.read(&beside)?.map(|text| (beside, text)) };
                 return Ok(LoadedDockerfile { name: (*name).to_owned(), text, ignore });
             }
         }
@@ -120,6 +156,7 @@ impl BuildContext {
     pub(crate) fn with_ignore_file(self, dockerfile: &LoadedDockerfile) -> Result<Self, BuildError> {
         let (name, text) = match &dockerfile.ignore {
             Some((name, text)) => (name.clone(), text.clone()),
+            None if self.remote => return Ok(self),
             None => match self.read(".dockerignore")? {
                 Some(text) => (".dockerignore".to_owned(), text),
                 None => return Ok(self),
@@ -146,6 +183,13 @@ impl BuildContext {
         }
         Ok(())
     }
+}
+
+/// Whether the build argument that keeps `.git` of a context is set.
+fn keeps_git_directory(request: &BuildRequest) -> bool {
+    let value =
+        request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").map(|value| value.to_ascii_lowercase());
+    matches!(value.as_deref(), Some("1" | "t" | "true"))
 }
 
 /// The rules of an ignore file, as the store's trees ask for them.

@@ -86,6 +86,11 @@ pub enum EngineError {
         /// The name that was looked for.
         name: String,
     },
+    /// The context does not say when it was last changed.
+    #[error(
+        "SOURCE_DATE_EPOCH=context needs a context from a git repository, or a URL with a Last-Modified header"
+    )]
+    NoContextTime,
     /// A short id fits several images.
     #[error("\"{0}\" fits several images")]
     Ambiguous(String),

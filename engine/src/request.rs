@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use base::{Platform, Reference, Timestamp};
+use base::{GitUrl, Platform, Reference, Timestamp};
 pub use llb::NetworkMode;
 
 /// A build.
@@ -36,6 +36,8 @@ pub struct BuildRequest {
     pub network: NetworkMode,
     /// `SOURCE_DATE_EPOCH`: all times in the result.
     pub epoch: Option<Timestamp>,
+    /// `SOURCE_DATE_EPOCH=context`: that time is the one at which the context was last changed.
+    pub epoch_of_context: bool,
 }
 
 /// Where the files of a build come from.
@@ -45,6 +47,10 @@ pub enum ContextSource {
     Directory(PathBuf),
     /// A tar archive, plain or compressed.
     Archive(PathBuf),
+    /// A commit of a git repository.
+    Git(GitUrl),
+    /// A file of the web: an archive with the context, or a Dockerfile that needs none.
+    Url(String),
     /// Nothing: the Dockerfile came alone.
     Empty,
 }
@@ -56,8 +62,10 @@ pub enum DockerfileSource {
     Default,
     /// A file of the host.
     File(PathBuf),
-    /// A path inside the context, for contexts that are archives.
+    /// A path inside the context, for contexts that are not directories of the host.
     InContext(String),
+    /// A file of the web.
+    Url(String),
     /// Its text, for example from standard input.
     Text(Vec<u8>),
 }

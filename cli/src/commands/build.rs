@@ -42,15 +42,16 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
     let outputs = args.outputs.iter().map(|text| output::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let mut build_args: BTreeMap<String, String> =
         args.build_args.iter().filter_map(|entry| with_environment(entry)).collect();
-    let epoch =
-        match build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| environment("SOURCE_DATE_EPOCH")) {
-            Some(text) => {
-                let epoch = epoch(&text)?;
-                build_args.insert("SOURCE_DATE_EPOCH".to_owned(), text);
-                Some(epoch)
-            }
-            None => None,
-        };
+    let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| environment("SOURCE_DATE_EPOCH"));
+    let epoch_of_context = given.as_deref() == Some("context");
+    let epoch = match given.filter(|_| !epoch_of_context) {
+        Some(text) => {
+            let epoch = epoch(&text)?;
+            build_args.insert("SOURCE_DATE_EPOCH".to_owned(), text);
+            Some(epoch)
+        }
+        None => None,
+    };
     Ok(BuildRequest {
         context: sources.context.clone(),
         dockerfile: sources.dockerfile.clone(),
@@ -64,6 +65,7 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
         pull: args.pull,
         network: network_mode(&args.network)?,
         epoch,
+        epoch_of_context,
     })
 }
 
@@ -82,7 +84,7 @@ fn epoch(text: &str) -> Result<Timestamp, CliError> {
     let seconds = text.parse::<i64>().ok().and_then(base::time::from_epoch_seconds);
     seconds.ok_or_else(|| {
         let message = format!("SOURCE_DATE_EPOCH \"{text}\" is not a number of seconds since 1970");
-        CliError::usage(message, "for example SOURCE_DATE_EPOCH=$(git log -1 --pretty=%ct)")
+        CliError::usage(message, "for example SOURCE_DATE_EPOCH=$(git log -1 --pretty=%ct), or \"context\" for a git or web context")
     })
 }
 

@@ -16,7 +16,10 @@ use crate::error::EngineError;
 pub(crate) struct Checkout {
     /// What was asked for: the repository, or a directory of it.
     pub(crate) tree: Tree,
-    _directory: ScratchDir,
+    /// When the commit was made, in seconds since 1970.
+    pub(crate) committed: i64,
+    /// Where they are.
+    pub(crate) directory: ScratchDir,
 }
 
 /// Fetches the commit of `source` into an empty directory and lays out its files. `told` gets lines for
@@ -33,6 +36,7 @@ pub(super) fn checkout(
     if source.submodules && sys::fs::exists(&root.join(".gitmodules"))? {
         submodules(git, root, told)?;
     }
+    let committed = commit_time(git, root)?;
     if source.keep_git_dir {
         let shown = without_password(git.remote);
         git.run_in(root, "name the origin of", &["config", "remote.origin.url", &shown])?;
@@ -40,9 +44,9 @@ pub(super) fn checkout(
         remove_git_files(root)?;
     }
     if source.commit_times {
-        set_times(root, commit_time(git, root)?)?;
+        set_times(root, committed)?;
     }
-    Ok(Checkout { tree: subdirectory(source, root)?, _directory: directory })
+    Ok(Checkout { tree: subdirectory(source, root)?, committed, directory })
 }
 
 /// Fetches only the commit where the server gives it out by its id, else all branches and tags.
