@@ -94,6 +94,8 @@ pub struct Usage {
     pub containers: UsageLine,
     /// Results that only the build cache keeps.
     pub build_cache: UsageLine,
+    /// Directories of `RUN --mount=type=cache`.
+    pub cache_mounts: UsageLine,
 }
 
 /// One kind of object.

@@ -43,6 +43,7 @@ impl Engine {
             images: line(&usage.images),
             containers: line(&usage.containers),
             build_cache: line(&usage.build_cache),
+            cache_mounts: line(&usage.cache_mounts),
         })
     }
 }

@@ -176,7 +176,7 @@ fn system_commands_tell_about_the_store() {
     sample(&env);
     env.lap(["version"]).ok().stdout_has(&["Version"]);
     env.lap(["info"]).ok().stdout_has(&["Storage Driver", env.root().to_str().unwrap()]);
-    env.lap(["system", "df"]).ok().stdout_has(&["TYPE", "Images", "Build Cache"]);
+    env.lap(["system", "df"]).ok().stdout_has(&["TYPE", "Images", "Build Cache", "Cache Mounts"]);
     let total = env.lap(["system", "df", "--format", "{{.Type}} {{.TotalCount}}"]).ok().stdout_text();
     assert!(total.contains("Images 2"), "{total}");
 }

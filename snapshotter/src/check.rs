@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use base::Digest;
 
-use crate::db::{blobs, snapshots};
+use crate::db::{blobs, cache_mounts, snapshots};
 use crate::error::StoreError;
 use crate::layout::Layout;
 use crate::snapshot::SnapshotId;
@@ -18,6 +18,8 @@ pub struct Findings {
     pub lost_snapshots: Vec<SnapshotId>,
     /// Blobs without a file, or with one of the wrong length: damage.
     pub lost_blobs: Vec<Digest>,
+    /// Cache mounts without a directory, by its name: lost, and made anew when they are used.
+    pub lost_cache_mounts: Vec<String>,
     /// Files and directories without a row: garbage.
     pub without_row: Vec<PathBuf>,
     /// What processes left that are dead by now, and what is about to be deleted: garbage.
@@ -27,7 +29,7 @@ pub struct Findings {
 impl Findings {
     /// Whether everything that a row names is there.
     pub fn is_sound(&self) -> bool {
-        self.lost_snapshots.is_empty() && self.lost_blobs.is_empty()
+        self.lost_snapshots.is_empty() && self.lost_blobs.is_empty() && self.lost_cache_mounts.is_empty()
     }
 
     /// Whether there is neither damage nor garbage.
@@ -43,6 +45,7 @@ impl Store {
         let mut findings = Findings::default();
         self.check_snapshots(&mut findings)?;
         self.check_blobs(&mut findings)?;
+        self.check_cache_mounts(&mut findings)?;
         self.check_leftovers(&mut findings)?;
         Ok(findings)
     }
@@ -82,6 +85,20 @@ impl Store {
             let files = sys::fs::list(&directory)?.into_iter().map(|name| directory.join(name));
             findings.without_row.extend(files.filter(|path| !known.contains(path)));
         }
+        Ok(())
+    }
+
+    fn check_cache_mounts(&self, findings: &mut Findings) -> Result<(), StoreError> {
+        for row in self.db().read("list cache mounts", cache_mounts::all)? {
+            let is_there = || self.db().read("look up cache mounts", |c| cache_mounts::of_id(c, &row.id));
+            if !sys::fs::exists(&self.layout().cache_mount(&row.directory).fs())?
+                && is_there()?.contains(&row.directory)
+            {
+                findings.lost_cache_mounts.push(row.directory);
+            }
+        }
+        let unknown = self.unknown_cache_mounts()?.into_iter();
+        findings.without_row.extend(unknown.map(|name| self.layout().cache_mounts().join(name)));
         Ok(())
     }
 

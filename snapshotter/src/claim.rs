@@ -3,18 +3,12 @@
 //! A claim only saves work. Nothing is wrong without one, since results are immutable and the first to
 //! be recorded wins. After getting a claim, look again whether the result is there by now.
 
-use std::sync::mpsc;
-use std::time::Duration;
-
 use base::{CancelToken, Key};
 use sys::lock::{FileLock, LockMode};
 
 use crate::error::StoreError;
 use crate::store::Store;
-
-/// The first and the longest wait between two tries. A lock on a file has no event that could be waited
-/// for together with a cancel, and a try takes a few microseconds.
-const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
+use crate::wait;
 
 /// The right to compute what a key names, until dropped. It ends with its process in any case.
 #[derive(Debug)]
@@ -46,21 +40,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Cancelled`], and failures of the lock file.
     pub fn claim(&self, key: &Key, cancel: &CancelToken) -> Result<Claim, StoreError> {
-        let (wake, woken) = mpsc::sync_channel(1);
-        let _guard = cancel.on_cancel(move || {
-            let _ = wake.try_send(());
-        });
-        let (mut wait, mut waited) = (WAITS.0, false);
-        loop {
-            cancel.check()?;
-            if let Some(mut claim) = self.try_claim(key)? {
-                claim.waited = waited;
-                return Ok(claim);
-            }
-            waited = true;
-            let _ = woken.recv_timeout(wait);
-            wait = (wait * 2).min(WAITS.1);
-        }
+        let (mut claim, waited) = wait::until(cancel, || self.try_claim(key))?;
+        claim.waited = waited;
+        Ok(claim)
     }
 
     /// Takes the claim on `key` if nobody has it.

@@ -14,6 +14,7 @@
 
 pub(crate) mod blobs;
 pub(crate) mod cache;
+pub(crate) mod cache_mounts;
 pub(crate) mod images;
 pub(crate) mod kv;
 pub(crate) mod layers;

@@ -9,6 +9,7 @@ use sys::fs::PathError;
 
 use crate::apply::ApplyError;
 use crate::compress::CompressError;
+use crate::copy::CopyError;
 use crate::db::DbError;
 use crate::diff::DiffError;
 use crate::driver::DriverKind;
@@ -179,6 +180,23 @@ pub enum StoreError {
         #[source]
         source: CompressError,
     },
+    /// What a cache mount should begin with is not a directory of the snapshot.
+    #[error("\"{path}\" is not a directory of the stage or image that cache mount \"{id}\" begins with")]
+    SeedNotFound {
+        /// The id of the cache mount.
+        id: String,
+        /// The path in the snapshot.
+        path: String,
+    },
+    /// What a cache mount begins with could not be copied.
+    #[error("cannot fill cache mount \"{id}\"")]
+    Seed {
+        /// The id of the cache mount.
+        id: String,
+        /// Why.
+        #[source]
+        source: CopyError,
+    },
     /// The work was cancelled.
     #[error("cancelled")]
     Cancelled,
@@ -198,6 +216,7 @@ impl Faulty for StoreError {
             Self::Apply { source, .. } => source.fault(),
             Self::Diff { source, .. } => source.fault(),
             Self::Compress { source, .. } => source.fault(),
+            Self::Seed { source, .. } => source.fault(),
             Self::Content { source } => base::fault::of_io(source),
             Self::NetworkFilesystem { .. } | Self::OverlayUnavailable { .. } | Self::BlobDamaged { .. } => {
                 Fault::Environment

@@ -7,8 +7,11 @@
 //!
 //! * A directory of a snapshot is made after its row, and its id is never used again. So a directory that
 //!   was seen before the rows were read, and has no row, is garbage for ever.
+//! * A cache mount has a lock that is held while it is made, used or removed.
 //! * A blob's name can come back at any time. So files of blobs are moved away under the exclusive lock
 //!   that excludes writers between giving a blob its name and recording its row.
+
+mod mounts;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -27,7 +30,7 @@ use crate::mark::Node;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
 
-/// Which cache entries a collection keeps. What images, named roots and live leases need is always kept.
+/// What of the cache a collection keeps. What images, named roots and live leases need is always kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Entries that were not used for this long go; `None` keeps them whatever their age.
@@ -35,13 +38,21 @@ pub struct Policy {
     /// Entries go, the least recently used first, until what only the cache needs takes no more bytes of
     /// disk than this; `None` keeps them whatever their size.
     pub max_cache_bytes: Option<u64>,
+    /// Cache mounts that nobody uses go, if nobody began to for this long; `None` keeps them.
+    pub max_idle_mounts: Option<Duration>,
 }
 
 impl Policy {
     /// Keeps the whole cache.
-    pub const KEEP_CACHE: Self = Self { max_idle: None, max_cache_bytes: None };
-    /// Drops the whole cache.
-    pub const DROP_CACHE: Self = Self { max_idle: Some(Duration::ZERO), max_cache_bytes: None };
+    pub const KEEP_CACHE: Self = Self { max_idle: None, max_cache_bytes: None, max_idle_mounts: None };
+    /// Drops the whole cache, cache mounts included.
+    pub const DROP_CACHE: Self =
+        Self { max_idle: Some(Duration::ZERO), max_cache_bytes: None, max_idle_mounts: Some(Duration::ZERO) };
+
+    /// The time of last use, in milliseconds since 1970, up to which something idle goes.
+    fn deadline(idle: Option<Duration>, now: i64) -> Option<i64> {
+        idle.map(|idle| now.saturating_sub(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)))
+    }
 }
 
 /// What a collection has removed.
@@ -53,6 +64,8 @@ pub struct Freed {
     pub blobs: u64,
     /// Entries of the build cache.
     pub cache_entries: u64,
+    /// Cache mounts.
+    pub cache_mounts: u64,
     /// Bytes of disk.
     pub bytes: u64,
 }
@@ -67,14 +80,16 @@ impl Store {
         }
         let dead = self.dead_leases()?;
         let freed = self.delete_rows(policy, &dead)?;
+        let cache_mounts = self.drop_cache_mounts(policy)?;
         bytes += self.sweep()?;
-        Ok(Freed { bytes, ..freed })
+        Ok(Freed { bytes, cache_mounts, ..freed })
     }
 
     /// Removes files without rows and leftovers of dead processes. Returns how many bytes of disk that was.
     fn sweep(&self) -> Result<u64, StoreError> {
         self.sweep_blobs()?;
         self.sweep_snapshots()?;
+        self.sweep_cache_mounts()?;
         self.sweep_ingests()?;
         self.sweep_claims()?;
         self.empty_trash()
@@ -118,6 +133,7 @@ impl Store {
                 snapshots: (before - rows.snapshots.len() + garbage.len()) as u64,
                 blobs: lost.len() as u64,
                 cache_entries: dropped.len() as u64,
+                cache_mounts: 0,
                 bytes: 0,
             })
         })?;
@@ -195,8 +211,7 @@ impl Store {
 fn choose(rows: &Rows, policy: Policy, now: i64) -> (HashSet<Node>, Vec<CacheEntry>) {
     let mut marked = HashSet::new();
     rows.graph.mark(rows.images.iter().chain(&rows.held).copied(), &mut marked);
-    let oldest =
-        policy.max_idle.map(|idle| now.saturating_sub(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)));
+    let oldest = Policy::deadline(policy.max_idle, now);
     let mut cache_bytes = 0u64;
     let mut dropped = Vec::new();
     for entry in &rows.cache {

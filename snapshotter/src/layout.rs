@@ -12,6 +12,7 @@
 //!   trash/<id>.<n>                   trees and files being deleted
 //!   blobs-v1/sha256/<2 hex>/<64 hex> content by digest
 //!   stat-cache-v1/<key>              remembered hashes of context directories; may go at any time
+//!   cache-mounts-v1/<name>/{fs,lock} cache mounts; `lock` is held while `fs` is used
 //!   snapshots-v1/<id>/{fs,work}      layers; `work` is overlayfs's own and goes at commit; a snapshot
 //!                                    that shares the layer of another has no directory
 //! ```
@@ -120,6 +121,14 @@ impl Layout {
         self.root.join("stat-cache-v1")
     }
 
+    pub(crate) fn cache_mounts(&self) -> PathBuf {
+        self.root.join("cache-mounts-v1")
+    }
+
+    pub(crate) fn cache_mount(&self, name: &str) -> CacheMountDirs {
+        CacheMountDirs { top: self.cache_mounts().join(name) }
+    }
+
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.root.join("snapshots-v1")
     }
@@ -145,6 +154,25 @@ impl SnapshotDirs {
     /// Where overlayfs works while the snapshot is active.
     pub(crate) fn work(&self) -> PathBuf {
         self.top.join("work")
+    }
+}
+
+/// The paths of one cache mount.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheMountDirs {
+    /// The directory that holds the others.
+    pub(crate) top: PathBuf,
+}
+
+impl CacheMountDirs {
+    /// What its users see.
+    pub(crate) fn fs(&self) -> PathBuf {
+        self.top.join("fs")
+    }
+
+    /// The file that is locked by whoever uses it.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.top.join("lock")
     }
 }
 

@@ -13,6 +13,7 @@ pub mod archive;
 mod batch;
 mod blob;
 mod cache;
+mod cache_mount;
 mod check;
 mod claim;
 pub mod compress;
@@ -48,11 +49,13 @@ pub mod tree;
 #[cfg(test)]
 mod tree_fixture;
 mod usage;
+mod wait;
 pub mod writer;
 
 pub use apply::Layering;
 pub use blob::{BlobInfo, BlobWriter, Expected};
 pub use cache::{CacheValue, CacheWrite, KeyValue};
+pub use cache_mount::{CacheMount, CacheMountInfo, CacheMountRequest, CacheSeed, Sharing};
 pub use check::Findings;
 pub use claim::Claim;
 pub use compress::Compression;

@@ -157,6 +157,15 @@ impl Selection {
         Ok(Self { items: vec![Selected { entry, name: OsString::new(), only: None }], excludes: None })
     }
 
+    /// What is in the directory at `path`, links followed; `None` when there is no directory.
+    pub fn of_directory(tree: &Tree, path: &Path) -> Result<Option<Self>, TreeError> {
+        let found = tree.lookup(path, Follow::Last)?.filter(Entry::is_dir);
+        Ok(found.map(|entry| Self {
+            items: vec![Selected { name: entry.name().to_owned(), entry, only: None }],
+            excludes: None,
+        }))
+    }
+
     /// A selection for each chosen entry, in order.
     pub fn split(&self) -> Vec<Self> {
         let one = |item: &Selected| Self { items: vec![item.clone()], excludes: self.excludes.clone() };

@@ -38,18 +38,31 @@ pub struct Usage {
     pub containers: UsagePart,
     /// The build cache; its bytes are those that nothing else needs.
     pub build_cache: UsagePart,
-    /// All blobs and snapshots together.
+    /// Cache mounts; active are those in use.
+    pub cache_mounts: UsagePart,
+    /// All blobs, snapshots and cache mounts together.
     pub total_bytes: u64,
 }
 
 impl Store {
-    /// Counts what the store holds. Layers that were never counted are walked once.
+    /// Counts what the store holds. Layers that were never counted are walked once, cache mounts always.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         self.measure_snapshots()?;
         let (rows, containers) = self.db().read_consistently("count the usage", |c| {
             Ok((marks::load(c)?, roots::of_kind(c, CONTAINER_ROOT)?))
         })?;
-        Ok(count(&rows, &containers))
+        let mounts = self.cache_mounts()?;
+        let bytes =
+            |in_use| mounts.iter().filter(|mount| mount.in_use == in_use).map(|mount| mount.size).sum();
+        let (active, idle): (u64, u64) = (bytes(true), bytes(false));
+        let cache_mounts = UsagePart {
+            total: mounts.len(),
+            active: mounts.iter().filter(|mount| mount.in_use).count(),
+            bytes: active + idle,
+            reclaimable: idle,
+        };
+        let counted = count(&rows, &containers);
+        Ok(Usage { cache_mounts, total_bytes: counted.total_bytes + cache_mounts.bytes, ..counted })
     }
 
     /// Counts the layers of committed snapshots that were never counted.
@@ -116,6 +129,7 @@ fn count(rows: &Rows, containers: &[SnapshotId]) -> Usage {
             bytes: bytes(&cache_only),
             reclaimable: bytes(&cache_only),
         },
+        cache_mounts: UsagePart::default(),
         total_bytes: rows.blobs.values().sum::<u64>() + rows.snapshots.values().sum::<u64>(),
     }
 }

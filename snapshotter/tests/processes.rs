@@ -13,7 +13,9 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use base::{CancelToken, Key};
-use snapshotter::{CacheValue, CommitInfo, DriverKind, Options, Policy, Store};
+use snapshotter::{
+    CacheMount, CacheMountRequest, CacheValue, CommitInfo, DriverKind, Lease, Options, Policy, Sharing, Store,
+};
 
 const WORK: &str = "SNAPSHOTTER_TEST_WORK";
 const ROOT: &str = "SNAPSHOTTER_TEST_ROOT";
@@ -117,6 +119,13 @@ fn worker() {
             hang();
         }
         ("compute", _) => compute_once(&store),
+        ("count-locked", _) => count_alone(&store),
+        ("hold-mount", sharing) => {
+            let lease = store.lease("holder").unwrap();
+            let mount = cache_mount(&store, &lease, sharing_of(sharing));
+            say(mount.dir().to_str().unwrap());
+            hang();
+        }
         (other, _) => panic!("no such work: {other}"),
     }
 }
@@ -163,6 +172,34 @@ fn compute_once(store: &Store) {
         let id = store.prepare(&lease, None).unwrap().commit(CommitInfo::default()).unwrap();
         store.kv_put("computed", &id.to_u64().to_le_bytes(), b"").unwrap();
         store.cache_put(&key(1), CacheValue { snapshot: Some(id), ..CacheValue::default() }).unwrap();
+    }
+}
+
+fn sharing_of(name: &str) -> Sharing {
+    match name {
+        "shared" => Sharing::Shared,
+        "private" => Sharing::Private,
+        "locked" => Sharing::Locked,
+        other => panic!("no such sharing: {other}"),
+    }
+}
+
+fn cache_mount(store: &Store, lease: &Lease, sharing: Sharing) -> CacheMount {
+    let (uid, gid) = sys::rootdir::own_ids();
+    let request = CacheMountRequest { id: "cache", sharing, seed: None, mode: 0o755, uid, gid };
+    store.cache_mount(lease, &request, &CancelToken::new()).unwrap()
+}
+
+const ROUNDS: u32 = 20;
+
+/// Counts in a file, as only one that is alone can.
+fn count_alone(store: &Store) {
+    for _ in 0..ROUNDS {
+        let lease = store.lease("counter").unwrap();
+        let mount = cache_mount(store, &lease, Sharing::Locked);
+        let file = mount.dir().join("count");
+        let count: u32 = std::fs::read_to_string(&file).map_or(0, |text| text.parse().unwrap());
+        std::fs::write(&file, (count + 1).to_string()).unwrap();
     }
 }
 
@@ -251,4 +288,57 @@ fn a_claim_dies_with_its_holder() {
     });
     store.gc(Policy::KEEP_CACHE).unwrap();
     assert!(store.try_claim(&key(1)).unwrap().is_some());
+}
+
+#[test]
+fn processes_use_a_locked_cache_mount_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let workers: Vec<Worker> = (0..4).map(|_| Worker::start("count-locked", &root)).collect();
+    for worker in workers {
+        assert!(worker.finish());
+    }
+    let store = open(&root);
+    let mount = cache_mount(&store, &store.lease("test").unwrap(), Sharing::Shared);
+    assert_eq!(std::fs::read_to_string(mount.dir().join("count")).unwrap(), (4 * ROUNDS).to_string());
+    assert_eq!(store.cache_mounts().unwrap().len(), 1);
+}
+
+#[test]
+fn processes_share_a_cache_mount_or_have_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let holding = |sharing: &str| {
+        let mut worker = Worker::start(&format!("hold-mount {sharing}"), store.root());
+        let dir = worker.wait_for_word();
+        (worker, dir)
+    };
+    let (first, first_dir) = holding("shared");
+    let (second, second_dir) = holding("shared");
+    let (private, private_dir) = holding("private");
+    assert_eq!(first_dir, second_dir);
+    assert_ne!(first_dir, private_dir);
+    for worker in [first, second, private] {
+        worker.kill();
+    }
+    assert_eq!(store.cache_mounts().unwrap().len(), 2);
+    assert_all_goes(&store);
+}
+
+#[test]
+fn a_cache_mount_in_use_stays_until_its_user_dies() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store"));
+    let mut holder = Worker::start("hold-mount locked", store.root());
+    let held = std::path::PathBuf::from(holder.wait_for_word());
+    assert_eq!(store.gc(Policy::DROP_CACHE).unwrap().cache_mounts, 0);
+    assert!(held.exists() && store.cache_mounts().unwrap()[0].in_use);
+    let lease = store.lease("test").unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| cache_mount(&store, &lease, Sharing::Locked));
+        holder.kill();
+        assert_eq!(waiting.join().unwrap().dir(), held);
+    });
+    assert_eq!(store.gc(Policy::DROP_CACHE).unwrap().cache_mounts, 1);
+    assert!(!held.exists());
 }

@@ -75,8 +75,12 @@ fn info_text(info: &Info) -> String {
 /// Shows how much space is used.
 pub(crate) fn df(store: &StoreChoice, args: &FormatArgs) -> Result<ExitCode, CliError> {
     let usage = open(store)?.usage()?;
-    let kinds =
-        [("Images", usage.images), ("Containers", usage.containers), ("Build Cache", usage.build_cache)];
+    let kinds = [
+        ("Images", usage.images),
+        ("Containers", usage.containers),
+        ("Build Cache", usage.build_cache),
+        ("Cache Mounts", usage.cache_mounts),
+    ];
     if let Some(format) = &args.format {
         for (name, line) in &kinds {
             print_line(&template::fill(format, &usage_json(name, line))?);

@@ -32,6 +32,7 @@ fn drop_unsynced(connection: &Connection) -> rusqlite::Result<()> {
          DELETE FROM snapshots WHERE id IN (SELECT id FROM lost);
          DROP TABLE lost;
          DELETE FROM blobs WHERE synced = 0;
+         DELETE FROM cache_mounts WHERE synced = 0;
          DELETE FROM images WHERE digest NOT IN (SELECT digest FROM blobs);",
     )
 }
@@ -40,12 +41,14 @@ fn drop_unsynced(connection: &Connection) -> rusqlite::Result<()> {
 pub(crate) struct Unsynced {
     snapshots: Vec<i64>,
     blobs: Vec<[u8; 32]>,
+    /// Cache mounts as they were made; what is written to them later is not followed.
+    cache_mounts: Vec<String>,
 }
 
 impl Unsynced {
     /// Whether everything has reached the disk.
     pub(crate) fn is_empty(&self) -> bool {
-        self.snapshots.is_empty() && self.blobs.is_empty()
+        self.snapshots.is_empty() && self.blobs.is_empty() && self.cache_mounts.is_empty()
     }
 }
 
@@ -59,7 +62,11 @@ pub(crate) fn unsynced(connection: &Connection) -> rusqlite::Result<Unsynced> {
         .prepare_cached("SELECT digest FROM blobs WHERE synced = 0")?
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    Ok(Unsynced { snapshots, blobs })
+    let cache_mounts = connection
+        .prepare_cached("SELECT directory FROM cache_mounts WHERE synced = 0")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Unsynced { snapshots, blobs, cache_mounts })
 }
 
 /// Records that the files of `unsynced` have reached the disk.
@@ -67,5 +74,8 @@ pub(crate) fn set_synced(connection: &Connection, unsynced: &Unsynced) -> rusqli
     let mut statement = connection.prepare_cached("UPDATE snapshots SET synced = 1 WHERE id = ?1")?;
     unsynced.snapshots.iter().try_for_each(|id| statement.execute([id]).map(drop))?;
     let mut statement = connection.prepare_cached("UPDATE blobs SET synced = 1 WHERE digest = ?1")?;
-    unsynced.blobs.iter().try_for_each(|digest| statement.execute([digest]).map(drop))
+    unsynced.blobs.iter().try_for_each(|digest| statement.execute([digest]).map(drop))?;
+    let mut statement =
+        connection.prepare_cached("UPDATE cache_mounts SET synced = 1 WHERE directory = ?1")?;
+    unsynced.cache_mounts.iter().try_for_each(|directory| statement.execute([directory]).map(drop))
 }
