@@ -131,9 +131,47 @@ pub(crate) struct BuildArgs {
     #[arg(long, default_value = "default", value_name = "MODE")]
     pub(crate) network: String,
 
-    /// Platform to build for
-    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
-    pub(crate) platform: Option<String>,
+    /// Platforms to build for; several give an index
+    #[arg(
+        long = "platform",
+        value_name = "OS/ARCH",
+        value_delimiter = ',',
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
+    pub(crate) platforms: Vec<String>,
+
+    /// Run every step of these stages again
+    #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+
+    /// Give a name to more content: NAME=PATH, NAME=docker-image://IMAGE or NAME=oci-layout://PATH[:TAG]
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) build_contexts: Vec<String>,
+
+    /// A secret for RUN --mount=type=secret: id=NAME,src=FILE or id=NAME,env=VARIABLE
+    #[arg(long = "secret", value_name = "SECRET")]
+    pub(crate) secrets: Vec<String>,
+
+    /// An ssh agent or keys for RUN --mount=type=ssh: default, or NAME=SOCKET, or NAME=KEYFILE,…
+    #[arg(long = "ssh", value_name = "NAME[=PATH]")]
+    pub(crate) ssh: Vec<String>,
+
+    /// Let steps do more: network.host, security.insecure or device
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(crate) allow: Vec<String>,
+
+    /// Add a line to /etc/hosts of every RUN
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    pub(crate) add_hosts: Vec<String>,
+
+    /// Size of /dev/shm of every RUN, for example 256m
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+
+    /// Limit what every RUN may use: NAME=SOFT[:HARD]
+    #[arg(long = "ulimit", value_name = "LIMIT")]
+    pub(crate) ulimits: Vec<String>,
 
     /// Print only the image's id
     #[arg(short, long)]

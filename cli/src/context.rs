@@ -1,12 +1,13 @@
 //! What `lap build` was pointed at: a directory, a Dockerfile or a tar on standard input, a git repository, or
 //! a file of the web.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use base::GitUrl;
 use base::git_url::is_http;
-use engine::request::{ContextSource, DockerfileSource};
+use engine::request::{ContextSource, DockerfileSource, NamedContext};
 
 use crate::error::CliError;
 
@@ -48,6 +49,43 @@ fn place(context: &str) -> Result<ContextSource, CliError> {
         Some(url) => Ok(ContextSource::Git(url)),
         None if is_http(context) => Ok(ContextSource::Url(context.to_owned())),
         None => directory(context).map(ContextSource::Directory),
+    }
+}
+
+/// Reads every `--build-context`.
+pub(crate) fn named(flags: &[String]) -> Result<BTreeMap<String, NamedContext>, CliError> {
+    flags.iter().map(|flag| named_context(flag)).collect()
+}
+
+/// `NAME=VALUE`; names are in lower case, like those of stages.
+fn named_context(flag: &str) -> Result<(String, NamedContext), CliError> {
+    let Some((name, value)) =
+        flag.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty())
+    else {
+        let hint = "write --build-context NAME=PATH or NAME=docker-image://IMAGE";
+        return Err(CliError::usage(format!("invalid build context \"{flag}\""), hint));
+    };
+    let context = if let Some(image) = value.strip_prefix("docker-image://") {
+        NamedContext::Image(super::commands::reference(image)?)
+    } else if let Some(layout) = value.strip_prefix("oci-layout://") {
+        layout_image(layout)
+    } else {
+        NamedContext::Files(place(value)?)
+    };
+    Ok((name.to_lowercase(), context))
+}
+
+/// `PATH[:TAG][@DIGEST]`
+fn layout_image(text: &str) -> NamedContext {
+    if let Some((path, digest)) = text.split_once('@') {
+        let directory = path.rsplit_once(':').map_or(path, |(path, _)| path);
+        return NamedContext::Layout { directory: directory.into(), image: Some(digest.to_owned()) };
+    }
+    match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => {
+            NamedContext::Layout { directory: path.into(), image: Some(tag.to_owned()) }
+        }
+        _ => NamedContext::Layout { directory: text.into(), image: None },
     }
 }
 

@@ -4,6 +4,7 @@
 //! draws what the engine says, and chooses the exit code. Nothing is decided here about building.
 
 mod args;
+mod build_flags;
 mod call;
 mod commands;
 mod context;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use base::image::{Descriptor, History, ImageConfig, Manifest, media_type};
-use base::{CancelToken, Digest, Timestamp};
-use frontend::Lowered;
+use base::image::{Descriptor, History, ImageConfig, Index, Manifest, media_type};
+use base::{CancelToken, Digest, Platform, Timestamp};
+use frontend::{Lowered, LoweredImage};
 use snapshotter::{Lease, SnapshotId};
 
 use crate::Engine;
@@ -14,10 +14,22 @@ use crate::progress::Progress;
 use crate::report::BuildReport;
 use crate::request::BuildRequest;
 
-/// A built image that is in the store.
+/// The build argument that asks for an index even of one platform.
+const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
+
+/// What a build made, in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Built {
+    /// The index of all images, or the manifest of the only one.
+    pub(crate) root: Descriptor,
+    /// One for each platform; at least one.
+    pub(crate) images: Vec<BuiltImage>,
+}
+
+/// A built image of one platform.
 #[derive(Debug, Clone)]
 pub(crate) struct BuiltImage {
-    pub(crate) descriptor: Descriptor,
+    pub(crate) platform: Platform,
     pub(crate) manifest: Manifest,
     /// The root filesystem; `None` is empty.
     pub(crate) root: Option<SnapshotId>,
@@ -25,11 +37,18 @@ pub(crate) struct BuiltImage {
     pub(crate) base_layers: usize,
 }
 
-impl BuiltImage {
+impl Built {
+    /// Whether the result is an index.
+    pub(crate) fn is_index(&self) -> bool {
+        media_type::is_index(&self.root.media_type)
+    }
+
     pub(crate) fn report(&self, request: &BuildRequest) -> BuildReport {
+        // The id of an image is its config's digest; several images have only their index in common.
+        let only = self.images.first().filter(|_| !self.is_index());
         BuildReport {
-            image_id: self.manifest.config.digest,
-            manifest: self.descriptor.digest,
+            image_id: only.map_or(self.root.digest, |image| image.manifest.config.digest),
+            manifest: self.root.digest,
             names: request.tags.iter().map(ToString::to_string).collect(),
         }
     }
@@ -42,22 +61,44 @@ struct Layer {
     created: Timestamp,
 }
 
-/// Makes the image of a finished build.
+/// Makes the image of a finished build; with several platforms, an index of one for each.
 #[expect(clippy::too_many_arguments, reason = "the last stage brings together what all others made")]
 pub(crate) fn image(
     engine: &Engine,
     lease: &Lease,
     request: &BuildRequest,
     lowered: &Lowered,
-    root: Option<Filesystem>,
+    roots: &[Option<Filesystem>],
     progress: &Progress,
     vertex: Digest,
+    cancel: &CancelToken,
+) -> Result<Built, EngineError> {
+    let mut images = Vec::with_capacity(roots.len());
+    for (lowered, root) in lowered.images.iter().zip(roots) {
+        let image = one(engine, lease, request, lowered, *root, cancel)?;
+        let id = image.manifest.config.digest;
+        progress.status(vertex, "exporting layers", 0, 0, true);
+        progress.status(vertex, &format!("writing image {id}"), 0, 0, true);
+        images.push(image);
+    }
+    let manifests: Vec<(Platform, Manifest)> =
+        images.iter().map(|image| (image.platform.clone(), image.manifest.clone())).collect();
+    let (root, _) = root(engine, lease, request, &manifests)?;
+    Ok(Built { root, images })
+}
+
+/// The image of one platform.
+fn one(
+    engine: &Engine,
+    lease: &Lease,
+    request: &BuildRequest,
+    lowered: &LoweredImage,
+    root: Option<Filesystem>,
     cancel: &CancelToken,
 ) -> Result<BuiltImage, EngineError> {
     let root = root.map(|filesystem| filesystem.snapshot);
     let base_layers = lowered.config.rootfs.diff_ids.len();
     let layers = layers(engine, lease, root, base_layers, request.epoch, cancel)?;
-    progress.status(vertex, "exporting layers", 0, 0, true);
     let mut config = lowered.config.clone();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     date(&mut config, &layers, request.epoch);
@@ -68,9 +109,36 @@ pub(crate) fn image(
         layers: layers.into_iter().map(|layer| layer.descriptor).collect(),
         annotations: BTreeMap::new(),
     };
-    let descriptor = document(engine, lease, media_type::OCI_MANIFEST, &manifest)?;
-    progress.status(vertex, &format!("writing image {}", manifest.config.digest), 0, 0, true);
-    Ok(BuiltImage { descriptor, manifest, root, base_layers })
+    Ok(BuiltImage { platform: lowered.platform.clone(), manifest, root, base_layers })
+}
+
+/// Writes the manifests, and an index of them if the request is for several platforms. Gives the descriptor
+/// of the index or only manifest, and those of the manifests.
+pub(crate) fn root(
+    engine: &Engine,
+    lease: &Lease,
+    request: &BuildRequest,
+    manifests: &[(Platform, Manifest)],
+) -> Result<(Descriptor, Vec<Descriptor>), EngineError> {
+    let forced = request.build_args.get(MULTI_PLATFORM).is_some_and(|value| value == "1" || value == "true");
+    let mut descriptors = Vec::with_capacity(manifests.len());
+    for (_, manifest) in manifests {
+        descriptors.push(document(engine, lease, media_type::OCI_MANIFEST, manifest)?);
+    }
+    if let ([only], false) = (descriptors.as_slice(), forced) {
+        return Ok((only.clone(), descriptors));
+    }
+    let of_platform = |(descriptor, (platform, _)): (&Descriptor, &(Platform, Manifest))| Descriptor {
+        platform: Some(platform.clone()),
+        ..descriptor.clone()
+    };
+    let index = Index {
+        schema_version: 2,
+        media_type: media_type::OCI_INDEX.to_owned(),
+        manifests: descriptors.iter().zip(manifests).map(of_platform).collect(),
+        annotations: BTreeMap::new(),
+    };
+    Ok((document(engine, lease, media_type::OCI_INDEX, &index)?, descriptors))
 }
 
 /// The layers of a root filesystem, the base first. Those of the base keep their times; in those that the

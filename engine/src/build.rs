@@ -5,17 +5,20 @@ use std::sync::Arc;
 use base::event::{Event, EventSink};
 use base::{CancelToken, Platform};
 use frontend::{Lowered, Options};
+use llb::VertexIndex;
 use parser::span::Span;
 use solver::{Limits, SolveError};
 
 use crate::context::BuildContext;
+use crate::contexts::Contexts;
 use crate::definition::Definition;
 use crate::error::{BuildError, EngineError, StepError};
+use crate::layouts::Layouts;
 use crate::ops::{BuildOps, Filesystem};
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher};
 use crate::report::BuildReport;
-use crate::request::{BuildRequest, Output};
+use crate::request::{BuildRequest, NamedContext, Output};
 use crate::resolve::SourceResolver;
 use crate::{Engine, assemble, export};
 
@@ -35,18 +38,20 @@ impl Engine {
     ) -> Result<BuildReport, BuildError> {
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("build").map_err(EngineError::from)?;
-        let access = Access::of(request);
+        let access = Access::of(request)?;
         let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
         let (context, definition) = self.definition(request, &fetcher)?;
         understood(&definition, &progress)?;
         let request = &dated(request, &context)?;
-        let lowered = lower(request, &definition, &context, &fetcher)?;
+        let layouts = self.import_layouts(&lease, request, cancel)?;
+        let lowered = lower(request, &definition, &context, &layouts, &fetcher)?;
 
-        let root = solve(&lowered, &context, &definition, &fetcher)?;
-        context.save_stat_cache()?;
+        let contexts = Contexts::open(&fetcher, request, context)?;
+        let roots = solve(&lowered, &contexts, request, &definition, &fetcher)?;
+        contexts.save_stat_caches()?;
 
         let image = progress.step("exporting to image", |vertex| {
-            let image = assemble::image(self, &lease, request, &lowered, root, &progress, vertex, cancel)?;
+            let image = assemble::image(self, &lease, request, &lowered, &roots, &progress, vertex, cancel)?;
             export::all(self, &lease, request, &image, cancel)?;
             Ok::<_, EngineError>(image)
         })?;
@@ -60,7 +65,7 @@ impl Engine {
         request: &BuildRequest,
         fetcher: &Fetcher<'_>,
     ) -> Result<(BuildContext, Definition), BuildError> {
-        let context = BuildContext::open(fetcher, request)?;
+        let context = BuildContext::open(fetcher, request, &request.context)?;
         let dockerfile = fetcher.progress.step("[internal] load build definition from Dockerfile", |_| {
             context.dockerfile(&request.dockerfile, fetcher)
         })?;
@@ -86,10 +91,11 @@ fn lower(
     request: &BuildRequest,
     definition: &Definition,
     context: &BuildContext,
+    layouts: &Layouts,
     fetcher: &Fetcher<'_>,
 ) -> Result<Lowered, BuildError> {
-    let resolver = SourceResolver::new(*fetcher, request.pull);
-    let options = options(request, definition, context);
+    let resolver = SourceResolver::new(*fetcher, layouts, request.pull);
+    let options = options(request, definition, context, layouts);
     let lowered = frontend::lower(&definition.parsed.dockerfile, &options, &resolver)
         .map_err(|error| definition.error(error))?;
     definition.warn(fetcher.progress, &lowered.warnings);
@@ -97,17 +103,18 @@ fn lower(
     Ok(lowered)
 }
 
-/// Makes the target's root filesystem available; `None` is an empty one. When files of the context
+/// Makes the root filesystems of all images available; `None` is an empty one. When files of a context
 /// change between finding a step's key and copying them, the keys are made anew: what was copied, not
 /// what was there before, is what a result is saved for.
 fn solve(
     lowered: &Lowered,
-    context: &BuildContext,
+    contexts: &Contexts,
+    request: &BuildRequest,
     definition: &Definition,
     fetcher: &Fetcher<'_>,
-) -> Result<Option<Filesystem>, BuildError> {
+) -> Result<Vec<Option<Filesystem>>, BuildError> {
     for _ in 1..ATTEMPTS {
-        match solve_once(lowered, context, definition, fetcher) {
+        match solve_once(lowered, contexts, request, definition, fetcher) {
             Err(BuildError::Step { error, name, .. }) if matches!(*error, StepError::Changed) => {
                 let message = format!("{name}: files changed while they were copied; looking again");
                 let (code, excerpt) = ("ContextChanged".to_owned(), String::new());
@@ -116,7 +123,7 @@ fn solve(
             result => return result,
         }
     }
-    solve_once(lowered, context, definition, fetcher)
+    solve_once(lowered, contexts, request, definition, fetcher)
 }
 
 /// Stops at mistakes, and tells what the checks of the text found.
@@ -129,14 +136,31 @@ fn understood(definition: &Definition, progress: &Progress) -> Result<(), BuildE
 }
 
 /// What the frontend needs to know of a request.
-pub(crate) fn options(request: &BuildRequest, definition: &Definition, context: &BuildContext) -> Options {
+pub(crate) fn options(
+    request: &BuildRequest,
+    definition: &Definition,
+    context: &BuildContext,
+    layouts: &Layouts,
+) -> Options {
     let host = Platform::host();
+    let platforms = if request.platforms.is_empty() { vec![host.clone()] } else { request.platforms.clone() };
+    let named = |(name, context): (&String, &NamedContext)| {
+        let context = match context {
+            NamedContext::Files(_) => frontend::NamedContext::Local,
+            NamedContext::Image(reference) => frontend::NamedContext::Image(reference.clone()),
+            NamedContext::Layout { .. } => frontend::NamedContext::Image(layouts.reference(name)?.clone()),
+        };
+        Some((name.clone(), context))
+    };
     Options {
         build_args: request.build_args.clone(),
         target: request.target.clone(),
-        platform: request.platform.clone().unwrap_or_else(|| host.clone()),
+        platforms,
         build_platform: host,
         no_cache: request.no_cache,
+        no_cache_filter: request.no_cache_filter.clone(),
+        contexts: request.named_contexts.iter().filter_map(named).collect(),
+        allow: request.allow.clone(),
         labels: request.labels.clone(),
         network: request.network,
         epoch: request.epoch,
@@ -147,16 +171,20 @@ pub(crate) fn options(request: &BuildRequest, definition: &Definition, context: 
 
 fn solve_once(
     lowered: &Lowered,
-    context: &BuildContext,
+    contexts: &Contexts,
+    request: &BuildRequest,
     definition: &Definition,
     fetcher: &Fetcher<'_>,
-) -> Result<Option<Filesystem>, BuildError> {
-    let Some(target) = lowered.target else { return Ok(None) };
-    let ops = BuildOps::new(&lowered.graph, context, fetcher);
+) -> Result<Vec<Option<Filesystem>>, BuildError> {
+    let targets: Vec<VertexIndex> = lowered.images.iter().filter_map(|image| image.target).collect();
+    let ops = BuildOps::new(&lowered.graph, contexts, request, fetcher);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let solved = solver::solve(&lowered.graph, &[target], Limits::for_cores(cores), &ops, fetcher.cancel);
+    let solved = solver::solve(&lowered.graph, &targets, Limits::for_cores(cores), &ops, fetcher.cancel);
     match solved {
-        Ok(mut solved) => Ok(solved.outputs.pop()),
+        Ok(solved) => {
+            let mut outputs = solved.outputs.into_iter();
+            Ok(lowered.images.iter().map(|image| image.target.and_then(|_| outputs.next())).collect())
+        }
         Err(SolveError::Cancelled) => Err(BuildError::Cancelled),
         Err(SolveError::Stalled(name)) => Err(BuildError::Stalled(name)),
         Err(SolveError::Failed { vertex, error }) => {

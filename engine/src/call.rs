@@ -16,6 +16,7 @@ use crate::build::options;
 use crate::context::BuildContext;
 use crate::definition::Definition;
 use crate::error::{BuildError, EngineError};
+use crate::layouts::Layouts;
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher};
 use crate::request::BuildRequest;
@@ -161,7 +162,7 @@ impl Engine {
     ) -> Result<CheckReport, BuildError> {
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("check").map_err(EngineError::from)?;
-        let access = Access::of(request);
+        let access = Access::of(request)?;
         let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
         let (context, definition) = self.definition(request, &fetcher)?;
         let mut warnings = definition.warnings();
@@ -170,8 +171,9 @@ impl Engine {
                 Some(CheckError { error, span: definition.first_mistake().map(|mistake| mistake.span) })
             }
             None => {
-                let resolver = ImagesOnly(SourceResolver::new(fetcher, request.pull));
-                let options = options(request, &definition, &context);
+                let layouts = self.import_layouts(&lease, request, cancel)?;
+                let resolver = ImagesOnly(SourceResolver::new(fetcher, &layouts, request.pull));
+                let options = options(request, &definition, &context, &layouts);
                 let checked = frontend::check(&definition.parsed.dockerfile, &options, &resolver);
                 warnings.extend(checked.warnings);
                 checked.error.map(|error| CheckError { span: error.span(), error: definition.error(error) })
@@ -195,7 +197,7 @@ impl Engine {
         events: Arc<dyn EventSink>,
     ) -> Result<OutlineReport, BuildError> {
         let (context, definition) = self.understood(request, events)?;
-        let options = options(request, &definition, &context);
+        let options = options(request, &definition, &context, &Layouts::default());
         let outline = frontend::outline::outline(&definition.parsed.dockerfile, &options)
             .map_err(|error| definition.error(error))?;
         Ok(OutlineReport { outline, source: Source(definition.source) })
@@ -224,7 +226,7 @@ impl Engine {
     ) -> Result<(BuildContext, Definition), BuildError> {
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("call").map_err(EngineError::from)?;
-        let (access, cancel) = (Access::of(request), CancelToken::new());
+        let (access, cancel) = (Access::of(request)?, CancelToken::new());
         let fetcher =
             Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel: &cancel };
         let (context, definition) = self.definition(request, &fetcher)?;

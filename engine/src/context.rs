@@ -22,6 +22,9 @@ use crate::request::{BuildRequest, ContextSource, DockerfileSource};
 /// No Dockerfile and no ignore file is larger.
 const LARGEST_TEXT: u64 = 64 << 20;
 
+/// The ignore file of a context.
+const OWN_IGNORE_FILE: &str = ".dockerignore";
+
 /// The context of one build.
 pub(crate) struct BuildContext {
     /// The files, the ignored ones left out.
@@ -57,9 +60,13 @@ pub fn is_archive(data: &[u8]) -> bool {
 
 impl BuildContext {
     /// Opens a context; what is not a directory is fetched or unpacked first.
-    pub(crate) fn open(fetcher: &Fetcher<'_>, request: &BuildRequest) -> Result<Self, BuildError> {
+    pub(crate) fn open(
+        fetcher: &Fetcher<'_>,
+        request: &BuildRequest,
+        source: &ContextSource,
+    ) -> Result<Self, BuildError> {
         let Fetcher { engine, lease, .. } = *fetcher;
-        match &request.context {
+        match source {
             ContextSource::Directory(path) => {
                 let path = std::path::absolute(path).map_err(|source| {
                     EngineError::from(sys::path_error::PathError::new("find the context", path, source))
@@ -152,17 +159,27 @@ impl BuildContext {
         Ok(Some(self.tree.read(&entry, LARGEST_TEXT)?))
     }
 
-    /// The same context without what its ignore file excludes.
+    /// The same context without what its ignore file excludes: the one that belongs to the Dockerfile, else
+    /// its own.
     pub(crate) fn with_ignore_file(self, dockerfile: &LoadedDockerfile) -> Result<Self, BuildError> {
-        let (name, text) = match &dockerfile.ignore {
-            Some((name, text)) => (name.clone(), text.clone()),
-            None if self.remote => return Ok(self),
-            None => match self.read(".dockerignore")? {
-                Some(text) => (".dockerignore".to_owned(), text),
-                None => return Ok(self),
-            },
-        };
-        let text = String::from_utf8_lossy(&text).into_owned();
+        match &dockerfile.ignore {
+            Some((name, text)) => self.without_ignored(name, text),
+            None => self.with_own_ignore_file(),
+        }
+    }
+
+    /// The same context without what the `.dockerignore` in its root excludes. One that is fetched from
+    /// elsewhere has none.
+    pub(crate) fn with_own_ignore_file(self) -> Result<Self, BuildError> {
+        let own = if self.remote { None } else { self.read(OWN_IGNORE_FILE)? };
+        match own {
+            Some(text) => self.without_ignored(OWN_IGNORE_FILE, &text),
+            None => Ok(self),
+        }
+    }
+
+    fn without_ignored(self, name: &str, text: &[u8]) -> Result<Self, BuildError> {
+        let text = String::from_utf8_lossy(text).into_owned();
         let (rules, diagnostics) = IgnoreFile::parse(&text);
         if diagnostics.iter().any(|diagnostic| diagnostic.level == Level::Error) {
             return Err(BuildError::dockerfile(SourceFile::new(name, text), diagnostics));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use base::cancel::Cancelled;
-use base::{Digest, Fault, Faulty};
+use base::{Digest, Fault, Faulty, Platform};
 use parser::{Diagnostic, SourceFile};
 use registry::{ArchiveError, DockerConfigError};
 use runner::RunError;
@@ -70,6 +70,9 @@ pub enum EngineError {
     /// A file of the host failed.
     #[error(transparent)]
     File(#[from] sys::path_error::PathError),
+    /// A program of the host could not do its work.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The network's threads could not be started.
     #[error("cannot start the network threads")]
     Threads {
@@ -124,6 +127,60 @@ pub enum EngineError {
         /// In what way.
         reason: String,
     },
+    /// A secret is larger than any should be.
+    #[error("the secret \"{id}\" is larger than {limit} bytes")]
+    SecretTooLarge {
+        /// Its id.
+        id: String,
+        /// How large a secret may be.
+        limit: u64,
+    },
+    /// A step needs a secret that the caller did not give.
+    #[error("secret \"{0}\" not found")]
+    NoSecret(String),
+    /// A step needs an ssh agent that the caller did not give.
+    #[error("ssh agent \"{0}\" not found")]
+    NoSshAgent(String),
+    /// A key of `--ssh` cannot be used.
+    #[error("cannot use the ssh key {}: {reason}", path.display())]
+    SshKey {
+        /// The file.
+        path: PathBuf,
+        /// What ssh-add says.
+        reason: String,
+    },
+    /// A step names files that the caller did not give.
+    #[error("there is no build context \"{0}\"")]
+    NoContext(String),
+    /// A step is for another kind of machine, and nothing here can run it.
+    #[error("cannot run programs for {platform} on {host}: no emulator is registered")]
+    NoEmulator {
+        /// What the step is for.
+        platform: Platform,
+        /// What this machine is.
+        host: Platform,
+    },
+    /// An OCI layout does not have an image that was asked for.
+    #[error("the OCI layout {} has no image \"{wanted}\"", directory.display())]
+    NotInLayout {
+        /// The layout.
+        directory: PathBuf,
+        /// A tag or digest.
+        wanted: String,
+        /// The tags that it has.
+        known: String,
+    },
+    /// Something that only one platform has room for.
+    #[error("an image for several platforms cannot be written as {0}")]
+    SeveralPlatforms(&'static str),
+    /// An emulator is registered, but cannot be reached from inside a container.
+    #[error("programs for {platform} are run by {interpreter}, which containers do not see")]
+    EmulatorOutside {
+        /// What the step is for.
+        platform: Platform,
+        /// The emulator's path on this machine.
+        interpreter: String,
+    },
     /// The image has neither entry point nor command, and none was given.
     #[error("no command specified: image {0} has neither ENTRYPOINT nor CMD")]
     NoCommand(String),
@@ -168,6 +225,24 @@ impl EngineError {
                 Some("if the file may have changed, correct the checksum after looking at it".to_owned())
             }
             Self::NoCommand(_) => Some("give one: lap run IMAGE COMMAND".to_owned()),
+            Self::NoSecret(id) => Some(format!("give it with --secret id={id},src=FILE or ,env=NAME")),
+            Self::NoSshAgent(id) => Some(format!(
+                "give it with --ssh {id}, when SSH_AUTH_SOCK leads to an agent, or --ssh {id}=KEYFILE"
+            )),
+            Self::SshKey { .. } => Some(
+                "a key with a passphrase is added to an agent first: ssh-add KEYFILE, then --ssh default"
+                    .to_owned(),
+            ),
+            Self::NoContext(name) => Some(format!("give it with --build-context {name}=PATH")),
+            Self::NotInLayout { known, .. } if !known.is_empty() => Some(format!("it has: {known}")),
+            Self::SeveralPlatforms(_) => Some("use type=oci, or build one platform".to_owned()),
+            Self::EmulatorOutside { .. } => {
+                Some("register it with flag F, as Debian's qemu-user-static does".to_owned())
+            }
+            Self::NoEmulator { .. } => Some(
+                "install one that registers with binfmt_misc, in Debian: apt-get install qemu-user-static"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -205,7 +280,10 @@ impl Faulty for EngineError {
             Self::Git(error) => error.fault(),
             Self::Run(error) => error.fault(),
             Self::File(error) => error.fault(),
-            Self::Threads { .. } => Fault::Environment,
+            Self::Program(error) => error.fault(),
+            Self::Threads { .. } | Self::NoEmulator { .. } | Self::EmulatorOutside { .. } => {
+                Fault::Environment
+            }
             Self::Output { source, .. } => base::fault::of_io(source),
             Self::Cancelled => Fault::Cancelled,
             _ => Fault::Input,
@@ -314,9 +392,9 @@ pub enum StepError {
     /// Files changed between finding the key of a copy and copying them.
     #[error("the build context changed while it was copied")]
     Changed,
-    /// Only file operations select from a directory: a defect of ours.
+    /// Only copies and mounts select from an input: a defect of ours.
     #[error(
-        "\"{0}\" selects from a directory but is not a copy; this is a bug in lapstrake, please report it"
+        "\"{0}\" selects from an input that it does not use; this is a bug in lapstrake, please report it"
     )]
     NoSelection(String),
     /// We could not run it.

@@ -1,13 +1,18 @@
 //! What callers ask for: plain values, whichever surface they come from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use base::{GitUrl, Platform, Reference, Timestamp};
+pub use frontend::Entitlement;
 pub use llb::NetworkMode;
+pub use runner::{Resource, ResourceLimit};
+
+pub use crate::secrets::{SecretSource, Secrets};
 
 /// A build.
 #[derive(Debug, Clone)]
@@ -26,10 +31,22 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// `--target`
     pub target: Option<String>,
-    /// `--platform`; the host's without it.
-    pub platform: Option<Platform>,
+    /// `--platform`; empty is the host's.
+    pub platforms: Vec<Platform>,
     /// `--no-cache`
     pub no_cache: bool,
+    /// `--no-cache-filter`: names of stages whose steps run again.
+    pub no_cache_filter: Vec<String>,
+    /// `--build-context`, by name.
+    pub named_contexts: BTreeMap<String, NamedContext>,
+    /// `--allow`
+    pub allow: BTreeSet<Entitlement>,
+    /// `--secret`
+    pub secrets: Secrets,
+    /// `--ssh`, by name.
+    pub ssh: BTreeMap<String, SshSource>,
+    /// What every step's process gets besides.
+    pub steps: StepSettings,
     /// `--pull`: ask the registry for every base image, even one that the store has.
     pub pull: bool,
     /// `--network`
@@ -38,6 +55,42 @@ pub struct BuildRequest {
     pub epoch: Option<Timestamp>,
     /// `SOURCE_DATE_EPOCH=context`: that time is the one at which the context was last changed.
     pub epoch_of_context: bool,
+}
+
+/// What `--build-context` gives a name to.
+#[derive(Debug, Clone)]
+pub enum NamedContext {
+    /// Files.
+    Files(ContextSource),
+    /// Another image.
+    Image(Reference),
+    /// An image of an OCI layout.
+    Layout {
+        /// The layout's directory.
+        directory: PathBuf,
+        /// A tag or digest in it; the only image, or `latest`, without one.
+        image: Option<String>,
+    },
+}
+
+/// Where `RUN --mount=type=ssh` leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshSource {
+    /// The socket of an agent.
+    Agent(PathBuf),
+    /// Files with private keys.
+    Keys(Vec<PathBuf>),
+}
+
+/// What the processes of all steps get besides what the Dockerfile says. Not part of any key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepSettings {
+    /// `--add-host`: names with addresses for `/etc/hosts`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// `--shm-size` in bytes.
+    pub shm_size: Option<u64>,
+    /// `--ulimit`
+    pub limits: Vec<ResourceLimit>,
 }
 
 /// Where the files of a build come from.

@@ -9,6 +9,7 @@ use frontend::{HttpRequest, MetaResolver, ResolveError, ResolvedHttp, ResolvedIm
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::layouts::Layouts;
 use crate::manifest::Image;
 use crate::remote::Fetcher;
 use crate::remote::http::PinnedFile;
@@ -17,17 +18,21 @@ use crate::remote::http::PinnedFile;
 pub(crate) struct SourceResolver<'a> {
     fetcher: Fetcher<'a>,
     pull: bool,
+    layouts: &'a Layouts,
     files: RefCell<HashMap<HttpRequest, PinnedFile>>,
     commits: RefCell<Vec<(GitUrl, String)>>,
 }
 
 impl<'a> SourceResolver<'a> {
     /// With `pull`, the registry is asked even for images that the store has.
-    pub(crate) fn new(fetcher: Fetcher<'a>, pull: bool) -> Self {
-        Self { fetcher, pull, files: RefCell::default(), commits: RefCell::default() }
+    pub(crate) fn new(fetcher: Fetcher<'a>, layouts: &'a Layouts, pull: bool) -> Self {
+        Self { fetcher, pull, layouts, files: RefCell::default(), commits: RefCell::default() }
     }
 
     fn image(&self, reference: &Reference, platform: &Platform) -> Result<Image, EngineError> {
+        if let Some(image) = self.layouts.image(self.fetcher.engine, reference, platform)? {
+            return Ok(image);
+        }
         if !self.pull
             && let Some(image) = self.fetcher.engine.local_image(reference, platform)?
         {

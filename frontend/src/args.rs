@@ -12,7 +12,6 @@ use parser::word;
 
 use crate::checks::Findings;
 use crate::error::LowerError;
-use crate::options::Options;
 
 /// The search path that an image without one gets.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -104,9 +103,13 @@ pub(crate) fn proxy_env(
 }
 
 /// The arguments that every Dockerfile knows before its first FROM.
-pub(crate) fn platform_args(options: &Options, target_stage: &str) -> Vec<(String, String)> {
+pub(crate) fn platform_args(
+    build: &Platform,
+    target: &Platform,
+    target_stage: &str,
+) -> Vec<(String, String)> {
     let mut args = Vec::new();
-    for (prefix, platform) in [("BUILD", &options.build_platform), ("TARGET", &options.platform)] {
+    for (prefix, platform) in [("BUILD", build), ("TARGET", target)] {
         let Platform { architecture, os, os_version, variant, .. } = platform;
         let mut add = |name: &str, value: &str| args.push((format!("{prefix}{name}"), value.to_owned()));
         add("PLATFORM", &platform.to_string());

@@ -7,6 +7,7 @@
 
 mod args;
 mod checks;
+mod contexts;
 mod error;
 mod history;
 mod lower;
@@ -16,7 +17,8 @@ pub mod outline;
 mod ports;
 mod stage;
 
+pub use contexts::NamedContext;
 pub use error::LowerError;
-pub use lower::{Checked, Lowered, check, lower};
-pub use options::Options;
+pub use lower::{Checked, Lowered, LoweredImage, check, lower};
+pub use options::{Entitlement, Options};
 pub use ports::{HttpRequest, MetaResolver, ResolveError, ResolvedHttp, ResolvedImage};

@@ -1,9 +1,11 @@
 //! Lowering: walks the stages that the target needs, in order, and turns instructions into operations
 //! and config. One file per group of instructions below `lower/`.
 
+mod add;
 pub(crate) mod base_image;
 mod copy;
 mod metadata;
+mod mounts;
 mod run;
 
 use ::base::Platform;
@@ -14,6 +16,7 @@ use parser::ast::{ArgDeclaration, Dockerfile, Instruction, InstructionKind};
 
 use crate::args::{Environment, Expander, platform_args};
 use crate::checks::Findings;
+use crate::contexts::{self, NamedContext};
 use crate::error::LowerError;
 use crate::names::StepNames;
 use crate::options::Options;
@@ -26,8 +29,17 @@ pub(crate) const CONTEXT: &str = "context";
 /// What a Dockerfile becomes.
 #[derive(Debug)]
 pub struct Lowered {
-    /// The operations.
+    /// The operations, for all platforms.
     pub graph: Graph,
+    /// One image for each platform, in the order that was asked for.
+    pub images: Vec<LoweredImage>,
+    /// What the user should know.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// The image for one platform.
+#[derive(Debug)]
+pub struct LoweredImage {
     /// The vertex whose result is the image's root filesystem; `None` for an empty one.
     pub target: Option<VertexIndex>,
     /// The config of the image with its history. The layers of the base are in `rootfs`; those of the
@@ -35,8 +47,6 @@ pub struct Lowered {
     pub config: ImageConfig,
     /// The platform of the image.
     pub platform: Platform,
-    /// What the build checks found.
-    pub warnings: Vec<Diagnostic>,
 }
 
 /// Lowers a Dockerfile. Base images are resolved through `resolver`.
@@ -86,27 +96,19 @@ fn lower_stages(
 ) -> Result<Lowered, LowerError> {
     let stages = Stages::of(file)?;
     let target = stages.target(options.target.as_deref())?.index;
-    let target_name = options.target.as_ref().and(stages.all[target].name.clone());
-    let target_name = target_name.unwrap_or_else(|| "default".to_owned());
-    let expander = Expander::new(file.directives.escape, findings);
-    let globals = Globals::new(&stages, options, &target_name, &expander)?;
-    let bases = base_image::bases(&stages, &globals, &expander)?;
-    let needed = stages.needed(target, &bases.iter().map(base_image::Base::stage).collect::<Vec<_>>())?;
-    let mut lowering = Lowering {
-        stages: &stages,
-        options,
-        resolver,
-        globals,
-        expander,
-        graph: GraphBuilder::new(),
-        done: Vec::new(),
-    };
-    for (stage, base) in stages.all.iter().zip(&bases) {
-        let wanted = extent == Extent::All || needed[stage.index];
-        let state = if wanted { Some(lowering.stage(stage, base)?) } else { None };
-        lowering.done.push(state);
+    let mut graph = GraphBuilder::new();
+    let mut images = Vec::new();
+    for platform in &options.platforms {
+        let expander = Expander::new(file.directives.escape, findings);
+        let mut lowering = Lowering::new(&stages, options, resolver, platform, target, expander, graph)?;
+        lowering.need(target)?;
+        if extent == Extent::All {
+            (0..stages.all.len()).try_for_each(|index| lowering.need(index))?;
+        }
+        images.push(lowering.image(target));
+        graph = lowering.graph;
     }
-    lowering.finish(target)
+    Ok(Lowered { graph: graph.finish()?, images, warnings: Vec::new() })
 }
 
 /// Arguments from before the first FROM, and those that every Dockerfile knows.
@@ -121,11 +123,12 @@ impl Globals {
     pub(crate) fn new(
         stages: &Stages<'_>,
         options: &Options,
+        platform: &Platform,
         target: &str,
         expander: &Expander<'_>,
     ) -> Result<Self, LowerError> {
         let mut globals = Self { environment: Environment::default(), defaults: Environment::default() };
-        for (name, value) in platform_args(options, target) {
+        for (name, value) in platform_args(&options.build_platform, platform, target) {
             globals.environment.set(&name, options.build_args.get(&name).unwrap_or(&value));
             globals.defaults.set(&name, &value);
         }
@@ -172,15 +175,19 @@ pub(crate) fn argument_value(
     declaration.default.as_ref().map(|default| expander.word(default, environment)).transpose()
 }
 
-/// The whole lowering. Stages are finished one after the other, earlier ones first.
+/// The lowering for one platform. Stages are finished one after the other, earlier ones first.
 pub(crate) struct Lowering<'a> {
     pub(crate) stages: &'a Stages<'a>,
     pub(crate) options: &'a Options,
     pub(crate) resolver: &'a dyn MetaResolver,
+    /// The platform to build for.
+    pub(crate) platform: &'a Platform,
     pub(crate) globals: Globals,
     pub(crate) expander: Expander<'a>,
     pub(crate) graph: GraphBuilder,
-    /// What each stage so far became; `None` for one that is not needed.
+    /// What each stage starts with.
+    bases: Vec<base_image::Base>,
+    /// What each stage became; `None` for one that nobody needed so far.
     done: Vec<Option<StageState>>,
 }
 
@@ -203,6 +210,8 @@ pub(crate) struct StageState {
     pub(crate) cmd_set: bool,
     /// Names of the steps.
     pub(crate) names: StepNames,
+    /// Whether the steps of this stage run again whatever the cache has.
+    pub(crate) ignore_cache: bool,
 }
 
 impl StageState {
@@ -222,8 +231,55 @@ impl StageState {
 }
 
 impl<'a> Lowering<'a> {
-    fn stage(&mut self, stage: &Stage<'a>, base: &base_image::Base) -> Result<StageState, LowerError> {
-        let mut state = self.base(stage, base)?;
+    fn new(
+        stages: &'a Stages<'a>,
+        options: &'a Options,
+        resolver: &'a dyn MetaResolver,
+        platform: &'a Platform,
+        target: usize,
+        expander: Expander<'a>,
+        graph: GraphBuilder,
+    ) -> Result<Self, LowerError> {
+        let target = options.target.as_ref().and(stages.all[target].name.as_deref()).unwrap_or("default");
+        let globals = Globals::new(stages, options, platform, target, &expander)?;
+        let bases = base_image::bases(stages, options, platform, &globals, &expander)?;
+        let done = stages.all.iter().map(|_| None).collect();
+        Ok(Self { stages, options, resolver, platform, globals, expander, graph, bases, done })
+    }
+
+    /// Lowers a stage and those that it needs, unless that has been done. Nearly all are known from the
+    /// text; a trigger of a base image may ask for one more.
+    pub(crate) fn need(&mut self, index: usize) -> Result<(), LowerError> {
+        if self.done[index].is_some() {
+            return Ok(());
+        }
+        let bases: Vec<Option<usize>> = self.bases.iter().map(base_image::Base::stage).collect();
+        let replaced = |name: &str| self.named_context(name).is_some();
+        let needed = self.stages.needed(index, &bases, &replaced)?;
+        for (stage, _) in self.stages.all.iter().zip(needed).filter(|(_, needed)| *needed) {
+            if self.done[stage.index].is_none() {
+                self.done[stage.index] = Some(self.stage(stage)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The named context that stands for `name`, with the name it was given under.
+    pub(crate) fn named_context(&self, name: &str) -> Option<(&'a str, &'a NamedContext)> {
+        contexts::find(&self.options.contexts, name, self.platform)
+    }
+
+    /// The filesystem of a stage; `None` is an empty one.
+    pub(crate) fn stage_root(&mut self, index: usize) -> Result<Option<Input>, LowerError> {
+        self.need(index)?;
+        Ok(self.done[index].as_ref().and_then(|done| done.root))
+    }
+
+    fn stage(&mut self, stage: &Stage<'a>) -> Result<StageState, LowerError> {
+        let mut state = self.base(stage)?;
+        if stage.name.as_ref().is_some_and(|name| self.named_context(name).is_some()) {
+            return Ok(state);
+        }
         for trigger in std::mem::take(&mut state.config.config.on_build) {
             self.trigger(&mut state, stage, &trigger)?;
         }
@@ -261,7 +317,7 @@ impl<'a> Lowering<'a> {
         instruction: &Instruction,
     ) -> Result<(), LowerError> {
         match &instruction.kind {
-            InstructionKind::Run(run) => self.run(state, instruction, run),
+            InstructionKind::Run(run) => self.run(state, stage, instruction, run),
             InstructionKind::Copy(copy) => self.copy(state, stage, instruction, copy),
             InstructionKind::Add(add) => self.add(state, instruction, add),
             InstructionKind::Workdir(path) => self.workdir(state, instruction, path),
@@ -302,33 +358,30 @@ impl<'a> Lowering<'a> {
         Metadata {
             name: state.names.next(&text),
             source: Some((instruction.span.start, instruction.span.end)),
-            ignore_cache: self.options.no_cache,
+            ignore_cache: state.ignore_cache,
         }
     }
 
-    /// The local source that is the build context.
-    pub(crate) fn context(&mut self) -> Input {
-        let op = Op::Source(SourceOp::Local(LocalSource { name: CONTEXT.to_owned() }));
-        let name = "[internal] load build context".to_owned();
+    /// The local source of a name.
+    pub(crate) fn local(&mut self, name: &str) -> Input {
+        let op = Op::Source(SourceOp::Local(LocalSource { name: name.to_owned() }));
+        let name = match name {
+            CONTEXT => "[internal] load build context".to_owned(),
+            other => format!("[context {other}] load from client"),
+        };
         let metadata = Metadata { name, ..Metadata::default() };
         self.graph.add(op, &self.options.build_platform, &[], metadata)
     }
 
-    fn finish(mut self, target: usize) -> Result<Lowered, LowerError> {
+    fn image(&mut self, target: usize) -> LoweredImage {
         let Some(state) = self.done.swap_remove(target) else {
-            unreachable!("the target is always among the stages it needs")
+            unreachable!("the target was asked for and is done")
         };
         let mut config = state.config;
         for (name, value) in &self.options.labels {
             config.config.labels.insert(name.clone(), value.clone());
         }
-        Ok(Lowered {
-            graph: self.graph.finish()?,
-            target: state.root.map(|root| root.vertex),
-            config,
-            platform: state.platform,
-            warnings: Vec::new(),
-        })
+        LoweredImage { target: state.root.map(|root| root.vertex), config, platform: state.platform }
     }
 }
 

@@ -3,23 +3,25 @@
 /// Counts the steps of one stage.
 #[derive(Debug, Clone)]
 pub(crate) struct StepNames {
-    stage: String,
+    /// What stands before the number: platform and stage, each followed by a blank.
+    prefix: String,
     total: usize,
     next: usize,
 }
 
 impl StepNames {
-    /// `stage` is empty when there is only one stage and it has no name.
-    pub(crate) fn new(stage: &str, total: usize) -> Self {
-        Self { stage: stage.to_owned(), total, next: 0 }
+    /// `stage` is empty when there is only one stage and it has no name; `platform` is empty unless a build
+    /// has several.
+    pub(crate) fn new(platform: &str, stage: &str, total: usize) -> Self {
+        let words = [platform, stage].into_iter().filter(|word| !word.is_empty());
+        Self { prefix: words.map(|word| format!("{word} ")).collect(), total, next: 0 }
     }
 
     /// The name of the next step.
     pub(crate) fn next(&mut self, text: &str) -> String {
         self.next += 1;
         let width = self.total.max(1).ilog10() as usize + 1;
-        let stage = if self.stage.is_empty() { String::new() } else { format!("{} ", self.stage) };
-        format!("[{stage}{:width$}/{}] {text}", self.next, self.total)
+        format!("[{}{:width$}/{}] {text}", self.prefix, self.next, self.total)
     }
 }
 
@@ -29,8 +31,9 @@ mod tests {
 
     #[test]
     fn numbers_are_padded_to_the_width_of_the_total() {
-        let mut names = StepNames::new("build", 10);
+        let mut names = StepNames::new("", "build", 10);
         assert_eq!(names.next("FROM x"), "[build  1/10] FROM x");
-        assert_eq!(StepNames::new("", 3).next("RUN a"), "[1/3] RUN a");
+        assert_eq!(StepNames::new("", "", 3).next("RUN a"), "[1/3] RUN a");
+        assert_eq!(StepNames::new("linux/arm64", "s", 3).next("RUN a"), "[linux/arm64 s 1/3] RUN a");
     }
 }

@@ -1,11 +1,13 @@
 //! What a build asks for besides the Dockerfile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::{Platform, Timestamp};
 use llb::NetworkMode;
 use parser::ignore::IgnoreFile;
 use parser::lint::CheckOptions;
+
+use crate::contexts::NamedContext;
 
 /// The options of a build that change what is built.
 #[derive(Debug, Clone)]
@@ -14,12 +16,18 @@ pub struct Options {
     pub build_args: BTreeMap<String, String>,
     /// `--target`; the last stage without it.
     pub target: Option<String>,
-    /// The platform to build for.
-    pub platform: Platform,
+    /// The platforms to build for, at least one.
+    pub platforms: Vec<Platform>,
     /// The platform that builds.
     pub build_platform: Platform,
     /// `--no-cache`
     pub no_cache: bool,
+    /// `--no-cache-filter`: the names of stages whose steps run again.
+    pub no_cache_filter: Vec<String>,
+    /// `--build-context`, by name.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--allow`: what steps may do beyond what a container may.
+    pub allow: BTreeSet<Entitlement>,
     /// `--label`, by name; these win over the Dockerfile's.
     pub labels: BTreeMap<String, String>,
     /// `--network`: the network of every RUN that does not say.
@@ -38,14 +46,47 @@ impl Options {
         Self {
             build_args: BTreeMap::new(),
             target: None,
-            platform: Platform::host(),
+            platforms: vec![Platform::host()],
             build_platform: Platform::host(),
             no_cache: false,
+            no_cache_filter: Vec::new(),
+            contexts: BTreeMap::new(),
+            allow: BTreeSet::new(),
             labels: BTreeMap::new(),
             network: NetworkMode::Default,
             epoch: None,
             checks: CheckOptions::default(),
             ignored: IgnoreFile::default(),
         }
+    }
+}
+
+/// Something that a step may only do when the caller agrees (`--allow`). Names are BuildKit's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entitlement {
+    /// `network.host`: use the host's network.
+    NetworkHost,
+    /// `security.insecure`: run with all rights of the builder.
+    SecurityInsecure,
+    /// `device`: use devices of the host.
+    Device,
+}
+
+impl Entitlement {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NetworkHost, Self::SecurityInsecure, Self::Device];
+
+    /// The name that `--allow` takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
+            Self::Device => "device",
+        }
+    }
+
+    /// The entitlement of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
     }
 }

@@ -7,6 +7,7 @@ use parser::span::Span;
 
 use crate::args::{Environment, Expander};
 use crate::checks::Findings;
+use crate::contexts;
 use crate::error::LowerError;
 use crate::lower::base_image::{self, Base};
 use crate::lower::{Globals, argument_value};
@@ -94,9 +95,12 @@ pub fn outline(file: &Dockerfile, options: &Options) -> Result<Outline, LowerErr
     let target_name = target.name.clone().unwrap_or_else(|| "default".to_owned());
     let findings = Findings::default();
     let expander = Expander::new(file.directives.escape, &findings);
-    let globals = Globals::new(&stages, options, &target_name, &expander)?;
-    let bases = base_image::bases(&stages, &globals, &expander)?;
-    let needed = stages.needed(target.index, &bases.iter().map(Base::stage).collect::<Vec<_>>())?;
+    let platform = options.platforms.first().unwrap_or(&options.build_platform);
+    let globals = Globals::new(&stages, options, platform, &target_name, &expander)?;
+    let bases = base_image::bases(&stages, options, platform, &globals, &expander)?;
+    let replaced = |name: &str| contexts::find(&options.contexts, name, platform).is_some();
+    let of_bases: Vec<Option<usize>> = bases.iter().map(Base::stage).collect();
+    let needed = stages.needed(target.index, &of_bases, &replaced)?;
     let outline =
         Outline { name: target.name.clone(), description: description_of(target), ..Outline::default() };
     let mut reader = Reader { options, globals, expander, outline, after: Vec::new() };
@@ -107,7 +111,7 @@ pub fn outline(file: &Dockerfile, options: &Options) -> Result<Outline, LowerErr
     for (stage, base) in stages.all.iter().zip(&bases) {
         let mut environment = match base {
             Base::Stage(index) => reader.after[*index].clone(),
-            Base::Scratch | Base::Image(_) => Environment::default(),
+            Base::Scratch | Base::Image(_) | Base::Context(..) => Environment::default(),
         };
         for instruction in stage.body.iter().filter(|_| needed[stage.index]) {
             reader.instruction(instruction, &mut environment)?;

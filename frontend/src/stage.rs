@@ -71,6 +71,14 @@ impl<'a> Stages<'a> {
         self.all[..index].iter().rev().find(|s| s.name.as_deref() == Some(wanted.as_str())).map(|s| s.index)
     }
 
+    /// The stage that `RUN --mount=from=name` in stage `index` means: by name only.
+    pub(crate) fn mount_source(&self, index: usize, from: &ast::Word) -> Result<Option<usize>, LowerError> {
+        match from.text.parse::<usize>() {
+            Ok(_) => Ok(None),
+            Err(_) => self.copy_source(index, from),
+        }
+    }
+
     /// The stage that `COPY --from=name` in stage `index` means: a name, or a number. `None` when it can
     /// only be an image. A stage that is the same or comes later is refused.
     pub(crate) fn copy_source(&self, index: usize, from: &ast::Word) -> Result<Option<usize>, LowerError> {
@@ -106,16 +114,22 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// Which stages `target` needs, itself included. `base` tells the stage that a FROM means. A stage
-    /// that copies from itself or from a later one is refused even if it is not needed.
-    pub(crate) fn needed(&self, target: usize, base: &[Option<usize>]) -> Result<Vec<bool>, LowerError> {
-        let copies: Vec<Vec<Option<usize>>> =
-            (0..self.all.len()).map(|index| self.copies(index)).collect::<Result<_, _>>()?;
+    /// Which stages `target` needs, itself included. `base` tells the stage that a FROM means; a name
+    /// that is `replaced` by a named context needs no stage. A stage that uses itself or a later one is refused even if it is
+    /// not needed.
+    pub(crate) fn needed(
+        &self,
+        target: usize,
+        base: &[Option<usize>],
+        replaced: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<bool>, LowerError> {
+        let uses: Vec<Vec<Option<usize>>> =
+            (0..self.all.len()).map(|index| self.uses(index, replaced)).collect::<Result<_, _>>()?;
         let mut needed = vec![false; self.all.len()];
         needed[target] = true;
         for index in (0..=target).rev() {
             if needed[index] {
-                for from in copies[index].iter().chain([&base[index]]).flatten() {
+                for from in uses[index].iter().chain([&base[index]]).flatten() {
                     needed[*from] = true;
                 }
             }
@@ -123,12 +137,29 @@ impl<'a> Stages<'a> {
         Ok(needed)
     }
 
-    fn copies(&self, index: usize) -> Result<Vec<Option<usize>>, LowerError> {
-        let froms = self.all[index].body.iter().filter_map(|instruction| match &instruction.kind {
-            InstructionKind::Copy(copy) => copy.from.as_ref(),
-            _ => None,
-        });
-        froms.map(|from| self.copy_source(index, from)).collect()
+    /// The stages that the steps of a stage name.
+    fn uses(&self, index: usize, replaced: &dyn Fn(&str) -> bool) -> Result<Vec<Option<usize>>, LowerError> {
+        if self.all[index].name.as_ref().is_some_and(|name| replaced(name)) {
+            return Ok(Vec::new());
+        }
+        let mut uses = Vec::new();
+        for instruction in self.all[index].body {
+            match &instruction.kind {
+                InstructionKind::Copy(copy) => {
+                    if let Some(from) = copy.from.as_ref().filter(|from| !replaced(&from.text)) {
+                        uses.push(self.copy_source(index, from)?);
+                    }
+                }
+                InstructionKind::Run(run) => {
+                    for from in run.mounts.iter().filter_map(mount_from).filter(|from| !replaced(&from.text))
+                    {
+                        uses.push(self.mount_source(index, &from)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(uses)
     }
 
     /// How many steps progress counts for a stage: everything that makes a vertex.
@@ -161,6 +192,14 @@ impl<'a> Stages<'a> {
         }
         format!("the stages are: {}", names.join(", "))
     }
+}
+
+/// What `from=` of a mount names, with the place of the mount.
+pub(crate) fn mount_from(mount: &ast::Mount) -> Option<ast::Word> {
+    let (_, name) = mount.options.iter().rev().find(|(key, _)| key == "from")?;
+    name.as_ref()
+        .filter(|name| !name.is_empty())
+        .map(|name| ast::Word { text: name.clone(), span: mount.raw.span })
 }
 
 fn stage<'a>(index: usize, instructions: &'a [Instruction]) -> Option<Stage<'a>> {

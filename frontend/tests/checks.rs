@@ -36,7 +36,7 @@ impl MetaResolver for AnyImage {
 
 fn options() -> Options {
     let (ignored, _) = IgnoreFile::parse("secret\n*.log\n");
-    Options { platform: Platform::new("linux", "amd64", ""), ignored, ..Options::for_host() }
+    Options { platforms: vec![Platform::new("linux", "amd64", "")], ignored, ..Options::for_host() }
 }
 
 fn checked(text: &str, options: &Options) -> Checked {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use base::image::ImageConfig;
 use base::{Digest, GitUrl, Platform, Reference};
 use frontend::{
-    HttpRequest, LowerError, Lowered, MetaResolver, Options, ResolveError, ResolvedHttp, ResolvedImage, lower,
+    Entitlement, HttpRequest, LowerError, Lowered, MetaResolver, NamedContext, Options, ResolveError,
+    ResolvedHttp, ResolvedImage, lower,
 };
-use llb::{FileAction, NetworkMode, Op, SourceOp};
+use llb::{BindMount, FileAction, MountKind, NetworkMode, Op, SourceOp};
 use parser::SourceFile;
 
 /// Resolves `debian` to an image with one layer; knows no other.
@@ -69,7 +70,7 @@ fn names(lowered: &Lowered) -> Vec<String> {
 }
 
 fn history(lowered: &Lowered) -> Vec<String> {
-    lowered.config.history.iter().map(|entry| entry.created_by.clone()).collect()
+    lowered.images[0].config.history.iter().map(|entry| entry.created_by.clone()).collect()
 }
 
 #[test]
@@ -102,7 +103,7 @@ fn a_target_is_found_whatever_its_case_and_its_config_is_the_result() {
     let text = "FROM debian AS One\nENV A=1\nFROM debian\nENV B=2\n";
     let options = Options { target: Some("ONE".to_owned()), ..Options::for_host() };
     let lowered = lower_with(text, &options, debian()).unwrap();
-    assert_eq!(lowered.config.config.env, ["PATH=/bin", "A=1"]);
+    assert_eq!(lowered.images[0].config.config.env, ["PATH=/bin", "A=1"]);
 }
 
 #[test]
@@ -158,18 +159,18 @@ MAINTAINER someone
     ];
     let lowered = lowered(text);
     assert_eq!(history(&lowered), expected);
-    let layers: Vec<bool> = lowered.config.history.iter().map(|entry| !entry.empty_layer).collect();
+    let layers: Vec<bool> = lowered.images[0].config.history.iter().map(|entry| !entry.empty_layer).collect();
     assert_eq!(layers.iter().filter(|layer| **layer).count(), 5);
-    assert_eq!(lowered.config.author, "someone");
-    assert_eq!(lowered.config.config.on_build, ["RUN later"]);
-    assert!(lowered.config.config.args_escaped);
+    assert_eq!(lowered.images[0].config.author, "someone");
+    assert_eq!(lowered.images[0].config.config.on_build, ["RUN later"]);
+    assert!(lowered.images[0].config.config.args_escaped);
 }
 
 #[test]
 fn entrypoint_forgets_the_command_of_the_base_only() {
-    assert_eq!(lowered("FROM debian\nENTRYPOINT [\"x\"]\n").config.config.cmd, None);
+    assert_eq!(lowered("FROM debian\nENTRYPOINT [\"x\"]\n").images[0].config.config.cmd, None);
     let own = lowered("FROM debian\nCMD [\"y\"]\nENTRYPOINT [\"x\"]\n");
-    assert_eq!(own.config.config.cmd.as_deref(), Some(&["y".to_owned()][..]));
+    assert_eq!(own.images[0].config.config.cmd.as_deref(), Some(&["y".to_owned()][..]));
 }
 
 #[test]
@@ -180,7 +181,9 @@ fn arguments_have_the_documented_scope() {
         build_args: args.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
         ..Options::for_host()
     };
-    let seen = |options: &Options| lower_with(text, options, debian()).unwrap().config.config.env[1].clone();
+    let seen = |options: &Options| {
+        lower_with(text, options, debian()).unwrap().images[0].config.config.env[1].clone()
+    };
     assert_eq!(seen(&options("a", &[])), "SEEN=global");
     assert_eq!(seen(&options("a", &[("V", "given")])), "SEEN=given");
     assert_eq!(seen(&options("b", &[])), "SEEN=x");
@@ -191,14 +194,14 @@ fn platform_arguments_need_a_declaration_inside_a_stage() {
     let text = "FROM --platform=$BUILDPLATFORM debian\nARG TARGETARCH\nENV A=$TARGETARCH B=$TARGETOS\n";
     let lowered = lowered(text);
     let arch = Platform::host().architecture;
-    assert_eq!(lowered.config.config.env[1..], [format!("A={arch}"), "B=".to_owned()]);
+    assert_eq!(lowered.images[0].config.config.env[1..], [format!("A={arch}"), "B=".to_owned()]);
     assert!(lowered.warnings.iter().any(|warning| warning.code == "UndefinedVar"));
 }
 
 #[test]
 fn a_whole_instruction_sees_the_environment_from_before_it() {
     let lowered = lowered("FROM debian\nENV a=old\nENV a=new b=$a\n");
-    assert_eq!(lowered.config.config.env[1..], ["a=new", "b=old"]);
+    assert_eq!(lowered.images[0].config.config.env[1..], ["a=new", "b=old"]);
 }
 
 #[test]
@@ -211,10 +214,10 @@ fn proxies_reach_the_process_but_not_key_or_history() {
         lower_with("FROM debian\nRUN x\n", &options, debian()).unwrap()
     };
     let (plain, proxied) = (build(&[]), build(&[("HTTP_PROXY", "http://p")]));
-    let key = |lowered: &Lowered| lowered.graph.vertex(lowered.target.unwrap()).op_key;
+    let key = |lowered: &Lowered| lowered.graph.vertex(lowered.images[0].target.unwrap()).op_key;
     assert_eq!(key(&plain), key(&proxied));
     assert_eq!(history(&plain), history(&proxied));
-    let Op::Exec(exec) = &proxied.graph.vertex(proxied.target.unwrap()).op else { panic!() };
+    let Op::Exec(exec) = &proxied.graph.vertex(proxied.images[0].target.unwrap()).op else { panic!() };
     assert_eq!(exec.proxy_env, ["HTTP_PROXY=http://p"]);
 }
 
@@ -226,7 +229,7 @@ fn triggers_of_the_base_run_once_after_from() {
     let history = history(&lowered);
     assert_eq!(history.len(), 3);
     assert!(history[0].starts_with("COPY a /b"));
-    assert!(lowered.config.config.on_build.is_empty());
+    assert!(lowered.images[0].config.config.on_build.is_empty());
 }
 
 #[test]
@@ -274,7 +277,8 @@ fn copy_takes_from_stages_by_name_and_number_and_from_images() {
 
 #[test]
 fn the_network_of_a_step_wins_over_the_build() {
-    let options = Options { network: NetworkMode::None, ..Options::for_host() };
+    let allow = [Entitlement::NetworkHost].into();
+    let options = Options { network: NetworkMode::None, allow, ..Options::for_host() };
     let lowered = lower_with("FROM debian\nRUN a\nRUN --network=host b\n", &options, debian()).unwrap();
     let modes: Vec<_> = lowered
         .graph
@@ -291,9 +295,9 @@ fn the_network_of_a_step_wins_over_the_build() {
 #[test]
 fn workdir_root_makes_no_layer_and_scratch_has_no_vertex() {
     let lowered = lowered("FROM scratch\nWORKDIR /\nLABEL a=b\n");
-    assert_eq!(lowered.target, None);
-    assert!(lowered.config.history.iter().all(|entry| entry.empty_layer));
-    assert_eq!(lowered.config.config.working_dir, "/");
+    assert_eq!(lowered.images[0].target, None);
+    assert!(lowered.images[0].config.history.iter().all(|entry| entry.empty_layer));
+    assert_eq!(lowered.images[0].config.config.working_dir, "/");
 }
 
 #[test]
@@ -323,18 +327,150 @@ fn errors_point_at_the_words_they_are_about() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
-    for (line, name) in [
-        ("RUN --mount=type=cache,target=/c x", "RUN --mount"),
-        ("RUN --security=insecure x", "RUN --security=insecure"),
-        ("COPY --link a /", "COPY --link"),
-        ("COPY --parents a /", "COPY --parents"),
-        ("COPY --exclude=*.md a /", "COPY --exclude"),
+fn what_needs_consent_is_refused_without_it() {
+    for (line, entitlement) in [
+        ("RUN --network=host x", Entitlement::NetworkHost),
+        ("RUN --security=insecure x", Entitlement::SecurityInsecure),
+        ("RUN --device=vendor.com/gpu=all x", Entitlement::Device),
     ] {
         let text = format!("FROM debian\n{line}\n");
         let (said, _) = refused(&text);
-        assert_eq!(said, format!("{name} is not supported yet"));
+        assert!(said.contains(entitlement.name()), "{said}");
+        let options = Options { allow: [entitlement].into(), ..Options::for_host() };
+        assert!(lower_with(&text, &options, debian()).is_ok());
     }
+}
+
+/// The exec operation of the target.
+fn exec(lowered: &Lowered) -> &llb::ExecOp {
+    match &lowered.graph.vertex(lowered.images[0].target.unwrap()).op {
+        Op::Exec(exec) => exec,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_bind_mount_shows_a_copy_of_what_it_names() {
+    let lowered = lowered("FROM debian\nWORKDIR /w\nRUN --mount=source=a/b,target=c,rw x\n");
+    let [mount] = exec(&lowered).mounts.as_slice() else { panic!() };
+    let bind = BindMount { input: Some(1), source: "/a/b".to_owned(), writable: true };
+    assert_eq!((mount.target.as_str(), &mount.kind), ("/w/c", &MountKind::Bind(bind)));
+    let inputs = lowered.graph.inputs(lowered.images[0].target.unwrap());
+    let Op::File(copy) = &lowered.graph.vertex(inputs[1].vertex).op else { panic!() };
+    assert!(
+        matches!(&copy.actions[..], [FileAction::Copy(copy)] if copy.parents && copy.sources == ["/a/b"])
+    );
+}
+
+#[test]
+fn a_mount_from_a_stage_needs_only_that_stage() {
+    let text = "FROM debian AS a\nRUN one\nFROM debian AS b\nRUN two\nFROM debian\n\
+                RUN --mount=from=a,target=/a --mount=type=cache,target=/c,from=a,source=/s three\n";
+    let lowered = lowered(text);
+    assert!(!names(&lowered).iter().any(|name| name.contains("two")));
+    let slots: Vec<Option<u32>> = exec(&lowered).mounts.iter().map(llb::ExecMount::input).collect();
+    assert_eq!(slots, [Some(1), Some(2)]);
+}
+
+#[test]
+fn ssh_sets_its_variable_unless_the_stage_does() {
+    let variable = |text: &str| {
+        let lowered = lowered(text);
+        exec(&lowered).env.iter().find(|entry| entry.starts_with("SSH_AUTH_SOCK=")).cloned()
+    };
+    let mounted = variable("FROM debian\nRUN --mount=type=ssh x\n");
+    assert_eq!(mounted.as_deref(), Some("SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0"));
+    let own = variable("FROM debian\nENV SSH_AUTH_SOCK=/own\nRUN --mount=type=ssh x\n");
+    assert_eq!(own.as_deref(), Some("SSH_AUTH_SOCK=/own"));
+    assert_eq!(variable("FROM debian\nRUN x\n"), None);
+}
+
+#[test]
+fn the_value_of_a_variable_that_holds_a_secret_is_not_shown() {
+    let lowered = lowered(
+        "FROM debian\nARG TOKEN=abc\nRUN --mount=type=secret,id=t,env=TOKEN use $TOKEN\nRUN echo $TOKEN\n",
+    );
+    let names = names(&lowered);
+    assert!(names[1].ends_with("use ****") && names[2].ends_with("echo abc"), "{names:?}");
+}
+
+#[test]
+fn cache_mounts_are_named_by_their_target_within_a_namespace() {
+    let id = |args: &[(&str, &str)]| {
+        let build_args = args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let options = Options { build_args, ..Options::for_host() };
+        let text = "FROM debian\nRUN --mount=type=cache,target=/c/../d x\n";
+        let lowered = lower_with(text, &options, debian()).unwrap();
+        match &exec(&lowered).mounts[0].kind {
+            MountKind::Cache(cache) => cache.id.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(id(&[]), "/d");
+    assert_eq!(id(&[("BUILDKIT_CACHE_MOUNT_NS", "me")]), "me//d");
+}
+
+#[test]
+fn a_linked_copy_does_not_depend_on_what_it_is_laid_over() {
+    let build = |from: &str, flags: &str| lowered(&format!("FROM debian\nRUN {from}\nCOPY {flags} a /\n"));
+    let copy = |lowered: &Lowered| {
+        let target = lowered.images[0].target.unwrap();
+        assert!(matches!(lowered.graph.vertex(target).op, Op::Merge));
+        lowered.graph.inputs(target)[1].vertex
+    };
+    let (one, two) = (build("one", "--link"), build("two", "--link"));
+    let id = |lowered: &Lowered| lowered.graph.vertex(copy(lowered)).id;
+    assert_eq!(id(&one), id(&two));
+    let named = build("one", "--link --chown=user");
+    assert!(matches!(named.graph.vertex(named.images[0].target.unwrap()).op, Op::File(_)));
+}
+
+#[test]
+fn a_named_context_stands_for_stages_images_and_sources() {
+    let with = |name: &str, text: &str| {
+        let contexts = [(name.to_owned(), NamedContext::Local)].into();
+        lower_with(text, &Options { contexts, ..Options::for_host() }, debian()).unwrap()
+    };
+    let of_stage = with("base", "FROM nowhere AS base\nRUN never\nFROM base\nRUN x\n");
+    assert_eq!(names(&of_stage)[..2], ["[context base] load from client", "[context base] /"]);
+    assert!(!names(&of_stage).iter().any(|name| name.contains("never")));
+    let of_image = with("docker.io/library/nowhere:latest", "FROM nowhere\nRUN x\n");
+    assert_eq!(of_image.graph.len(), 3);
+    let of_copy = with("files", "FROM debian\nCOPY --from=files a /\n");
+    assert!(names(&of_copy).contains(&"[context files] load from client".to_owned()));
+    let of_mount = with("files", "FROM debian\nRUN --mount=from=files,target=/f x\n");
+    assert!(names(&of_mount).contains(&"[context files] /".to_owned()));
+}
+
+#[test]
+fn each_platform_has_an_image_and_shares_what_is_built_for_the_builder() {
+    let platforms = vec![Platform::new("linux", "amd64", ""), Platform::new("linux", "arm64", "")];
+    let options =
+        Options { platforms, build_platform: Platform::new("linux", "amd64", ""), ..Options::for_host() };
+    let text = "FROM --platform=$BUILDPLATFORM debian AS tool\nRUN compile\nFROM debian\nARG TARGETARCH\n\
+                RUN x\nCOPY --from=tool /a /\n";
+    let lowered = lower_with(text, &options, debian()).unwrap();
+    let shown = names(&lowered);
+    assert_eq!(shown.iter().filter(|name| name.contains("compile")).count(), 1);
+    assert!(shown.iter().any(|name| name.starts_with("[linux/arm64 stage-1 2/3] RUN x")), "{shown:?}");
+    let architectures: Vec<&str> =
+        lowered.images.iter().map(|image| image.config.architecture.as_str()).collect();
+    assert_eq!(architectures.len(), 2);
+    assert_ne!(lowered.images[0].target, lowered.images[1].target);
+}
+
+#[test]
+fn only_the_named_stages_run_again() {
+    let options = Options { no_cache_filter: vec!["B".to_owned()], ..Options::for_host() };
+    let text = "FROM debian AS a\nRUN one\nFROM a AS b\nRUN two\nFROM b\nRUN three\n";
+    let lowered = lower_with(text, &options, debian()).unwrap();
+    let again: Vec<bool> = lowered
+        .graph
+        .topological()
+        .iter()
+        .map(|vertex| lowered.graph.vertex(*vertex).metadata.ignore_cache)
+        .collect();
+    assert_eq!(again, [false, false, true, false]);
 }
 
 #[test]

@@ -150,6 +150,15 @@ pub enum MountKind {
         /// Whether mounts below `source` come along.
         recursive: bool,
     },
+    /// A file or directory of a filesystem of layers.
+    Part {
+        /// The filesystem.
+        source: Mount,
+        /// The path in it; links are followed inside of it. `/` is all of it.
+        path: String,
+        /// Whether writes are refused.
+        read_only: bool,
+    },
     /// An empty directory in memory.
     Tmpfs {
         /// Most bytes it may hold; `None` is the kernel's default, half of the memory.

@@ -51,6 +51,8 @@ pub struct Bundle {
     pub root: base::Mount,
     /// Whether an overlay root skips syncing when it is unmounted.
     pub volatile_root: bool,
+    /// What mounts of type [`PART`] in the spec show, by the number that is their source.
+    pub parts: Vec<Part>,
     /// Files in memory, mounted after all mounts of the spec.
     pub files: Vec<ProvidedFile>,
     /// The system call filter.
@@ -59,6 +61,18 @@ pub struct Bundle {
     pub create_cwd: bool,
     /// The terminal of the container, if it has one, else which of its streams are our pipes.
     pub stdio: Stdio,
+}
+
+/// The type of mounts that show a [`Part`]; the OCI spec knows nothing of the kind.
+pub const PART: &str = "lapstrake.part";
+
+/// A file or directory of a filesystem of layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The filesystem.
+    pub source: base::Mount,
+    /// The path in it, without a slash in front; `.` is all of it.
+    pub path: String,
 }
 
 /// A file that exists only for the container.
@@ -109,6 +123,7 @@ pub fn build(request: &RunRequest, stdio: Stdio) -> Result<Bundle, RequestError>
         spec,
         root: request.root.clone(),
         volatile_root: request.volatile_root,
+        parts: request.mounts.iter().filter_map(part).collect(),
         files: files(&request.etc, &request.mounts),
         seccomp: if request.privileged { SeccompProfile::Unconfined } else { request.seccomp },
         create_cwd: request.create_cwd,
@@ -226,7 +241,8 @@ fn mounts(request: &RunRequest) -> Vec<Mount> {
     ];
     let standard =
         standard.into_iter().map(|(destination, kind, options)| mount(destination, kind, kind, options));
-    standard.chain(request.mounts.iter().filter_map(extra_mount)).collect()
+    let mut parts = 0;
+    standard.chain(request.mounts.iter().filter_map(|extra| extra_mount(extra, &mut parts))).collect()
 }
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
@@ -239,10 +255,22 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
     mount
 }
 
-/// A mount as the spec has it; files in memory are not among those.
-fn extra_mount(extra: &ExtraMount) -> Option<Mount> {
+fn part(extra: &ExtraMount) -> Option<Part> {
+    let MountKind::Part { source, path, .. } = &extra.kind else { return None };
+    let path = path.trim_matches('/');
+    Some(Part { source: source.clone(), path: if path.is_empty() { "." } else { path }.to_owned() })
+}
+
+/// A mount as the spec has it; files in memory are not among those. `parts` counts the mounts of parts.
+fn extra_mount(extra: &ExtraMount, parts: &mut usize) -> Option<Mount> {
     match &extra.kind {
         MountKind::File { .. } => None,
+        MountKind::Part { read_only, .. } => {
+            let access = if *read_only { "ro" } else { "rw" };
+            let number = parts.to_string();
+            *parts += 1;
+            Some(mount(&extra.destination, PART, &number, &[access, "nodev"]))
+        }
         MountKind::Tmpfs { size, mode } => {
             let mode = format!("mode={mode:o}");
             let size = size.map(|size| format!("size={size}"));

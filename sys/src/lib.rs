@@ -3,6 +3,7 @@
 //! Every function is a thin, safe form of what the kernel offers, with errors that name what was tried on
 //! what. Nothing here knows images, layers or containers, reads the environment or prints.
 
+pub mod binfmt;
 pub mod clock;
 pub mod copy;
 pub mod fs;

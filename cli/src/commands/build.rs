@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use base::{Reference, Timestamp};
+use base::{Platform, Timestamp};
 use engine::report::BuildReport;
 use engine::request::{BuildRequest, Destination, Output};
 
-use super::{StoreChoice, environment, network_mode, open, platform, with_environment};
+use super::{StoreChoice, environment, network_mode, open, platform, reference, with_environment};
 use crate::args::BuildArgs;
 use crate::error::CliError;
 use crate::render::{self, Mode};
 use crate::terminal::print_line;
-use crate::{call, context, output, signals};
+use crate::{build_flags, call, context, output, signals};
 
 /// Builds, tells the result, and writes the id file.
 pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, CliError> {
@@ -60,8 +60,14 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
         build_args,
         labels: args.labels.iter().map(|label| pair(label)).collect(),
         target: args.target.clone().filter(|target| !target.is_empty()),
-        platform: platform(args.platform.as_deref())?,
+        platforms: platforms(&args.platforms)?,
         no_cache: args.no_cache,
+        no_cache_filter: args.no_cache_filter.clone(),
+        named_contexts: context::named(&args.build_contexts)?,
+        allow: build_flags::entitlements(&args.allow)?,
+        secrets: build_flags::secrets(&args.secrets, &environment)?,
+        ssh: build_flags::ssh(&args.ssh, &environment)?,
+        steps: build_flags::step_settings(args)?,
         pull: args.pull,
         network: network_mode(&args.network)?,
         epoch,
@@ -69,10 +75,15 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
     })
 }
 
-fn reference(text: &str) -> Result<Reference, CliError> {
-    text.parse().map_err(|error: base::reference::ReferenceError| {
-        CliError::usage(error.to_string(), "a name looks like registry/path/name:tag")
-    })
+/// `--platform`; what is empty is left out, and none twice.
+fn platforms(flags: &[String]) -> Result<Vec<Platform>, CliError> {
+    let mut platforms = Vec::new();
+    for flag in flags.iter().filter(|flag| !flag.is_empty()) {
+        if let Some(platform) = platform(Some(flag))?.filter(|platform| !platforms.contains(platform)) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
 }
 
 fn pair(text: &str) -> (String, String) {

@@ -9,7 +9,7 @@ mod transfer;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use base::Platform;
+use base::{Platform, Reference};
 use engine::request::NetworkMode;
 use engine::{DriverKind, Engine, EngineOptions};
 
@@ -100,6 +100,13 @@ fn environment(name: &str) -> Option<String> {
 #[expect(clippy::disallowed_methods, reason = "the command line is where the clock is read")]
 fn now() -> base::Timestamp {
     base::Timestamp::now()
+}
+
+/// An image name.
+pub(crate) fn reference(text: &str) -> Result<Reference, CliError> {
+    text.parse().map_err(|error: base::reference::ReferenceError| {
+        CliError::usage(error.to_string(), "a name looks like registry/path/name:tag")
+    })
 }
 
 fn platform(text: Option<&str>) -> Result<Option<Platform>, CliError> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use base::{CancelToken, Timestamp};
+use base::{CancelToken, Platform, Timestamp};
 use snapshotter::copy::CopyOptions;
 use snapshotter::diff::{DiffOptions, LayerSource, write_layer};
 use snapshotter::select::Selection;
@@ -11,11 +11,35 @@ use snapshotter::{Lease, SnapshotId, Tree};
 
 use super::archive;
 use crate::Engine;
+use crate::assemble::Built;
 use crate::error::EngineError;
 use crate::request::Destination;
 
+/// Copies the root filesystems below `directory`: of several platforms, each into a directory of its own.
+pub(super) fn directories(
+    engine: &Engine,
+    lease: &Lease,
+    built: &Built,
+    below: &Path,
+    cancel: &CancelToken,
+) -> Result<(), EngineError> {
+    for image in &built.images {
+        if built.is_index() {
+            directory(engine, lease, image.root, &below.join(directory_name(&image.platform)), cancel)?;
+        } else {
+            directory(engine, lease, image.root, below, cancel)?;
+        }
+    }
+    Ok(())
+}
+
+/// `linux_arm64`, `linux_arm_v7`
+fn directory_name(platform: &Platform) -> String {
+    platform.to_string().replace('/', "_")
+}
+
 /// Copies the root filesystem into `directory`, which is made if missing and may hold files already.
-pub(super) fn directory(
+fn directory(
     engine: &Engine,
     lease: &Lease,
     root: Option<SnapshotId>,
@@ -44,18 +68,18 @@ pub(super) fn directory(
     Ok(())
 }
 
-/// Writes the root filesystem as a tar. The merged files are put together in the store first, because a
+/// Writes the root filesystems as a tar. The merged files are put together in the store first, because a
 /// tar is written from one directory.
 pub(super) fn tar(
     engine: &Engine,
     lease: &Lease,
-    root: Option<SnapshotId>,
+    built: &Built,
     epoch: Option<Timestamp>,
     destination: &Destination,
     cancel: &CancelToken,
 ) -> Result<(), EngineError> {
     let merged = engine.store.scratch(lease)?;
-    directory(engine, lease, root, merged.path(), cancel)?;
+    directories(engine, lease, built, merged.path(), cancel)?;
     let source = LayerSource::TwoTrees { lower: None, upper: merged.path() };
     let options = DiffOptions { clamp_mtime: epoch.map(Timestamp::as_second) };
     archive::to(destination, |out| {

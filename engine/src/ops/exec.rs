@@ -2,11 +2,14 @@
 
 use base::event::Stream;
 use base::{CancelToken, Key, KeyHasher};
-use llb::{ExecOp, NetworkMode, Vertex};
+use llb::{ExecOp, NetworkMode, SecurityMode, Vertex};
+use runner::request::DEFAULT_SHM_SIZE;
 use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest};
 use snapshotter::{ActiveSnapshot, CommitInfo};
 
+use super::mounts::StepMounts;
 use super::{BuildOps, Filesystem};
+use crate::emulation;
 use crate::error::{EngineError, StepError};
 use crate::run::{network, resolve_user};
 
@@ -21,14 +24,18 @@ impl BuildOps<'_> {
         &self,
         vertex: &Vertex,
         op: &ExecOp,
-        root: Option<Filesystem>,
+        inputs: &[Option<Filesystem>],
         cancel: &CancelToken,
     ) -> Result<Filesystem, StepError> {
+        emulation::check(&vertex.platform)?;
+        let root = if op.has_root { inputs.first().copied().flatten() } else { None };
         let store = &self.engine.store;
         let active = store.prepare(self.lease, root.map(|root| root.snapshot)).map_err(EngineError::from)?;
-        let request = self.request(op, root, &active)?;
+        let mounts = self.mounts(op, inputs, cancel)?;
+        let request = self.step_request(op, root, &active, &mounts)?;
         let mut log = |stream: Stream, data: &[u8]| self.progress.log(vertex.id, stream, data);
         let finished = runner::run_logged(&request, &mut log, cancel).map_err(EngineError::from)?;
+        drop(mounts);
         if let Some(status) = failure(finished.status) {
             let hint = self.disk_hint()?;
             return Err(StepError::Process { command: op.args.join(" "), status, hint });
@@ -47,16 +54,17 @@ impl BuildOps<'_> {
         Ok((free < LEAST_SPACE).then(full))
     }
 
-    fn request(
+    fn step_request(
         &self,
         op: &ExecOp,
         root: Option<Filesystem>,
         active: &ActiveSnapshot,
+        mounts: &StepMounts,
     ) -> Result<RunRequest, EngineError> {
         let tree = root.map(|root| self.tree(root.snapshot)).transpose()?;
         let runner::passwd::ResolvedUser { user, home } = resolve_user(tree.as_ref(), &op.user)?;
         let mut env = op.env.clone();
-        env.extend(op.proxy_env.iter().cloned());
+        env.extend(op.proxy_env.iter().chain(&mounts.env).cloned());
         if !env.iter().any(|entry| entry.starts_with("HOME=")) {
             env.push(format!("HOME={home}"));
         }
@@ -70,9 +78,11 @@ impl BuildOps<'_> {
                 read_only: true,
             },
         };
+        let settings = &self.request.steps;
+        let hostname = op.hostname.as_deref().unwrap_or(HOSTNAME);
         let etc = EtcFiles {
             resolv_conf: Some(runner::etc_files::resolv_conf()?),
-            hosts: Some(runner::etc_files::hosts(HOSTNAME, &[])),
+            hosts: Some(runner::etc_files::hosts(hostname, &settings.hosts)),
             hostname: None,
             read_only: true,
         };
@@ -81,10 +91,13 @@ impl BuildOps<'_> {
             cwd: op.cwd.clone(),
             create_cwd: true,
             user,
-            hostname: Some(HOSTNAME.to_owned()),
+            hostname: Some(hostname.to_owned()),
             network: network(op.network, NetworkMode::Host),
             etc,
-            mounts: op.files.iter().map(script).collect(),
+            mounts: mounts.mounts.iter().cloned().chain(op.files.iter().map(script)).collect(),
+            privileged: op.security == SecurityMode::Insecure,
+            rlimits: settings.limits.clone(),
+            shm_size: settings.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..RunRequest::new(active.mount()?, op.args.clone())
         })
     }

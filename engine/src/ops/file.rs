@@ -65,7 +65,7 @@ impl FileStep<'_> {
     fn copy(&self, copy: &CopyAction) -> Result<(), StepError> {
         let source = match self.inputs.get(copy.input as usize).copied().flatten() {
             Some(input) => Source::Filesystem(self.ops.tree(input.snapshot)?),
-            None => self.ops.context_source(),
+            None => self.ops.local(self.vertex, copy.input as usize)?,
         };
         let selection = self.ops.select(copy, &source)?;
         if copy.unpack_archives {
@@ -94,8 +94,7 @@ impl FileStep<'_> {
         let slot = copy.input as usize;
         match source {
             Source::Context(..) => {
-                let vertex = self.ops.graph.vertex(self.vertex);
-                let now = self.ops.context_key(vertex, slot, self.cancel)?;
+                let now = self.ops.local_selection_key(self.vertex, slot, self.cancel)?;
                 self.check_unchanged(copy, Some(now))
             }
             Source::Filesystem(_) => Ok(()),

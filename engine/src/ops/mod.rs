@@ -6,6 +6,8 @@ mod file;
 mod git;
 mod http;
 mod image;
+mod merge;
+mod mounts;
 mod selection;
 
 use std::collections::HashMap;
@@ -19,10 +21,11 @@ use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, Snaps
 use solver::{Executed, Ops, StepOutcome};
 
 use crate::Engine;
-use crate::context::BuildContext;
+use crate::contexts::Contexts;
 use crate::error::{EngineError, StepError};
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher};
+use crate::request::BuildRequest;
 
 /// The result of a vertex: a committed snapshot, and what its files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,8 @@ pub(crate) struct Filesystem {
 pub(crate) struct BuildOps<'a> {
     engine: &'a Engine,
     graph: &'a Graph,
-    context: &'a BuildContext,
+    contexts: &'a Contexts,
+    request: &'a BuildRequest,
     lease: &'a Lease,
     progress: &'a Progress,
     access: &'a Access,
@@ -46,7 +50,12 @@ pub(crate) struct BuildOps<'a> {
 
 impl<'a> BuildOps<'a> {
     /// Declares every vertex of `graph` to progress.
-    pub(crate) fn new(graph: &'a Graph, context: &'a BuildContext, fetcher: &Fetcher<'a>) -> Self {
+    pub(crate) fn new(
+        graph: &'a Graph,
+        contexts: &'a Contexts,
+        request: &'a BuildRequest,
+        fetcher: &Fetcher<'a>,
+    ) -> Self {
         let Fetcher { engine, lease, access, progress, .. } = *fetcher;
         for index in graph.topological() {
             let vertex = graph.vertex(*index);
@@ -55,7 +64,8 @@ impl<'a> BuildOps<'a> {
                 progress.declare(vertex.id, &vertex.metadata.name, inputs);
             }
         }
-        Self { engine, graph, context, lease, progress, access, context_keys: Mutex::default() }
+        let context_keys = Mutex::default();
+        Self { engine, graph, contexts, request, lease, progress, access, context_keys }
     }
 
     /// The content key of what a step selects from the context, as it entered the step's key.
@@ -109,15 +119,15 @@ impl<'a> BuildOps<'a> {
     ) -> Result<Filesystem, StepError> {
         let vertex = self.graph.vertex(index);
         match &vertex.op {
-            Op::Exec(op) => self.exec(vertex, op, inputs.first().copied().flatten(), cancel),
+            Op::Exec(op) => self.exec(vertex, op, inputs, cancel),
             Op::File(op) => self.file(index, op, inputs, content, cancel),
+            Op::Merge => Ok(self.merge(inputs, cancel)?),
             Op::Source(SourceOp::Image(source)) => Ok(self.image(vertex, source, cancel)?),
             Op::Source(SourceOp::Local(_)) => {
                 unreachable!("the solver never runs a local directory, which has no result")
             }
             Op::Source(SourceOp::Http(source)) => Ok(self.http(vertex, source, content, cancel)?),
             Op::Source(SourceOp::Git(source)) => Ok(self.git(vertex, source, content, cancel)?),
-            Op::Merge => unreachable!("the frontend makes none of these"),
         }
     }
 }
@@ -131,7 +141,7 @@ impl Ops for BuildOps<'_> {
     type Error = StepError;
 
     fn local_key(&self, vertex: VertexIndex, slot: usize, cancel: &CancelToken) -> Result<Key, StepError> {
-        let key = self.context_key(self.graph.vertex(vertex), slot, cancel)?;
+        let key = self.local_selection_key(vertex, slot, cancel)?;
         self.context_keys.lock().unwrap_or_else(PoisonError::into_inner).insert((vertex, slot), key);
         Ok(key)
     }
@@ -143,7 +153,7 @@ impl Ops for BuildOps<'_> {
         input: &Filesystem,
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
-        self.input_key(self.graph.vertex(vertex), slot, input, cancel)
+        self.input_key(vertex, slot, input, cancel)
     }
 
     fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<Filesystem>, StepError> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base::{CancelToken, Key};
-use llb::{CopyAction, FileAction, FileOp, Op, Vertex};
+use llb::{CopyAction, FileAction, FileOp, Op, SourceOp, VertexIndex};
 use parser::glob::Pattern;
 use parser::ignore::IgnoreFile;
 use snapshotter::Tree;
@@ -47,70 +47,110 @@ impl Source<'_> {
 }
 
 impl BuildOps<'_> {
-    /// The content key of what `vertex` selects from the build context.
-    pub(super) fn context_key(
+    /// The content key of what `vertex` selects from files of the caller.
+    pub(super) fn local_selection_key(
         &self,
-        vertex: &Vertex,
+        vertex: VertexIndex,
         slot: usize,
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
-        let source = self.context_source();
+        let source = self.local(vertex, slot)?;
         self.selection_key(vertex, slot, &source, cancel)
     }
 
-    /// The content key of what `vertex` uses of a result: all of it, or what a copy selects.
+    /// The content key of what `vertex` uses of a result: all of it, or what a copy or a mount selects.
     pub(super) fn input_key(
         &self,
-        vertex: &Vertex,
+        vertex: VertexIndex,
         slot: usize,
         input: &Filesystem,
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
-        match &vertex.op {
-            Op::File(file) if !(file.has_base && slot == 0) => {
-                let source = Source::Filesystem(self.tree(input.snapshot)?);
-                self.selection_key(vertex, slot, &source, cancel)
-            }
-            _ => Ok(input.content),
+        let uses_all = match &self.graph.vertex(vertex).op {
+            Op::File(file) => file.has_base && slot == 0,
+            Op::Exec(exec) => exec.has_root && slot == 0,
+            Op::Merge | Op::Source(_) => true,
+        };
+        if uses_all {
+            return Ok(input.content);
         }
+        let source = Source::Filesystem(self.tree(input.snapshot)?);
+        self.selection_key(vertex, slot, &source, cancel)
     }
 
-    pub(super) fn context_source(&self) -> Source<'_> {
-        Source::Context(&self.context.tree, self.context.stat_cache.as_ref())
+    /// The files of the caller in an input slot.
+    pub(super) fn local(&self, vertex: VertexIndex, slot: usize) -> Result<Source<'_>, StepError> {
+        let input = self.graph.inputs(vertex).get(slot).map(|input| &self.graph.vertex(input.vertex).op);
+        let Some(Op::Source(SourceOp::Local(local))) = input else { return Err(self.no_selection(vertex)) };
+        let context = self.contexts.get(&local.name)?;
+        Ok(Source::Context(&context.tree, context.stat_cache.as_ref()))
     }
 
     fn selection_key(
         &self,
-        vertex: &Vertex,
+        vertex: VertexIndex,
         slot: usize,
         source: &Source<'_>,
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
-        let Op::File(file) = &vertex.op else {
-            return Err(StepError::NoSelection(vertex.metadata.name.clone()));
+        let selection = match &self.graph.vertex(vertex).op {
+            Op::File(file) => {
+                let copy = copy_from(file, slot).ok_or_else(|| self.no_selection(vertex))?;
+                self.select(copy, source)?
+            }
+            Op::Exec(exec) => {
+                let mount = u32::try_from(slot).ok().and_then(|slot| exec.mount_of(slot));
+                let mount = mount.ok_or_else(|| self.no_selection(vertex))?;
+                let pattern =
+                    SourcePattern { allow_wildcard: false, ..SourcePattern::of_copy(mount.selector()) };
+                resolve(source, &[pattern], None)?
+            }
+            Op::Merge | Op::Source(_) => return Err(self.no_selection(vertex)),
         };
-        let copy =
-            copy_from(file, slot).ok_or_else(|| StepError::NoSelection(vertex.metadata.name.clone()))?;
-        let selection = self.select(copy, source)?;
         let key = content_key(source.tree(), &selection, &source.key_options(), source.stat_cache(), cancel);
         Ok(key.map_err(EngineError::from)?)
     }
 
+    fn no_selection(&self, vertex: VertexIndex) -> StepError {
+        StepError::NoSelection(self.graph.vertex(vertex).metadata.name.clone())
+    }
+
     /// Resolves the sources of a copy. Says what is missing, where, and why it may be.
     pub(super) fn select(&self, copy: &CopyAction, source: &Source<'_>) -> Result<Selection, StepError> {
-        let pattern = |source: &String| SourcePattern {
+        let pattern = |text: &String| SourcePattern {
             allow_wildcard: copy.allow_wildcards,
-            ..SourcePattern::of_copy(source)
+            parents: copy.parents,
+            ..SourcePattern::of_copy(text)
         };
         let patterns: Vec<SourcePattern> = copy.sources.iter().map(pattern).collect();
-        Selection::resolve(source.tree(), &patterns, None, &DockerPatterns).map_err(|error| match error {
-            SelectError::NotFound { pattern, excluded_by_filter, similar } => {
-                let in_context = matches!(source, Source::Context(..));
-                not_found(&pattern, in_context, excluded_by_filter, &similar)
-            }
-            error => StepError::Engine(error.into()),
-        })
+        resolve(source, &patterns, excludes(&copy.excludes)?)
     }
+}
+
+fn resolve(
+    source: &Source<'_>,
+    patterns: &[SourcePattern],
+    excludes: Option<Arc<dyn Filter>>,
+) -> Result<Selection, StepError> {
+    Selection::resolve(source.tree(), patterns, excludes, &DockerPatterns).map_err(|error| match error {
+        SelectError::NotFound { pattern, excluded_by_filter, similar } => {
+            let in_context = matches!(source, Source::Context(..));
+            not_found(&pattern, in_context, excluded_by_filter, &similar)
+        }
+        error => StepError::Engine(error.into()),
+    })
+}
+
+/// The filter of `--exclude`, whose patterns are those of an ignore file.
+fn excludes(patterns: &[String]) -> Result<Option<Arc<dyn Filter>>, StepError> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let rules = IgnoreFile::from_patterns(patterns.iter().map(String::as_str)).map_err(|source| {
+        let pattern = patterns.join(" ");
+        StepError::Engine(SelectError::BadPattern { pattern, source: source.into() }.into())
+    })?;
+    Ok(Some(Arc::new(IgnoreRules(rules))))
 }
 
 /// The patterns of Dockerfiles, as the store asks for them.

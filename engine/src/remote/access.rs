@@ -18,7 +18,11 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::request::BuildRequest;
+use crate::error::EngineError;
+use crate::request::{BuildRequest, SshSource};
+
+/// The id of the agent that git may use.
+const DEFAULT_AGENT: &str = "default";
 
 /// What a build may show to servers of what it knows. Shows nothing of it in its debug form.
 #[derive(Clone, Default)]
@@ -46,9 +50,23 @@ pub(crate) struct OriginHeader {
 }
 
 impl Access {
-    /// What a build may show.
-    pub(crate) fn of(_request: &BuildRequest) -> Self {
-        Self::default()
+    /// What a build may show: those of its secrets that are for servers, and its default SSH agent.
+    ///
+    /// # Errors
+    /// A secret cannot be read.
+    pub(crate) fn of(request: &BuildRequest) -> Result<Self, EngineError> {
+        let for_servers = |id: &str| id.starts_with("GIT_AUTH_") || id.starts_with("HTTP_AUTH_");
+        let mut secrets = BTreeMap::new();
+        for id in request.secrets.ids().filter(|id| for_servers(id)) {
+            if let Some(value) = request.secrets.get(id)? {
+                secrets.insert(id.to_owned(), value);
+            }
+        }
+        let ssh_agent = match request.ssh.get(DEFAULT_AGENT) {
+            Some(SshSource::Agent(socket)) => Some(socket.clone()),
+            _ => None,
+        };
+        Ok(Self { secrets, ssh_agent })
     }
 
     /// The value of the `Authorization` header for a download.

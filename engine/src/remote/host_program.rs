@@ -5,6 +5,7 @@
 
 use std::ffi::{CString, NulError, OsString};
 use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
@@ -12,12 +13,15 @@ use std::sync::Arc;
 
 use base::{CancelToken, Fault, Faulty};
 use snapshotter::{Lease, Store, StoreError};
-use sys::ns::{Ending, Namespaces};
+use sys::ns::{Ending, Namespaces, PidFd};
 use sys::path_error::{PathContext as _, PathError};
 use sys::spawn::{Exec, LaunchError, LaunchFailure, Plan, Step, launch};
 
 /// The most that is kept of each output, in bytes.
 const MAX_OUTPUT: u64 = 64 << 20;
+
+/// The most that is read of a server's first line, in bytes.
+const LONGEST_LINE: u64 = 4096;
 
 /// A program that is run several times in one environment.
 pub(crate) struct HostProgram<'a> {
@@ -64,6 +68,12 @@ pub enum ProgramError {
         #[source]
         source: std::io::Error,
     },
+    /// It ended instead of serving.
+    #[error("{name} ended at once")]
+    Ended {
+        /// Its name.
+        name: &'static str,
+    },
     /// An argument holds a NUL byte.
     #[error("an argument of {name} has a NUL byte")]
     Argument {
@@ -87,7 +97,7 @@ pub enum ProgramError {
 impl Faulty for ProgramError {
     fn fault(&self) -> Fault {
         match self {
-            Self::Missing { .. } | Self::Wait { .. } => Fault::Environment,
+            Self::Missing { .. } | Self::Wait { .. } | Self::Ended { .. } => Fault::Environment,
             Self::Start { source, .. } => source.fault(),
             Self::Argument { .. } => Fault::Input,
             Self::File(error) => error.fault(),
@@ -127,6 +137,23 @@ impl HostProgram<'_> {
         })
     }
 
+    /// Starts the program as a server: it runs until the answer is dropped. Waits for the first line that it
+    /// prints, which says that it is ready.
+    pub(crate) fn serve(&self, arguments: &[OsString]) -> Result<Server, ProgramError> {
+        let null = Path::new("/dev/null");
+        let nothing = File::open(null).at("open", null)?;
+        let failed = |source| ProgramError::Wait { name: self.name, source };
+        let (reader, writer) = std::io::pipe().map_err(failed)?;
+        let streams = [nothing.as_fd(), writer.as_fd(), nothing.as_fd()];
+        let launched = launch(self.plan(arguments)?, Some(streams));
+        let process = launched.map_err(|failure| self.not_started(failure))?.process;
+        let server = Server { process };
+        drop(writer);
+        let mut line = String::new();
+        BufReader::new(reader.take(LONGEST_LINE)).read_line(&mut line).map_err(failed)?;
+        if line.is_empty() { Err(ProgramError::Ended { name: self.name }) } else { Ok(server) }
+    }
+
     fn plan(&self, arguments: &[OsString]) -> Result<Plan, ProgramError> {
         let wrong = |source| ProgramError::Argument { name: self.name, source };
         let text = |text: OsString| CString::new(text.into_vec()).map_err(wrong);
@@ -160,6 +187,20 @@ impl HostProgram<'_> {
             }
             source => ProgramError::Start { name, source },
         }
+    }
+}
+
+/// A program that serves others. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: PidFd,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both can only fail for a process that does not exist any more.
+        let _ = self.process.signal(SIGKILL);
+        let _ = self.process.wait();
     }
 }
 

@@ -50,7 +50,10 @@ impl Findings {
     pub(crate) fn allowed(self, file: &Dockerfile, options: &CheckOptions) -> Vec<Diagnostic> {
         let mut findings = self.0.into_inner();
         lint::filter(file, options, &mut findings);
-        findings.sort_by_key(|finding| (finding.span.start, finding.span.end));
+        // What is true of several platforms is told once.
+        let order = |finding: &Diagnostic| (finding.span.start, finding.span.end, finding.message.clone());
+        findings.sort_by_cached_key(order);
+        findings.dedup();
         findings
     }
 }

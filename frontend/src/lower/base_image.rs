@@ -2,14 +2,16 @@
 
 use base::image::{ImageConfig, chain_id};
 use base::{Fault, Platform, Reference};
-use llb::{ImageSource, Input, Metadata, Op, SourceOp};
+use llb::{CopyAction, FileAction, FileOp, ImageSource, Input, Metadata, Op, SourceOp};
 use parser::ast::Word;
 use parser::span::Span;
 
 use super::{Globals, Lowering, StageState};
 use crate::args::{DEFAULT_PATH, Environment, Expander, set_config_env};
+use crate::contexts::{self, NamedContext};
 use crate::error::LowerError;
 use crate::names::StepNames;
+use crate::options::Options;
 use crate::ports::ResolvedImage;
 use crate::stage::{Stage, Stages};
 
@@ -22,6 +24,8 @@ pub(crate) enum Base {
     Stage(usize),
     /// An image.
     Image(Reference),
+    /// A named context.
+    Context(String, NamedContext),
 }
 
 impl Base {
@@ -36,10 +40,21 @@ impl Base {
 /// What every stage starts with.
 pub(crate) fn bases(
     stages: &Stages<'_>,
+    options: &Options,
+    platform: &Platform,
     globals: &Globals,
     expander: &Expander<'_>,
 ) -> Result<Vec<Base>, LowerError> {
-    stages.all.iter().map(|stage| base(stages, stage, globals, expander)).collect()
+    let context = |name: &str| contexts::find(&options.contexts, name, platform).map(context_base);
+    let base = |stage: &Stage<'_>| match stage.name.as_deref().and_then(context) {
+        Some(replaced) => Ok(replaced),
+        None => base(stages, stage, globals, expander, &context),
+    };
+    stages.all.iter().map(base).collect()
+}
+
+fn context_base((name, context): (&str, &NamedContext)) -> Base {
+    Base::Context(name.to_owned(), context.clone())
 }
 
 fn base(
@@ -47,6 +62,7 @@ fn base(
     stage: &Stage<'_>,
     globals: &Globals,
     expander: &Expander<'_>,
+    context: &dyn Fn(&str) -> Option<Base>,
 ) -> Result<Base, LowerError> {
     let written = &stage.from.image;
     let name = from_line_word(written, globals, expander)?;
@@ -58,6 +74,9 @@ fn base(
     }
     if let Some(index) = stages.earlier(stage.index, &name) {
         return Ok(Base::Stage(index));
+    }
+    if let Some(replaced) = context(&name) {
+        return Ok(replaced);
     }
     if name == "scratch" {
         return Ok(Base::Scratch);
@@ -108,19 +127,33 @@ pub(super) fn at_from(error: LowerError, span: Span, trigger: &str) -> LowerErro
 }
 
 impl<'a> Lowering<'a> {
-    pub(super) fn base(&mut self, stage: &Stage<'a>, base: &Base) -> Result<StageState, LowerError> {
+    pub(super) fn base(&mut self, stage: &Stage<'a>) -> Result<StageState, LowerError> {
         let platform = self.stage_platform(stage)?;
+        let base = self.bases[stage.index].clone();
         let total = self.stages.step_count(stage.index, matches!(base, Base::Image(_)));
-        let names = StepNames::new(&self.stages.display_name(stage.index), total);
-        match base {
-            Base::Stage(index) => Ok(self.start_from_stage(*index, names)),
-            Base::Scratch => Ok(fresh(ImageConfig::scratch(&platform), platform, names)),
-            Base::Image(reference) => self.start_from_image(stage, reference, platform, names),
-        }
+        let shown = if self.options.platforms.len() > 1 { platform.to_string() } else { String::new() };
+        let names = StepNames::new(&shown, &self.stages.display_name(stage.index), total);
+        let mut state = match base {
+            Base::Stage(index) => self.start_from_stage(index, names),
+            Base::Scratch => fresh(ImageConfig::scratch(&platform), platform, names),
+            Base::Image(reference) => self.start_from_image(stage, &reference, platform, names)?,
+            Base::Context(_, NamedContext::Image(reference)) => {
+                self.start_from_image(stage, &reference, platform, names)?
+            }
+            Base::Context(name, NamedContext::Local) => {
+                let root = Some(self.local_copy(&name, "/"));
+                StageState { root, ..fresh(ImageConfig::scratch(&platform), platform, names) }
+            }
+        };
+        let filtered = |name: &String| {
+            self.options.no_cache_filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
+        };
+        state.ignore_cache = self.options.no_cache || stage.name.as_ref().is_some_and(filtered);
+        Ok(state)
     }
 
     fn stage_platform(&self, stage: &Stage<'_>) -> Result<Platform, LowerError> {
-        let Some(written) = &stage.from.platform else { return Ok(self.options.platform.clone()) };
+        let Some(written) = &stage.from.platform else { return Ok(self.platform.clone()) };
         let text = from_line_word(written, &self.globals, &self.expander)?;
         if text.is_empty() {
             let message = format!("the platform ({}) is empty after expansion", written.text);
@@ -129,6 +162,16 @@ impl<'a> Lowering<'a> {
         text.parse().map_err(|error: base::platform::PlatformError| {
             LowerError::at("invalid-platform", written.span, error.to_string())
         })
+    }
+
+    /// What `path` of a local source holds, as a filesystem of its own with the same paths.
+    pub(super) fn local_copy(&mut self, name: &str, path: &str) -> Input {
+        let local = self.local(name);
+        let copy = CopyAction { parents: path != "/", ..CopyAction::new(0, vec![path.to_owned()], "/") };
+        let op = Op::File(FileOp { has_base: false, actions: vec![FileAction::Copy(copy)] });
+        let name = format!("[context {name}] {path}");
+        let metadata = Metadata { name, ..Metadata::default() };
+        self.graph.add(op, &self.options.build_platform, &[local], metadata)
     }
 
     fn start_from_stage(&self, index: usize, names: StepNames) -> StageState {
@@ -182,17 +225,30 @@ impl<'a> Lowering<'a> {
         Some(self.graph.add(op, platform, &[], metadata))
     }
 
-    /// The image that `COPY --from=` names.
-    pub(super) fn image_by_name(
+    /// What `--from=` names when it is no stage: a named context or an image, from which `path` is taken.
+    pub(super) fn content_by_name(
         &mut self,
         from: &Word,
         platform: &Platform,
-    ) -> Result<Option<Input>, LowerError> {
-        let reference = reference(&from.text, from.span)?;
+    ) -> Result<Option<Content>, LowerError> {
+        let reference = match self.named_context(&from.text) {
+            Some((name, NamedContext::Local)) => return Ok(Some(Content::Local(name.to_owned()))),
+            Some((_, NamedContext::Image(reference))) => reference.clone(),
+            None => reference(&from.text, from.span)?,
+        };
         let image = self.resolve(&reference, platform, from.span)?;
         let metadata = Metadata { name: format!("FROM {}", image.reference), ..Metadata::default() };
-        Ok(self.image_source(&image, platform, metadata))
+        Ok(self.image_source(&image, platform, metadata).map(Content::Filesystem))
     }
+}
+
+/// Where files come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// The local source of a name.
+    Local(String),
+    /// The result of a vertex.
+    Filesystem(Input),
 }
 
 /// A stage that starts with `config` and no layers of its own.
@@ -215,5 +271,6 @@ fn fresh(mut config: ImageConfig, platform: Platform, names: StepNames) -> Stage
         workdir_set: false,
         cmd_set: false,
         names,
+        ignore_cache: false,
     }
 }

@@ -1,30 +1,52 @@
-//! COPY, ADD and WORKDIR: changes to the stage's filesystem.
+//! COPY, and what ADD and WORKDIR share with it: changes to the stage's filesystem.
 
-use llb::{ChmodMode, CopyAction, FileAction, FileOp, Input, MkdirAction, MkfileAction, Op, Owner};
-use parser::ast::{Add, Copy, CopySource, Heredoc, Instruction, Word};
+use llb::{
+    ChmodMode, CopyAction, FileAction, FileOp, Input, Metadata, MkdirAction, MkfileAction, Op, Owner,
+    UserName,
+};
+use parser::ast::{Copy, CopySource, Heredoc, Instruction, Word};
 use parser::span::Span;
 
-use super::{Lowering, StageState};
+use super::base_image::Content;
+use super::{CONTEXT, Lowering, StageState};
 use crate::error::LowerError;
 use crate::history;
 use crate::stage::Stage;
 
 /// What COPY and ADD have in common.
-struct Request<'a> {
-    keyword: &'static str,
-    sources: &'a [CopySource],
-    destination: &'a Word,
-    chown: Option<&'a Word>,
-    chmod: Option<&'a Word>,
-    unpack_archives: bool,
-    from_context: bool,
+pub(super) struct Request<'a> {
+    pub(super) keyword: &'static str,
+    pub(super) sources: &'a [CopySource],
+    pub(super) destination: &'a Word,
+    pub(super) chown: Option<&'a Word>,
+    pub(super) chmod: Option<&'a Word>,
+    pub(super) link: bool,
+    pub(super) parents: bool,
+    pub(super) excludes: &'a [Word],
+    /// Whether local archives are unpacked.
+    pub(super) unpack_archives: bool,
 }
 
-/// The parts of a request after expansion.
-struct Expanded {
-    paths: Vec<String>,
-    heredocs: Vec<MkfileAction>,
-    shown: Vec<String>,
+/// Sources, in their order. Neighbours from one place are one part.
+pub(super) enum Part {
+    /// Paths of a filesystem.
+    Paths {
+        /// Where they are.
+        from: Content,
+        /// The paths, expanded.
+        paths: Vec<String>,
+        /// Whether those that are archives are unpacked.
+        unpack_archives: bool,
+    },
+    /// A file whose content stands in the Dockerfile.
+    File(MkfileAction),
+}
+
+/// Where a step writes to, and as whose.
+pub(super) struct Target {
+    /// As the Dockerfile has it, expanded.
+    written: String,
+    /// Absolute.
     destination: String,
     owner: Option<Owner>,
     mode: Option<ChmodMode>,
@@ -38,110 +60,123 @@ impl<'a> Lowering<'a> {
         instruction: &Instruction,
         copy: &Copy,
     ) -> Result<(), LowerError> {
-        let unsupported =
-            [(copy.link, "--link"), (copy.parents, "--parents"), (!copy.excludes.is_empty(), "--exclude")];
-        refuse(instruction.span, "COPY", &unsupported)?;
         let request = Request {
             keyword: "COPY",
             sources: &copy.sources,
             destination: &copy.destination,
             chown: copy.chown.as_ref(),
             chmod: copy.chmod.as_ref(),
+            link: copy.link,
+            parents: copy.parents,
+            excludes: &copy.excludes,
             unpack_archives: false,
-            from_context: copy.from.is_none(),
         };
         let from = match &copy.from {
-            None => Some(self.context()),
+            None => Some(Content::Local(CONTEXT.to_owned())),
             Some(from) => self.copy_from(state, stage, from)?,
         };
-        self.file_step(state, instruction, &request, from)
-    }
-
-    pub(super) fn add(
-        &mut self,
-        state: &mut StageState,
-        instruction: &Instruction,
-        add: &Add,
-    ) -> Result<(), LowerError> {
-        let unsupported = [
-            (add.link, "--link"),
-            (add.keep_git_dir.is_some(), "--keep-git-dir"),
-            (add.checksum.is_some(), "--checksum"),
-            (!add.excludes.is_empty(), "--exclude"),
-        ];
-        refuse(instruction.span, "ADD", &unsupported)?;
-        for source in &add.sources {
-            if let CopySource::Path(word) = source
-                && is_remote(&word.text)
-            {
-                return Err(LowerError::unsupported(word.span, "ADD of a URL or a git repository"));
+        let Some(from) = from else {
+            let message = "COPY copies from an empty filesystem, which has nothing to copy";
+            return Err(LowerError::at("empty-source", instruction.span, message));
+        };
+        let target = self.target(state, &request)?;
+        let (mut parts, mut shown) = (Vec::new(), Vec::new());
+        for source in request.sources {
+            match source {
+                CopySource::Path(written) => {
+                    let path = self.expander.word(written, &state.environment)?;
+                    if copy.from.is_none() {
+                        self.check_ignored(&request, &path, written.span);
+                    }
+                    shown.push(path.clone());
+                    push_path(&mut parts, from.clone(), path, request.unpack_archives);
+                }
+                CopySource::Heredoc(heredoc) => {
+                    shown.push(format!("<<{}", heredoc.name));
+                    parts.push(Part::File(self.heredoc_file(state, heredoc, &target)?));
+                }
             }
         }
-        let request = Request {
-            keyword: "ADD",
-            sources: &add.sources,
-            destination: &add.destination,
-            chown: add.chown.as_ref(),
-            chmod: add.chmod.as_ref(),
-            unpack_archives: add.unpack.unwrap_or(true),
-            from_context: true,
-        };
-        let context = self.context();
-        self.file_step(state, instruction, &request, Some(context))
+        self.file_step(state, instruction, &request, target, parts, shown)
     }
 
-    /// What `--from` names: a stage's filesystem or an image's. `None` is an empty one.
+    /// Makes the build check for sources that the ignore file excludes.
+    pub(super) fn check_ignored(&self, request: &Request<'_>, path: &str, span: Span) {
+        self.expander.findings().copied_source(request.keyword, path, &self.options.ignored, span);
+    }
+
+    /// What `--from` names: a stage's filesystem, a named context or an image. `None` is an empty one.
     fn copy_from(
         &mut self,
         state: &StageState,
         stage: &Stage<'a>,
         from: &Word,
-    ) -> Result<Option<Input>, LowerError> {
+    ) -> Result<Option<Content>, LowerError> {
+        if self.named_context(&from.text).is_some() {
+            return self.content_by_name(from, &state.platform);
+        }
         match self.stages.copy_source(stage.index, from)? {
-            Some(index) => Ok(self.done.get(index).and_then(Option::as_ref).and_then(|done| done.root)),
-            None => self.image_by_name(from, &state.platform),
+            Some(index) => Ok(self.stage_root(index)?.map(Content::Filesystem)),
+            None => self.content_by_name(from, &state.platform),
         }
     }
 
-    fn file_step(
+    /// Adds the step of COPY or ADD, and its history. `shown` are the sources as people see them.
+    pub(super) fn file_step(
         &mut self,
         state: &mut StageState,
         instruction: &Instruction,
         request: &Request<'_>,
-        from: Option<Input>,
+        target: Target,
+        parts: Vec<Part>,
+        mut shown: Vec<String>,
     ) -> Result<(), LowerError> {
-        let expanded = self.expand(state, request)?;
-        let Some(from) = from else {
-            let message =
-                format!("{} copies from an empty filesystem, which has nothing to copy", request.keyword);
-            return Err(LowerError::at("empty-source", instruction.span, message));
-        };
-        let mut inputs: Vec<Input> = state.root.into_iter().collect();
+        // An owner by name is looked up in the stage, so such a layer is not independent of it.
+        let link = request.link && !target.owner.as_ref().is_some_and(is_named);
+        let mut inputs: Vec<Input> = state.root.into_iter().filter(|_| !link).collect();
         let has_base = !inputs.is_empty();
         let mut actions = Vec::new();
-        if !expanded.paths.is_empty() {
-            // Copying a stage into itself is legal; the same input then fills both slots.
-            inputs.push(from);
-            actions.push(FileAction::Copy(CopyAction {
-                allow_wildcards: true,
-                owner: expanded.owner.clone(),
-                mode: expanded.mode.clone(),
-                unpack_archives: request.unpack_archives,
-                ..CopyAction::new(u32::from(has_base), expanded.paths, expanded.destination)
-            }));
+        for part in parts {
+            actions.push(match part {
+                Part::File(file) => FileAction::Mkfile(file),
+                Part::Paths { from, paths, unpack_archives } => {
+                    // Copying a stage into itself is legal; the same input then fills both slots.
+                    let slot = inputs.len() as u32;
+                    inputs.push(match from {
+                        Content::Local(name) => self.local(&name),
+                        Content::Filesystem(input) => input,
+                    });
+                    FileAction::Copy(CopyAction {
+                        allow_wildcards: true,
+                        owner: target.owner.clone(),
+                        mode: target.mode.clone(),
+                        unpack_archives,
+                        parents: request.parents,
+                        excludes: request.excludes.iter().map(|word| word.text.clone()).collect(),
+                        ..CopyAction::new(slot, paths, destination(request, &target))
+                    })
+                }
+            });
         }
-        actions.extend(expanded.heredocs.into_iter().map(FileAction::Mkfile));
         let metadata = self.step(state, instruction);
         let op = Op::File(FileOp { has_base, actions });
-        state.root = Some(self.graph.add(op, &state.platform, &inputs, metadata));
-        let text = created_by(request, &expanded.shown, &self.history_flags(state, request)?);
+        let copied = self.graph.add(op, &state.platform, &inputs, metadata.clone());
+        state.root = Some(match state.root.filter(|_| link) {
+            Some(root) => {
+                let metadata = Metadata { name: format!("LINK {}", metadata.name), ..metadata };
+                self.graph.add(Op::Merge, &state.platform, &[root, copied], metadata)
+            }
+            None => copied,
+        });
+        shown.push(target.written);
+        let text = created_by(request, &shown, &self.history_flags(state, request)?);
         history::layer(&mut state.config, text, self.options.epoch);
         Ok(())
     }
 
-    fn expand(&self, state: &StageState, request: &Request<'_>) -> Result<Expanded, LowerError> {
-        let word = |word: &Word| self.expander.word(word, &state.environment);
-        let written = word(request.destination)?;
+    /// The destination, owner and mode of a request.
+    pub(super) fn target(&self, state: &StageState, request: &Request<'_>) -> Result<Target, LowerError> {
+        let written = self.expander.word(request.destination, &state.environment)?;
         if written.is_empty() {
             let message = format!("the destination of {} is empty after expansion", request.keyword);
             return Err(LowerError::at("empty-destination", request.destination.span, message));
@@ -162,35 +197,14 @@ impl<'a> Lowering<'a> {
         }
         let owner = request.chown.map(|chown| self.owner(state, chown)).transpose()?.flatten();
         let mode = request.chmod.map(|chmod| self.mode(state, chmod)).transpose()?;
-        let mut expanded =
-            Expanded { paths: Vec::new(), heredocs: Vec::new(), shown: Vec::new(), destination, owner, mode };
-        for source in request.sources {
-            match source {
-                CopySource::Path(written) => {
-                    let path = word(written)?;
-                    if request.from_context {
-                        let findings = self.expander.findings();
-                        findings.copied_source(request.keyword, &path, &self.options.ignored, written.span);
-                    }
-                    expanded.shown.push(path.clone());
-                    expanded.paths.push(path);
-                }
-                CopySource::Heredoc(heredoc) => {
-                    expanded.shown.push(format!("<<{}", heredoc.name));
-                    let file = self.heredoc_file(state, heredoc, &expanded)?;
-                    expanded.heredocs.push(file);
-                }
-            }
-        }
-        expanded.shown.push(written);
-        Ok(expanded)
+        Ok(Target { written, destination, owner, mode })
     }
 
-    fn heredoc_file(
+    pub(super) fn heredoc_file(
         &self,
         state: &StageState,
         heredoc: &Heredoc,
-        expanded: &Expanded,
+        target: &Target,
     ) -> Result<MkfileAction, LowerError> {
         let content = if heredoc.expand {
             self.expander.heredoc(&heredoc.content, heredoc.span, &state.environment)?
@@ -198,12 +212,12 @@ impl<'a> Lowering<'a> {
             heredoc.content.clone()
         };
         Ok(MkfileAction {
-            path: expanded.destination.clone(),
+            path: target.destination.clone(),
             name: heredoc.name.clone(),
             mode: 0o644,
-            chmod: expanded.mode.clone(),
+            chmod: target.mode.clone(),
             content: content.into_bytes(),
-            owner: expanded.owner.clone(),
+            owner: target.owner.clone(),
         })
     }
 
@@ -271,15 +285,28 @@ impl<'a> Lowering<'a> {
     }
 }
 
-fn refuse(span: Span, keyword: &str, flags: &[(bool, &str)]) -> Result<(), LowerError> {
-    match flags.iter().find(|(used, _)| *used) {
-        Some((_, flag)) => Err(LowerError::unsupported(span, &format!("{keyword} {flag}"))),
-        None => Ok(()),
+/// Adds a path to the part before, if that is of the same kind.
+pub(super) fn push_path(parts: &mut Vec<Part>, from: Content, path: String, unpack_archives: bool) {
+    match parts.last_mut() {
+        Some(Part::Paths { from: last, paths, unpack_archives: unpack })
+            if *last == from && *unpack == unpack_archives =>
+        {
+            paths.push(path);
+        }
+        _ => parts.push(Part::Paths { from, paths: vec![path], unpack_archives }),
     }
 }
 
-fn is_remote(text: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|prefix| text.starts_with(prefix))
+/// With several sources the destination is a directory, also for a part with only one of them; so it is
+/// when paths are kept.
+fn destination(request: &Request<'_>, target: &Target) -> String {
+    let is_directory = request.parents && !target.destination.ends_with('/');
+    if is_directory { format!("{}/", target.destination) } else { target.destination.clone() }
+}
+
+fn is_named(owner: &Owner) -> bool {
+    let named = |name: &UserName| matches!(name, UserName::Name(_));
+    named(&owner.user) || owner.group.as_ref().is_some_and(named)
 }
 
 fn created_by(request: &Request<'_>, shown: &[String], flags: &str) -> String {
@@ -302,7 +329,7 @@ fn parse_mode(text: &str) -> Option<ChmodMode> {
 }
 
 /// `path` below `workdir` unless it is absolute, cleaned; a trailing slash (or `.`) stays a slash.
-fn absolute(workdir: &str, path: &str) -> String {
+pub(super) fn absolute(workdir: &str, path: &str) -> String {
     let joined = if path.starts_with('/') { path.to_owned() } else { format!("{workdir}/{path}") };
     let cleaned = clean(&joined);
     let directory =
@@ -311,7 +338,7 @@ fn absolute(workdir: &str, path: &str) -> String {
 }
 
 /// A path without `.`, `..` and double slashes; `..` stops at the root.
-fn clean(path: &str) -> String {
+pub(super) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

@@ -1,42 +1,76 @@
 //! RUN: a process over the stage's filesystem.
 
-use llb::{ExecOp, Input, NetworkMode, Op, op::ScriptFile};
-use parser::ast::{Command, Heredoc, Instruction, Run};
+use llb::{DeviceRequest, ExecOp, Input, Metadata, NetworkMode, Op, ScriptFile, SecurityMode};
+use parser::ast::{Command, Heredoc, Instruction, Run, Word};
 
+use super::mounts::Mounts;
 use super::{Lowering, StageState};
-use crate::args::proxy_env;
+use crate::args::{Environment, proxy_env};
 use crate::error::LowerError;
 use crate::history;
+use crate::options::Entitlement;
+use crate::stage::Stage;
 
 /// Where a heredoc script with a `#!` line appears in the container.
 const SCRIPT_DIRECTORY: &str = "/dev/pipes/";
 
-impl Lowering<'_> {
+/// The build argument that names the host of RUN.
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// What progress shows in place of a secret.
+const MASKED: &str = "****";
+
+impl<'a> Lowering<'a> {
     pub(super) fn run(
         &mut self,
         state: &mut StageState,
+        stage: &Stage<'a>,
         instruction: &Instruction,
         run: &Run,
     ) -> Result<(), LowerError> {
-        refuse_unsupported(run)?;
         let (args, files) = command_line(state, run);
+        let mut inputs: Vec<Input> = state.root.into_iter().collect();
+        let mounts = self.mounts(state, stage, run, inputs.len())?;
+        inputs.extend(&mounts.inputs);
         let declared = |name: &str| state.build_args.iter().any(|(known, _)| known == name);
+        let mut env = state.environment.clone();
+        if let Some((name, value)) = mounts.agent_variable().filter(|(name, _)| env.get(name).is_none()) {
+            env.set(name, value);
+        }
         let op = ExecOp {
             has_root: state.root.is_some(),
-            env: state.environment.entries(),
+            args: args.clone(),
+            env: env.entries(),
             proxy_env: proxy_env(&self.options.build_args, declared),
             cwd: state.workdir().to_owned(),
             user: state.config.config.user.clone(),
             network: self.network(run)?,
+            security: self.security(run)?,
+            hostname: self.options.build_args.get(HOSTNAME).cloned(),
             files,
-            ..ExecOp::new(args.clone())
+            devices: self.devices(run)?,
+            mounts: Vec::new(),
         };
-        let metadata = self.step(state, instruction);
-        let inputs: Vec<Input> = state.root.into_iter().collect();
+        let metadata = self.run_step(state, instruction, &mounts);
+        let op = ExecOp { mounts: mounts.mounts, ..op };
         state.root = Some(self.graph.add(Op::Exec(op), &state.platform, &inputs, metadata));
         let shown = created_by(state, &args);
         history::layer(&mut state.config, shown, self.options.epoch);
         Ok(())
+    }
+
+    /// The metadata of the step. Its name shows nothing of what a secret sets.
+    fn run_step(&self, state: &mut StageState, instruction: &Instruction, mounts: &Mounts) -> Metadata {
+        let secrets: Vec<&str> = mounts.secret_variables().collect();
+        if secrets.is_empty() {
+            return self.step(state, instruction);
+        }
+        let mut masked: Environment = state.environment.clone();
+        secrets.iter().for_each(|name| masked.set(name, MASKED));
+        let environment = std::mem::replace(&mut state.environment, masked);
+        let metadata = self.step(state, instruction);
+        state.environment = environment;
+        metadata
     }
 
     fn network(&self, run: &Run) -> Result<NetworkMode, LowerError> {
@@ -44,32 +78,68 @@ impl Lowering<'_> {
         match written.text.as_str() {
             "default" => Ok(self.options.network),
             "none" => Ok(NetworkMode::None),
-            "host" => Ok(NetworkMode::Host),
+            "host" => {
+                if self.options.network != NetworkMode::Host {
+                    self.entitled(Entitlement::NetworkHost, written)?;
+                }
+                Ok(NetworkMode::Host)
+            }
             other => {
                 let message = format!("unknown network mode \"{other}\"");
-                Err(LowerError::with_help(
-                    "unknown-network",
-                    written.span,
-                    message,
-                    "use default, none or host",
-                ))
+                let help = "use default, none or host";
+                Err(LowerError::with_help("unknown-network", written.span, message, help))
             }
         }
     }
-}
 
-fn refuse_unsupported(run: &Run) -> Result<(), LowerError> {
-    if let Some(mount) = run.mounts.first() {
-        return Err(LowerError::unsupported(mount.raw.span, "RUN --mount"));
-    }
-    if let Some(device) = run.devices.first() {
-        return Err(LowerError::unsupported(device.span, "RUN --device"));
-    }
-    match &run.security {
-        Some(mode) if mode.text != "sandbox" => {
-            Err(LowerError::unsupported(mode.span, &format!("RUN --security={}", mode.text)))
+    fn security(&self, run: &Run) -> Result<SecurityMode, LowerError> {
+        let Some(written) = &run.security else { return Ok(SecurityMode::Sandbox) };
+        match written.text.as_str() {
+            "sandbox" => Ok(SecurityMode::Sandbox),
+            "insecure" => {
+                self.entitled(Entitlement::SecurityInsecure, written)?;
+                Ok(SecurityMode::Insecure)
+            }
+            other => {
+                let message = format!("unknown security mode \"{other}\"");
+                let help = "use sandbox or insecure";
+                Err(LowerError::with_help("unknown-security", written.span, message, help))
+            }
         }
-        _ => Ok(()),
+    }
+
+    fn devices(&self, run: &Run) -> Result<Vec<DeviceRequest>, LowerError> {
+        let device = |written: &Word| {
+            self.entitled(Entitlement::Device, written)?;
+            let mut options = written.text.split(',');
+            let name = options.next().unwrap_or_default();
+            let name = name.strip_prefix("name=").unwrap_or(name).to_owned();
+            let mut required = false;
+            for option in options {
+                match option {
+                    "required" | "required=true" => required = true,
+                    "required=false" => required = false,
+                    other => {
+                        let message = format!("a device has no option \"{other}\"");
+                        let help = "write --device=NAME or --device=NAME,required";
+                        return Err(LowerError::with_help("invalid-device", written.span, message, help));
+                    }
+                }
+            }
+            Ok(DeviceRequest { name, required })
+        };
+        run.devices.iter().map(device).collect()
+    }
+
+    /// Refuses what the caller has not agreed to.
+    fn entitled(&self, entitlement: Entitlement, written: &Word) -> Result<(), LowerError> {
+        if self.options.allow.contains(&entitlement) {
+            return Ok(());
+        }
+        let name = entitlement.name();
+        let message = format!("this step needs the entitlement {name}, which was not given");
+        let help = format!("if you trust this Dockerfile, build with --allow {name}");
+        Err(LowerError::with_help("not-entitled", written.span, message, help))
     }
 }
 

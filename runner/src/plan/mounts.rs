@@ -10,7 +10,7 @@ use sys::spawn::{MountSource, RootSource, ScratchEntry, Step, TargetKind};
 use super::{Machine, c_string, path, terminal};
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
-use crate::spec::{Bundle, ProvidedFile};
+use crate::spec::{Bundle, PART, ProvidedFile};
 
 /// The devices that every container has: name in `/dev`, major and minor number. Sources: OCI runtime-spec
 /// `config-linux.md` (default devices) and the kernel's `devices.txt`.
@@ -47,7 +47,7 @@ pub(super) fn steps(
     steps.push(root(bundle, bounding)?);
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     for one in mounts {
-        steps.extend(mount(one, machine)?);
+        steps.extend(mount(one, bundle, machine)?);
     }
     if has_own_devices(mounts) {
         steps.extend(devices()?);
@@ -82,27 +82,8 @@ fn file_name(number: usize) -> Result<CString, RequestError> {
     c_string("file name", &format!("file-{number}"))
 }
 
-/// The root is mounted over a directory that it is made of: nothing else needs that one in this mount
-/// namespace, so no mount point has to be made and removed.
 fn root(bundle: &Bundle, bounding: CapabilitySet) -> Result<Step, RequestError> {
-    let (at, source, read_only) = match &bundle.root {
-        base::Mount::Bind { source, read_only } => bind_root(source, *read_only)?,
-        base::Mount::Overlay { lower, upper: None, .. } if lower.len() == 1 => {
-            // The kernel makes no overlay of a single directory, and it would show nothing else.
-            bind_root(lower.first().map_or(Path::new("/"), |only| only), true)?
-        }
-        base::Mount::Overlay { lower, upper, userxattr } => {
-            let overlay = Overlay {
-                lower: lower.clone(),
-                upper: upper.as_ref().map(|upper| (upper.upper.clone(), upper.work.clone())),
-                userxattr: *userxattr,
-                volatile: bundle.volatile_root,
-            };
-            let source = RootSource::Overlay(overlay.options()?);
-            let at = upper.as_ref().map(|upper| &upper.upper).or(lower.first());
-            (path("layer directory", at.map_or(Path::new("/"), |at| at))?, source, false)
-        }
-    };
+    let Source { at, source, read_only } = source(&bundle.root, bundle.volatile_root)?;
     let mut attributes = MountAttributes::NONE;
     if read_only {
         attributes = attributes.with(MountAttributes::READ_ONLY);
@@ -115,12 +96,53 @@ fn root(bundle: &Bundle, bounding: CapabilitySet) -> Result<Step, RequestError> 
     Ok(Step::Root { at, source, attributes })
 }
 
-fn bind_root(source: &Path, read_only: bool) -> Result<(CString, RootSource, bool), RequestError> {
-    let at = path("root directory", source)?;
-    Ok((at.clone(), RootSource::Bind(at), read_only))
+/// How a filesystem of layers is mounted.
+struct Source {
+    /// The directory that it is mounted over: one that it is made of. Nothing else needs that one in this
+    /// mount namespace, so no mount point has to be made and removed.
+    at: CString,
+    source: RootSource,
+    read_only: bool,
 }
 
-fn mount(mount: &Mount, machine: Machine) -> Result<Option<Step>, RequestError> {
+fn source(mount: &base::Mount, volatile: bool) -> Result<Source, RequestError> {
+    match mount {
+        base::Mount::Bind { source, read_only } => bind_source(source, *read_only),
+        base::Mount::Overlay { lower, upper: None, .. } if lower.len() == 1 => {
+            // The kernel makes no overlay of a single directory, and it would show nothing else.
+            bind_source(lower.first().map_or(Path::new("/"), |only| only), true)
+        }
+        base::Mount::Overlay { lower, upper, userxattr } => {
+            let overlay = Overlay {
+                lower: lower.clone(),
+                upper: upper.as_ref().map(|upper| (upper.upper.clone(), upper.work.clone())),
+                userxattr: *userxattr,
+                volatile,
+            };
+            let source = RootSource::Overlay(overlay.options()?);
+            let at = upper.as_ref().map(|upper| &upper.upper).or(lower.first());
+            let at = path("layer directory", at.map_or(Path::new("/"), |at| at))?;
+            Ok(Source { at, source, read_only: false })
+        }
+    }
+}
+
+fn bind_source(source: &Path, read_only: bool) -> Result<Source, RequestError> {
+    let at = path("root directory", source)?;
+    Ok(Source { at: at.clone(), source: RootSource::Bind(at), read_only })
+}
+
+/// The part of a filesystem that a mount of this number shows.
+fn part(mount: &Mount, bundle: &Bundle) -> Result<MountSource, RequestError> {
+    let missing = || incomplete(mount.destination(), "source");
+    let number = mount.source().as_ref().and_then(|source| source.to_str()).ok_or_else(missing)?;
+    let number: usize = number.parse().map_err(|_| missing())?;
+    let part = bundle.parts.get(number).ok_or_else(missing)?;
+    let Source { at, source, .. } = source(&part.source, true)?;
+    Ok(MountSource::Part { source, at, path: c_string("path of a mount", &part.path)? })
+}
+
+fn mount(mount: &Mount, bundle: &Bundle, machine: Machine) -> Result<Option<Step>, RequestError> {
     let destination = mount.destination();
     let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
     let kind = mount.typ().as_deref().unwrap_or("none");
@@ -134,6 +156,7 @@ fn mount(mount: &Mount, machine: Machine) -> Result<Option<Step>, RequestError> 
             let source = mount.source().as_ref().ok_or_else(missing)?;
             MountSource::Host { path: path("mount source", source)?, recursive: options.recursive }
         }
+        PART => part(mount, bundle)?,
         "none" => return Err(incomplete(destination, "type")),
         _ => {
             MountSource::Filesystem { kind: c_string("filesystem type", kind)?, options: options.filesystem }

@@ -5,6 +5,7 @@ mod failures;
 mod foreground;
 mod isolation;
 mod lifetime;
+mod parts;
 mod root_filesystem;
 mod streams;
 mod support;

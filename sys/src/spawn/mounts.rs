@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString};
 
 use super::plan::{MountSource, RootSource, ScratchEntry, TargetKind};
 use super::raw::{self, Failure, Fd, HERE, invoke};
-use super::target::{PLAIN, Root};
+use super::target::{CONFINED, PLAIN, Root};
 use crate::mount::{MountAttributes, OverlayForm, OverlayOptions};
 
 // linux/mount.h; the libc crate has none of these.
@@ -137,6 +137,11 @@ pub(super) fn mount(
             set_attributes(tree, attributes, Depth::One)?;
             tree
         }
+        MountSource::Part { source, at, path } => {
+            let tree = part(source, at, path)?;
+            set_attributes(tree, attributes, Depth::One)?;
+            tree
+        }
     };
     let target = match kind {
         TargetKind::LikeSource => root.open_or_create(target, is_directory(tree)?)?,
@@ -146,6 +151,30 @@ pub(super) fn mount(
     raw::close(tree);
     raw::close(target);
     Ok(())
+}
+
+/// A detached mount of a part of a filesystem.
+///
+/// An overlay is attached over `at` only until the part is open: another one may be made of the same
+/// directories.
+fn part(source: &RootSource, at: &CStr, path: &CStr) -> Result<Fd, Failure> {
+    let whole_flags = libc::O_PATH | libc::O_DIRECTORY;
+    let (whole, attached) = match source {
+        RootSource::Bind(directory) => (raw::open(HERE, directory, whole_flags, 0, 0)?, false),
+        RootSource::Overlay(overlay) => {
+            mount_overlay(at, overlay)?;
+            (raw::open(HERE, at, whole_flags, 0, 0)?, true)
+        }
+    };
+    let found = raw::open(whole, path, libc::O_PATH, 0, CONFINED)?;
+    let tree = clone_tree(found, c"", Depth::One)?;
+    raw::close(found);
+    raw::close(whole);
+    if attached {
+        // SAFETY: the path is a live string.
+        unsafe { invoke!(libc::SYS_umount2, at, libc::MNT_DETACH) }?;
+    }
+    Ok(tree)
 }
 
 fn open_real_directory(root: &Root, target: &CStr) -> Result<Fd, Failure> {

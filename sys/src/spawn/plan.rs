@@ -217,6 +217,15 @@ pub enum MountSource {
     },
     /// An entry of the scratch filesystem.
     Scratch(CString),
+    /// A file or directory of a filesystem that is mounted for this purpose, and seen nowhere else.
+    Part {
+        /// The filesystem.
+        source: RootSource,
+        /// A directory of the host that it is mounted over for a moment.
+        at: CString,
+        /// The path in it; links are followed inside of it. `.` is all of it.
+        path: CString,
+    },
 }
 
 /// What a mount's target has to be.
@@ -268,6 +277,8 @@ impl MountSource {
             Self::Filesystem { kind, .. } => kind.to_string_lossy().into_owned(),
             Self::Host { path, .. } => format!("{path:?}"),
             Self::Scratch(name) => format!("the provided {name:?}"),
+            Self::Part { source: RootSource::Overlay(overlay), path, .. } => format!("{path:?} of {overlay}"),
+            Self::Part { source: RootSource::Bind(source), path, .. } => format!("{path:?} of {source:?}"),
         }
     }
 }

@@ -1,0 +1,155 @@
+//! What is mounted for a step's process, and gone when it ends.
+
+use base::CancelToken;
+use llb::{BindMount, CacheMount, ExecMount, ExecOp, MountKind, SecretMount, Sharing, SshMount};
+use runner::ExtraMount;
+use snapshotter::{ActiveSnapshot, CacheMountRequest, CacheSeed, ScratchDir};
+
+use super::{BuildOps, Filesystem};
+use crate::error::EngineError;
+use crate::ssh::Agent;
+
+/// The mode of a file system in memory.
+const TMPFS_MODE: u32 = 0o1777;
+
+/// The mounts of one process, and what must stay until it has ended.
+#[derive(Default)]
+pub(super) struct StepMounts {
+    /// In the order in which they are made: what is nearer to the root first.
+    pub(super) mounts: Vec<ExtraMount>,
+    /// `NAME=value` of secrets.
+    pub(super) env: Vec<String>,
+    held: Vec<Held>,
+}
+
+/// Goes away with the process.
+#[expect(dead_code, reason = "held for what dropping them does")]
+enum Held {
+    /// Takes what the process wrote, to be thrown away.
+    Changes(ActiveSnapshot),
+    Cache(snapshotter::CacheMount),
+    Empty(ScratchDir),
+    Agent(Agent),
+}
+
+impl BuildOps<'_> {
+    /// Prepares the mounts of a process. Waits for a cache that another process has locked.
+    pub(super) fn mounts(
+        &self,
+        op: &ExecOp,
+        inputs: &[Option<Filesystem>],
+        cancel: &CancelToken,
+    ) -> Result<StepMounts, EngineError> {
+        let mut step = StepMounts::default();
+        let mut ordered: Vec<&ExecMount> = op.mounts.iter().collect();
+        ordered.sort_by_key(|mount| mount.target.matches('/').count());
+        for mount in ordered {
+            let input = mount.input().and_then(|slot| inputs.get(slot as usize).copied().flatten());
+            let kind = match &mount.kind {
+                MountKind::Bind(bind) => Some(self.bind(bind, input, &mut step)?),
+                MountKind::Cache(cache) => Some(self.cache(cache, input, &mut step, cancel)?),
+                MountKind::Tmpfs(tmpfs) => {
+                    Some(runner::MountKind::Tmpfs { size: tmpfs.size, mode: TMPFS_MODE })
+                }
+                MountKind::Secret(secret) => self.secret(secret, &mut step)?,
+                MountKind::Ssh(ssh) => self.agent(ssh, &mut step, cancel)?,
+            };
+            if let Some(kind) = kind {
+                step.mounts.push(ExtraMount { destination: mount.target.clone(), kind });
+            }
+        }
+        Ok(step)
+    }
+
+    fn bind(
+        &self,
+        bind: &BindMount,
+        input: Option<Filesystem>,
+        step: &mut StepMounts,
+    ) -> Result<runner::MountKind, EngineError> {
+        let store = &self.engine.store;
+        let read_only = !bind.writable;
+        let Some(input) = input else {
+            let empty = store.scratch(self.lease)?;
+            let source = empty.path().to_owned();
+            step.held.push(Held::Empty(empty));
+            return Ok(runner::MountKind::Bind { source, read_only, recursive: false });
+        };
+        let source = if bind.writable {
+            let changes = store.prepare(self.lease, Some(input.snapshot))?;
+            let mount = changes.mount()?;
+            step.held.push(Held::Changes(changes));
+            mount
+        } else {
+            store.mount_read_only(self.lease, input.snapshot)?
+        };
+        Ok(runner::MountKind::Part { source, path: bind.source.clone(), read_only })
+    }
+
+    fn cache(
+        &self,
+        cache: &CacheMount,
+        input: Option<Filesystem>,
+        step: &mut StepMounts,
+        cancel: &CancelToken,
+    ) -> Result<runner::MountKind, EngineError> {
+        // Caches that start differently are different caches.
+        let id = match input {
+            Some(input) => format!("{} from {}{}", cache.id, input.content.hex(), cache.source),
+            None => cache.id.clone(),
+        };
+        let request = CacheMountRequest {
+            id: &id,
+            sharing: match cache.sharing {
+                Sharing::Shared => snapshotter::Sharing::Shared,
+                Sharing::Private => snapshotter::Sharing::Private,
+                Sharing::Locked => snapshotter::Sharing::Locked,
+            },
+            seed: input.map(|input| CacheSeed { snapshot: input.snapshot, path: &cache.source }),
+            mode: cache.mode,
+            uid: cache.uid,
+            gid: cache.gid,
+        };
+        let mounted = self.engine.store.cache_mount(self.lease, &request, cancel)?;
+        let source = mounted.dir().to_owned();
+        step.held.push(Held::Cache(mounted));
+        Ok(runner::MountKind::Bind { source, read_only: cache.read_only, recursive: false })
+    }
+
+    /// A secret as a file, a variable or both; nothing if the caller does not have it and it is not needed.
+    fn secret(
+        &self,
+        secret: &SecretMount,
+        step: &mut StepMounts,
+    ) -> Result<Option<runner::MountKind>, EngineError> {
+        let Some(content) = self.request.secrets.get(&secret.id)? else {
+            return if secret.required { Err(EngineError::NoSecret(secret.id.clone())) } else { Ok(None) };
+        };
+        if let Some(name) = &secret.env {
+            step.env.push(format!("{name}={}", String::from_utf8_lossy(&content)));
+        }
+        Ok(secret.as_file.then_some(runner::MountKind::File {
+            content,
+            mode: secret.mode,
+            uid: secret.uid,
+            gid: secret.gid,
+            read_only: true,
+        }))
+    }
+
+    fn agent(
+        &self,
+        ssh: &SshMount,
+        step: &mut StepMounts,
+        cancel: &CancelToken,
+    ) -> Result<Option<runner::MountKind>, EngineError> {
+        let Some(source) = self.request.ssh.get(&ssh.id) else {
+            return if ssh.required { Err(EngineError::NoSshAgent(ssh.id.clone())) } else { Ok(None) };
+        };
+        let (store, owner) = (&self.engine.store, (ssh.uid, ssh.gid));
+        let agent = Agent::start(store, self.lease, source, ssh.mode, owner, cancel)?;
+        let source = agent.socket().to_owned();
+        step.held.push(Held::Agent(agent));
+        Ok(Some(runner::MountKind::Bind { source, read_only: false, recursive: false }))
+    }
+}
