@@ -13,6 +13,7 @@ mod buildah;
 mod builder;
 mod docker;
 mod error;
+mod in_process;
 mod lap;
 mod machine;
 mod measure;
@@ -29,6 +30,7 @@ use crate::error::BenchError;
 use crate::options::{Mode, Options};
 use crate::report::Report;
 use crate::subject::Subjects;
+use crate::work::Work;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -56,24 +58,42 @@ fn bench(options: &Options) -> Result<(), BenchError> {
         .prefix("bench-")
         .tempdir_in(&parent)
         .map_err(|source| BenchError::File { path: parent, source })?;
-    let mut subjects = Subjects::lap(dir.path(), &options.lap)?;
-    if !options.alone {
-        subjects.add_peers(dir.path());
+    let mut report = Report::new(machine::describe(dir.path()));
+    for work in in_process::all().iter().filter(|work| options.wants(work.name)) {
+        eprintln!("measuring: {}", work.name);
+        report.add(work.name, (work.run)(options.rounds));
+        eprintln!("{}", report.last());
     }
-    let mut report = Report::new(machine::describe(dir.path()), subjects.left_out());
-    for work in work::all() {
-        if options.only.as_deref().is_none_or(|only| work.name.contains(only)) {
-            eprintln!("measuring: {}", work.name);
-            report.add(work.name, (work.run)(&subjects, dir.path(), options.rounds)?);
-            eprintln!("{}", report.last());
-        }
+    let works: Vec<Work> = work::all().into_iter().filter(|work| options.wants(work.name)).collect();
+    if !works.is_empty() {
+        measure_processes(options, dir.path(), &works, &mut report)?;
     }
-    drop(subjects);
-    testkit::env::unmount_below(dir.path());
     println!("{}", report.markdown());
     if options.record {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("RESULTS.md");
         std::fs::write(&path, report.document()).map_err(|source| BenchError::File { path, source })?;
     }
+    Ok(())
+}
+
+/// Starts the subjects, and lets them do the work in turns.
+fn measure_processes(
+    options: &Options,
+    dir: &Path,
+    works: &[Work],
+    report: &mut Report,
+) -> Result<(), BenchError> {
+    let mut subjects = Subjects::lap(dir, &options.lap)?;
+    if !options.alone {
+        subjects.add_peers(dir);
+    }
+    report.leave_out(subjects.left_out());
+    for work in works {
+        eprintln!("measuring: {}", work.name);
+        report.add(work.name, (work.run)(&subjects, dir, options.rounds)?);
+        eprintln!("{}", report.last());
+    }
+    drop(subjects);
+    testkit::env::unmount_below(dir);
     Ok(())
 }

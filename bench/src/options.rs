@@ -28,6 +28,13 @@ pub(crate) struct Options {
     pub(crate) only: Option<String>,
 }
 
+impl Options {
+    /// Whether a work is to be measured.
+    pub(crate) fn wants(&self, work: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| work.contains(only))
+    }
+}
+
 /// Reads the arguments, the program's name not among them.
 pub(crate) fn parse(args: &[String]) -> Result<Mode, String> {
     if let [first, command @ ..] = args

@@ -23,9 +23,14 @@ struct Row {
 }
 
 impl Report {
-    /// No results yet, of this machine, without these peers.
-    pub(crate) fn new(machine: Vec<String>, left_out: Vec<String>) -> Self {
-        Self { machine, left_out, works: Vec::new() }
+    /// No results yet, of this machine.
+    pub(crate) fn new(machine: Vec<String>) -> Self {
+        Self { machine, left_out: Vec::new(), works: Vec::new() }
+    }
+
+    /// Notes who is missing, and why.
+    pub(crate) fn leave_out(&mut self, left_out: Vec<String>) {
+        self.left_out = left_out;
     }
 
     /// Adds the samples of a work. The first subject is what the others are compared with.
@@ -68,7 +73,7 @@ impl Report {
         let mut text = format!(
             "# Results\n\n\
              Written by `make bench BENCH=--record`: all subjects in one run, taking turns; medians of whole processes\n\
-             from start to end. Peak memory is that of the largest process of the command itself, so docker's daemon\n\
+             from start to end, but for work that is marked as done in process. Peak memory is that of the largest process of the command itself, so docker's daemon\n\
              is not in it.\n\n{}\n{}",
             list(&self.machine),
             self.markdown()
@@ -104,7 +109,8 @@ mod tests {
         let samples = |ms: &[u64]| {
             ms.iter().map(|ms| Sample { time: Duration::from_millis(*ms), memory: 2048 }).collect::<Vec<_>>()
         };
-        let mut report = Report::new(vec!["kernel: 1".to_owned()], vec!["crun: refuses".to_owned()]);
+        let mut report = Report::new(vec!["kernel: 1".to_owned()]);
+        report.leave_out(vec!["crun: refuses".to_owned()]);
         report.add("work", vec![("lap".to_owned(), samples(&[3, 1, 2])), ("peer".to_owned(), samples(&[5]))]);
         let text = report.markdown();
         assert!(text.contains("| work | lap | 2.0 ms | 1.0 to 3.0 | 3 | 1.00 | 2 MiB |"), "{text}");

@@ -10,7 +10,6 @@
 //! knows the variables.
 
 pub mod ast;
-mod components;
 mod decode;
 pub mod diagnostic;
 mod directives;

@@ -138,6 +138,22 @@ proptest! {
     }
 
     #[test]
+    fn the_last_pattern_that_matches_decides(
+        patterns in prop::collection::vec("!?([ab*?]{1,3}|a[ab]\\*|\\*b)(/([ab?]{1,3}|\\*\\*)){0,2}", 0..80),
+        path in path(),
+    ) {
+        let (file, _) = IgnoreFile::parse(&patterns.join("\n"));
+        let ends: Vec<usize> = path.match_indices('/').map(|(end, _)| end).chain([path.len()]).collect();
+        let matches = |pattern: &str| {
+            let names: Vec<&str> = pattern.split('/').collect();
+            ends.iter().any(|end| naive_names(&names, &path[..*end].split('/').collect::<Vec<_>>()))
+        };
+        prop_assume!(!patterns.iter().any(|pattern| pattern.contains("***") || has_double_star_in_a_name(pattern)));
+        let decisive = patterns.iter().rev().find(|pattern| matches(pattern.trim_start_matches('!')));
+        prop_assert_eq!(file.excludes(&path), decisive.is_some_and(|pattern| !pattern.starts_with('!')));
+    }
+
+    #[test]
     fn a_kept_path_lies_in_directories_that_may_have_exceptions(
         patterns in prop::collection::vec("!?[ab*?]{1,2}(/[ab*]{1,2}){0,2}", 1..5),
         path in path(),
@@ -150,6 +166,11 @@ proptest! {
             }
         }
     }
+}
+
+/// `a**`, which is more than two stars in a name.
+fn has_double_star_in_a_name(pattern: &str) -> bool {
+    pattern.trim_start_matches('!').split('/').any(|name| name != "**" && name.contains("**"))
 }
 
 fn path() -> impl Strategy<Value = String> {

@@ -7,7 +7,12 @@
 //!
 //! Reading the file, and choosing which one applies, is for the caller.
 
-use crate::components::ComponentPattern;
+mod automaton;
+mod components;
+
+use automaton::{Automaton, Steps};
+use components::ComponentPattern;
+
 use crate::diagnostic::Diagnostic;
 use crate::glob::{BadPattern, Dialect, Outcome, Program, byte_mask};
 use crate::span::Span;
@@ -16,37 +21,28 @@ use crate::span::Span;
 #[derive(Debug, Clone, Default)]
 pub struct IgnoreFile {
     rules: Vec<Rule>,
+    /// The rules of the usual kind.
+    usual: Automaton,
+    /// The others, by number.
+    unusual: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
 struct Rule {
     is_exception: bool,
-    /// What decides when there is no faster way, and for directories.
+    /// For what the automaton of the usual rules does not know.
     program: Program,
-    usual: Option<ComponentPattern>,
 }
 
-/// A path taken apart once for all rules.
-struct Path<'a> {
-    bytes: &'a [u8],
-    names: Vec<&'a [u8]>,
-    mask: u64,
-}
-
-impl<'a> Path<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, names: bytes.split(|byte| *byte == b'/').collect(), mask: byte_mask(bytes) }
-    }
-}
-
-impl Rule {
-    fn matches(&self, path: &Path<'_>) -> bool {
-        match &self.usual {
-            _ if !self.program.may_match(path.mask) => false,
-            Some(usual) => usual.matches(&path.names),
-            None => self.program.run(path.bytes) != Outcome::No,
-        }
-    }
+/// What the rules say about a directory, and what they wait for below it. Asking about the entries of a
+/// directory by way of this takes less time than asking about their paths.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    /// Its path and a slash; empty for the root.
+    path: Vec<u8>,
+    waiting: Steps,
+    /// The last rule that matches it or a directory above.
+    decided: Option<usize>,
 }
 
 /// Why a pattern of a list is wrong.
@@ -109,8 +105,11 @@ impl IgnoreFile {
         let cleaned = clean(pattern);
         let relative = cleaned.strip_prefix('/').filter(|rest| !rest.is_empty()).unwrap_or(&cleaned);
         let program = Program::compile(relative, Dialect::Ignore)?;
-        let usual = ComponentPattern::compile(relative)?;
-        self.rules.push(Rule { is_exception, program, usual });
+        match ComponentPattern::compile(relative)? {
+            Some(usual) => self.usual.add(self.rules.len(), usual),
+            None => self.unusual.push(self.rules.len()),
+        }
+        self.rules.push(Rule { is_exception, program });
         Ok(())
     }
 
@@ -129,9 +128,56 @@ impl IgnoreFile {
     /// assert!(file.excludes("a/b/c.log"));
     /// ```
     pub fn excludes(&self, path: impl AsRef<[u8]>) -> bool {
-        let path = Path::new(path.as_ref());
-        let decisive = self.rules.iter().rev().find(|rule| rule.matches(&path));
-        decisive.is_some_and(|rule| !rule.is_exception)
+        let path = path.as_ref();
+        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&path[..0], path),
+        };
+        self.excludes_in(&self.directory(parent), name)
+    }
+
+    /// The directory with this path, empty for the root.
+    pub fn directory(&self, path: &[u8]) -> Directory {
+        let root = Directory { path: Vec::new(), waiting: self.usual.start.clone(), decided: None };
+        if path.is_empty() {
+            return root;
+        }
+        path.split(|byte| *byte == b'/').fold(root, |directory, name| self.enter(directory, name))
+    }
+
+    fn enter(&self, directory: Directory, name: &[u8]) -> Directory {
+        let (decided, waiting) = self.usual.enter(&directory.waiting, name);
+        let mut path = directory.path;
+        path.extend_from_slice(name);
+        path.push(b'/');
+        Directory { path, waiting, decided: directory.decided.max(decided) }
+    }
+
+    /// Whether the entry `name` of a directory is excluded.
+    pub fn excludes_in(&self, directory: &Directory, name: &[u8]) -> bool {
+        let decided = directory.decided.max(self.usual.decided(&directory.waiting, name));
+        let later = self.unusual.iter().rev().take_while(|rule| decided < Some(**rule));
+        let decided = match self.first_match(later, directory, name) {
+            None => decided,
+            unusual => unusual,
+        };
+        decided.is_some_and(|rule| !self.rules[rule].is_exception)
+    }
+
+    /// The first of some unusual rules that matches an entry or what is above it.
+    fn first_match<'a>(
+        &self,
+        mut rules: impl Iterator<Item = &'a usize>,
+        directory: &Directory,
+        name: &[u8],
+    ) -> Option<usize> {
+        if self.unusual.is_empty() {
+            return None;
+        }
+        let path = [directory.path.as_slice(), name].concat();
+        let mask = byte_mask(&path);
+        let matches = |rule: &Rule| rule.program.may_match(mask) && rule.program.run(&path) != Outcome::No;
+        rules.find(|rule| matches(&self.rules[**rule])).copied()
     }
 
     /// Whether something below `directory` could be kept by a `!` line. If not, and the directory is
