@@ -5,10 +5,10 @@ mod remote;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{CancelToken, KeyHasher};
-use parser::ignore::IgnoreFile;
+use parser::ignore::{self, Directory, IgnoreFile};
 use parser::{Level, SourceFile};
 use snapshotter::apply::ApplyOptions;
 use snapshotter::stat_cache::StatCache;
@@ -188,7 +188,7 @@ impl BuildContext {
             return Ok(self);
         }
         let directory = self.tree.dirs().next().map(Path::to_owned).unwrap_or_default();
-        let filter: Arc<dyn Filter> = Arc::new(IgnoreRules(rules.clone()));
+        let filter: Arc<dyn Filter> = Arc::new(IgnoreRules::new(rules.clone()));
         let tree = Tree::directory(directory, Some(filter)).map_err(EngineError::from)?;
         Ok(Self { tree, ignored: rules, ..self })
     }
@@ -209,16 +209,36 @@ fn keeps_git_directory(request: &BuildRequest) -> bool {
     matches!(value.as_deref(), Some("1" | "t" | "true"))
 }
 
-/// The rules of an ignore file, as the store's trees ask for them.
-pub(crate) struct IgnoreRules(pub(crate) IgnoreFile);
+/// The rules of an ignore file, as the store's trees ask for them. They ask for one entry of a directory
+/// after the other, so the directory is remembered.
+pub(crate) struct IgnoreRules {
+    file: IgnoreFile,
+    last: Mutex<Arc<Directory>>,
+}
+
+impl IgnoreRules {
+    pub(crate) fn new(file: IgnoreFile) -> Self {
+        let last = Mutex::new(Arc::new(file.directory(b"")));
+        Self { file, last }
+    }
+
+    fn directory(&self, path: &[u8]) -> Arc<Directory> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.path() != path {
+            *last = Arc::new(self.file.directory(path));
+        }
+        last.clone()
+    }
+}
 
 impl Filter for IgnoreRules {
     fn excludes(&self, relative: &Path, _is_dir: bool) -> bool {
-        self.0.excludes(relative.as_os_str().as_encoded_bytes())
+        let (parent, name) = ignore::split(relative.as_os_str().as_encoded_bytes());
+        self.file.excludes_in(&self.directory(parent), name)
     }
 
     fn prunes(&self, dir: &Path) -> bool {
-        !self.0.may_contain_exceptions(dir.as_os_str().as_encoded_bytes())
+        !self.file.may_contain_exceptions(dir.as_os_str().as_encoded_bytes())
     }
 }
 

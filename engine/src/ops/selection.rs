@@ -163,7 +163,7 @@ impl PatternLanguage for DockerPatterns {
 
     fn only(&self, pattern: &str) -> Result<Arc<dyn Filter>, BadPattern> {
         let exception = format!("!{pattern}");
-        Ok(Arc::new(IgnoreRules(IgnoreFile::from_patterns(["**", &exception])?)))
+        Ok(Arc::new(IgnoreRules::new(IgnoreFile::from_patterns(["**", &exception])?)))
     }
 }
 

@@ -45,6 +45,13 @@ pub struct Directory {
     decided: Option<usize>,
 }
 
+impl Directory {
+    /// The path that it was asked for by.
+    pub fn path(&self) -> &[u8] {
+        self.path.strip_suffix(b"/").unwrap_or(&self.path)
+    }
+}
+
 /// Why a pattern of a list is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IgnoreError {
@@ -128,11 +135,7 @@ impl IgnoreFile {
     /// assert!(file.excludes("a/b/c.log"));
     /// ```
     pub fn excludes(&self, path: impl AsRef<[u8]>) -> bool {
-        let path = path.as_ref();
-        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
-            Some(slash) => (&path[..slash], &path[slash + 1..]),
-            None => (&path[..0], path),
-        };
+        let (parent, name) = split(path.as_ref());
         self.excludes_in(&self.directory(parent), name)
     }
 
@@ -190,6 +193,14 @@ impl IgnoreFile {
     /// Whether there is a `!` line.
     pub fn has_exceptions(&self) -> bool {
         self.rules.iter().any(|rule| rule.is_exception)
+    }
+}
+
+/// The directory of a path, empty for the root, and the name in it.
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&path[..0], path),
     }
 }
 
