@@ -6,8 +6,9 @@
 //! hard links, times and attributes are kept, owner and mode can be overridden. Destination paths never
 //! leave the image: they are resolved by the [`LayerWriter`].
 //!
-//! Every file is read once. When a key is asked for, it is computed from the bytes that were written, so
-//! it is right even if a file changed since its key was computed before: the copy's key wins.
+//! Every file is read once. When a key is asked for, it is computed from the bytes that were written, or
+//! taken from a cache that knows the file as it was when they were read. So it is right even if a file
+//! changed since its key was computed before: the copy's key wins.
 //!
 //! The stages, each parallel: scan the sources, make the directories, copy the files, link the hard links,
 //! give the directories their attributes and times.

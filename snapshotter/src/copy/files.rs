@@ -1,4 +1,4 @@
-//! The files of a copy: read once, hashed on the way, written once.
+//! The files of a copy: read once, hashed on the way unless the hash is remembered, written once.
 //!
 //! This is the path that decides how long a COPY takes. A small file costs an open, a read, a status, a
 //! close on the source; an exclusive create, a write, a time and a close on the target; more only where
@@ -155,7 +155,8 @@ impl Job<'_> {
                 source: &|| holder.shown(child.entry.name()),
                 target: &|| between.target.shown(name),
             };
-            let hash = self.transfer(&mut source, &target, &paths, &before, buffer)?;
+            let known = self.remembered(child, &before).map(|record| record.hash);
+            let hash = self.transfer(&mut source, &target, &paths, &before, known, buffer)?;
             let after = stat_now(&source, holder, &child.entry)?;
             if before.is_unchanged(&after) {
                 let xattrs = self.read_xattrs(holder, child, Target::Open(source.as_fd()))?;
@@ -170,19 +171,20 @@ impl Job<'_> {
         Err(TreeError::Unstable(child.entry.path().to_owned()).into())
     }
 
-    /// Moves the bytes. Answers their hash if a key or a cache wants it.
+    /// Moves the bytes. Answers their hash, `known` or computed, if a key or a cache wants it.
     fn transfer(
         &self,
         source: &mut File,
         target: &File,
         paths: &Paths<'_>,
         stat: &Stat,
+        known: Option<Hash>,
         buffer: &mut Buffer,
     ) -> Result<Option<Hash>> {
-        let wants_hash = self.options.key.is_some() || self.options.stat_cache.is_some();
+        let wants_hash = known.is_none() && (self.options.key.is_some() || self.options.stat_cache.is_some());
         let is_placed = stat.size > SMALL && self.place_content(source, target, paths, stat, wants_hash)?;
         if is_placed && !wants_hash {
-            return Ok(None);
+            return Ok(known);
         }
         let mut hasher = wants_hash.then(blake3::Hasher::new);
         read_pieces::<CopyError>(source, paths.source, stat.size, buffer, |bytes| {
@@ -196,7 +198,7 @@ impl Job<'_> {
             let written = target.write_all(bytes);
             written.map_err(|error| PathError::new("write", (paths.target)(), error).into())
         })?;
-        Ok(hasher.map(|hasher| hasher.finalize().into()))
+        Ok(known.or_else(|| hasher.map(|hasher| hasher.finalize().into())))
     }
 
     /// Lets the kernel put a large file in place where that keeps holes or saves a copy.

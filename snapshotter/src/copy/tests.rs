@@ -359,6 +359,31 @@ fn a_copy_fills_the_cache() {
 }
 
 #[test]
+fn a_remembered_hash_is_used_only_for_the_file_as_it_was() {
+    let f = Fixture::new("f a 1\nf d/b 2\nh d/c a\nf large 3", "");
+    std::fs::write(f.dir.path().join("context/large"), vec![7; 300_000]).unwrap();
+    let now = base::Timestamp::from_second(4_000_000_000).unwrap();
+    let path = f.dir.path().join("cache");
+    let cache = StatCache::load(&path, now);
+    let selection = f.select(&["."], None);
+    content_key(&f.source, &selection, &KEY, Some(&cache), &CancelToken::new()).unwrap();
+    cache.save().unwrap();
+    let cache = StatCache::load(&path, now);
+    for (change, to) in [(None, "/same/"), (Some("changed"), "/changed/"), (Some("2"), "/back/")] {
+        if let Some(content) = change {
+            std::fs::write(f.dir.path().join("context/d/b"), content).unwrap();
+        }
+        let options = CopyOptions { stat_cache: Some(&cache), ..Fixture::options(to) };
+        let copied = f.copy_with(&["."], &options).unwrap().content_key;
+        let fresh = content_key(&f.source, &f.select(&["."], None), &KEY, None, &CancelToken::new());
+        assert_eq!(copied, Some(fresh.unwrap()), "{to}");
+        let read = |name: &str| std::fs::read(f.dir.path().join(format!("layer{to}{name}"))).unwrap();
+        assert_eq!(read("d/b"), change.unwrap_or("2").as_bytes());
+        assert!(read("large") == vec![7; 300_000]);
+    }
+}
+
+#[test]
 fn what_was_removed_does_not_shine_through() {
     let f = Fixture::new("f d/new 1\nf file 2", "f d/old 3\nf file 4");
     f.writer.remove("d").unwrap();
