@@ -57,17 +57,17 @@ impl Definition {
             LowerError::Dockerfile(diagnostic) => {
                 BuildError::dockerfile(self.source.clone(), vec![*diagnostic])
             }
-            LowerError::Resolve { reference, span, source, .. } => {
-                BuildError::resolve(reference, self.place(span), source)
+            LowerError::Resolve { reference, span, source, near, .. } => {
+                BuildError::resolve(reference, self.place(span), source, near)
             }
             LowerError::Graph(error) => BuildError::Graph(error),
         }
     }
 
-    /// Where something stands: file and line, then the lines themselves.
+    /// Where something stands: file, line and column, then the lines themselves.
     pub(crate) fn place(&self, span: Span) -> String {
-        let line = self.source.position(span.start).line;
-        format!("{}:{line}\n{}", self.source.name(), self.source.excerpt(span))
+        let at = self.source.position(span.start);
+        format!("{}:{}:{}\n{}", self.source.name(), at.line, at.column, self.source.excerpt(span))
     }
 
     /// Tells the findings.

@@ -341,6 +341,8 @@ pub enum BuildError {
         source: Box<dyn std::error::Error + Send + Sync>,
         /// Whose fault it is.
         fault: Fault,
+        /// The stage that was perhaps meant.
+        near: Option<String>,
     },
     /// A step failed.
     #[error("failed to solve: {error}")]
@@ -433,12 +435,13 @@ impl BuildError {
         reference: String,
         excerpt: String,
         source: Box<dyn std::error::Error + Send + Sync>,
+        near: Option<String>,
     ) -> Self {
         let fault = source.downcast_ref::<EngineError>().map_or(Fault::Environment, Faulty::fault);
         if fault == Fault::Cancelled {
             return Self::Cancelled;
         }
-        Self::Resolve { reference, excerpt, source, fault }
+        Self::Resolve { reference, excerpt, source, fault, near }
     }
 
     pub(crate) fn step(name: String, excerpt: String, error: StepError) -> Self {
@@ -460,6 +463,7 @@ impl BuildError {
     /// What the user may do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Resolve { near, .. } => near.as_ref().map(|near| format!("did you mean the stage {near}?")),
             Self::Step { error, .. } => error.hint(),
             Self::Engine(error) => error.hint(),
             _ => None,

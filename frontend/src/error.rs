@@ -25,6 +25,8 @@ pub enum LowerError {
         source: ResolveError,
         /// Whose fault the resolver says it is.
         fault: Fault,
+        /// The stage that was perhaps meant.
+        near: Option<String>,
     },
     /// The operations do not form a graph: a defect of this crate.
     #[error("the frontend made an invalid graph; this is a bug in lapstrake, please report it")]

@@ -1,6 +1,7 @@
 //! Stages: where they begin, what they are called, what they need, and which the target needs. Pure.
 
 use parser::ast::{self, Dockerfile, Instruction, InstructionKind};
+use parser::suggest;
 
 use crate::error::LowerError;
 
@@ -62,7 +63,11 @@ impl<'a> Stages<'a> {
             return Ok(stage);
         }
         let message = format!("target stage \"{name}\" could not be found");
-        Err(LowerError::with_help("unknown-stage", last.instruction.span, message, self.names_help()))
+        let help = match self.nearest(name) {
+            Some(near) => format!("did you mean {near}?"),
+            None => self.names_help(),
+        };
+        Err(LowerError::with_help("unknown-stage", last.instruction.span, message, help))
     }
 
     /// The stage before `index` that `name` means, the latest of equals.
@@ -183,6 +188,11 @@ impl<'a> Stages<'a> {
             None if self.all.len() > 1 => format!("stage-{index}"),
             None => String::new(),
         }
+    }
+
+    /// The name of a stage that a name is perhaps meant to be.
+    pub(crate) fn nearest(&self, name: &str) -> Option<&str> {
+        suggest::nearest(name, self.all.iter().filter_map(|stage| stage.name.as_deref()))
     }
 
     fn names_help(&self) -> String {

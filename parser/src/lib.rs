@@ -10,6 +10,7 @@
 //! knows the variables.
 
 pub mod ast;
+pub mod codes;
 mod decode;
 pub mod diagnostic;
 mod directives;
@@ -82,7 +83,8 @@ pub fn parse_with_checks(text: &[u8], checks: Option<CheckOptions>) -> Parsed {
 fn checks_of(dockerfile: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) -> CheckOptions {
     let Some(directive) = &dockerfile.directives.check else { return CheckOptions::default() };
     let options = CheckOptions::parse(&directive.text).unwrap_or_else(|error| {
-        diagnostics.push(Diagnostic::error("invalid-check", directive.span, error.to_string()));
+        let found = Diagnostic::error("invalid-check", directive.span, error.to_string());
+        diagnostics.push(found.with_suggestion(error.nearest()));
         CheckOptions::default()
     });
     for (name, near) in options.misspelt() {

@@ -6,6 +6,7 @@
 
 use crate::ast::{Mount, Word};
 use crate::diagnostic::Diagnostic;
+use crate::span::Span;
 use crate::suggest;
 
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
@@ -43,20 +44,25 @@ pub(crate) fn read(raw: Word) -> Result<Mount, Diagnostic> {
             .with_help("quote a whole option: --mount=type=bind,\\\"source=a,b\\\"")
     })?;
     let mut options = Vec::with_capacity(fields.len());
-    for field in fields {
-        let (key, value) = field.split_once('=').map_or((field.as_str(), None), |(k, v)| (k, Some(v)));
+    for Field { text, start, end } in fields {
+        let (key, value) = text.split_once('=').map_or((text.as_str(), None), |(k, v)| (k, Some(v)));
         let key = key.to_lowercase();
-        check(&key, value, &raw)?;
+        check(&key, value, part_of(&raw, start, end))?;
         options.push((key, value.map(str::to_owned)));
     }
     Ok(Mount { raw, options })
 }
 
-fn check(key: &str, value: Option<&str>, raw: &Word) -> Result<(), Diagnostic> {
+/// Where some bytes of a flag's value stand. All of it, if it lost quotes and the bytes moved.
+fn part_of(raw: &Word, start: usize, end: usize) -> Span {
+    let is_as_written = raw.span.end - raw.span.start == raw.text.len();
+    if is_as_written { Span::new(raw.span.start + start, raw.span.start + end) } else { raw.span }
+}
+
+fn check(key: &str, value: Option<&str>, span: Span) -> Result<(), Diagnostic> {
     let keys = || KEYS.into_iter().chain([ENV]);
     if !keys().any(|known| known == key) {
-        let error =
-            Diagnostic::error("unknown-mount-option", raw.span, format!("a mount has no option {key:?}"));
+        let error = Diagnostic::error("unknown-mount-option", span, format!("a mount has no option {key:?}"));
         return Err(error.with_suggestion(suggest::nearest(key, keys())));
     }
     let Some(value) = value else {
@@ -64,22 +70,20 @@ fn check(key: &str, value: Option<&str>, raw: &Word) -> Result<(), Diagnostic> {
             return Ok(());
         }
         let message = format!("the mount option {key} needs a value");
-        return Err(
-            Diagnostic::error("invalid-mount", raw.span, message).with_help(format!("write {key}=VALUE"))
-        );
+        return Err(Diagnostic::error("invalid-mount", span, message).with_help(format!("write {key}=VALUE")));
     };
     match key {
         "from" if has_variable(value) => {
             let message = "the mount option from does not take variables";
-            let error = Diagnostic::error("variable-in-mount-from", raw.span, message);
+            let error = Diagnostic::error("variable-in-mount-from", span, message);
             Err(error.with_help("give the image a name with FROM … AS name, and use that name"))
         }
         _ if has_variable(value) => Ok(()),
-        "type" => one_of(value, &TYPES, "unknown-mount-type", "mount type", raw),
-        "sharing" => one_of(value, &SHARING, "unknown-mount-sharing", "sharing mode", raw),
-        "mode" if u32::from_str_radix(value, 8).is_err() => Err(not_a(key, value, "an octal number", raw)),
-        "uid" | "gid" if value.parse::<u32>().is_err() => Err(not_a(key, value, "a number", raw)),
-        key if SWITCHES.contains(&key) && !is_go_bool(value) => Err(not_a(key, value, "true or false", raw)),
+        "type" => one_of(value, &TYPES, "unknown-mount-type", "mount type", span),
+        "sharing" => one_of(value, &SHARING, "unknown-mount-sharing", "sharing mode", span),
+        "mode" if u32::from_str_radix(value, 8).is_err() => Err(not_a(key, value, "an octal number", span)),
+        "uid" | "gid" if value.parse::<u32>().is_err() => Err(not_a(key, value, "a number", span)),
+        key if SWITCHES.contains(&key) && !is_go_bool(value) => Err(not_a(key, value, "true or false", span)),
         _ => Ok(()),
     }
 }
@@ -93,21 +97,21 @@ fn one_of(
     known: &[&'static str],
     code: &'static str,
     what: &str,
-    raw: &Word,
+    span: Span,
 ) -> Result<(), Diagnostic> {
     if known.iter().any(|name| name.eq_ignore_ascii_case(value)) {
         return Ok(());
     }
-    let error = Diagnostic::error(code, raw.span, format!("there is no {what} {value:?}"));
+    let error = Diagnostic::error(code, span, format!("there is no {what} {value:?}"));
     Err(match suggest::nearest(value, known.iter().copied()) {
         Some(near) => error.with_help(format!("did you mean {near}?")),
         None => error.with_help(format!("use one of {}", known.join(", "))),
     })
 }
 
-fn not_a(key: &str, value: &str, expected: &str, raw: &Word) -> Diagnostic {
+fn not_a(key: &str, value: &str, expected: &str, span: Span) -> Diagnostic {
     let message = format!("the mount option {key} is {expected}, not {value:?}");
-    Diagnostic::error("invalid-mount", raw.span, message)
+    Diagnostic::error("invalid-mount", span, message)
 }
 
 /// What Go's `strconv.ParseBool` takes.
@@ -118,18 +122,29 @@ fn is_go_bool(value: &str) -> bool {
     )
 }
 
+/// One field of a CSV record.
+#[derive(Debug)]
+struct Field {
+    /// Without its quotes.
+    text: String,
+    /// Where it stands in the record, in bytes.
+    start: usize,
+    end: usize,
+}
+
 /// The fields of one CSV record, or `None` if its quotes are wrong.
-fn csv_fields(text: &str) -> Option<Vec<String>> {
+fn csv_fields(text: &str) -> Option<Vec<Field>> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
+        let start = text.len() - rest.len();
         let field;
         (field, rest) = if let Some(quoted) = rest.strip_prefix('"') {
             quoted_field(quoted)?
         } else {
             plain_field(rest)?
         };
-        fields.push(field);
+        fields.push(Field { text: field, start, end: text.len() - rest.len() });
         match rest.strip_prefix(',') {
             Some(next) => rest = next,
             None => return rest.is_empty().then_some(fields),
@@ -169,12 +184,13 @@ mod tests {
 
     #[test]
     fn records() {
-        assert_eq!(csv_fields("a,b=c").unwrap(), ["a", "b=c"]);
-        assert_eq!(csv_fields("\"a,\"\"b\",c").unwrap(), ["a,\"b", "c"]);
-        assert_eq!(csv_fields("").unwrap(), [""]);
-        assert_eq!(csv_fields("a\"b"), None);
-        assert_eq!(csv_fields("\"a"), None);
-        assert_eq!(csv_fields("\"a\"b"), None);
+        let texts = |text| Some(csv_fields(text)?.into_iter().map(|field| field.text).collect::<Vec<_>>());
+        assert_eq!(texts("a,b=c").unwrap(), ["a", "b=c"]);
+        assert_eq!(texts("\"a,\"\"b\",c").unwrap(), ["a,\"b", "c"]);
+        assert_eq!(texts("").unwrap(), [""]);
+        assert_eq!(texts("a\"b"), None);
+        assert_eq!(texts("\"a"), None);
+        assert_eq!(texts("\"a\"b"), None);
     }
 
     #[test]

@@ -119,8 +119,8 @@ pub(super) fn at_from(error: LowerError, span: Span, trigger: &str) -> LowerErro
                 format!("in the base image's trigger \"ONBUILD {trigger}\": {}", diagnostic.message);
             LowerError::Dockerfile(diagnostic)
         }
-        LowerError::Resolve { reference, source, fault, .. } => {
-            LowerError::Resolve { reference, span, source, fault }
+        LowerError::Resolve { reference, source, fault, near, .. } => {
+            LowerError::Resolve { reference, span, source, fault, near }
         }
         other @ LowerError::Graph(_) => other,
     }
@@ -209,7 +209,14 @@ impl<'a> Lowering<'a> {
             span,
             fault: Fault::Environment,
             source,
+            near: self.near_stage(reference),
         })
+    }
+
+    /// The stage that somebody who wrote the name of an image perhaps meant.
+    fn near_stage(&self, reference: &Reference) -> Option<String> {
+        let name = reference.familiar_repository();
+        self.stages.nearest(&name).filter(|near| *near != name).map(str::to_owned)
     }
 
     /// The vertex of an image's root filesystem; none for an image without layers.

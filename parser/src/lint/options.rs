@@ -41,6 +41,14 @@ impl Selection {
 #[error("{0:?} is no check option (known are skip=…, experimental=… and error=true)")]
 pub struct InvalidCheckOption(pub String);
 
+impl InvalidCheckOption {
+    /// The option that it was perhaps meant to be.
+    pub fn nearest(&self) -> Option<&'static str> {
+        let key = self.0.split_once('=').map_or(self.0.as_str(), |(key, _)| key.trim());
+        suggest::nearest(key, ["skip", "experimental", "error"]).filter(|near| *near != key)
+    }
+}
+
 impl base::Faulty for InvalidCheckOption {
     fn fault(&self) -> base::Fault {
         base::Fault::Input
