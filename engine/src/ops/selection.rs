@@ -150,7 +150,7 @@ fn excludes(patterns: &[String]) -> Result<Option<Arc<dyn Filter>>, StepError> {
         let pattern = patterns.join(" ");
         StepError::Engine(SelectError::BadPattern { pattern, source: source.into() }.into())
     })?;
-    Ok(Some(Arc::new(IgnoreRules(rules))))
+    Ok(Some(Arc::new(IgnoreRules::new(rules))))
 }
 
 /// The patterns of Dockerfiles, as the store asks for them.
