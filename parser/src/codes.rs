@@ -36,3 +36,31 @@ pub const OF_TEXT: [&str; 33] = [
     "unterminated-heredoc",
     "variable-in-mount-from",
 ];
+
+/// Codes of errors that the frontend finds, which knows stages, values and images, in alphabetical order.
+pub const OF_MEANING: [&str; 24] = [
+    "bad-substitution",
+    "circular-stage",
+    "destination-not-directory",
+    "empty-argument",
+    "empty-base-name",
+    "empty-destination",
+    "empty-source",
+    "empty-workdir",
+    "invalid-chmod",
+    "invalid-chown",
+    "invalid-device",
+    "invalid-mount",
+    "invalid-onbuild",
+    "invalid-platform",
+    "invalid-port",
+    "invalid-reference",
+    "invalid-signal",
+    "no-build-stage",
+    "not-entitled",
+    "unexpected-instruction",
+    "unknown-network",
+    "unknown-security",
+    "unknown-stage",
+    "unsupported",
+];
