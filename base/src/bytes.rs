@@ -27,9 +27,30 @@ pub fn parse_binary(text: &str) -> Option<u64> {
     (bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
+/// A number of bytes for people: `4B`, `2KiB`, `1.5MiB`.
+pub fn format_binary(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut value = bytes as f64;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let number = format!("{value:.1}");
+    format!("{}{}", number.trim_end_matches(".0"), units[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_short() {
+        let cases = [(0, "0B"), (1023, "1023B"), (2048, "2KiB"), (2 << 20, "2MiB"), (3 << 19, "1.5MiB")];
+        for (bytes, text) in cases {
+            assert_eq!(format_binary(bytes), text);
+        }
+    }
 
     #[test]
     fn units_are_powers_of_1024() {

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use engine::request::{Entitlement, Resource, ResourceLimit, SecretSource, Secrets, SshSource, StepSettings};
+use engine::request::{
+    Entitlement, LogLimits, Resource, ResourceLimit, SecretSource, Secrets, SshSource, StepSettings,
+};
 
 use crate::args::BuildArgs;
 use crate::error::CliError;
@@ -118,7 +120,10 @@ pub(crate) fn entitlements(flags: &[String]) -> Result<BTreeSet<Entitlement>, Cl
 }
 
 /// What the processes of all steps get.
-pub(crate) fn step_settings(args: &BuildArgs) -> Result<StepSettings, CliError> {
+pub(crate) fn step_settings(
+    args: &BuildArgs,
+    environment: Environment<'_>,
+) -> Result<StepSettings, CliError> {
     let size = |text: &String| {
         base::bytes::parse_binary(text).ok_or_else(|| {
             CliError::usage(format!("\"{text}\" is not a size"), "write bytes or, for example, 256m")
@@ -128,7 +133,23 @@ pub(crate) fn step_settings(args: &BuildArgs) -> Result<StepSettings, CliError> 
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
         shm_size: args.shm_size.as_ref().map(size).transpose()?,
         limits: args.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
+        log: LogLimits {
+            size: log_limit("BUILDKIT_STEP_LOG_MAX_SIZE", environment)?,
+            speed: log_limit("BUILDKIT_STEP_LOG_MAX_SPEED", environment)?,
+        },
     })
+}
+
+/// BuildKit's limits of a step's log: bytes, or -1 for none.
+fn log_limit(name: &str, environment: Environment<'_>) -> Result<Option<u64>, CliError> {
+    let Some(text) = environment(name) else { return Ok(None) };
+    match text.parse::<i64>() {
+        Ok(bytes) => Ok(u64::try_from(bytes).ok()),
+        Err(_) => {
+            let message = format!("{name} is a number of bytes, not \"{text}\"");
+            Err(CliError::usage(message, "use -1 for no limit"))
+        }
+    }
 }
 
 /// `name:address`, `name=address`; an IPv6 address may be in brackets.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base::image::{Descriptor, History, ImageConfig, Index, Manifest, media_type};
 use base::{CancelToken, Digest, Platform, Timestamp};
 use frontend::{Lowered, LoweredImage};
-use snapshotter::{Lease, SnapshotId};
+use snapshotter::{Compression, LayerForm, Lease, SnapshotId};
 
 use crate::Engine;
 use crate::error::EngineError;
@@ -157,7 +157,14 @@ fn layers(
     };
     let layer = |(index, id): (usize, SnapshotId)| {
         let clamp = clamp(index, base_layers, epoch);
-        let blob = engine.store.layer_id(lease, id, clamp, cancel)?;
+        let blob = match clamp {
+            None => engine.store.layer_id(lease, id, None, cancel)?,
+            // No snapshot has these files with these times, so the layer is kept as it is in the image.
+            Some(_) => {
+                let form = LayerForm { compression: Compression::None, clamp_mtime: clamp };
+                engine.store.layer(lease, id, form, cancel)?
+            }
+        };
         let created = engine.store.snapshot_info(id)?.created_at;
         let descriptor = Descriptor { media_type: oci_layer(&blob.descriptor.media_type), ..blob.descriptor };
         Ok(Layer { diff_id: blob.diff_id, descriptor, created })

@@ -45,6 +45,7 @@ impl Engine {
         let request = &dated(request, &context)?;
         let layouts = self.import_layouts(&lease, request, cancel)?;
         let lowered = lower(request, &definition, &context, &layouts, &fetcher)?;
+        let request = &BuildRequest { epoch: lowered.epoch, ..request.clone() };
 
         let contexts = Contexts::open(&fetcher, request, context)?;
         let roots = solve(&lowered, &contexts, request, &definition, &fetcher)?;

@@ -1,19 +1,37 @@
 //! The Dockerfile of a build, parsed: its findings told, its mistakes as errors. What a build and the
 //! calls that only look at a Dockerfile share.
 
+use base::Reference;
 use base::event::Event;
+use base::reference::DEFAULT_REGISTRY;
 use frontend::LowerError;
 use parser::lint::{self, CheckOptions};
 use parser::span::Span;
 use parser::{Diagnostic, Level, Parsed, SourceFile};
 
 use crate::context::LoadedDockerfile;
-use crate::error::BuildError;
+use crate::error::{BuildError, EngineError};
 use crate::progress::Progress;
 use crate::request::BuildRequest;
 
 /// The build argument that replaces the `check` directive.
 const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
+/// The build argument that replaces the `syntax` directive.
+const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
+
+/// What that argument says for the frontend that is here anyway.
+const BUILT_IN: &str = "dockerfile.v0";
+
+/// The repositories of Docker's frontend for Dockerfiles.
+const DOCKERS: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
+
+/// Whether an image is Docker's frontend for Dockerfiles, in any version.
+fn is_dockers(image: &str) -> bool {
+    image
+        .parse::<Reference>()
+        .is_ok_and(|image| image.registry == DEFAULT_REGISTRY && DOCKERS.contains(&image.repository.as_str()))
+}
 
 /// A parsed Dockerfile with the text that its spans point into.
 #[derive(Debug)]
@@ -23,8 +41,22 @@ pub(crate) struct Definition {
 }
 
 impl Definition {
+    /// Refuses a Dockerfile that another frontend is to read. Those of Docker read what is read here, so their
+    /// images are never fetched.
+    fn check_frontend(dockerfile: &LoadedDockerfile, request: &BuildRequest) -> Result<(), BuildError> {
+        let text = String::from_utf8_lossy(&dockerfile.text);
+        let asked = request.build_args.get(SYNTAX_ARGUMENT).cloned().or_else(|| parser::detect_syntax(&text));
+        let Some(asked) = asked.filter(|asked| !asked.is_empty()) else { return Ok(()) };
+        let image = asked.split_whitespace().next().unwrap_or_default();
+        if image == BUILT_IN || is_dockers(image) {
+            return Ok(());
+        }
+        Err(EngineError::OtherFrontend { image: image.to_owned(), file: dockerfile.name.clone() }.into())
+    }
+
     /// Parses. The mistakes in the text are in [`Self::mistakes`]; only a wrong build argument is an error.
     pub(crate) fn parse(dockerfile: &LoadedDockerfile, request: &BuildRequest) -> Result<Self, BuildError> {
+        Self::check_frontend(dockerfile, request)?;
         let checks = request.build_args.get(CHECK_ARGUMENT).map(|text| CheckOptions::parse(text));
         let parsed = parser::parse_with_checks(&dockerfile.text, checks.transpose()?);
         let source = SourceFile::new(&dockerfile.name, &parsed.text);

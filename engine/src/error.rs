@@ -127,6 +127,14 @@ pub enum EngineError {
         /// In what way.
         reason: String,
     },
+    /// A Dockerfile is written for a frontend that is an image.
+    #[error("{file} asks for the frontend {image}, and frontends that are images are not supported yet")]
+    OtherFrontend {
+        /// The Dockerfile.
+        file: String,
+        /// The image.
+        image: String,
+    },
     /// A secret is larger than any should be.
     #[error("the secret \"{id}\" is larger than {limit} bytes")]
     SecretTooLarge {
@@ -225,6 +233,10 @@ impl EngineError {
                 Some("if the file may have changed, correct the checksum after looking at it".to_owned())
             }
             Self::NoCommand(_) => Some("give one: lap run IMAGE COMMAND".to_owned()),
+            Self::OtherFrontend { .. } => Some(
+                "if it is an ordinary Dockerfile, build with --build-arg BUILDKIT_SYNTAX=dockerfile.v0"
+                    .to_owned(),
+            ),
             Self::NoSecret(id) => Some(format!("give it with --secret id={id},src=FILE or ,env=NAME")),
             Self::NoSshAgent(id) => Some(format!(
                 "give it with --ssh {id}, when SSH_AUTH_SOCK leads to an agent, or --ssh {id}=KEYFILE"

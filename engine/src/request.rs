@@ -91,6 +91,17 @@ pub struct StepSettings {
     pub shm_size: Option<u64>,
     /// `--ulimit`
     pub limits: Vec<ResourceLimit>,
+    /// How much of their output is shown.
+    pub log: LogLimits,
+}
+
+/// How much of a step's output is shown; `None` is all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogLimits {
+    /// Bytes of one step.
+    pub size: Option<u64>,
+    /// Bytes of one step for each second that it runs.
+    pub speed: Option<u64>,
 }
 
 /// Where the files of a build come from.

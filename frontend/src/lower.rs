@@ -8,8 +8,8 @@ mod metadata;
 mod mounts;
 mod run;
 
-use ::base::Platform;
 use ::base::image::ImageConfig;
+use ::base::{Platform, Timestamp};
 use llb::{Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex};
 use parser::Diagnostic;
 use parser::ast::{ArgDeclaration, Dockerfile, Instruction, InstructionKind};
@@ -23,6 +23,10 @@ use crate::options::Options;
 use crate::ports::MetaResolver;
 use crate::stage::{Stage, Stages};
 
+/// The argument with the time of everything that is made
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>).
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// The name of the local source that is the build context.
 pub(crate) const CONTEXT: &str = "context";
 
@@ -33,6 +37,8 @@ pub struct Lowered {
     pub graph: Graph,
     /// One image for each platform, in the order that was asked for.
     pub images: Vec<LoweredImage>,
+    /// `SOURCE_DATE_EPOCH`, from the options or a default in the Dockerfile.
+    pub epoch: Option<Timestamp>,
     /// What the user should know.
     pub warnings: Vec<Diagnostic>,
 }
@@ -97,7 +103,7 @@ fn lower_stages(
     let stages = Stages::of(file)?;
     let target = stages.target(options.target.as_deref())?.index;
     let mut graph = GraphBuilder::new();
-    let mut images = Vec::new();
+    let (mut images, mut epoch) = (Vec::new(), None);
     for platform in &options.platforms {
         let expander = Expander::new(file.directives.escape, findings);
         let mut lowering = Lowering::new(&stages, options, resolver, platform, target, expander, graph)?;
@@ -106,9 +112,10 @@ fn lower_stages(
             (0..stages.all.len()).try_for_each(|index| lowering.need(index))?;
         }
         images.push(lowering.image(target));
+        epoch = lowering.epoch;
         graph = lowering.graph;
     }
-    Ok(Lowered { graph: graph.finish()?, images, warnings: Vec::new() })
+    Ok(Lowered { graph: graph.finish()?, images, epoch, warnings: Vec::new() })
 }
 
 /// Arguments from before the first FROM, and those that every Dockerfile knows.
@@ -161,6 +168,17 @@ impl Globals {
     }
 }
 
+/// The epoch that an ARG before the first FROM sets.
+fn default_epoch(stages: &Stages<'_>, globals: &Globals) -> Result<Option<Timestamp>, LowerError> {
+    let Some(text) = globals.environment.get(EPOCH).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let seconds = text.parse::<i64>().ok().and_then(::base::time::from_epoch_seconds);
+    seconds.map(Some).ok_or_else(|| {
+        let span = stages.preamble.last().map(|instruction| instruction.span).unwrap_or_default();
+        let message = format!("{EPOCH} is a number of seconds since 1970, not \"{text}\"");
+        LowerError::at("invalid-epoch", span, message)
+    })
+}
+
 /// The value of an ARG: what the user gave, else its default.
 pub(crate) fn argument_value(
     declaration: &ArgDeclaration,
@@ -183,6 +201,8 @@ pub(crate) struct Lowering<'a> {
     /// The platform to build for.
     pub(crate) platform: &'a Platform,
     pub(crate) globals: Globals,
+    /// The time of everything that is made.
+    pub(crate) epoch: Option<Timestamp>,
     pub(crate) expander: Expander<'a>,
     pub(crate) graph: GraphBuilder,
     /// What each stage starts with.
@@ -244,7 +264,8 @@ impl<'a> Lowering<'a> {
         let globals = Globals::new(stages, options, platform, target, &expander)?;
         let bases = base_image::bases(stages, options, platform, &globals, &expander)?;
         let done = stages.all.iter().map(|_| None).collect();
-        Ok(Self { stages, options, resolver, platform, globals, expander, graph, bases, done })
+        let epoch = options.epoch.map_or_else(|| default_epoch(stages, &globals), |epoch| Ok(Some(epoch)))?;
+        Ok(Self { stages, options, resolver, platform, globals, epoch, expander, graph, bases, done })
     }
 
     /// Lowers a stage and those that it needs, unless that has been done. Nearly all are known from the
@@ -347,7 +368,7 @@ impl<'a> Lowering<'a> {
             state.build_args.push((name, value.unwrap_or_default()));
         }
         let text = format!("ARG {}", shown.join(" "));
-        crate::history::metadata(&mut state.config, text, self.options.epoch);
+        crate::history::metadata(&mut state.config, text, self.epoch);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use runner::request::DEFAULT_SHM_SIZE;
 use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest};
 use snapshotter::{ActiveSnapshot, CommitInfo};
 
+use super::log_limit::LogLimit;
 use super::mounts::StepMounts;
 use super::{BuildOps, Filesystem};
 use crate::emulation;
@@ -33,7 +34,14 @@ impl BuildOps<'_> {
         let active = store.prepare(self.lease, root.map(|root| root.snapshot)).map_err(EngineError::from)?;
         let mounts = self.mounts(op, inputs, cancel)?;
         let request = self.step_request(op, root, &active, &mounts)?;
-        let mut log = |stream: Stream, data: &[u8]| self.progress.log(vertex.id, stream, data);
+        let clock = &self.engine.clock;
+        let mut limit = LogLimit::new(self.request.steps.log, clock.now());
+        let mut log = |stream: Stream, data: &[u8]| {
+            let shown = limit.show(data, clock.now());
+            if !shown.is_empty() {
+                self.progress.log(vertex.id, stream, &shown);
+            }
+        };
         let finished = runner::run_logged(&request, &mut log, cancel).map_err(EngineError::from)?;
         drop(mounts);
         if let Some(status) = failure(finished.status) {

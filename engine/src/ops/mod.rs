@@ -6,6 +6,7 @@ mod file;
 mod git;
 mod http;
 mod image;
+mod log_limit;
 mod merge;
 mod mounts;
 mod selection;

@@ -170,7 +170,7 @@ impl<'a> Lowering<'a> {
         });
         shown.push(target.written);
         let text = created_by(request, &shown, &self.history_flags(state, request)?);
-        history::layer(&mut state.config, text, self.options.epoch);
+        history::layer(&mut state.config, text, self.epoch);
         Ok(())
     }
 
@@ -272,7 +272,7 @@ impl<'a> Lowering<'a> {
         state.config.config.working_dir = directory.clone();
         let text = format!("WORKDIR {directory}");
         if directory == "/" {
-            history::metadata(&mut state.config, text, self.options.epoch);
+            history::metadata(&mut state.config, text, self.epoch);
             return Ok(());
         }
         let owner = Owner::parse(&state.config.config.user);
@@ -280,7 +280,7 @@ impl<'a> Lowering<'a> {
         let actions = vec![FileAction::Mkdir(MkdirAction { path: directory, mode: 0o755, owner })];
         let op = Op::File(FileOp { has_base: !inputs.is_empty(), actions });
         state.root = Some(self.graph.add(op, &state.platform, &inputs, metadata));
-        history::layer(&mut state.config, text, self.options.epoch);
+        history::layer(&mut state.config, text, self.epoch);
         Ok(())
     }
 }

@@ -50,7 +50,7 @@ impl Lowering<'_> {
                 return Err(LowerError::at("unexpected-instruction", instruction.span, message));
             }
         };
-        history::metadata(&mut state.config, text, self.options.epoch);
+        history::metadata(&mut state.config, text, self.epoch);
         Ok(())
     }
 

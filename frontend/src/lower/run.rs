@@ -55,7 +55,7 @@ impl<'a> Lowering<'a> {
         let op = ExecOp { mounts: mounts.mounts, ..op };
         state.root = Some(self.graph.add(Op::Exec(op), &state.platform, &inputs, metadata));
         let shown = created_by(state, &args);
-        history::layer(&mut state.config, shown, self.options.epoch);
+        history::layer(&mut state.config, shown, self.epoch);
         Ok(())
     }
 
