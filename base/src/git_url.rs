@@ -184,3 +184,8 @@ pub fn is_http(text: &str) -> bool {
 pub fn without_password(url: &str) -> String {
     parts::without_password(url)
 }
+
+/// Undoes percent encoding; what is not encoded rightly stays as it is.
+pub fn percent_decoded(text: &str) -> Vec<u8> {
+    parts::decoded(text)
+}

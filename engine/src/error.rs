@@ -94,6 +94,12 @@ pub enum EngineError {
         "SOURCE_DATE_EPOCH=context needs a context from a git repository, or a URL with a Last-Modified header"
     )]
     NoContextTime,
+    /// A secret for a server cannot be part of a header.
+    #[error("the secret {id} is not a single line of text")]
+    SecretNotText {
+        /// Its id.
+        id: String,
+    },
     /// A short id fits several images.
     #[error("\"{0}\" fits several images")]
     Ambiguous(String),
@@ -477,6 +483,7 @@ impl BuildError {
         match self {
             Self::Resolve { near, .. } => near.as_ref().map(|near| format!("did you mean the stage {near}?")),
             Self::Step { error, .. } => error.hint(),
+            Self::Resolve { source, .. } => source.downcast_ref::<EngineError>().and_then(EngineError::hint),
             Self::Engine(error) => error.hint(),
             _ => None,
         }

@@ -35,7 +35,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
-pub use remote::Access;
 pub use snapshotter::DriverKind;
 use snapshotter::Store;
 
@@ -50,6 +49,9 @@ pub struct EngineOptions {
     pub docker_config: Option<PathBuf>,
     /// How a new store keeps layers; `None` is the best that works here, and whatever an existing store has.
     pub driver: Option<DriverKind>,
+    /// Variables that say how git reaches the network, as in `https_proxy`. Downloads and registries find
+    /// them in the environment.
+    pub proxies: Vec<(String, String)>,
 }
 
 /// Everything that one does with images, over one store. Any number of engines, in any number of
@@ -58,6 +60,7 @@ pub struct Engine {
     store: Store,
     clock: Arc<dyn Clock>,
     docker_config: Option<PathBuf>,
+    proxies: Vec<(String, String)>,
     network: OnceLock<blocking::Network>,
 }
 
@@ -72,6 +75,7 @@ impl Engine {
             &options.root,
             snapshotter::Options { driver: options.driver, clock: clock.clone() },
         )?;
-        Ok(Self { store, clock, docker_config: options.docker_config, network: OnceLock::new() })
+        let EngineOptions { docker_config, proxies, .. } = options;
+        Ok(Self { store, clock, docker_config, proxies, network: OnceLock::new() })
     }
 }

@@ -13,8 +13,8 @@ pub enum LowerError {
     /// The Dockerfile asks for something that cannot be.
     #[error("{}", .0.message)]
     Dockerfile(Box<Diagnostic>),
-    /// A base image could not be resolved.
-    #[error("cannot resolve image \"{reference}\"")]
+    /// An image, a URL or a repository could not be resolved.
+    #[error("cannot resolve \"{reference}\"")]
     Resolve {
         /// The name as it was asked for.
         reference: String,
@@ -47,11 +47,6 @@ impl LowerError {
         help: impl Into<String>,
     ) -> Self {
         Self::Dockerfile(Box::new(Diagnostic::error(code, span, message).with_help(help)))
-    }
-
-    /// Something of the language that this version cannot do.
-    pub(crate) fn unsupported(span: Span, what: &str) -> Self {
-        Self::at("unsupported", span, format!("{what} is not supported yet"))
     }
 
     /// The place in the Dockerfile, if there is one.

@@ -6,6 +6,7 @@ pub(crate) mod base_image;
 mod copy;
 mod metadata;
 mod mounts;
+mod remote;
 mod run;
 
 use ::base::image::ImageConfig;

@@ -316,7 +316,7 @@ fn errors_point_at_the_words_they_are_about() {
         ("FROM debian\nSTOPSIGNAL SIGWHAT\n", "not a signal", "SIGWHAT"),
         ("FROM debian\nCOPY --chmod=999 a /\n", "invalid mode", "999"),
         ("FROM debian\nRUN --network=mesh x\n", "unknown network", "mesh"),
-        ("FROM debian\nADD https://example.com/x /\n", "not supported yet", "https://example.com/x"),
+        ("FROM debian\nADD https://example.com/x /\n", "cannot resolve", "https://example.com/x"),
         ("FROM debian\nENV A=${B?unset}\n", "unset", "${B?unset}"),
     ];
     for (text, message, place) in cases {

@@ -255,21 +255,28 @@ fn check_reference(name: String) -> Result<String, GitUrlProblem> {
 /// Undoes percent encoding, in a query also `+` for a blank.
 fn decode(text: &str, query: bool) -> Result<String, GitUrlProblem> {
     let wrong = || GitUrlProblem::Encoding(text.to_owned());
+    let text = if query { text.replace('+', " ") } else { text.to_owned() };
+    let bytes = decoded(&text);
+    // Every percent sign has to start an encoded byte.
+    let encoded = text.bytes().filter(|byte| *byte == b'%').count();
+    if text.len() - bytes.len() != 2 * encoded {
+        return Err(wrong());
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+/// Undoes percent encoding; a percent sign that encodes nothing stays.
+pub(super) fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
-        rest = tail;
-        match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16);
-                let (high, low) = (digit(high).ok_or_else(wrong)?, digit(low).ok_or_else(wrong)?);
-                bytes.push((high * 16 + low) as u8);
-                rest = tail;
-            }
-            (b'%', _) => return Err(wrong()),
-            (b'+', _) if query => bytes.push(b' '),
-            (byte, _) => bytes.push(*byte),
-        }
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        let pair = match (first, tail) {
+            (b'%', [high, low, ..]) => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        bytes.push(pair.map_or(*first, |(high, low)| (high * 16 + low) as u8));
+        rest = if pair.is_some() { &tail[2..] } else { tail };
     }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    bytes
 }

@@ -77,7 +77,14 @@ fn open(store: &StoreChoice) -> Result<Engine, CliError> {
     let docker_config = environment("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".docker")));
-    Ok(Engine::open(EngineOptions { root, docker_config, driver })?)
+    Ok(Engine::open(EngineOptions { root, docker_config, driver, proxies: proxies() })?)
+}
+
+/// The proxy variables of the environment, in both spellings that programs look for.
+fn proxies() -> Vec<(String, String)> {
+    let names = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
+    let spellings = names.iter().flat_map(|name| [(*name).to_owned(), name.to_uppercase()]);
+    spellings.filter_map(|name| environment(&name).map(|value| (name, value))).collect()
 }
 
 fn default_root() -> Result<PathBuf, CliError> {

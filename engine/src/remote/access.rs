@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,17 +25,17 @@ const DEFAULT_AGENT: &str = "default";
 
 /// What a build may show to servers of what it knows. Shows nothing of it in its debug form.
 #[derive(Clone, Default)]
-pub struct Access {
-    /// Secrets by id.
-    pub secrets: BTreeMap<String, Vec<u8>>,
-    /// The socket of an SSH agent.
-    pub ssh_agent: Option<PathBuf>,
+pub(crate) struct Access {
+    /// Secrets by id, each a line of text.
+    secrets: BTreeMap<String, String>,
+    /// Where SSH keys are.
+    pub(crate) ssh: Option<SshSource>,
 }
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ids: Vec<&String> = self.secrets.keys().collect();
-        f.debug_struct("Access").field("secrets", &ids).field("ssh_agent", &self.ssh_agent).finish()
+        f.debug_struct("Access").field("secrets", &ids).field("ssh", &self.ssh).finish()
     }
 }
 
@@ -50,42 +49,40 @@ pub(crate) struct OriginHeader {
 }
 
 impl Access {
-    /// What a build may show: those of its secrets that are for servers, and its default SSH agent.
+    /// What a build may show: those of its secrets that are for servers, and its default SSH keys.
     ///
     /// # Errors
-    /// A secret cannot be read.
+    /// A secret cannot be read, or is not a line of text.
     pub(crate) fn of(request: &BuildRequest) -> Result<Self, EngineError> {
         let for_servers = |id: &str| id.starts_with("GIT_AUTH_") || id.starts_with("HTTP_AUTH_");
-        let mut secrets = BTreeMap::new();
+        let mut access = Self { secrets: BTreeMap::new(), ssh: request.ssh.get(DEFAULT_AGENT).cloned() };
         for id in request.secrets.ids().filter(|id| for_servers(id)) {
             if let Some(value) = request.secrets.get(id)? {
-                secrets.insert(id.to_owned(), value);
+                let text = line(&value).ok_or_else(|| EngineError::SecretNotText { id: id.to_owned() })?;
+                access.secrets.insert(id.to_owned(), text);
             }
         }
-        let ssh_agent = match request.ssh.get(DEFAULT_AGENT) {
-            Some(SshSource::Agent(socket)) => Some(socket.clone()),
-            _ => None,
-        };
-        Ok(Self { secrets, ssh_agent })
+        Ok(access)
     }
 
     /// The value of the `Authorization` header for a download.
     pub(crate) fn of_download(&self, url: &str) -> Option<String> {
         hosts(url).find_map(|host| {
-            let header = self.text(&format!("HTTP_AUTH_HEADER_{host}"));
-            let token =
-                || self.text(&format!("HTTP_AUTH_TOKEN_{host}")).map(|token| format!("Bearer {token}"));
-            header.or_else(token)
+            let header = self.secrets.get(&format!("HTTP_AUTH_HEADER_{host}")).cloned();
+            let token = || self.secrets.get(&format!("HTTP_AUTH_TOKEN_{host}"));
+            header.or_else(|| token().map(|token| format!("Bearer {token}")))
         })
     }
 
     /// What git sends along: to the repository's own host, and to every host that has a secret by name, for
-    /// submodules.
+    /// submodules. A password in the URL wins.
     pub(crate) fn of_repository(&self, remote: &str) -> Vec<OriginHeader> {
         let mut headers = Vec::new();
         if let Some(origin) = origin(remote) {
-            let by_host = hosts(remote).find_map(|host| self.git_header(&format!(".{host}")));
-            if let Some(header) = by_host.or_else(|| self.git_header("")) {
+            let password =
+                credentials(remote).map(|both| format!("Authorization: Basic {}", STANDARD.encode(both)));
+            let by_host = || hosts(remote).find_map(|host| self.git_header(&format!(".{host}")));
+            if let Some(header) = password.or_else(by_host).or_else(|| self.git_header("")) {
                 headers.push(OriginHeader { origin, header });
             }
         }
@@ -103,19 +100,40 @@ impl Access {
     }
 
     fn git_header(&self, suffix: &str) -> Option<String> {
-        let header = self.text(&format!("GIT_AUTH_HEADER{suffix}"));
-        let token = || {
-            let token = self.text(&format!("GIT_AUTH_TOKEN{suffix}"))?;
-            Some(format!("basic {}", STANDARD.encode(format!("x-access-token:{token}"))))
-        };
-        header.or_else(token).map(|value| format!("Authorization: {value}"))
+        if let Some(value) = self.secrets.get(&format!("GIT_AUTH_HEADER{suffix}")) {
+            return Some(format!("Authorization: {value}"));
+        }
+        let token = self.secrets.get(&format!("GIT_AUTH_TOKEN{suffix}"))?;
+        Some(format!("Authorization: Basic {}", STANDARD.encode(format!("x-access-token:{token}"))))
     }
+}
 
-    /// A secret that is text, without the line end of the file that it came from.
-    fn text(&self, id: &str) -> Option<String> {
-        let text = std::str::from_utf8(self.secrets.get(id)?).ok()?;
-        Some(text.trim_end_matches(['\r', '\n']).to_owned())
+/// A value as one line of text, without the line end of the file that it came from.
+fn line(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok()?.trim_end_matches(['\r', '\n']);
+    (!text.contains(char::is_control)).then(|| text.to_owned())
+}
+
+/// The URL of a repository without the user and password in it. For `http` only; elsewhere the user is part
+/// of the name, and there are no passwords.
+pub(crate) fn without_credentials(remote: &str) -> String {
+    match (authority_with_user(remote), remote.split_once("://")) {
+        (Some(authority), Some((scheme, rest))) if authority.contains('@') => {
+            let tail = &rest[authority.len()..];
+            format!("{scheme}://{}{tail}", without_user(authority))
+        }
+        _ => remote.to_owned(),
     }
+}
+
+/// `user:password` of an `http` URL, decoded.
+fn credentials(url: &str) -> Option<Vec<u8>> {
+    let (user, _) = authority_with_user(url)?.rsplit_once('@')?;
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let mut all = base::git_url::percent_decoded(name);
+    all.push(b':');
+    all.extend(base::git_url::percent_decoded(password));
+    Some(all)
 }
 
 /// The ways to name the host of an `http` or `https` URL: with its port, and without.
@@ -126,12 +144,16 @@ fn hosts(url: &str) -> impl Iterator<Item = &str> {
 }
 
 fn authority(url: &str) -> Option<&str> {
-    if !base::git_url::is_http(url) {
-        return None;
-    }
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    Some(authority.rsplit_once('@').map_or(authority, |(_, host)| host))
+    authority_with_user(url).map(without_user)
+}
+
+fn authority_with_user(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://").filter(|_| base::git_url::is_http(url))?;
+    rest.split(['/', '?', '#']).next()
+}
+
+fn without_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 fn origin(url: &str) -> Option<String> {
@@ -144,14 +166,14 @@ mod tests {
     use super::*;
 
     fn access(secrets: &[(&str, &str)]) -> Access {
-        let secrets = secrets.iter().map(|(id, value)| ((*id).to_owned(), value.as_bytes().to_vec()));
-        Access { secrets: secrets.collect(), ssh_agent: None }
+        let secrets = secrets.iter().map(|(id, value)| ((*id).to_owned(), (*value).to_owned()));
+        Access { secrets: secrets.collect(), ssh: None }
     }
 
     #[test]
     fn downloads_get_the_secret_of_their_host() {
         let access = access(&[
-            ("HTTP_AUTH_TOKEN_a.example", "token\n"),
+            ("HTTP_AUTH_TOKEN_a.example", "token"),
             ("HTTP_AUTH_HEADER_a.example:81", "Basic x"),
             ("HTTP_AUTH_TOKEN_a.example:81", "unused"),
         ]);
@@ -171,10 +193,27 @@ mod tests {
             headers.iter().map(|one| format!("{} {}", one.origin, one.header)).collect()
         };
         let submodules = "https://sub.example/ Authorization: Bearer s";
-        let own = "https://a.example/ Authorization: basic eC1hY2Nlc3MtdG9rZW46dA==";
+        let own = "https://a.example/ Authorization: Basic eC1hY2Nlc3MtdG9rZW46dA==";
         assert_eq!(shown("https://a.example/x.git"), [own, submodules]);
         assert_eq!(shown("https://sub.example/x.git"), [submodules]);
         assert_eq!(shown("git@a.example:x"), [submodules]);
+        let password = "https://a.example/ Authorization: Basic dTpwQHc=";
+        assert_eq!(shown("https://u:p%40w@a.example/x.git"), [password, submodules]);
+    }
+
+    #[test]
+    fn credentials_are_taken_out_of_urls() {
+        assert_eq!(without_credentials("https://u:p@h:1/x@y.git"), "https://h:1/x@y.git");
+        assert_eq!(without_credentials("https://token@h/x.git"), "https://h/x.git");
+        assert_eq!(without_credentials("https://h/x@y.git"), "https://h/x@y.git");
+        assert_eq!(without_credentials("ssh://git@h/x"), "ssh://git@h/x");
+    }
+
+    #[test]
+    fn a_secret_is_a_line_of_text() {
+        assert_eq!(line(b"token\r\n").as_deref(), Some("token"));
+        assert_eq!(line(b"one\ntwo"), None);
+        assert_eq!(line(b"\xff"), None);
     }
 
     #[test]

@@ -18,16 +18,18 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use base::event::Stream;
-use base::git_url::{GitUrl, is_commit_id};
+use base::git_url::{GitUrl, is_commit_id, is_http};
 use base::{CancelToken, Digest};
 use llb::GitSource;
 use snapshotter::ScratchDir;
 
 pub(crate) use self::checkout::Checkout;
 pub use self::error::GitError;
+use super::Fetcher;
+use super::access::{OriginHeader, without_credentials};
 use super::host_program::HostProgram;
-use super::{Access, Fetcher};
 use crate::error::EngineError;
+use crate::ssh::Agent;
 
 /// Settings that hold for every call.
 const SETTINGS: [(&str, &str); 9] = [
@@ -45,17 +47,22 @@ const SETTINGS: [(&str, &str); 9] = [
 /// The protocols that a repository and its submodules may be fetched with.
 const PROTOCOLS: &str = "http:https:ssh:git";
 
+/// Nobody else may use the agent's socket.
+const AGENT_MODE: u32 = 0o600;
+
 /// A transfer below 1000 bytes per second for so many seconds is given up.
 const STALL_SECONDS: &str = "60";
 
 /// How git runs for one repository.
 struct Git<'a> {
     program: HostProgram<'a>,
-    /// The repository, with a password if it has one.
-    remote: &'a str,
+    /// The repository, without a password.
+    remote: String,
     cancel: &'a CancelToken,
     /// Its home directory, empty.
     _home: ScratchDir,
+    /// The agent with SSH keys.
+    _agent: Option<Agent>,
 }
 
 impl Fetcher<'_> {
@@ -69,7 +76,7 @@ impl Fetcher<'_> {
             return Ok(refs::checked(url, commit.clone())?);
         }
         let asked = url.reference.as_deref().unwrap_or("HEAD");
-        self.progress.step(&format!("[internal] load {} {asked}", url.shown()), |_| {
+        self.progress.step(&format!("[internal] load metadata for {} {asked}", url.shown()), |_| {
             let git = Git::new(self, &url.remote)?;
             Ok(refs::checked(url, refs::commit_of(&git, url)?)?)
         })
@@ -88,12 +95,20 @@ impl Fetcher<'_> {
 }
 
 impl<'a> Git<'a> {
-    fn new(fetcher: &Fetcher<'a>, remote: &'a str) -> Result<Self, EngineError> {
+    fn new(fetcher: &Fetcher<'a>, remote: &str) -> Result<Self, EngineError> {
         let Fetcher { engine, lease, access, cancel, .. } = *fetcher;
         let home = engine.store.scratch(lease)?;
-        let environment = environment(home.path(), remote, access);
+        let start =
+            |source| Agent::start(&engine.store, lease, source, AGENT_MODE, sys::rootdir::own_ids(), cancel);
+        // Only SSH asks an agent, and an agent may have to be started.
+        let agent = access.ssh.as_ref().filter(|_| !is_http(remote)).map(start).transpose()?;
+        let mut environment = environment(home.path(), &access.of_repository(remote));
+        environment.extend(engine.proxies.iter().map(|(name, value)| (name.clone(), value.into())));
+        if let Some(agent) = &agent {
+            environment.push(("SSH_AUTH_SOCK".to_owned(), agent.socket().into()));
+        }
         let program = HostProgram { store: &engine.store, lease, name: "git", environment };
-        Ok(Self { program, remote, cancel, _home: home })
+        Ok(Self { program, remote: without_credentials(remote), cancel, _home: home, _agent: agent })
     }
 
     /// Runs git and gives what it printed. `action` says what it is for, as in "cannot …".
@@ -116,12 +131,12 @@ impl<'a> Git<'a> {
         let finished = self.program.run(&arguments, self.cancel)?;
         match finished.success {
             true => Ok(finished.stdout),
-            false => Err(GitError::failed(action, self.remote, &finished.stderr)),
+            false => Err(GitError::failed(action, &self.remote, &finished.stderr)),
         }
     }
 }
 
-fn environment(home: &Path, remote: &str, access: &Access) -> Vec<(String, OsString)> {
+fn environment(home: &Path, headers: &[OriginHeader]) -> Vec<(String, OsString)> {
     let known_hosts = home.join("known_hosts");
     let ssh = format!(
         "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile='{}'",
@@ -143,12 +158,9 @@ fn environment(home: &Path, remote: &str, access: &Access) -> Vec<(String, OsStr
     let mut all: Vec<(String, OsString)> =
         fixed.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
     all.push(("HOME".to_owned(), home.into()));
-    if let Some(agent) = &access.ssh_agent {
-        all.push(("SSH_AUTH_SOCK".to_owned(), agent.into()));
-    }
     let own = SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let headers = access.of_repository(remote).into_iter();
-    let headers = headers.map(|one| (format!("http.{}.extraHeader", one.origin), one.header));
+    let headers = headers.iter();
+    let headers = headers.map(|one| (format!("http.{}.extraHeader", one.origin), one.header.clone()));
     let settings: Vec<(String, String)> = own.chain(headers).collect();
     all.push(("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string().into()));
     for (number, (name, value)) in settings.into_iter().enumerate() {

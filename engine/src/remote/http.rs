@@ -65,7 +65,7 @@ impl Fetcher<'_> {
         {
             return Ok(known.pinned(url));
         }
-        self.progress.step(&format!("[internal] load {}", without_password(url)), |vertex| {
+        self.progress.step(&format!("[internal] load metadata for {}", without_password(url)), |vertex| {
             let validators = known.as_ref().map(Remembered::validators);
             let found = match (self.ask(url, validators, vertex)?, known) {
                 (Download::File(stream), _) => self.keep(url, *stream)?,

@@ -1,10 +1,11 @@
-//! ADD: COPY from the build context that unpacks archives.
+//! ADD: COPY from the build context that unpacks archives, and from elsewhere.
 
+use base::git_url::without_password;
 use parser::ast::{Add, CopySource, Instruction};
-use parser::span::Span;
 
 use super::base_image::Content;
 use super::copy::{Part, Request, push_path};
+use super::remote::Remote;
 use super::{CONTEXT, Lowering, StageState};
 use crate::error::LowerError;
 
@@ -15,9 +16,6 @@ impl Lowering<'_> {
         instruction: &Instruction,
         add: &Add,
     ) -> Result<(), LowerError> {
-        let unsupported =
-            [(add.keep_git_dir.is_some(), "--keep-git-dir"), (add.checksum.is_some(), "--checksum")];
-        refuse(instruction.span, &unsupported)?;
         let request = Request {
             keyword: "ADD",
             sources: &add.sources,
@@ -35,11 +33,12 @@ impl Lowering<'_> {
             match source {
                 CopySource::Path(written) => {
                     let path = self.expander.word(written, &state.environment)?;
-                    if is_remote(&path) {
-                        return Err(LowerError::unsupported(
-                            written.span,
-                            "ADD of a URL or a git repository",
-                        ));
+                    if let Some(Remote { from, path: found, unpack_archives }) =
+                        self.remote(state, add, written, &path)?
+                    {
+                        shown.push(without_password(&path));
+                        push_path(&mut parts, Content::Filesystem(from), found, unpack_archives);
+                        continue;
                     }
                     self.check_ignored(&request, &path, written.span);
                     shown.push(path.clone());
@@ -54,15 +53,4 @@ impl Lowering<'_> {
         }
         self.file_step(state, instruction, &request, target, parts, shown)
     }
-}
-
-fn refuse(span: Span, flags: &[(bool, &str)]) -> Result<(), LowerError> {
-    match flags.iter().find(|(used, _)| *used) {
-        Some((_, flag)) => Err(LowerError::unsupported(span, &format!("ADD {flag}"))),
-        None => Ok(()),
-    }
-}
-
-fn is_remote(text: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@"].iter().any(|prefix| text.starts_with(prefix))
 }

@@ -1,5 +1,6 @@
 //! The name of a downloaded file: a plain name, whatever a server or a URL says.
 
+use base::git_url::percent_decoded;
 use reqwest::Url;
 
 /// The most bytes of a file's name.
@@ -80,18 +81,7 @@ fn plain(text: &str) -> Option<String> {
 
 /// Undoes percent encoding; `None` when the result is not text.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex = |byte: &u8| char::from(*byte).to_digit(16);
-        let pair = match (first, tail) {
-            (b'%', [high, low, ..]) => hex(high).zip(hex(low)),
-            _ => None,
-        };
-        bytes.push(pair.map_or(*first, |(high, low)| (high * 16 + low) as u8));
-        rest = if pair.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(percent_decoded(text)).ok()
 }
 
 #[cfg(test)]

@@ -37,10 +37,7 @@ pub(super) fn checkout(
         submodules(git, root, told)?;
     }
     let committed = commit_time(git, root)?;
-    if source.keep_git_dir {
-        let shown = without_password(git.remote);
-        git.run_in(root, "name the origin of", &["config", "remote.origin.url", &shown])?;
-    } else {
+    if !source.keep_git_dir {
         remove_git_files(root)?;
     }
     if source.commit_times {
@@ -53,7 +50,7 @@ pub(super) fn checkout(
 fn fetch(git: &Git<'_>, root: &Path, commit: &str, told: &mut dyn FnMut(&str)) -> Result<(), GitError> {
     let format = if commit.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
     git.run_in(root, "make a repository for", &["init", "-q", format])?;
-    git.run_in(root, "name the origin of", &["remote", "add", "--", "origin", git.remote])?;
+    git.run_in(root, "name the origin of", &["remote", "add", "--", "origin", &git.remote])?;
     let fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules"];
     let one = [&fetch[..], &["--depth=1", "--", "origin", commit]].concat();
     match git.run_in(root, "fetch a commit of", &one) {
@@ -82,7 +79,7 @@ fn commit_time(git: &Git<'_>, root: &Path) -> Result<i64, GitError> {
     let action = "read the time of a commit of";
     let output = git.run_in(root, action, &["show", "-s", "--no-show-signature", "--format=%ct", "HEAD"])?;
     let text = String::from_utf8_lossy(&output).trim().to_owned();
-    text.parse().map_err(|_| GitError::failed(action, git.remote, &text))
+    text.parse().map_err(|_| GitError::failed(action, &git.remote, &text))
 }
 
 /// Removes `.git` here and in submodules. Git allows no file of a repository to have this name.

@@ -32,7 +32,7 @@ pub(super) fn commit_of(git: &Git<'_>, url: &GitUrl) -> Result<String, GitError>
     let action = "list the branches and tags of";
     let reference = url.reference.as_deref().unwrap_or("HEAD");
     let peeled = format!("{reference}^{{}}");
-    let output = git.run(action, &["ls-remote", "--", git.remote, reference, &peeled])?;
+    let output = git.run(action, &["ls-remote", "--", &git.remote, reference, &peeled])?;
     let text = String::from_utf8_lossy(&output);
     if let Some(commit) = choose(&listed(&text), reference) {
         return Ok(commit.to_owned());
@@ -40,7 +40,7 @@ pub(super) fn commit_of(git: &Git<'_>, url: &GitUrl) -> Result<String, GitError>
     if url.reference.is_none() {
         return Err(GitError::Empty { remote: url.shown() });
     }
-    let output = git.run(action, &["ls-remote", "--heads", "--tags", "--", git.remote])?;
+    let output = git.run(action, &["ls-remote", "--heads", "--tags", "--", &git.remote])?;
     let text = String::from_utf8_lossy(&output);
     let existing = alternatives(&listed(&text), reference);
     Err(GitError::NoReference { remote: url.shown(), reference: reference.to_owned(), existing })
