@@ -97,6 +97,49 @@ fn a_ref_that_does_not_exist_is_told_with_those_that_do() {
 }
 
 #[test]
+fn a_repository_does_not_reach_the_files_of_the_host() {
+    let (env, server) = (env(), WebServer::start());
+    let secret = env.work().join("secret");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::write(secret.join("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
+    let repository = Repository::create(&env, "app");
+    std::os::unix::fs::symlink(&secret, repository.path().join("link")).unwrap();
+    repository.file("Dockerfile", "FROM scratch\nCOPY . /\n").commit();
+    let url = repository.serve(&server);
+    let by_link = env.lap(["build"]).arg(format!("{url}#main:link")).fails(1);
+    by_link.stderr_has(&["has no directory \"link\""]);
+
+    let other = Repository::create(&env, "other");
+    other.file("a", "").commit();
+    let path = other.path().display().to_string();
+    for source in [path.clone(), format!("file://{path}"), "ext::sh -c touch% /tmp/pwned".to_owned()] {
+        let modules = format!("[submodule \"lib\"]\n\tpath = lib\n\turl = {source}\n");
+        repository.file(".gitmodules", modules);
+        repository.git(&["add", ".gitmodules"]);
+        let entry = format!("160000,{},lib", other.head());
+        repository.git(&["update-index", "--add", "--cacheinfo", &entry]);
+        repository.git(&["commit", "-q", "-m", "a submodule"]);
+        let failed = env.lap(["build"]).arg(&url).fails(1);
+        failed.stderr_has(&["cannot fetch the submodules", "not allowed", "over http, https, ssh or git"]);
+    }
+}
+
+#[test]
+fn a_named_context_is_a_repository_or_an_archive_of_the_web() {
+    let (env, server) = (env(), WebServer::start());
+    let repository = Repository::create(&env, "app");
+    repository.file("name", "from git").file(".dockerignore", "*\n").commit();
+    let git = format!("code={}", repository.serve(&server));
+    let tar = LayerTar::new().file("name", 0o644, "from the web").finish();
+    let web = format!("data={}", server.put("/data.tar", WebFile::new(tar)));
+    let context = env.context();
+    context.dockerfile("FROM scratch\nCOPY --from=code name /code\nCOPY --from=data name /data\n");
+    let path = context.path().display().to_string();
+    let tree = build_from(&env, &["--build-context", &git, "--build-context", &web, &path]);
+    assert_eq!((tree.text("code").as_str(), tree.text("data").as_str()), ("from git", "from the web"));
+}
+
+#[test]
 fn a_url_with_an_archive_is_a_context() {
     let (env, server) = (env(), WebServer::start());
     let tar = LayerTar::new().file("Dockerfile", 0o644, "FROM scratch\nCOPY a /\n").file("a", 0o644, "x");

@@ -169,3 +169,27 @@ fn environment(home: &Path, headers: &[OriginHeader]) -> Vec<(String, OsString)>
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_knows_nothing_of_the_user_and_secrets_stay_out_of_arguments() {
+        let header = OriginHeader { origin: "https://a/".to_owned(), header: "Authorization: x".to_owned() };
+        let all = environment(Path::new("/it's home"), &[header]);
+        let value = |name: &str| {
+            let found = all.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.to_str().unwrap().to_owned()).unwrap_or_default()
+        };
+        assert_eq!(value("GIT_CONFIG_NOSYSTEM"), "1");
+        assert_eq!(value("GIT_CONFIG_GLOBAL"), "/dev/null");
+        assert_eq!(value("GIT_TERMINAL_PROMPT"), "0");
+        assert_eq!(value("GIT_ALLOW_PROTOCOL"), "http:https:ssh:git");
+        assert!(value("GIT_SSH_COMMAND").ends_with("UserKnownHostsFile='/it'\\''s home/known_hosts'"));
+        let last = SETTINGS.len();
+        assert_eq!(value("GIT_CONFIG_COUNT"), (last + 1).to_string());
+        assert_eq!(value(&format!("GIT_CONFIG_KEY_{last}")), "http.https://a/.extraHeader");
+        assert_eq!(value(&format!("GIT_CONFIG_VALUE_{last}")), "Authorization: x");
+    }
+}

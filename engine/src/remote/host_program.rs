@@ -206,3 +206,57 @@ impl Drop for Server {
 
 /// The signal that cannot be caught (`signal(7)`).
 const SIGKILL: i32 = 9;
+
+#[cfg(test)]
+mod tests {
+    use base::time::FixedClock;
+
+    use super::*;
+
+    /// Runs a shell with `script` in an environment of `A=1`.
+    fn shell(name: &'static str, script: &str, cancel: &CancelToken) -> Result<Finished, ProgramError> {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(FixedClock(base::Timestamp::UNIX_EPOCH));
+        let store = Store::open(directory.path(), snapshotter::Options { driver: None, clock }).unwrap();
+        let lease = store.lease("test").unwrap();
+        let environment = vec![("A".to_owned(), "1".into())];
+        let program = HostProgram { store: &store, lease: &lease, name, environment };
+        program.run(&["-c".into(), script.into()], cancel)
+    }
+
+    fn run(script: &str) -> Finished {
+        shell("sh", script, &CancelToken::new()).unwrap()
+    }
+
+    #[test]
+    fn output_and_outcome_are_caught() {
+        let finished = run("echo \"$A$HOME$USER\"; echo oops >&2; umask; cat");
+        assert_eq!(String::from_utf8(finished.stdout).unwrap(), "1\n0022\n");
+        assert_eq!((finished.success, finished.stderr.as_str()), (true, "oops\n"));
+        assert!(!run("exit 3").success && !run("kill -9 $$").success);
+    }
+
+    #[test]
+    fn a_program_that_is_not_installed_is_named() {
+        let error = shell("no-such-program", "", &CancelToken::new()).unwrap_err();
+        assert!(matches!(error, ProgramError::Missing { name: "no-such-program" }), "{error}");
+    }
+
+    #[test]
+    fn cancelling_ends_the_program_and_what_it_started() {
+        let cancel = CancelToken::new();
+        let canceller = cancel.clone();
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| shell("sh", "cat /dev/zero > /dev/null & wait", &cancel));
+            canceller.cancel();
+            let error = running.join().unwrap().unwrap_err();
+            assert!(matches!(error, ProgramError::Cancelled), "{error}");
+        });
+    }
+
+    #[test]
+    fn an_argument_cannot_hide_another() {
+        let error = shell("sh", "a\0b", &CancelToken::new()).unwrap_err();
+        assert!(matches!(error, ProgramError::Argument { .. }), "{error}");
+    }
+}

@@ -136,3 +136,36 @@ impl Faulty for GitError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(stderr: &str) -> GitError {
+        GitError::failed("fetch", "https://u:secret@h/r.git", stderr)
+    }
+
+    #[test]
+    fn what_git_says_is_one_harmless_line() {
+        let error = failed("hint: x\nfatal: unable to access 'https://u:secret@h/r.git':\u{1b}[31m no\n\n");
+        let expected = "cannot fetch https://u:xxxxx@h/r.git: git says: \
+                        fatal: unable to access 'https://u:xxxxx@h/r.git': [31m no";
+        assert_eq!(error.to_string(), expected);
+        assert!(failed(&format!("{}the end", "x".repeat(5000))).to_string().ends_with("the end"));
+        assert!(failed(&"x".repeat(5000)).to_string().len() < 1000);
+    }
+
+    #[test]
+    fn advice_fits_the_failure() {
+        let hint = |stderr: &str| failed(stderr).hint().unwrap_or_default();
+        assert!(
+            hint("fatal: could not read Username for 'https://h': prompts disabled")
+                .contains("GIT_AUTH_TOKEN")
+        );
+        assert!(hint("git@h: Permission denied (publickey).").contains("--ssh default"));
+        assert!(hint("fatal: transport 'file' not allowed").contains("over http, https, ssh or git"));
+        assert_eq!(hint("fatal: something else"), "");
+        let missing = GitError::from(ProgramError::Missing { name: "git" });
+        assert!(missing.hint().unwrap().contains("apt-get install git"));
+    }
+}
