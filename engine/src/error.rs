@@ -481,9 +481,9 @@ impl BuildError {
     /// What the user may do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Resolve { near, .. } => near.as_ref().map(|near| format!("did you mean the stage {near}?")),
-            Self::Step { error, .. } => error.hint(),
+            Self::Resolve { near: Some(near), .. } => Some(format!("did you mean the stage {near}?")),
             Self::Resolve { source, .. } => source.downcast_ref::<EngineError>().and_then(EngineError::hint),
+            Self::Step { error, .. } => error.hint(),
             Self::Engine(error) => error.hint(),
             _ => None,
         }

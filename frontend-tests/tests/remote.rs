@@ -166,6 +166,19 @@ fn a_url_with_anything_else_is_a_dockerfile() {
 }
 
 #[test]
+fn a_file_that_was_collected_is_fetched_again() {
+    let (env, server) = (env(), WebServer::start());
+    let url = server.put("/Dockerfile", WebFile::new("FROM scratch\nWORKDIR /x\n").etag("1"));
+    env.lap(["build", "-t", "short-lived", &url]).ok();
+    // What no image and no cached step needs goes with it: the Dockerfile as it was downloaded.
+    env.lap(["rmi", "short-lived"]).ok();
+    assert!(build_from(&env, &[&url]).get("x").is_some());
+    let conditional: Vec<bool> =
+        server.seen("/Dockerfile").iter().map(|seen| seen.if_none_match.is_some()).collect();
+    assert_eq!(conditional, [false, true, false]);
+}
+
+#[test]
 fn a_dockerfile_from_the_web_builds_a_local_context() {
     let (env, server) = (env(), WebServer::start());
     let context = env.context();

@@ -94,20 +94,6 @@ fn a_known_checksum_needs_no_network_and_a_wrong_one_is_refused() {
 }
 
 #[test]
-fn content_that_was_collected_is_fetched_again() {
-    let (env, server) = (env(), WebServer::start());
-    let url = server.put("/file", WebFile::new("content").etag("1"));
-    let context = context(&env, &format!("ADD {url} /file"));
-    build(&env, &context, &["-t", "short-lived"]);
-    // Whatever no image and no cached step needs goes with it: the file as it was downloaded.
-    env.lap(["rmi", "short-lived"]).ok();
-    assert_eq!(build_tree(&env, &context, &["--no-cache"]).text("file"), "content");
-    let conditions: Vec<bool> =
-        server.seen("/file").iter().map(|seen| seen.if_none_match.is_some()).collect();
-    assert_eq!(conditions, [false, true, false]);
-}
-
-#[test]
 fn a_repository_is_added_by_branch_tag_commit_and_directory() {
     let (env, server) = (env(), WebServer::start());
     let repository = Repository::create(&env, "app");

@@ -161,5 +161,11 @@ fn escaped(name: &str) -> String {
 }
 
 fn unresolved(url: &str, span: Span, source: ResolveError) -> LowerError {
-    LowerError::Resolve { reference: without_password(url), span, fault: ::base::Fault::Environment, source }
+    LowerError::Resolve {
+        reference: without_password(url),
+        span,
+        near: None,
+        fault: ::base::Fault::Environment,
+        source,
+    }
 }
