@@ -38,7 +38,7 @@ pub const OF_TEXT: [&str; 33] = [
 ];
 
 /// Codes of errors that the frontend finds, which knows stages, values and images, in alphabetical order.
-pub const OF_MEANING: [&str; 24] = [
+pub const OF_MEANING: [&str; 27] = [
     "bad-substitution",
     "circular-stage",
     "destination-not-directory",
@@ -47,9 +47,13 @@ pub const OF_MEANING: [&str; 24] = [
     "empty-destination",
     "empty-source",
     "empty-workdir",
+    "git-flag-conflict",
+    "invalid-checksum",
     "invalid-chmod",
     "invalid-chown",
     "invalid-device",
+    "invalid-epoch",
+    "invalid-git-url",
     "invalid-mount",
     "invalid-onbuild",
     "invalid-platform",
@@ -62,5 +66,4 @@ pub const OF_MEANING: [&str; 24] = [
     "unknown-network",
     "unknown-security",
     "unknown-stage",
-    "unsupported",
 ];
