@@ -155,6 +155,20 @@ pub enum EngineError {
     /// A step needs an ssh agent that the caller did not give.
     #[error("ssh agent \"{0}\" not found")]
     NoSshAgent(String),
+    /// A step needs a device that this machine does not describe.
+    #[error("device \"{0}\" not found")]
+    NoDevice(String),
+    /// A device can only be used with a program that the host runs.
+    #[error("device \"{0}\" needs a hook on the host, which builds do not run")]
+    DeviceHook(String),
+    /// The description of devices is wrong.
+    #[error("cannot read the device description {}: {reason}", path.display())]
+    DeviceDescription {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A key of `--ssh` cannot be used.
     #[error("cannot use the ssh key {}: {reason}", path.display())]
     SshKey {

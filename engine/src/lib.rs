@@ -8,6 +8,7 @@ mod assemble;
 mod blocking;
 mod build;
 pub mod call;
+mod cdi;
 pub mod context;
 mod contexts;
 mod definition;

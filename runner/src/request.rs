@@ -159,6 +159,11 @@ pub enum MountKind {
         /// Whether writes are refused.
         read_only: bool,
     },
+    /// A device of the host, or a directory of them, that the process may use.
+    Device {
+        /// Absolute path on the host.
+        source: PathBuf,
+    },
     /// An empty directory in memory.
     Tmpfs {
         /// Most bytes it may hold; `None` is the kernel's default, half of the memory.

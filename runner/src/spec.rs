@@ -271,6 +271,11 @@ fn extra_mount(extra: &ExtraMount, parts: &mut usize) -> Option<Mount> {
             *parts += 1;
             Some(mount(&extra.destination, PART, &number, &[access, "nodev"]))
         }
+        MountKind::Device { source } => {
+            let mut bound = mount(&extra.destination, "bind", "", &["bind", "rw", "nosuid", "noexec"]);
+            bound.set_source(Some(source.clone()));
+            Some(bound)
+        }
         MountKind::Tmpfs { size, mode } => {
             let mode = format!("mode={mode:o}");
             let size = size.map(|size| format!("size={size}"));

@@ -6,6 +6,7 @@ use runner::ExtraMount;
 use snapshotter::{ActiveSnapshot, CacheMountRequest, CacheSeed, ScratchDir};
 
 use super::{BuildOps, Filesystem};
+use crate::cdi;
 use crate::error::EngineError;
 use crate::ssh::Agent;
 
@@ -17,7 +18,7 @@ const TMPFS_MODE: u32 = 0o1777;
 pub(super) struct StepMounts {
     /// In the order in which they are made: what is nearer to the root first.
     pub(super) mounts: Vec<ExtraMount>,
-    /// `NAME=value` of secrets.
+    /// `NAME=value` of secrets and devices.
     pub(super) env: Vec<String>,
     held: Vec<Held>,
 }
@@ -58,6 +59,9 @@ impl BuildOps<'_> {
                 step.mounts.push(ExtraMount { destination: mount.target.clone(), kind });
             }
         }
+        let devices = cdi::edits(&op.devices)?;
+        step.mounts.extend(devices.mounts);
+        step.env.extend(devices.env);
         Ok(step)
     }
 
