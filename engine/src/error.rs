@@ -323,6 +323,9 @@ impl Faulty for EngineError {
     }
 }
 
+/// How many findings are drawn: whoever has more is better served by the first ones.
+const MOST_SHOWN: usize = 20;
+
 /// Findings in a Dockerfile, with the text to draw them.
 #[derive(Debug)]
 pub struct DockerfileProblem {
@@ -334,8 +337,12 @@ pub struct DockerfileProblem {
 
 impl DockerfileProblem {
     fn render(&self) -> String {
-        let drawn: Vec<String> = self.diagnostics.iter().map(|finding| self.source.render(finding)).collect();
-        drawn.join("\n")
+        let shown = self.diagnostics.iter().take(MOST_SHOWN).map(|finding| self.source.render(finding));
+        let mut parts: Vec<String> = shown.collect();
+        if self.diagnostics.len() > MOST_SHOWN {
+            parts.push(format!("and {} more errors\n", self.diagnostics.len() - MOST_SHOWN));
+        }
+        parts.join("\n")
     }
 
     fn summary(&self) -> String {

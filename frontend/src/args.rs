@@ -3,7 +3,7 @@
 //! Source: Dockerfile reference, "ARG" (scope, predefined and platform arguments) and "Environment
 //! replacement".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use base::Platform;
 use parser::ast::Word;
@@ -36,9 +36,13 @@ const PROXY_NAMES: [&str; 10] = [
 /// Variables in the order they were set; setting one again moves it to the end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Environment {
-    variables: Vec<(String, String)>,
+    values: HashMap<String, (usize, String)>,
+    /// The names by when they were set.
+    order: BTreeMap<usize, String>,
+    /// When the next is set.
+    next: usize,
     /// ARGs without a value: they expand to nothing, and their use is no mistake.
-    declared: Vec<String>,
+    declared: BTreeSet<String>,
 }
 
 impl Environment {
@@ -53,33 +57,36 @@ impl Environment {
     }
 
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        self.variables.retain(|(known, _)| known != name);
-        self.variables.push((name.to_owned(), value.to_owned()));
+        if let Some((before, _)) = self.values.insert(name.to_owned(), (self.next, value.to_owned())) {
+            self.order.remove(&before);
+        }
+        self.order.insert(self.next, name.to_owned());
+        self.next += 1;
     }
 
     /// Notes an ARG that has no value.
     pub(crate) fn declare(&mut self, name: &str) {
-        self.declared.push(name.to_owned());
+        self.declared.insert(name.to_owned());
     }
 
     /// Whether a name is set, or at least declared.
     pub(crate) fn knows(&self, name: &str) -> bool {
-        self.names().any(|known| known == name)
+        self.values.contains_key(name) || self.declared.contains(name)
     }
 
     /// The names that are set or declared.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let set = self.variables.iter().map(|(name, _)| name.as_str());
-        set.chain(self.declared.iter().map(String::as_str))
+        self.order.values().chain(&self.declared).map(String::as_str)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.values.get(name).map(|(_, value)| value.as_str())
     }
 
     /// As `NAME=value` entries.
     pub(crate) fn entries(&self) -> Vec<String> {
-        self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        let value = |name: &String| self.get(name).unwrap_or_default().to_owned();
+        self.order.values().map(|name| format!("{name}={}", value(name))).collect()
     }
 }
 

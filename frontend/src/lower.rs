@@ -110,7 +110,7 @@ fn lower_stages(
         let mut lowering = Lowering::new(&stages, options, resolver, platform, target, expander, graph)?;
         lowering.need(target)?;
         if extent == Extent::All {
-            (0..stages.all.len()).try_for_each(|index| lowering.need(index))?;
+            lowering.all()?;
         }
         images.push(lowering.image(target));
         epoch = lowering.epoch;
@@ -208,6 +208,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) graph: GraphBuilder,
     /// What each stage starts with.
     bases: Vec<base_image::Base>,
+    /// How many stages are still to start from each stage.
+    children: Vec<usize>,
     /// What each stage became; `None` for one that nobody needed so far.
     done: Vec<Option<StageState>>,
 }
@@ -264,9 +266,23 @@ impl<'a> Lowering<'a> {
         let target = options.target.as_ref().and(stages.all[target].name.as_deref()).unwrap_or("default");
         let globals = Globals::new(stages, options, platform, target, &expander)?;
         let bases = base_image::bases(stages, options, platform, &globals, &expander)?;
+        let mut children = vec![0; stages.all.len()];
+        bases.iter().filter_map(base_image::Base::stage).for_each(|base| children[base] += 1);
         let done = stages.all.iter().map(|_| None).collect();
         let epoch = options.epoch.map_or_else(|| default_epoch(stages, &globals), |epoch| Ok(Some(epoch)))?;
-        Ok(Self { stages, options, resolver, platform, globals, epoch, expander, graph, bases, done })
+        Ok(Self {
+            stages,
+            options,
+            resolver,
+            platform,
+            globals,
+            epoch,
+            expander,
+            graph,
+            bases,
+            children,
+            done,
+        })
     }
 
     /// Lowers a stage and those that it needs, unless that has been done. Nearly all are known from the
@@ -279,6 +295,16 @@ impl<'a> Lowering<'a> {
         let replaced = |name: &str| self.named_context(name).is_some();
         let needed = self.stages.needed(index, &bases, &replaced)?;
         for (stage, _) in self.stages.all.iter().zip(needed).filter(|(_, needed)| *needed) {
+            if self.done[stage.index].is_none() {
+                self.done[stage.index] = Some(self.stage(stage)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lowers what is left. A stage needs only those above it, else [`Self::need`] would have failed.
+    fn all(&mut self) -> Result<(), LowerError> {
+        for stage in &self.stages.all {
             if self.done[stage.index].is_none() {
                 self.done[stage.index] = Some(self.stage(stage)?);
             }
@@ -355,13 +381,18 @@ impl<'a> Lowering<'a> {
 
     fn arg(&mut self, state: &mut StageState, declarations: &[ArgDeclaration]) -> Result<(), LowerError> {
         let mut shown = Vec::new();
-        let before = state.environment.clone();
+        let mut values = Vec::new();
+        // All of them see the variables from before the instruction.
+        let before = &state.environment;
         for declaration in declarations {
-            let name = self.expander.word(&declaration.name, &before)?;
-            let value = argument_value(declaration, &name, self.options, &before, &self.expander)?;
-            let default = declaration.default.as_ref().map(|word| self.expander.display(&word.text, &before));
+            let name = self.expander.word(&declaration.name, before)?;
+            let value = argument_value(declaration, &name, self.options, before, &self.expander)?;
+            let default = declaration.default.as_ref().map(|word| self.expander.display(&word.text, before));
             shown.push(default.map_or_else(|| name.clone(), |default| format!("{name}={default}")));
             let value = value.or_else(|| self.globals.environment.get(&name).map(str::to_owned));
+            values.push((name, value));
+        }
+        for (name, value) in values {
             match &value {
                 Some(value) => state.environment.set(&name, value),
                 None => state.environment.declare(&name),

@@ -1,5 +1,7 @@
 //! Stages: where they begin, what they are called, what they need, and which the target needs. Pure.
 
+use std::collections::HashMap;
+
 use parser::ast::{self, Dockerfile, Instruction, InstructionKind};
 use parser::suggest;
 
@@ -27,6 +29,8 @@ pub(crate) struct Stages<'a> {
     pub(crate) preamble: &'a [Instruction],
     /// The stages in order; never empty.
     pub(crate) all: Vec<Stage<'a>>,
+    /// Their numbers by name, in order.
+    by_name: HashMap<String, Vec<usize>>,
 }
 
 impl<'a> Stages<'a> {
@@ -51,7 +55,13 @@ impl<'a> Stages<'a> {
             let help = "start it with FROM and the name of a base image, or FROM scratch";
             return Err(LowerError::with_help("no-build-stage", span, "the Dockerfile has no FROM", help));
         }
-        Ok(Self { preamble, all })
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for stage in &all {
+            if let Some(name) = &stage.name {
+                by_name.entry(name.clone()).or_default().push(stage.index);
+            }
+        }
+        Ok(Self { preamble, all, by_name })
     }
 
     /// The stage to build: by name, whatever its case; the last without a name.
@@ -72,8 +82,8 @@ impl<'a> Stages<'a> {
 
     /// The stage before `index` that `name` means, the latest of equals.
     pub(crate) fn earlier(&self, index: usize, name: &str) -> Option<usize> {
-        let wanted = name.to_lowercase();
-        self.all[..index].iter().rev().find(|s| s.name.as_deref() == Some(wanted.as_str())).map(|s| s.index)
+        let named = self.by_name.get(&name.to_lowercase())?;
+        named.iter().rev().find(|number| **number < index).copied()
     }
 
     /// The stage that `RUN --mount=from=name` in stage `index` means: by name only.
@@ -95,8 +105,8 @@ impl<'a> Stages<'a> {
         if let Some(number) = number.filter(|number| *number < index) {
             return Ok(Some(number));
         }
-        let later = self.all[index..].iter().find(|s| s.name.as_deref() == Some(name.as_str()));
-        let later = later.map(|s| s.index).or(number.filter(|number| *number < self.all.len()));
+        let later = self.by_name.get(&name).and_then(|named| named.iter().find(|later| **later >= index));
+        let later = later.copied().or(number.filter(|number| *number < self.all.len()));
         match (later, number) {
             (Some(later), _) if later == index => {
                 let message =

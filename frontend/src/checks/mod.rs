@@ -9,15 +9,22 @@ mod from;
 mod variables;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use parser::ast::Dockerfile;
 use parser::lint::{self, CheckOptions};
 use parser::span::Span;
 use parser::{Diagnostic, suggest};
 
+/// Most names that are compared with one that is not known.
+const MOST_NAMES: usize = 1000;
+
 /// Collects what checks find.
 #[derive(Debug, Default)]
-pub(crate) struct Findings(RefCell<Vec<Diagnostic>>);
+pub(crate) struct Findings {
+    all: RefCell<Vec<Diagnostic>>,
+    seen: RefCell<HashSet<(Span, String)>>,
+}
 
 impl Findings {
     fn add(&self, check: &'static str, span: Span, message: String, help: impl Into<Option<String>>) {
@@ -26,29 +33,28 @@ impl Findings {
             Some(help) => finding.with_help(help),
             None => finding,
         };
-        let mut all = self.0.borrow_mut();
         // A word may be expanded for several purposes; it is still wrong only once.
-        if !all.contains(&finding) {
-            all.push(finding);
+        if self.seen.borrow_mut().insert((span, finding.message.clone())) {
+            self.all.borrow_mut().push(finding);
         }
     }
 
     /// How many there are, for [`Self::move_to`].
     pub(crate) fn count(&self) -> usize {
-        self.0.borrow().len()
+        self.all.borrow().len()
     }
 
     /// Gives the findings after the first `count` another place: those in an ONBUILD trigger, whose own
     /// places are not in this file.
     pub(crate) fn move_to(&self, span: Span, count: usize) {
-        for finding in self.0.borrow_mut().iter_mut().skip(count) {
+        for finding in self.all.borrow_mut().iter_mut().skip(count) {
             finding.span = span;
         }
     }
 
     /// The findings that `options` and comments in the file allow, in the order of the file.
     pub(crate) fn allowed(self, file: &Dockerfile, options: &CheckOptions) -> Vec<Diagnostic> {
-        let mut findings = self.0.into_inner();
+        let mut findings = self.all.into_inner();
         lint::filter(file, options, &mut findings);
         // What is true of several platforms is told once.
         let order = |finding: &Diagnostic| (finding.span.start, finding.span.end, finding.message.clone());
@@ -60,7 +66,8 @@ impl Findings {
 
 /// ` (did you mean NAME?)`, if a known name is near.
 fn suggestion<'a>(sign: &str, typed: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    suggest::nearest(typed, known).map_or_else(String::new, |near| format!(" (did you mean {sign}{near}?)"))
+    let near = suggest::nearest(typed, known.into_iter().take(MOST_NAMES));
+    near.map_or_else(String::new, |near| format!(" (did you mean {sign}{near}?)"))
 }
 
 #[cfg(test)]

@@ -174,11 +174,21 @@ impl<'a> Lowering<'a> {
         self.graph.add(op, &self.options.build_platform, &[local], metadata)
     }
 
-    fn start_from_stage(&self, index: usize, names: StepNames) -> StageState {
-        let Some(Some(base)) = self.done.get(index) else {
+    fn start_from_stage(&mut self, index: usize, names: StepNames) -> StageState {
+        let Some(Some(base)) = self.done.get_mut(index) else {
             unreachable!("a stage that is needed is lowered before those that need it")
         };
-        StageState { names, cmd_set: false, ..base.clone() }
+        self.children[index] = self.children[index].saturating_sub(1);
+        if self.children[index] > 0 {
+            return StageState { names, cmd_set: false, ..base.clone() };
+        }
+        // Nobody else starts from it: copies are made of its filesystem only, and a long chain of stages
+        // need not keep the history of each.
+        let rest = StageState {
+            root: base.root,
+            ..fresh(ImageConfig::scratch(&base.platform), base.platform.clone(), names.clone())
+        };
+        StageState { names, cmd_set: false, ..std::mem::replace(base, rest) }
     }
 
     fn start_from_image(

@@ -63,8 +63,12 @@ impl Lowering<'_> {
     fn env(&self, state: &mut StageState, pairs: &[KeyValue]) -> Result<String, LowerError> {
         let pairs = self.pairs(state, pairs)?;
         for (name, value) in &pairs {
+            // What nobody set before is not in the config either.
+            match state.environment.get(name) {
+                Some(_) => set_config_env(&mut state.config.config.env, name, value),
+                None => state.config.config.env.push(format!("{name}={value}")),
+            }
             state.environment.set(name, value);
-            set_config_env(&mut state.config.config.env, name, value);
         }
         Ok(format!("ENV {}", shown(&pairs)))
     }

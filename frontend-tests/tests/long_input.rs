@@ -1,0 +1,76 @@
+//! Dockerfiles that are too long, too deep or no text: a clear error or a quick answer, never a crash.
+
+mod common;
+
+use std::fmt::Write as _;
+
+use common::{build, build_fails, env};
+use testkit::{Context, Output, TestEnv};
+
+/// `lap build --check`, which must end by itself with code 0 or 1.
+fn check(env: &TestEnv, context: &Context) -> Output {
+    let output = env.lap(["build", "--progress", "quiet", "--check"]).arg(context.path()).run();
+    assert!(matches!(output.code(), Some(0 | 1)), "{:?}", output.code());
+    output
+}
+
+#[test]
+fn ten_megabytes_are_read() {
+    let env = env();
+    let context = env.context();
+    let mut text = String::from("FROM busybox\n");
+    while text.len() < 10 << 20 {
+        let _ = writeln!(text, "RUN echo {} && \\\n    true", "x".repeat(900));
+    }
+    context.dockerfile(&text);
+    assert_eq!(check(&env, &context).stdout_text(), "Check complete, no warnings found.\n");
+    let line = format!("{}\\\n", "y".repeat(1000));
+    context.dockerfile(&format!("FROM busybox\nRUN {}z\n", line.repeat(10_000)));
+    assert_eq!(check(&env, &context).code(), Some(0));
+}
+
+#[test]
+fn a_hundred_thousand_instructions_become_an_image() {
+    let env = env();
+    let context = env.context();
+    let labels: String = (0..100_000).map(|number| format!("LABEL l{}={number}\n", number % 10)).collect();
+    context.dockerfile(&format!("FROM busybox\n{labels}"));
+    build(&env, &context, &["-t", "many"]);
+    let history = env.lap(["history", "-q", "many"]).ok().stdout_text();
+    assert!(history.lines().count() > 100_000, "{}", history.lines().count());
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    let env = env();
+    let context = env.context();
+    let nested = format!("{}x{}", "${a:-".repeat(10_000), "}".repeat(10_000));
+    context.dockerfile(&format!("FROM busybox\nLABEL a={nested}\n"));
+    build_fails(&env, &context, &[]).stderr_has(&["Dockerfile:2:9", "nested more than 100 deep"]);
+    context.dockerfile(&format!("FROM busybox\nCMD {}\n", "[".repeat(60_000)));
+    check(&env, &context);
+}
+
+#[test]
+fn what_is_no_text_is_refused() {
+    let env = env();
+    let context = env.context();
+    let cases: [(Vec<u8>, &[&str]); 3] = [
+        (b"FROM busybox\nRUN echo \xff\n".to_vec(), &["Dockerfile:2:10", "not UTF-8"]),
+        (b"FROM busybox\nRUN echo a\0b\n".to_vec(), &["Dockerfile:2:11", "NUL byte"]),
+        (
+            format!("FROM busybox\nRUN echo {}\n", "x".repeat(66_000)).into_bytes(),
+            &["Dockerfile:2:1", "66009 bytes"],
+        ),
+    ];
+    for (text, said) in cases {
+        context.file("Dockerfile", text);
+        build_fails(&env, &context, &[]).stderr_has(said);
+    }
+    let noise: Vec<u8> =
+        (0..1_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    context.file("Dockerfile", noise);
+    let output = build_fails(&env, &context, &[]);
+    output.stderr_has(&["more errors"]);
+    assert!(output.stderr_text().len() < 100_000, "{} bytes of errors", output.stderr_text().len());
+}
