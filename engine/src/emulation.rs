@@ -22,10 +22,10 @@ pub(crate) fn check(platform: &Platform) -> Result<(), EngineError> {
     match emulator {
         Some(emulator) if emulator.fixed => Ok(()),
         Some(emulator) => {
-            let (platform, interpreter) = (platform.clone(), emulator.interpreter);
+            let (platform, interpreter) = (platform.to_string(), emulator.interpreter);
             Err(EngineError::EmulatorOutside { platform, interpreter })
         }
-        None => Err(EngineError::NoEmulator { platform: platform.clone(), host }),
+        None => Err(EngineError::NoEmulator { platform: platform.to_string(), host: host.to_string() }),
     }
 }
 

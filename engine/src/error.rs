@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use base::cancel::Cancelled;
-use base::{Digest, Fault, Faulty, Platform};
+use base::{Digest, Fault, Faulty};
 use parser::{Diagnostic, SourceFile};
 use registry::{ArchiveError, DockerConfigError};
 use runner::RunError;
@@ -184,9 +184,9 @@ pub enum EngineError {
     #[error("cannot run programs for {platform} on {host}: no emulator is registered")]
     NoEmulator {
         /// What the step is for.
-        platform: Platform,
+        platform: String,
         /// What this machine is.
-        host: Platform,
+        host: String,
     },
     /// An OCI layout does not have an image that was asked for.
     #[error("the OCI layout {} has no image \"{wanted}\"", directory.display())]
@@ -205,7 +205,7 @@ pub enum EngineError {
     #[error("programs for {platform} are run by {interpreter}, which containers do not see")]
     EmulatorOutside {
         /// What the step is for.
-        platform: Platform,
+        platform: String,
         /// The emulator's path on this machine.
         interpreter: String,
     },

@@ -84,8 +84,9 @@ impl Agent {
         let (stopped, connections) = (AtomicBool::new(false), Mutex::default());
         let shared = Arc::new(Shared { upstream, stopped, connections });
         let of_thread = shared.clone();
-        let acceptor = Some(std::thread::spawn(move || accept(&listener, &of_thread)));
-        Ok(Self { socket, shared, acceptor, _directory: directory, _keys: keys })
+        let acceptor = thread("ssh-agent", move || accept(&listener, &of_thread))
+            .map_err(|source| EngineError::Threads { source })?;
+        Ok(Self { socket, shared, acceptor: Some(acceptor), _directory: directory, _keys: keys })
     }
 
     /// Where the socket is on this machine.
@@ -125,6 +126,10 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
 }
 
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
 fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
     let mut threads = Vec::new();
     while let Ok((client, _)) = listener.accept() {
@@ -132,8 +137,8 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
             break;
         }
         let shared = shared.clone();
-        threads.push(std::thread::spawn(move || {
-            // A step that is cut off sees its connection end, as with any agent.
+        // A step that is cut off, or finds no thread to serve it, sees its connection end, as with any agent.
+        threads.extend(thread("ssh-agent-client", move || {
             let _ = serve(client, &shared);
         }));
     }

@@ -38,8 +38,11 @@ fn time(count: usize, instruction: fn(usize) -> String) -> Duration {
     start.elapsed()
 }
 
+/// A name, and the instruction of a number.
+type Kind = (&'static str, fn(usize) -> String);
+
 /// Instructions of one kind. What a step writes does not grow with their number.
-const KINDS: [(&str, fn(usize) -> String); 12] = [
+const KINDS: [Kind; 12] = [
     ("RUN", |_| "RUN make".to_owned()),
     ("ENV", |n| format!("ENV KEY{n}=value$KEY0")),
     ("ENV again", |_| "ENV KEY=value".to_owned()),
