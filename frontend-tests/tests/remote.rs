@@ -89,6 +89,7 @@ fn a_ref_that_does_not_exist_is_told_with_those_that_do() {
     let fails = |suffix: &str| env.lap(["build"]).arg(format!("{url}{suffix}")).fails(1);
     fails("#mian").stderr_has(&["has no branch or tag \"mian\"", "did you mean \"main\"?"]);
     fails("#nothing-like-it").stderr_has(&["there are: main, release-1"]);
+    fails("#0123456").stderr_has(&["a commit is named by its complete id"]);
     fails("#main:dokcer").stderr_has(&["has no directory \"dokcer\"", "did you mean \"docker\"?"]);
     fails("?branch=main&checksum=0123456").stderr_has(&["but the checksum demands 0123456"]);
     env.lap(["build"]).arg(format!("{url}?branch=main#other")).fails(2).stderr_has(&["asks for the ref"]);

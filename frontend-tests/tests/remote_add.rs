@@ -170,3 +170,19 @@ fn secrets_open_servers_and_are_found_nowhere_afterwards() {
         assert_eq!(String::from_utf8_lossy(&found.stdout), "", "{secret} is in the store");
     }
 }
+
+#[test]
+fn a_password_in_a_url_opens_a_repository_and_is_not_shown() {
+    let (env, server) = (env(), WebServer::start());
+    let repository = Repository::create(&env, "app");
+    repository.file("name", "private").commit();
+    let url = repository.serve(&server).replace("http://", "http://user:hunter2@");
+    // "user:hunter2" in base64.
+    server.require_for_repositories("Basic dXNlcjpodW50ZXIy");
+    let tree = build_tree(&env, &context(&env, &format!("ADD --keep-git-dir {url} /git")), &[]);
+    assert_eq!(tree.text("git/name"), "private");
+    assert!(!tree.text("git/.git/config").contains("hunter2"));
+    let wrong = url.replace("hunter2", "hunter3");
+    let failed = env.lap(["build", "--progress", "plain"]).arg(&wrong).fails(1);
+    assert!(!failed.stderr_text().contains("hunter3"), "{failed}");
+}

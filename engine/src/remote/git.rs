@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use base::event::Stream;
-use base::git_url::{GitUrl, is_commit_id, is_http};
+use base::git_url::{GitUrl, is_commit_id};
 use base::{CancelToken, Digest};
 use llb::GitSource;
 use snapshotter::ScratchDir;
@@ -100,8 +100,8 @@ impl<'a> Git<'a> {
         let home = engine.store.scratch(lease)?;
         let start =
             |source| Agent::start(&engine.store, lease, source, AGENT_MODE, sys::rootdir::own_ids(), cancel);
-        // Only SSH asks an agent, and an agent may have to be started.
-        let agent = access.ssh.as_ref().filter(|_| !is_http(remote)).map(start).transpose()?;
+        // Also for a repository that comes over HTTP: its submodules may not.
+        let agent = access.ssh.as_ref().map(start).transpose()?;
         let mut environment = environment(home.path(), &access.of_repository(remote));
         environment.extend(engine.proxies.iter().map(|(name, value)| (name.clone(), value.into())));
         if let Some(agent) = &agent {

@@ -87,17 +87,20 @@ impl GitError {
             }
             Self::Program(_) | Self::Empty { .. } | Self::Checksum { .. } => None,
             Self::Failed { message, .. } => advice(message).map(str::to_owned),
-            Self::NoReference { reference, existing, .. } => {
-                let short =
-                    (7..40).contains(&reference.len()) && reference.bytes().all(|b| b.is_ascii_hexdigit());
-                if short && existing.is_empty() {
-                    return Some("a commit is named by its complete id".to_owned());
-                }
-                suggestion(existing)
+            // A single name is one that was likely meant; otherwise it may be the start of a commit's id.
+            Self::NoReference { reference, existing, .. }
+                if existing.len() != 1 && is_short_id(reference) =>
+            {
+                Some("a commit is named by its complete id".to_owned())
             }
+            Self::NoReference { existing, .. } => suggestion(existing),
             Self::NoDirectory { existing, .. } => suggestion(existing),
         }
     }
+}
+
+fn is_short_id(reference: &str) -> bool {
+    (7..40).contains(&reference.len()) && reference.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// What to do about something that git says.
