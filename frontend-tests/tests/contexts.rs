@@ -134,6 +134,28 @@ fn a_step_for_a_machine_that_nothing_here_can_be_says_so() {
 }
 
 #[test]
+fn a_step_for_another_machine_runs_where_an_emulator_is_registered() {
+    let registered = std::path::Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "names a program of another architecture, which no package here has"
+    )]
+    let Some(busybox) = std::env::var_os("LAP_TEST_ARM64_BUSYBOX").filter(|_| registered) else {
+        eprintln!(
+            "skipped: needs Debian's qemu-user-static and LAP_TEST_ARM64_BUSYBOX, a static arm64 busybox"
+        );
+        return;
+    };
+    let env = env();
+    let context = env.context();
+    context.file("busybox", std::fs::read(busybox).unwrap()).mode("busybox", 0o755);
+    context.dockerfile(
+        "FROM scratch\nCOPY busybox /\nRUN [\"/busybox\", \"sh\", \"-c\", \"/busybox uname -m > /out\"]\n",
+    );
+    assert_eq!(build_tree(&env, &context, &["--platform", "linux/arm64"]).text("out"), "aarch64\n");
+}
+
+#[test]
 fn bad_contexts_and_platforms_are_usage_errors() {
     let env = env();
     let context = env.context();

@@ -181,6 +181,17 @@ fn a_private_cache_is_another_one_while_it_is_used() {
 }
 
 #[test]
+fn a_locked_cache_can_be_mounted_twice_by_one_step() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile(
+        "FROM busybox\nRUN --mount=type=cache,id=x,target=/a,sharing=locked --mount=type=cache,id=x,target=/b,sharing=locked \
+         echo one > /a/f && cat /b/f > /out\n",
+    );
+    assert_eq!(build_tree(&env, &context, &[]).text("out"), "one\n");
+}
+
+#[test]
 fn memory_is_mounted_with_its_size() {
     let env = env();
     let context = env.context();

@@ -1,5 +1,7 @@
 //! What is mounted for a step's process, and gone when it ends.
 
+use std::path::PathBuf;
+
 use base::CancelToken;
 use llb::{BindMount, CacheMount, ExecMount, ExecOp, MountKind, SecretMount, Sharing, SshMount};
 use runner::ExtraMount;
@@ -20,7 +22,20 @@ pub(super) struct StepMounts {
     pub(super) mounts: Vec<ExtraMount>,
     /// `NAME=value` of secrets and devices.
     pub(super) env: Vec<String>,
+    /// The directories of the caches, by id.
+    caches: Vec<(String, PathBuf)>,
     held: Vec<Held>,
+}
+
+/// Caches first, by id: steps that lock the same ones never wait for each other in a circle.
+fn in_locking_order(mounts: &[ExecMount]) -> Vec<&ExecMount> {
+    let id = |mount: &ExecMount| match &mount.kind {
+        MountKind::Cache(cache) => (false, cache.id.clone()),
+        _ => (true, String::new()),
+    };
+    let mut ordered: Vec<&ExecMount> = mounts.iter().collect();
+    ordered.sort_by_cached_key(|mount| id(mount));
+    ordered
 }
 
 /// Goes away with the process.
@@ -42,9 +57,7 @@ impl BuildOps<'_> {
         cancel: &CancelToken,
     ) -> Result<StepMounts, EngineError> {
         let mut step = StepMounts::default();
-        let mut ordered: Vec<&ExecMount> = op.mounts.iter().collect();
-        ordered.sort_by_key(|mount| mount.target.matches('/').count());
-        for mount in ordered {
+        for mount in in_locking_order(&op.mounts) {
             let input = mount.input().and_then(|slot| inputs.get(slot as usize).copied().flatten());
             let kind = match &mount.kind {
                 MountKind::Bind(bind) => Some(self.bind(bind, input, &mut step)?),
@@ -62,6 +75,7 @@ impl BuildOps<'_> {
         let devices = cdi::edits(&op.devices)?;
         step.mounts.extend(devices.mounts);
         step.env.extend(devices.env);
+        step.mounts.sort_by_key(|mount| mount.destination.matches('/').count());
         Ok(step)
     }
 
@@ -102,6 +116,11 @@ impl BuildOps<'_> {
             Some(input) => format!("{} from {}{}", cache.id, input.content.hex(), cache.source),
             None => cache.id.clone(),
         };
+        // A process that mounts a cache twice shares it with itself.
+        if let Some((_, source)) = step.caches.iter().find(|(known, _)| *known == id) {
+            let source = source.clone();
+            return Ok(runner::MountKind::Bind { source, read_only: cache.read_only, recursive: false });
+        }
         let request = CacheMountRequest {
             id: &id,
             sharing: match cache.sharing {
@@ -117,6 +136,7 @@ impl BuildOps<'_> {
         let mounted = self.engine.store.cache_mount(self.lease, &request, cancel)?;
         let source = mounted.dir().to_owned();
         step.held.push(Held::Cache(mounted));
+        step.caches.push((id, source.clone()));
         Ok(runner::MountKind::Bind { source, read_only: cache.read_only, recursive: false })
     }
 
