@@ -15,11 +15,13 @@ pub(crate) fn parse(text: &str) -> Result<Output, CliError> {
     if !text.contains('=') {
         return Ok(Output::Local(PathBuf::from(text)));
     }
-    let (mut kind, mut destination) = (None, None);
+    let (mut kind, mut destination, mut as_tar) = (None, None, true);
     for field in text.split(',') {
         match field.split_once('=') {
             Some(("type", value)) => kind = Some(value),
             Some(("dest", value)) => destination = Some(value),
+            Some(("tar", "true")) => as_tar = true,
+            Some(("tar", "false")) => as_tar = false,
             _ => {
                 let message = format!("invalid output \"{text}\": \"{field}\" is not supported");
                 return Err(CliError::usage(message, "write type=oci|docker|tar|local,dest=PATH"));
@@ -33,7 +35,15 @@ pub(crate) fn parse(text: &str) -> Result<Output, CliError> {
     match kind {
         Some("image") if destination.is_none() => Ok(Output::Store),
         Some("docker") if destination.is_none() => Ok(Output::Store),
-        Some("oci") => archive(Output::Oci),
+        Some("oci") if as_tar => archive(Output::Oci),
+        Some("oci") => match destination {
+            Some(path) => Ok(Output::OciLayout(PathBuf::from(path))),
+            None => Err(CliError::usage("a layout as files needs a dest".to_owned(), "add dest=DIR")),
+        },
+        Some(other) if !as_tar => {
+            let message = format!("--output type={other} cannot be written as tar=false");
+            Err(CliError::usage(message, "only type=oci can"))
+        }
         Some("docker") => archive(Output::Docker),
         Some("tar") => archive(Output::Tar),
         Some("local") => match destination {
@@ -63,9 +73,17 @@ mod tests {
         assert!(matches!(parse("out"), Ok(Output::Local(path)) if path.as_os_str() == "out"));
         assert!(matches!(parse("-"), Ok(Output::Tar(Destination::Stream(_)))));
         assert!(matches!(parse("type=oci,dest=a.tar"), Ok(Output::Oci(Destination::File(_)))));
+        assert!(matches!(parse("type=oci,tar=false,dest=a"), Ok(Output::OciLayout(_))));
         assert!(matches!(parse("type=docker"), Ok(Output::Store)));
         assert!(matches!(parse("type=docker,dest=-"), Ok(Output::Docker(Destination::Stream(_)))));
-        for bad in ["type=local", "type=zip,dest=x", "dest=x", "type=oci,compression=zstd,dest=x"] {
+        for bad in [
+            "type=local",
+            "type=zip,dest=x",
+            "type=oci,tar=false",
+            "type=tar,tar=false,dest=x",
+            "dest=x",
+            "type=oci,compression=zstd,dest=x",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

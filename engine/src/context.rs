@@ -86,6 +86,18 @@ impl BuildContext {
         }
     }
 
+    /// The same for a named context, where a single file of the web is a file and no Dockerfile.
+    pub(crate) fn open_named(
+        fetcher: &Fetcher<'_>,
+        request: &BuildRequest,
+        source: &ContextSource,
+    ) -> Result<Self, BuildError> {
+        match source {
+            ContextSource::Url(url) => Ok(remote::named_url(fetcher, url)?),
+            other => Self::open(fetcher, request, other),
+        }
+    }
+
     fn of(tree: Tree, scratch: Option<ScratchDir>) -> Self {
         Self {
             tree,

@@ -23,7 +23,7 @@ impl Contexts {
         let mut all = BTreeMap::from([(MAIN.to_owned(), main)]);
         for (name, context) in &request.named_contexts {
             if let NamedContext::Files(source) = context {
-                let context = BuildContext::open(fetcher, request, source)?.with_own_ignore_file()?;
+                let context = BuildContext::open_named(fetcher, request, source)?.with_own_ignore_file()?;
                 all.insert(name.clone(), context);
             }
         }

@@ -141,6 +141,8 @@ pub enum Output {
     Store,
     /// An OCI image layout in a tar.
     Oci(Destination),
+    /// An OCI image layout as files below a directory.
+    OciLayout(PathBuf),
     /// A tar that `docker load` reads.
     Docker(Destination),
     /// The root filesystem in a tar.

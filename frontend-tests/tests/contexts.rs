@@ -59,6 +59,19 @@ fn an_oci_layout_is_a_base_by_tag_digest_or_alone() {
     build_fails(&env, &context, &["--build-context", &flag]).stderr_has(&["has no image"]);
 }
 
+#[test]
+fn what_one_build_writes_as_a_layout_is_a_context_of_the_next() {
+    let env = env();
+    let context = env.context();
+    context.file("a", "A").dockerfile("FROM scratch\nCOPY a /\nENV FROM=layout\n");
+    let directory = env.work().join("written");
+    build(&env, &context, &["-o", &format!("type=oci,tar=false,dest={}", directory.display())]);
+    assert_eq!(names_in(&directory), ["blobs", "index.json", "oci-layout"]);
+    context.dockerfile("FROM base AS result\nCOPY --from=base a /b\n");
+    let flag = format!("base=oci-layout://{}", directory.display());
+    assert_eq!(build_tree(&env, &context, &["--build-context", &flag]).text("b"), "A");
+}
+
 /// The architectures of the images in an OCI archive's index.
 fn architectures(env: &TestEnv, archive: &std::path::Path) -> Vec<String> {
     let out = env.work().join("unpacked");

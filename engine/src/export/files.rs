@@ -1,13 +1,14 @@
-//! The root filesystem as files: below a directory, or in a tar.
+//! Results as files: root filesystems below a directory or in a tar, an OCI layout below a directory.
 
 use std::path::Path;
 
 use base::{CancelToken, Platform, Timestamp};
+use snapshotter::apply::ApplyOptions;
 use snapshotter::copy::CopyOptions;
 use snapshotter::diff::{DiffOptions, LayerSource, write_layer};
 use snapshotter::select::Selection;
 use snapshotter::writer::{LayerWriter, WriterOptions};
-use snapshotter::{Lease, SnapshotId, Tree};
+use snapshotter::{Layering, Lease, SnapshotId, Tree};
 
 use super::archive;
 use crate::Engine;
@@ -46,10 +47,28 @@ fn directory(
     directory: &Path,
     cancel: &CancelToken,
 ) -> Result<(), EngineError> {
-    sys::fs::create_dir_all(directory, 0o755)?;
-    let Some(root) = root else { return Ok(()) };
+    let Some(root) = root else { return Ok(sys::fs::create_dir_all(directory, 0o755)?) };
     engine.store.hold(lease, root)?;
-    let tree = Tree::overlay(engine.store.view_dirs(root)?)?;
+    copy(engine, &Tree::overlay(engine.store.view_dirs(root)?)?, directory, cancel)
+}
+
+/// Copies what an archive holds into `directory`.
+pub(super) fn unpacked(
+    engine: &Engine,
+    lease: &Lease,
+    archive: &Path,
+    directory: &Path,
+    cancel: &CancelToken,
+) -> Result<(), EngineError> {
+    let scratch = engine.store.scratch(lease)?;
+    let options = ApplyOptions::new(Layering::Plain);
+    snapshotter::archive::extract_archive(sys::fs::open(archive)?, scratch.path(), &options, cancel)?;
+    copy(engine, &Tree::directory(scratch.path(), None)?, directory, cancel)
+}
+
+/// Copies a tree into `directory`, which is made if missing and may hold files already.
+fn copy(engine: &Engine, tree: &Tree, directory: &Path, cancel: &CancelToken) -> Result<(), EngineError> {
+    sys::fs::create_dir_all(directory, 0o755)?;
     let time = engine.clock.now();
     let writer =
         LayerWriter::new(directory, None, WriterOptions { full_copy: true, userxattr: false, time })?;
@@ -64,7 +83,7 @@ fn directory(
         key: None,
         stat_cache: None,
     };
-    snapshotter::copy::copy(&writer, &tree, &Selection::all(&tree)?, &options, cancel)?;
+    snapshotter::copy::copy(&writer, tree, &Selection::all(tree)?, &options, cancel)?;
     Ok(())
 }
 

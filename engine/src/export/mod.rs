@@ -29,6 +29,13 @@ pub(crate) fn all(
         match output {
             Output::Store => {}
             Output::Oci(to) => to_archive(engine, lease, request, built, ArchiveFormat::Oci, to, cancel)?,
+            Output::OciLayout(directory) => {
+                let scratch = engine.store.scratch(lease)?;
+                let archive = scratch.path().join("layout.tar");
+                let to = Destination::File(archive.clone());
+                to_archive(engine, lease, request, built, ArchiveFormat::Oci, &to, cancel)?;
+                files::unpacked(engine, lease, &archive, directory, cancel)?;
+            }
             Output::Docker(_) if built.is_index() => {
                 return Err(EngineError::SeveralPlatforms("a docker archive"));
             }
