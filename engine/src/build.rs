@@ -67,9 +67,8 @@ impl Engine {
         fetcher: &Fetcher<'_>,
     ) -> Result<(BuildContext, Definition), BuildError> {
         let context = BuildContext::open(fetcher, request, &request.context)?;
-        let dockerfile = fetcher.progress.step("[internal] load build definition from Dockerfile", |_| {
-            context.dockerfile(&request.dockerfile, fetcher)
-        })?;
+        let step = format!("[internal] load build definition from {}", request.dockerfile.shown_name());
+        let dockerfile = fetcher.progress.step(&step, |_| context.dockerfile(&request.dockerfile, fetcher))?;
         let context = context.with_ignore_file(&dockerfile)?;
         let definition = Definition::parse(&dockerfile, request)?;
         Ok((context, definition))

@@ -116,7 +116,8 @@ impl BuildContext {
             let options = ApplyOptions::new(Layering::Plain);
             snapshotter::archive::extract_archive(file, scratch.path(), &options, &CancelToken::new())?;
         }
-        Ok(Self::of(Tree::directory(scratch.path(), None)?, Some(scratch)))
+        let tree = Tree::directory(scratch.path(), None)?;
+        Ok(Self { remote: true, ..Self::of(tree, Some(scratch)) })
     }
 
     /// `SOURCE_DATE_EPOCH=context`: when the files were last changed, by their commit or their server.

@@ -134,6 +134,18 @@ pub enum DockerfileSource {
     Text(Vec<u8>),
 }
 
+impl DockerfileSource {
+    /// What progress calls it: the last part of its path.
+    pub(crate) fn shown_name(&self) -> &str {
+        let last = match self {
+            Self::File(path) => path.file_name().and_then(|name| name.to_str()),
+            Self::InContext(path) | Self::Url(path) => path.rsplit('/').next().filter(|name| !name.is_empty()),
+            Self::Default | Self::Text(_) => None,
+        };
+        last.unwrap_or("Dockerfile")
+    }
+}
+
 /// Where a result goes.
 #[derive(Debug, Clone)]
 pub enum Output {

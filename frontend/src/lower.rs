@@ -397,7 +397,12 @@ impl<'a> Lowering<'a> {
                 Some(value) => state.environment.set(&name, value),
                 None => state.environment.declare(&name),
             }
-            state.build_args.push((name, value.unwrap_or_default()));
+            let value = value.unwrap_or_default();
+            // Declared twice, it is shown twice, and both times with the value that holds now.
+            for (_, older) in state.build_args.iter_mut().filter(|(known, _)| *known == name) {
+                older.clone_from(&value);
+            }
+            state.build_args.push((name, value));
         }
         let text = format!("ARG {}", shown.join(" "));
         crate::history::metadata(&mut state.config, text, self.epoch);

@@ -191,13 +191,12 @@ impl<'a> Stages<'a> {
         usize::from(has_image) + self.all[index].body.iter().filter(makes_vertex).count()
     }
 
-    /// What progress calls a stage: its name; a number among several; nothing alone.
+    /// What progress calls a stage: nothing if it is alone, else its name or number.
     pub(crate) fn display_name(&self, index: usize) -> String {
-        match &self.all[index].name {
-            Some(name) => name.clone(),
-            None if self.all.len() > 1 => format!("stage-{index}"),
-            None => String::new(),
+        if self.all.len() == 1 {
+            return String::new();
         }
+        self.all[index].name.clone().unwrap_or_else(|| format!("stage-{index}"))
     }
 
     /// The name of a stage that a name is perhaps meant to be.

@@ -154,7 +154,6 @@ MAINTAINER someone
         r#"ENTRYPOINT ["/bin/bash" "-c" "run me"]"#,
         r#"CMD ["a" "b"]"#,
         r#"HEALTHCHECK &{["CMD-SHELL" "true"] "5s" "0s" "0s" "0s" '\x00'}"#,
-        "ONBUILD RUN later",
         "MAINTAINER someone",
     ];
     let lowered = lowered(text);

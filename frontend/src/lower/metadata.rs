@@ -36,8 +36,9 @@ impl Lowering<'_> {
                 format!("MAINTAINER {}", state.config.author)
             }
             InstructionKind::OnBuild { text, .. } => {
+                // Like BuildKit's, it leaves no trace in the history.
                 state.config.config.on_build.push(text.clone());
-                format!("ONBUILD {text}")
+                return Ok(());
             }
             InstructionKind::From(_)
             | InstructionKind::Run(_)
