@@ -41,6 +41,7 @@ lint:
 	cargo clippy --locked --workspace --all-targets -- -D warnings \
 		-A clippy::disallowed_methods -A clippy::disallowed_macros
 	cargo xtask tidy
+	cargo xtask coverage --deny-missing
 
 bench: setup-bench build
 	cargo run --locked --release --package bench -- --lap '$(abspath $(TARGET_DIR))/lap' $(BENCH)

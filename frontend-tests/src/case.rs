@@ -42,6 +42,9 @@ pub struct About {
     /// The commits of the git repository at `{git}`; `{commit}` is the last one's hash.
     #[serde(default)]
     pub git: Vec<Commit>,
+    /// The `Authorization` header without which the repository is not given out.
+    #[serde(default)]
+    pub git_authorization: Option<String>,
 }
 
 /// One build of a case.
@@ -144,7 +147,7 @@ fn read(place: &Path, name: String) -> Result<Case, CaseError> {
 fn parse(text: &str, name: String) -> Result<Case, toml::de::Error> {
     let mut build: Table = toml::from_str(text)?;
     let mut about = Table::new();
-    for key in ["rows", "what", "since", "differs", "outside", "git"] {
+    for key in ["rows", "what", "since", "differs", "outside", "git", "git_authorization"] {
         if let Some(value) = build.remove(key) {
             about.insert(key.to_owned(), value);
         }

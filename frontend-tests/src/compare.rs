@@ -30,6 +30,10 @@ pub fn progress(expect: &Expect, output: &Output, is_lap: bool) -> Vec<String> {
             problems.push(format!("other steps ran\n  expected {expected:#?}\n  actual   {ran:#?}"));
         }
     }
+    let cached = progress::steps_cached(&log);
+    let repeated =
+        expect.cached.iter().filter(|name| !cached.iter().any(|step| step.contains(name.as_str())));
+    problems.extend(repeated.map(|name| format!("{name:?} does not come from the cache")));
     if is_lap {
         problems.extend(missing("standard output", &expect.stdout, &output.stdout_text()));
         if let Some(texts) = &expect.error {

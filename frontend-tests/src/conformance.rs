@@ -12,7 +12,7 @@ use crate::scene::perform;
 pub enum Verdict {
     /// It does what the case expects.
     Agrees,
-    /// It does not, and is older than the feature.
+    /// It is older than the feature, and is not asked to agree.
     Newer,
     /// It does not, and the case says why we are right.
     Differs(String),
@@ -32,9 +32,9 @@ pub fn judge(case: &Case, docker: &Docker) -> Verdict {
     let is_newer =
         case.about.since.as_deref().is_some_and(|since| version(since) > version(docker.frontend()));
     match (problems.is_empty(), is_newer, &case.about.differs) {
-        (true, _, None) | (true, true, Some(_)) => Verdict::Agrees,
+        (_, true, _) => Verdict::Newer,
+        (true, false, None) => Verdict::Agrees,
         (true, false, Some(_)) => Verdict::Stale,
-        (false, true, _) => Verdict::Newer,
         (false, false, Some(reason)) => Verdict::Differs(reason.clone()),
         (false, false, None) => Verdict::Disagrees(problems.join("\n")),
     }

@@ -119,7 +119,7 @@ impl Docker {
             .env("DOCKER_HOST", socket(self.dir.path()))
             .env("DOCKER_CONFIG", self.dir.path().join("config"))
             .env("DOCKER_BUILDKIT", "1")
-            .deadline(Duration::from_secs(120))
+            .deadline(Duration::from_secs(60))
     }
 }
 

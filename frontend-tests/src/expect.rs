@@ -23,6 +23,8 @@ pub struct Expect {
     pub warnings: Option<Vec<String>>,
     /// The names of all steps that ran rather than being cached. Steps that run side by side come in any order.
     pub ran: Option<Vec<String>>,
+    /// Parts of the names of steps that came from the cache.
+    pub cached: Vec<String>,
     /// Files of the image by path. `false`: it is not there.
     pub files: BTreeMap<String, FileExpect>,
     /// All paths of the image but those of `busybox`.

@@ -37,11 +37,12 @@ fn is_number(word: &str) -> bool {
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// `[2/3] RUN x`, but neither `[internal] …` nor `[1/3] FROM …`.
+/// `[2/3] RUN x`, but neither `[internal] …` nor `[context …] …` nor `[1/3] FROM …`.
 fn is_step(text: &str) -> bool {
     let name = text.split_once("] ").map(|(_, name)| name);
     text.starts_with('[')
         && !text.starts_with("[internal]")
+        && !text.starts_with("[context ")
         && name.is_some_and(|name| !name.starts_with("FROM "))
 }
 

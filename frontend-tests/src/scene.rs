@@ -43,7 +43,9 @@ impl Scene {
         }
         files::write(&dir.path().join("outside"), &case.about.outside);
         let needs_web = !case.about.git.is_empty() || case.builds.iter().any(|build| !build.http.is_empty());
-        let web = needs_web.then(|| Web::start(&case.about.git, &dir.path().join("git")));
+        let web = needs_web.then(|| {
+            Web::start(&case.about.git, case.about.git_authorization.as_deref(), &dir.path().join("git"))
+        });
         Self { dir, web }
     }
 
@@ -76,7 +78,7 @@ impl Scene {
         let env = build.env.iter().map(|(name, value)| (name.clone(), self.fill(value))).collect();
         let output = subject.build(&args, &env, self.stdin(build));
         let problems = self.judge(build, tag, &output, subject);
-        let story = || format!("{}\n{output}", problems.join("\n"));
+        let story = || format!("{}\n{}", problems.join("\n"), last_lines(&output.to_string()));
         if problems.is_empty() { Vec::new() } else { vec![story()] }
     }
 
@@ -144,6 +146,12 @@ impl Scene {
         let output = subject.save(tag, &archive);
         if output.code() == Some(0) { Ok(SavedImage::read(&archive)) } else { Err(output) }
     }
+}
+
+/// The end of what a builder wrote: the rest is rarely of interest, and may be long.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
 fn run_container(run: &RunExpect, tag: &str, subject: &dyn Subject) -> Vec<String> {

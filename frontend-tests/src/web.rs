@@ -28,11 +28,15 @@ pub struct Web {
 }
 
 impl Web {
-    /// Starts a server with a repository of `commits`, if there are any, that is made below `dir`.
-    pub fn start(commits: &[Commit], dir: &Path) -> Self {
+    /// Starts a server with a repository of `commits`, if there are any, that is made below `dir`, and that asks for
+    /// `authorization`.
+    pub fn start(commits: &[Commit], authorization: Option<&str>, dir: &Path) -> Self {
         let server = WebServer::start();
         let commit = if commits.is_empty() { String::new() } else { make_repository(commits, dir) };
         server.serve_repositories(dir);
+        if let Some(authorization) = authorization {
+            server.require_for_repositories(authorization);
+        }
         Self { server, commit }
     }
 
