@@ -72,15 +72,17 @@ struct HostMount {
     options: Vec<String>,
 }
 
-/// What the requested devices add. One that is not there is an error only if it is required.
+/// What the requested devices add, by the descriptions in `directories`, or in the standard ones. One that is not there is an error only if it is required.
 ///
 /// # Errors
 /// A description cannot be read, a required device is unknown, or a device needs a hook.
-pub(crate) fn edits(requests: &[DeviceRequest]) -> Result<DeviceEdits, EngineError> {
+pub(crate) fn edits(requests: &[DeviceRequest], directories: &[PathBuf]) -> Result<DeviceEdits, EngineError> {
     if requests.is_empty() {
         return Ok(DeviceEdits::default());
     }
-    edits_of(requests, &descriptions(&DIRECTORIES.map(Path::new))?)
+    let given: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
+    let standard = DIRECTORIES.map(Path::new);
+    edits_of(requests, &descriptions(if given.is_empty() { &standard } else { &given })?)
 }
 
 fn edits_of(requests: &[DeviceRequest], known: &[Description]) -> Result<DeviceEdits, EngineError> {

@@ -93,6 +93,8 @@ pub struct StepSettings {
     pub limits: Vec<ResourceLimit>,
     /// How much of their output is shown.
     pub log: LogLimits,
+    /// Directories with descriptions of devices (CDI); empty means the standard ones.
+    pub device_directories: Vec<PathBuf>,
 }
 
 /// How much of a step's output is shown; `None` is all.

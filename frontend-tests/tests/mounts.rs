@@ -363,6 +363,27 @@ fn an_agent_that_is_needed_and_not_given_fails_the_step() {
 }
 
 #[test]
+fn a_device_is_there_for_its_step_alone_and_with_consent() {
+    let env = env();
+    let context = env.context();
+    let described = env.work().join("cdi");
+    std::fs::create_dir(&described).unwrap();
+    let text = "cdiVersion: 0.6.0\nkind: example.com/source\ndevices:\n- name: ones\n  containerEdits:\n    \
+                env: [KIND=zeros]\n    deviceNodes: [{path: /dev/own, hostPath: /dev/zero}]\n";
+    std::fs::write(described.join("source.yaml"), text).unwrap();
+    context.dockerfile(
+        "FROM busybox\nRUN --device=example.com/source=ones head -c 3 /dev/own | od -An -tx1 > /out; echo $KIND >> /out\n\
+         RUN ls /dev/own 2>/dev/null >> /out; echo ${KIND:-none} >> /out\n",
+    );
+    build_fails(&env, &context, &[]).stderr_has(&["--allow device", "Dockerfile:2"]);
+    let directory = described.display().to_string();
+    let args = ["--allow", "device", "--cdi-spec-dir", &directory];
+    assert_eq!(build_tree(&env, &context, &args).text("out"), " 00 00 00\nzeros\nnone\n");
+    context.dockerfile("FROM busybox\nRUN --device=example.com/source=none,required true\n");
+    build_fails(&env, &context, &args).stderr_has(&["example.com/source=none", "not found"]);
+}
+
+#[test]
 fn nonsense_in_mounts_is_refused_with_its_place() {
     let env = env();
     let context = env.context();

@@ -72,7 +72,7 @@ impl BuildOps<'_> {
                 step.mounts.push(ExtraMount { destination: mount.target.clone(), kind });
             }
         }
-        let devices = cdi::edits(&op.devices)?;
+        let devices = cdi::edits(&op.devices, &self.request.steps.device_directories)?;
         step.mounts.extend(devices.mounts);
         step.env.extend(devices.env);
         step.mounts.sort_by_key(|mount| mount.destination.matches('/').count());
