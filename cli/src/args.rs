@@ -173,6 +173,10 @@ pub(crate) struct BuildArgs {
     #[arg(long = "ulimit", value_name = "LIMIT")]
     pub(crate) ulimits: Vec<String>,
 
+    /// Where devices for RUN --device are described [default: /etc/cdi, /var/run/cdi, /etc/buildkit/cdi]
+    #[arg(long = "cdi-spec-dir", value_name = "DIR")]
+    pub(crate) cdi_spec_dirs: Vec<PathBuf>,
+
     /// Print only the image's id
     #[arg(short, long)]
     pub(crate) quiet: bool,
