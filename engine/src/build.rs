@@ -68,7 +68,8 @@ impl Engine {
     ) -> Result<(BuildContext, Definition), BuildError> {
         let context = BuildContext::open(fetcher, request, &request.context)?;
         let step = format!("[internal] load build definition from {}", request.dockerfile.shown_name());
-        let dockerfile = fetcher.progress.step(&step, |_| context.dockerfile(&request.dockerfile, fetcher))?;
+        let dockerfile =
+            fetcher.progress.step(&step, |_| context.dockerfile(&request.dockerfile, fetcher))?;
         let context = context.with_ignore_file(&dockerfile)?;
         let definition = Definition::parse(&dockerfile, request)?;
         Ok((context, definition))

@@ -141,7 +141,9 @@ impl DockerfileSource {
     pub(crate) fn shown_name(&self) -> &str {
         let last = match self {
             Self::File(path) => path.file_name().and_then(|name| name.to_str()),
-            Self::InContext(path) | Self::Url(path) => path.rsplit('/').next().filter(|name| !name.is_empty()),
+            Self::InContext(path) | Self::Url(path) => {
+                path.rsplit('/').next().filter(|name| !name.is_empty())
+            }
             Self::Default | Self::Text(_) => None,
         };
         last.unwrap_or("Dockerfile")

@@ -27,8 +27,8 @@ fn dockerfile_mistakes_point_at_the_place() {
         ("FROM busybox AS a\nCOPY --from=b /x /\nFROM a AS b\n", &["Dockerfile:2:13", "defined after"]),
         ("FROM busybox\nCOPY --frm=x a b\n", &["Dockerfile:2:6", "--from"]),
         (
-            "FROM busybox\nRUN --mount=type=cache,target=/c true\n",
-            &["Dockerfile:2:", "RUN --mount", "not supported yet"],
+            "FROM busybox\nRUN --mount=type=cahce,target=/c true\n",
+            &["Dockerfile:2:", "mount type", "did you mean cache"],
         ),
         ("FROM busybox\nCOPY <<EOF /x\nnever ends\n", &["EOF"]),
     ];

@@ -125,9 +125,9 @@ fn a_file_that_changes_during_the_build_is_never_saved_under_the_old_key() {
     let context = env.context();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    context.file("f", "old").dockerfile(&format!(
-        "FROM busybox\nRUN --network=host nc 127.0.0.1 {port}\nCOPY f /f\nRUN cat /f > /copy\n"
-    ));
+    context
+        .file("f", "old")
+        .dockerfile(&format!("FROM busybox\nRUN nc 127.0.0.1 {port}\nCOPY f /f\nRUN cat /f > /copy\n"));
     let building = env.lap(["build", "--progress", "plain", "-t", "changed"]).arg(context.path()).spawn();
     // The first step waits for us; the key of the second has been made from the old file by now.
     let (mut step, _) = listener.accept().unwrap();
@@ -150,9 +150,9 @@ fn an_archive_that_changes_during_the_build_is_never_saved_under_the_old_key() {
     let archive = |text: &str| testkit::LayerTar::new().file("f", 0o644, text).finish();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    context.file("a.tar", archive("old")).dockerfile(&format!(
-        "FROM busybox\nRUN --network=host nc 127.0.0.1 {port}\nADD a.tar /\nRUN cat /f > /copy\n"
-    ));
+    context
+        .file("a.tar", archive("old"))
+        .dockerfile(&format!("FROM busybox\nRUN nc 127.0.0.1 {port}\nADD a.tar /\nRUN cat /f > /copy\n"));
     let building = env.lap(["build", "-t", "changed"]).arg(context.path()).spawn();
     let (mut step, _) = listener.accept().unwrap();
     context.file("a.tar", archive("new"));
@@ -171,8 +171,8 @@ fn independent_stages_run_at_the_same_time() {
     let context = env.context();
     let (port, meeting) = meeting_place();
     context.dockerfile(&format!(
-        "FROM busybox AS a\nRUN --network=host nc 127.0.0.1 {port} > /got\nFROM busybox AS b\n\
-         RUN --network=host nc 127.0.0.1 {port} > /got; true\nFROM scratch\nCOPY --from=a /got /a\nCOPY --from=b /got /b\n"
+        "FROM busybox AS a\nRUN nc 127.0.0.1 {port} > /got\nFROM busybox AS b\n\
+         RUN nc 127.0.0.1 {port} > /got; true\nFROM scratch\nCOPY --from=a /got /a\nCOPY --from=b /got /b\n"
     ));
     let tree = common::build_tree(&env, &context, &[]);
     meeting.join().unwrap();
