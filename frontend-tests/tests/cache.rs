@@ -130,7 +130,7 @@ fn a_file_that_changes_during_the_build_is_never_saved_under_the_old_key() {
         .dockerfile(&format!("FROM busybox\nRUN nc 127.0.0.1 {port}\nCOPY f /f\nRUN cat /f > /copy\n"));
     let building = env.lap(["build", "--progress", "plain", "-t", "changed"]).arg(context.path()).spawn();
     // The first step waits for us; the key of the second has been made from the old file by now.
-    let (mut step, _) = listener.accept().unwrap();
+    let mut step = visitor(&listener);
     context.file("f", "new");
     step.write_all(b"go on\n").unwrap();
     drop(step);
@@ -154,7 +154,7 @@ fn an_archive_that_changes_during_the_build_is_never_saved_under_the_old_key() {
         .file("a.tar", archive("old"))
         .dockerfile(&format!("FROM busybox\nRUN nc 127.0.0.1 {port}\nADD a.tar /\nRUN cat /f > /copy\n"));
     let building = env.lap(["build", "-t", "changed"]).arg(context.path()).spawn();
-    let (mut step, _) = listener.accept().unwrap();
+    let mut step = visitor(&listener);
     context.file("a.tar", archive("new"));
     step.write_all(b"go on\n").unwrap();
     drop(step);
@@ -179,13 +179,23 @@ fn independent_stages_run_at_the_same_time() {
     assert_eq!((tree.text("a").as_str(), tree.text("b").as_str()), ("both are here\n", "both are here\n"));
 }
 
+/// The next to come; a step that never does must not hold the tests for ever.
+fn visitor(listener: &std::net::TcpListener) -> std::net::TcpStream {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
+    let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    let came = poll(&mut waiting, PollTimeout::try_from(60_000).unwrap()).unwrap();
+    assert_eq!(came, 1, "no step came within a minute");
+    listener.accept().unwrap().0
+}
+
 /// Answers two visitors, but only once both have come: neither goes on unless both are there at once.
 fn meeting_place() -> (u16, std::thread::JoinHandle<()>) {
     use std::io::Write as _;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let meeting = std::thread::spawn(move || {
-        let visitors = [listener.accept().unwrap().0, listener.accept().unwrap().0];
+        let visitors = [visitor(&listener), visitor(&listener)];
         for mut visitor in visitors {
             visitor.write_all(b"both are here\n").unwrap();
         }
