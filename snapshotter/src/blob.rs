@@ -248,6 +248,7 @@ pub(crate) struct AsideFile {
 
 impl AsideFile {
     fn append(&mut self, bytes: &[u8]) -> Result<(), PathError> {
+        sys::failpoint::pass("write").at("write", &self.path)?;
         self.file.write_all(bytes).at("write", &self.path)
     }
 }

@@ -35,6 +35,7 @@ use std::time::Duration;
 use base::{Fault, Faulty};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use sys::failpoint;
 
 use crate::error::StoreError;
 pub(crate) use values::{digest, from_millis, key, optional_digest, optional_key, to_millis};
@@ -182,12 +183,7 @@ impl Database {
     ) -> Result<T, DbError> {
         let guard = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = self.take().map_err(|source| self.error(operation, source))?;
-        let result =
-            Transaction::new_unchecked(&connection, TransactionBehavior::Immediate).and_then(|transaction| {
-                let value = write(&transaction)?;
-                transaction.commit()?;
-                Ok(value)
-            });
+        let result = pass_failpoint(operation).and_then(|()| transact(&connection, write));
         self.give_back(connection);
         drop(guard);
         result.map_err(|source| self.error(operation, source))
@@ -226,6 +222,24 @@ impl Database {
     fn error(&self, operation: &'static str, source: rusqlite::Error) -> DbError {
         DbError::Statement { operation, path: self.path.clone(), source }
     }
+}
+
+/// Runs `write` in a transaction.
+fn transact<T>(
+    connection: &Connection,
+    write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let value = write(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+/// A failure here looks as one of the disk does.
+fn pass_failpoint(operation: &'static str) -> rusqlite::Result<()> {
+    failpoint::pass(operation).map_err(|_| {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR), None)
+    })
 }
 
 /// Called by SQLite while another process holds the write lock. Transactions take microseconds, so the first

@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::failpoint;
 pub use crate::path_error::{PathContext, PathError};
 pub(crate) use remove::remove_tree_at;
 pub use remove::{Removed, remove_tree};
@@ -31,17 +32,20 @@ pub fn open(path: &Path) -> Result<File, PathError> {
 
 /// Creates a file that must not exist, for reading and writing, with permission bits `mode` less the umask.
 pub fn create_new(path: &Path, mode: u32) -> Result<File, PathError> {
+    failpoint::pass("create").at("create", path)?;
     OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path).at("create", path)
 }
 
 /// Creates one directory with permission bits `mode` less the umask. It must not exist.
 pub fn create_dir(path: &Path, mode: u32) -> Result<(), PathError> {
+    failpoint::pass("create directory").at("create directory", path)?;
     fs::DirBuilder::new().mode(mode).create(path).at("create directory", path)
 }
 
 /// Creates a directory and those above it with permission bits `mode` less the umask; those that exist
 /// are left as they are.
 pub fn create_dir_all(path: &Path, mode: u32) -> Result<(), PathError> {
+    failpoint::pass("create directory").at("create directory", path)?;
     fs::DirBuilder::new().mode(mode).recursive(true).create(path).at("create directory", path)
 }
 
@@ -73,11 +77,13 @@ pub fn exists(path: &Path) -> Result<bool, PathError> {
 
 /// Renames within one file system; what had the new name is replaced.
 pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
+    failpoint::pass("rename").at("rename to its final place", from)?;
     fs::rename(from, to).at("rename to its final place", from)
 }
 
 /// Gives a file a second name, unless something has that name. `false` when something had it.
 pub fn link_if_absent(from: &Path, to: &Path) -> Result<bool, PathError> {
+    failpoint::pass("link").at("link to its final place", from)?;
     match fs::hard_link(from, to).at("link to its final place", from) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -87,11 +93,13 @@ pub fn link_if_absent(from: &Path, to: &Path) -> Result<bool, PathError> {
 
 /// Removes a file. `false` when there was none.
 pub fn remove_file(path: &Path) -> Result<bool, PathError> {
+    failpoint::pass("remove").at("remove", path)?;
     absent_is_false(fs::remove_file(path).at("remove", path))
 }
 
 /// Removes an empty directory. `false` when there was none.
 pub fn remove_dir(path: &Path) -> Result<bool, PathError> {
+    failpoint::pass("remove directory").at("remove directory", path)?;
     absent_is_false(fs::remove_dir(path).at("remove directory", path))
 }
 
@@ -137,6 +145,7 @@ fn aside(path: &Path) -> Result<PathBuf, PathError> {
 fn write_aside(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> Result<(), PathError> {
     let open = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
     let mut file = open.at("create", path)?;
+    failpoint::pass("write").at("write", path)?;
     file.write_all(bytes).at("write", path)?;
     if durability == Durability::Synced {
         file.sync_all().at("flush", path)?;
@@ -146,12 +155,14 @@ fn write_aside(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> 
 
 /// Flushes a directory, so that the names in it survive a power loss.
 pub fn sync_dir(path: &Path) -> Result<(), PathError> {
+    failpoint::pass("flush directory").at("flush directory", path)?;
     open(path)?.sync_all().at("flush directory", path)
 }
 
 /// Flushes everything on the file system that holds `path` (`syncfs(2)`). Since Linux 5.8 a write that
 /// failed in the background is reported here.
 pub fn sync_filesystem(path: &Path) -> Result<(), PathError> {
+    failpoint::pass("flush the file system of").at("flush the file system of", path)?;
     let directory = open(path)?;
     rustix::fs::syncfs(&directory).at("flush the file system of", path)
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use crate::failpoint;
 use crate::fs::{PathContext, PathError};
 
 /// Who may hold a lock at the same time.
@@ -87,6 +88,7 @@ impl FileLock {
 
     /// Replaces the file's content, which is only a note for people.
     pub fn write_note(&self, note: &str) -> Result<(), PathError> {
+        failpoint::pass("write").at("write", &self.path)?;
         let before = self.file.metadata().at("inspect", &self.path)?.len();
         self.file.write_all_at(note.as_bytes(), 0).at("write", &self.path)?;
         // Cutting a file that is short enough already is not free: it costs a journal entry.
@@ -103,6 +105,7 @@ impl FileLock {
 }
 
 fn open(path: &Path) -> Result<File, PathError> {
+    failpoint::pass("open").at("open", path)?;
     OpenOptions::new()
         .read(true)
         .write(true)

@@ -19,6 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{self as rfs, AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
+use crate::failpoint;
 use crate::fs::remove_tree_at;
 use crate::path_error::PathError;
 use crate::stat::{FileTime, Kind, Stat, raw_mode};
@@ -270,6 +271,7 @@ impl RootDir {
         relative: &Path,
         call: impl FnOnce(&Place<'_>) -> std::result::Result<T, Errno>,
     ) -> Result<T> {
+        failpoint::pass(operation).map_err(|error| PathError::new(operation, self.shown(relative), error))?;
         let place = self.locate(operation, relative)?;
         call(&place).map_err(|error| PathError::new(operation, self.shown(relative), error))
     }

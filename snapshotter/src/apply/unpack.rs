@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use base::CancelToken;
+use sys::failpoint;
 
 use super::path::clean;
 use super::tree::{Tree, failed};
@@ -59,6 +60,11 @@ impl<'a, R: BufRead> Unpack<'a, R> {
 
     fn entry(&mut self, entry: &Entry) -> Result<(), ApplyError> {
         let name = || EntryName(entry.path.clone());
+        failpoint::pass("unpack").map_err(|source| ApplyError::Io {
+            operation: "unpack",
+            entry: name(),
+            source,
+        })?;
         if entry.path.is_empty() {
             return Err(ApplyError::Name { entry: name() });
         }
@@ -87,6 +93,7 @@ impl<'a, R: BufRead> Unpack<'a, R> {
         let write =
             |source| ApplyError::Io { operation: "write", entry: entry.path.as_slice().into(), source };
         while let Some(chunk) = self.archive.next_chunk()? {
+            failpoint::pass("write").map_err(write)?;
             file.write_all_at(chunk.bytes, chunk.offset).map_err(write)?;
             self.keep_limits()?;
         }

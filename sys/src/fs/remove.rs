@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::{PathContext, PathError};
+use crate::failpoint;
 
 /// Directories nested deeper than this are moved up and removed from there, which bounds the stack and
 /// the number of open files.
@@ -77,6 +78,7 @@ impl Removal {
             }
             self.directory(parent, name, depth)?;
         }
+        failpoint::pass("remove").map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match rustix::fs::unlinkat(parent, name, flags) {
             Err(Errno::NOENT) => return Ok(()),
