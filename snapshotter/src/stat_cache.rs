@@ -18,6 +18,7 @@ use std::sync::{Mutex, PoisonError};
 
 use base::Timestamp;
 use sys::fs::{Durability, write_atomic};
+use sys::lock::{FileLock, LockMode};
 use sys::path_error::PathError;
 use sys::stat::{FileTime, Stat};
 
@@ -136,7 +137,7 @@ impl StatCache {
         }
     }
 
-    /// Writes the cache if something changed; answers whether it did.
+    /// Writes the cache if something changed, and nobody else writes it now; answers whether it did.
     ///
     /// # Errors
     /// The file could not be written. The old one is then still there.
@@ -161,7 +162,17 @@ impl StatCache {
             }
         }
         let Some(bytes) = format::encode(&merged) else { return Ok(false) };
-        write_atomic(&self.path, &bytes, 0o600, Durability::Cached)?;
+        self.replace_file(&bytes)
+    }
+
+    /// Writes the file, unless another process does so now: one that reads as much of the directory as this one.
+    fn replace_file(&self, bytes: &[u8]) -> Result<bool, PathError> {
+        let Some(lock) = FileLock::try_acquire(&self.path.with_extension("lock"), LockMode::Exclusive)?
+        else {
+            return Ok(false);
+        };
+        write_atomic(&self.path, bytes, 0o600, Durability::Cached)?;
+        lock.remove()?;
         Ok(true)
     }
 }

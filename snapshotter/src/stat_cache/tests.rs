@@ -166,3 +166,20 @@ fn damaged_files_are_empty_caches() {
     assert_eq!(f.run(later()), (key, true));
     assert_eq!(std::fs::read(&path).unwrap(), good);
 }
+
+#[test]
+fn of_several_writers_at_once_one_writes_and_none_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cache");
+    let cache = || StatCache::load(&path, Timestamp::UNIX_EPOCH);
+    let held = sys::lock::FileLock::acquire(&path.with_extension("lock"), sys::lock::LockMode::Exclusive);
+    assert!(!cache().replace_file(b"first").unwrap());
+    held.unwrap().remove().unwrap();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..200).all(|_| cache().replace_file(b"content").is_ok())))
+            .collect();
+        assert!(writers.into_iter().all(|writer| writer.join().unwrap()));
+    });
+    assert_eq!(sys::fs::list(dir.path()).unwrap(), ["cache"]);
+}
