@@ -10,11 +10,12 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help build demo test lint bench setup-build setup-test setup-demo setup-bench
+.PHONY: help build demo test soak lint bench setup-build setup-test setup-demo setup-bench
 
 help:
 	@echo 'make demo    set up, build lap, and show it at work'
 	@echo 'make test    set up, and run all checks and tests'
+	@echo 'make soak    the long form of the tests that shake the store: SECONDS=300 for each'
 	@echo 'make build   set up, and build $(TARGET_DIR)/lap'
 	@echo 'make lint    formatting, clippy and house rules'
 	@echo 'make bench   measure lap beside the installed peers'
@@ -33,6 +34,12 @@ demo: setup-demo build
 
 test: setup-test lint
 	cargo xtask test --locked
+
+# How long each test of the long form takes.
+SECONDS ?= 300
+
+soak: setup-test
+	LAPSTRAKE_SOAK_SECONDS=$(SECONDS) cargo test --locked --package snapshotter --test stress -- --test-threads=1
 
 # Shipped code obeys the disallowed calls of clippy.toml; tests may start processes and read the clock.
 lint:
