@@ -53,6 +53,16 @@ impl Engine {
         }
     }
 
+    /// The same, with everything that belongs to the image protected by `lease` from then on.
+    pub(crate) fn find_and_hold(&self, lease: &Lease, text: &str) -> Result<Found, EngineError> {
+        let found = self.find(text)?;
+        // Somebody may have removed it meanwhile, but only as a whole.
+        match self.store.blob(lease, &found.target.digest)? {
+            Some(_) => Ok(found),
+            None => Err(EngineError::NoSuchImage(text.to_owned())),
+        }
+    }
+
     /// All images, each once, the newest first.
     pub fn images(&self) -> Result<Vec<ImageSummary>, EngineError> {
         let mut images: Vec<ImageSummary> =
@@ -138,7 +148,8 @@ impl Engine {
     /// # Errors
     /// When there is no such image, or an id fits several.
     pub fn tag(&self, name: &str, target: &Reference) -> Result<(), EngineError> {
-        let found = self.find(name)?;
+        let lease = self.store.lease("tag")?;
+        let found = self.find_and_hold(&lease, name)?;
         Ok(self.store.tag(&target.to_string(), &found.target)?)
     }
 

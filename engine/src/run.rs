@@ -27,7 +27,7 @@ impl Engine {
     /// When the container could not be started; [`EngineError::exit_code`] then knows Docker's code.
     pub fn run(&self, request: &RunRequest) -> Result<u8, EngineError> {
         let lease = self.store.lease("run")?;
-        let (image, reference) = self.image_to_run(request)?;
+        let (image, reference) = self.image_to_run(&lease, request)?;
         let active = self.root_filesystem(&lease, &image, &reference)?;
         let id = container_id()?;
         let spec = self.container(request, &image, &active, &id)?;
@@ -36,11 +36,11 @@ impl Engine {
         Ok(u8::try_from(finished.status.code()).unwrap_or(u8::MAX))
     }
 
-    fn image_to_run(&self, request: &RunRequest) -> Result<(Image, Reference), EngineError> {
+    fn image_to_run(&self, lease: &Lease, request: &RunRequest) -> Result<(Image, Reference), EngineError> {
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         let reference = request.image.parse::<Reference>();
         if request.pull != PullPolicy::Always {
-            match self.find(&request.image) {
+            match self.find_and_hold(lease, &request.image) {
                 Ok(found) => {
                     let image = self.image(&found.target, &platform)?.unwrap_or(found.image);
                     return Ok((image, reference.unwrap_or_else(|_| unnamed())));

@@ -23,7 +23,7 @@ impl Engine {
         let lease = self.store.lease("save")?;
         let mut images: Vec<ExportedImage> = Vec::new();
         for name in names {
-            let found = self.find(name)?;
+            let found = self.find_and_hold(&lease, name)?;
             let image = self.materialise(&lease, &found.image, cancel)?;
             let names = if found.by_name { vec![name.parse()?] } else { Vec::new() };
             match images.iter_mut().find(|known| known.root.digest == image.descriptor.digest) {

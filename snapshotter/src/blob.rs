@@ -85,12 +85,22 @@ impl Store {
         let size = self.db().read("look up a blob", |c| blobs::size(c, digest))?;
         let expected = size.ok_or(StoreError::NoSuchBlob { digest: *digest })?;
         let path = self.blob_path(digest);
-        let file = sys::fs::open(&path)?;
+        let file = match sys::fs::open(&path) {
+            // The collector may have been here since; without a row, there is no blob.
+            Err(error) if error.is_not_found() && !self.has_blob(digest)? => {
+                return Err(StoreError::NoSuchBlob { digest: *digest });
+            }
+            file => file?,
+        };
         let actual = file.metadata().at("inspect", &path)?.len();
         if actual != expected {
             return Err(StoreError::BlobDamaged { digest: *digest, path, expected, actual });
         }
         Ok(file)
+    }
+
+    fn has_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.db().read("look up a blob", |c| blobs::size(c, digest))?.is_some())
     }
 
     /// The whole of a blob of at most `limit` bytes; `None` when there is no such blob.
