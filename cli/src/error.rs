@@ -97,13 +97,13 @@ impl From<EngineError> for CliError {
     }
 }
 
-/// The causes below an error, each once, the nearest first.
+/// The causes below an error, the nearest first, without what the text before says already.
 fn causes(error: &dyn std::error::Error) -> Vec<String> {
     let mut texts = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {
         let text = cause.to_string();
-        if texts.last() != Some(&text) {
+        if texts.last().is_none_or(|last| !last.ends_with(&text)) {
             texts.push(text);
         }
         next = cause.source();

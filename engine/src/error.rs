@@ -390,7 +390,8 @@ pub enum BuildError {
         name: String,
         /// Its lines of the Dockerfile.
         excerpt: String,
-        /// Why; its causes follow.
+        /// Why.
+        #[source]
         error: Box<StepError>,
     },
     /// Anything else.

@@ -252,6 +252,16 @@ impl Faulty for ApplyError {
     }
 }
 
+impl ApplyError {
+    /// What to do about a failure of the whole file system.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::Io { source, .. } => sys::path_error::hint(source),
+            _ => "",
+        }
+    }
+}
+
 /// Unpacks an uncompressed tar stream into the directory `root`, reading it to its end.
 pub fn apply(
     archive: impl Read,

@@ -154,13 +154,15 @@ pub enum StoreError {
         media_type: String,
     },
     /// A layer could not be unpacked.
-    #[error("cannot unpack layer {layer}")]
+    #[error("cannot unpack layer {layer} into {}{}", directory.display(), source.hint())]
     Apply {
         /// The layer blob.
         layer: Digest,
+        /// Where its files were to go.
+        directory: PathBuf,
         /// Why.
         #[source]
-        source: ApplyError,
+        source: Box<ApplyError>,
     },
     /// The changes of a snapshot could not be written as a layer.
     #[error("cannot write the layer of snapshot {id}")]

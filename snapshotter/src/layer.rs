@@ -129,7 +129,10 @@ impl Store {
             apply::apply_blob(blob, expected.copied(), active.layer_dir(), &options, cancel).map_err(
                 |source| match source {
                     apply::ApplyError::Cancelled => StoreError::Cancelled,
-                    source => StoreError::Apply { layer: layer.digest, source },
+                    source => {
+                        let directory = active.layer_dir().to_owned();
+                        StoreError::Apply { layer: layer.digest, directory, source: Box::new(source) }
+                    }
                 },
             )?;
         active.commit(CommitInfo {

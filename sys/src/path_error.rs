@@ -19,7 +19,7 @@ pub struct PathError {
 }
 
 /// What to do about a failure that is about the whole file system rather than this file.
-fn hint(source: &io::Error) -> &'static str {
+pub fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull => " (the disk is full; free some space and try again)",
         io::ErrorKind::QuotaExceeded => " (the disk quota is used up)",
