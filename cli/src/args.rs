@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::prune_args::{BuilderPruneArgs, DfArgs, ImagePruneArgs, SystemPruneArgs};
 use crate::render::Mode;
 
 /// Build Dockerfiles, keep images and run them. No daemon needed.
@@ -65,6 +66,9 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Manage images
     Image(ImageArgs),
+    /// Build images, and manage the build cache
+    #[command(alias = "buildx")]
+    Builder(BuilderArgs),
     /// Manage the store
     System(SystemArgs),
     /// Show the version
@@ -389,6 +393,22 @@ pub(crate) enum ImageCommand {
     /// Remove images
     #[command(alias = "remove")]
     Rm(RmiArgs),
+    /// Remove images that nobody needs
+    Prune(ImagePruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuilderArgs {
+    #[command(subcommand)]
+    pub(crate) command: BuilderCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BuilderCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Remove build cache
+    Prune(BuilderPruneArgs),
 }
 
 #[derive(Debug, Args)]
@@ -411,7 +431,9 @@ pub(crate) struct SystemArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
     /// Show how much space is used
-    Df(FormatArgs),
+    Df(DfArgs),
+    /// Remove everything that nobody needs
+    Prune(SystemPruneArgs),
     /// Show the machine and the store
     Info(FormatArgs),
 }

@@ -1,6 +1,6 @@
-//! The one place that prints: standard output for results, standard error for messages.
+//! The one place that prints and asks: standard output for results, standard error for messages.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 
 /// Prints a result. A reader that has gone away (a closed pipe) is not an error.
 pub(crate) fn print(text: &str) {
@@ -15,4 +15,12 @@ pub(crate) fn print_line(text: &str) {
 /// Prints a message for people.
 pub(crate) fn complain(text: &str) {
     let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
+}
+
+/// Asks a question on standard output. Only `y` is a yes; so nobody there to answer is a no.
+pub(crate) fn ask(question: &str) -> bool {
+    print(question);
+    let _ = std::io::stdout().lock().flush();
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim().eq_ignore_ascii_case("y")
 }

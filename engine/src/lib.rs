@@ -21,6 +21,7 @@ mod load;
 mod manifest;
 mod ops;
 mod progress;
+pub mod prune;
 mod pull;
 mod remote;
 pub mod report;
@@ -36,8 +37,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
-pub use snapshotter::DriverKind;
 use snapshotter::Store;
+pub use snapshotter::{CacheUsage, DriverKind, Policy, SpaceLimits};
 
 use crate::error::EngineError;
 

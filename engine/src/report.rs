@@ -2,6 +2,7 @@
 
 use base::image::{Healthcheck, History, ImageConfig};
 use base::{Digest, Platform, Timestamp};
+use snapshotter::CacheUsage;
 
 /// A finished build.
 #[derive(Debug, Clone)]
@@ -109,6 +110,39 @@ pub struct UsageLine {
     pub size: u64,
     /// Bytes that pruning would free.
     pub reclaimable: u64,
+}
+
+/// Space in use, one by one, for `lap system df -v`.
+#[derive(Debug, Clone, Default)]
+pub struct UsageDetails {
+    /// Images, the newest first.
+    pub images: Vec<ImageUsage>,
+    /// What steps left, and cache mounts.
+    pub cache: Vec<CacheUsage>,
+}
+
+/// An image and the disk that it takes.
+#[derive(Debug, Clone)]
+pub struct ImageUsage {
+    /// As in lists.
+    pub summary: ImageSummary,
+    /// Bytes of disk that it takes.
+    pub bytes: u64,
+    /// Bytes of disk that no other image takes.
+    pub unique_bytes: u64,
+    /// Whether a container uses it.
+    pub in_use: bool,
+}
+
+/// What pruning has removed.
+#[derive(Debug, Clone, Default)]
+pub struct Pruned {
+    /// Names and images.
+    pub images: Vec<Removal>,
+    /// Objects of the build cache, by id.
+    pub cache: Vec<String>,
+    /// Bytes of disk.
+    pub bytes: u64,
 }
 
 /// The machine and the store, for `lap info`.

@@ -4,7 +4,7 @@ use base::Platform;
 
 use crate::Engine;
 use crate::error::EngineError;
-use crate::report::{Info, Usage, UsageLine};
+use crate::report::{ImageSummary, ImageUsage, Info, Usage, UsageDetails, UsageLine};
 
 impl Engine {
     /// The machine and the store, for people.
@@ -45,5 +45,20 @@ impl Engine {
             build_cache: line(&usage.build_cache),
             cache_mounts: line(&usage.cache_mounts),
         })
+    }
+
+    /// How much space is used by every image and part of the build cache.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn usage_details(&self) -> Result<UsageDetails, EngineError> {
+        let details = self.store.usage_details()?;
+        let usage = |summary: ImageSummary| {
+            let of_image = details.images.iter().find(|image| image.target == summary.digest);
+            let (bytes, unique_bytes) = of_image.map_or((0, 0), |image| (image.bytes, image.unique_bytes));
+            let in_use = of_image.is_some_and(|image| image.in_use);
+            ImageUsage { summary, bytes, unique_bytes, in_use }
+        };
+        Ok(UsageDetails { images: self.images()?.into_iter().map(usage).collect(), cache: details.cache })
     }
 }

@@ -82,6 +82,8 @@ impl CacheMount {
 /// What is known about a cache mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheMountInfo {
+    /// Its own name, which no other cache mount has.
+    pub directory: String,
     /// What its users call it.
     pub id: String,
     /// When it was made.
@@ -129,6 +131,7 @@ impl Store {
                 size => size?,
             };
             infos.push(CacheMountInfo {
+                directory: row.directory,
                 id: row.id,
                 created_at: row.created_at,
                 last_used: row.last_used,

@@ -11,52 +11,30 @@
 //! * A blob's name can come back at any time. So files of blobs are moved away under the exclusive lock
 //!   that excludes writers between giving a blob its name and recording its row.
 
+mod choose;
 mod mounts;
+mod policy;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::Duration;
 
-use base::Digest;
+use base::{Digest, Key};
 use sys::fs::PathError;
 use sys::lock::{FileLock, LockMode};
 
-use crate::db::marks::{self, CacheEntry, Rows};
+use crate::db::marks;
 use crate::db::{blobs, cache, leases, snapshots};
 use crate::error::StoreError;
 use crate::layout::Layout;
 use crate::mark::Node;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
-
-/// What of the cache a collection keeps. What images, named roots and live leases need is always kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Policy {
-    /// Entries that were not used for this long go; `None` keeps them whatever their age.
-    pub max_idle: Option<Duration>,
-    /// Entries go, the least recently used first, until what only the cache needs takes no more bytes of
-    /// disk than this; `None` keeps them whatever their size.
-    pub max_cache_bytes: Option<u64>,
-    /// Cache mounts that nobody uses go, if nobody began to for this long; `None` keeps them.
-    pub max_idle_mounts: Option<Duration>,
-}
-
-impl Policy {
-    /// Keeps the whole cache.
-    pub const KEEP_CACHE: Self = Self { max_idle: None, max_cache_bytes: None, max_idle_mounts: None };
-    /// Drops the whole cache, cache mounts included.
-    pub const DROP_CACHE: Self =
-        Self { max_idle: Some(Duration::ZERO), max_cache_bytes: None, max_idle_mounts: Some(Duration::ZERO) };
-
-    /// The time of last use, in milliseconds since 1970, up to which something idle goes.
-    fn deadline(idle: Option<Duration>, now: i64) -> Option<i64> {
-        idle.map(|idle| now.saturating_sub(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)))
-    }
-}
+use choose::{Dropped, IdleMount, choose};
+pub use policy::{Policy, SpaceLimits};
 
 /// What a collection has removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Freed {
     /// Snapshots, unfinished ones of dead processes included.
     pub snapshots: u64,
@@ -66,7 +44,9 @@ pub struct Freed {
     pub cache_entries: u64,
     /// Cache mounts.
     pub cache_mounts: u64,
-    /// Bytes of disk.
+    /// What of the cache was dropped, by the ids of [`CacheUsage`](crate::CacheUsage).
+    pub objects: Vec<String>,
+    /// Bytes of disk: exactly what the removed files and directories occupied.
     pub bytes: u64,
 }
 
@@ -75,14 +55,18 @@ impl Store {
     pub fn gc(&self, policy: Policy) -> Result<Freed, StoreError> {
         // Deleting rows takes some space itself. On a full disk, this makes room for it.
         let mut bytes = self.sweep()?;
-        if policy.max_cache_bytes.is_some() {
+        if policy.limits != SpaceLimits::NONE {
             self.measure_snapshots()?;
         }
+        let mounts = self.idle_mounts(policy)?;
+        let free = sys::fs::free_space(self.root())?;
         let dead = self.dead_leases()?;
-        let freed = self.delete_rows(policy, &dead)?;
-        let cache_mounts = self.drop_cache_mounts(policy)?;
+        let (freed, dropped) = self.delete_rows(policy, &dead, &mounts, free)?;
+        let directories = self.drop_cache_mounts(policy, &dropped.mounts)?;
         bytes += self.sweep()?;
-        Ok(Freed { bytes, cache_mounts, ..freed })
+        let cache_mounts = directories.len() as u64;
+        let objects = dropped.snapshots.iter().map(SnapshotId::to_string).chain(directories).collect();
+        Ok(Freed { bytes, cache_mounts, objects, ..freed })
     }
 
     /// Removes files without rows and leftovers of dead processes. Returns how many bytes of disk that was.
@@ -113,14 +97,26 @@ impl Store {
         Ok(dead)
     }
 
-    fn delete_rows(&self, policy: Policy, dead: &[String]) -> Result<Freed, StoreError> {
+    /// Decides, in one transaction.
+    fn delete_rows(
+        &self,
+        policy: Policy,
+        dead: &[String],
+        mounts: &[IdleMount],
+        free: u64,
+    ) -> Result<(Freed, Dropped), StoreError> {
         let now = self.now_millis();
         let deleted = self.db().write("collect garbage", |c| {
             let before = snapshots::all(c)?.len();
             dead.iter().try_for_each(|lease| leases::release(c, lease))?;
             let rows = marks::load(c)?;
-            let (marked, dropped) = choose(&rows, policy, now);
-            dropped.iter().try_for_each(|entry| cache::delete(c, &entry.output).map(drop))?;
+            let mut marked = HashSet::new();
+            rows.graph.mark(rows.images.iter().chain(&rows.held).copied(), &mut marked);
+            let dropped = choose(&rows, mounts, &marked, &policy, (now, free));
+            dropped.entries.iter().try_for_each(|output| cache::delete(c, output).map(drop))?;
+            let gone: HashSet<Key> = dropped.entries.iter().copied().collect();
+            let kept = rows.cache.iter().filter(|entry| !gone.contains(&entry.output));
+            rows.graph.mark(kept.filter_map(|entry| entry.snapshot).map(Node::Snapshot), &mut marked);
             let garbage: Vec<SnapshotId> =
                 rows.snapshots.keys().copied().filter(|id| !marked.contains(&Node::Snapshot(*id))).collect();
             snapshots::delete(c, &garbage)?;
@@ -129,13 +125,13 @@ impl Store {
             lost.iter().try_for_each(|digest| blobs::delete(c, digest))?;
             cache::prune_links(c)?;
             marks::prune_documents(c)?;
-            Ok(Freed {
+            let freed = Freed {
                 snapshots: (before - rows.snapshots.len() + garbage.len()) as u64,
                 blobs: lost.len() as u64,
-                cache_entries: dropped.len() as u64,
-                cache_mounts: 0,
-                bytes: 0,
-            })
+                cache_entries: dropped.entries.len() as u64,
+                ..Freed::default()
+            };
+            Ok((freed, dropped))
         })?;
         Ok(deleted)
     }
@@ -205,32 +201,6 @@ impl Store {
         let removed = names.iter().map(|name| sys::fs::remove_tree(&self.layout().trash().join(name)));
         Ok(removed.map(|removed| Ok(removed?.bytes)).sum::<Result<u64, PathError>>()?)
     }
-}
-
-/// What is needed, and which cache entries the policy drops.
-fn choose(rows: &Rows, policy: Policy, now: i64) -> (HashSet<Node>, Vec<CacheEntry>) {
-    let mut marked = HashSet::new();
-    rows.graph.mark(rows.images.iter().chain(&rows.held).copied(), &mut marked);
-    let oldest = Policy::deadline(policy.max_idle, now);
-    let mut cache_bytes = 0u64;
-    let mut dropped = Vec::new();
-    for entry in &rows.cache {
-        if oldest.is_some_and(|oldest| entry.last_used <= oldest) {
-            dropped.push(entry.clone());
-            continue;
-        }
-        let added = rows.graph.mark(entry.snapshot.map(Node::Snapshot), &mut marked);
-        let more = cache_bytes + added.iter().map(|node| rows.size(node)).sum::<u64>();
-        if policy.max_cache_bytes.is_some_and(|limit| more > limit) {
-            added.iter().for_each(|node| {
-                marked.remove(node);
-            });
-            dropped.push(entry.clone());
-        } else {
-            cache_bytes = more;
-        }
-    }
-    (marked, dropped)
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ impl Graph {
         self.needs.entry(from).or_default().push(to);
     }
 
+    /// What `node` needs itself.
+    pub(crate) fn needs(&self, node: &Node) -> &[Node] {
+        self.needs.get(node).map_or(&[], Vec::as_slice)
+    }
+
     /// Adds to `marked` all of `roots` and everything they need, directly or not. Returns what was added.
     /// Documents come from outside, so the graph may be deep and anything but a tree.
     pub(crate) fn mark(
@@ -38,7 +43,7 @@ impl Graph {
         let mut added: Vec<Node> = roots.into_iter().filter(|node| marked.insert(*node)).collect();
         let mut next = 0;
         while let Some(node) = added.get(next) {
-            let needs = self.needs.get(node).into_iter().flatten();
+            let needs = self.needs(node).iter();
             let new: Vec<Node> = needs.copied().filter(|node| marked.insert(*node)).collect();
             added.extend(new);
             next += 1;

@@ -1,5 +1,7 @@
 //! How much disk the store takes, and for what.
 
+mod detail;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,7 @@ use crate::error::StoreError;
 use crate::mark::Node;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
+pub use detail::{CacheUsage, ImageUsage, UsageDetails};
 
 /// The kind of root under which the snapshots of containers are kept.
 pub const CONTAINER_ROOT: &str = "container";
@@ -70,7 +73,7 @@ impl Store {
         let rows = self.db().read("list snapshots", snapshots::all)?;
         let mut sizes = Vec::new();
         for row in rows.iter().filter(|row| !row.active && row.size.is_none()) {
-            match disk_usage(&self.layout().snapshot(row.id).fs()) {
+            match disk_usage(&self.layout().snapshot(row.id).top) {
                 Ok(size) => sizes.push((row.id, size)),
                 // The collector may have been faster.
                 Err(error) if error.is_not_found() => {}
@@ -88,22 +91,10 @@ impl Store {
 
 fn count(rows: &Rows, containers: &[SnapshotId]) -> Usage {
     let bytes = |nodes: &HashSet<Node>| nodes.iter().map(|node| rows.size(node)).sum::<u64>();
-    let reach = |from: &[Node]| {
-        let mut marked = HashSet::new();
-        rows.graph.mark(from.iter().copied(), &mut marked);
-        marked
-    };
+    let reach = |from: &[Node]| reach(rows, from);
     let distinct: HashSet<Node> = rows.images.iter().copied().collect();
     let held = reach(&rows.held);
-    // An image is needed when something holds its topmost snapshot, which its manifest refers to.
-    let is_active = |image: &Node| {
-        let needed = reach(&[*image]);
-        let snapshots = needed.iter().filter_map(|node| match node {
-            Node::Snapshot(id) => Some(*id),
-            Node::Blob(_) => None,
-        });
-        snapshots.max().is_some_and(|top| held.contains(&Node::Snapshot(top)))
-    };
+    let is_active = |image: &Node| is_active(&reach(&[*image]), &held);
     let (active, idle): (Vec<Node>, Vec<Node>) = distinct.iter().copied().partition(is_active);
     let images = reach(&rows.images);
     let mut needed = held;
@@ -132,6 +123,22 @@ fn count(rows: &Rows, containers: &[SnapshotId]) -> Usage {
         cache_mounts: UsagePart::default(),
         total_bytes: rows.blobs.values().sum::<u64>() + rows.snapshots.values().sum::<u64>(),
     }
+}
+
+/// Everything that `from` needs, itself included.
+fn reach(rows: &Rows, from: &[Node]) -> HashSet<Node> {
+    let mut marked = HashSet::new();
+    rows.graph.mark(from.iter().copied(), &mut marked);
+    marked
+}
+
+/// Whether an image is needed: something holds the topmost snapshot of all that it needs.
+fn is_active(needed: &HashSet<Node>, held: &HashSet<Node>) -> bool {
+    let snapshots = needed.iter().filter_map(|node| match node {
+        Node::Snapshot(id) => Some(*id),
+        Node::Blob(_) => None,
+    });
+    snapshots.max().is_some_and(|top| held.contains(&Node::Snapshot(top)))
 }
 
 /// How much disk a tree takes, in bytes. A file with several names counts once.

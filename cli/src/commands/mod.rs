@@ -1,7 +1,9 @@
 //! One file for each group of commands; each is thin over the engine.
 
 mod build;
+mod df;
 mod images;
+mod prune;
 mod run;
 mod system;
 mod transfer;
@@ -13,7 +15,7 @@ use base::{Platform, Reference};
 use engine::request::NetworkMode;
 use engine::{DriverKind, Engine, EngineOptions};
 
-use crate::args::{Cli, Command, ImageCommand, StorageDriver, SystemCommand};
+use crate::args::{BuilderCommand, Cli, Command, ImageCommand, StorageDriver, SystemCommand};
 use crate::error::CliError;
 
 /// The store that the command line names.
@@ -41,8 +43,13 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::History(args) => image_command(store, ImageCommand::History(args)),
         Command::Version(args) => system::version(&args),
         Command::Info(args) => system::info(store, &args),
+        Command::Builder(builder) => match builder.command {
+            BuilderCommand::Build(args) => build::build(store, *args),
+            BuilderCommand::Prune(args) => prune::builder(store, &args),
+        },
         Command::System(system) => match system.command {
-            SystemCommand::Df(args) => system::df(store, &args),
+            SystemCommand::Df(args) => df::show(store, &args),
+            SystemCommand::Prune(args) => prune::system(store, &args),
             SystemCommand::Info(args) => system::info(store, &args),
         },
     }
@@ -59,6 +66,7 @@ fn image_command(store: &StoreChoice, command: ImageCommand) -> Result<ExitCode,
         ImageCommand::Save(args) => transfer::save(store, &args),
         ImageCommand::Tag(args) => images::tag(store, &args),
         ImageCommand::Rm(args) => images::remove(store, &args),
+        ImageCommand::Prune(args) => prune::images(store, &args),
     }
 }
 

@@ -1,16 +1,16 @@
-//! `lap version`, `lap info` and `lap system df`
+//! `lap version` and `lap info`
 
 use std::process::ExitCode;
 
 use base::Platform;
-use engine::report::{Info, UsageLine};
+use engine::report::Info;
 use serde_json::{Value, json};
 
 use super::{StoreChoice, open};
 use crate::args::FormatArgs;
 use crate::error::CliError;
 use crate::terminal::{print, print_line};
-use crate::{table, template, units};
+use crate::{template, units};
 
 /// Shows the version.
 pub(crate) fn version(args: &FormatArgs) -> Result<ExitCode, CliError> {
@@ -70,52 +70,4 @@ fn info_text(info: &Info) -> String {
         ("Name", info.hostname.clone()),
     ];
     rows.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
-}
-
-/// Shows how much space is used.
-pub(crate) fn df(store: &StoreChoice, args: &FormatArgs) -> Result<ExitCode, CliError> {
-    let usage = open(store)?.usage()?;
-    let kinds = [
-        ("Images", usage.images),
-        ("Containers", usage.containers),
-        ("Build Cache", usage.build_cache),
-        ("Cache Mounts", usage.cache_mounts),
-    ];
-    if let Some(format) = &args.format {
-        for (name, line) in &kinds {
-            print_line(&template::fill(format, &usage_json(name, line))?);
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    let rows: Vec<Vec<String>> = kinds.iter().map(|(name, line)| usage_row(name, line)).collect();
-    print(&table::render(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], &rows));
-    Ok(ExitCode::SUCCESS)
-}
-
-fn usage_row(name: &str, line: &UsageLine) -> Vec<String> {
-    vec![
-        name.to_owned(),
-        line.total.to_string(),
-        line.active.to_string(),
-        units::bytes(line.size),
-        reclaimable(line),
-    ]
-}
-
-fn reclaimable(line: &UsageLine) -> String {
-    let amount = units::bytes(line.reclaimable);
-    match line.size {
-        0 => amount,
-        size => format!("{amount} ({}%)", line.reclaimable * 100 / size),
-    }
-}
-
-fn usage_json(name: &str, line: &UsageLine) -> Value {
-    json!({
-        "Type": name,
-        "TotalCount": line.total.to_string(),
-        "Active": line.active.to_string(),
-        "Size": units::bytes(line.size),
-        "Reclaimable": reclaimable(line),
-    })
 }

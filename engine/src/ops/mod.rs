@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use base::event::Outcome;
-use base::{CancelToken, Key};
+use base::{CancelToken, Key, Timestamp};
 use llb::{Graph, Op, SourceOp, Vertex, VertexIndex};
 use snapshotter::writer::{LayerWriter, WriterOptions};
 use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, SnapshotId, Tree};
@@ -47,6 +47,8 @@ pub(crate) struct BuildOps<'a> {
     access: &'a Access,
     /// The content keys of what steps select from the context, as they were when keys were made.
     context_keys: Mutex<HashMap<(VertexIndex, usize), Key>>,
+    /// How long it took to make what this build has made, in milliseconds.
+    costs: Mutex<HashMap<SnapshotId, u64>>,
 }
 
 impl<'a> BuildOps<'a> {
@@ -65,8 +67,21 @@ impl<'a> BuildOps<'a> {
                 progress.declare(vertex.id, &vertex.metadata.name, inputs);
             }
         }
-        let context_keys = Mutex::default();
-        Self { engine, graph, contexts, request, lease, progress, access, context_keys }
+        let (context_keys, costs) = (Mutex::default(), Mutex::default());
+        Self { engine, graph, contexts, request, lease, progress, access, context_keys, costs }
+    }
+
+    /// Remembers how long a result took to make, for the collector: what is cheap goes first.
+    fn note_cost(&self, output: &Filesystem, since: Timestamp) {
+        let elapsed = self.engine.clock.now().duration_since(since).as_millis();
+        let elapsed = u64::try_from(elapsed).unwrap_or(0);
+        self.costs.lock().unwrap_or_else(PoisonError::into_inner).insert(output.snapshot, elapsed);
+    }
+
+    /// How long a result took to make, in milliseconds; 0 for one that this build has found.
+    fn cost(&self, output: &Filesystem) -> u64 {
+        let costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        costs.get(&output.snapshot).copied().unwrap_or(0)
     }
 
     /// The content key of what a step selects from the context, as it entered the step's key.
@@ -169,6 +184,7 @@ impl Ops for BuildOps<'_> {
         let value = CacheValue {
             snapshot: Some(output.snapshot),
             content: Some(output.content),
+            cost_ms: self.cost(output),
             ..CacheValue::default()
         };
         Ok(self.engine.store.cache_put(key, value).map_err(EngineError::from)?)
@@ -189,7 +205,9 @@ impl Ops for BuildOps<'_> {
         {
             return Ok(Executed { output, reused: true });
         }
+        let started = self.engine.clock.now();
         let output = self.run(vertex, inputs, content, cancel)?;
+        self.note_cost(&output, started);
         // Saved while the claim is held, so that whoever waits for it finds the result.
         self.save(content, &output)?;
         Ok(Executed { output, reused: false })

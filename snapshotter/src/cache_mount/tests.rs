@@ -139,7 +139,7 @@ fn a_collection_leaves_alone_what_is_in_use() {
     fs::write(used.dir().join("file"), "x").unwrap();
     drop(test.mount("idle", Sharing::Private));
     assert_eq!(test.store.gc(Policy::KEEP_CACHE).unwrap().cache_mounts, 0);
-    let recent = Policy { max_idle_mounts: Some(std::time::Duration::from_secs(3600)), ..Policy::KEEP_CACHE };
+    let recent = Policy { unused_for: Some(std::time::Duration::from_secs(3600)), ..Policy::DROP_CACHE };
     assert_eq!(test.store.gc(recent).unwrap().cache_mounts, 0);
     assert_eq!(test.directories(), 2);
     assert_eq!(test.store.gc(Policy::DROP_CACHE).unwrap().cache_mounts, 1);

@@ -38,3 +38,15 @@ pub(crate) fn mentioned(connection: &Connection) -> rusqlite::Result<BTreeSet<St
     )?;
     statement.query_map([], |row| row.get(0))?.collect()
 }
+
+/// The snapshots that some of `leases` hold.
+pub(crate) fn held_by(connection: &Connection, leases: &[String]) -> rusqlite::Result<Vec<SnapshotId>> {
+    let mut statement = connection.prepare_cached("SELECT snapshot FROM lease_snapshots WHERE lease = ?1")?;
+    let mut held = Vec::new();
+    for lease in leases {
+        for id in statement.query_map([lease], |row| row.get(0))? {
+            held.push(id?);
+        }
+    }
+    Ok(held)
+}

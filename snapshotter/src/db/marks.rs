@@ -15,7 +15,11 @@ pub(crate) struct CacheEntry {
     pub(crate) output: Key,
     pub(crate) snapshot: Option<SnapshotId>,
     /// Milliseconds since 1970.
+    pub(crate) created: i64,
+    /// Milliseconds since 1970.
     pub(crate) last_used: i64,
+    /// How long it took to make, in milliseconds.
+    pub(crate) cost_ms: u64,
 }
 
 /// The graph of what refers to what, and where marking begins.
@@ -110,9 +114,16 @@ fn load_held(connection: &Connection) -> rusqlite::Result<Vec<Node>> {
 }
 
 fn load_cache(connection: &Connection) -> rusqlite::Result<Vec<CacheEntry>> {
-    let sql = "SELECT output, snapshot, last_used FROM cache_values ORDER BY last_used DESC, output";
+    let sql = "SELECT output, snapshot, created, last_used, cost_ms FROM cache_values
+               ORDER BY last_used DESC, output";
     list(connection, sql, [], |row| {
-        Ok(CacheEntry { output: key(row, 0)?, snapshot: row.get(1)?, last_used: row.get(2)? })
+        Ok(CacheEntry {
+            output: key(row, 0)?,
+            snapshot: row.get(1)?,
+            created: row.get(2)?,
+            last_used: row.get(3)?,
+            cost_ms: row.get(4)?,
+        })
     })
 }
 

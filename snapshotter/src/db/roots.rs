@@ -35,3 +35,9 @@ pub(crate) fn of_kind(connection: &Connection, kind: &str) -> rusqlite::Result<V
         connection.prepare_cached("SELECT snapshot FROM roots WHERE kind = ?1 ORDER BY name")?;
     statement.query_map([kind], |row| row.get(0))?.collect()
 }
+
+/// All snapshots that are kept by name.
+pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<SnapshotId>> {
+    let mut statement = connection.prepare_cached("SELECT snapshot FROM roots ORDER BY kind, name")?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}

@@ -6,31 +6,53 @@ use std::ffi::OsString;
 use sys::lock::{FileLock, LockMode};
 
 use super::Policy;
+use super::choose::IdleMount;
+use crate::cache_mount::CacheMountInfo;
 use crate::db::{cache_mounts, to_millis};
 use crate::error::StoreError;
 use crate::store::Store;
 
 impl Store {
-    /// Removes the cache mounts that the policy does not keep. Answers how many.
-    pub(super) fn drop_cache_mounts(&self, policy: Policy) -> Result<u64, StoreError> {
-        let Some(deadline) = Policy::deadline(policy.max_idle_mounts, self.now_millis()) else {
-            return Ok(0);
+    /// The cache mounts, as a policy sees them; none where it keeps them all.
+    pub(super) fn idle_mounts(&self, policy: Policy) -> Result<Vec<IdleMount>, StoreError> {
+        if policy.unused_for.is_none() {
+            return Ok(Vec::new());
+        }
+        let idle = |mount: CacheMountInfo| IdleMount {
+            directory: mount.directory,
+            bytes: mount.size,
+            last_used: to_millis(mount.last_used),
+            in_use: mount.in_use,
         };
-        let mut dropped = 0;
+        Ok(self.cache_mounts()?.into_iter().map(idle).collect())
+    }
+
+    /// Removes these cache mounts, but for those that somebody has begun to use. Answers which are gone.
+    pub(super) fn drop_cache_mounts(
+        &self,
+        policy: Policy,
+        chosen: &[String],
+    ) -> Result<Vec<String>, StoreError> {
+        let Some(deadline) = policy.deadline(self.now_millis()) else { return Ok(Vec::new()) };
+        let chosen: HashSet<&String> = chosen.iter().collect();
+        let mut dropped = Vec::new();
         let rows = self.db().read("list cache mounts", cache_mounts::all)?;
-        for row in rows.iter().filter(|row| to_millis(row.last_used) <= deadline) {
+        let idle = |row: &cache_mounts::Listed| {
+            chosen.contains(&row.directory) && to_millis(row.last_used) <= deadline
+        };
+        for row in rows.into_iter().filter(idle) {
             let dirs = self.layout().cache_mount(&row.directory);
             let lock = match FileLock::try_acquire(&dirs.lock(), LockMode::Exclusive) {
                 Ok(None) => continue,
                 Ok(lock) => lock,
-                // Lost, or another collector was faster.
+                // Another collector was faster.
                 Err(error) if error.is_not_found() => None,
                 Err(error) => return Err(error.into()),
             };
             self.db().write("drop a cache mount", |c| cache_mounts::delete(c, &row.directory))?;
             self.discard(&dirs.top)?;
             drop(lock);
-            dropped += 1;
+            dropped.push(row.directory);
         }
         Ok(dropped)
     }

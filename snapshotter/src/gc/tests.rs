@@ -68,7 +68,8 @@ fn the_cache_is_kept_by_size_newest_first() {
     }
     fixture.release();
     assert_eq!(fixture.store.gc(Policy::KEEP_CACHE).unwrap(), Freed::default());
-    let policy = Policy { max_cache_bytes: Some(150_000), ..Policy::KEEP_CACHE };
+    let limits = SpaceLimits { max_used: Some(150_000), ..SpaceLimits::NONE };
+    let policy = Policy { limits, ..Policy::DROP_CACHE };
     let freed = fixture.store.gc(policy).unwrap();
     assert_eq!((freed.snapshots, freed.cache_entries), (1, 1));
     let kept: Vec<u8> = [1, 2]
@@ -115,4 +116,22 @@ fn links_that_lead_on_to_a_value_stay() {
     fixture.store.gc(Policy::KEEP_CACHE).unwrap();
     let found = |op, input| fixture.store.cache_lookup_links(&key(op), &[(0, vec![key(input)])]).unwrap();
     assert_eq!((found(1, 2), found(4, 3), found(4, 9)), (vec![key(3)], vec![key(5)], vec![]));
+}
+
+#[test]
+fn exactly_what_went_is_counted() {
+    let mut fixture = TestStore::new();
+    let kept = fixture.snapshot(None, "kept");
+    fixture.image("kept", kept);
+    let gone = fixture.snapshot(Some(kept), "gone");
+    fixture.store.cache_put(&key(1), CacheValue { snapshot: Some(gone), ..CacheValue::default() }).unwrap();
+    fixture.release();
+    let disk = |part: &str| crate::usage::disk_usage(&fixture.root().join(part)).unwrap();
+    let all = || ["snapshots-v1", "blobs-v1", "trash", "ingest"].map(disk).iter().sum::<u64>();
+    let (before, usage) = (all(), fixture.store.usage().unwrap());
+    let freed = fixture.store.gc(Policy { all: false, ..Policy::DROP_CACHE }).unwrap();
+    assert_eq!(freed.objects, [gone.to_string()]);
+    assert!(freed.bytes > 0);
+    assert_eq!(freed.bytes, before - all());
+    assert_eq!(freed.bytes, usage.build_cache.reclaimable);
 }

@@ -1,7 +1,10 @@
 //! What takes space, and for what.
 
+use base::{CancelToken, Digest};
+
 use super::*;
 use crate::cache::CacheValue;
+use crate::compress::Compression;
 use crate::snapshot::CommitInfo;
 use crate::test_support::{TestStore, key};
 
@@ -44,6 +47,36 @@ fn images_containers_and_cache_are_told_apart() {
     // The native driver copies the parent.
     assert!(usage.containers.bytes >= 2 * one && usage.containers.bytes < 3 * one, "{usage:?}");
     let freed = test.store.gc(crate::Policy::DROP_CACHE).unwrap();
-    // The directory beside `fs` comes on top where directories take space.
-    assert!(freed.bytes >= usage.build_cache.reclaimable && freed.bytes < 2 * one, "{freed:?} {usage:?}");
+    assert_eq!(freed.bytes, usage.build_cache.reclaimable);
+}
+
+#[test]
+fn every_part_is_told_apart() {
+    let mut test = TestStore::new();
+    let shared = test.snapshot(None, "shared");
+    let own = test.snapshot(Some(shared), "own");
+    let one = test.image("one", shared);
+    let layer = |id| test.store.layer(&test.lease, id, Compression::GZIP, &CancelToken::new()).unwrap();
+    let (below, above) = (layer(shared), layer(own));
+    let two = test.manifest(&[below.diff_id, above.diff_id], vec![below.descriptor, above.descriptor]);
+    test.store.tag("two", &two).unwrap();
+    let value = CacheValue { snapshot: Some(own), cost_ms: 7, ..CacheValue::default() };
+    test.store.cache_put(&key(1), value.clone()).unwrap();
+    test.store.cache_put(&key(2), CacheValue { cost_ms: 0, ..value }).unwrap();
+    let in_use = |test: &TestStore| {
+        let details = test.store.usage_details().unwrap();
+        (details.images.iter().all(|image| image.in_use), details.cache[0].in_use)
+    };
+    assert_eq!(in_use(&test), (true, true));
+    test.release();
+    assert_eq!(in_use(&test), (false, false));
+
+    let details = test.store.usage_details().unwrap();
+    let image = |target: Digest| details.images.iter().find(|image| image.target == target).unwrap();
+    let shared_size = test.store.snapshot_info(shared).unwrap().size.unwrap();
+    assert!(image(one.digest).bytes >= shared_size);
+    assert!(image(two.digest).bytes - image(two.digest).unique_bytes >= shared_size);
+    assert_eq!(details.cache.len(), 1);
+    let result = &details.cache[0];
+    assert_eq!((result.id.clone(), result.cost_ms, result.shared), (own.to_string(), Some(7), true));
 }

@@ -1,0 +1,127 @@
+//! `lap system df`
+
+use std::process::ExitCode;
+
+use base::{Reference, Timestamp};
+use engine::CacheUsage;
+use engine::report::{ImageUsage, UsageDetails, UsageLine};
+use serde_json::{Value, json};
+
+use super::{StoreChoice, now, open};
+use crate::error::CliError;
+use crate::prune_args::DfArgs;
+use crate::terminal::{print, print_line};
+use crate::{table, template, units};
+
+const NONE: &str = "<none>";
+const IMAGE_HEADER: [&str; 8] =
+    ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "IN USE"];
+const CACHE_HEADER: [&str; 8] =
+    ["CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "BUILD TIME", "IN USE", "SHARED"];
+
+/// Shows how much space is used.
+pub(crate) fn show(store: &StoreChoice, args: &DfArgs) -> Result<ExitCode, CliError> {
+    let engine = open(store)?;
+    if args.verbose {
+        print(&verbose(&engine.usage_details()?));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let usage = engine.usage()?;
+    let kinds = [
+        ("Images", usage.images),
+        ("Containers", usage.containers),
+        ("Build Cache", usage.build_cache),
+        ("Cache Mounts", usage.cache_mounts),
+    ];
+    if let Some(format) = &args.format {
+        for (name, line) in &kinds {
+            print_line(&template::fill(format, &usage_json(name, line))?);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = kinds.iter().map(|(name, line)| usage_row(name, line)).collect();
+    print(&table::render(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], &rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn usage_row(name: &str, line: &UsageLine) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        line.total.to_string(),
+        line.active.to_string(),
+        units::bytes(line.size),
+        reclaimable(line),
+    ]
+}
+
+fn reclaimable(line: &UsageLine) -> String {
+    let amount = units::bytes(line.reclaimable);
+    match line.size {
+        0 => amount,
+        size => format!("{amount} ({}%)", line.reclaimable * 100 / size),
+    }
+}
+
+fn usage_json(name: &str, line: &UsageLine) -> Value {
+    json!({
+        "Type": name,
+        "TotalCount": line.total.to_string(),
+        "Active": line.active.to_string(),
+        "Size": units::bytes(line.size),
+        "Reclaimable": reclaimable(line),
+    })
+}
+
+fn verbose(details: &UsageDetails) -> String {
+    let images: Vec<Vec<String>> = details.images.iter().flat_map(image_rows).collect();
+    let cache: Vec<Vec<String>> = details.cache.iter().map(cache_row).collect();
+    // What images need as well is counted with them.
+    let own = details.cache.iter().filter(|object| !object.shared).map(|object| object.bytes).sum();
+    format!(
+        "Images space usage:\n\n{}\nBuild cache usage: {}\n\n{}",
+        table::render(&IMAGE_HEADER, &images),
+        units::bytes(own),
+        table::render(&CACHE_HEADER, &cache),
+    )
+}
+
+/// One line for each name.
+fn image_rows(image: &ImageUsage) -> Vec<Vec<String>> {
+    let row = |repository: String, tag: String| {
+        vec![
+            repository,
+            tag,
+            image.summary.id.short(),
+            image.summary.created.map_or("N/A".to_owned(), ago),
+            units::bytes(image.bytes),
+            units::bytes(image.bytes - image.unique_bytes),
+            units::bytes(image.unique_bytes),
+            image.in_use.to_string(),
+        ]
+    };
+    if image.summary.names.is_empty() {
+        return vec![row(NONE.to_owned(), NONE.to_owned())];
+    }
+    let names = image.summary.names.iter().filter_map(|name| name.parse::<Reference>().ok());
+    names.map(|name| row(name.familiar_repository(), name.tag.unwrap_or_else(|| NONE.to_owned()))).collect()
+}
+
+fn cache_row(object: &CacheUsage) -> Vec<String> {
+    // BuildKit's names for the two.
+    let kind = if object.mount.is_some() { "exec.cachemount" } else { "regular" };
+    let cost = object.cost_ms.map_or("N/A".to_owned(), |cost| format!("{:.1}s", cost as f64 / 1000.0));
+    vec![
+        object.id.clone(),
+        kind.to_owned(),
+        units::bytes(object.bytes),
+        ago(object.created_at),
+        ago(object.last_used),
+        cost,
+        object.in_use.to_string(),
+        object.shared.to_string(),
+    ]
+}
+
+fn ago(then: Timestamp) -> String {
+    format!("{} ago", units::age(then, now()))
+}

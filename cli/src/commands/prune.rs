@@ -1,0 +1,127 @@
+//! `lap builder prune`, `lap image prune` and `lap system prune`
+
+use std::process::ExitCode;
+
+use engine::prune::ImagePrune;
+use engine::report::{Pruned, Removal};
+use engine::{Engine, Policy, SpaceLimits};
+
+use super::{StoreChoice, now, open};
+use crate::error::CliError;
+use crate::filter::Filters;
+use crate::prune_args::{BuilderPruneArgs, ImagePruneArgs, PruneArgs, SystemPruneArgs};
+use crate::terminal::{ask, print_line};
+use crate::units;
+
+const ALL_CACHE: &str = "WARNING! This will remove all build cache.";
+const UNUSED_CACHE: &str = "WARNING! This will remove all dangling build cache.";
+const ALL_IMAGES: &str =
+    "WARNING! This will remove all images without at least one container associated to them.\n";
+const UNNAMED_IMAGES: &str = "WARNING! This will remove all dangling images.\n";
+
+/// Removes build cache.
+pub(crate) fn builder(store: &StoreChoice, args: &BuilderPruneArgs) -> Result<ExitCode, CliError> {
+    let filters = Filters::parse(&args.common.filters, now())?;
+    let limits = SpaceLimits {
+        reserved: size(args.reserved_space.as_ref())?,
+        max_used: size(args.max_used_space.as_ref())?,
+        min_free: size(args.min_free_space.as_ref())?,
+    };
+    let policy = Policy { unused_for: Some(filters.unused_for(now())?), all: args.all, limits };
+    let warning = format!("{} ", if args.all { ALL_CACHE } else { UNUSED_CACHE });
+    confirm(&warning, &args.common, "build cache prune")?;
+    let pruned = open(store)?.prune_cache(policy)?;
+    show_cache(&pruned);
+    show_total(pruned.bytes)
+}
+
+/// Removes images.
+pub(crate) fn images(store: &StoreChoice, args: &ImagePruneArgs) -> Result<ExitCode, CliError> {
+    let which = images_of(Filters::parse(&args.common.filters, now())?, args.all);
+    confirm(if args.all { ALL_IMAGES } else { UNNAMED_IMAGES }, &args.common, "image prune")?;
+    let pruned = open(store)?.prune_images(&which)?;
+    show_images(&pruned);
+    show_total(pruned.bytes)
+}
+
+/// Removes images and build cache.
+pub(crate) fn system(store: &StoreChoice, args: &SystemPruneArgs) -> Result<ExitCode, CliError> {
+    let filters = Filters::parse(&args.common.filters, now())?;
+    let age = Filters { until: filters.until, labels: Vec::new() };
+    let policy =
+        Policy { unused_for: Some(age.unused_for(now())?), all: args.all, limits: SpaceLimits::NONE };
+    confirm(&system_warning(args), &args.common, "system prune")?;
+    let (images, cache) = prune_all(&open(store)?, &images_of(filters, args.all), policy)?;
+    show_images(&images);
+    show_cache(&cache);
+    show_total(images.bytes + cache.bytes)
+}
+
+fn prune_all(engine: &Engine, images: &ImagePrune, cache: Policy) -> Result<(Pruned, Pruned), CliError> {
+    let images = engine.prune_images(images)?;
+    Ok((images, engine.prune_cache(cache)?))
+}
+
+fn system_warning(args: &SystemPruneArgs) -> String {
+    let (images, cache) = if args.all {
+        ("all images without at least one container associated to them", "all build cache")
+    } else {
+        ("all dangling images", "unused build cache")
+    };
+    let mut text = format!("WARNING! This will remove:\n  - {images}\n  - {cache}\n\n");
+    if !args.common.filters.is_empty() {
+        text.push_str("  Items to be pruned will be filtered with:\n");
+        args.common.filters.iter().for_each(|filter| text.push_str(&format!("  - {filter}\n")));
+        text.push('\n');
+    }
+    text
+}
+
+fn images_of(filters: Filters, all: bool) -> ImagePrune {
+    ImagePrune { all, until: filters.until, labels: filters.labels }
+}
+
+/// Asks unless told not to. What is not a yes is a no.
+fn confirm(warning: &str, args: &PruneArgs, what: &str) -> Result<(), CliError> {
+    if args.force || ask(&format!("{warning}Are you sure you want to continue? [y/N] ")) {
+        return Ok(());
+    }
+    Err(CliError::failed(format!("{what} has been cancelled")))
+}
+
+fn size(text: Option<&String>) -> Result<Option<u64>, CliError> {
+    let parse = |text: &String| {
+        base::bytes::parse_binary(text).ok_or_else(|| {
+            CliError::usage(format!("\"{text}\" is not a size"), "write bytes or, for example, 10GB")
+        })
+    };
+    text.map(parse).transpose()
+}
+
+fn show_images(pruned: &Pruned) {
+    if pruned.images.is_empty() {
+        return;
+    }
+    print_line("Deleted Images:");
+    for removal in &pruned.images {
+        match removal {
+            Removal::Untagged(name) => print_line(&format!("untagged: {name}")),
+            Removal::Deleted(id) => print_line(&format!("deleted: {id}")),
+        }
+    }
+    print_line("");
+}
+
+fn show_cache(pruned: &Pruned) {
+    if pruned.cache.is_empty() {
+        return;
+    }
+    print_line("Deleted build cache objects:");
+    pruned.cache.iter().for_each(|id| print_line(id));
+    print_line("");
+}
+
+fn show_total(bytes: u64) -> Result<ExitCode, CliError> {
+    print_line(&format!("Total reclaimed space: {}", units::bytes(bytes)));
+    Ok(ExitCode::SUCCESS)
+}

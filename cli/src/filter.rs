@@ -1,0 +1,108 @@
+//! `--filter` of the commands that prune.
+
+use std::time::Duration;
+
+use base::Timestamp;
+use engine::prune::LabelFilter;
+
+use crate::error::CliError;
+
+/// All filters of one command. Everything removed fits all of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filters {
+    /// Older, or unused for longer, than this moment.
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) labels: Vec<LabelFilter>,
+}
+
+impl Filters {
+    /// Reads filters; `now` is what ages are counted from.
+    pub(crate) fn parse(texts: &[String], now: Timestamp) -> Result<Self, CliError> {
+        let mut filters = Self::default();
+        for text in texts {
+            let (name, value) = text.split_once('=').ok_or_else(|| bad(text, "it has no ="))?;
+            match name {
+                "until" | "unused-for" if filters.until.is_some() => {
+                    return Err(bad(text, "there can be only one time"));
+                }
+                "until" | "unused-for" => filters.until = Some(moment(text, value, now)?),
+                "label" => filters.labels.push(label(value, true)),
+                "label!" => filters.labels.push(label(value, false)),
+                _ => return Err(bad(text, "there is no such filter")),
+            }
+        }
+        Ok(filters)
+    }
+
+    /// How long the build cache must have been unused. It has no labels.
+    pub(crate) fn unused_for(&self, now: Timestamp) -> Result<Duration, CliError> {
+        if let Some(label) = self.labels.first() {
+            return Err(bad(&format!("label={}", label.name), "build cache has no labels"));
+        }
+        let idle = self.until.map(|until| now.duration_since(until));
+        Ok(idle.and_then(|idle| Duration::try_from(idle).ok()).unwrap_or_default())
+    }
+}
+
+fn label(text: &str, present: bool) -> LabelFilter {
+    let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+    LabelFilter { name: name.to_owned(), value: value.map(str::to_owned), present }
+}
+
+/// An age such as `24h` or `1h30m`, seconds since 1970, or a time in RFC 3339.
+fn moment(filter: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
+    let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let age = || text.parse::<jiff::SignedDuration>().ok().and_then(|age| now.checked_sub(age).ok());
+    seconds
+        .or_else(age)
+        .or_else(|| text.parse().ok())
+        .ok_or_else(|| bad(filter, "a time is an age such as 24h, or a date such as 2026-01-31T12:00:00Z"))
+}
+
+fn bad(text: &str, why: &str) -> CliError {
+    CliError::usage(
+        format!("cannot use the filter \"{text}\": {why}"),
+        "for example --filter until=24h; images can be chosen by label=NAME, label=NAME=VALUE and label!=NAME",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(texts: &[&str]) -> Option<Filters> {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        Filters::parse(&texts, Timestamp::from_second(1_000_000).unwrap()).ok()
+    }
+
+    #[test]
+    fn times_are_ages_or_moments() {
+        let until = |text: &str| parse(&[text]).and_then(|filters| filters.until).map(Timestamp::as_second);
+        assert_eq!(until("until=24h"), Some(1_000_000 - 86_400));
+        assert_eq!(until("unused-for=1h30m"), Some(1_000_000 - 5400));
+        assert_eq!(until("until=77"), Some(77));
+        assert_eq!(until("until=1970-01-02T00:00:00Z"), Some(86_400));
+        for bad in ["until=soon", "until", "until=", "type=regular"] {
+            assert_eq!(parse(&[bad]), None, "{bad}");
+        }
+        assert_eq!(parse(&["until=1h", "until=2h"]), None);
+    }
+
+    #[test]
+    fn labels_may_be_unwanted_and_have_values() {
+        let labels = parse(&["label=a", "label!=b=c=d"]).unwrap().labels;
+        let of = |label: &LabelFilter| (label.name.clone(), label.value.clone(), label.present);
+        assert_eq!(of(&labels[0]), ("a".to_owned(), None, true));
+        assert_eq!(of(&labels[1]), ("b".to_owned(), Some("c=d".to_owned()), false));
+        let now = Timestamp::from_second(1).unwrap();
+        assert!(parse(&["label=a"]).unwrap().unused_for(now).is_err());
+    }
+
+    #[test]
+    fn the_cache_is_chosen_by_how_long_it_was_unused() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let idle = |texts: &[&str]| parse(texts).unwrap().unused_for(now).unwrap_or_else(|_| panic!());
+        assert_eq!(idle(&["until=24h"]), Duration::from_secs(86_400));
+        assert_eq!(idle(&[]), Duration::ZERO);
+    }
+}

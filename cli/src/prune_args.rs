@@ -1,0 +1,69 @@
+//! The flags of the commands that show and free space. Names, short forms and meanings are Docker's and
+//! buildx's.
+
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct DfArgs {
+    /// Show every image and part of the build cache
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+
+    /// Print with a template such as '{{.Type}}', or as json
+    #[arg(long, conflicts_with = "verbose")]
+    pub(crate) format: Option<String>,
+}
+
+/// What all of them take.
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+
+    /// Only what fits, for example until=24h
+    #[arg(long = "filter", value_name = "NAME=VALUE")]
+    pub(crate) filters: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuilderPruneArgs {
+    /// Remove also what images need, so that their steps run again
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) common: PruneArgs,
+
+    /// Always keep this much, for example 10GB
+    #[arg(long, value_name = "BYTES", alias = "keep-storage")]
+    pub(crate) reserved_space: Option<String>,
+
+    /// Keep no more than this
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_used_space: Option<String>,
+
+    /// Remove until so much of the disk is free
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) min_free_space: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImagePruneArgs {
+    /// Remove all images that no container uses, not only those without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) common: PruneArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SystemPruneArgs {
+    /// Remove all images that no container uses, not only those without a name, and all build cache
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    #[command(flatten)]
+    pub(crate) common: PruneArgs,
+}

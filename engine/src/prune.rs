@@ -1,0 +1,116 @@
+//! Removing what nobody needs: images without a name or without a user, and the build cache.
+
+use std::collections::BTreeMap;
+
+use base::{Reference, Timestamp};
+use snapshotter::Policy;
+
+use crate::Engine;
+use crate::error::EngineError;
+use crate::report::{ImageUsage, Pruned, Removal};
+
+/// Which images go.
+#[derive(Debug, Clone, Default)]
+pub struct ImagePrune {
+    /// All that no container uses, not only those without a name.
+    pub all: bool,
+    /// Only images made before this.
+    pub until: Option<Timestamp>,
+    /// Only images with this label, or with a label of this value.
+    pub labels: Vec<LabelFilter>,
+}
+
+/// A condition on the labels of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelFilter {
+    /// The label.
+    pub name: String,
+    /// Its value; `None` for any.
+    pub value: Option<String>,
+    /// Whether the image must have it, or must not.
+    pub present: bool,
+}
+
+impl LabelFilter {
+    fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
+        let found = labels.get(&self.name).is_some_and(|have| self.value.as_ref().is_none_or(|v| v == have));
+        found == self.present
+    }
+}
+
+impl Engine {
+    /// Removes images that nobody needs. The disk space comes back at once, but for what the build cache may
+    /// still use. An image that a container uses stays.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn prune_images(&self, which: &ImagePrune) -> Result<Pruned, EngineError> {
+        let mut removals = Vec::new();
+        for image in self.usage_details()?.images {
+            if self.is_prunable(&image, which)? {
+                removals.extend(self.drop_image(&image)?);
+            }
+        }
+        let freed = self.store.gc(Policy::KEEP_CACHE)?;
+        Ok(Pruned { images: removals, cache: Vec::new(), bytes: freed.bytes })
+    }
+
+    /// Removes parts of the build cache.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn prune_cache(&self, policy: Policy) -> Result<Pruned, EngineError> {
+        let freed = self.store.gc(policy)?;
+        Ok(Pruned { images: Vec::new(), cache: freed.objects, bytes: freed.bytes })
+    }
+
+    fn is_prunable(&self, image: &ImageUsage, which: &ImagePrune) -> Result<bool, EngineError> {
+        let summary = &image.summary;
+        if image.in_use || !(which.all || summary.names.is_empty()) {
+            return Ok(false);
+        }
+        // An image that does not say when it was made is older than any.
+        if which.until.is_some_and(|until| summary.created.is_some_and(|created| created >= until)) {
+            return Ok(false);
+        }
+        if which.labels.is_empty() {
+            return Ok(true);
+        }
+        let config = self.inspect(&summary.id.to_string())?.config;
+        Ok(which.labels.iter().all(|label| label.fits(&config.config.labels)))
+    }
+
+    fn drop_image(&self, image: &ImageUsage) -> Result<Vec<Removal>, EngineError> {
+        let mut removals = Vec::new();
+        for name in &image.summary.names {
+            if self.store.untag(name)? {
+                let familiar =
+                    name.parse::<Reference>().map_or_else(|_| name.clone(), |name| name.familiar());
+                removals.push(Removal::Untagged(familiar));
+            }
+        }
+        for record in self.store.images()?.iter().filter(|record| record.dangling) {
+            if record.descriptor.digest == image.summary.digest || record.config == Some(image.summary.id) {
+                self.store.untag(&record.name)?;
+            }
+        }
+        removals.push(Removal::Deleted(image.summary.id));
+        Ok(removals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_wanted_or_not() {
+        let labels = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+        let fits = |name: &str, value: Option<&str>, present| {
+            LabelFilter { name: name.to_owned(), value: value.map(str::to_owned), present }.fits(&labels)
+        };
+        assert!(fits("a", None, true) && fits("a", Some("1"), true) && fits("b", None, false));
+        assert!(!fits("a", Some("2"), true) && !fits("a", None, false) && !fits("b", None, true));
+        assert!(fits("a", Some("2"), false));
+    }
+}
