@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::prune_args::{BuilderPruneArgs, DfArgs, ImagePruneArgs, SystemPruneArgs};
+use crate::prune_args::{BuilderPruneArgs, DfArgs, ImagePruneArgs, StoreArgs, SystemPruneArgs};
 use crate::render::Mode;
 
 /// Build Dockerfiles, keep images and run them. No daemon needed.
@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Builder(BuilderArgs),
     /// Manage the store
     System(SystemArgs),
+    /// Look after the files of the store
+    Store(StoreArgs),
     /// Show the version
     Version(FormatArgs),
     /// Show the machine and the store

@@ -1,7 +1,7 @@
-//! The flags of the commands that show and free space. Names, short forms and meanings are Docker's and
-//! buildx's.
+//! The flags of the commands that show and free space, and look after the store. Those that Docker or buildx
+//! have as well have their names, short forms and meanings.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
 pub(crate) struct DfArgs {
@@ -66,4 +66,23 @@ pub(crate) struct SystemPruneArgs {
 
     #[command(flatten)]
     pub(crate) common: PruneArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Look for damage; the exit status is 1 if there is some
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Forget what is damaged, so that it is built or pulled again; the exit status is then 0
+    #[arg(long)]
+    pub(crate) repair: bool,
 }

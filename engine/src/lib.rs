@@ -38,7 +38,7 @@ use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
 use snapshotter::Store;
-pub use snapshotter::{CacheUsage, DriverKind, Policy, SpaceLimits};
+pub use snapshotter::{CacheUsage, DriverKind, Findings, Policy, SpaceLimits};
 
 use crate::error::EngineError;
 

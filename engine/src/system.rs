@@ -1,6 +1,7 @@
 //! The machine and the store as a whole.
 
-use base::Platform;
+use base::{CancelToken, Platform};
+use snapshotter::Findings;
 
 use crate::Engine;
 use crate::error::EngineError;
@@ -60,5 +61,22 @@ impl Engine {
             ImageUsage { summary, bytes, unique_bytes, in_use }
         };
         Ok(UsageDetails { images: self.images()?.into_iter().map(usage).collect(), cache: details.cache })
+    }
+
+    /// Looks for damage in the store: rows and files that do not fit together, and blobs whose content is
+    /// not what their digest says. Changes nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the token is cancelled.
+    pub fn check_store(&self, cancel: &CancelToken) -> Result<Findings, EngineError> {
+        Ok(self.store.verify(cancel)?)
+    }
+
+    /// Forgets what is damaged, and removes what nothing needs. Gives the bytes of disk that this freed.
+    ///
+    /// # Errors
+    /// When the store cannot be written, or the token is cancelled.
+    pub fn repair_store(&self, findings: &Findings, cancel: &CancelToken) -> Result<u64, EngineError> {
+        Ok(self.store.repair(findings, cancel)?.bytes)
     }
 }

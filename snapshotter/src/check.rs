@@ -1,9 +1,15 @@
-//! Compares rows with files. Reports and repairs nothing; garbage is the collector's to remove.
+//! Compares rows with files. Checking reports and changes nothing; repairing forgets what is damaged, and
+//! leaves garbage to the collector.
+
+mod content;
+mod images;
+mod repair;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 
 use base::Digest;
+use sys::lock::{FileLock, LockMode};
 
 use crate::db::{blobs, cache_mounts, snapshots};
 use crate::error::StoreError;
@@ -16,8 +22,15 @@ use crate::store::Store;
 pub struct Findings {
     /// Committed snapshots without a directory: damage.
     pub lost_snapshots: Vec<SnapshotId>,
+    /// Snapshots that stand on a lost one, on a row that is gone, or use the layer of such a one: damage.
+    pub orphaned_snapshots: Vec<SnapshotId>,
     /// Blobs without a file, or with one of the wrong length: damage.
     pub lost_blobs: Vec<Digest>,
+    /// Blobs whose content is not what their digest says: damage. Found by [`Store::verify`].
+    pub wrong_blobs: Vec<Digest>,
+    /// Names of images without their documents, or with a layer that is damaged in every form: damage.
+    /// Found by [`Store::verify`].
+    pub incomplete_images: Vec<String>,
     /// Cache mounts without a directory, by its name: lost, and made anew when they are used.
     pub lost_cache_mounts: Vec<String>,
     /// Files and directories without a row: garbage.
@@ -29,7 +42,12 @@ pub struct Findings {
 impl Findings {
     /// Whether everything that a row names is there.
     pub fn is_sound(&self) -> bool {
-        self.lost_snapshots.is_empty() && self.lost_blobs.is_empty() && self.lost_cache_mounts.is_empty()
+        let garbage = Self {
+            without_row: self.without_row.clone(),
+            leftovers: self.leftovers.clone(),
+            ..Self::default()
+        };
+        *self == garbage
     }
 
     /// Whether there is neither damage nor garbage.
@@ -39,8 +57,8 @@ impl Findings {
 }
 
 impl Store {
-    /// Compares rows with files. While other processes work on the store, files that are about to get a row
-    /// may be reported as garbage; damage is never reported by mistake.
+    /// Compares rows with files. Other processes may work on the store meanwhile: what they are about to
+    /// record is not reported.
     pub fn check(&self) -> Result<Findings, StoreError> {
         let mut findings = Findings::default();
         self.check_snapshots(&mut findings)?;
@@ -53,14 +71,15 @@ impl Store {
     fn check_snapshots(&self, findings: &mut Findings) -> Result<(), StoreError> {
         let names = sys::fs::list(&self.layout().snapshots())?;
         let rows = self.db().read("list snapshots", snapshots::all)?;
-        for row in rows.iter().filter(|row| !row.active && !row.shares) {
+        for row in rows.iter().filter(|row| !row.active && row.layer.is_none()) {
             if !sys::fs::exists(&self.layout().snapshot(row.id).fs())?
                 && self.db().read("look up a snapshot", |c| snapshots::is_committed(c, row.id))?
             {
                 findings.lost_snapshots.push(row.id);
             }
         }
-        let owners = rows.iter().filter(|row| !row.shares);
+        findings.orphaned_snapshots = orphans(&rows, &findings.lost_snapshots);
+        let owners = rows.iter().filter(|row| row.layer.is_none());
         let known: HashSet<String> = owners.map(|row| row.id.to_string()).collect();
         let unknown = names.iter().filter(|name| name.to_str().is_none_or(|name| !known.contains(name)));
         findings.without_row.extend(unknown.map(|name| self.layout().snapshots().join(name)));
@@ -68,14 +87,13 @@ impl Store {
     }
 
     fn check_blobs(&self, findings: &mut Findings) -> Result<(), StoreError> {
+        // Nobody is between giving a blob its name and recording its row.
+        let _excluded = FileLock::acquire(&self.layout().blobs_lock(), LockMode::Exclusive)?;
         let rows = self.db().read("list blobs", blobs::all)?;
         for (digest, size) in &rows {
-            let is_whole = match sys::fs::metadata(&self.blob_path(digest)) {
-                Ok(metadata) => metadata.len() == *size,
-                Err(error) if error.is_not_found() => false,
-                Err(error) => return Err(error.into()),
-            };
-            if !is_whole && self.db().read("look up a blob", |c| blobs::size(c, digest))?.is_some() {
+            if !self.has_length(digest, *size)?
+                && self.db().read("look up a blob", |c| blobs::size(c, digest))?.is_some()
+            {
                 findings.lost_blobs.push(*digest);
             }
         }
@@ -88,6 +106,15 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a blob's file is there, and of this length.
+    fn has_length(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
+        match sys::fs::metadata(&self.blob_path(digest)) {
+            Ok(metadata) => Ok(metadata.len() == size),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn check_cache_mounts(&self, findings: &mut Findings) -> Result<(), StoreError> {
         for row in self.db().read("list cache mounts", cache_mounts::all)? {
             let is_there = || self.db().read("look up cache mounts", |c| cache_mounts::of_id(c, &row.id));
@@ -97,8 +124,14 @@ impl Store {
                 findings.lost_cache_mounts.push(row.directory);
             }
         }
-        let unknown = self.unknown_cache_mounts()?.into_iter();
-        findings.without_row.extend(unknown.map(|name| self.layout().cache_mounts().join(name)));
+        for name in self.unknown_cache_mounts()? {
+            let dirs = self.layout().cache_mount(&name.to_string_lossy());
+            // Held while it is made and has no row yet.
+            let is_made = || FileLock::is_held(&dirs.lock());
+            if !is_made()? && self.unknown_cache_mounts()?.contains(&name) {
+                findings.without_row.push(dirs.top);
+            }
+        }
         Ok(())
     }
 
@@ -118,3 +151,23 @@ impl Store {
         Ok(())
     }
 }
+
+/// The snapshots that need one of `lost`, or one without a row, directly or not.
+fn orphans(rows: &[snapshots::Listed], lost: &[SnapshotId]) -> Vec<SnapshotId> {
+    let known: HashSet<SnapshotId> = rows.iter().map(|row| row.id).collect();
+    let lost: HashSet<SnapshotId> = lost.iter().copied().collect();
+    let mut orphans = HashSet::new();
+    // A row names only smaller ids, so one pass in their order finds all.
+    for row in rows {
+        let is_gone = |id: &SnapshotId| lost.contains(id) || orphans.contains(id) || !known.contains(id);
+        if !lost.contains(&row.id) && row.needs().any(|id| is_gone(&id)) {
+            orphans.insert(row.id);
+        }
+    }
+    let mut orphans: Vec<SnapshotId> = orphans.into_iter().collect();
+    orphans.sort_unstable();
+    orphans
+}
+
+#[cfg(test)]
+mod tests;

@@ -157,7 +157,7 @@ impl Store {
         // In this order: see the module.
         let names = sys::fs::list(&self.layout().snapshots())?;
         let rows = self.db().read("list snapshots", snapshots::all)?;
-        let owners = rows.iter().filter(|row| !row.shares);
+        let owners = rows.iter().filter(|row| row.layer.is_none());
         let known: HashSet<OsString> = owners.map(|row| row.id.to_string().into()).collect();
         for name in names.iter().filter(|name| !known.contains(*name)) {
             self.discard(&self.layout().snapshots().join(name))?;

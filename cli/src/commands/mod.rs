@@ -5,6 +5,7 @@ mod df;
 mod images;
 mod prune;
 mod run;
+mod store;
 mod system;
 mod transfer;
 
@@ -17,6 +18,7 @@ use engine::{DriverKind, Engine, EngineOptions};
 
 use crate::args::{BuilderCommand, Cli, Command, ImageCommand, StorageDriver, SystemCommand};
 use crate::error::CliError;
+use crate::prune_args::{StoreArgs, StoreCommand};
 
 /// The store that the command line names.
 struct StoreChoice {
@@ -47,6 +49,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             BuilderCommand::Build(args) => build::build(store, *args),
             BuilderCommand::Prune(args) => prune::builder(store, &args),
         },
+        Command::Store(StoreArgs { command: StoreCommand::Check(args) }) => store::check(store, &args),
         Command::System(system) => match system.command {
             SystemCommand::Df(args) => df::show(store, &args),
             SystemCommand::Prune(args) => prune::system(store, &args),

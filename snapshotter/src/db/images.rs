@@ -70,3 +70,11 @@ pub(crate) fn put_chain(
         .prepare_cached("INSERT OR IGNORE INTO document_chains (document, chain_id) VALUES (?1, ?2)")?;
     statement.execute((document.as_bytes(), chain_id.as_bytes())).map(drop)
 }
+
+/// Takes the names away from what is not in the store.
+pub(crate) fn forget_lost(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM images WHERE digest NOT IN (SELECT digest FROM blobs)")?
+        .execute([])
+        .map(drop)
+}

@@ -58,6 +58,13 @@ pub(crate) fn delete(connection: &Connection, ids: &[SnapshotId]) -> rusqlite::R
     ids.iter().try_for_each(|id| statement.execute([id]).map(drop))
 }
 
+/// Forgets snapshots that were lost, and who keeps them. All that need them are among them too.
+pub(crate) fn forget(connection: &Connection, ids: &[SnapshotId]) -> rusqlite::Result<()> {
+    let mut roots = connection.prepare_cached("DELETE FROM roots WHERE snapshot = ?1")?;
+    ids.iter().try_for_each(|id| roots.execute([id]).map(drop))?;
+    delete(connection, ids)
+}
+
 /// Whether this is a committed snapshot.
 pub(crate) fn is_committed(connection: &Connection, id: SnapshotId) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM snapshots WHERE id = ?1 AND lease IS NULL")?.exists([id])
@@ -177,18 +184,32 @@ pub(crate) fn set_size(connection: &Connection, id: SnapshotId, size: u64) -> ru
 /// A row as the collector and the checker see it.
 pub(crate) struct Listed {
     pub(crate) id: SnapshotId,
+    pub(crate) parent: Option<SnapshotId>,
     pub(crate) active: bool,
-    /// Whether its layer directory is that of another snapshot.
-    pub(crate) shares: bool,
+    /// The snapshot whose layer directory it uses, if not its own.
+    pub(crate) layer: Option<SnapshotId>,
     pub(crate) size: Option<u64>,
+}
+
+impl Listed {
+    /// What it cannot be without.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = SnapshotId> {
+        self.parent.into_iter().chain(self.layer)
+    }
 }
 
 /// Every snapshot, active ones included.
 pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<Listed>> {
     let mut statement = connection
-        .prepare_cached("SELECT id, lease IS NOT NULL, layer IS NOT NULL, size FROM snapshots ORDER BY id")?;
+        .prepare_cached("SELECT id, parent, lease IS NOT NULL, layer, size FROM snapshots ORDER BY id")?;
     let read = |row: &Row<'_>| {
-        Ok(Listed { id: row.get(0)?, active: row.get(1)?, shares: row.get(2)?, size: row.get(3)? })
+        Ok(Listed {
+            id: row.get(0)?,
+            parent: row.get(1)?,
+            active: row.get(2)?,
+            layer: row.get(3)?,
+            size: row.get(4)?,
+        })
     };
     statement.query_map([], read)?.collect()
 }

@@ -1,0 +1,58 @@
+//! `lap store check`
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use engine::Findings;
+
+use super::{StoreChoice, open};
+use crate::error::{CliError, FAILED};
+use crate::prune_args::CheckArgs;
+use crate::terminal::print_line;
+use crate::{signals, units};
+
+/// Looks for damage, and repairs it when asked to.
+pub(crate) fn check(store: &StoreChoice, args: &CheckArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let engine = open(store)?;
+    let findings = engine.check_store(&cancel)?;
+    let problems = problems(&findings);
+    problems.iter().for_each(|problem| print_line(problem));
+    print_line(&summary(problems.len(), findings.leftovers.len()));
+    if args.repair {
+        let freed = engine.repair_store(&findings, &cancel)?;
+        print_line(&format!("Repaired; total reclaimed space: {}", units::bytes(freed)));
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// One line for everything that is wrong. What dead processes left is not: the next collection removes it.
+fn problems(findings: &Findings) -> Vec<String> {
+    fn lines<T: Display>(of: &[T], what: &str, is: &str) -> Vec<String> {
+        of.iter().map(|one| format!("{what} {one}: {is}")).collect()
+    }
+    let files: Vec<String> = findings.without_row.iter().map(|path| path.display().to_string()).collect();
+    [
+        lines(&findings.lost_snapshots, "snapshot", "its directory is gone"),
+        lines(&findings.orphaned_snapshots, "snapshot", "what it stands on is gone"),
+        lines(&findings.lost_blobs, "blob", "its file is gone or has another length"),
+        lines(&findings.wrong_blobs, "blob", "its content does not match its digest"),
+        lines(&findings.incomplete_images, "image", "parts of it are damaged"),
+        lines(&findings.lost_cache_mounts, "cache mount", "its directory is gone"),
+        lines(&files, "file", "nothing in the database names it"),
+    ]
+    .concat()
+}
+
+fn summary(problems: usize, leftovers: usize) -> String {
+    let found = match problems {
+        0 => "The store is sound".to_owned(),
+        1 => "1 problem found".to_owned(),
+        more => format!("{more} problems found"),
+    };
+    match leftovers {
+        0 => found,
+        count => format!("{found}; {count} leftovers of ended processes will be removed"),
+    }
+}
