@@ -4,6 +4,7 @@
 //! OCI image documents, the events a build emits, the classes of fault, and the cancel token. Nothing
 //! in this crate touches a file, a socket, the clock or the environment.
 
+pub mod boolean;
 pub mod bytes;
 pub mod cancel;
 pub mod content_hash;

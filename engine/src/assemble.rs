@@ -120,7 +120,8 @@ pub(crate) fn root(
     request: &BuildRequest,
     manifests: &[(Platform, Manifest)],
 ) -> Result<(Descriptor, Vec<Descriptor>), EngineError> {
-    let forced = request.build_args.get(MULTI_PLATFORM).is_some_and(|value| value == "1" || value == "true");
+    let forced =
+        request.build_args.get(MULTI_PLATFORM).is_some_and(|value| base::boolean::parse(value) == Some(true));
     let mut descriptors = Vec::with_capacity(manifests.len());
     for (_, manifest) in manifests {
         descriptors.push(document(engine, lease, media_type::OCI_MANIFEST, manifest)?);

@@ -42,10 +42,11 @@ impl Engine {
         let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
         let (context, definition) = self.definition(request, &fetcher)?;
         understood(&definition, &progress)?;
-        let request = &dated(request, &context)?;
-        let layouts = self.import_layouts(&lease, request, cancel)?;
-        let lowered = lower(request, &definition, &context, &layouts, &fetcher)?;
-        let request = &BuildRequest { epoch: lowered.epoch, ..request.clone() };
+        let mut request = dated(request, &context)?;
+        let layouts = self.import_layouts(&lease, &request, cancel)?;
+        let lowered = lower(&request, &definition, &context, &layouts, &fetcher)?;
+        request.epoch = lowered.epoch;
+        let request = &request;
 
         let contexts = Contexts::open(&fetcher, request, context)?;
         let roots = solve(&lowered, &contexts, request, &definition, &fetcher)?;

@@ -159,7 +159,9 @@ fn descriptions(directories: &[&Path]) -> Result<Vec<Description>, EngineError> 
 
 /// JSON is YAML too.
 fn description(path: &Path) -> Result<Description, EngineError> {
-    let bytes = sys::fs::read_limited(path, LARGEST)?.unwrap_or_default();
+    let bytes = sys::fs::read_limited(path, LARGEST)?;
+    let too_large = || EngineError::TooLarge { file: path.display().to_string(), limit: LARGEST };
+    let bytes = bytes.ok_or_else(too_large)?;
     serde_saphyr::from_slice(&bytes)
         .map_err(|error| EngineError::DeviceDescription { path: path.to_owned(), reason: error.to_string() })
 }

@@ -3,16 +3,17 @@
 
 mod remote;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use base::{CancelToken, KeyHasher};
-use parser::ignore::{self, Directory, IgnoreFile};
+use parser::ignore::{Directory, IgnoreFile};
 use parser::{Level, SourceFile};
 use snapshotter::apply::ApplyOptions;
 use snapshotter::stat_cache::StatCache;
-use snapshotter::tree::{Filter, Follow};
+use snapshotter::tree::{DirectoryFilter, Filter, Follow};
 use snapshotter::{Layering, Lease, ScratchDir, Store, Tree};
 
 use crate::error::{BuildError, EngineError};
@@ -138,7 +139,10 @@ impl BuildContext {
                 Ok(LoadedDockerfile { name: "Dockerfile".to_owned(), text: text.clone(), ignore: None })
             }
             DockerfileSource::File(path) => {
-                let text = sys::fs::read_limited(path, LARGEST_TEXT)?.unwrap_or_default();
+                let text = sys::fs::read_limited(path, LARGEST_TEXT)?;
+                let too_large =
+                    || EngineError::TooLarge { file: path.display().to_string(), limit: LARGEST_TEXT };
+                let text = text.ok_or_else(too_large)?;
                 let mut beside = path.as_os_str().to_owned();
                 beside.push(".dockerignore");
                 let ignore = sys::fs::exists(Path::new(&beside))?
@@ -201,7 +205,7 @@ impl BuildContext {
             return Ok(self);
         }
         let directory = self.tree.dirs().next().map(Path::to_owned).unwrap_or_default();
-        let filter: Arc<dyn Filter> = Arc::new(IgnoreRules::new(rules.clone()));
+        let filter: Arc<dyn Filter> = Arc::new(IgnoreRules(rules.clone()));
         let tree = Tree::directory(directory, Some(filter)).map_err(EngineError::from)?;
         Ok(Self { tree, ignored: rules, ..self })
     }
@@ -217,41 +221,33 @@ impl BuildContext {
 
 /// Whether the build argument that keeps `.git` of a context is set.
 fn keeps_git_directory(request: &BuildRequest) -> bool {
-    let value =
-        request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").map(|value| value.to_ascii_lowercase());
-    matches!(value.as_deref(), Some("1" | "t" | "true"))
+    let value = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+    value.and_then(|value| base::boolean::parse(value)).unwrap_or(false)
 }
 
-/// The rules of an ignore file, as the store's trees ask for them. They ask for one entry of a directory
-/// after the other, so the directory is remembered.
-pub(crate) struct IgnoreRules {
-    file: IgnoreFile,
-    last: Mutex<Arc<Directory>>,
-}
-
-impl IgnoreRules {
-    pub(crate) fn new(file: IgnoreFile) -> Self {
-        let last = Mutex::new(Arc::new(file.directory(b"")));
-        Self { file, last }
-    }
-
-    fn directory(&self, path: &[u8]) -> Arc<Directory> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.path() != path {
-            *last = Arc::new(self.file.directory(path));
-        }
-        last.clone()
-    }
-}
+/// The rules of an ignore file, as the store's trees ask for them.
+pub(crate) struct IgnoreRules(pub(crate) IgnoreFile);
 
 impl Filter for IgnoreRules {
-    fn excludes(&self, relative: &Path, _is_dir: bool) -> bool {
-        let (parent, name) = ignore::split(relative.as_os_str().as_encoded_bytes());
-        self.file.excludes_in(&self.directory(parent), name)
+    fn directory<'a>(&'a self, dir: &Path) -> Box<dyn DirectoryFilter + 'a> {
+        let directory = self.0.directory(dir.as_os_str().as_encoded_bytes());
+        Box::new(IgnoreDirectory { rules: &self.0, directory })
     }
 
     fn prunes(&self, dir: &Path) -> bool {
-        !self.file.may_contain_exceptions(dir.as_os_str().as_encoded_bytes())
+        !self.0.may_contain_exceptions(dir.as_os_str().as_encoded_bytes())
+    }
+}
+
+/// The same at one directory.
+struct IgnoreDirectory<'a> {
+    rules: &'a IgnoreFile,
+    directory: Directory,
+}
+
+impl DirectoryFilter for IgnoreDirectory<'_> {
+    fn excludes(&self, name: &OsStr) -> bool {
+        self.rules.excludes_in(&self.directory, name.as_encoded_bytes())
     }
 }
 

@@ -100,6 +100,14 @@ pub enum EngineError {
         /// Its id.
         id: String,
     },
+    /// A Dockerfile, or another text, is larger than any should be.
+    #[error("{file} is larger than {limit} bytes")]
+    TooLarge {
+        /// What it is called.
+        file: String,
+        /// How large it may be.
+        limit: u64,
+    },
     /// A short id fits several images.
     #[error("\"{0}\" fits several images")]
     Ambiguous(String),

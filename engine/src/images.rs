@@ -214,7 +214,7 @@ impl Engine {
 }
 
 /// A complete name as people write it.
-fn familiar(name: &str) -> String {
+pub(crate) fn familiar(name: &str) -> String {
     name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
 }
 

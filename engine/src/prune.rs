@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use base::{Reference, Timestamp};
+use base::Timestamp;
 use snapshotter::Policy;
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::images::familiar;
 use crate::report::{ImageUsage, Pruned, Removal};
 
 /// Which images go.
@@ -84,9 +85,7 @@ impl Engine {
         let mut removals = Vec::new();
         for name in &image.summary.names {
             if self.store.untag(name)? {
-                let familiar =
-                    name.parse::<Reference>().map_or_else(|_| name.clone(), |name| name.familiar());
-                removals.push(Removal::Untagged(familiar));
+                removals.push(Removal::Untagged(familiar(name)));
             }
         }
         for record in self.store.images()?.iter().filter(|record| record.dangling) {

@@ -22,6 +22,10 @@ pub(crate) fn find<'a>(
     name: &str,
     platform: &Platform,
 ) -> Option<(&'a str, &'a NamedContext)> {
+    // Nearly always there are none, and every FROM and --from asks.
+    if contexts.is_empty() {
+        return None;
+    }
     let get = |name: &str| contexts.get_key_value(name).map(|(name, context)| (name.as_str(), context));
     let of_name = |name: &str| get(&format!("{name}::{platform}")).or_else(|| get(name));
     of_name(name).or_else(|| {

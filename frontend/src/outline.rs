@@ -231,8 +231,9 @@ impl Reader<'_> {
         };
         let id = option(&["id"])?.map(|id| id.value).filter(|id| !id.is_empty());
         let target = option(&["target", "dst", "destination"])?.map(|target| target.value);
-        let is_required =
-            option(&["required"])?.is_some_and(|value| value.value.is_empty() || is_true(&value.value));
+        let is_required = option(&["required"])?.is_some_and(|value| {
+            value.value.is_empty() || (base::boolean::parse(&value.value) == Some(true))
+        });
         let (list, default_id) = match option(&["type"])?.map(|kind| kind.value.to_lowercase()).as_deref() {
             Some("secret") => {
                 let name = target.as_deref().and_then(|target| target.rsplit('/').next().map(str::to_owned));
@@ -249,8 +250,4 @@ impl Reader<'_> {
         }
         Ok(())
     }
-}
-
-fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "true" | "True" | "TRUE")
 }

@@ -83,7 +83,9 @@ fn check(key: &str, value: Option<&str>, span: Span) -> Result<(), Diagnostic> {
         "sharing" => one_of(value, &SHARING, "unknown-mount-sharing", "sharing mode", span),
         "mode" if u32::from_str_radix(value, 8).is_err() => Err(not_a(key, value, "an octal number", span)),
         "uid" | "gid" if value.parse::<u32>().is_err() => Err(not_a(key, value, "a number", span)),
-        key if SWITCHES.contains(&key) && !is_go_bool(value) => Err(not_a(key, value, "true or false", span)),
+        key if SWITCHES.contains(&key) && base::boolean::parse(value).is_none() => {
+            Err(not_a(key, value, "true or false", span))
+        }
         _ => Ok(()),
     }
 }
@@ -112,14 +114,6 @@ fn one_of(
 fn not_a(key: &str, value: &str, expected: &str, span: Span) -> Diagnostic {
     let message = format!("the mount option {key} is {expected}, not {value:?}");
     Diagnostic::error("invalid-mount", span, message)
-}
-
-/// What Go's `strconv.ParseBool` takes.
-fn is_go_bool(value: &str) -> bool {
-    matches!(
-        value,
-        "1" | "t" | "T" | "TRUE" | "true" | "True" | "0" | "f" | "F" | "FALSE" | "false" | "False"
-    )
 }
 
 /// One field of a CSV record.

@@ -243,18 +243,7 @@ impl Store {
             .ok_or_else(|| StoreError::SeedNotFound { id: id.to_owned(), path: seed.path.to_owned() })?;
         let options = WriterOptions { full_copy: true, userxattr: false, time: self.now() };
         let writer = LayerWriter::new(dir, None, options).map_err(|error| failed(error.into()))?;
-        let options = CopyOptions {
-            destination: Path::new("/"),
-            dest_is_dir: true,
-            create_destination: true,
-            chown: None,
-            parent_owner: (0, 0),
-            chmod: None,
-            xattrs: true,
-            key: None,
-            stat_cache: None,
-        };
-        match copy::copy(&writer, &tree, &content, &options, cancel) {
+        match copy::copy(&writer, &tree, &content, &CopyOptions::as_it_is(), cancel) {
             Ok(_) => Ok(()),
             Err(_) if cancel.is_cancelled() => Err(StoreError::Cancelled),
             Err(error) => Err(failed(error)),

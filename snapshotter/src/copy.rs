@@ -59,6 +59,23 @@ pub struct CopyOptions<'a> {
     pub stat_cache: Option<&'a StatCache>,
 }
 
+impl CopyOptions<'_> {
+    /// Everything into the root, as it is: owners, modes and attributes stay.
+    pub fn as_it_is() -> Self {
+        Self {
+            destination: Path::new("/"),
+            dest_is_dir: true,
+            create_destination: true,
+            chown: None,
+            parent_owner: (0, 0),
+            chmod: None,
+            xattrs: true,
+            key: None,
+            stat_cache: None,
+        }
+    }
+}
+
 /// What was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CopyStats {

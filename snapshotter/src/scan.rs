@@ -6,14 +6,13 @@
 //! with the depth of a hostile tree; paths longer than the kernel takes are an error.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
 use std::sync::Arc;
 
 use base::CancelToken;
 use rayon::prelude::*;
 use sys::xattr::Xattr;
 
-use crate::tree::{Entry, Filter, Tree, TreeError, Verdict};
+use crate::tree::{Entry, Filter, Judge, Tree, TreeError, Verdict};
 
 /// An entry found by a scan.
 #[derive(Debug)]
@@ -104,30 +103,19 @@ impl Scanner<'_> {
         let xattrs = self.xattrs.map_or(Ok(Vec::new()), |wanted| open.xattrs(wanted))?;
         let listed = open.entries_with_verdict()?;
         let before = listed.len();
+        let here = dir.path().strip_prefix(root.path()).unwrap_or(dir.path());
+        let judges: Vec<Judge<'_>> = self.filters.iter().map(|filter| Judge::new(&**filter, here)).collect();
+        // The strictest of them counts.
+        let judged = |entry: &Entry| {
+            let path = entry.path().strip_prefix(root.path()).unwrap_or(entry.path());
+            judges.iter().map(|judge| judge.verdict(path, entry.is_dir())).max().unwrap_or(Verdict::Included)
+        };
         let entries: Vec<Found> = listed
             .into_iter()
-            .map(|(entry, by_tree)| Found { by_filters: self.verdict(root, &entry), entry, by_tree })
+            .map(|(entry, by_tree)| Found { by_filters: judged(&entry), entry, by_tree })
             .filter(|found| found.by_filters != Verdict::Excluded)
             .collect();
         Ok(Listed { xattrs, complete: entries.len() == before, entries })
-    }
-
-    /// What the strictest filter says about an entry.
-    fn verdict(&self, root: &Entry, entry: &Entry) -> Verdict {
-        let relative = || entry.path().strip_prefix(root.path()).unwrap_or(entry.path());
-        let verdicts = self.filters.iter().map(|filter| verdict_of(&**filter, relative(), entry.is_dir()));
-        verdicts.max().unwrap_or(Verdict::Included)
-    }
-}
-
-/// What a filter says about an entry.
-fn verdict_of(filter: &dyn Filter, relative: &Path, is_dir: bool) -> Verdict {
-    if !filter.excludes(relative, is_dir) {
-        Verdict::Included
-    } else if is_dir && !filter.prunes(relative) {
-        Verdict::IfNotEmpty
-    } else {
-        Verdict::Excluded
     }
 }
 

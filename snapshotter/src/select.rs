@@ -146,7 +146,8 @@ impl Selection {
             items.extend(found);
         }
         if let Some(excludes) = &excludes {
-            items.retain(|item| item.entry.is_dir() || !excludes.excludes(Path::new(&item.name), false));
+            let files = excludes.directory(Path::new(""));
+            items.retain(|item| item.entry.is_dir() || !files.excludes(&item.name));
         }
         Ok(Self { items, excludes })
     }

@@ -25,7 +25,6 @@ use sys::stat::{Kind, Stat};
 use sys::xattr::{self, Target, Xattr};
 
 pub use listing::OpenDir;
-pub(crate) use listing::Verdict;
 pub use marks::is_content_xattr;
 pub(crate) use marks::{OPAQUE_TRUSTED, OPAQUE_USER, is_layer_xattr};
 pub(crate) use resolve::Resolution;
@@ -74,12 +73,53 @@ type Result<T> = std::result::Result<T, TreeError>;
 
 /// Decides which entries of a tree do not exist for its reader: the rules of a `.dockerignore`.
 pub trait Filter: Send + Sync {
-    /// Whether the entry at this path, relative to the root of the tree, is excluded.
-    fn excludes(&self, relative: &Path, is_dir: bool) -> bool;
+    /// What decides about the entries of the directory at this path, relative to the root of the tree and
+    /// empty for the root itself. Asked once for all of them.
+    fn directory<'a>(&'a self, dir: &Path) -> Box<dyn DirectoryFilter + 'a>;
 
     /// Whether nothing below this excluded directory can be included by an exception, so that it need
     /// not be looked into.
     fn prunes(&self, dir: &Path) -> bool;
+}
+
+/// Decides about the entries of one directory.
+pub trait DirectoryFilter: Send + Sync {
+    /// Whether the entry of this name is excluded.
+    fn excludes(&self, name: &OsStr) -> bool;
+}
+
+/// What a filter says about an entry; the stricter, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    /// It is there.
+    Included,
+    /// A directory that is there only if something below it is.
+    IfNotEmpty,
+    /// It is not there.
+    Excluded,
+}
+
+/// A filter at one directory.
+pub(crate) struct Judge<'a> {
+    filter: &'a dyn Filter,
+    entries: Box<dyn DirectoryFilter + 'a>,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(filter: &'a dyn Filter, dir: &Path) -> Self {
+        Self { filter, entries: filter.directory(dir) }
+    }
+
+    /// What is said about the entry at `path`, which is in this directory.
+    pub(crate) fn verdict(&self, path: &Path, is_dir: bool) -> Verdict {
+        if !self.entries.excludes(path.file_name().unwrap_or_default()) {
+            Verdict::Included
+        } else if is_dir && !self.filter.prunes(path) {
+            Verdict::IfNotEmpty
+        } else {
+            Verdict::Excluded
+        }
+    }
 }
 
 /// Whether a symbolic link in the last place of a path is followed. Those before it always are.

@@ -12,6 +12,7 @@
 //! o dir            an opaque directory
 //! ```
 
+use std::ffi::OsStr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use sys::stat::Kind;
 use sys::xattr::{self, Target};
 
 use crate::select::{BadPattern, PatternLanguage};
-use crate::tree::{Entry, Filter, Tree};
+use crate::tree::{DirectoryFilter, Entry, Filter, Tree};
 
 /// Whether this process is root, and so may use `trusted.` attributes and mount.
 pub(crate) fn is_root() -> bool {
@@ -138,9 +139,22 @@ fn components(path: &Path) -> Vec<&str> {
     path.iter().map(|name| name.to_str().unwrap()).collect()
 }
 
+/// A filter that looks at whole paths, at one directory.
+pub(crate) struct ByPath<'a> {
+    pub(crate) dir: PathBuf,
+    pub(crate) excludes: Box<dyn Fn(&Path) -> bool + Send + Sync + 'a>,
+}
+
+impl DirectoryFilter for ByPath<'_> {
+    fn excludes(&self, name: &OsStr) -> bool {
+        (self.excludes)(&self.dir.join(name))
+    }
+}
+
 impl Filter for Only {
-    fn excludes(&self, relative: &Path, _is_dir: bool) -> bool {
-        !self.includes(&components(relative))
+    fn directory<'a>(&'a self, dir: &Path) -> Box<dyn DirectoryFilter + 'a> {
+        let excludes = |path: &Path| !self.includes(&components(path));
+        Box::new(ByPath { dir: dir.to_owned(), excludes: Box::new(excludes) })
     }
 
     fn prunes(&self, dir: &Path) -> bool {
@@ -156,9 +170,12 @@ pub(crate) struct Named {
 }
 
 impl Filter for Named {
-    fn excludes(&self, relative: &Path, _is_dir: bool) -> bool {
-        let is_named = relative.iter().any(|part| Stars.matches_name(self.name, part.to_str().unwrap()));
-        is_named && relative.file_name().is_none_or(|last| last != self.but)
+    fn directory<'a>(&'a self, dir: &Path) -> Box<dyn DirectoryFilter + 'a> {
+        let excludes = |path: &Path| {
+            let is_named = path.iter().any(|part| Stars.matches_name(self.name, part.to_str().unwrap()));
+            is_named && path.file_name().is_none_or(|last| last != self.but)
+        };
+        Box::new(ByPath { dir: dir.to_owned(), excludes: Box::new(excludes) })
     }
 
     fn prunes(&self, _dir: &Path) -> bool {

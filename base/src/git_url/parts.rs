@@ -192,11 +192,7 @@ fn full_name(prefix: &str, name: &str) -> String {
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool, GitUrlProblem> {
-    match value.to_ascii_lowercase().as_str() {
-        "1" | "t" | "true" => Ok(true),
-        "0" | "f" | "false" => Ok(false),
-        _ => Err(unexpected(name, value, "true or false")),
-    }
+    crate::boolean::parse(value).ok_or_else(|| unexpected(name, value, "true or false"))
 }
 
 fn times(value: &str) -> Result<FileTimes, GitUrlProblem> {

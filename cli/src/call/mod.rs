@@ -61,7 +61,7 @@ pub(crate) fn parse(text: Option<&str>, check: bool) -> Result<Call, CliError> {
             ("format", "text") => call.format = Format::Text,
             ("format", "json") => call.format = Format::Json,
             ("format", other) => return Err(unknown("format of --call", other, &FORMATS)),
-            ("ignorestatus", value) => call.ignore_status = matches!(value, "true" | "1"),
+            ("ignorestatus", value) => call.ignore_status = base::boolean::parse(value) == Some(true),
             (other, _) => return Err(unknown("option of --call", other, &OPTIONS)),
         }
     }

@@ -1,7 +1,10 @@
 //! Contexts and Dockerfiles from git repositories and web servers.
 
+use std::io::Read as _;
+use std::path::Path;
+
 use base::Digest;
-use base::git_url::{FileTimes, GitUrl, without_password};
+use base::git_url::{GitUrl, without_password};
 use llb::GitSource;
 use snapshotter::Tree;
 use sys::path_error::PathContext as _;
@@ -21,52 +24,48 @@ pub(super) fn repository(
     url: &GitUrl,
     keep_git_dir: bool,
 ) -> Result<BuildContext, EngineError> {
-    let commit = fetcher.pin_commit(url)?;
-    let source = GitSource {
-        remote: url.remote.clone(),
-        commit,
-        subdir: url.subdir.clone().unwrap_or_default(),
-        keep_git_dir: url.keep_git_dir.unwrap_or(keep_git_dir),
-        submodules: url.submodules,
-        commit_times: url.times == FileTimes::Commit,
-    };
+    let source = GitSource::of(url, fetcher.pin_commit(url)?, keep_git_dir);
     let name = format!("[internal] load git source {}#{}", url.shown(), source.commit);
     let Checkout { tree, committed, directory } =
         fetcher.progress.step(&name, |vertex| fetcher.checkout(&source, vertex))?;
     Ok(BuildContext { remote: true, changed: Some(committed), ..BuildContext::of(tree, Some(directory)) })
 }
 
-/// What a URL has under a name: an archive is unpacked, any other file is the only one.
-pub(super) fn named_url(fetcher: &Fetcher<'_>, url: &str) -> Result<BuildContext, EngineError> {
-    let PinnedFile { digest, filename, last_modified, .. } = file(fetcher, url)?;
-    let store = &fetcher.engine.store;
-    let context = if is_archive(fetcher, &digest)? {
-        BuildContext::unpacked(store, fetcher.lease, Some(store.open_blob(&digest)?))?
-    } else {
-        let directory = store.scratch(fetcher.lease)?;
-        let path = directory.path().join(&filename);
-        let mut target = sys::fs::create_new(&path, FILE_MODE)?;
-        std::io::copy(&mut store.open_blob(&digest)?, &mut target).at("write", &path)?;
-        BuildContext::of(Tree::directory(directory.path(), None)?, Some(directory))
-    };
-    Ok(BuildContext { remote: true, changed: last_modified, ..context })
-}
-
-fn is_archive(fetcher: &Fetcher<'_>, digest: &Digest) -> Result<bool, EngineError> {
-    Ok(snapshotter::archive::is_archive(fetcher.engine.store.open_blob(digest)?).unwrap_or(false))
-}
-
 /// What a URL has: an archive is the context, anything else a Dockerfile that needs no context.
 pub(super) fn url(fetcher: &Fetcher<'_>, url: &str) -> Result<BuildContext, EngineError> {
-    let PinnedFile { digest, last_modified: changed, .. } = file(fetcher, url)?;
+    fetched(fetcher, url, |file| {
+        let alone = Some(loaded(fetcher, url, file.digest)?);
+        Ok(BuildContext { alone, ..BuildContext::unpacked(&fetcher.engine.store, fetcher.lease, None)? })
+    })
+}
+
+/// What a URL has under a name: an archive is unpacked, any other file is the only one.
+pub(super) fn named_url(fetcher: &Fetcher<'_>, url: &str) -> Result<BuildContext, EngineError> {
     let store = &fetcher.engine.store;
-    let context = if is_archive(fetcher, &digest)? {
-        BuildContext::unpacked(store, fetcher.lease, Some(store.open_blob(&digest)?))?
+    fetched(fetcher, url, |file| {
+        let directory = store.scratch(fetcher.lease)?;
+        let path = directory.path().join(&file.filename);
+        let mut target = sys::fs::create_new(&path, FILE_MODE)?;
+        std::io::copy(&mut store.open_blob(&file.digest)?, &mut target).at("write", &path)?;
+        Ok(BuildContext::of(Tree::directory(directory.path(), None)?, Some(directory)))
+    })
+}
+
+/// The files of the archive that a URL has, or what `single` makes of any other file.
+fn fetched(
+    fetcher: &Fetcher<'_>,
+    url: &str,
+    single: impl FnOnce(&PinnedFile) -> Result<BuildContext, EngineError>,
+) -> Result<BuildContext, EngineError> {
+    let store = &fetcher.engine.store;
+    let file = file(fetcher, url)?;
+    let is_archive = snapshotter::archive::is_archive(store.open_blob(&file.digest)?);
+    let context = if is_archive.at("read", Path::new(&without_password(url)))? {
+        BuildContext::unpacked(store, fetcher.lease, Some(store.open_blob(&file.digest)?))?
     } else {
-        let alone = Some(loaded(fetcher, url, digest)?);
-        BuildContext { alone, ..BuildContext::unpacked(store, fetcher.lease, None)? }
+        single(&file)?
     };
-    Ok(BuildContext { remote: true, changed, ..context })
+    Ok(BuildContext { remote: true, changed: file.last_modified, ..context })
 }
 
 /// A Dockerfile of the web.
@@ -86,7 +85,11 @@ fn file(fetcher: &Fetcher<'_>, url: &str) -> Result<PinnedFile, EngineError> {
 
 fn loaded(fetcher: &Fetcher<'_>, url: &str, digest: Digest) -> Result<LoadedDockerfile, EngineError> {
     let name = without_password(url);
-    // It is there: the lease holds it.
-    let text = fetcher.engine.store.read_blob(&digest, LARGEST_TEXT)?.unwrap_or_default();
+    let blob = fetcher.engine.store.open_blob(&digest)?;
+    let mut text = Vec::new();
+    blob.take(LARGEST_TEXT + 1).read_to_end(&mut text).at("read", Path::new(&name))?;
+    if text.len() as u64 > LARGEST_TEXT {
+        return Err(EngineError::TooLarge { file: name, limit: LARGEST_TEXT });
+    }
     Ok(LoadedDockerfile { name, text, ignore: None })
 }

@@ -72,18 +72,7 @@ fn copy(engine: &Engine, tree: &Tree, directory: &Path, cancel: &CancelToken) ->
     let time = engine.clock.now();
     let writer =
         LayerWriter::new(directory, None, WriterOptions { full_copy: true, userxattr: false, time })?;
-    let options = CopyOptions {
-        destination: Path::new("/"),
-        dest_is_dir: true,
-        create_destination: true,
-        chown: None,
-        parent_owner: (0, 0),
-        chmod: None,
-        xattrs: true,
-        key: None,
-        stat_cache: None,
-    };
-    snapshotter::copy::copy(&writer, tree, &Selection::all(tree)?, &options, cancel)?;
+    snapshotter::copy::copy(&writer, tree, &Selection::all(tree)?, &CopyOptions::as_it_is(), cancel)?;
     Ok(())
 }
 

@@ -1,7 +1,5 @@
 //! The source of a commit of a git repository: its files, owned by root.
 
-use std::path::Path;
-
 use base::{CancelToken, Key, KeyHasher};
 use llb::{GitSource, Vertex};
 use snapshotter::copy::CopyOptions;
@@ -20,17 +18,7 @@ impl BuildOps<'_> {
     ) -> Result<Filesystem, EngineError> {
         let checkout = self.fetcher(cancel).checkout(source, vertex.id)?;
         let content = KeyHasher::new("lapstrake/git-content/v1").add(content_key).finish();
-        let options = CopyOptions {
-            destination: Path::new("/"),
-            dest_is_dir: true,
-            create_destination: false,
-            chown: Some((0, 0)),
-            parent_owner: (0, 0),
-            chmod: None,
-            xattrs: false,
-            key: None,
-            stat_cache: None,
-        };
+        let options = CopyOptions { chown: Some((0, 0)), xattrs: false, ..CopyOptions::as_it_is() };
         self.new_filesystem(content, |writer| {
             let all = Selection::all(&checkout.tree)?;
             snapshotter::copy::copy(writer, &checkout.tree, &all, &options, cancel)?;

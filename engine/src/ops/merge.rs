@@ -5,8 +5,12 @@ use base::{CancelToken, KeyHasher};
 use super::{BuildOps, Filesystem};
 use crate::error::EngineError;
 
+/// What the content keys of merged filesystems are made of.
+const DOMAIN: &str = "lapstrake/merge-content/v1";
+
 impl BuildOps<'_> {
-    /// Lays the inputs over each other, the first lowest. An input without a result is empty.
+    /// Lays the inputs over each other, the first lowest. An input without a result is empty, and
+    /// so is a merge of nothing.
     pub(super) fn merge(
         &self,
         inputs: &[Option<Filesystem>],
@@ -19,7 +23,10 @@ impl BuildOps<'_> {
                 Some(base) => self.lay_over(base, *upper, cancel)?,
             });
         }
-        merged.ok_or(EngineError::Cancelled)
+        match merged {
+            Some(merged) => Ok(merged),
+            None => self.new_filesystem(KeyHasher::new(DOMAIN).finish(), |_| Ok(())),
+        }
     }
 
     fn lay_over(
@@ -28,8 +35,7 @@ impl BuildOps<'_> {
         upper: Filesystem,
         cancel: &CancelToken,
     ) -> Result<Filesystem, EngineError> {
-        let content =
-            KeyHasher::new("lapstrake/merge-content/v1").add(&base.content).add(&upper.content).finish();
+        let content = KeyHasher::new(DOMAIN).add(&base.content).add(&upper.content).finish();
         let snapshot = self.engine.store.merge(
             self.lease,
             Some(base.snapshot),

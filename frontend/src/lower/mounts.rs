@@ -253,15 +253,11 @@ impl Fields {
     }
 
     fn flag(&self, key: &str) -> Result<bool, LowerError> {
-        match self.get(key) {
-            None => Ok(false),
-            Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
-            Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
-            Some(other) => {
-                let message = format!("the mount option {key} is true or false, not \"{other}\"");
-                Err(self.error(message, &format!("write {key} or {key}=false")))
-            }
-        }
+        let Some(value) = self.get(key) else { return Ok(false) };
+        base::boolean::parse(value).ok_or_else(|| {
+            let message = format!("the mount option {key} is true or false, not \"{value}\"");
+            self.error(message, &format!("write {key} or {key}=false"))
+        })
     }
 
     /// Whether a bind mount may be written to; what was said last counts.

@@ -3,7 +3,7 @@
 //! Both are pinned while the Dockerfile is lowered: the graph has the digest of the file, or the commit. So
 //! a rebuild is decided by what the server has, not by what the Dockerfile calls it.
 
-use base::git_url::{FileTimes, is_http, without_password};
+use base::git_url::{is_http, without_password};
 use base::{Digest, GitUrl};
 use llb::{GitSource, HttpSource, Input, Metadata, Op, SourceOp};
 use parser::ast::{Add, Word};
@@ -96,14 +96,7 @@ impl Lowering<'_> {
     fn repository(&mut self, url: &GitUrl, span: Span) -> Result<Remote, LowerError> {
         let commit = self.resolver.git(url).map_err(|source| unresolved(&url.remote, span, source))?;
         let name = format!("{}#{commit}", url.shown());
-        let source = GitSource {
-            remote: url.remote.clone(),
-            commit,
-            subdir: url.subdir.clone().unwrap_or_default(),
-            keep_git_dir: url.keep_git_dir.unwrap_or(false),
-            submodules: url.submodules,
-            commit_times: url.times == FileTimes::Commit,
-        };
+        let source = GitSource::of(url, commit, false);
         let from = self.elsewhere(SourceOp::Git(source), &name, span);
         Ok(Remote { from, path: "/".to_owned(), unpack_archives: false })
     }

@@ -1,6 +1,7 @@
 //! Sources: where content comes from.
 
 use base::Digest;
+use base::git_url::{FileTimes, GitUrl};
 
 /// Where content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,21 @@ pub struct GitSource {
     pub submodules: bool,
     /// Whether files get the time of the commit, rather than that of the checkout.
     pub commit_times: bool,
+}
+
+impl GitSource {
+    /// What a URL names, now that it is known to stand for `commit`. Whether `.git` stays is for `keep_git_dir`
+    /// to say unless the URL does.
+    pub fn of(url: &GitUrl, commit: String, keep_git_dir: bool) -> Self {
+        Self {
+            remote: url.remote.clone(),
+            commit,
+            subdir: url.subdir.clone().unwrap_or_default(),
+            keep_git_dir: url.keep_git_dir.unwrap_or(keep_git_dir),
+            submodules: url.submodules,
+            commit_times: url.times == FileTimes::Commit,
+        }
+    }
 }
 
 /// A directory that the caller of the build provides.

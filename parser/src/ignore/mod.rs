@@ -45,13 +45,6 @@ pub struct Directory {
     decided: Option<usize>,
 }
 
-impl Directory {
-    /// The path that it was asked for by.
-    pub fn path(&self) -> &[u8] {
-        self.path.strip_suffix(b"/").unwrap_or(&self.path)
-    }
-}
-
 /// Why a pattern of a list is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IgnoreError {
@@ -197,7 +190,7 @@ impl IgnoreFile {
 }
 
 /// The directory of a path, empty for the root, and the name in it.
-pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (&path[..0], path),

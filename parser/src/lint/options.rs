@@ -64,8 +64,10 @@ impl CheckOptions {
             match (key, value) {
                 ("skip", value) if !value.is_empty() => options.skip = Selection::read(value),
                 ("experimental", value) if !value.is_empty() => options.experimental = Selection::read(value),
-                ("error", "true" | "1" | "True" | "TRUE" | "t" | "T") => options.error = true,
-                ("error", "false" | "0" | "False" | "FALSE" | "f" | "F") => options.error = false,
+                ("error", value) => match base::boolean::parse(value) {
+                    Some(error) => options.error = error,
+                    None => return Err(InvalidCheckOption(option.to_owned())),
+                },
                 _ => return Err(InvalidCheckOption(option.to_owned())),
             }
         }

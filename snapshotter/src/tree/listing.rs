@@ -10,7 +10,7 @@ use sys::stat::{Kind, Stat};
 use sys::xattr::{self, Target, Xattr};
 
 use super::marks::{self, Opacity};
-use super::{Entry, Result, Tree};
+use super::{Entry, Judge, Result, Tree, Verdict};
 
 /// An open directory of a tree.
 pub struct OpenDir<'t> {
@@ -18,23 +18,14 @@ pub struct OpenDir<'t> {
     path: PathBuf,
     /// The real directories, the topmost first; never empty.
     parts: Vec<Part>,
+    /// What the tree's filter says about its entries.
+    judge: Option<Judge<'t>>,
 }
 
 struct Part {
     layer: u16,
     dir: RootDir,
     xattr_whiteouts: bool,
-}
-
-/// What a filter says about an entry; the stricter, the greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Verdict {
-    /// It is there.
-    Included,
-    /// A directory that is there only if something below it is.
-    IfNotEmpty,
-    /// It is not there.
-    Excluded,
 }
 
 /// What the parts looked at so far say about a name.
@@ -56,7 +47,8 @@ impl<'t> OpenDir<'t> {
             let xattr_whiteouts = mark == Opacity::HasXattrWhiteouts;
             parts.push(Part { layer, dir: real, xattr_whiteouts });
         }
-        Ok(Self { tree, path: dir.path.clone(), parts })
+        let judge = tree.0.filter.as_deref().map(|filter| Judge::new(filter, &dir.path));
+        Ok(Self { tree, path: dir.path.clone(), parts, judge })
     }
 
     /// The real directory that holds `entry`, which must be one of this directory's.
@@ -109,16 +101,7 @@ impl<'t> OpenDir<'t> {
     }
 
     fn verdict(&self, path: &Path, is_dir: bool) -> Verdict {
-        match &self.tree.0.filter {
-            Some(filter) if filter.excludes(path, is_dir) => {
-                if is_dir && !filter.prunes(path) {
-                    Verdict::IfNotEmpty
-                } else {
-                    Verdict::Excluded
-                }
-            }
-            _ => Verdict::Included,
-        }
+        self.judge.as_ref().map_or(Verdict::Included, |judge| judge.verdict(path, is_dir))
     }
 
     fn entry(&self, name: &OsStr, stat: Stat, layers: Vec<u16>) -> Entry {

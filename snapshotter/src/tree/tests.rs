@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::tree_fixture::{build, cannot_mount, describe, lines, mounted, tree_of};
+use crate::tree_fixture::{Named, build, cannot_mount, describe, lines, mounted, tree_of};
 
 /// Stacks of layers, the topmost first, and what they show.
 const STACKS: &[(&[&str], &str)] = &[
@@ -239,29 +239,15 @@ fn reading_is_bounded_and_only_of_files() {
     assert!(matches!(tree.open(&entry("pipe")), Err(TreeError::NotAFile(_))));
 }
 
-/// Excludes by name, with one exception.
-struct ByName(&'static str, &'static str);
-
-impl Filter for ByName {
-    fn excludes(&self, relative: &Path, _is_dir: bool) -> bool {
-        relative.components().any(|part| part.as_os_str() == self.0)
-            && relative.file_name().unwrap() != self.1
-    }
-
-    fn prunes(&self, _dir: &Path) -> bool {
-        self.1.is_empty()
-    }
-}
-
 #[test]
 fn a_filter_hides_and_makes_exceptions() {
     let spec = "f a 1\nf no/x 2\nf no/deep/keep 3\nd no/empty\nf d/no 4\nf d/b 5";
     let (dir, _) = tree_of(spec);
     let filtered = |filter| Tree::directory(dir.path(), Some(Arc::new(filter))).unwrap();
-    let plain = filtered(ByName("no", ""));
+    let plain = filtered(Named { name: "no", but: "" });
     assert_eq!(describe(&plain), lines("f a 1\nd d\nf d/b 5"));
     assert_eq!(plain.lookup("no/deep/keep", Follow::Last).unwrap(), None);
-    let exception = filtered(ByName("no", "keep"));
+    let exception = filtered(Named { name: "no", but: "keep" });
     assert_eq!(describe(&exception), lines("f a 1\nd d\nf d/b 5\nd no\nd no/deep\nf no/deep/keep 3"));
     assert!(exception.lookup("no/deep/keep", Follow::Last).unwrap().is_some());
     assert_eq!(exception.lookup("no/x", Follow::Last).unwrap(), None);
