@@ -126,6 +126,10 @@ pub(crate) struct BuildArgs {
     pub(crate) progress: Mode,
 
     /// Where the result goes: type=oci|docker|tar|local,dest=PATH; or a directory; or - for a tar
+    ///
+    /// Layers of oci, docker and image are written as compression=uncompressed|gzip|zstd says, at
+    /// compression-level=N; those of base images only with force-compression=true. With SOURCE_DATE_EPOCH,
+    /// files are given no later time unless rewrite-timestamp=false.
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<String>,
 

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use base::image::{Descriptor, History, ImageConfig, Index, Manifest, media_type};
 use base::{CancelToken, Digest, Platform, Timestamp};
 use frontend::{Lowered, LoweredImage};
-use snapshotter::{Compression, LayerForm, Lease, SnapshotId};
+use snapshotter::{Compression, LayerBlob, LayerForm, Lease, SnapshotId};
 
 use crate::Engine;
 use crate::error::EngineError;
 use crate::ops::Filesystem;
-use crate::progress::Progress;
 use crate::report::BuildReport;
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, LayerOptions};
 
 /// The build argument that asks for an index even of one platform.
 const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
@@ -30,11 +29,11 @@ pub(crate) struct Built {
 #[derive(Debug, Clone)]
 pub(crate) struct BuiltImage {
     pub(crate) platform: Platform,
+    /// Where the manifest is.
+    pub(crate) descriptor: Descriptor,
     pub(crate) manifest: Manifest,
     /// The root filesystem; `None` is empty.
     pub(crate) root: Option<SnapshotId>,
-    /// How many of the layers are the base image's, which stay as they are.
-    pub(crate) base_layers: usize,
 }
 
 impl Built {
@@ -61,121 +60,121 @@ struct Layer {
     created: Timestamp,
 }
 
-/// Makes the image of a finished build; with several platforms, an index of one for each.
-#[expect(clippy::too_many_arguments, reason = "the last stage brings together what all others made")]
-pub(crate) fn image(
-    engine: &Engine,
-    lease: &Lease,
-    request: &BuildRequest,
-    lowered: &Lowered,
-    roots: &[Option<Filesystem>],
-    progress: &Progress,
-    vertex: Digest,
-    cancel: &CancelToken,
-) -> Result<Built, EngineError> {
-    let mut images = Vec::with_capacity(roots.len());
-    for (lowered, root) in lowered.images.iter().zip(roots) {
-        let image = one(engine, lease, request, lowered, *root, cancel)?;
-        let id = image.manifest.config.digest;
-        progress.status(vertex, "exporting layers", 0, 0, true);
-        progress.status(vertex, &format!("writing image {id}"), 0, 0, true);
-        images.push(image);
+/// A finished build, of which images are made.
+#[derive(Clone, Copy)]
+pub(crate) struct Assembly<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) lease: &'a Lease,
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) lowered: &'a Lowered,
+    /// The root filesystems, one for each lowered image; `None` is empty.
+    pub(crate) roots: &'a [Option<Filesystem>],
+    pub(crate) cancel: &'a CancelToken,
+}
+
+impl Assembly<'_> {
+    /// Makes the image with its layers as `options` ask; with several platforms, an index of one for each.
+    pub(crate) fn image(&self, options: LayerOptions) -> Result<Built, EngineError> {
+        let lowered = self.lowered.images.iter().zip(self.roots);
+        let images: Vec<BuiltImage> =
+            lowered.map(|(lowered, root)| self.one(lowered, *root, options)).collect::<Result<_, _>>()?;
+        let root = root(self.engine, self.lease, self.request, &images)?;
+        Ok(Built { root, images })
     }
-    let manifests: Vec<(Platform, Manifest)> =
-        images.iter().map(|image| (image.platform.clone(), image.manifest.clone())).collect();
-    let (root, _) = root(engine, lease, request, &manifests)?;
-    Ok(Built { root, images })
+
+    /// The image of one platform.
+    fn one(
+        &self,
+        lowered: &LoweredImage,
+        root: Option<Filesystem>,
+        options: LayerOptions,
+    ) -> Result<BuiltImage, EngineError> {
+        let root = root.map(|filesystem| filesystem.snapshot);
+        let layers = self.layers(root, lowered.config.rootfs.diff_ids.len(), options)?;
+        let mut config = lowered.config.clone();
+        config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
+        date(&mut config, &layers, self.request.epoch);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            config: document(self.engine, self.lease, media_type::OCI_CONFIG, &config)?,
+            layers: layers.into_iter().map(|layer| layer.descriptor).collect(),
+            annotations: BTreeMap::new(),
+        };
+        let descriptor = document(self.engine, self.lease, media_type::OCI_MANIFEST, &manifest)?;
+        Ok(BuiltImage { platform: lowered.platform.clone(), descriptor, manifest, root })
+    }
+
+    /// The layers of a root filesystem, the base first. Those of the base keep their times; in those that the
+    /// build made, no file is younger than the request's epoch.
+    fn layers(
+        &self,
+        root: Option<SnapshotId>,
+        base_layers: usize,
+        options: LayerOptions,
+    ) -> Result<Vec<Layer>, EngineError> {
+        let store = &self.engine.store;
+        let chain = match root {
+            Some(root) => store.chain(root)?,
+            None => Vec::new(),
+        };
+        let layer = |(index, id): (usize, SnapshotId)| {
+            let epoch = self.request.epoch.filter(|_| index >= base_layers && !options.keep_times);
+            let blob = self.layer(id, epoch.map(Timestamp::as_second), options)?;
+            let created = store.snapshot_info(id)?.created_at;
+            let media_type = oci_layer(&blob.descriptor.media_type);
+            let descriptor = Descriptor { media_type, ..blob.descriptor };
+            Ok(Layer { diff_id: blob.diff_id, descriptor, created })
+        };
+        chain.into_iter().enumerate().map(layer).collect()
+    }
+
+    /// The layer of a snapshot, with a blob if somebody needs it now.
+    fn layer(
+        &self,
+        id: SnapshotId,
+        clamp_mtime: Option<i64>,
+        options: LayerOptions,
+    ) -> Result<LayerBlob, EngineError> {
+        let store = &self.engine.store;
+        let form = |compression| LayerForm { compression, clamp_mtime };
+        let layer = match options.compression {
+            Some(compression) if options.force => {
+                store.converted_layer(self.lease, id, form(compression), self.cancel)
+            }
+            Some(compression) => store.layer(self.lease, id, form(compression), self.cancel),
+            None if clamp_mtime.is_none() => store.layer_id(self.lease, id, None, self.cancel),
+            // No snapshot has these files with these times, so the layer is kept as it is in the image.
+            None => store.layer(self.lease, id, form(Compression::None), self.cancel),
+        };
+        Ok(layer?)
+    }
 }
 
-/// The image of one platform.
-fn one(
+/// Writes an index of the images if the request is for several platforms, and gives its descriptor, or that of
+/// the only manifest.
+fn root(
     engine: &Engine,
     lease: &Lease,
     request: &BuildRequest,
-    lowered: &LoweredImage,
-    root: Option<Filesystem>,
-    cancel: &CancelToken,
-) -> Result<BuiltImage, EngineError> {
-    let root = root.map(|filesystem| filesystem.snapshot);
-    let base_layers = lowered.config.rootfs.diff_ids.len();
-    let layers = layers(engine, lease, root, base_layers, request.epoch, cancel)?;
-    let mut config = lowered.config.clone();
-    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
-    date(&mut config, &layers, request.epoch);
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: media_type::OCI_MANIFEST.to_owned(),
-        config: document(engine, lease, media_type::OCI_CONFIG, &config)?,
-        layers: layers.into_iter().map(|layer| layer.descriptor).collect(),
-        annotations: BTreeMap::new(),
-    };
-    Ok(BuiltImage { platform: lowered.platform.clone(), manifest, root, base_layers })
-}
-
-/// Writes the manifests, and an index of them if the request is for several platforms. Gives the descriptor
-/// of the index or only manifest, and those of the manifests.
-pub(crate) fn root(
-    engine: &Engine,
-    lease: &Lease,
-    request: &BuildRequest,
-    manifests: &[(Platform, Manifest)],
-) -> Result<(Descriptor, Vec<Descriptor>), EngineError> {
+    images: &[BuiltImage],
+) -> Result<Descriptor, EngineError> {
     let forced =
         request.build_args.get(MULTI_PLATFORM).is_some_and(|value| base::boolean::parse(value) == Some(true));
-    let mut descriptors = Vec::with_capacity(manifests.len());
-    for (_, manifest) in manifests {
-        descriptors.push(document(engine, lease, media_type::OCI_MANIFEST, manifest)?);
+    if let ([only], false) = (images, forced) {
+        return Ok(only.descriptor.clone());
     }
-    if let ([only], false) = (descriptors.as_slice(), forced) {
-        return Ok((only.clone(), descriptors));
-    }
-    let of_platform = |(descriptor, (platform, _)): (&Descriptor, &(Platform, Manifest))| Descriptor {
-        platform: Some(platform.clone()),
-        ..descriptor.clone()
+    let of_platform = |image: &BuiltImage| Descriptor {
+        platform: Some(image.platform.clone()),
+        ..image.descriptor.clone()
     };
     let index = Index {
         schema_version: 2,
         media_type: media_type::OCI_INDEX.to_owned(),
-        manifests: descriptors.iter().zip(manifests).map(of_platform).collect(),
+        manifests: images.iter().map(of_platform).collect(),
         annotations: BTreeMap::new(),
     };
-    Ok((document(engine, lease, media_type::OCI_INDEX, &index)?, descriptors))
-}
-
-/// The layers of a root filesystem, the base first. Those of the base keep their times; in those that the
-/// build made, no file is younger than `epoch`.
-fn layers(
-    engine: &Engine,
-    lease: &Lease,
-    root: Option<SnapshotId>,
-    base_layers: usize,
-    epoch: Option<Timestamp>,
-    cancel: &CancelToken,
-) -> Result<Vec<Layer>, EngineError> {
-    let chain = match root {
-        Some(root) => engine.store.chain(root)?,
-        None => Vec::new(),
-    };
-    let layer = |(index, id): (usize, SnapshotId)| {
-        let clamp = clamp(index, base_layers, epoch);
-        let blob = match clamp {
-            None => engine.store.layer_id(lease, id, None, cancel)?,
-            // No snapshot has these files with these times, so the layer is kept as it is in the image.
-            Some(_) => {
-                let form = LayerForm { compression: Compression::None, clamp_mtime: clamp };
-                engine.store.layer(lease, id, form, cancel)?
-            }
-        };
-        let created = engine.store.snapshot_info(id)?.created_at;
-        let descriptor = Descriptor { media_type: oci_layer(&blob.descriptor.media_type), ..blob.descriptor };
-        Ok(Layer { diff_id: blob.diff_id, descriptor, created })
-    };
-    chain.into_iter().enumerate().map(layer).collect()
-}
-
-/// The time that no file of a layer may be younger than, in seconds since 1970.
-pub(crate) fn clamp(index: usize, base_layers: usize, epoch: Option<Timestamp>) -> Option<i64> {
-    if index < base_layers { None } else { epoch.map(Timestamp::as_second) }
+    document(engine, lease, media_type::OCI_INDEX, &index)
 }
 
 /// The OCI name of a layer's media type: an OCI manifest does not mix with Docker's names.

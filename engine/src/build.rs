@@ -9,6 +9,7 @@ use llb::VertexIndex;
 use parser::span::Span;
 use solver::{Limits, SolveError};
 
+use crate::assemble::Assembly;
 use crate::context::BuildContext;
 use crate::contexts::Contexts;
 use crate::definition::Definition;
@@ -18,9 +19,9 @@ use crate::ops::{BuildOps, Filesystem};
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher};
 use crate::report::BuildReport;
-use crate::request::{BuildRequest, NamedContext, Output};
+use crate::request::{BuildRequest, NamedContext};
 use crate::resolve::SourceResolver;
-use crate::{Engine, assemble, export};
+use crate::{Engine, export};
 
 /// How often a build looks at its context again when files keep changing.
 const ATTEMPTS: usize = 3;
@@ -36,6 +37,7 @@ impl Engine {
         events: Arc<dyn EventSink>,
         cancel: &CancelToken,
     ) -> Result<BuildReport, BuildError> {
+        export::check(request)?;
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("build").map_err(EngineError::from)?;
         let access = Access::of(request)?;
@@ -53,9 +55,12 @@ impl Engine {
         contexts.save_stat_caches()?;
 
         let image = progress.step("exporting to image", |vertex| {
-            let image = assemble::image(self, &lease, request, &lowered, &roots, &progress, vertex, cancel)?;
-            export::all(self, &lease, request, &image, cancel)?;
-            Ok::<_, EngineError>(image)
+            let (lowered, roots) = (&lowered, roots.as_slice());
+            export::all(&Assembly { engine: self, lease: &lease, request, lowered, roots, cancel }, |image| {
+                let id = image.manifest.config.digest;
+                progress.status(vertex, "exporting layers", 0, 0, true);
+                progress.status(vertex, &format!("writing image {id}"), 0, 0, true);
+            })
         })?;
         self.store.sync().map_err(EngineError::from)?;
         Ok(image.report(request))
@@ -195,9 +200,4 @@ fn solve_once(
             Err(BuildError::step(metadata.name.clone(), excerpt.unwrap_or_default(), error))
         }
     }
-}
-
-/// Whether the result is wanted as an image in the store.
-pub(crate) fn wants_store(request: &BuildRequest) -> bool {
-    request.outputs.is_empty() || request.outputs.iter().any(|output| matches!(output, Output::Store))
 }

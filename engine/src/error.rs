@@ -209,6 +209,9 @@ pub enum EngineError {
     /// Something that only one platform has room for.
     #[error("an image for several platforms cannot be written as {0}")]
     SeveralPlatforms(&'static str),
+    /// Docker's archives know fewer compressions than OCI's.
+    #[error("a docker archive cannot have layers compressed with {0}")]
+    DockerCompression(&'static str),
     /// An emulator is registered, but cannot be reached from inside a container.
     #[error("programs for {platform} are run by {interpreter}, which containers do not see")]
     EmulatorOutside {
@@ -276,6 +279,9 @@ impl EngineError {
             Self::NoContext(name) => Some(format!("give it with --build-context {name}=PATH")),
             Self::NotInLayout { known, .. } if !known.is_empty() => Some(format!("it has: {known}")),
             Self::SeveralPlatforms(_) => Some("use type=oci, or build one platform".to_owned()),
+            Self::DockerCompression(_) => {
+                Some("use type=oci, or compression=gzip or uncompressed".to_owned())
+            }
             Self::EmulatorOutside { .. } => {
                 Some("register it with flag F, as Debian's qemu-user-static does".to_owned())
             }

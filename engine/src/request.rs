@@ -11,6 +11,7 @@ use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
 pub use runner::{Resource, ResourceLimit};
+pub use snapshotter::Compression;
 
 pub use crate::secrets::{SecretSource, Secrets};
 
@@ -23,7 +24,7 @@ pub struct BuildRequest {
     pub dockerfile: DockerfileSource,
     /// Names for the image; empty leaves it without a name.
     pub tags: Vec<Reference>,
-    /// Where the result goes; empty means [`Output::Store`].
+    /// Where the result goes; empty means [`Output::Store`]. What is reported of the build is the first of them.
     pub outputs: Vec<Output>,
     /// `--build-arg`
     pub build_args: BTreeMap<String, String>,
@@ -154,17 +155,29 @@ impl DockerfileSource {
 #[derive(Debug, Clone)]
 pub enum Output {
     /// The store, under the request's tags.
-    Store,
+    Store(LayerOptions),
     /// An OCI image layout in a tar.
-    Oci(Destination),
+    Oci(Destination, LayerOptions),
     /// An OCI image layout as files below a directory.
-    OciLayout(PathBuf),
+    OciLayout(PathBuf, LayerOptions),
     /// A tar that `docker load` reads.
-    Docker(Destination),
+    Docker(Destination, LayerOptions),
     /// The root filesystem in a tar.
     Tar(Destination),
     /// The root filesystem as files below a directory.
     Local(PathBuf),
+}
+
+/// How the layers of an image are written for an output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LayerOptions {
+    /// How layers are compressed that are not yet. Without it, archives have gzip, and the store compresses
+    /// nothing before somebody needs it.
+    pub compression: Option<Compression>,
+    /// Compress layers of base images anew if they are compressed in another way.
+    pub force: bool,
+    /// Leave files of layers the times that they have, although the request has an epoch.
+    pub keep_times: bool,
 }
 
 /// Where an archive is written.

@@ -14,6 +14,7 @@ pub mod expect;
 pub mod files;
 pub mod image;
 pub mod lap;
+pub mod oci_archive;
 pub mod progress;
 pub mod scene;
 pub mod subject;

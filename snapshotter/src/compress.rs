@@ -9,6 +9,7 @@ mod gzip;
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 
 use base::digest::Digester;
+use base::image::media_type;
 use base::{Digest, Fault, Faulty};
 
 /// How many bytes [`Format::detect`] looks at.
@@ -33,7 +34,7 @@ pub enum Compression {
     None,
     /// gzip with a level from 0 (stored) to 9 (smallest).
     Gzip(u32),
-    /// zstd with a level from 1 (fastest) to 22 (smallest).
+    /// zstd with a level from 1 (fastest) to 22 (smallest); 0 is its default, 3.
     Zstd(i32),
 }
 
@@ -42,6 +43,25 @@ impl Compression {
     pub const GZIP: Self = Self::Gzip(6);
     /// zstd at its own default.
     pub const ZSTD: Self = Self::Zstd(3);
+
+    /// The media type of a layer that is compressed so.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::None => media_type::OCI_LAYER,
+            Self::Gzip(_) => media_type::OCI_LAYER_GZIP,
+            Self::Zstd(_) => media_type::OCI_LAYER_ZSTD,
+        }
+    }
+
+    /// Whether `media_type` is one of this method's, at any level.
+    pub fn is_named_by(self, media_type: &str) -> bool {
+        let docker = match self {
+            Self::None => media_type::DOCKER_LAYER,
+            Self::Gzip(_) => media_type::DOCKER_LAYER_GZIP,
+            Self::Zstd(_) => media_type::DOCKER_LAYER_ZSTD,
+        };
+        [self.media_type(), docker].contains(&media_type)
+    }
 }
 
 /// What the first bytes of a stream say about its compression.

@@ -182,6 +182,25 @@ pub enum StoreError {
         #[source]
         source: CompressError,
     },
+    /// A layer could not be read from its blob to be compressed in another way, or the new blob not written.
+    #[error("cannot write layer {layer} in another compression")]
+    Convert {
+        /// The blob that the layer came as.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A blob does not hold the layer that it was unpacked as.
+    #[error("layer {layer} unpacks to {actual} instead of {expected}; remove the image and pull it again")]
+    DiffIdMismatch {
+        /// The blob.
+        layer: Digest,
+        /// The digest of the uncompressed layer.
+        expected: Digest,
+        /// What it unpacks to.
+        actual: Digest,
+    },
     /// What a cache mount should begin with is not a directory of the snapshot.
     #[error("\"{path}\" is not a directory of the stage or image that cache mount \"{id}\" begins with")]
     SeedNotFound {
@@ -219,10 +238,11 @@ impl Faulty for StoreError {
             Self::Diff { source, .. } => source.fault(),
             Self::Compress { source, .. } => source.fault(),
             Self::Seed { source, .. } => source.fault(),
-            Self::Content { source } => base::fault::of_io(source),
-            Self::NetworkFilesystem { .. } | Self::OverlayUnavailable { .. } | Self::BlobDamaged { .. } => {
-                Fault::Environment
-            }
+            Self::Content { source } | Self::Convert { source, .. } => base::fault::of_io(source),
+            Self::NetworkFilesystem { .. }
+            | Self::OverlayUnavailable { .. }
+            | Self::BlobDamaged { .. }
+            | Self::DiffIdMismatch { .. } => Fault::Environment,
             Self::SnapshotLost { .. } => Fault::Bug,
             Self::Cancelled => Fault::Cancelled,
             _ => Fault::Input,

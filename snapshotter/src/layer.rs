@@ -4,10 +4,12 @@
 //! layers (by chain id), and a snapshot's layer is written once for each form. A layer that was pulled
 //! keeps its original blob, so that it is pushed as it came.
 
+mod convert;
+
 use std::io::Write;
 
 use base::digest::Digester;
-use base::image::{Descriptor, chain_id, media_type};
+use base::image::{Descriptor, chain_id};
 use base::{CancelToken, Digest, Key, KeyHasher};
 
 use crate::apply::{self, ApplyOptions, Devices, Ownership};
@@ -59,11 +61,7 @@ impl LayerForm {
     }
 
     fn media_type(self) -> &'static str {
-        match self.compression {
-            Compression::None => media_type::OCI_LAYER,
-            Compression::Gzip(_) => media_type::OCI_LAYER_GZIP,
-            Compression::Zstd(_) => media_type::OCI_LAYER_ZSTD,
-        }
+        self.compression.media_type()
     }
 }
 

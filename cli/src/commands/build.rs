@@ -106,8 +106,8 @@ fn write_id(path: &Path, report: &BuildReport) -> Result<(), CliError> {
 
 fn writes_to_stdout(request: &BuildRequest) -> bool {
     let is_stream = |output: &Output| match output {
-        Output::Oci(to) | Output::Docker(to) | Output::Tar(to) => matches!(to, Destination::Stream(_)),
-        Output::Store | Output::Local(_) | Output::OciLayout(_) => false,
+        Output::Oci(to, _) | Output::Docker(to, _) | Output::Tar(to) => matches!(to, Destination::Stream(_)),
+        Output::Store(_) | Output::Local(_) | Output::OciLayout(..) => false,
     };
     request.outputs.iter().any(is_stream)
 }

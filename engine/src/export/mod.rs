@@ -3,50 +3,78 @@
 pub(crate) mod archive;
 mod files;
 
-use base::CancelToken;
-use base::image::{Manifest, media_type};
 use registry::{ArchiveFormat, ExportedImage};
-use snapshotter::{Compression, LayerForm, Lease};
 
-use crate::assemble::{Built, BuiltImage};
-use crate::build::wants_store;
+use crate::Engine;
+use crate::assemble::{Assembly, Built, BuiltImage};
 use crate::error::EngineError;
-use crate::request::{BuildRequest, Destination, Output};
-use crate::{Engine, assemble};
+use crate::request::{BuildRequest, Compression, Destination, LayerOptions, Output};
 
-/// Writes what a build made to every output of `request`.
-pub(crate) fn all(
-    engine: &Engine,
-    lease: &Lease,
-    request: &BuildRequest,
-    built: &Built,
-    cancel: &CancelToken,
-) -> Result<(), EngineError> {
-    if wants_store(request) {
-        to_store(engine, request, built)?;
-    }
+/// Refuses outputs that no build can be written to, before anything is built.
+pub(crate) fn check(request: &BuildRequest) -> Result<(), EngineError> {
     for output in &request.outputs {
-        match output {
-            Output::Store => {}
-            Output::Oci(to) => to_archive(engine, lease, request, built, ArchiveFormat::Oci, to, cancel)?,
-            Output::OciLayout(directory) => {
-                let scratch = engine.store.scratch(lease)?;
-                let archive = scratch.path().join("layout.tar");
-                let to = Destination::File(archive.clone());
-                to_archive(engine, lease, request, built, ArchiveFormat::Oci, &to, cancel)?;
-                files::unpacked(engine, lease, &archive, directory, cancel)?;
-            }
-            Output::Docker(_) if built.is_index() => {
-                return Err(EngineError::SeveralPlatforms("a docker archive"));
-            }
-            Output::Docker(to) => {
-                to_archive(engine, lease, request, built, ArchiveFormat::Docker, to, cancel)?
-            }
-            Output::Tar(to) => files::tar(engine, lease, built, request.epoch, to, cancel)?,
-            Output::Local(directory) => files::directories(engine, lease, built, directory, cancel)?,
+        let Output::Docker(_, options) = output else { continue };
+        if request.platforms.len() > 1 {
+            return Err(EngineError::SeveralPlatforms("a docker archive"));
+        }
+        if matches!(options.compression, Some(Compression::Zstd(_))) {
+            return Err(EngineError::DockerCompression("zstd"));
         }
     }
     Ok(())
+}
+
+/// Makes the image for every output of the request and writes it there. `made` is told each different image.
+/// Gives the first.
+pub(crate) fn all(assembly: &Assembly<'_>, mut made: impl FnMut(&BuiltImage)) -> Result<Built, EngineError> {
+    let to_store = [Output::Store(LayerOptions::default())];
+    let outputs = match assembly.request.outputs.as_slice() {
+        [] => &to_store,
+        outputs => outputs,
+    };
+    let mut all: Vec<Built> = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        let built = assembly.image(layer_options(output))?;
+        let known = |image: &BuiltImage| {
+            let ids = all.iter().flat_map(|built| &built.images).map(|image| image.manifest.config.digest);
+            ids.into_iter().any(|id| id == image.manifest.config.digest)
+        };
+        built.images.iter().filter(|image| !known(image)).for_each(&mut made);
+        write(assembly, &built, output)?;
+        all.push(built);
+    }
+    Ok(all.swap_remove(0))
+}
+
+/// How the layers are written for `output`.
+fn layer_options(output: &Output) -> LayerOptions {
+    match output {
+        Output::Store(options) => *options,
+        // Archives carry compressed layers, as BuildKit's do.
+        Output::Oci(_, options) | Output::OciLayout(_, options) | Output::Docker(_, options) => {
+            LayerOptions { compression: options.compression.or(Some(Compression::GZIP)), ..*options }
+        }
+        Output::Tar(_) | Output::Local(_) => LayerOptions::default(),
+    }
+}
+
+fn write(assembly: &Assembly<'_>, built: &Built, output: &Output) -> Result<(), EngineError> {
+    let Assembly { engine, lease, request, cancel, .. } = *assembly;
+    match output {
+        Output::Store(_) => to_store(engine, request, built),
+        Output::Oci(to, _) => to_archive(engine, request, built, ArchiveFormat::Oci, to),
+        Output::OciLayout(directory, _) => {
+            let scratch = engine.store.scratch(lease)?;
+            let archive = scratch.path().join("layout.tar");
+            let to = Destination::File(archive.clone());
+            to_archive(engine, request, built, ArchiveFormat::Oci, &to)?;
+            files::unpacked(engine, lease, &archive, directory, cancel)
+        }
+        Output::Docker(..) if built.is_index() => Err(EngineError::SeveralPlatforms("a docker archive")),
+        Output::Docker(to, _) => to_archive(engine, request, built, ArchiveFormat::Docker, to),
+        Output::Tar(to) => files::tar(engine, lease, built, request.epoch, to, cancel),
+        Output::Local(directory) => files::directories(engine, lease, built, directory, cancel),
+    }
 }
 
 fn to_store(engine: &Engine, request: &BuildRequest, built: &Built) -> Result<(), EngineError> {
@@ -61,43 +89,13 @@ fn to_store(engine: &Engine, request: &BuildRequest, built: &Built) -> Result<()
 
 fn to_archive(
     engine: &Engine,
-    lease: &Lease,
     request: &BuildRequest,
     built: &Built,
     format: ArchiveFormat,
     destination: &Destination,
-    cancel: &CancelToken,
 ) -> Result<(), EngineError> {
-    let mut manifests = Vec::with_capacity(built.images.len());
-    for image in &built.images {
-        manifests.push((image.platform.clone(), compressed(engine, lease, request, image, cancel)?));
-    }
-    let (root, descriptors) = assemble::root(engine, lease, request, &manifests)?;
-    let manifests = manifests.into_iter().map(|(_, manifest)| manifest);
-    let manifests = descriptors.into_iter().zip(manifests).collect();
-    let exported = ExportedImage { names: request.tags.clone(), root, manifests };
+    let manifest = |image: &BuiltImage| (image.descriptor.clone(), image.manifest.clone());
+    let manifests = built.images.iter().map(manifest).collect();
+    let exported = ExportedImage { names: request.tags.clone(), root: built.root.clone(), manifests };
     archive::write(engine, format, &[exported], request.epoch, destination)
-}
-
-/// The manifest of an image with its layers compressed: archives carry those, as BuildKit's do.
-fn compressed(
-    engine: &Engine,
-    lease: &Lease,
-    request: &BuildRequest,
-    image: &BuiltImage,
-    cancel: &CancelToken,
-) -> Result<Manifest, EngineError> {
-    let mut manifest = image.manifest.clone();
-    let chain = match image.root {
-        Some(root) => engine.store.chain(root)?,
-        None => Vec::new(),
-    };
-    for (index, (layer, snapshot)) in manifest.layers.iter_mut().zip(chain).enumerate() {
-        if layer.media_type == media_type::OCI_LAYER {
-            let clamp_mtime = assemble::clamp(index, image.base_layers, request.epoch);
-            let form = LayerForm { compression: Compression::GZIP, clamp_mtime };
-            *layer = engine.store.layer(lease, snapshot, form, cancel)?.descriptor;
-        }
-    }
-    Ok(manifest)
 }

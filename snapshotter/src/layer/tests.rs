@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use base::image::media_type;
+
 use super::*;
 use crate::snapshot::ActiveSnapshot;
 use crate::test_support::TestStore;
@@ -192,6 +194,51 @@ fn clamped_times_are_another_layer_of_the_same_snapshot() {
     assert_ne!(plain.diff_id, clamped.diff_id);
     assert_eq!(test.store.layer_id(&test.lease, id, Some(0), &cancel()).unwrap(), clamped);
     assert_eq!(test.store.snapshot_info(id).unwrap().diff_id, Some(plain.diff_id));
+}
+
+#[test]
+fn a_pulled_layer_is_converted_once_for_each_compression() {
+    let (from, to) = (TestStore::new(), TestStore::new());
+    let id = from.snapshot(None, "a");
+    let received = transfer(&from, &to, id, Compression::Gzip(1));
+    let original = to.store.layer(&to.lease, received, Compression::ZSTD, &cancel()).unwrap();
+    let convert = |form: Compression| to.store.converted_layer(&to.lease, received, form, &cancel()).unwrap();
+    // The level does not matter when the method is the same.
+    assert_eq!(convert(Compression::Gzip(9)), original);
+    for form in [Compression::ZSTD, Compression::Zstd(7), Compression::None] {
+        let converted = convert(form);
+        assert_eq!(converted.diff_id, original.diff_id, "{form:?}");
+        assert_eq!(converted.descriptor.media_type, form.media_type());
+        let path = to.store.blob_path(&converted.descriptor.digest);
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        assert_eq!(convert(form), converted, "{form:?}");
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written, "{form:?} was written twice");
+    }
+    // Nothing but the original is what others get without asking for a conversion.
+    assert_eq!(to.store.layer(&to.lease, received, Compression::ZSTD, &cancel()).unwrap(), original);
+    assert!(to.store.check().unwrap().is_clean());
+}
+
+#[test]
+fn a_layer_that_was_built_needs_no_conversion() {
+    let test = TestStore::new();
+    let id = test.snapshot(None, "a");
+    let written = test.store.layer(&test.lease, id, Compression::ZSTD, &cancel()).unwrap();
+    let converted = test.store.converted_layer(&test.lease, id, Compression::ZSTD, &cancel()).unwrap();
+    assert_eq!(converted, written);
+}
+
+#[test]
+fn a_damaged_blob_is_not_converted() {
+    let (from, to) = (TestStore::new(), TestStore::new());
+    let id = from.snapshot(None, "a");
+    let received = transfer(&from, &to, id, Compression::None);
+    let original = to.store.layer(&to.lease, received, Compression::None, &cancel()).unwrap().descriptor;
+    let path = to.store.blob_path(&original.digest);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, vec![7; original.size as usize]).unwrap();
+    let result = to.store.converted_layer(&to.lease, received, Compression::ZSTD, &cancel());
+    assert!(matches!(result, Err(StoreError::DiffIdMismatch { layer, .. }) if layer == original.digest));
 }
 
 #[test]
