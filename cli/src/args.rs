@@ -31,8 +31,36 @@ pub(crate) struct Cli {
     )]
     pub(crate) storage_driver: Option<StorageDriver>,
 
+    /// Refuse layers and archives that unpack to more [default: 1TiB]
+    #[arg(
+        long,
+        global = true,
+        env = "LAPSTRAKE_MAX_LAYER_SIZE",
+        hide_env_values = true,
+        hide_short_help = true,
+        value_name = "BYTES",
+        value_parser = size
+    )]
+    pub(crate) max_layer_size: Option<u64>,
+
+    /// Refuse layers and archives with more entries [default: 10000000]
+    #[arg(
+        long,
+        global = true,
+        env = "LAPSTRAKE_MAX_LAYER_ENTRIES",
+        hide_env_values = true,
+        hide_short_help = true,
+        value_name = "COUNT"
+    )]
+    pub(crate) max_layer_entries: Option<u64>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// A number of bytes, perhaps with a unit of powers of 1024.
+fn size(text: &str) -> Result<u64, &'static str> {
+    base::bytes::parse_binary(text).ok_or("write bytes or, for example, 10GB")
 }
 
 /// `--storage-driver`

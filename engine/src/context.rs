@@ -11,7 +11,6 @@ use std::sync::Arc;
 use base::{CancelToken, KeyHasher};
 use parser::ignore::{Directory, IgnoreFile};
 use parser::{Level, SourceFile};
-use snapshotter::apply::ApplyOptions;
 use snapshotter::stat_cache::StatCache;
 use snapshotter::tree::{DirectoryFilter, Filter, Follow};
 use snapshotter::{Layering, Lease, ScratchDir, Store, Tree};
@@ -114,7 +113,7 @@ impl BuildContext {
     fn unpacked(store: &Store, lease: &Lease, archive: Option<File>) -> Result<Self, EngineError> {
         let scratch = store.scratch(lease)?;
         if let Some(file) = archive {
-            let options = ApplyOptions::new(Layering::Plain);
+            let options = store.apply_options(Layering::Plain);
             snapshotter::archive::extract_archive(file, scratch.path(), &options, &CancelToken::new())?;
         }
         let tree = Tree::directory(scratch.path(), None)?;

@@ -8,6 +8,7 @@ use parser::{Diagnostic, SourceFile};
 use registry::{ArchiveError, DockerConfigError};
 use runner::RunError;
 use snapshotter::StoreError;
+use snapshotter::apply::ApplyError;
 
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
@@ -47,7 +48,7 @@ pub enum EngineError {
     Mode(#[from] snapshotter::mode_change::ModeError),
     /// An archive of the context could not be unpacked.
     #[error(transparent)]
-    Unpack(#[from] snapshotter::apply::ApplyError),
+    Unpack(#[from] ApplyError),
     /// A file of the web could not be downloaded.
     #[error(transparent)]
     Download(#[from] registry::DownloadError),
@@ -243,6 +244,11 @@ pub enum EngineError {
     Cancelled,
 }
 
+/// What to do about an archive that is too large.
+fn limit_hint(error: &ApplyError) -> Option<String> {
+    error.is_limit().then(|| "if you trust it, raise --max-layer-size or --max-layer-entries".to_owned())
+}
+
 impl EngineError {
     /// What the user may do about it.
     pub fn hint(&self) -> Option<String> {
@@ -263,6 +269,8 @@ impl EngineError {
             Self::Checksum { .. } => {
                 Some("if the file may have changed, correct the checksum after looking at it".to_owned())
             }
+            Self::Unpack(error) => limit_hint(error),
+            Self::Store(StoreError::Apply { source, .. }) => limit_hint(source),
             Self::NoCommand(_) => Some("give one: lap run IMAGE COMMAND".to_owned()),
             Self::OtherFrontend { .. } => Some(
                 "if it is an ordinary Dockerfile, build with --build-arg BUILDKIT_SYNTAX=dockerfile.v0"

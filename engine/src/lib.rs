@@ -38,6 +38,7 @@ use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
 use snapshotter::Store;
+pub use snapshotter::apply::Limits;
 pub use snapshotter::{CacheUsage, DriverKind, Findings, Policy, SpaceLimits};
 
 use crate::error::EngineError;
@@ -51,6 +52,8 @@ pub struct EngineOptions {
     pub docker_config: Option<PathBuf>,
     /// How a new store keeps layers; `None` is the best that works here, and whatever an existing store has.
     pub driver: Option<DriverKind>,
+    /// What is too much for a layer or an archive that is unpacked.
+    pub archive_limits: Limits,
     /// Variables that say how git reaches the network, as in `https_proxy`. Downloads and registries find
     /// them in the environment.
     pub proxies: Vec<(String, String)>,
@@ -75,7 +78,11 @@ impl Engine {
         let clock = Arc::new(sys::clock::SystemClock);
         let store = Store::open(
             &options.root,
-            snapshotter::Options { driver: options.driver, clock: clock.clone() },
+            snapshotter::Options {
+                driver: options.driver,
+                clock: clock.clone(),
+                archive_limits: options.archive_limits,
+            },
         )?;
         let EngineOptions { docker_config, proxies, .. } = options;
         Ok(Self { store, clock, docker_config, proxies, network: OnceLock::new() })

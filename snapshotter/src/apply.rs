@@ -79,7 +79,7 @@ pub enum Devices {
 pub struct Limits {
     /// The most entries.
     pub max_entries: u64,
-    /// The most bytes of uncompressed archive.
+    /// The most bytes of uncompressed archive, with the holes of its sparse files.
     pub max_bytes: u64,
 }
 
@@ -253,6 +253,11 @@ impl Faulty for ApplyError {
 }
 
 impl ApplyError {
+    /// Whether a limit of [`Limits`] was reached.
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::TooManyEntries { .. } | Self::TooManyBytes { .. })
+    }
+
     /// What to do about a failure of the whole file system.
     pub(crate) fn hint(&self) -> &'static str {
         match self {

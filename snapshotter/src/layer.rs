@@ -121,7 +121,7 @@ impl Store {
             },
             // Nobody can make devices in a user namespace, and nobody could open them.
             devices: if driver::in_user_namespace()? { Devices::Skip } else { Devices::Create },
-            ..ApplyOptions::new(active.layering())
+            ..self.apply_options(active.layering())
         };
         let (applied, diff_id) =
             apply::apply_blob(blob, expected.copied(), active.layer_dir(), &options, cancel).map_err(

@@ -10,6 +10,7 @@ use sys::clock::SystemClock;
 use sys::fs::{PathContext as _, PathError};
 use sys::lock::{FileLock, LockMode};
 
+use crate::apply::{ApplyOptions, Layering, Limits};
 use crate::db::{Database, DbError, recovery, settings, to_millis};
 use crate::driver::{self, Driver, DriverKind};
 use crate::error::StoreError;
@@ -29,12 +30,14 @@ pub struct Options {
     pub driver: Option<DriverKind>,
     /// Tells when records are made.
     pub clock: Arc<dyn Clock>,
+    /// What is too much for a layer or an archive that is unpacked.
+    pub archive_limits: Limits,
 }
 
 impl Default for Options {
     /// Whatever works best here, and the machine's clock.
     fn default() -> Self {
-        Self { driver: None, clock: Arc::new(SystemClock) }
+        Self { driver: None, clock: Arc::new(SystemClock), archive_limits: Limits::default() }
     }
 }
 
@@ -73,6 +76,7 @@ struct Shared {
     database: Database,
     clock: Arc<dyn Clock>,
     wanted_driver: Option<DriverKind>,
+    archive_limits: Limits,
     driver: OnceLock<Driver>,
     /// Numbers what this handle creates.
     counter: AtomicU64,
@@ -113,6 +117,7 @@ impl Store {
             database,
             clock: options.clock,
             wanted_driver: options.driver,
+            archive_limits: options.archive_limits,
             driver: OnceLock::new(),
             counter: AtomicU64::new(0),
             _lock: lock,
@@ -122,6 +127,11 @@ impl Store {
     /// The directory that holds everything.
     pub fn root(&self) -> &Path {
         self.layout().root()
+    }
+
+    /// How to unpack layers and archives of others in this store: within its limits.
+    pub fn apply_options(&self, layering: Layering) -> ApplyOptions {
+        ApplyOptions { limits: self.0.archive_limits, ..ApplyOptions::new(layering) }
     }
 
     /// The driver in use. The first call on a new store finds out which one works and records it.

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use base::{Platform, Reference};
 use engine::request::NetworkMode;
-use engine::{DriverKind, Engine, EngineOptions};
+use engine::{DriverKind, Engine, EngineOptions, Limits};
 
 use crate::args::{BuilderCommand, Cli, Command, ImageCommand, StorageDriver, SystemCommand};
 use crate::error::CliError;
@@ -24,11 +24,23 @@ use crate::prune_args::{StoreArgs, StoreCommand};
 struct StoreChoice {
     root: Option<PathBuf>,
     driver: Option<StorageDriver>,
+    archive_limits: Limits,
+}
+
+impl StoreChoice {
+    fn of(cli: &Cli) -> Self {
+        let default = Limits::default();
+        let archive_limits = Limits {
+            max_entries: cli.max_layer_entries.unwrap_or(default.max_entries),
+            max_bytes: cli.max_layer_size.unwrap_or(default.max_bytes),
+        };
+        Self { root: cli.root.clone(), driver: cli.storage_driver, archive_limits }
+    }
 }
 
 /// Runs the command that was typed.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
-    let store = &StoreChoice { root: cli.root, driver: cli.storage_driver };
+    let store = &StoreChoice::of(&cli);
     match cli.command {
         Command::Build(args)
         | Command::Image(crate::args::ImageArgs { command: ImageCommand::Build(args) }) => {
@@ -88,7 +100,13 @@ fn open(store: &StoreChoice) -> Result<Engine, CliError> {
     let docker_config = environment("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".docker")));
-    Ok(Engine::open(EngineOptions { root, docker_config, driver, proxies: proxies() })?)
+    Ok(Engine::open(EngineOptions {
+        root,
+        docker_config,
+        driver,
+        archive_limits: store.archive_limits,
+        proxies: proxies(),
+    })?)
 }
 
 /// The proxy variables of the environment, in both spellings that programs look for.

@@ -6,7 +6,6 @@ use base::{CancelToken, Key, KeyHasher};
 use llb::{
     ChmodMode, CopyAction, FileAction, FileOp, MkdirAction, MkfileAction, Owner, UserName, VertexIndex,
 };
-use snapshotter::apply::ApplyOptions;
 use snapshotter::copy::CopyOptions;
 use snapshotter::mode_change::ModeChange;
 use snapshotter::select::Selection;
@@ -114,7 +113,7 @@ impl FileStep<'_> {
             return Ok(None);
         }
         let directory = self.ops.engine.store.scratch(self.ops.lease)?;
-        let options = ApplyOptions::new(Layering::Plain);
+        let options = self.ops.engine.store.apply_options(Layering::Plain);
         let archive = tree.open(&selected.entry)?;
         snapshotter::archive::extract_archive(archive, directory.path(), &options, self.cancel)?;
         Ok(Some(directory))

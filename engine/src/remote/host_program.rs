@@ -217,7 +217,8 @@ mod tests {
     fn shell(name: &'static str, script: &str, cancel: &CancelToken) -> Result<Finished, ProgramError> {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(FixedClock(base::Timestamp::UNIX_EPOCH));
-        let store = Store::open(directory.path(), snapshotter::Options { driver: None, clock }).unwrap();
+        let store =
+            Store::open(directory.path(), snapshotter::Options { clock, ..Default::default() }).unwrap();
         let lease = store.lease("test").unwrap();
         let environment = vec![("A".to_owned(), "1".into())];
         let program = HostProgram { store: &store, lease: &lease, name, environment };

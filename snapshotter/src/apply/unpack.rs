@@ -22,6 +22,8 @@ pub(super) struct Unpack<'a, R> {
     options: &'a ApplyOptions,
     cancel: &'a CancelToken,
     entries: u64,
+    /// Bytes of sparse files that the archive need not hold.
+    sparse: u64,
 }
 
 impl<'a, R: BufRead> Unpack<'a, R> {
@@ -32,7 +34,7 @@ impl<'a, R: BufRead> Unpack<'a, R> {
         cancel: &'a CancelToken,
     ) -> Result<Self, ApplyError> {
         let tree = Tree::open(root, options)?;
-        Ok(Self { archive: Reader::new(archive), tree, options, cancel, entries: 0 })
+        Ok(Self { archive: Reader::new(archive), tree, options, cancel, entries: 0, sparse: 0 })
     }
 
     /// Unpacks everything, and reads the stream to its end.
@@ -55,7 +57,11 @@ impl<'a, R: BufRead> Unpack<'a, R> {
     fn keep_limits(&self) -> Result<(), ApplyError> {
         self.cancel.check()?;
         let limit = self.options.limits.max_bytes;
-        if self.archive.offset() > limit { Err(ApplyError::TooManyBytes { limit }) } else { Ok(()) }
+        if self.archive.offset().saturating_add(self.sparse) > limit {
+            Err(ApplyError::TooManyBytes { limit })
+        } else {
+            Ok(())
+        }
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), ApplyError> {
@@ -98,7 +104,9 @@ impl<'a, R: BufRead> Unpack<'a, R> {
             self.keep_limits()?;
         }
         if entry.extents.is_some() {
-            // The data of a sparse file may end before the file does.
+            // The data of a sparse file may end before the file does. Whoever reads it reads its holes too.
+            self.sparse = self.sparse.saturating_add(entry.size);
+            self.keep_limits()?;
             file.set_len(entry.size).map_err(write)?;
         }
         self.tree.set_attributes(&file, entry).map_err(|failure| failed(&entry.path, failure))
