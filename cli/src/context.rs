@@ -2,11 +2,12 @@
 //! a file of the web.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use base::GitUrl;
 use base::git_url::is_http;
+use engine::context::LARGEST_TEXT;
 use engine::request::{ContextSource, DockerfileSource, NamedContext};
 
 use crate::error::CliError;
@@ -28,7 +29,7 @@ pub(crate) fn sources(context: &str, file: Option<&str>) -> Result<Sources, CliE
     let inside = !matches!(context, ContextSource::Directory(_));
     let dockerfile = match file {
         None => DockerfileSource::Default,
-        Some("-") => DockerfileSource::Text(read_stdin()?),
+        Some("-") => DockerfileSource::Text(text(std::io::stdin().lock())?),
         Some(url) if is_http(url) => DockerfileSource::Url(url.to_owned()),
         Some(path) if inside => DockerfileSource::InContext(path.to_owned()),
         Some(path) => DockerfileSource::File(PathBuf::from(path)),
@@ -106,8 +107,11 @@ fn from_stdin(file: Option<&str>) -> Result<Sources, CliError> {
         let hint = "give the context as a directory, or drop -f -";
         return Err(CliError::usage("context and Dockerfile cannot both be standard input".to_owned(), hint));
     }
-    let data = read_stdin()?;
-    if !engine::context::is_archive(&data) {
+    let spool =
+        spool_stdin().map_err(|error| CliError::failed(format!("cannot keep the context: {error}")))?;
+    let cannot_read = |error| CliError::failed(format!("cannot read standard input: {error}"));
+    let is_archive = engine::context::is_archive(spool.as_file()).map_err(cannot_read)?;
+    if !is_archive {
         if let Some(url) = file.filter(|file| is_http(file)) {
             let hint = "give an archive or a directory as context, or drop -f";
             return Err(CliError::usage(format!("both standard input and {url} are a Dockerfile"), hint));
@@ -116,11 +120,9 @@ fn from_stdin(file: Option<&str>) -> Result<Sources, CliError> {
             let hint = "pipe a tar archive that has the file, or drop -f";
             return Err(CliError::usage("standard input is a Dockerfile, not an archive".to_owned(), hint));
         }
-        let dockerfile = DockerfileSource::Text(data);
+        let dockerfile = DockerfileSource::Text(text(spool.reopen().map_err(cannot_read)?)?);
         return Ok(Sources { context: ContextSource::Empty, dockerfile, _spool: None });
     }
-    let spool =
-        spool(&data).map_err(|error| CliError::failed(format!("cannot keep the context: {error}")))?;
     let dockerfile = match file {
         None => DockerfileSource::Default,
         Some(url) if is_http(url) => DockerfileSource::Url(url.to_owned()),
@@ -129,15 +131,18 @@ fn from_stdin(file: Option<&str>) -> Result<Sources, CliError> {
     Ok(Sources { context: ContextSource::Archive(spool.path().to_owned()), dockerfile, _spool: Some(spool) })
 }
 
-fn spool(data: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
+/// Standard input as a file, which may be larger than memory.
+fn spool_stdin() -> std::io::Result<tempfile::NamedTempFile> {
     let mut file = tempfile::NamedTempFile::new()?;
-    file.write_all(data)?;
+    std::io::copy(&mut std::io::stdin().lock(), file.as_file_mut())?;
+    file.as_file_mut().rewind()?;
     Ok(file)
 }
 
-fn read_stdin() -> Result<Vec<u8>, CliError> {
-    let mut data = Vec::new();
-    let read = std::io::stdin().lock().read_to_end(&mut data);
+/// The text of a Dockerfile, or so much of it that the engine sees that it is too large.
+fn text(from: impl Read) -> Result<Vec<u8>, CliError> {
+    let mut text = Vec::new();
+    let read = from.take(LARGEST_TEXT + 1).read_to_end(&mut text);
     read.map_err(|error| CliError::failed(format!("cannot read standard input: {error}")))?;
-    Ok(data)
+    Ok(text)
 }

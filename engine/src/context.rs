@@ -5,6 +5,7 @@ mod remote;
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ use crate::error::{BuildError, EngineError};
 use crate::remote::Fetcher;
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
 
-/// No Dockerfile and no ignore file is larger.
-const LARGEST_TEXT: u64 = 64 << 20;
+/// No Dockerfile and no ignore file is larger, in bytes.
+pub const LARGEST_TEXT: u64 = 64 << 20;
 
 /// The ignore file of a context.
 const OWN_IGNORE_FILE: &str = ".dockerignore";
@@ -54,8 +55,8 @@ pub(crate) struct LoadedDockerfile {
 }
 
 /// Whether these bytes are a tar archive, plain or compressed.
-pub fn is_archive(data: &[u8]) -> bool {
-    snapshotter::archive::is_archive(data).unwrap_or(false)
+pub fn is_archive(data: impl Read + Send) -> std::io::Result<bool> {
+    snapshotter::archive::is_archive(data)
 }
 
 impl BuildContext {
@@ -135,6 +136,10 @@ impl BuildContext {
         match source {
             DockerfileSource::Url(url) => remote::dockerfile(fetcher, url),
             DockerfileSource::Text(text) => {
+                if text.len() as u64 > LARGEST_TEXT {
+                    let file = "the Dockerfile on standard input".to_owned();
+                    return Err(EngineError::TooLarge { file, limit: LARGEST_TEXT });
+                }
                 Ok(LoadedDockerfile { name: "Dockerfile".to_owned(), text: text.clone(), ignore: None })
             }
             DockerfileSource::File(path) => {

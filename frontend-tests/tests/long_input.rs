@@ -74,3 +74,15 @@ fn what_is_no_text_is_refused() {
     output.stderr_has(&["more errors"]);
     assert!(output.stderr_text().len() < 100_000, "{} bytes of errors", output.stderr_text().len());
 }
+
+#[test]
+fn more_text_than_any_dockerfile_has_is_refused_wherever_it_comes_from() {
+    let env = env();
+    let context = env.context();
+    let text = format!("FROM scratch\n{}", "#".repeat(64 << 20));
+    context.dockerfile(&text);
+    build_fails(&env, &context, &[]).stderr_has(&["Dockerfile", "67108864"]);
+    let said = ["standard input", "67108864"];
+    env.lap(["build", "-"]).stdin(text.clone()).fails(1).stderr_has(&said);
+    env.lap(["build", "-f", "-"]).arg(context.path()).stdin(text).fails(1).stderr_has(&said);
+}
