@@ -86,6 +86,8 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Save images to a tar archive
     Save(SaveArgs),
+    /// Make an image of a root filesystem in a tar archive
+    Import(ImportArgs),
     /// Give an image another name
     Tag(TagArgs),
     /// Remove images
@@ -359,6 +361,29 @@ pub(crate) struct SaveArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The archive, which may be compressed, or - for standard input
+    #[arg(value_name = "FILE | URL | -")]
+    pub(crate) source: String,
+
+    /// Name of the image
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub(crate) name: Option<String>,
+
+    /// Apply an instruction of Dockerfiles to the image; may be repeated
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    pub(crate) changes: Vec<String>,
+
+    /// The comment in the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+
+    /// Platform of the image
+    #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
+    pub(crate) platform: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct TagArgs {
     /// The image
     pub(crate) source: String,
@@ -422,6 +447,8 @@ pub(crate) enum ImageCommand {
     Load(LoadArgs),
     /// Save images to a tar archive
     Save(SaveArgs),
+    /// Make an image of a root filesystem in a tar archive
+    Import(ImportArgs),
     /// Give an image another name
     Tag(TagArgs),
     /// Remove images

@@ -210,6 +210,32 @@ pub enum EngineError {
     /// Something that only one platform has room for.
     #[error("an image for several platforms cannot be written as {0}")]
     SeveralPlatforms(&'static str),
+    /// `--change` gives something that is not a change of an image's config.
+    #[error("cannot apply the change \"{change}\": {why}")]
+    Change {
+        /// The change as it was given.
+        change: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An archive to be imported is empty.
+    #[error("cannot import {archive}: it is empty")]
+    EmptyImport {
+        /// What it is called.
+        archive: String,
+    },
+    /// An archive to be imported cannot be read, or is not a root filesystem.
+    #[error("cannot import {archive}")]
+    Import {
+        /// What it is called.
+        archive: String,
+        /// Why.
+        #[source]
+        source: Box<StoreError>,
+    },
+    /// A stream could not be decompressed.
+    #[error(transparent)]
+    Compress(#[from] snapshotter::compress::CompressError),
     /// Docker's archives know fewer compressions than OCI's.
     #[error("a docker archive cannot have layers compressed with {0}")]
     DockerCompression(&'static str),
@@ -271,6 +297,10 @@ impl EngineError {
             }
             Self::Unpack(error) => limit_hint(error),
             Self::Store(StoreError::Apply { source, .. }) => limit_hint(source),
+            Self::Change { .. } => Some(
+                "changes are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR"
+                    .to_owned(),
+            ),
             Self::NoCommand(_) => Some("give one: lap run IMAGE COMMAND".to_owned()),
             Self::OtherFrontend { .. } => Some(
                 "if it is an ordinary Dockerfile, build with --build-arg BUILDKIT_SYNTAX=dockerfile.v0"
@@ -320,6 +350,8 @@ impl Faulty for EngineError {
     fn fault(&self) -> Fault {
         match self {
             Self::Store(error) => error.fault(),
+            Self::Import { source, .. } => source.fault(),
+            Self::Compress(error) => error.fault(),
             Self::Registry(error) => error.fault(),
             Self::Archive(error) => error.fault(),
             Self::DockerConfig(error) => error.fault(),

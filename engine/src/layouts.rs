@@ -58,7 +58,7 @@ impl Engine {
             if let NamedContext::Layout { directory, image } = context {
                 let archive = Archive::open(directory, &self.store.scratch_dir())?;
                 let chosen = choose(&archive, directory, image.as_deref())?;
-                let root = self.import(lease, &archive, &chosen, platforms, cancel)?;
+                let root = self.import_from_layout(lease, &archive, &chosen, platforms, cancel)?;
                 let repository = format!("oci-layout/{}", root.digest.short());
                 let reference: Reference = repository.parse()?;
                 layouts.0.insert(name.clone(), (reference.with_digest(root.digest), root));
@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// Keeps the documents and layers of an image for each platform that it has.
-    fn import(
+    fn import_from_layout(
         &self,
         lease: &Lease,
         archive: &Archive,

@@ -263,3 +263,29 @@ pub enum LoadSource {
     /// A tar that comes as a stream.
     Stream(Box<dyn std::io::Read>),
 }
+
+/// What `lap import` makes an image of.
+pub struct ImportRequest {
+    /// The archive.
+    pub source: ImportSource,
+    /// The image's name, if it gets one.
+    pub name: Option<Reference>,
+    /// `--change`: instructions of a Dockerfile that need no files.
+    pub changes: Vec<String>,
+    /// `--message`: the comment in the history; it says where the image came from otherwise.
+    pub message: Option<String>,
+    /// `--platform`; the host's without it.
+    pub platform: Option<Platform>,
+    /// `SOURCE_DATE_EPOCH`: when the image was made.
+    pub epoch: Option<Timestamp>,
+}
+
+/// Where `lap import` reads: a tar, plain or compressed with gzip, bzip2, xz or zstd.
+pub enum ImportSource {
+    /// A file.
+    File(PathBuf),
+    /// A stream, for example standard input.
+    Stream(Box<dyn std::io::Read>),
+    /// A file of the web.
+    Url(String),
+}

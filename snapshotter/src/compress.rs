@@ -12,9 +12,6 @@ use base::digest::Digester;
 use base::image::media_type;
 use base::{Digest, Fault, Faulty};
 
-/// How many bytes [`Format::detect`] looks at.
-const MAGIC: usize = 6;
-
 /// How much compressed data is read at a time.
 const READ_BUFFER: usize = 256 << 10;
 
@@ -80,6 +77,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// How many bytes [`detect`](Self::detect) looks at.
+    pub const MAGIC: u64 = 6;
+
     /// Tells the format by its signature. Fewer than six bytes may be too few.
     pub fn detect(start: &[u8]) -> Self {
         match start {
@@ -132,8 +132,8 @@ impl Faulty for CompressError {
 pub fn decompressor<'a, R: Read + Send + 'a>(
     mut input: R,
 ) -> Result<Box<dyn Read + Send + 'a>, CompressError> {
-    let mut start = Vec::with_capacity(MAGIC);
-    input.by_ref().take(MAGIC as u64).read_to_end(&mut start).map_err(CompressError::Start)?;
+    let mut start = Vec::new();
+    input.by_ref().take(Format::MAGIC).read_to_end(&mut start).map_err(CompressError::Start)?;
     let format = Format::detect(&start);
     let input = BufReader::with_capacity(READ_BUFFER, Cursor::new(start).chain(input));
     Ok(match format {

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use base::{Platform, Timestamp};
+use base::Platform;
 use engine::report::BuildReport;
 use engine::request::{BuildRequest, Destination, Output};
 
-use super::{StoreChoice, environment, network_mode, open, platform, reference, with_environment};
+use super::{
+    StoreChoice, environment, network_mode, open, platform, reference, source_date_epoch, with_environment,
+};
 use crate::args::BuildArgs;
 use crate::error::CliError;
 use crate::render::{self, Mode};
@@ -46,7 +48,7 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
     let epoch_of_context = given.as_deref() == Some("context");
     let epoch = match given.filter(|_| !epoch_of_context) {
         Some(text) => {
-            let epoch = epoch(&text)?;
+            let epoch = source_date_epoch(&text)?;
             build_args.insert("SOURCE_DATE_EPOCH".to_owned(), text);
             Some(epoch)
         }
@@ -89,14 +91,6 @@ fn platforms(flags: &[String]) -> Result<Vec<Platform>, CliError> {
 fn pair(text: &str) -> (String, String) {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
     (name.to_owned(), value.to_owned())
-}
-
-fn epoch(text: &str) -> Result<Timestamp, CliError> {
-    let seconds = text.parse::<i64>().ok().and_then(base::time::from_epoch_seconds);
-    seconds.ok_or_else(|| {
-        let message = format!("SOURCE_DATE_EPOCH \"{text}\" is not a number of seconds since 1970");
-        CliError::usage(message, "for example SOURCE_DATE_EPOCH=$(git log -1 --pretty=%ct), or \"context\" for a git or web context")
-    })
 }
 
 fn write_id(path: &Path, report: &BuildReport) -> Result<(), CliError> {

@@ -3,6 +3,7 @@
 mod build;
 mod df;
 mod images;
+mod import;
 mod prune;
 mod run;
 mod store;
@@ -12,7 +13,7 @@ mod transfer;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use base::{Platform, Reference};
+use base::{Platform, Reference, Timestamp};
 use engine::request::NetworkMode;
 use engine::{DriverKind, Engine, EngineOptions, Limits};
 
@@ -52,6 +53,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Pull(args) => image_command(store, ImageCommand::Pull(args)),
         Command::Load(args) => image_command(store, ImageCommand::Load(args)),
         Command::Save(args) => image_command(store, ImageCommand::Save(args)),
+        Command::Import(args) => image_command(store, ImageCommand::Import(args)),
         Command::Tag(args) => image_command(store, ImageCommand::Tag(args)),
         Command::Rmi(args) => image_command(store, ImageCommand::Rm(args)),
         Command::History(args) => image_command(store, ImageCommand::History(args)),
@@ -79,6 +81,7 @@ fn image_command(store: &StoreChoice, command: ImageCommand) -> Result<ExitCode,
         ImageCommand::Pull(args) => transfer::pull(store, &args),
         ImageCommand::Load(args) => transfer::load(store, &args),
         ImageCommand::Save(args) => transfer::save(store, &args),
+        ImageCommand::Import(args) => import::import(store, args),
         ImageCommand::Tag(args) => images::tag(store, &args),
         ImageCommand::Rm(args) => images::remove(store, &args),
         ImageCommand::Prune(args) => prune::images(store, &args),
@@ -134,8 +137,8 @@ fn environment(name: &str) -> Option<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command line is where the clock is read")]
-fn now() -> base::Timestamp {
-    base::Timestamp::now()
+fn now() -> Timestamp {
+    Timestamp::now()
 }
 
 /// An image name.
@@ -151,6 +154,15 @@ fn platform(text: Option<&str>) -> Result<Option<Platform>, CliError> {
             .map_err(|error| CliError::usage(error.to_string(), "for example linux/amd64"))
     };
     text.map(parse).transpose()
+}
+
+/// The time that `SOURCE_DATE_EPOCH` says.
+fn source_date_epoch(text: &str) -> Result<Timestamp, CliError> {
+    let seconds = text.parse::<i64>().ok().and_then(base::time::from_epoch_seconds);
+    seconds.ok_or_else(|| {
+        let message = format!("SOURCE_DATE_EPOCH \"{text}\" is not a number of seconds since 1970");
+        CliError::usage(message, "for example SOURCE_DATE_EPOCH=$(git log -1 --pretty=%ct), or \"context\" for a git or web context")
+    })
 }
 
 /// `NAME=value` as it is; `NAME` with the value that the environment has, if any.
