@@ -15,6 +15,7 @@
 pub(crate) mod blobs;
 pub(crate) mod cache;
 pub(crate) mod cache_mounts;
+mod compaction;
 pub(crate) mod images;
 pub(crate) mod kv;
 pub(crate) mod layers;
@@ -88,6 +89,20 @@ fn hint(source: &rusqlite::Error) -> &'static str {
             " (check the permissions of the file and its directory)"
         }
         _ => "",
+    }
+}
+
+impl DbError {
+    /// Whether it would have worked with more room on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.code() == Some(ErrorCode::DiskFull)
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Statement { source, .. } => source.sqlite_error_code(),
+            Self::Format { .. } => None,
+        }
     }
 }
 

@@ -223,6 +223,17 @@ pub enum StoreError {
     Cancelled,
 }
 
+impl StoreError {
+    /// Whether it would have worked with more room on the disk.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::File(error) => error.kind() == std::io::ErrorKind::StorageFull,
+            Self::Database(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+}
+
 impl From<Cancelled> for StoreError {
     fn from(_: Cancelled) -> Self {
         Self::Cancelled

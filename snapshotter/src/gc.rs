@@ -1,9 +1,10 @@
 //! The collector: removes what nothing needs.
 //!
 //! One short transaction decides. It drops the rows of dead leases, marks from images, named roots, live
-//! leases and the cache entries that the policy keeps, and deletes all other rows. Only then do files go,
+//! leases and the cache entries that the policies keep, and deletes all other rows. Only then do files go,
 //! by one rule: what has no row is garbage. They are moved to the trash first, so that a name is free at
-//! once and a crash leaves nothing but trash. Builds go on meanwhile:
+//! once and a crash leaves nothing but trash. With that the collection is decided and can be told; what
+//! takes time, removing the files, comes after it (`trash`). Builds go on meanwhile:
 //!
 //! * A directory of a snapshot is made after its row, and its id is never used again. So a directory that
 //!   was seen before the rows were read, and has no row, is garbage for ever.
@@ -14,13 +15,12 @@
 mod choose;
 mod mounts;
 mod policy;
+mod trash;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::path::Path;
 
 use base::{Digest, Key};
-use sys::fs::PathError;
 use sys::lock::{FileLock, LockMode};
 
 use crate::db::marks;
@@ -50,11 +50,55 @@ pub struct Freed {
     pub bytes: u64,
 }
 
+/// A collection that is decided: rows are gone, files are in the trash.
+#[derive(Debug)]
+#[must_use = "the files are still there"]
+pub struct Collection {
+    store: Store,
+    freed: Freed,
+}
+
+impl Collection {
+    /// What goes. The bytes of files that are still to be removed are not in it.
+    pub fn freed(&self) -> &Freed {
+        &self.freed
+    }
+
+    /// Removes the files and gives the space of the database back. Whatever is left when this fails or the
+    /// process dies is removed by the next collection.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn remove_files(self) -> Result<Freed, StoreError> {
+        let bytes = self.freed.bytes + self.store.empty_trash()?;
+        self.store.db().compact()?;
+        Ok(Freed { bytes, ..self.freed })
+    }
+}
+
 impl Store {
     /// Removes what nothing needs, and what dead processes left behind.
     pub fn gc(&self, policy: Policy) -> Result<Freed, StoreError> {
-        // Deleting rows takes some space itself. On a full disk, this makes room for it.
-        let mut bytes = self.sweep()?;
+        self.collect(policy)?.remove_files()
+    }
+
+    /// The same, but for removing the files: that is left to be done when the outcome was told.
+    pub fn collect(&self, policy: Policy) -> Result<Collection, StoreError> {
+        let freed = match self.decide(policy) {
+            // Deleting rows takes some space itself. Removing what is garbage already makes room for it.
+            Err(error) if error.is_disk_full() => {
+                self.sweep()?;
+                let bytes = self.empty_trash()?;
+                Freed { bytes, ..self.decide(policy)? }
+            }
+            decided => decided?,
+        };
+        self.sweep()?;
+        Ok(Collection { store: self.clone(), freed })
+    }
+
+    /// Deletes the rows of what goes.
+    fn decide(&self, policy: Policy) -> Result<Freed, StoreError> {
         if policy.limits != SpaceLimits::NONE {
             self.measure_snapshots()?;
         }
@@ -63,20 +107,18 @@ impl Store {
         let dead = self.dead_leases()?;
         let (freed, dropped) = self.delete_rows(policy, &dead, &mounts, free)?;
         let directories = self.drop_cache_mounts(policy, &dropped.mounts)?;
-        bytes += self.sweep()?;
         let cache_mounts = directories.len() as u64;
         let objects = dropped.snapshots.iter().map(SnapshotId::to_string).chain(directories).collect();
-        Ok(Freed { bytes, cache_mounts, objects, ..freed })
+        Ok(Freed { cache_mounts, objects, ..freed })
     }
 
-    /// Removes files without rows and leftovers of dead processes. Returns how many bytes of disk that was.
-    fn sweep(&self) -> Result<u64, StoreError> {
+    /// Moves files without rows and leftovers of dead processes to the trash.
+    fn sweep(&self) -> Result<(), StoreError> {
         self.sweep_blobs()?;
         self.sweep_snapshots()?;
         self.sweep_cache_mounts()?;
         self.sweep_ingests()?;
-        self.sweep_claims()?;
-        self.empty_trash()
+        self.sweep_claims()
     }
 
     /// The leases whose owners are dead; their files go at once.
@@ -185,21 +227,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Moves something to the trash. That another collector was faster is fine.
-    pub(crate) fn discard(&self, path: &Path) -> Result<(), PathError> {
-        let name = crate::store::new_name()?;
-        match sys::fs::rename(path, &self.layout().trashed(&name, self.next_number())) {
-            Err(error) if error.is_not_found() => Ok(()),
-            result => result,
-        }
-    }
-
-    fn empty_trash(&self) -> Result<u64, StoreError> {
-        let names = sys::fs::list(&self.layout().trash())?;
-        let removed = names.iter().map(|name| sys::fs::remove_tree(&self.layout().trash().join(name)));
-        Ok(removed.map(|removed| Ok(removed?.bytes)).sum::<Result<u64, PathError>>()?)
     }
 }
 

@@ -62,7 +62,7 @@ pub use compress::Compression;
 pub use db::DbError;
 pub use driver::DriverKind;
 pub use error::StoreError;
-pub use gc::{Freed, Policy, SpaceLimits};
+pub use gc::{Collection, Freed, Policy, SpaceLimits};
 pub use image::{ImageRecord, MAX_DOCUMENT};
 pub use layer::{LayerBlob, LayerForm};
 pub use lease::Lease;
