@@ -70,7 +70,7 @@ fn unpacking(work: &Path, archive: &Path) -> Outcome<()> {
 fn writing(work: &Path, tree: &Path) -> Outcome<()> {
     let target = work.join("out");
     let result = target.join("layer.tar");
-    let source = LayerSource::Overlay { upper: tree, userxattr: false };
+    let source = LayerSource::Overlay { upper: tree, lower: &[], userxattr: false };
     let plain = || -> Outcome<()> {
         write_layer(source, DiffOptions::default(), File::create(&result)?, &CancelToken::new())?;
         Ok(())

@@ -9,6 +9,8 @@
 //! * Extended attributes: `user.*`, `trusted.*`, `security.capability` and POSIX ACLs. Those of overlayfs
 //!   and of the host's security module (labels, signatures) are not part of an image.
 //! * Sockets are left out, because they mean nothing without the process behind them.
+//! * A directory that only has another time, and a file that is what it was, are no changes. Directories on
+//!   the way to a change are written with it.
 //!
 //! Files are read as they are: the caller makes sure that nobody writes to the tree meanwhile. Nothing here
 //! compresses or digests.
@@ -16,6 +18,7 @@
 mod emit;
 mod load;
 mod overlay;
+mod same;
 mod two_trees;
 
 use std::io::{self, BufWriter, Write};
@@ -27,6 +30,7 @@ use sys::path_error::PathError;
 use sys::rootdir::RootDir;
 
 use crate::tar_write::TarWriteError;
+use crate::tree::TreeError;
 use load::Loader;
 
 /// How much of the archive is handed on at a time.
@@ -40,6 +44,9 @@ pub enum LayerSource<'a> {
     Overlay {
         /// The directory.
         upper: &'a Path,
+        /// The layer directories below it, the topmost first. What is the same there is left out. Without
+        /// any, nothing is known of them, and everything in `upper` is written.
+        lower: &'a [PathBuf],
         /// Its mounts have the option `userxattr`.
         userxattr: bool,
     },
@@ -78,6 +85,9 @@ pub enum DiffError {
     /// A file of the tree could not be read.
     #[error(transparent)]
     Read(#[from] PathError),
+    /// The layers below could not be read.
+    #[error(transparent)]
+    Below(#[from] TreeError),
     /// The archive could not be written, or a file changed while it was read.
     #[error(transparent)]
     Write(#[from] TarWriteError),
@@ -117,6 +127,7 @@ impl Faulty for DiffError {
     fn fault(&self) -> Fault {
         match self {
             Self::Read(error) => error.fault(),
+            Self::Below(error) => error.fault(),
             Self::Write(error) => error.fault(),
             Self::Finish(source) => base::fault::of_io(source),
             Self::Reserved { .. } => Fault::Input,
@@ -154,9 +165,9 @@ pub fn write_layer(
 ) -> Result<DiffStats, DiffError> {
     let out = BufWriter::with_capacity(OUTPUT_BUFFER, out);
     match source {
-        LayerSource::Overlay { upper, userxattr } => {
+        LayerSource::Overlay { upper, lower, userxattr } => {
             let root = RootDir::open(upper)?;
-            let changes = overlay::Changes::new(&root, userxattr)?;
+            let changes = overlay::Changes::new(&root, lower, userxattr)?;
             let loader = Loader::new(&root, overlay::references(userxattr), changes);
             emit::write(loader, options, out, cancel)
         }

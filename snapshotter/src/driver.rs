@@ -68,8 +68,8 @@ pub(crate) trait SnapshotDriver: Send + Sync {
     /// are. `below` is the topmost layer directory there.
     fn can_stack(&self, below: &Path, layers: &[PathBuf]) -> Result<bool, PathError>;
 
-    /// Where the changes of a layer directory to the one of its parent are read from.
-    fn layer_source<'a>(&self, layer: &'a Path, parent: Option<&'a Path>) -> LayerSource<'a>;
+    /// Where the changes of a layer directory to what is below it are read from.
+    fn layer_source<'a>(&self, layer: &'a Path, lower: &'a [PathBuf]) -> LayerSource<'a>;
 }
 
 /// A driver that was chosen.

@@ -268,9 +268,9 @@ impl Store {
         cancel: &CancelToken,
     ) -> Result<(), StoreError> {
         let parent = self.snapshot_info(id)?.parent;
-        let parent = parent.map(|parent| self.layout().snapshot(parent).fs());
+        let lower = parent.map(|parent| self.view_dirs(parent)).transpose()?.unwrap_or_default();
         let layer = self.layout().snapshot(id).fs();
-        let source = self.driver()?.layer_source(&layer, parent.as_deref());
+        let source = self.driver()?.layer_source(&layer, &lower);
         let options = DiffOptions { clamp_mtime: form.clamp_mtime };
         match diff::write_layer(source, options, out, cancel) {
             Ok(_) => Ok(()),

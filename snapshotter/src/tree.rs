@@ -26,7 +26,7 @@ use sys::xattr::{self, Target, Xattr};
 
 pub use listing::OpenDir;
 pub use marks::is_content_xattr;
-pub(crate) use marks::{OPAQUE_TRUSTED, OPAQUE_USER, is_layer_xattr};
+pub(crate) use marks::{OPAQUE_TRUSTED, OPAQUE_USER, is_image_xattr, is_layer_xattr};
 pub(crate) use resolve::Resolution;
 
 /// Why a tree could not be read.
@@ -279,12 +279,13 @@ impl Tree {
         Ok(self.holder(entry)?.read_link(entry.name())?)
     }
 
-    /// The extended attributes that are part of an entry's content (see [`is_content_xattr`]), sorted.
+    /// The extended attributes of an entry that belong to an image, sorted: those of users and of root, file
+    /// capabilities and POSIX access control lists.
     pub fn xattrs(&self, entry: &Entry) -> Result<Vec<Xattr>> {
         let holder = self.holder(entry)?;
         // The root has no name in a directory of ours; "." names it in itself.
         let name = if entry.path.as_os_str().is_empty() { OsStr::new(".") } else { entry.name() };
-        Ok(xattr::read_all(Target::Name(&holder, name), &self.shown(entry), is_content_xattr)?)
+        Ok(xattr::read_all(Target::Name(&holder, name), &self.shown(entry), is_image_xattr)?)
     }
 
     /// The path of an entry on the host, for messages and for tools that need a path. Do not open it:

@@ -258,7 +258,7 @@ fn times_are_clamped_and_cut_to_seconds() {
     }
     sandbox.unpack(&tar.bytes(), OVERLAY).unwrap();
     let mut layer = Vec::new();
-    let source = LayerSource::Overlay { upper: &sandbox.root(), userxattr: false };
+    let source = LayerSource::Overlay { upper: &sandbox.root(), lower: &[], userxattr: false };
     write_layer(source, DiffOptions { clamp_mtime: Some(1000) }, &mut layer, &CancelToken::new()).unwrap();
     let mut reader = snapshotter::tar_read::Reader::new(layer.as_slice());
     let mut times = Vec::new();
@@ -270,7 +270,7 @@ fn times_are_clamped_and_cut_to_seconds() {
 }
 
 fn failure(upper: &Path) -> DiffError {
-    let source = LayerSource::Overlay { upper, userxattr: false };
+    let source = LayerSource::Overlay { upper, lower: &[], userxattr: false };
     write_layer(source, DiffOptions::default(), std::io::sink(), &CancelToken::new()).unwrap_err()
 }
 
@@ -300,7 +300,7 @@ fn sockets_and_attributes_of_the_host_are_left_out() {
     sandbox.unpack(&Tar::new().dir("d").file("d/.wh..wh..opq", "").bytes(), OVERLAY).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(sandbox.root().join("d/socket")).unwrap();
     let mut layer = Vec::new();
-    let source = LayerSource::Overlay { upper: &sandbox.root(), userxattr: false };
+    let source = LayerSource::Overlay { upper: &sandbox.root(), lower: &[], userxattr: false };
     let stats = write_layer(source, DiffOptions::default(), &mut layer, &CancelToken::new()).unwrap();
     assert_eq!((stats.entries, stats.whiteouts, stats.skipped_sockets), (1, 1, 1));
     let text = String::from_utf8_lossy(&layer);
@@ -323,7 +323,7 @@ fn whiteouts_in_the_form_of_attributes_are_read() {
     set("d/gone", "user.overlay.whiteout", b"");
     let names = |userxattr| {
         let mut layer = Vec::new();
-        let source = LayerSource::Overlay { upper: &sandbox.root(), userxattr };
+        let source = LayerSource::Overlay { upper: &sandbox.root(), lower: &[], userxattr };
         write_layer(source, DiffOptions::default(), &mut layer, &CancelToken::new()).unwrap();
         let mut reader = snapshotter::tar_read::Reader::new(layer.as_slice());
         let mut names = Vec::new();
@@ -343,7 +343,7 @@ fn a_cancelled_layer_says_so() {
     std::fs::write(directory.path().join("file"), "").unwrap();
     let cancel = CancelToken::new();
     cancel.cancel();
-    let source = LayerSource::Overlay { upper: directory.path(), userxattr: false };
+    let source = LayerSource::Overlay { upper: directory.path(), lower: &[], userxattr: false };
     let result = write_layer(source, DiffOptions::default(), std::io::sink(), &cancel);
     assert!(matches!(result, Err(DiffError::Cancelled)), "{result:?}");
 }

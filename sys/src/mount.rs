@@ -100,7 +100,8 @@ pub enum OverlayError {
 impl Overlay {
     /// The options that mount this overlay. Features that change the form of the upper directory
     /// (redirects, metadata-only copies, the inode index) are switched off, whatever the kernel's
-    /// defaults are: what reads the directory later knows only the plain form.
+    /// defaults are: what reads the directory later knows only the plain form. Redirects are not even
+    /// followed, which with `userxattr` is the one setting that the kernel takes.
     pub fn options(&self) -> Result<OverlayOptions, OverlayError> {
         match self.lower.len() {
             0 => return Err(OverlayError::NoLayers),
@@ -192,7 +193,7 @@ impl Overlay {
 
     fn settings(&self) -> Vec<(&'static str, Option<&'static str>)> {
         let mut settings =
-            vec![("redirect_dir", Some("off")), ("metacopy", Some("off")), ("index", Some("off"))];
+            vec![("redirect_dir", Some("nofollow")), ("metacopy", Some("off")), ("index", Some("off"))];
         if self.userxattr {
             settings.push(("userxattr", None));
         }
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!(options.base.as_c_str(), c"/s");
         assert_eq!(
             text(&options),
-            "lowerdir=2/fs:1/fs,upperdir=3/fs,workdir=3/work,redirect_dir=off,metacopy=off,index=off,volatile"
+            "lowerdir=2/fs:1/fs,upperdir=3/fs,workdir=3/work,redirect_dir=nofollow,metacopy=off,index=off,volatile"
         );
     }
 
@@ -265,7 +266,7 @@ mod tests {
     fn a_single_layer_is_its_own_base_and_never_volatile() {
         let options = overlay(&["/s/1"], None).options().unwrap();
         assert_eq!(options.base.as_c_str(), c"/s/1");
-        assert_eq!(text(&options), "lowerdir=.,redirect_dir=off,metacopy=off,index=off");
+        assert_eq!(text(&options), "lowerdir=.,redirect_dir=nofollow,metacopy=off,index=off");
     }
 
     #[test]

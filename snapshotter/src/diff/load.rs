@@ -17,6 +17,7 @@ use sys::xattr::{self, Target};
 
 use super::{Change, DiffError};
 use crate::tar_entry::{Entry, Kind, Mtime, Xattr};
+use crate::tree::is_image_xattr;
 
 /// Files up to this size are read ahead, in bytes.
 const SMALL: u64 = 64 << 10;
@@ -164,16 +165,6 @@ fn entry_of(kind: Kind, path: &Path, stat: &Stat) -> Entry {
     entry
 }
 
-/// Whether an extended attribute belongs to an image.
-pub(super) fn is_exported(name: &[u8]) -> bool {
-    if name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.overlay.") {
-        return false;
-    }
-    name.starts_with(b"user.")
-        || name.starts_with(b"trusted.")
-        || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
-}
-
 /// The attributes that belong to an image. What overlayfs left as a reference to another layer is refused.
 fn exported_xattrs(
     target: Target<'_>,
@@ -186,7 +177,7 @@ fn exported_xattrs(
         if references.contains(&name) {
             *incomplete.borrow_mut() = Some(String::from_utf8_lossy(name).into_owned());
         }
-        is_exported(name)
+        is_image_xattr(name)
     })?;
     if let Some(attribute) = incomplete.into_inner() {
         return Err(DiffError::Incomplete { path: path.to_owned(), attribute });

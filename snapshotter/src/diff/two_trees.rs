@@ -1,28 +1,22 @@
 //! Finds the changes between two complete trees by walking both at once.
 //!
 //! Two files are the same when kind, mode, owner, size, modification time, link target, device number,
-//! number of names and exported attributes are; times and names of directories do not count. Content is compared only where times cannot
-//! decide: when they are whole seconds, as tools that set times write them. A program that changes a file's
-//! content and sets size and time back to the nanosecond goes unseen, as it does in Docker and containerd.
+//! number of names and exported attributes are; times and names of directories do not count. Content is
+//! compared only where times cannot decide: when they are whole seconds, as tools that set times write them.
+//! A program that changes a file's content and sets size and time back to the nanosecond goes unseen, as it
+//! does in Docker and containerd.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use base::CancelToken;
-use sys::path_error::PathContext;
 use sys::rootdir::RootDir;
 use sys::stat::{Kind, Stat};
-use sys::xattr::{self, Target};
 
-use super::load::is_exported;
+use super::same::{Contents, Side, is_same};
 use super::{Change, DiffError};
-
-/// How much of two files is compared at a time.
-const COMPARED: usize = 64 << 10;
 
 /// The changes that lead from `lower` to `upper`, in tree order. Directories on the way to a change are
 /// among them, changed or not.
@@ -109,7 +103,10 @@ impl Walk<'_> {
             return Ok(());
         };
         let same = match (&lower, &sides.lower) {
-            (Some(lower), Some(directory)) => is_same(directory, lower, &sides.upper, &upper, &name)?,
+            (Some(stat), Some(dir)) => {
+                let sides = (Side { dir, stat }, Side { dir: &sides.upper, stat: &upper });
+                is_same(sides.0, sides.1, &name, Contents::ComparedWithoutFractions)?
+            }
             _ => false,
         };
         if upper.is_dir() {
@@ -120,7 +117,10 @@ impl Walk<'_> {
             return self.enter(path, in_lower, !same);
         }
         self.links.note(&path, &upper, !same);
-        if !same {
+        if upper.kind == Kind::Socket {
+            // It is counted, and brings no directories along.
+            self.changes.push(Change::Present(path));
+        } else if !same {
             self.announce(Change::Present(path));
         }
         self.put_back(sides);
@@ -147,61 +147,6 @@ impl Walk<'_> {
 
 fn without_sockets(stat: Option<Stat>) -> Option<Stat> {
     stat.filter(|stat| stat.kind != Kind::Socket)
-}
-
-/// Whether a name stands for the same file on both sides.
-fn is_same(
-    lower_dir: &RootDir,
-    lower: &Stat,
-    upper_dir: &RootDir,
-    upper: &Stat,
-    name: &OsStr,
-) -> Result<bool, DiffError> {
-    let attributes = |stat: &Stat| (stat.kind, stat.mode, stat.uid, stat.gid);
-    if attributes(lower) != attributes(upper) || !same_xattrs(lower_dir, upper_dir, name)? {
-        return Ok(false);
-    }
-    let one_inode = (lower.device, lower.inode) == (upper.device, upper.inode);
-    match upper.kind {
-        Kind::Directory => return Ok(true),
-        _ if lower.mtime != upper.mtime || lower.links != upper.links => return Ok(false),
-        _ if one_inode => return Ok(true),
-        _ => {}
-    }
-    match upper.kind {
-        Kind::CharDevice | Kind::BlockDevice => Ok(lower.rdev == upper.rdev),
-        Kind::Symlink => Ok(lower_dir.read_link(name)? == upper_dir.read_link(name)?),
-        Kind::File if lower.size != upper.size => Ok(false),
-        Kind::File if upper.mtime.nanoseconds == 0 => same_content(lower_dir, upper_dir, name),
-        _ => Ok(true),
-    }
-}
-
-fn same_xattrs(lower: &RootDir, upper: &RootDir, name: &OsStr) -> Result<bool, DiffError> {
-    let read = |directory: &RootDir| {
-        xattr::read_all(Target::Name(directory, name), &directory.shown(name), is_exported)
-    };
-    Ok(read(lower)? == read(upper)?)
-}
-
-fn same_content(lower: &RootDir, upper: &RootDir, name: &OsStr) -> Result<bool, DiffError> {
-    let (mut lower_file, mut upper_file) = (lower.open_file(name)?, upper.open_file(name)?);
-    loop {
-        let lower_bytes = piece(&mut lower_file, &lower.shown(name))?;
-        let upper_bytes = piece(&mut upper_file, &upper.shown(name))?;
-        if lower_bytes != upper_bytes {
-            return Ok(false);
-        }
-        if lower_bytes.is_empty() {
-            return Ok(true);
-        }
-    }
-}
-
-fn piece(file: &mut File, shown: &Path) -> Result<Vec<u8>, DiffError> {
-    let mut bytes = Vec::with_capacity(COMPARED);
-    file.take(COMPARED as u64).read_to_end(&mut bytes).at("read", shown)?;
-    Ok(bytes)
 }
 
 /// Files with several names. When one name is new, the unchanged ones have to be in the layer as well, or

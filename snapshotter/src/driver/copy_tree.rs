@@ -15,7 +15,7 @@ use sys::rootdir::{self, RootDir};
 use sys::stat::{Kind, Stat};
 use sys::xattr::{self, Target};
 
-use crate::tree::is_content_xattr;
+use crate::tree::is_image_xattr;
 
 /// Copies what is in `from`, and the attributes of `from` itself, to `to`, an empty directory.
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), PathError> {
@@ -87,7 +87,7 @@ impl TreeCopy {
         let target = real_dir(&self.target, dir)?;
         let stat = rootdir::stat_of(&source, source.path())?;
         rootdir::set_owner_of(&target, target.path(), stat.uid, stat.gid)?;
-        for attribute in xattr::read_all(Target::Open(source.as_fd()), source.path(), is_content_xattr)? {
+        for attribute in xattr::read_all(Target::Open(source.as_fd()), source.path(), is_image_xattr)? {
             xattr::set(Target::Open(target.as_fd()), target.path(), &attribute.name, &attribute.value)?;
         }
         rootdir::set_mode_of(&target, target.path(), stat.mode)?;
@@ -118,7 +118,7 @@ fn create(source: &RootDir, target: &RootDir, name: &OsStr, stat: &Stat) -> Resu
 fn copy_attributes(source: &RootDir, target: &RootDir, name: &OsStr, stat: &Stat) -> Result<(), PathError> {
     target.set_owner(name, stat.uid, stat.gid)?;
     let shown = target.shown(name);
-    for attribute in xattr::read_all(Target::Name(source, name), &source.shown(name), is_content_xattr)? {
+    for attribute in xattr::read_all(Target::Name(source, name), &source.shown(name), is_image_xattr)? {
         xattr::set(Target::Name(target, name), &shown, &attribute.name, &attribute.value)?;
     }
     if stat.kind != Kind::Symlink {

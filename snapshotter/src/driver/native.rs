@@ -61,7 +61,7 @@ impl SnapshotDriver for Native {
         Ok(false)
     }
 
-    fn layer_source<'a>(&self, layer: &'a Path, parent: Option<&'a Path>) -> LayerSource<'a> {
-        LayerSource::TwoTrees { lower: parent, upper: layer }
+    fn layer_source<'a>(&self, layer: &'a Path, lower: &'a [PathBuf]) -> LayerSource<'a> {
+        LayerSource::TwoTrees { lower: lower.first().map(PathBuf::as_path), upper: layer }
     }
 }

@@ -3,7 +3,7 @@
 //! Source: the kernel's `Documentation/filesystems/overlayfs.rst`.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use base::Mount;
@@ -18,7 +18,7 @@ use super::{DriverKind, SnapshotDriver};
 use crate::apply::Layering;
 use crate::diff::LayerSource;
 use crate::layout::SnapshotDirs;
-use crate::tree::is_content_xattr;
+use crate::tree::is_image_xattr;
 
 /// Keeps changes only, and lets the kernel merge.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl SnapshotDriver for Overlay {
         let look = |dir: &Path| {
             let root = sys::fs::open(dir)?;
             let stat = rootdir::stat_of(&root, dir)?;
-            let xattrs = xattr::read_all(Target::Open(root.as_fd()), dir, is_content_xattr)?;
+            let xattrs = xattr::read_all(Target::Open(root.as_fd()), dir, is_image_xattr)?;
             Ok((stat.mode, stat.uid, stat.gid, xattrs))
         };
         let wanted = look(below)?;
@@ -96,10 +96,11 @@ impl SnapshotDriver for Overlay {
         Ok(true)
     }
 
-    fn layer_source<'a>(&self, layer: &'a Path, parent: Option<&'a Path>) -> LayerSource<'a> {
-        match parent {
-            Some(_) => LayerSource::Overlay { upper: layer, userxattr: self.userxattr },
-            None => LayerSource::TwoTrees { lower: None, upper: layer },
+    fn layer_source<'a>(&self, layer: &'a Path, lower: &'a [PathBuf]) -> LayerSource<'a> {
+        if lower.is_empty() {
+            LayerSource::TwoTrees { lower: None, upper: layer }
+        } else {
+            LayerSource::Overlay { upper: layer, lower, userxattr: self.userxattr }
         }
     }
 }
@@ -113,7 +114,7 @@ fn copy_root_attributes(from: &Path, to: &Path) -> Result<(), PathError> {
     if (stat.uid, stat.gid) != (ours.uid, ours.gid) {
         rootdir::set_owner_of(&target, to, stat.uid, stat.gid)?;
     }
-    for attribute in xattr::read_all(Target::Open(source.as_fd()), from, is_content_xattr)? {
+    for attribute in xattr::read_all(Target::Open(source.as_fd()), from, is_image_xattr)? {
         xattr::set(Target::Open(target.as_fd()), to, &attribute.name, &attribute.value)?;
     }
     rootdir::set_mode_of(&target, to, stat.mode)?;
@@ -146,12 +147,18 @@ fn probe_in(scratch: &Path) -> Result<Overlay, PathError> {
     Ok(overlay)
 }
 
-/// An overlay that only the returned handle knows (`fsmount(2)`); closing it unmounts.
+/// An overlay that only the returned handle knows (`fsmount(2)`); closing it unmounts. The directories are named
+/// by descriptors, because kernels differ in how they want separators in paths to be escaped.
 fn mount_detached(lower: &Path, upper: &Path, work: &Path, userxattr: bool) -> rustix::io::Result<OwnedFd> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut open = Vec::new();
     for (name, path) in [("lowerdir", lower), ("upperdir", upper), ("workdir", work)] {
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
         rustix::mount::fsconfig_set_string(context, name, path)?;
+        open.push(directory);
     }
     if userxattr {
         rustix::mount::fsconfig_set_flag(context, "userxattr")?;

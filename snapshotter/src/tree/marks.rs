@@ -73,6 +73,19 @@ pub fn is_content_xattr(name: &[u8]) -> bool {
     name == b"security.capability" || !FOREIGN.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Whether an extended attribute belongs to an image: what layers carry, what is the same in a copy of a tree,
+/// and what a directory keeps when a layer takes it over from those below.
+///
+/// Unlike [`is_content_xattr`] with POSIX access control lists, and without what nobody but the kernel knows.
+pub(crate) fn is_image_xattr(name: &[u8]) -> bool {
+    if name.starts_with(b"user.overlay.") || name.starts_with(b"trusted.overlay.") {
+        return false;
+    }
+    name.starts_with(b"user.")
+        || name.starts_with(b"trusted.")
+        || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
+}
+
 /// Whether an extended attribute is part of what a layer directory says: content, and the marks that
 /// change what the layers below show.
 pub(crate) fn is_layer_xattr(name: &[u8]) -> bool {

@@ -145,7 +145,7 @@ impl Sandbox {
 
 /// The layer in an overlay's upper directory.
 pub(crate) fn layer_of(upper: &Path) -> Vec<u8> {
-    let source = LayerSource::Overlay { upper, userxattr: false };
+    let source = LayerSource::Overlay { upper, lower: &[], userxattr: false };
     let mut layer = Vec::new();
     write_layer(source, DiffOptions::default(), &mut layer, &CancelToken::new()).unwrap();
     layer
