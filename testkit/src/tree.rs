@@ -1,6 +1,6 @@
 //! File trees as values: declared in a test, read from a directory or a tar, compared entry by entry.
 //!
-//! Compared are kind, permission bits, owner, content, link text, device numbers, extended attributes and which
+//! Paths are text; bytes that are no UTF-8 stand in them as `\xff`. Compared are kind, permission bits, owner, content, link text, device numbers, extended attributes and which
 //! names are hard links of one another. Times are not.
 
 use std::collections::BTreeMap;
@@ -69,6 +69,7 @@ impl Tree {
 
     /// Another entry owned by root.
     pub fn with(mut self, path: &str, kind: Kind, mode: u32) -> Self {
+        self.unlink(path);
         self.insert(path, Entry { kind, mode, owner: (0, 0), xattrs: BTreeMap::new(), names: Vec::new() });
         self
     }
@@ -99,26 +100,30 @@ impl Tree {
 
     /// The tree without what is at or below `path`.
     pub fn without(mut self, path: &str) -> Self {
-        let below = format!("{path}/");
-        self.entries.retain(|name, _| name != path && !name.starts_with(&below));
+        self.remove_where(|name| name == path || is_below(name, path));
         self
     }
 
-    /// The tree after an image's layer was put on top: whiteouts take away, the rest is added or replaced.
+    /// The tree after an image's layer was put on top: whiteouts take away what was there before, the rest is
+    /// added or replaced. Source: OCI image-spec `layer.md`.
     pub fn with_layer(mut self, layer: Tree) -> Self {
+        let full =
+            |dir: &str, name: &str| if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
+        let mut added = Vec::new();
         for (path, entry) in layer.entries {
             let (dir, name) = path.rsplit_once('/').unwrap_or(("", &path));
-            let full = |name: &str| if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
             match name.strip_prefix(".wh.") {
-                Some(".wh..opq") => self.entries.retain(|known, _| !is_below(known, dir)),
-                Some(gone) => self = self.without(&full(gone)),
-                None => {
-                    if entry.kind != Kind::Dir {
-                        self.entries.retain(|known, _| !is_below(known, &path));
-                    }
-                    self.entries.insert(path, entry);
-                }
+                Some(".wh..opq") => self.remove_where(|known| is_below(known, dir)),
+                Some(gone) => self = self.without(&full(dir, gone)),
+                None => added.push((path, entry)),
             }
+        }
+        for (path, entry) in added {
+            let was_dir = self.unlink(&path).is_some_and(|old| old.kind == Kind::Dir);
+            if was_dir && entry.kind != Kind::Dir {
+                self.remove_where(|known| is_below(known, &path));
+            }
+            self.entries.insert(path, entry);
         }
         self
     }
@@ -143,10 +148,16 @@ impl Tree {
 
     /// Panics with each difference if `actual` is not this tree.
     pub fn assert_is(&self, actual: &Tree) {
+        self.assert_shows(actual, "");
+    }
+
+    /// The same, and says of what kind `actual` is.
+    pub fn assert_shows(&self, actual: &Tree, what: &str) {
         let differences = self.differences(actual);
+        let separator = if what.is_empty() { "" } else { ", " };
         assert!(
             differences.is_empty(),
-            "the trees differ (- expected, + actual):\n{}",
+            "the trees differ{separator}{what} (- expected, + actual):\n{}",
             differences.join("\n")
         );
     }
@@ -181,9 +192,34 @@ impl Tree {
         }
     }
 
+    /// Takes one name away. A file that had it keeps its other names.
+    fn unlink(&mut self, path: &str) -> Option<Entry> {
+        let old = self.entries.remove(path)?;
+        for other in old.names.iter().filter(|name| *name != path) {
+            if let Some(entry) = self.entries.get_mut(other) {
+                entry.names.retain(|name| name != path);
+                if entry.names.len() == 1 {
+                    entry.names.clear();
+                }
+            }
+        }
+        Some(old)
+    }
+
+    fn remove_where(&mut self, gone: impl Fn(&str) -> bool) {
+        let gone: Vec<String> = self.entries.keys().filter(|name| gone(name)).cloned().collect();
+        gone.iter().for_each(|name| drop(self.unlink(name)));
+    }
+
     fn entry_mut(&mut self, path: &str) -> &mut Entry {
         self.entries.get_mut(path).unwrap_or_else(|| panic!("the tree has no {path}"))
     }
+}
+
+/// Bytes of a path as text; those that are no UTF-8 become `\xff`.
+pub fn path_text(bytes: &[u8]) -> String {
+    let escape = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+    bytes.utf8_chunks().map(|chunk| chunk.valid().to_owned() + &escape(chunk.invalid())).collect()
 }
 
 /// Whether `path` lies below `dir`, and is not `dir` itself.
@@ -259,6 +295,16 @@ mod tests {
         assert_eq!(merged, Tree::new().dir("d", 0o700).file("d/b", 0o644, "").file("e", 0o600, "new"));
         let opaque = Tree::new().file("d/.wh..wh..opq", 0o644, "").file("d/c", 0o644, "");
         assert_eq!(base.with_layer(opaque).paths().collect::<Vec<_>>(), ["d", "d/c", "e"]);
+    }
+
+    #[test]
+    fn a_file_that_loses_a_name_keeps_the_others() {
+        let base = Tree::new().file("a", 0o644, "x").hard_link("b", "a").hard_link("c", "a");
+        let merged = base.with_layer(Tree::new().file(".wh.b", 0o644, "").file("c", 0o644, "new"));
+        assert_eq!(merged, Tree::new().file("a", 0o644, "x").file("c", 0o644, "new"));
+        let beside = Tree::new().dir("d", 0o755).file("d/old", 0o644, "");
+        let layer = Tree::new().file("d/ first", 0o644, "").file("d/.wh..wh..opq", 0o644, "");
+        assert_eq!(beside.with_layer(layer).paths().collect::<Vec<_>>(), ["d", "d/ first"]);
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use tar::EntryType;
 
-use crate::tree::{Entry, Kind, Tree};
+use crate::tree::{Entry, Kind, Tree, path_text};
 
 type Xattrs = BTreeMap<String, Vec<u8>>;
 
@@ -28,11 +29,8 @@ impl Tree {
                 if metadata.is_dir() {
                     pending.push(path.clone());
                 }
-                let name = path
-                    .strip_prefix(root)
-                    .expect("an entry lies below the root")
-                    .to_string_lossy()
-                    .into_owned();
+                let name = path.strip_prefix(root).expect("an entry lies below the root");
+                let name = path_text(name.as_os_str().as_bytes());
                 let file = (metadata.dev(), metadata.ino());
                 match first_names.get(&file).filter(|_| metadata.nlink() > 1 && !metadata.is_dir()) {
                     Some(first) => tree.link(&name, &first.clone()),
@@ -53,11 +51,11 @@ impl Tree {
         let mut archive = tar::Archive::new(tar);
         for entry in archive.entries().expect("a tar") {
             let mut entry = entry.expect("a tar entry");
-            let name = clean(&String::from_utf8_lossy(&entry.path_bytes()));
+            let name = clean(&path_text(&entry.path_bytes()));
             if name.is_empty() {
                 continue;
             }
-            let link = entry.link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned());
+            let link = entry.link_name_bytes().map(|link| path_text(&link));
             if entry.header().entry_type() == EntryType::Link {
                 tree.link(&name, &clean(&link.expect("a hard link has a target")));
             } else {
@@ -84,7 +82,7 @@ fn read_entry(path: &Path, metadata: &std::fs::Metadata) -> Entry {
     let kind = if kind.is_dir() {
         Kind::Dir
     } else if kind.is_symlink() {
-        Kind::Symlink(std::fs::read_link(path).expect("a symlink").to_string_lossy().into_owned())
+        Kind::Symlink(path_text(std::fs::read_link(path).expect("a symlink").as_os_str().as_bytes()))
     } else if kind.is_fifo() {
         Kind::Fifo
     } else if kind.is_socket() {
@@ -99,13 +97,17 @@ fn read_entry(path: &Path, metadata: &std::fs::Metadata) -> Entry {
     Entry::new(kind, metadata.mode(), (metadata.uid(), metadata.gid()), read_xattrs(path))
 }
 
-/// All extended attributes that the caller may see; none where the file system has none.
+/// All extended attributes that the caller may see; none where the file system has none. Labels of the host's
+/// security module are left out.
 fn read_xattrs(path: &Path) -> Xattrs {
     let mut names = vec![0; 64 * 1024];
     let Ok(length) = rustix::fs::llistxattr(path, &mut names) else { return Xattrs::new() };
     let mut xattrs = Xattrs::new();
     for name in names[..length].split_inclusive(|byte| *byte == 0) {
         let name = CStr::from_bytes_with_nul(name).expect("the kernel ends each name with a zero byte");
+        if name.to_bytes().starts_with(b"security.") && name != c"security.capability" {
+            continue;
+        }
         let mut value = vec![0; 64 * 1024];
         let length = rustix::fs::lgetxattr(path, name, &mut value)
             .unwrap_or_else(|error| panic!("{}: {}: {error}", path.display(), name.to_string_lossy()));
