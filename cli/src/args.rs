@@ -344,6 +344,10 @@ pub(crate) struct LoadArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
 
+    /// Load only these platforms of each image
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
+
     /// Print nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -358,6 +362,23 @@ pub(crate) struct SaveArgs {
     /// The archive to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+
+    /// Save only these platforms of each image
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
+
+    /// Form of the archive; docker-archive is an OCI layout as well
+    #[arg(long, value_enum, default_value = "docker-archive")]
+    pub(crate) format: ArchiveFormat,
+}
+
+/// `--format` of `lap save`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ArchiveFormat {
+    /// What Docker and Podman load; also an OCI layout.
+    DockerArchive,
+    /// Only an OCI layout.
+    OciArchive,
 }
 
 #[derive(Debug, Args)]

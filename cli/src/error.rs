@@ -51,6 +51,11 @@ impl CliError {
         Self { detail: String::new(), message, causes: Vec::new(), hint: None, code: FAILED }
     }
 
+    /// A failure with advice.
+    pub(crate) fn failed_with_hint(message: String, hint: &str) -> Self {
+        Self { hint: Some(hint.to_owned()), ..Self::failed(message) }
+    }
+
     /// An error of the engine.
     pub(crate) fn engine(error: &EngineError) -> Self {
         let code = if error.fault() == Fault::Cancelled { INTERRUPTED } else { FAILED };

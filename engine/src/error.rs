@@ -207,6 +207,14 @@ pub enum EngineError {
         /// The tags that it has.
         known: String,
     },
+    /// An image has nothing for a platform that was asked for.
+    #[error("the image has nothing for platform {wanted}; it has {}", known.join(", "))]
+    NoPlatform {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// Something that only one platform has room for.
     #[error("an image for several platforms cannot be written as {0}")]
     SeveralPlatforms(&'static str),

@@ -22,6 +22,7 @@ mod layouts;
 mod load;
 mod manifest;
 mod ops;
+mod platforms;
 mod progress;
 pub mod prune;
 mod pull;

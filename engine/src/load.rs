@@ -1,69 +1,131 @@
 //! `lap load`: images from an archive or an OCI layout into the store.
 
-use std::io::Read;
-
-use base::{CancelToken, Platform};
-use registry::Archive;
+use base::image::{Descriptor, ImageConfig, Manifest};
+use base::{CancelToken, Digest, Platform};
+use registry::{Archive, Document, ImageTree};
 use snapshotter::Lease;
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::platforms;
 use crate::report::LoadedImage;
 use crate::request::LoadSource;
 
+/// What errors call an archive that comes as a stream.
+const STREAM: &str = "standard input";
+
+/// A manifest with its config.
+type ImageOfTree = (Document<Manifest>, Document<ImageConfig>);
+
 impl Engine {
-    /// Loads every image of `source`: the host's platform where an image has several.
+    /// Loads every image of `source`, each for all platforms that the archive has, or only for `platforms`. The
+    /// image for this machine is unpacked; of others, the blobs are kept.
     ///
     /// # Errors
-    /// When the archive is damaged or hostile, or the store fails. Images before the bad one stay.
-    pub fn load(&self, source: LoadSource, cancel: &CancelToken) -> Result<Vec<LoadedImage>, EngineError> {
+    /// When the archive is damaged or hostile, has nothing for one of `platforms`, or the store fails. None of
+    /// its images is in the store then.
+    pub fn load(
+        &self,
+        source: LoadSource,
+        platforms: &[Platform],
+        cancel: &CancelToken,
+    ) -> Result<Vec<LoadedImage>, EngineError> {
         let lease = self.store.lease("load")?;
+        let scratch = self.store.scratch_dir();
         let archive = match source {
-            LoadSource::Path(path) => Archive::open(&path, &self.store.scratch_dir())?,
-            LoadSource::Stream(mut stream) => self.spooled(stream.as_mut())?,
+            LoadSource::Path(path) => Archive::open(&path, &scratch)?,
+            LoadSource::Stream(stream) => Archive::open_stream(stream, STREAM, &scratch)?,
         };
-        let images = archive.images().to_vec();
-        let loaded = images
-            .iter()
-            .map(|image| self.load_image(&lease, &archive, image, cancel))
-            .collect::<Result<_, _>>()?;
+        let mut loaded = Vec::with_capacity(archive.images().len());
+        for image in archive.images() {
+            let tree = archive.whole(image)?;
+            let id = self.load_image(&lease, &archive, tree, platforms, cancel)?;
+            let image_id = id.unwrap_or(image.descriptor.digest);
+            let names: Vec<String> = image.names.iter().map(ToString::to_string).collect();
+            loaded.push((image.descriptor.clone(), LoadedImage { image_id, names }));
+        }
+        for (root, image) in &loaded {
+            self.name_loaded(root, &image.names)?;
+        }
         self.store.sync()?;
-        Ok(loaded)
+        Ok(loaded.into_iter().map(|(_, image)| image).collect())
     }
 
-    /// An archive that comes as a stream, in a file without a name, because archives are read in any order.
-    fn spooled(&self, stream: &mut dyn Read) -> Result<Archive, EngineError> {
-        let directory = self.store.scratch_dir();
-        let name = "standard input";
-        let failed =
-            |source| EngineError::Output { what: format!("{name} to {}", directory.display()), source };
-        let mut file = tempfile::tempfile_in(&directory).map_err(failed)?;
-        std::io::copy(stream, &mut file).map_err(failed)?;
-        Ok(Archive::open_file(file, name, &directory)?)
+    fn name_loaded(&self, root: &Descriptor, names: &[String]) -> Result<(), EngineError> {
+        for name in names {
+            self.store.tag(name, root)?;
+        }
+        if names.is_empty() {
+            self.store.tag_dangling(root)?;
+        }
+        Ok(())
     }
 
+    /// Keeps an image with all that belongs to it. Gives its id: that of the image for this machine, if it is of
+    /// several.
     fn load_image(
         &self,
         lease: &Lease,
         archive: &Archive,
-        image: &registry::LoadedImage,
+        tree: ImageTree,
+        platforms: &[Platform],
         cancel: &CancelToken,
-    ) -> Result<LoadedImage, EngineError> {
-        let documents = archive.image(image, &Platform::host())?;
-        let (kept, root) = self.keep_documents(lease, documents)?;
-        let mut parent = None;
-        for (layer, diff_id) in kept.manifest.layers.iter().zip(&kept.config.rootfs.diff_ids) {
+    ) -> Result<Option<Digest>, EngineError> {
+        let ImageTree { indexes, images, others } = tree;
+        let platform = |(_, config): &ImageOfTree| config.value.platform();
+        let images = platforms::choose(images, platforms, platform)?;
+        for index in &indexes {
+            self.keep(lease, &index.descriptor, &mut index.bytes.as_slice())?;
+        }
+        for other in others.iter().filter(|_| platforms.is_empty()) {
+            self.keep(lease, &other.descriptor, &mut other.bytes.as_slice())?;
+            self.keep_all(
+                lease,
+                archive,
+                [&other.value.config].into_iter().chain(&other.value.layers),
+                cancel,
+            )?;
+        }
+        for (manifest, config) in &images {
+            self.keep(lease, &manifest.descriptor, &mut manifest.bytes.as_slice())?;
+            self.keep(lease, &config.descriptor, &mut config.bytes.as_slice())?;
+            self.keep_all(lease, archive, &manifest.value.layers, cancel)?;
+        }
+        let ours = platforms::best(&images, &Platform::host(), platform);
+        // An image without an index is what was asked for, whatever it is for.
+        let ours = ours.or(images.first().filter(|_| indexes.is_empty()));
+        if let Some((manifest, config)) = ours {
+            self.unpack_loaded(lease, &manifest.value, &config.value, cancel)?;
+        }
+        Ok(ours.or(images.first()).map(|(_, config)| config.descriptor.digest))
+    }
+
+    fn keep_all<'a>(
+        &self,
+        lease: &Lease,
+        archive: &Archive,
+        blobs: impl IntoIterator<Item = &'a Descriptor>,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        for blob in blobs {
             cancel.check()?;
-            self.keep(lease, layer, &mut archive.blob(layer)?)?;
+            self.keep(lease, blob, &mut archive.blob(blob)?)?;
+        }
+        Ok(())
+    }
+
+    fn unpack_loaded(
+        &self,
+        lease: &Lease,
+        manifest: &Manifest,
+        config: &ImageConfig,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let mut parent = None;
+        for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            cancel.check()?;
             parent = Some(self.store.apply_layer(lease, parent, layer, Some(diff_id), cancel)?);
         }
-        let names: Vec<String> = image.names.iter().map(ToString::to_string).collect();
-        for name in &names {
-            self.store.tag(name, &root)?;
-        }
-        if names.is_empty() {
-            self.store.tag_dangling(&root)?;
-        }
-        Ok(LoadedImage { image_id: kept.id(), names })
+        Ok(())
     }
 }

@@ -256,6 +256,29 @@ pub enum PullPolicy {
     Never,
 }
 
+/// What `lap save` writes.
+#[derive(Debug, Clone)]
+pub struct SaveRequest {
+    /// Names or ids; a repository without a tag means all of its tags.
+    pub images: Vec<String>,
+    /// Where to.
+    pub destination: Destination,
+    /// `--format`
+    pub format: SaveFormat,
+    /// `--platform`: only these; empty is all that the store has.
+    pub platforms: Vec<Platform>,
+}
+
+/// The forms of an archive with images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SaveFormat {
+    /// An OCI image layout with Docker's list beside it, which all tools read.
+    #[default]
+    Docker,
+    /// An OCI image layout.
+    Oci,
+}
+
 /// Where `lap load` reads.
 pub enum LoadSource {
     /// A tar, or the directory of an OCI layout.

@@ -112,7 +112,8 @@ impl Docker {
         Err(format!("dockerd is not ready; its last line was: {last}"))
     }
 
-    fn command(&self) -> Program {
+    /// The `docker` command for this daemon.
+    pub fn command(&self) -> Program {
         Program::new(&self.programs.join("usr/bin/docker"))
             .env("PATH", path(&self.programs))
             .env("HOME", self.dir.path())

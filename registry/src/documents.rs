@@ -17,9 +17,9 @@ pub(crate) const MANIFEST_LIMIT: u64 = 4 << 20;
 /// The largest image config that is read, in bytes.
 pub(crate) const CONFIG_LIMIT: u64 = 8 << 20;
 /// How many indexes may be nested in each other.
-const DEPTH_LIMIT: u32 = 4;
+pub(crate) const DEPTH_LIMIT: u32 = 4;
 /// How many indexes one search reads.
-const INDEX_LIMIT: u32 = 32;
+pub(crate) const INDEX_LIMIT: u32 = 32;
 
 /// A document: its descriptor, its bytes and what they mean.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,13 +69,21 @@ impl ImageDocuments {
         manifest: Document<Manifest>,
         config: Document<ImageConfig>,
     ) -> Result<Self, DocumentError> {
-        let (layers, diff_ids) = (manifest.value.layers.len(), config.value.rootfs.diff_ids.len());
-        if layers != diff_ids {
-            let digest = manifest.descriptor.digest;
-            return Err(DocumentError::LayerCount { digest, layers, diff_ids });
-        }
+        check_layers(&manifest, &config)?;
         Ok(Self { index, manifest, config })
     }
+}
+
+/// Refuses a manifest and a config that do not agree on the number of layers.
+pub(crate) fn check_layers(
+    manifest: &Document<Manifest>,
+    config: &Document<ImageConfig>,
+) -> Result<(), DocumentError> {
+    let (layers, diff_ids) = (manifest.value.layers.len(), config.value.rootfs.diff_ids.len());
+    if layers == diff_ids {
+        return Ok(());
+    }
+    Err(DocumentError::LayerCount { digest: manifest.descriptor.digest, layers, diff_ids })
 }
 
 /// Why a document cannot be used.

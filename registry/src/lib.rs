@@ -33,7 +33,7 @@ mod transport;
 mod upload;
 
 pub use archive::writer::{ArchiveFormat, BlobOpener, ExportedImage, WriteOptions, write_archive};
-pub use archive::{Archive, ArchiveError, ArchiveErrorKind, BlobReader, LoadedImage};
+pub use archive::{Archive, ArchiveError, ArchiveErrorKind, BlobReader, ImageTree, LoadedImage};
 pub use blob::{BlobStream, BlockingBlob, Progress};
 pub use client::{Client, ClientOptions, Resolved};
 pub use credentials::{Credential, Credentials, NoCredentials};

@@ -61,6 +61,12 @@ impl Layer {
         self
     }
 
+    /// Replaces the media type.
+    pub fn of_type(mut self, media_type: &str) -> Self {
+        media_type.clone_into(&mut self.descriptor.media_type);
+        self
+    }
+
     fn open(&self) -> io::Result<Box<dyn Read + '_>> {
         Ok(match &self.source {
             Source::Bytes(bytes) => Box::new(bytes.as_slice()),

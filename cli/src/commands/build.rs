@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use base::Platform;
 use engine::report::BuildReport;
 use engine::request::{BuildRequest, Destination, Output};
 
 use super::{
-    StoreChoice, environment, network_mode, open, platform, reference, source_date_epoch, with_environment,
+    StoreChoice, environment, network_mode, open, platforms, reference, source_date_epoch, with_environment,
 };
 use crate::args::BuildArgs;
 use crate::error::CliError;
@@ -75,17 +74,6 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
         epoch,
         epoch_of_context,
     })
-}
-
-/// `--platform`; what is empty is left out, and none twice.
-fn platforms(flags: &[String]) -> Result<Vec<Platform>, CliError> {
-    let mut platforms = Vec::new();
-    for flag in flags.iter().filter(|flag| !flag.is_empty()) {
-        if let Some(platform) = platform(Some(flag))?.filter(|platform| !platforms.contains(platform)) {
-            platforms.push(platform);
-        }
-    }
-    Ok(platforms)
 }
 
 fn pair(text: &str) -> (String, String) {

@@ -165,6 +165,17 @@ fn source_date_epoch(text: &str) -> Result<Timestamp, CliError> {
     })
 }
 
+/// `--platform`; what is empty is left out, and none twice.
+fn platforms(flags: &[String]) -> Result<Vec<Platform>, CliError> {
+    let mut platforms = Vec::new();
+    for flag in flags.iter().filter(|flag| !flag.is_empty()) {
+        if let Some(platform) = platform(Some(flag))?.filter(|platform| !platforms.contains(platform)) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
+}
+
 /// `NAME=value` as it is; `NAME` with the value that the environment has, if any.
 fn with_environment(entry: &str) -> Option<(String, String)> {
     match entry.split_once('=') {

@@ -4,10 +4,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use engine::request::{Destination, LoadSource};
+use base::Reference;
+use engine::request::{Destination, LoadSource, SaveFormat, SaveRequest};
 
-use super::{StoreChoice, open, platform};
-use crate::args::{LoadArgs, PullArgs, SaveArgs};
+use super::{StoreChoice, open, platform, platforms};
+use crate::args::{ArchiveFormat, LoadArgs, PullArgs, SaveArgs};
 use crate::error::CliError;
 use crate::render::{self, Mode};
 use crate::signals;
@@ -41,7 +42,7 @@ pub(crate) fn load(store: &StoreChoice, args: &LoadArgs) -> Result<ExitCode, Cli
         }
         None => LoadSource::Stream(Box::new(std::io::stdin())),
     };
-    let loaded = open(store)?.load(source, &cancel)?;
+    let loaded = open(store)?.load(source, &platforms(&args.platforms)?, &cancel)?;
     for image in loaded {
         if args.quiet {
             continue;
@@ -50,7 +51,7 @@ pub(crate) fn load(store: &StoreChoice, args: &LoadArgs) -> Result<ExitCode, Cli
             print_line(&format!("Loaded image ID: {}", image.image_id));
         }
         for name in image.names {
-            print_line(&format!("Loaded image: {name}"));
+            print_line(&format!("Loaded image: {}", familiar(&name)));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -63,11 +64,25 @@ pub(crate) fn save(store: &StoreChoice, args: &SaveArgs) -> Result<ExitCode, Cli
         Some(path) => Destination::File(path.clone()),
         None if std::io::stdout().is_terminal() => {
             let hint = "name a file with -o, or redirect the output";
-            return Err(CliError::usage("an archive is not for a terminal".to_owned(), hint));
+            return Err(CliError::failed_with_hint(
+                "refusing to write an archive to a terminal".to_owned(),
+                hint,
+            ));
         }
         None => Destination::Stream(Arc::new(Mutex::new(std::io::stdout()))),
     };
-    open(store)?.save(&args.images, &destination, &cancel)?;
+    let format = match args.format {
+        ArchiveFormat::DockerArchive => SaveFormat::Docker,
+        ArchiveFormat::OciArchive => SaveFormat::Oci,
+    };
+    let platforms = platforms(&args.platforms)?;
+    let request = SaveRequest { images: args.images.clone(), destination, format, platforms };
+    open(store)?.save(&request, &cancel)?;
     let _ = std::io::stdout().flush();
     Ok(ExitCode::SUCCESS)
+}
+
+/// A complete name as people write it.
+fn familiar(name: &str) -> String {
+    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
 }

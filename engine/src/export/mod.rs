@@ -96,6 +96,11 @@ fn to_archive(
 ) -> Result<(), EngineError> {
     let manifest = |image: &BuiltImage| (image.descriptor.clone(), image.manifest.clone());
     let manifests = built.images.iter().map(manifest).collect();
-    let exported = ExportedImage { names: request.tags.clone(), root: built.root.clone(), manifests };
+    let exported = ExportedImage {
+        names: request.tags.clone(),
+        root: built.root.clone(),
+        indexes: Vec::new(),
+        manifests,
+    };
     archive::write(engine, format, &[exported], request.epoch, destination)
 }

@@ -1,7 +1,7 @@
 //! What holds the files of an archive: a tar or a directory; and the unpacking of a compressed tar.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,15 @@ use super::error::ArchiveErrorKind;
 use super::tar_table::TarTable;
 
 type Result<T> = std::result::Result<T, ArchiveErrorKind>;
+
+/// How much compressed data is read at a time.
+const READ_BUFFER: usize = 256 << 10;
+/// How many bytes tell a compression.
+const MAGIC: usize = 6;
+/// The most memory that decompressing xz may take, in bytes. `xz -9` needs 65 MiB.
+const XZ_MEMORY: u64 = 512 << 20;
+/// `LZMA_CONCATENATED`: several xz streams in a row are one file (liblzma, `lzma/container.h`).
+const XZ_CONCATENATED: u32 = 0x08;
 
 /// The files of an archive.
 pub(crate) enum Container {
@@ -22,19 +31,21 @@ pub(crate) enum Container {
 impl Container {
     /// Reads the table of a tar, after unpacking it into `spool` if it is compressed.
     pub(crate) fn from_file(mut file: File, spool: &Path) -> Result<Self> {
-        let mut magic = [0; 6];
-        let count =
-            read_full(&mut file, &mut magic).map_err(|source| ArchiveErrorKind::io("read", source))?;
+        let magic = read_start(&mut file)?;
         rewind(&mut file)?;
-        let file = match &magic[..count] {
-            [0x1f, 0x8b, ..] => unpack(flate2::read::MultiGzDecoder::new(file), spool)?,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                let decoder = zstd::stream::read::Decoder::new(file);
-                unpack(decoder.map_err(|source| ArchiveErrorKind::Unpack { source })?, spool)?
-            }
-            [b'B', b'Z', b'h', ..] => return Err(ArchiveErrorKind::Compression { name: "bzip2" }),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(ArchiveErrorKind::Compression { name: "xz" }),
-            _ => file,
+        let file = match decompressor(&magic, file)? {
+            Stream::Plain(file) => file,
+            Stream::Compressed(plain) => spooled(plain, spool, true)?,
+        };
+        TarTable::read(file).map(Self::Tar)
+    }
+
+    /// The same for a tar that can be read only once: it is kept in `spool`.
+    pub(crate) fn from_stream(mut stream: impl Read, spool: &Path) -> Result<Self> {
+        let magic = read_start(&mut stream)?;
+        let file = match decompressor(&magic, Cursor::new(&magic).chain(stream))? {
+            Stream::Plain(plain) => spooled(plain, spool, false)?,
+            Stream::Compressed(plain) => spooled(plain, spool, true)?,
         };
         TarTable::read(file).map(Self::Tar)
     }
@@ -72,34 +83,56 @@ fn open_in(root: &Path, path: &str) -> Result<Option<Part>> {
     Ok(Some(Part::Region { file: Arc::new(file), offset: 0, size: metadata.len() }))
 }
 
-/// Unpacks a stream into a file in `spool` that has no name and goes away with its last handle.
-fn unpack(mut packed: impl Read, spool: &Path) -> Result<File> {
+/// A stream that was looked into.
+enum Stream<'a, R> {
+    /// It is not compressed.
+    Plain(R),
+    /// What it holds.
+    Compressed(Box<dyn Read + 'a>),
+}
+
+/// What `input` holds, which begins with `magic`.
+fn decompressor<'a, R: Read + 'a>(magic: &[u8], input: R) -> Result<Stream<'a, R>> {
+    let buffered = |input| BufReader::with_capacity(READ_BUFFER, input);
+    let damaged = |source| ArchiveErrorKind::Unpack { source };
+    Ok(Stream::Compressed(match magic {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(buffered(input))),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered(input))),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, XZ_CONCATENATED);
+            let stream = stream.map_err(|error| damaged(error.into()))?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(buffered(input), stream))
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            Box::new(zstd::stream::read::Decoder::with_buffer(buffered(input)).map_err(damaged)?)
+        }
+        _ => return Ok(Stream::Plain(input)),
+    }))
+}
+
+/// Writes a stream into a file in `spool` that has no name and goes away with its last handle.
+fn spooled(mut stream: impl Read, spool: &Path, compressed: bool) -> Result<File> {
     let spooling = |source| ArchiveErrorKind::io("make a temporary file for", source);
     let mut file = tempfile::tempfile_in(spool).map_err(spooling)?;
-    io::copy(&mut packed, &mut file).map_err(|source| match source.kind() {
+    io::copy(&mut stream, &mut file).map_err(|source| match source.kind() {
         io::ErrorKind::StorageFull => ArchiveErrorKind::io("unpack", source),
-        _ => ArchiveErrorKind::Unpack { source },
+        _ if compressed => ArchiveErrorKind::Unpack { source },
+        _ => ArchiveErrorKind::io("read", source),
     })?;
     rewind(&mut file)?;
     Ok(file)
 }
 
-fn rewind(file: &mut File) -> Result<()> {
-    file.seek(SeekFrom::Start(0)).map(drop).map_err(|source| ArchiveErrorKind::io("rewind", source))
+/// The first bytes of a stream, which may be short.
+fn read_start(stream: &mut impl Read) -> Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(MAGIC);
+    let read = stream.take(MAGIC as u64).read_to_end(&mut start);
+    read.map_err(|source| ArchiveErrorKind::io("read", source))?;
+    Ok(start)
 }
 
-/// Fills `buffer` as far as the file goes.
-fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut count = 0;
-    while count < buffer.len() {
-        match file.read(&mut buffer[count..]) {
-            Ok(0) => break,
-            Ok(more) => count += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(count)
+fn rewind(file: &mut File) -> Result<()> {
+    file.seek(SeekFrom::Start(0)).map(drop).map_err(|source| ArchiveErrorKind::io("rewind", source))
 }
 
 /// The bytes of one file of an archive.

@@ -70,6 +70,9 @@ pub(super) fn add_names(archive: &mut Archive, saved: &[SavedImage]) -> Result<(
 
 /// Loads an archive that has nothing but the list.
 pub(super) fn load(archive: &mut Archive, saved: &[SavedImage]) -> Result<()> {
+    if saved.is_empty() {
+        return Err(ArchiveErrorKind::NoImage);
+    }
     for entry in saved {
         let image = load_image(archive, entry)?;
         archive.images.push(image);

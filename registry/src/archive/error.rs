@@ -47,12 +47,6 @@ pub enum ArchiveErrorKind {
         "it is neither an OCI image layout (no oci-layout and index.json) nor made by `docker save` (no manifest.json)"
     )]
     Unrecognised,
-    /// It is compressed in a way that is not understood.
-    #[error("it is compressed with {name}; unpack it first (gzip and zstd are read as they are)")]
-    Compression {
-        /// The name of the compression.
-        name: &'static str,
-    },
     /// The compressed stream is damaged or cut short.
     #[error("cannot unpack it, it is damaged or cut short")]
     Unpack {
@@ -78,6 +72,23 @@ pub enum ArchiveErrorKind {
     /// The file ends between two entries.
     #[error("it is cut short: the block of zeros that ends a tar is missing")]
     NoEnd,
+    /// Something follows the end.
+    #[error("it goes on after its end: the data from byte {offset} on is not part of the archive")]
+    Trailing {
+        /// Where the data begins, in the archive as it is unpacked.
+        offset: u64,
+    },
+    /// It is an archive, but has nothing to load.
+    #[error("it has no image")]
+    NoImage,
+    /// A layer is of a kind that is not understood.
+    #[error("layer {digest} is of the unknown type \"{media_type}\"")]
+    LayerType {
+        /// The layer.
+        digest: Digest,
+        /// Its media type.
+        media_type: String,
+    },
     /// An entry's name leads out of the archive.
     #[error("the entry \"{entry}\" has a name or a link that leads out of the archive")]
     UnsafeName {
@@ -178,16 +189,6 @@ pub enum ArchiveErrorKind {
         layers: usize,
         /// Layers in the config.
         diff_ids: usize,
-    },
-    /// Docker's format was asked for, for an image of several platforms.
-    #[error(
-        "a Docker archive holds one platform per image; {root} has {platforms} (write an OCI archive instead)"
-    )]
-    ManyPlatforms {
-        /// The index.
-        root: Digest,
-        /// The number of manifests.
-        platforms: usize,
     },
     /// A blob to be written cannot be had.
     #[error("cannot read blob {digest} to write it")]

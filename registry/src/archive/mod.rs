@@ -6,6 +6,7 @@
 //! Every blob is hashed while it is read, and its reader ends in an error if it is not what its digest
 //! says.
 
+mod all_platforms;
 mod container;
 mod docker_archive;
 mod error;
@@ -23,6 +24,7 @@ use base::image::{Descriptor, Index, Manifest, media_type};
 use base::{Digest, Platform, Reference};
 
 use crate::documents::{self, CONFIG_LIMIT, Document, ImageDocuments, MANIFEST_LIMIT, Search};
+pub use all_platforms::ImageTree;
 use container::{Container, Part};
 pub use error::{ArchiveError, ArchiveErrorKind};
 
@@ -62,10 +64,16 @@ impl Archive {
         Self::open_file(file, &name, spool)
     }
 
-    /// Opens a tar, which may be compressed with gzip or zstd; a compressed one is first unpacked into a
-    /// file without name in the directory `spool`. `name` is what errors call the archive.
+    /// Opens a tar, which may be compressed with gzip, bzip2, xz or zstd; a compressed one is first unpacked
+    /// into a file without name in the directory `spool`. `name` is what errors call the archive.
     pub fn open_file(file: File, name: &str, spool: &Path) -> Result<Self> {
         let container = Container::from_file(file, spool).map_err(|kind| kind.of(name))?;
+        Self::read(name.to_owned(), container)
+    }
+
+    /// The same for a tar that comes as a stream, which is always kept in `spool`.
+    pub fn open_stream(stream: impl Read, name: &str, spool: &Path) -> Result<Self> {
+        let container = Container::from_stream(stream, spool).map_err(|kind| kind.of(name))?;
         Self::read(name.to_owned(), container)
     }
 

@@ -53,6 +53,9 @@ pub(super) fn read(container: &Container) -> Result<Option<Vec<LoadedImage>>, Ar
             add(&mut images, entry)?;
         }
     }
+    if images.is_empty() {
+        return Err(ArchiveErrorKind::NoImage);
+    }
     Ok(Some(images))
 }
 

@@ -54,6 +54,7 @@ impl TarTable {
         if !archive.into_inner().zeros {
             return Err(ArchiveErrorKind::NoEnd);
         }
+        nothing_follows(&file)?;
         Ok(Self { file: Arc::new(file), entries })
     }
 
@@ -73,6 +74,26 @@ impl TarTable {
             }
         }
         Err(ArchiveErrorKind::LinkLoop { entry: path.to_owned() })
+    }
+}
+
+/// Refuses what stands behind the end of the tar, where tar itself writes only zeros: a second archive that was
+/// appended would silently be lost.
+fn nothing_follows(mut file: &File) -> Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut offset =
+        file.stream_position().map_err(|source| ArchiveErrorKind::io("find the position in", source))?;
+    loop {
+        let count = match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(ArchiveErrorKind::io("read", source)),
+        };
+        if let Some(index) = buffer[..count].iter().position(|byte| *byte != 0) {
+            return Err(ArchiveErrorKind::Trailing { offset: offset + index as u64 });
+        }
+        offset += count as u64;
     }
 }
 

@@ -41,7 +41,10 @@ pub struct ExportedImage {
     pub names: Vec<Reference>,
     /// The descriptor of its manifest, or of its index.
     pub root: Descriptor,
-    /// Its manifests: the root itself, or those of the index.
+    /// Indexes between its root and its manifests.
+    pub indexes: Vec<Descriptor>,
+    /// Its manifests: the root itself, or those of the index that are to be written. Docker's list, which has
+    /// room for one platform, names the first.
     pub manifests: Vec<(Descriptor, Manifest)>,
 }
 
@@ -91,14 +94,15 @@ fn entries(images: &[ExportedImage], options: &WriteOptions) -> Result<BTreeMap<
             blobs.extend(manifest.layers.iter().cloned());
             blobs
         };
-        let blobs = image.manifests.iter().flat_map(of_manifest).chain([image.root.clone()]);
+        let indexes = image.indexes.iter().chain([&image.root]).cloned();
+        let blobs = image.manifests.iter().flat_map(of_manifest).chain(indexes);
         entries.extend(blobs.map(|blob| (blob_path(&blob.digest), Entry::Blob(Box::new(blob)))));
     }
     let layout = LayoutVersion { version: LAYOUT_VERSION.to_owned() };
     entries.insert(LAYOUT_FILE.to_owned(), Entry::Text(json(LAYOUT_FILE, &layout)?));
     entries.insert(INDEX_FILE.to_owned(), Entry::Text(json(INDEX_FILE, &index(images, options))?));
     if options.format == ArchiveFormat::Docker {
-        let list = images.iter().map(saved_image).collect::<Result<Vec<_>>>()?;
+        let list: Vec<SavedImage> = images.iter().filter_map(saved_image).collect();
         entries.insert(LIST_FILE.to_owned(), Entry::Text(json(LIST_FILE, &list)?));
     }
     Ok(entries)
@@ -141,14 +145,11 @@ fn named(entry: &Descriptor, name: &Reference) -> Descriptor {
 }
 
 /// An image as `manifest.json` lists it.
-fn saved_image(image: &ExportedImage) -> Result<SavedImage> {
-    let [(_, manifest)] = image.manifests.as_slice() else {
-        let (root, platforms) = (image.root.digest, image.manifests.len());
-        return Err(ArchiveErrorKind::ManyPlatforms { root, platforms });
-    };
+fn saved_image(image: &ExportedImage) -> Option<SavedImage> {
+    let (_, manifest) = image.manifests.first()?;
     let tagged = image.names.iter().filter(|name| name.tag.is_some());
     let without_digest = |name: &Reference| Reference { digest: None, ..name.clone() }.familiar();
-    Ok(SavedImage {
+    Some(SavedImage {
         config: blob_path(&manifest.config.digest),
         repo_tags: tagged.map(without_digest).collect(),
         layers: manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect(),

@@ -114,15 +114,27 @@ fn compressed_tars_are_unpacked_aside() {
     let plain = std::fs::read(&fixture.path).unwrap();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&plain).unwrap();
-    for packed in [gzip.finish().unwrap(), zstd::encode_all(plain.as_slice(), 1).unwrap()] {
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&plain).unwrap();
+    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    xz.write_all(&plain).unwrap();
+    let forms = [
+        gzip.finish().unwrap(),
+        bzip2.finish().unwrap(),
+        xz.finish().unwrap(),
+        zstd::encode_all(plain.as_slice(), 1).unwrap(),
+    ];
+    for packed in forms {
         std::fs::write(&fixture.path, &packed).unwrap();
         assert_is_app(&fixture.open().unwrap());
+        assert_is_app(&Archive::open_stream(packed.as_slice(), "stream", fixture.dir.path()).unwrap());
+        for bad in [[packed.as_slice(), b"garbage"].concat(), packed[..packed.len() / 2].to_vec()] {
+            std::fs::write(&fixture.path, &bad).unwrap();
+            assert_says(fixture.error(), &["image.tar", "damaged or cut short"]);
+            assert!(Archive::open_stream(bad.as_slice(), "stream", fixture.dir.path()).is_err());
+        }
         assert_eq!(std::fs::read_dir(fixture.dir.path()).unwrap().count(), 1, "nothing is left behind");
-        std::fs::write(&fixture.path, &packed[..packed.len() / 2]).unwrap();
-        assert_says(fixture.error(), &["image.tar", "damaged or cut short"]);
     }
-    std::fs::write(&fixture.path, b"BZh91AY&SY").unwrap();
-    assert_says(fixture.error(), &["compressed with bzip2; unpack it first"]);
 }
 
 #[test]
@@ -356,6 +368,74 @@ fn an_archive_cut_short_anywhere_fails_cleanly() {
         });
         assert!(outcome.is_err(), "an archive of {length} bytes of {} is accepted", whole.len());
     }
+}
+
+#[test]
+fn what_follows_the_end_is_refused() {
+    let fixture = Fixture::good();
+    let whole = std::fs::read(&fixture.path).unwrap();
+    let padded = [whole.as_slice(), &[0; 10240]].concat();
+    std::fs::write(&fixture.path, padded).unwrap();
+    assert_is_app(&fixture.open().unwrap());
+    for more in [b"garbage".as_slice(), &whole] {
+        std::fs::write(&fixture.path, [whole.as_slice(), more].concat()).unwrap();
+        assert_says(fixture.error(), &[&format!("from byte {}", whole.len()), "goes on after its end"]);
+    }
+}
+
+#[test]
+fn archives_without_an_image_say_so() {
+    let layout = |index: &str| {
+        Fixture::files(&[("oci-layout", LAYOUT.as_bytes()), ("index.json", index.as_bytes())]).error()
+    };
+    assert_says(layout(r#"{"schemaVersion":2,"manifests":[]}"#), &["it has no image"]);
+    let digest = Digest::of(b"");
+    let entry = json!({"mediaType": "application/vnd.example+json", "digest": digest, "size": 0});
+    let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+    assert_says(layout(&index), &["it has no image"]);
+    assert_says(Fixture::files(&[("manifest.json", b"[]")]).error(), &["it has no image"]);
+}
+
+#[test]
+fn layers_of_an_unknown_type_are_refused() {
+    let layer = Layer::tar(tar_layer()).of_type("application/vnd.example.layer");
+    let fixture = Fixture::new();
+    image("app:v1").layer(layer).write_archive(&fixture.path);
+    let archive = fixture.open().unwrap();
+    let error = archive.whole(&archive.images()[0]).unwrap_err();
+    assert_says(error, &["unknown type \"application/vnd.example.layer\""]);
+}
+
+#[test]
+fn an_index_may_miss_platforms_but_not_all() {
+    let fixture = Fixture::new();
+    let platforms = [Platform::host(), "linux/s390x".parse().unwrap()];
+    let images = platforms.each_ref().map(|platform| image("app:v1").platform(platform));
+    write_multi_platform_archive(&fixture.path, "app:v1", &images);
+    let whole = fixture.open().unwrap();
+    let tree = whole.whole(&whole.images()[0]).unwrap();
+    assert_eq!((tree.indexes.len(), tree.images.len(), tree.others.len()), (1, 2, 0));
+    let without = |gone: &[&testkit::Image]| {
+        let names: Vec<String> =
+            gone.iter().map(|image| format!("blobs/sha256/{}", image.digest().hex())).collect();
+        let file = File::open(&fixture.path).unwrap();
+        let mut kept = Vec::new();
+        for entry in tar::Archive::new(file).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            kept.extend((!names.contains(&name)).then_some((name, content)));
+        }
+        let kept: Vec<(&str, &[u8])> =
+            kept.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+        let fixture = Fixture::files(&kept);
+        let archive = fixture.open().unwrap();
+        archive.whole(&archive.images()[0]).map(|tree| tree.images.len())
+    };
+    assert_eq!(without(&[&images[0]]).unwrap(), 1);
+    let error = without(&[&images[0], &images[1]]).unwrap_err();
+    assert_says(error, &[&format!("blob {} is missing", images[0].digest())]);
 }
 
 #[test]
