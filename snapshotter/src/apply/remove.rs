@@ -14,21 +14,28 @@ use super::root::beneath;
 /// A directory's device and inode number.
 pub(super) type Identity = (u64, u64);
 
-/// A name in a directory. Unlike a path it is the same through whichever symlink it was reached.
-pub(super) type Place = (Identity, Vec<u8>);
-
-/// Names that the present layer wrote, which its own whiteouts do not hide.
+/// Names that the present layer wrote, which its own whiteouts do not hide. A name counts in its directory, so
+/// it is the same through whichever symlink that was reached. Only half a blake3 hash of each is kept: a layer
+/// may have millions of names, and nobody finds two that collide.
 #[derive(Debug, Default)]
-pub(super) struct Written(HashSet<Place>);
+pub(super) struct Written(HashSet<[u8; 16]>);
 
 impl Written {
-    pub(super) fn insert(&mut self, place: Place) {
-        self.0.insert(place);
+    pub(super) fn insert(&mut self, directory: Identity, name: &[u8]) {
+        self.0.insert(fingerprint(directory, name));
     }
 
-    pub(super) fn contains(&self, place: &Place) -> bool {
-        self.0.contains(place)
+    pub(super) fn contains(&self, directory: Identity, name: &[u8]) -> bool {
+        !self.0.is_empty() && self.0.contains(&fingerprint(directory, name))
     }
+}
+
+fn fingerprint((device, inode): Identity, name: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&device.to_le_bytes()).update(&inode.to_le_bytes()).update(name);
+    let mut half = [0; 16];
+    hasher.finalize_xof().fill(&mut half);
+    half
 }
 
 /// A directory whose children are being removed.
@@ -84,7 +91,7 @@ fn remove_levels(start: BorrowedFd<'_>, top: Level, keep: &Written) -> Result<()
             finish(start, &level, levels.last_mut())?;
             continue;
         };
-        let kept = keep.contains(&(level.identity, name.clone()));
+        let kept = keep.contains(level.identity, &name);
         let path = join(&level.path, &name);
         let below = remove_leaf(here.as_fd(), &name, kept)?;
         level.kept |= kept;

@@ -239,7 +239,7 @@ impl<'a> Tree<'a> {
 
     fn note(&mut self, parent: &Directory, name: &[u8]) {
         if self.options.layering == Layering::Flat {
-            self.written.insert((parent.identity, name.to_vec()));
+            self.written.insert(parent.identity, name);
         }
     }
 
@@ -303,7 +303,7 @@ impl<'a> Tree<'a> {
     /// Whether something that is no directory may give way to one without an entry: what the layers below
     /// have may, a file of this layer may not.
     fn may_replace(&self, parent: &Directory, name: &[u8]) -> bool {
-        let of_this_layer = self.written.contains(&(parent.identity, name.to_vec()));
+        let of_this_layer = self.written.contains(parent.identity, name);
         self.occupant(parent, name) == Ok(Occupant::Whiteout)
             || self.options.layering == Layering::Flat && !of_this_layer
     }
