@@ -463,7 +463,7 @@ fn a_million_tiny_entries_are_unpacked() {
             tar.append(&Entry::new(Kind::File, path), &mut std::io::empty()).unwrap();
         }
     });
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::in_memory();
     let (applied, _) =
         apply_blob(layer.as_slice(), None, &sandbox.root(), &plain(), &CancelToken::new()).unwrap();
     assert_eq!(applied.entries, 1_000_000);

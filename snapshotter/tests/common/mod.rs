@@ -80,7 +80,15 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::below(tempfile::tempdir().unwrap())
+    }
+
+    /// One in memory, if there is a place for it: for so many files that a disk would be busy for a minute.
+    pub(crate) fn in_memory() -> Self {
+        Self::below(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn below(directory: tempfile::TempDir) -> Self {
         fs::create_dir(directory.path().join("root")).unwrap();
         fs::create_dir(directory.path().join("beside")).unwrap();
         fs::write(directory.path().join("beside/secret"), "untouched").unwrap();
