@@ -280,6 +280,10 @@ pub fn apply(
 /// Unpacks a layer blob in any known compression into the directory `root`, and returns the digest of the
 /// uncompressed bytes as well. A thread of its own decompresses and digests.
 ///
+/// Layers made to be fetched piece by piece are ordinary layers here. What zstd:chunked adds lies between frames
+/// and is not seen. What eStargz adds (`stargz.index.json` and a landmark such as `.no.prefetch.landmark`) are
+/// entries of the archive: they are unpacked and counted in the diffID, as in Docker, containerd and umoci.
+///
 /// With `expected`, another digest is [`ApplyError::DiffId`]; the tree has been written by then, and the
 /// caller deletes it as after any error.
 pub fn apply_blob(

@@ -40,7 +40,11 @@ impl Layer {
     pub fn gzip(tar: &[u8]) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(tar).expect("a vector takes all bytes");
-        let bytes = encoder.finish().expect("a vector takes all bytes");
+        Self::gzip_as(tar, encoder.finish().expect("a vector takes all bytes"))
+    }
+
+    /// A layer that somebody else compressed with gzip to these bytes.
+    pub fn gzip_as(tar: &[u8], bytes: Vec<u8>) -> Self {
         let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, Digest::of(&bytes), bytes.len() as u64);
         Self { source: Source::Bytes(bytes), descriptor, diff_id: Digest::of(tar) }
     }

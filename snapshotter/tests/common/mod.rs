@@ -153,7 +153,12 @@ impl Sandbox {
 
 /// The layer in an overlay's upper directory.
 pub(crate) fn layer_of(upper: &Path) -> Vec<u8> {
-    let source = LayerSource::Overlay { upper, lower: &[], userxattr: false };
+    layer_over(&[], upper)
+}
+
+/// The layer in an overlay's upper directory on top of these layer directories.
+pub(crate) fn layer_over(lower: &[PathBuf], upper: &Path) -> Vec<u8> {
+    let source = LayerSource::Overlay { upper, lower, userxattr: false };
     let mut layer = Vec::new();
     write_layer(source, DiffOptions::default(), &mut layer, &CancelToken::new()).unwrap();
     layer
@@ -195,6 +200,14 @@ pub(crate) fn describe(root: &Path) -> BTreeMap<PathBuf, Seen> {
         let metadata = root.join(path).symlink_metadata().unwrap();
         let inode = (metadata.dev(), metadata.ino());
         file.first_name = first_names.entry(inode).or_insert_with(|| path.clone()).clone();
+    }
+    seen
+}
+
+/// Without the times of directories, which a difference does not carry by themselves.
+pub(crate) fn without_directory_times(mut seen: BTreeMap<PathBuf, Seen>) -> BTreeMap<PathBuf, Seen> {
+    for file in seen.values_mut().filter(|file| file.kind == 'd') {
+        file.mtime = 0;
     }
     seen
 }
