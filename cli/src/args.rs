@@ -319,6 +319,11 @@ pub(crate) struct ImagesArgs {
     #[arg(long)]
     pub(crate) digests: bool,
 
+    /// Only images that fit: dangling=true, label=NAME[=VALUE], until=24h, before=IMAGE, since=IMAGE or
+    /// reference=PATTERN
+    #[arg(short, long = "filter", value_name = "NAME=VALUE")]
+    pub(crate) filters: Vec<String>,
+
     /// Print with a template such as '{{.Repository}}:{{.Tag}}', or as json
     #[arg(long)]
     pub(crate) format: Option<String>,
@@ -418,9 +423,13 @@ pub(crate) struct RmiArgs {
     #[arg(required = true)]
     pub(crate) images: Vec<String>,
 
-    /// Remove an image by id even if it has several names
+    /// Remove an image by id even if it has several names, and the last name of one that is in use
     #[arg(short, long)]
     pub(crate) force: bool,
+
+    /// Keep parents without a name; there are none, the flag is for scripts
+    #[arg(long)]
+    no_prune: bool,
 }
 
 #[derive(Debug, Args)]

@@ -44,13 +44,14 @@ impl Filters {
     }
 }
 
-fn label(text: &str, present: bool) -> LabelFilter {
+/// `NAME` or `NAME=VALUE`.
+pub(crate) fn label(text: &str, present: bool) -> LabelFilter {
     let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
     LabelFilter { name: name.to_owned(), value: value.map(str::to_owned), present }
 }
 
 /// An age such as `24h` or `1h30m`, seconds since 1970, or a time in RFC 3339.
-fn moment(filter: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
+pub(crate) fn moment(filter: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
     let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     let age = || text.parse::<jiff::SignedDuration>().ok().and_then(|age| now.checked_sub(age).ok());
     seconds

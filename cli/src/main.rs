@@ -10,6 +10,7 @@ mod commands;
 mod context;
 mod error;
 mod filter;
+mod image_filter;
 mod output;
 mod prune_args;
 mod render;

@@ -10,6 +10,7 @@ use runner::RunError;
 use snapshotter::StoreError;
 use snapshotter::apply::ApplyError;
 
+pub use crate::images::Conflict;
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
 
@@ -115,14 +116,9 @@ pub enum EngineError {
     /// A name is not an image name.
     #[error(transparent)]
     Reference(#[from] base::reference::ReferenceError),
-    /// An image would be removed that has several names.
-    #[error("image {id} has several names ({})", names.join(", "))]
-    SeveralNames {
-        /// The image.
-        id: String,
-        /// Its names.
-        names: Vec<String>,
-    },
+    /// An image is not removed.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// A document of an image is not valid JSON of its kind.
     #[error("the {what} {digest} is invalid")]
     Document {
@@ -294,7 +290,7 @@ impl EngineError {
                 Some("name another file with -f, or build in the directory that has it".to_owned())
             }
             Self::Ambiguous(_) => Some("give more digits of the id".to_owned()),
-            Self::SeveralNames { .. } => Some("remove it by name, or all its names with --force".to_owned()),
+            Self::Conflict(conflict) => Some(conflict.hint()),
             Self::Git(error) => error.hint(),
             Self::Download(error) if matches!(error.status(), Some(401 | 403)) => {
                 let hint = "give a secret with the id HTTP_AUTH_TOKEN_<host> or HTTP_AUTH_HEADER_<host>";

@@ -1,13 +1,16 @@
 //! What one does with images in the store: find, list, look at, name, remove.
 
+mod remove;
+
 use base::image::{Descriptor, media_type};
 use base::{CancelToken, Reference};
-use snapshotter::{Compression, Lease, Policy};
+use snapshotter::{Compression, Lease};
 
 use crate::Engine;
 use crate::error::EngineError;
 use crate::manifest::Image;
-use crate::report::{HistoryLine, ImageDetails, ImageSummary, Removal};
+use crate::report::{HistoryLine, ImageDetails, ImageSummary};
+pub use remove::Conflict;
 
 /// An image that was asked for.
 #[derive(Debug, Clone)]
@@ -95,6 +98,7 @@ impl Engine {
             digest: target.digest,
             created: image.config.created,
             size: self.image_size(&image)?,
+            labels: image.config.config.labels.clone(),
             platform: image.config.platform(),
         })
     }
@@ -151,35 +155,6 @@ impl Engine {
         let lease = self.store.lease("tag")?;
         let found = self.find_and_hold(&lease, name)?;
         Ok(self.store.tag(&target.to_string(), &found.target)?)
-    }
-
-    /// Removes a name, and the image with its last name. By id, all names go, several only with `force`.
-    ///
-    /// # Errors
-    /// When there is no such image, or an id has several names and `force` is not given.
-    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removal>, EngineError> {
-        let found = self.find(name)?;
-        let id = found.image.id();
-        let all =
-            self.listed()?.into_iter().find(|listed| listed.image.id() == id).map(|listed| listed.names);
-        let all = all.unwrap_or_default();
-        let removed = if found.by_name { vec![name.parse::<Reference>()?.to_string()] } else { all.clone() };
-        if !found.by_name && removed.len() > 1 && !force {
-            let names = removed.iter().map(|name| familiar(name)).collect();
-            return Err(EngineError::SeveralNames { id: id.short(), names });
-        }
-        for name in &removed {
-            self.store.untag(name)?;
-        }
-        let mut removals: Vec<Removal> =
-            removed.iter().map(|name| Removal::Untagged(familiar(name))).collect();
-        if all.len() <= removed.len() {
-            self.store.untag_dangling(&found.target)?;
-            removals.push(Removal::Deleted(id));
-        }
-        // The disk space comes back at once, but for what the build cache may still use.
-        self.store.gc(Policy::KEEP_CACHE)?;
-        Ok(removals)
     }
 
     /// The same image with every layer's blob in the store, so that it can be written somewhere.

@@ -33,7 +33,8 @@ pub struct LabelFilter {
 }
 
 impl LabelFilter {
-    fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
+    /// Whether an image with `labels` meets it.
+    pub fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
         let found = labels.get(&self.name).is_some_and(|have| self.value.as_ref().is_none_or(|v| v == have));
         found == self.present
     }
@@ -48,7 +49,7 @@ impl Engine {
     pub fn prune_images(&self, which: &ImagePrune) -> Result<Pruned, EngineError> {
         let mut removals = Vec::new();
         for image in self.usage_details()?.images {
-            if self.is_prunable(&image, which)? {
+            if Self::is_prunable(&image, which) {
                 removals.extend(self.drop_image(&image)?);
             }
         }
@@ -65,20 +66,16 @@ impl Engine {
         Ok(Pruned { images: Vec::new(), cache: freed.objects, bytes: freed.bytes })
     }
 
-    fn is_prunable(&self, image: &ImageUsage, which: &ImagePrune) -> Result<bool, EngineError> {
+    fn is_prunable(image: &ImageUsage, which: &ImagePrune) -> bool {
         let summary = &image.summary;
         if image.in_use || !(which.all || summary.names.is_empty()) {
-            return Ok(false);
+            return false;
         }
         // An image that does not say when it was made is older than any.
         if which.until.is_some_and(|until| summary.created.is_some_and(|created| created >= until)) {
-            return Ok(false);
+            return false;
         }
-        if which.labels.is_empty() {
-            return Ok(true);
-        }
-        let config = self.inspect(&summary.id.to_string())?.config;
-        Ok(which.labels.iter().all(|label| label.fits(&config.config.labels)))
+        which.labels.iter().all(|label| label.fits(&summary.labels))
     }
 
     fn drop_image(&self, image: &ImageUsage) -> Result<Vec<Removal>, EngineError> {

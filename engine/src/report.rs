@@ -1,5 +1,7 @@
 //! What the engine answers: plain values that surfaces draw.
 
+use std::collections::BTreeMap;
+
 use base::image::{Healthcheck, History, ImageConfig};
 use base::{Digest, Platform, Timestamp};
 use snapshotter::CacheUsage;
@@ -28,6 +30,8 @@ pub struct ImageSummary {
     pub created: Option<Timestamp>,
     /// Bytes of its layers, unpacked.
     pub size: u64,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// What it runs on.
     pub platform: Platform,
 }

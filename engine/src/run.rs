@@ -28,8 +28,9 @@ impl Engine {
     pub fn run(&self, request: &RunRequest) -> Result<u8, EngineError> {
         let lease = self.store.lease("run")?;
         let (image, reference) = self.image_to_run(&lease, request)?;
-        let active = self.root_filesystem(&lease, &image, &reference)?;
         let id = container_id()?;
+        let _in_use = self.container_lease(&id, &image.id())?;
+        let active = self.root_filesystem(&lease, &image, &reference)?;
         let spec = self.container(request, &image, &active, &id)?;
         let mode = runner::Interactive { terminal: request.tty, stdin: request.interactive };
         let finished = runner::run_interactive(&spec, mode)?;

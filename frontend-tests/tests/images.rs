@@ -25,7 +25,8 @@ fn lists_tags_and_removes() {
     let quiet = env.lap(["images", "-q", "--no-trunc", "sample"]).ok().stdout_text();
     assert_eq!(quiet.trim(), image_id(&env, "sample"));
     let short = &image_id(&env, "sample")[7..19];
-    env.lap(["rmi", short]).fails(1).stderr_has(&["several names"]);
+    let refused = env.lap(["rmi", short]).fails(1);
+    refused.stderr_has(&["(must be forced) - image is referenced in multiple repositories", "me/other:1"]);
     env.lap(["rmi", "sample"]).ok().stdout_has(&["Untagged: sample:latest"]);
     env.lap(["rmi", "me/other:1"]).ok().stdout_has(&["Untagged: me/other:1", "Deleted: sha256:"]);
     env.lap(["rmi", "sample"]).fails(1).stderr_has(&["no such image", "sample"]);

@@ -42,9 +42,47 @@ impl Store {
         }
     }
 
+    /// What the owners of all live leases have noted of themselves.
+    ///
+    /// # Errors
+    /// The directory of leases cannot be read.
+    pub fn lease_notes(&self) -> Result<Vec<LeaseNote>, StoreError> {
+        let mut notes = Vec::new();
+        for name in sys::fs::list(&self.layout().leases())? {
+            let path = self.layout().leases().join(name);
+            if !FileLock::is_held(&path)? {
+                continue;
+            }
+            match sys::fs::read(&path) {
+                Ok(note) => notes.extend(LeaseNote::parse(&String::from_utf8_lossy(&note))),
+                // Its owner has ended since.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(notes)
+    }
+
     /// Whether the owner of this lease lives.
     pub(crate) fn is_lease_live(&self, id: &str) -> Result<bool, StoreError> {
         Ok(FileLock::is_held(&self.layout().lease(id))?)
+    }
+}
+
+/// What the owner of a lease says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseNote {
+    /// Its process id.
+    pub process: u32,
+    /// The purpose that it gave.
+    pub purpose: String,
+}
+
+impl LeaseNote {
+    /// `None` for a note that is not written yet.
+    fn parse(text: &str) -> Option<Self> {
+        let (process, purpose) = text.strip_suffix('\n')?.split_once(' ')?;
+        Some(Self { process: process.parse().ok()?, purpose: purpose.to_owned() })
     }
 }
 

@@ -65,7 +65,7 @@ pub use error::StoreError;
 pub use gc::{Collection, Freed, Policy, SpaceLimits};
 pub use image::{ImageRecord, MAX_DOCUMENT};
 pub use layer::{LayerBlob, LayerForm};
-pub use lease::Lease;
+pub use lease::{Lease, LeaseNote};
 pub use scratch::ScratchDir;
 pub use snapshot::{ActiveSnapshot, CommitInfo, SnapshotId, SnapshotInfo};
 pub use store::{Options, Store};

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{StoreChoice, now, open};
 use crate::args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 use crate::error::{CliError, FAILED};
+use crate::image_filter::ImageFilters;
 use crate::terminal::{print, print_line};
 use crate::{table, template, units};
 
@@ -29,7 +30,9 @@ struct Row {
 pub(crate) fn list(store: &StoreChoice, args: &ImagesArgs) -> Result<ExitCode, CliError> {
     let wanted = args.repository.as_deref().map(parse_name).transpose()?;
     let images = open(store)?.images()?;
-    let mut rows: Vec<Row> = images.iter().flat_map(rows).collect();
+    let filters = ImageFilters::parse(&args.filters, now(), &images)?;
+    let chosen = images.iter().filter(|image| filters.fit(image));
+    let mut rows: Vec<Row> = chosen.flat_map(|image| rows(image, &filters)).collect();
     if let Some(wanted) = wanted {
         let has_tag = args
             .repository
@@ -54,7 +57,7 @@ pub(crate) fn list(store: &StoreChoice, args: &ImagesArgs) -> Result<ExitCode, C
     Ok(ExitCode::SUCCESS)
 }
 
-fn rows(image: &ImageSummary) -> Vec<Row> {
+fn rows(image: &ImageSummary, filters: &ImageFilters) -> Vec<Row> {
     let row = |repository: String, tag: String| Row {
         repository,
         tag,
@@ -68,6 +71,7 @@ fn rows(image: &ImageSummary) -> Vec<Row> {
         return vec![row(NONE.to_owned(), NONE.to_owned())];
     }
     let names = image.names.iter().filter_map(|name| name.parse::<Reference>().ok());
+    let names = names.filter(|name| filters.fit_name(name));
     names.map(|name| row(name.familiar_repository(), name.tag.unwrap_or_else(|| NONE.to_owned()))).collect()
 }
 

@@ -18,6 +18,23 @@ fn a_lease_lives_until_its_last_clone_is_dropped() {
 }
 
 #[test]
+fn live_leases_say_what_they_are_for() {
+    let test = TestStore::new();
+    let purposes = || {
+        let notes = test.store.lease_notes().unwrap();
+        assert!(notes.iter().all(|note| note.process == std::process::id()), "{notes:?}");
+        let mut purposes: Vec<String> = notes.into_iter().map(|note| note.purpose).collect();
+        purposes.sort();
+        purposes
+    };
+    let before = purposes();
+    let lease = test.reopened().lease("zzz: it is said").unwrap();
+    assert_eq!(purposes().last().unwrap(), "zzz: it is said");
+    drop(lease);
+    assert_eq!(purposes(), before);
+}
+
+#[test]
 fn each_lease_holds_by_itself() {
     let mut test = TestStore::new();
     let id = test.snapshot(None, "a");

@@ -1,0 +1,128 @@
+//! `lap rmi`: taking names away, and images with their last name, with Docker's refusals.
+
+use base::{Fault, Faulty, Reference};
+use snapshotter::Policy;
+
+use super::{Found, familiar};
+use crate::Engine;
+use crate::containers::Container;
+use crate::error::EngineError;
+use crate::report::Removal;
+
+/// Why an image is not removed. The words are Docker's.
+#[derive(Debug, thiserror::Error)]
+pub enum Conflict {
+    /// It was asked for by id and has several names.
+    #[error(
+        "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories ({})",
+        names.join(", ")
+    )]
+    SeveralNames {
+        /// The image's short id.
+        id: String,
+        /// Its names.
+        names: Vec<String>,
+    },
+    /// Its last name would go, and a container uses it.
+    #[error(
+        "conflict: unable to remove repository reference \"{name}\" (must force) - container {container} \
+         (process {process}) is using its referenced image {id}"
+    )]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// The image's short id.
+        id: String,
+        /// The container's short id.
+        container: String,
+        /// The `lap run` that runs it.
+        process: u32,
+    },
+    /// It would go, and a container uses it.
+    #[error(
+        "conflict: unable to delete {id} (cannot be forced) - image is being used by running container \
+         {container} (process {process})"
+    )]
+    InUse {
+        /// The image's short id.
+        id: String,
+        /// The container's short id.
+        container: String,
+        /// The `lap run` that runs it.
+        process: u32,
+    },
+}
+
+impl Conflict {
+    /// What the user may do about it.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::SeveralNames { .. } => "remove it by name, or all its names with --force".to_owned(),
+            Self::NameInUse { .. } => {
+                "wait until the container ends, or take only the name away with --force".to_owned()
+            }
+            Self::InUse { process, .. } => {
+                format!("wait until the container ends, or end it: kill {process}")
+            }
+        }
+    }
+}
+
+impl Faulty for Conflict {
+    fn fault(&self) -> Fault {
+        Fault::Input
+    }
+}
+
+impl Engine {
+    /// Removes a name, and the image with its last name. By id, all names go, several only with `force`. An
+    /// image that a container uses stays; with `force`, its last name can be taken away.
+    ///
+    /// # Errors
+    /// When there is no such image, or a [`Conflict`].
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removal>, EngineError> {
+        let found = self.find(name)?;
+        let id = found.image.id();
+        let all =
+            self.listed()?.into_iter().find(|listed| listed.image.id() == id).map(|listed| listed.names);
+        let all = all.unwrap_or_default();
+        let removed = if found.by_name { vec![name.parse::<Reference>()?.to_string()] } else { all.clone() };
+        let is_last = all.len() <= removed.len();
+        let user = if is_last { self.user_of(&id)? } else { None };
+        refuse(&found, &removed, user.as_ref(), force)?;
+        for name in &removed {
+            self.store.untag(name)?;
+        }
+        let mut removals: Vec<Removal> =
+            removed.iter().map(|name| Removal::Untagged(familiar(name))).collect();
+        match user {
+            _ if !is_last => {}
+            Some(_) => self.store.tag_dangling(&found.target)?,
+            None => {
+                self.store.untag_dangling(&found.target)?;
+                removals.push(Removal::Deleted(id));
+            }
+        }
+        // The disk space comes back at once, but for what the build cache may still use.
+        self.store.gc(Policy::KEEP_CACHE)?;
+        Ok(removals)
+    }
+}
+
+/// Refuses what Docker refuses. `user` is a container that uses an image whose last names are to be removed.
+fn refuse(found: &Found, removed: &[String], user: Option<&Container>, force: bool) -> Result<(), Conflict> {
+    let id = found.image.id().short();
+    match user {
+        Some(user) if !found.by_name => {
+            Err(Conflict::InUse { id, container: user.short_id(), process: user.process })
+        }
+        Some(user) if !force => {
+            let name = removed.first().map(|name| familiar(name)).unwrap_or_default();
+            Err(Conflict::NameInUse { name, id, container: user.short_id(), process: user.process })
+        }
+        _ if !found.by_name && removed.len() > 1 && !force => {
+            Err(Conflict::SeveralNames { id, names: removed.iter().map(|name| familiar(name)).collect() })
+        }
+        _ => Ok(()),
+    }
+}
