@@ -39,7 +39,7 @@ test: setup-test lint
 SECONDS ?= 300
 
 soak: setup-test
-	LAPSTRAKE_SOAK_SECONDS=$(SECONDS) cargo test --locked --package snapshotter --test stress -- --test-threads=1
+	LAPSTRAKE_SOAK_SECONDS=$(SECONDS) cargo test --locked --package snapshotter --test stress --test power_loss -- --test-threads=1
 
 # Shipped code obeys the disallowed calls of clippy.toml; tests may start processes and read the clock.
 lint:

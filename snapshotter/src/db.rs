@@ -7,8 +7,9 @@
 //! * `synchronous=NORMAL`: the log is flushed only when it is copied into the database, never per commit. A
 //!   power loss may therefore lose the newest transactions, but not their order or the database, and rows
 //!   of files that may not have reached the disk are dropped anyway (`recovery`).
+//! * At the end of a build the log is flushed once ([`Database::write_durably`]).
 //! * Closing does not copy the log back, since that flushes twice, and most commands change a few rows
-//!   only. It happens after [`CHECKPOINT_PAGES`] pages and at the end of a build.
+//!   only. It happens after [`CHECKPOINT_PAGES`] pages.
 //!
 //! One file for each group of tables; only these files contain SQL.
 
@@ -196,18 +197,35 @@ impl Database {
         operation: &'static str,
         write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, DbError> {
+        self.write_with(operation, |connection| transact(connection, write))
+    }
+
+    /// Has `write` a connection while no other thread of this process writes.
+    fn write_with<T>(
+        &self,
+        operation: &'static str,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DbError> {
         let guard = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = self.take().map_err(|source| self.error(operation, source))?;
-        let result = pass_failpoint(operation).and_then(|()| transact(&connection, write));
+        let result = pass_failpoint(operation).and_then(|()| write(&connection));
         self.give_back(connection);
         drop(guard);
         result.map_err(|source| self.error(operation, source))
     }
 
-    /// Copies the log into the database as far as readers allow, flushing both.
-    pub(crate) fn checkpoint(&self) -> Result<(), DbError> {
-        self.read("write the log back", |connection| {
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    /// The same, and flushes the log: this transaction and all before it, by whatever process, survive a power
+    /// loss.
+    pub(crate) fn write_durably<T>(
+        &self,
+        operation: &'static str,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DbError> {
+        self.write_with(operation, |connection| {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let result = transact(connection, write);
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            result
         })
     }
 

@@ -111,7 +111,7 @@ impl Store {
             }
             opened => opened?,
         };
-        recover(&database)?;
+        recover(&database, &layout)?;
         Ok(Self(Arc::new(Shared {
             layout,
             database,
@@ -139,8 +139,8 @@ impl Store {
         Ok(self.driver()?.kind())
     }
 
-    /// Makes everything committed until now survive a power loss, with one flush of the file system, or
-    /// none if nothing is new. To be called once at the end of a build or a pull, before success is
+    /// Makes everything committed until now survive a power loss, with one flush of the file system and one of
+    /// the database's log after it, or none if nothing is new. To be called once at the end of a build or a pull, before success is
     /// reported.
     pub fn sync(&self) -> Result<(), StoreError> {
         let unsynced = self.db().read_consistently("list unsynced files", recovery::unsynced)?;
@@ -148,8 +148,7 @@ impl Store {
             return Ok(());
         }
         sys::fs::sync_filesystem(self.root())?;
-        self.db().write("record synced files", |c| recovery::set_synced(c, &unsynced))?;
-        Ok(self.db().checkpoint()?)
+        Ok(self.db().write_durably("record synced files", |c| recovery::set_synced(c, &unsynced))?)
     }
 
     /// A directory for files without a name (`O_TMPFILE`), on the file system of the store.
@@ -244,11 +243,14 @@ fn upgrade(layout: &Layout, shared: FileLock) -> Result<FileLock, StoreError> {
     Ok(FileLock::acquire(&layout.store_lock(), LockMode::Shared)?)
 }
 
-fn recover(database: &Database) -> Result<(), StoreError> {
+/// Puts the rows in order after a restart of the machine.
+fn recover(database: &Database, layout: &Layout) -> Result<(), StoreError> {
     let boot = read_line(BOOT_ID)?;
     let recorded = database.read("read the boot id", |c| settings::get(c, settings::BOOT))?;
     if recorded.as_deref() != Some(&boot) {
-        database.write("drop unsynced rows", |c| recovery::recover(c, &boot))?;
+        let names = sys::fs::list(&layout.snapshots())?;
+        let highest = names.iter().filter_map(|name| name.to_str()?.parse().ok()).max().unwrap_or(0);
+        database.write("drop unsynced rows", |c| recovery::recover(c, &boot, highest))?;
     }
     Ok(())
 }

@@ -188,7 +188,7 @@ fn a_restart_drops_what_may_be_half_made() {
     drop(test.mount("synced", Sharing::Shared));
     test.store.sync().unwrap();
     drop(test.mount("unsynced", Sharing::Shared));
-    let recover = |c: &rusqlite::Connection| crate::db::recovery::recover(c, "another boot");
+    let recover = |c: &rusqlite::Connection| crate::db::recovery::recover(c, "another boot", 0);
     test.store.db().write("restart", recover).unwrap();
     let left = test.store.cache_mounts().unwrap();
     assert_eq!(left.iter().map(|info| info.id.as_str()).collect::<Vec<_>>(), ["synced"]);

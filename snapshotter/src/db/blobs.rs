@@ -11,10 +11,13 @@ pub(crate) fn size(connection: &Connection, digest: &Digest) -> rusqlite::Result
     statement.query_row([digest.as_bytes()], |row| row.get(0)).optional()
 }
 
-/// Adds a blob whose file has its name. One that is there already stays as it is.
+/// Adds a blob whose file has just got its name. Of one that is there already, the file may have been replaced by
+/// an equal one, which has not reached the disk.
 pub(crate) fn insert(connection: &Connection, digest: &Digest, size: u64, now: i64) -> rusqlite::Result<()> {
-    let mut statement = connection
-        .prepare_cached("INSERT OR IGNORE INTO blobs (digest, size, created) VALUES (?1, ?2, ?3)")?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO blobs (digest, size, created) VALUES (?1, ?2, ?3)
+         ON CONFLICT (digest) DO UPDATE SET synced = 0",
+    )?;
     statement.execute((digest.as_bytes(), size, now)).map(drop)
 }
 

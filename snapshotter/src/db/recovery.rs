@@ -3,18 +3,23 @@
 //! Files written in an earlier boot and not synced in it may be incomplete: ext4 and others can keep a new
 //! name and lose the content. So their rows go, with everything that depends on them. All leases of that
 //! boot are dead, too. The files become garbage for the collector.
+//!
+//! The newest rows may be lost themselves, and their ids with them, while their directories are there. So ids
+//! go on after the highest directory.
 
 use rusqlite::Connection;
 
 use super::settings;
 
-/// Drops what an earlier boot left unsynced, unless another process has done so already.
-pub(crate) fn recover(connection: &Connection, boot: &str) -> rusqlite::Result<()> {
+/// Drops what an earlier boot left unsynced, unless another process has done so already. `highest` is the
+/// highest number of a snapshot's directory.
+pub(crate) fn recover(connection: &Connection, boot: &str, highest: u64) -> rusqlite::Result<()> {
     match settings::get(connection, settings::BOOT)? {
         Some(recorded) if recorded == boot => return Ok(()),
         None => {}
         Some(_) => drop_unsynced(connection)?,
     }
+    skip_ids(connection, highest)?;
     settings::put(connection, settings::BOOT, boot)
 }
 
@@ -35,6 +40,16 @@ fn drop_unsynced(connection: &Connection) -> rusqlite::Result<()> {
          DELETE FROM cache_mounts WHERE synced = 0;
          DELETE FROM images WHERE digest NOT IN (SELECT digest FROM blobs);",
     )
+}
+
+/// Makes the ids of snapshots begin after `highest` (SQLite's documentation, "SQLite Autoincrement").
+fn skip_ids(connection: &Connection, highest: u64) -> rusqlite::Result<()> {
+    const UPDATE: &str = "UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'snapshots'";
+    const INSERT: &str = "INSERT INTO sqlite_sequence (name, seq) VALUES ('snapshots', ?1)";
+    if connection.execute(UPDATE, [highest])? == 0 {
+        connection.execute(INSERT, [highest])?;
+    }
+    Ok(())
 }
 
 /// What is not known to have reached the disk, at one moment.

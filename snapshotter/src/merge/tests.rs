@@ -140,7 +140,7 @@ fn a_layer_whose_owner_is_lost_in_a_crash_is_lost_to_all() {
         .db()
         .write("pretend that only the merge was synced", |c| {
             c.execute("UPDATE snapshots SET synced = 1 WHERE id = ?1", [merged])?;
-            crate::db::recovery::recover(c, "another boot")
+            crate::db::recovery::recover(c, "another boot", 0)
         })
         .unwrap();
     assert!(test.exists(base) && !test.exists(upper) && !test.exists(merged));

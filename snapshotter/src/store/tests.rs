@@ -91,6 +91,22 @@ fn a_restart_drops_what_was_not_synced() {
     assert!(store.view_dirs(kept).is_ok());
 }
 
+/// A directory that was on the disk before its row, which the power loss took.
+#[test]
+fn after_a_restart_no_id_is_that_of_a_directory_without_a_row() {
+    let test = TestStore::new();
+    let known = test.snapshot(None, "known");
+    test.store.sync().unwrap();
+    let left = test.store.layout().snapshots().join((known.to_u64() + 1).to_string());
+    std::fs::create_dir(&left).unwrap();
+    restart(&test);
+    let store = test.reopened();
+    let lease = store.lease("new").unwrap();
+    let new = store.prepare(&lease, None).unwrap().commit(CommitInfo::default()).unwrap();
+    assert_eq!(new.to_u64(), known.to_u64() + 2);
+    assert_eq!(store.check().unwrap().without_row, [left]);
+}
+
 #[test]
 fn within_one_boot_nothing_is_dropped() {
     let test = TestStore::new();
