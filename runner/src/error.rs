@@ -14,6 +14,7 @@ use sys::seccomp::FilterSizeError;
 use sys::spawn::LaunchError;
 
 pub use crate::capabilities::UnknownCapability;
+pub use crate::cgroup::CgroupError;
 
 /// A request that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +108,9 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The container cannot be limited as asked.
+    #[error(transparent)]
+    Group(#[from] CgroupError),
     /// Setting the container up failed.
     #[error("cannot start the container")]
     Launch(#[source] LaunchError),
@@ -168,6 +172,7 @@ impl Faulty for RunError {
             Self::Request(error) => error.fault(),
             Self::Unsupported(_) | Self::Supervise { .. } => Fault::Environment,
             Self::CommandNotFound { .. } | Self::CommandNotExecutable { .. } => Fault::Input,
+            Self::Group(error) => error.fault(),
             Self::Launch(error) => error.fault(),
             Self::CleanUp(error) => error.fault(),
             Self::Cancelled(_) => Fault::Cancelled,

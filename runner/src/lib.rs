@@ -13,11 +13,12 @@
 //! read-only paths, default capabilities and default system call filter. No process of a container outlives
 //! this process.
 //!
-//! Not here yet: control groups and with them the device list (so devices that a container makes cannot be
-//! opened, not even harmless ones), user namespaces, networks other than the host's and none, joining a
+//! Not here yet: the device list of control groups (so devices that a container makes cannot be opened, not
+//! even harmless ones), user namespaces, networks other than the host's and none, joining a
 //! running container. Not here ever: images, layers, the terminal's drawing.
 
 mod capabilities;
+pub mod cgroup;
 pub mod error;
 pub mod etc_files;
 mod interactive;
@@ -35,7 +36,7 @@ pub use interactive::{Interactive, run_interactive};
 pub use logged::run_logged;
 pub use process::{ExitStatus, Finished, Process, resize, start};
 pub use request::{
-    DEFAULT_PATH, EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest,
-    SeccompProfile, Stdio, StreamTarget, TtySize, User,
+    DEFAULT_PATH, DeviceRate, EtcFiles, ExtraMount, Limits, MountKind, Network, Resource, ResourceLimit,
+    RunRequest, SeccompProfile, Stdio, StreamTarget, TtySize, User,
 };
 pub use sys::ns::Usage;

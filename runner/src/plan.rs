@@ -7,7 +7,7 @@
 mod mounts;
 
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
     Capabilities, LinuxNamespace, LinuxNamespaceType, PosixRlimit, PosixRlimitType, Process, Spec, User,
@@ -40,12 +40,13 @@ impl Machine {
     }
 }
 
-/// Makes the plan of a bundle.
-pub fn build(bundle: &Bundle, machine: Machine) -> Result<Plan, RequestError> {
+/// Makes the plan of a bundle whose process enters control groups by the files `entrances`.
+pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result<Plan, RequestError> {
     let process = bundle.spec.process().clone().unwrap_or_default();
     let capabilities = Rights::of(&process, machine);
-    let mut steps = mounts::steps(bundle, machine, capabilities.bounding)?;
-    let namespaces = namespaces(&bundle.spec)?;
+    let mut namespaces = namespaces(&bundle.spec)?;
+    let mut steps = groups(entrances, &mut namespaces)?;
+    steps.extend(mounts::steps(bundle, machine, capabilities.bounding)?);
     if namespaces.contains(Namespaces::NETWORK) {
         steps.push(Step::LoopbackUp);
     }
@@ -60,6 +61,18 @@ pub fn build(bundle: &Bundle, machine: Machine) -> Result<Plan, RequestError> {
     });
     steps.extend(rights(bundle, &process, capabilities)?);
     Ok(Plan { namespaces, steps, exec: exec(&process)? })
+}
+
+/// The steps into control groups. The view of a control group namespace begins at the group that its first
+/// process is in when it is made, so it is made after them.
+fn groups(entrances: &[PathBuf], namespaces: &mut Namespaces) -> Result<Vec<Step>, RequestError> {
+    let enter = |file: &PathBuf| Ok(Step::EnterGroup { file: path("control group", file)? });
+    let mut steps = entrances.iter().map(enter).collect::<Result<Vec<_>, RequestError>>()?;
+    if !steps.is_empty() && namespaces.contains(Namespaces::CGROUP) {
+        *namespaces = namespaces.without(Namespaces::CGROUP);
+        steps.push(Step::OwnGroupView);
+    }
+    Ok(steps)
 }
 
 /// The capabilities of a process: the sets that a plan can set.

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::Mount;
@@ -16,6 +17,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use sys::ns::{Ending, PidFd, Usage};
 use sys::spawn::{Created, Launched, launch};
 
+use crate::cgroup::ControlGroup;
 use crate::error::RunError;
 use crate::plan::{self, Machine};
 use crate::request::{RunRequest, Stdio, StreamTarget, TtySize};
@@ -53,6 +55,8 @@ pub struct Finished {
     pub status: ExitStatus,
     /// What it and the processes that it collected used.
     pub usage: Usage,
+    /// Whether the kernel killed a process of the container because its memory limit was reached.
+    pub out_of_memory: bool,
 }
 
 /// A container's first process.
@@ -63,6 +67,7 @@ pub struct Process {
     terminal: Option<OwnedFd>,
     root: Mount,
     created: Vec<Created>,
+    group: Option<ControlGroup>,
     finished: Option<Finished>,
 }
 
@@ -78,14 +83,17 @@ struct OurEnds {
 /// an error, and leaves nothing behind.
 pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
     let bundle = spec::build(request, stdio)?;
-    let plan = plan::build(&bundle, Machine::this())?;
+    let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+    let group = resources.as_ref().map(ControlGroup::create).transpose()?.flatten();
+    let entrances: Vec<PathBuf> = group.iter().flat_map(ControlGroup::entrances).collect();
+    let plan = plan::build(&bundle, Machine::this(), &entrances)?;
     let (streams, theirs) = streams(stdio).map_err(supervise("make the standard streams"))?;
     let borrowed = theirs.as_ref().map(|theirs| theirs.each_ref().map(AsFd::as_fd));
     let launched = launch(plan, borrowed);
     match launched {
         Ok(Launched { process, terminal, created }) => {
             let (handle, root) = (Arc::new(process), request.root.clone());
-            Ok(Process { handle, streams, terminal, root, created, finished: None })
+            Ok(Process { handle, streams, terminal, root, created, group, finished: None })
         }
         Err(failed) => {
             stubs::clean_up(&request.root, &failed.created).map_err(RunError::CleanUp)?;
@@ -205,9 +213,12 @@ impl Process {
             Ending::Exited(code) => ExitStatus::Exited(code),
             Ending::Signaled(signal) => ExitStatus::Signaled(signal),
         };
-        let finished = Finished { status, usage };
+        let kills = self.group.as_ref().map_or(Ok(0), ControlGroup::memory_kills);
+        let finished = Finished { status, usage, out_of_memory: *kills.as_ref().unwrap_or(&0) > 0 };
         self.finished = Some(finished);
         stubs::clean_up(&self.root, &self.created).map_err(RunError::CleanUp)?;
+        kills?;
+        self.group.take().map_or(Ok(()), ControlGroup::remove)?;
         Ok(finished)
     }
 }

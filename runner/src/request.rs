@@ -51,6 +51,8 @@ pub struct RunRequest {
     pub seccomp: SeccompProfile,
     /// Resource limits; those not named are inherited.
     pub rlimits: Vec<ResourceLimit>,
+    /// How much of the machine all processes of the container together may use.
+    pub limits: Limits,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
     /// Let an overlay root skip syncing its upper directory when the container ends. Right when
@@ -80,6 +82,7 @@ impl RunRequest {
             no_new_privileges: false,
             seccomp: SeccompProfile::Default,
             rlimits: Vec::new(),
+            limits: Limits::default(),
             shm_size: DEFAULT_SHM_SIZE,
             volatile_root: true,
         }
@@ -104,6 +107,51 @@ pub enum Network {
     Host,
     /// Its own, with nothing but a loopback interface.
     None,
+}
+
+/// Limits of a control group, as the flags of `docker run` have them. What is `None` or empty is not limited.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The most memory, in bytes.
+    pub memory: Option<u64>,
+    /// The most memory and swap space together, in bytes; -1 is no limit. `None` with a memory limit is twice
+    /// that, where the kernel counts swap space.
+    pub memory_swap: Option<i64>,
+    /// What the kernel tries to leave to the container when memory is short, in bytes.
+    pub memory_reservation: Option<u64>,
+    /// Weight of processor time against other groups; 1024 is usual.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of processor time in each period.
+    pub cpu_quota: Option<i64>,
+    /// The period, in microseconds.
+    pub cpu_period: Option<u64>,
+    /// Processors, as `0-2,7`.
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes, as `0-2,7`.
+    pub cpuset_mems: Option<String>,
+    /// The most processes and threads; -1 is no limit.
+    pub pids: Option<i64>,
+    /// Weight of block devices against other groups, from 10 to 1000.
+    pub blkio_weight: Option<u16>,
+    /// Bytes a second that may be read of block devices.
+    pub read_bps: Vec<DeviceRate>,
+    /// Bytes a second that may be written to block devices.
+    pub write_bps: Vec<DeviceRate>,
+    /// Reads a second of block devices.
+    pub read_iops: Vec<DeviceRate>,
+    /// Writes a second to block devices.
+    pub write_iops: Vec<DeviceRate>,
+}
+
+/// How much a second may be done with a block device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceRate {
+    /// Major number of the device.
+    pub major: u32,
+    /// Minor number of the device.
+    pub minor: u32,
+    /// How much.
+    pub rate: u64,
 }
 
 /// Which system calls a process may make.

@@ -5,6 +5,8 @@
 //! content is in memory. The system call filter is named, not spelled out: four hundred names per start
 //! would cost more than the start.
 
+mod resources;
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -220,7 +222,7 @@ fn linux(request: &RunRequest) -> Linux {
         .set_namespaces(Some(types.map(namespace).collect()))
         .set_masked_paths(Some(unless_privileged(&MASKED_PATHS)))
         .set_readonly_paths(Some(unless_privileged(&READ_ONLY_PATHS)))
-        .set_resources(None);
+        .set_resources(Some(resources::of(&request.limits)));
     linux
 }
 

@@ -24,7 +24,7 @@ fn request() -> RunRequest {
 }
 
 fn plan(request: &RunRequest) -> Plan {
-    plan::build(&spec::build(request, Stdio::CAPTURED).unwrap(), MACHINE).unwrap()
+    plan::build(&spec::build(request, Stdio::CAPTURED).unwrap(), MACHINE, &[]).unwrap()
 }
 
 /// What the steps do, one line each.
@@ -160,7 +160,7 @@ fn privileged_containers_have_everything_that_we_have() {
     }));
 
     let machine = Machine { capabilities: 0xff, ..MACHINE };
-    let limited = plan::build(&spec::build(&request, Stdio::CAPTURED).unwrap(), machine).unwrap();
+    let limited = plan::build(&spec::build(&request, Stdio::CAPTURED).unwrap(), machine, &[]).unwrap();
     assert_eq!(limited.steps.last(), Some(&Step::Capabilities { mask: 0xff }));
 }
 
@@ -186,7 +186,7 @@ fn kernel_filesystems_are_mounted_where_their_names_say() {
 #[test]
 fn controllers_of_version_1_are_not_mounted() {
     let machine = Machine { unified_cgroups: false, ..MACHINE };
-    let plan = plan::build(&spec::build(&request(), Stdio::CAPTURED).unwrap(), machine).unwrap();
+    let plan = plan::build(&spec::build(&request(), Stdio::CAPTURED).unwrap(), machine, &[]).unwrap();
     assert!(!steps(&plan).iter().any(|step| step.contains("cgroup")));
 }
 
@@ -249,7 +249,7 @@ fn devices_are_left_alone_when_dev_is_the_host_s() {
 #[test]
 fn a_terminal_is_opened_after_its_filesystem_is_mounted() {
     let stdio = Stdio::Terminal(TtySize { rows: 24, columns: 80 });
-    let plan = plan::build(&spec::build(&request(), stdio).unwrap(), MACHINE).unwrap();
+    let plan = plan::build(&spec::build(&request(), stdio).unwrap(), MACHINE, &[]).unwrap();
     let steps = steps(&plan);
     assert!(position(&steps, "mount devpts") < position(&steps, "open the terminal"));
     assert!(plan.steps.contains(&Step::Terminal { rows: 24, columns: 80 }));
@@ -295,6 +295,6 @@ fn a_spec_with_a_namespace_that_we_cannot_make_is_refused() {
     let mut linux = bundle.spec.linux().clone().unwrap();
     linux.set_namespaces(Some(vec![namespace]));
     bundle.spec.set_linux(Some(linux));
-    let error = plan::build(&bundle, MACHINE).unwrap_err();
+    let error = plan::build(&bundle, MACHINE, &[]).unwrap_err();
     assert_eq!(error, RequestError::Namespace { kind: "user".to_owned() });
 }

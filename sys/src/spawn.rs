@@ -296,6 +296,7 @@ fn call_name(number: i32) -> &'static str {
         libc::SYS_statx => "statx",
         libc::SYS_symlinkat => "symlinkat",
         libc::SYS_umount2 => "umount2",
+        libc::SYS_unshare => "unshare",
         libc::SYS_write => "write",
         _ => "a system call",
     }

@@ -5,6 +5,7 @@ mod failures;
 mod foreground;
 mod isolation;
 mod lifetime;
+mod limits;
 mod parts;
 mod root_filesystem;
 mod streams;

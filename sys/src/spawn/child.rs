@@ -115,6 +115,11 @@ impl Child {
     fn perform(&mut self, step: &Step) -> Result<(), Failure> {
         let root = &self.root;
         match step {
+            Step::EnterGroup { file } => enter_group(file),
+            Step::OwnGroupView => {
+                // SAFETY: no pointers.
+                unsafe { invoke!(libc::SYS_unshare, libc::CLONE_NEWCGROUP) }.map(drop)
+            }
             Step::PrivateMounts => mounts::make_private(),
             Step::Scratch { entries } => {
                 self.scratch = mounts::scratch(entries)?;
@@ -273,6 +278,14 @@ fn create_directories(path: &CStr) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Puts this process into a control group (`cgroups(7)`): zero stands for the writer.
+fn enter_group(file: &CStr) -> Result<(), Failure> {
+    let fd = raw::open(HERE, file, libc::O_WRONLY, 0, 0)?;
+    let entered = raw::write_all(fd, b"0");
+    raw::close(fd);
+    entered
 }
 
 /// Sets the `IFF_UP` flag of `lo` (`netdevice(7)`).

@@ -37,6 +37,13 @@ pub struct Exec {
 /// One thing a new process does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
+    /// Enters a control group by writing to a file of the host.
+    EnterGroup {
+        /// The group's `tasks` or `cgroup.procs`.
+        file: CString,
+    },
+    /// Makes the control groups that it is in the root of its view.
+    OwnGroupView,
     /// Cuts the copied mounts off from the host's, so that nothing propagates either way.
     PrivateMounts,
     /// Makes a private tmpfs and fills it. It is never reachable from the container; later steps show
@@ -241,6 +248,8 @@ impl Step {
     /// What the step does and to what, for error messages: `mount proc at "/proc"`.
     pub fn describe(&self) -> String {
         match self {
+            Self::EnterGroup { file } => format!("enter the control group by {file:?}"),
+            Self::OwnGroupView => "make its own view of control groups".to_owned(),
             Self::PrivateMounts => "make the copied mounts private".to_owned(),
             Self::Scratch { .. } => "prepare the private files of the container".to_owned(),
             Self::Root { source: RootSource::Overlay(overlay), .. } => {

@@ -1,0 +1,61 @@
+//! Limits as the resources of an OCI runtime spec.
+
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
+    LinuxThrottleDeviceBuilder,
+};
+
+use crate::request::{DeviceRate, Limits};
+
+/// The resources that `limits` mean.
+pub(super) fn of(limits: &Limits) -> LinuxResources {
+    let mut resources = LinuxResources::default();
+    resources
+        .set_memory(Some(memory(limits)))
+        .set_cpu(Some(cpu(limits)))
+        .set_pids(limits.pids.and_then(pids))
+        .set_block_io(Some(block_io(limits)));
+    resources
+}
+
+fn memory(limits: &Limits) -> LinuxMemory {
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let most = limits.memory.map(bytes);
+    let mut memory = LinuxMemory::default();
+    memory
+        .set_limit(most)
+        .set_swap(limits.memory_swap.or(most.map(|most| most.saturating_mul(2))))
+        .set_reservation(limits.memory_reservation.map(bytes));
+    memory
+}
+
+fn cpu(limits: &Limits) -> LinuxCpu {
+    let mut cpu = LinuxCpu::default();
+    cpu.set_shares(limits.cpu_shares)
+        .set_quota(limits.cpu_quota)
+        .set_period(limits.cpu_period)
+        .set_cpus(limits.cpuset_cpus.clone())
+        .set_mems(limits.cpuset_mems.clone());
+    cpu
+}
+
+/// Never `None`: the builder only refuses when a field is missing. So do the others.
+fn pids(most: i64) -> Option<LinuxPids> {
+    LinuxPidsBuilder::default().limit(most).build().ok()
+}
+
+fn block_io(limits: &Limits) -> LinuxBlockIo {
+    let rates = |rates: &[DeviceRate]| Some(rates.iter().filter_map(rate).collect());
+    let mut io = LinuxBlockIo::default();
+    io.set_weight(limits.blkio_weight)
+        .set_throttle_read_bps_device(rates(&limits.read_bps))
+        .set_throttle_write_bps_device(rates(&limits.write_bps))
+        .set_throttle_read_iops_device(rates(&limits.read_iops))
+        .set_throttle_write_iops_device(rates(&limits.write_iops));
+    io
+}
+
+fn rate(rate: &DeviceRate) -> Option<LinuxThrottleDevice> {
+    let (major, minor) = (i64::from(rate.major), i64::from(rate.minor));
+    LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(rate.rate).build().ok()
+}
