@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::limit_args::{LimitArgs, RunLimitArgs};
 use crate::prune_args::{BuilderPruneArgs, DfArgs, ImagePruneArgs, StoreArgs, SystemPruneArgs};
 use crate::render::Mode;
 
@@ -213,6 +214,9 @@ pub(crate) struct BuildArgs {
     #[arg(long = "ulimit", value_name = "LIMIT")]
     pub(crate) ulimits: Vec<String>,
 
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
     /// Where devices for RUN --device are described [default: /etc/cdi, /var/run/cdi, /etc/buildkit/cdi]
     #[arg(long = "cdi-spec-dir", value_name = "DIR")]
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,
@@ -292,6 +296,9 @@ pub(crate) struct RunArgs {
     /// When to ask the registry for the image: always, missing or never
     #[arg(long, default_value = "missing", value_name = "WHEN")]
     pub(crate) pull: String,
+
+    #[command(flatten)]
+    pub(crate) limits: RunLimitArgs,
 
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]

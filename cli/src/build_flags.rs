@@ -132,7 +132,8 @@ pub(crate) fn step_settings(
     Ok(StepSettings {
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
         shm_size: args.shm_size.as_ref().map(size).transpose()?,
-        limits: args.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
+        limits: args.limits.limits()?,
+        rlimits: args.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
         device_directories: args.cdi_spec_dirs.clone(),
         log: LogLimits {
             size: log_limit("BUILDKIT_STEP_LOG_MAX_SIZE", environment)?,

@@ -42,7 +42,7 @@ use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
 use snapshotter::Store;
-pub use snapshotter::apply::Limits;
+pub use snapshotter::apply::Limits as ArchiveLimits;
 pub use snapshotter::{CacheUsage, DriverKind, Findings, Policy, SpaceLimits};
 
 use crate::error::EngineError;
@@ -57,7 +57,7 @@ pub struct EngineOptions {
     /// How a new store keeps layers; `None` is the best that works here, and whatever an existing store has.
     pub driver: Option<DriverKind>,
     /// What is too much for a layer or an archive that is unpacked.
-    pub archive_limits: Limits,
+    pub archive_limits: ArchiveLimits,
     /// Variables that say how git reaches the network, as in `https_proxy`. Downloads and registries find
     /// them in the environment.
     pub proxies: Vec<(String, String)>,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
-pub use runner::{Resource, ResourceLimit};
+pub use runner::{DeviceRate, Limits, Resource, ResourceLimit};
 pub use snapshotter::Compression;
 
 pub use crate::secrets::{SecretSource, Secrets};
@@ -91,7 +91,9 @@ pub struct StepSettings {
     /// `--shm-size` in bytes.
     pub shm_size: Option<u64>,
     /// `--ulimit`
-    pub limits: Vec<ResourceLimit>,
+    pub rlimits: Vec<ResourceLimit>,
+    /// How much of the machine the processes of one step together may use.
+    pub limits: Limits,
     /// How much of their output is shown.
     pub log: LogLimits,
     /// Directories with descriptions of devices (CDI); empty means the standard ones.
@@ -227,6 +229,8 @@ pub struct RunRequest {
     pub interactive: bool,
     /// `-t`: give it a terminal.
     pub tty: bool,
+    /// How much of the machine the container may use.
+    pub limits: Limits,
     /// `--platform`
     pub platform: Option<Platform>,
     /// `--pull`

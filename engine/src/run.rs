@@ -15,17 +15,18 @@ use crate::Engine;
 use crate::error::EngineError;
 use crate::manifest::Image;
 use crate::progress::Progress;
+use crate::report::RunReport;
 use crate::request::{BindVolume, PullPolicy, RunRequest};
 
 /// No file of users or groups is larger (as in BuildKit).
 const LARGEST_PASSWD: u64 = 10 << 20;
 
 impl Engine {
-    /// Runs a container in the foreground, on our own standard streams, and gives its exit code.
+    /// Runs a container in the foreground, on our own standard streams, and says how it ended.
     ///
     /// # Errors
     /// When the container could not be started; [`EngineError::exit_code`] then knows Docker's code.
-    pub fn run(&self, request: &RunRequest) -> Result<u8, EngineError> {
+    pub fn run(&self, request: &RunRequest) -> Result<RunReport, EngineError> {
         let lease = self.store.lease("run")?;
         let (image, reference) = self.image_to_run(&lease, request)?;
         let id = container_id()?;
@@ -34,7 +35,8 @@ impl Engine {
         let spec = self.container(request, &image, &active, &id)?;
         let mode = runner::Interactive { terminal: request.tty, stdin: request.interactive };
         let finished = runner::run_interactive(&spec, mode)?;
-        Ok(u8::try_from(finished.status.code()).unwrap_or(u8::MAX))
+        let code = u8::try_from(finished.status.code()).unwrap_or(u8::MAX);
+        Ok(RunReport { code, out_of_memory: finished.out_of_memory })
     }
 
     fn image_to_run(&self, lease: &Lease, request: &RunRequest) -> Result<(Image, Reference), EngineError> {
@@ -98,6 +100,7 @@ impl Engine {
             hostname: Some(hostname),
             network: network(request.network, NetworkMode::Host),
             etc,
+            limits: request.limits.clone(),
             mounts: request.volumes.iter().map(bind).collect::<Result<_, _>>()?,
             ..runner::RunRequest::new(active.mount()?, command_line(request, image)?)
         })
@@ -196,6 +199,7 @@ fn container_id() -> Result<String, EngineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Limits;
 
     fn request() -> RunRequest {
         RunRequest {
@@ -212,6 +216,7 @@ mod tests {
             remove: true,
             interactive: false,
             tty: false,
+            limits: Limits::default(),
             platform: None,
             pull: PullPolicy::Never,
         }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use base::{Platform, Reference, Timestamp};
 use engine::request::NetworkMode;
-use engine::{DriverKind, Engine, EngineOptions, Limits};
+use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
 use crate::args::{BuilderCommand, Cli, Command, ImageCommand, StorageDriver, SystemCommand};
 use crate::error::CliError;
@@ -25,13 +25,13 @@ use crate::prune_args::{StoreArgs, StoreCommand};
 struct StoreChoice {
     root: Option<PathBuf>,
     driver: Option<StorageDriver>,
-    archive_limits: Limits,
+    archive_limits: ArchiveLimits,
 }
 
 impl StoreChoice {
     fn of(cli: &Cli) -> Self {
-        let default = Limits::default();
-        let archive_limits = Limits {
+        let default = ArchiveLimits::default();
+        let archive_limits = ArchiveLimits {
             max_entries: cli.max_layer_entries.unwrap_or(default.max_entries),
             max_bytes: cli.max_layer_size.unwrap_or(default.max_bytes),
         };

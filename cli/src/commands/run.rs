@@ -8,16 +8,20 @@ use engine::request::{BindVolume, PullPolicy, RunRequest};
 use super::{StoreChoice, network_mode, open, platform, with_environment};
 use crate::args::RunArgs;
 use crate::error::{CliError, RUN_FAILED};
+use crate::terminal::complain;
 
 /// Runs a container in the foreground and returns its exit code.
 pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliError> {
     let request = request(args)?;
     let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
-    let code = engine.run(&request).map_err(|error| {
+    let ended = engine.run(&request).map_err(|error| {
         let code = error.exit_code().unwrap_or(RUN_FAILED);
         CliError::engine(&error).with_code(code)
     })?;
-    Ok(ExitCode::from(code))
+    if ended.out_of_memory {
+        complain("the kernel killed a process of the container: it reached the memory limit");
+    }
+    Ok(ExitCode::from(ended.code))
 }
 
 fn request(args: RunArgs) -> Result<RunRequest, CliError> {
@@ -37,6 +41,7 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
         remove: args.rm,
         interactive: args.interactive,
         tty: args.tty,
+        limits: args.limits.limits()?,
         platform: platform(args.platform.as_deref())?,
         pull: pull_policy(&args.pull)?,
     })

@@ -45,7 +45,14 @@ impl BuildOps<'_> {
         let finished = runner::run_logged(&request, &mut log, cancel).map_err(EngineError::from)?;
         drop(mounts);
         if let Some(status) = failure(finished.status) {
-            let hint = self.disk_hint()?;
+            let hint = if finished.out_of_memory {
+                Some(
+                    "a process of the step reached the memory limit and was killed; raise --memory"
+                        .to_owned(),
+                )
+            } else {
+                self.disk_hint()?
+            };
             return Err(StepError::Process { command: op.args.join(" "), status, hint });
         }
         let content = exec_content(root, &active, cancel)?;
@@ -104,7 +111,8 @@ impl BuildOps<'_> {
             etc,
             mounts: mounts.mounts.iter().cloned().chain(op.files.iter().map(script)).collect(),
             privileged: op.security == SecurityMode::Insecure,
-            rlimits: settings.limits.clone(),
+            rlimits: settings.rlimits.clone(),
+            limits: settings.limits.clone(),
             shm_size: settings.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..RunRequest::new(active.mount()?, op.args.clone())
         })

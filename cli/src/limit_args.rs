@@ -1,0 +1,240 @@
+//! The flags that limit how much of the machine containers use. Names and meanings are Docker's.
+
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+use clap::Args;
+use engine::request::{DeviceRate, Limits};
+
+use crate::error::CliError;
+
+/// The least memory that a process gets along with, as in Docker.
+const LEAST_MEMORY: u64 = 6 << 20;
+
+/// The period that `--cpus` is counted in, in microseconds.
+const CPU_PERIOD: u64 = 100_000;
+
+/// The limits that a container of `lap run` and the steps of a build have.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    /// The most memory, for example 512m
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
+
+    /// The most memory and swap space together; -1 is no limit [default: twice the memory]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub(crate) memory_swap: Option<String>,
+
+    /// Weight of processor time against other containers; 1024 is usual
+    #[arg(short, long, value_name = "WEIGHT")]
+    pub(crate) cpu_shares: Option<u64>,
+
+    /// Microseconds of processor time in each period
+    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    pub(crate) cpu_quota: Option<i64>,
+
+    /// The period of --cpu-quota, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_period: Option<u64>,
+
+    /// Processors that may be used, as 0-2,7
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+
+    /// Memory nodes that may be used, as 0-2,7
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+}
+
+/// The limits that only `lap run` has.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct RunLimitArgs {
+    #[command(flatten)]
+    pub(crate) common: LimitArgs,
+
+    /// How many processors, for example 1.5
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["cpu_quota", "cpu_period"])]
+    pub(crate) cpus: Option<f64>,
+
+    /// Memory that the kernel tries to leave to the container when memory is short
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory_reservation: Option<String>,
+
+    /// The most processes and threads; -1 is no limit
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(crate) pids_limit: Option<i64>,
+
+    /// Weight of block devices against other containers, from 10 to 1000
+    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(10..=1000))]
+    pub(crate) blkio_weight: Option<u16>,
+
+    /// How much may be read of a device a second, as /dev/sda:10mb
+    #[arg(long, value_name = "DEVICE:BYTES")]
+    pub(crate) device_read_bps: Vec<String>,
+
+    /// How much may be written to a device a second
+    #[arg(long, value_name = "DEVICE:BYTES")]
+    pub(crate) device_write_bps: Vec<String>,
+
+    /// How often a device may be read a second, as /dev/sda:1000
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    pub(crate) device_read_iops: Vec<String>,
+
+    /// How often a device may be written to a second
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    pub(crate) device_write_iops: Vec<String>,
+}
+
+impl LimitArgs {
+    /// What the flags mean.
+    pub(crate) fn limits(&self) -> Result<Limits, CliError> {
+        let memory = self.memory.as_deref().map(|text| size("--memory", text)).transpose()?;
+        if let Some(memory) = memory.filter(|memory| (1..LEAST_MEMORY).contains(memory)) {
+            let message = format!("--memory of {memory} bytes is too little for any process");
+            return Err(CliError::usage(message, "the least is 6m"));
+        }
+        let memory_swap = self.memory_swap.as_deref().map(swap).transpose()?;
+        if let Some(both) = memory_swap.filter(|&both| both > 0) {
+            let Some(memory) = memory else {
+                let message = "--memory-swap limits memory and swap together".to_owned();
+                return Err(CliError::usage(message, "give --memory as well"));
+            };
+            if both.unsigned_abs() < memory {
+                let message = "--memory-swap is less than --memory, which it includes".to_owned();
+                return Err(CliError::usage(message, "give more, or -1 for no limit of swap space"));
+            }
+        }
+        Ok(Limits {
+            memory,
+            memory_swap,
+            cpu_shares: self.cpu_shares,
+            cpu_quota: self.cpu_quota,
+            cpu_period: self.cpu_period,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            ..Limits::default()
+        })
+    }
+}
+
+impl RunLimitArgs {
+    /// What the flags mean.
+    pub(crate) fn limits(&self) -> Result<Limits, CliError> {
+        let common = self.common.limits()?;
+        let bytes = |flag| move |text: &str| size(flag, text);
+        let number = |text: &str| {
+            text.parse()
+                .map_err(|_| CliError::usage(format!("\"{text}\" is not a number"), "for example 1000"))
+        };
+        let reserved = self.memory_reservation.as_deref();
+        Ok(Limits {
+            memory_reservation: reserved.map(|text| size("--memory-reservation", text)).transpose()?,
+            cpu_quota: self.cpus.map(quota).transpose()?.or(common.cpu_quota),
+            cpu_period: self.cpus.map(|_| CPU_PERIOD).or(common.cpu_period),
+            pids: self.pids_limit,
+            blkio_weight: self.blkio_weight,
+            read_bps: rates(&self.device_read_bps, bytes("--device-read-bps"))?,
+            write_bps: rates(&self.device_write_bps, bytes("--device-write-bps"))?,
+            read_iops: rates(&self.device_read_iops, number)?,
+            write_iops: rates(&self.device_write_iops, number)?,
+            ..common
+        })
+    }
+}
+
+fn size(flag: &str, text: &str) -> Result<u64, CliError> {
+    base::bytes::parse_binary(text).ok_or_else(|| {
+        CliError::usage(format!("{flag}: \"{text}\" is not a size"), "write bytes or, for example, 512m")
+    })
+}
+
+fn swap(text: &str) -> Result<i64, CliError> {
+    if text == "-1" {
+        return Ok(-1);
+    }
+    Ok(i64::try_from(size("--memory-swap", text)?).unwrap_or(i64::MAX))
+}
+
+/// The share of the period that is so many processors.
+fn quota(cpus: f64) -> Result<i64, CliError> {
+    // The kernel takes no less than a millisecond (`scheduler/sched-bwc.rst`).
+    if !(0.01..=1e6).contains(&cpus) {
+        let message = format!("--cpus of {cpus} is no number of processors");
+        return Err(CliError::usage(message, "give at least 0.01"));
+    }
+    Ok((cpus * CPU_PERIOD as f64) as i64)
+}
+
+fn rates(
+    texts: &[String],
+    number: impl Fn(&str) -> Result<u64, CliError>,
+) -> Result<Vec<DeviceRate>, CliError> {
+    texts.iter().map(|text| rate(text, &number)).collect()
+}
+
+/// `device:rate`
+fn rate(text: &str, number: impl Fn(&str) -> Result<u64, CliError>) -> Result<DeviceRate, CliError> {
+    let hint = "write the path of a block device and a rate, for example /dev/sda:10mb";
+    let (path, rate) = text
+        .rsplit_once(':')
+        .ok_or_else(|| CliError::usage(format!("invalid device rate \"{text}\""), hint))?;
+    let metadata = Path::new(path)
+        .metadata()
+        .map_err(|error| CliError::usage(format!("cannot use the device {path}: {error}"), hint))?;
+    if !metadata.file_type().is_block_device() {
+        return Err(CliError::usage(format!("{path} is not a block device"), hint));
+    }
+    let number_of_device = metadata.rdev();
+    Ok(DeviceRate {
+        major: u32::try_from(nix::sys::stat::major(number_of_device)).unwrap_or(u32::MAX),
+        minor: u32::try_from(nix::sys::stat::minor(number_of_device)).unwrap_or(u32::MAX),
+        rate: number(rate)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(args: LimitArgs) -> Result<Limits, CliError> {
+        args.limits()
+    }
+
+    #[test]
+    fn memory_is_checked_as_docker_does() {
+        let memory = |memory: &str, swap: Option<&str>| {
+            limits(LimitArgs {
+                memory: Some(memory.to_owned()),
+                memory_swap: swap.map(str::to_owned),
+                ..LimitArgs::default()
+            })
+        };
+        assert_eq!(memory("64m", None).unwrap().memory, Some(64 << 20));
+        assert_eq!(memory("64m", Some("-1")).unwrap().memory_swap, Some(-1));
+        assert_eq!(memory("64m", Some("128m")).unwrap().memory_swap, Some(128 << 20));
+        for (bad, swap) in [("5m", None), ("much", None), ("64m", Some("63m")), ("64m", Some("x"))] {
+            assert!(memory(bad, swap).is_err(), "{bad} {swap:?}");
+        }
+        let alone = LimitArgs { memory_swap: Some("1g".to_owned()), ..LimitArgs::default() };
+        assert!(limits(alone).is_err());
+    }
+
+    #[test]
+    fn processors_become_a_quota() {
+        let cpus = |cpus| RunLimitArgs { cpus: Some(cpus), ..RunLimitArgs::default() }.limits();
+        let limits = cpus(1.5).unwrap();
+        assert_eq!((limits.cpu_quota, limits.cpu_period), (Some(150_000), Some(100_000)));
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(cpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_of_block_devices() {
+        for bad in ["/dev/null:1mb", "/no/such:1mb", "/dev/sda", "/tmp:1"] {
+            assert!(rate(bad, |text| size("--device-read-bps", text)).is_err(), "{bad}");
+        }
+    }
+}

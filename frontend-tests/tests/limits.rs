@@ -1,0 +1,61 @@
+//! Limits on what containers and steps may use, from the command line to the effect.
+
+mod common;
+
+use common::{build, build_fails, env};
+use testkit::privilege::can_limit;
+
+#[test]
+fn a_container_that_takes_too_much_memory_is_killed_and_we_say_so() {
+    if !can_limit(&["memory"]) {
+        return;
+    }
+    let env = env();
+    let hungry = ["busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"];
+    let run = |limits: &[&str]| env.lap(["run", "--rm"]).args(limits).args(hungry);
+    run(&["-m", "32m"]).fails(137).stderr_has(&["reached the memory limit"]);
+    run(&["-m", "1g"]).ok();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN dd if=/dev/zero of=/dev/null bs=256M count=1\n");
+    build_fails(&env, &context, &["--memory", "32m"]).stderr_has(&[
+        "exit code: 137",
+        "--memory",
+        "Dockerfile:2",
+    ]);
+    build(&env, &context, &[]);
+}
+
+#[test]
+fn flags_reach_the_kernel() {
+    if !can_limit(&["cpu", "cpuset", "pids"]) {
+        return;
+    }
+    let env = env();
+    let status = ["busybox", "sh", "-c", "grep Cpus_allowed_list /proc/self/status"];
+    let flags = ["--cpus=0.5", "--cpuset-cpus=0", "--cpu-shares=512", "--pids-limit=50"];
+    let output = env.lap(["run", "--rm"]).args(flags).args(status).ok();
+    output.stdout_has(&["Cpus_allowed_list:\t0\n"]);
+    let bomb = "n=0; while [ $n -lt 60 ]; do sleep 1000 & n=$((n+1)); done";
+    env.lap(["run", "--rm", "--pids-limit=20", "busybox", "sh", "-c", bomb]).run().stderr_has(&["fork"]);
+}
+
+#[test]
+fn limits_that_make_no_sense_are_refused_by_name() {
+    let env = env();
+    let cases: [(&[&str], i32, &[&str]); 7] = [
+        (&["-m", "1m"], 2, &["--memory", "6m"]),
+        (&["-m", "much"], 2, &["--memory", "much"]),
+        (&["--memory-swap", "1g"], 2, &["--memory-swap", "--memory"]),
+        (&["--cpus", "0"], 2, &["--cpus"]),
+        (&["--cpus", "1", "--cpu-quota", "5000"], 2, &["--cpus", "--cpu-quota"]),
+        (&["--blkio-weight", "5"], 2, &["--blkio-weight"]),
+        (&["--device-read-bps", "/dev/null:1mb"], 2, &["/dev/null", "block device"]),
+    ];
+    for (flags, code, said) in cases {
+        env.lap(["run", "--rm"]).args(flags).args(["busybox", "true"]).fails(code).stderr_has(said);
+    }
+    if can_limit(&["cpuset"]) {
+        let refused = env.lap(["run", "--rm", "--cpuset-cpus", "4000", "busybox", "true"]).fails(125);
+        refused.stderr_has(&["the processors", "4000"]);
+    }
+}
