@@ -74,11 +74,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the store. Cheap: the network client is made when it is first needed.
+    /// Opens the store. Cheap: the network client is made when it is first needed. Raises this process's limit
+    /// of open files, since a build needs many.
     ///
     /// # Errors
     /// When the store cannot be opened or made, with the path and the reason.
     pub fn open(options: EngineOptions) -> Result<Self, EngineError> {
+        sys::open_files::raise_limit();
         let clock = Arc::new(sys::clock::SystemClock);
         let store = Store::open(
             &options.root,

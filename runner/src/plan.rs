@@ -13,6 +13,7 @@ use oci_spec::runtime::{
     Capabilities, LinuxNamespace, LinuxNamespaceType, PosixRlimit, PosixRlimitType, Process, Spec, User,
 };
 use sys::ns::Namespaces;
+use sys::open_files::{self, OpenFiles};
 use sys::spawn::{Exec, Plan, Step};
 
 use crate::capabilities::CapabilitySet;
@@ -28,6 +29,8 @@ pub struct Machine {
     pub capabilities: u64,
     /// Whether control groups are all version 2, so that one mount shows them.
     pub unified_cgroups: bool,
+    /// The limit of open files that containers begin with, if ours is another one.
+    pub open_files: Option<OpenFiles>,
 }
 
 impl Machine {
@@ -36,6 +39,7 @@ impl Machine {
         Self {
             capabilities: sys::probe::effective_capabilities(),
             unified_cgroups: sys::probe::has_unified_cgroups(),
+            open_files: open_files::original_limit(),
         }
     }
 }
@@ -54,6 +58,10 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
         steps.push(Step::HostName(c_string("host name", name)?));
     }
     steps.push(Step::Pivot);
+    steps.extend(machine.open_files.map(|OpenFiles { soft, hard }| {
+        let resource = open_files::RESOURCE;
+        Step::Limit { resource, soft, hard }
+    }));
     steps.extend(process.rlimits().iter().flatten().map(limit));
     steps.push(Step::WorkingDirectory {
         path: path("working directory", process.cwd())?,

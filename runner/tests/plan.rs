@@ -12,9 +12,10 @@ use runner::{
 };
 use sys::mount::MountAttributes;
 use sys::ns::Namespaces;
+use sys::open_files::OpenFiles;
 use sys::spawn::{MountSource, Plan, ScratchEntry, Step, TargetKind};
 
-const MACHINE: Machine = Machine { capabilities: u64::MAX, unified_cgroups: true };
+const MACHINE: Machine = Machine { capabilities: u64::MAX, unified_cgroups: true, open_files: None };
 
 fn request() -> RunRequest {
     let upper = OverlayUpper { upper: PathBuf::from("/store/2/fs"), work: PathBuf::from("/store/2/work") };
@@ -162,6 +163,17 @@ fn privileged_containers_have_everything_that_we_have() {
     let machine = Machine { capabilities: 0xff, ..MACHINE };
     let limited = plan::build(&spec::build(&request, Stdio::CAPTURED).unwrap(), machine, &[]).unwrap();
     assert_eq!(limited.steps.last(), Some(&Step::Capabilities { mask: 0xff }));
+}
+
+#[test]
+fn a_container_begins_with_the_limit_of_open_files_that_we_began_with() {
+    let machine = Machine { open_files: Some(OpenFiles { soft: 1024, hard: 4096 }), ..MACHINE };
+    let mut request = request();
+    request.rlimits = vec![ResourceLimit { resource: Resource::Nofile, soft: 5, hard: 6 }];
+    let plan = plan::build(&spec::build(&request, Stdio::CAPTURED).unwrap(), machine).unwrap();
+    let steps = steps(&plan);
+    let ours = position(&steps, "set resource limit 7 to 1024:4096");
+    assert_eq!(position(&steps, "set resource limit 7 to 5:6"), ours + 1, "the user's word is the last");
 }
 
 #[test]

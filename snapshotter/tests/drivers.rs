@@ -32,6 +32,8 @@ use testkit::user_namespace;
 const CASE: &str = "SNAPSHOTTER_TEST_CASE";
 
 fn main() -> ExitCode {
+    // As the engine does: many layers are many open directories.
+    sys::open_files::raise_limit();
     if let Ok(name) = std::env::var(CASE) {
         assert!(user_namespace::is_inside());
         let case = CASES.iter().find(|case| case.name == name);

@@ -12,6 +12,7 @@ pub mod lock;
 pub mod machine;
 pub mod mount;
 pub mod ns;
+pub mod open_files;
 pub mod path_error;
 pub mod probe;
 pub mod random;
