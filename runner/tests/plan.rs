@@ -170,7 +170,7 @@ fn a_container_begins_with_the_limit_of_open_files_that_we_began_with() {
     let machine = Machine { open_files: Some(OpenFiles { soft: 1024, hard: 4096 }), ..MACHINE };
     let mut request = request();
     request.rlimits = vec![ResourceLimit { resource: Resource::Nofile, soft: 5, hard: 6 }];
-    let plan = plan::build(&spec::build(&request, Stdio::CAPTURED).unwrap(), machine).unwrap();
+    let plan = plan::build(&spec::build(&request, Stdio::CAPTURED).unwrap(), machine, &[]).unwrap();
     let steps = steps(&plan);
     let ours = position(&steps, "set resource limit 7 to 1024:4096");
     assert_eq!(position(&steps, "set resource limit 7 to 5:6"), ours + 1, "the user's word is the last");
