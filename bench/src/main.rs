@@ -21,6 +21,7 @@ mod options;
 mod report;
 mod runtime;
 mod subject;
+mod transfer;
 mod work;
 
 use std::path::Path;
@@ -83,8 +84,8 @@ fn measure_processes(
     works: &[Work],
     report: &mut Report,
 ) -> Result<(), BenchError> {
-    let mut subjects = Subjects::lap(dir, &options.lap)?;
-    if !options.alone {
+    let mut subjects = Subjects::lap(dir, &options.lap, options.alone)?;
+    if !options.alone && works.iter().any(|work| work.needs_builders) {
         subjects.add_peers(dir);
     }
     report.leave_out(subjects.left_out());

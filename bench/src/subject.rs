@@ -1,6 +1,6 @@
 //! Everything that is measured, started and tried once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use testkit::{Context, images};
 
@@ -18,16 +18,29 @@ const BASE_ARCHIVE: &str = "base.tar";
 pub(crate) struct Subjects {
     pub(crate) builders: Vec<Box<dyn Builder>>,
     pub(crate) runtimes: Vec<Runtime>,
+    program: PathBuf,
+    alone: bool,
     left_out: Vec<String>,
 }
 
 impl Subjects {
     /// `lap`, which has to work.
-    pub(crate) fn lap(dir: &Path, program: &Path) -> Result<Self, BenchError> {
+    pub(crate) fn lap(dir: &Path, program: &Path, alone: bool) -> Result<Self, BenchError> {
         let base = dir.join(BASE_ARCHIVE);
         images::busybox_as(BASE).write_archive(&base);
         let lap = Lap::start(program, dir.join("lap"), &base)?;
-        Ok(Self { builders: vec![Box::new(lap)], runtimes: Vec::new(), left_out: Vec::new() })
+        let (builders, runtimes) = (vec![Box::new(lap) as Box<dyn Builder>], Vec::new());
+        Ok(Self { builders, runtimes, program: program.to_owned(), alone, left_out: Vec::new() })
+    }
+
+    /// The `lap` that is measured.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Whether nothing but `lap` is to be measured.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Each peer that works here.

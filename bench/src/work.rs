@@ -10,6 +10,7 @@ use crate::builder::{BASE, Builder};
 use crate::error::BenchError;
 use crate::measure::{Sample, measure};
 use crate::subject::Subjects;
+use crate::transfer;
 
 /// How many files the large context has, and how long each is.
 const MANY_FILES: usize = 50_000;
@@ -24,22 +25,31 @@ const LARGE_ROUNDS: usize = 3;
 /// Who did a work, and each run of it.
 pub(crate) type Samples = Vec<(String, Vec<Sample>)>;
 
+/// Does a work so many rounds, with files in a directory.
+type Run = fn(&Subjects, &Path, usize) -> Result<Samples, BenchError>;
+
 /// A kind of work.
 pub(crate) struct Work {
     /// What it is called in the results.
     pub(crate) name: &'static str,
     /// Does it so many rounds, with files in a directory.
-    pub(crate) run: fn(&Subjects, &Path, usize) -> Result<Samples, BenchError>,
+    pub(crate) run: Run,
+    /// Whether its peers are builders, which have to be started before.
+    pub(crate) needs_builders: bool,
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 5] {
+pub(crate) fn all() -> [Work; 7] {
+    let of_builders = |name, run: Run| Work { name, run, needs_builders: true };
+    let of_images = |name, run: Run| Work { name, run, needs_builders: false };
     [
-        Work { name: "rebuild with nothing changed, 20 steps, 50 files", run: rebuild },
-        Work { name: "100 trivial RUNs", run: trivial_runs },
-        Work { name: "COPY of 50,000 files of 4 KiB, first time", run: copy_first },
-        Work { name: "COPY of 50,000 files of 4 KiB, one file changed", run: copy_changed },
-        Work { name: "container start to exit, true", run: start },
+        of_builders("rebuild with nothing changed, 20 steps, 50 files", rebuild),
+        of_builders("100 trivial RUNs", trivial_runs),
+        of_builders("COPY of 50,000 files of 4 KiB, first time", copy_first),
+        of_builders("COPY of 50,000 files of 4 KiB, one file changed", copy_changed),
+        of_builders("container start to exit, true", start),
+        of_images("load of an image of 1 GiB", transfer::load),
+        of_images("save of an image of 1 GiB", transfer::save),
     ]
 }
 

@@ -7,7 +7,7 @@ use base::event::EventSink;
 use base::image::{Descriptor, chain_id, media_type};
 use base::{CancelToken, Digest, Platform, Reference};
 use registry::ImageDocuments;
-use snapshotter::{Lease, SnapshotId};
+use snapshotter::{BlobWriter, Expected, Lease, SnapshotId, StoreError};
 
 use crate::Engine;
 use crate::error::EngineError;
@@ -89,7 +89,7 @@ impl Engine {
         }
         let mut writer = self.store.ingest(lease)?;
         writer.copy_from(from)?;
-        writer.finish(Some(snapshotter::Expected { digest: descriptor.digest, size: descriptor.size }))?;
+        writer.finish(Some(Expected { digest: descriptor.digest, size: descriptor.size }))?;
         Ok(())
     }
 
@@ -186,17 +186,71 @@ impl Engine {
             let reason = format!("{} is listed as a layer but is a {}", layer.digest, layer.media_type);
             return Err(EngineError::Inconsistent { image, reason });
         }
-        let network = self.network()?;
         let (told, id, total) = (progress.clone(), layer.digest.short(), layer.size);
         let report: registry::Progress =
             Arc::new(move |bytes| told.status(vertex, &id, bytes, total, bytes >= total));
-        let mut stream = network.wait(cancel, network.client.blob(reference, layer, Some(report)))?;
-        let mut writer = self.store.ingest(lease)?;
+        let expected = Expected { digest: layer.digest, size: layer.size };
+        let writer = self.store.resume_ingest(lease, &expected)?;
+        let resumed = writer.size() > 0;
+        match self.receive(writer, reference, layer, report.clone(), cancel) {
+            // What was there from before may have been wrong. It is forgotten by now.
+            Err(error) if resumed && is_wrong(&error) => {
+                let writer = self.store.resume_ingest(lease, &expected)?;
+                self.receive(writer, reference, layer, report, cancel)
+            }
+            received => received,
+        }
+    }
+
+    /// Fetches what `writer` does not have yet. What came until an interruption is kept.
+    fn receive(
+        &self,
+        mut writer: BlobWriter,
+        reference: &Reference,
+        layer: &Descriptor,
+        report: registry::Progress,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        if writer.size() < layer.size {
+            match self.receive_rest(&mut writer, reference, layer, report, cancel) {
+                Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
+                Err(error @ EngineError::Registry(_)) if !is_wrong(&error) => return Err(error),
+                Err(error) => {
+                    writer.discard();
+                    return Err(error);
+                }
+                Ok(()) => {}
+            }
+        }
+        writer.finish(Some(Expected { digest: layer.digest, size: layer.size }))?;
+        Ok(())
+    }
+
+    fn receive_rest(
+        &self,
+        writer: &mut BlobWriter,
+        reference: &Reference,
+        layer: &Descriptor,
+        report: registry::Progress,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let network = self.network()?;
+        let before = registry::Received { size: writer.size(), digester: writer.digester() };
+        let blob = network.client.rest_of_blob(reference, layer, before, Some(report));
+        let mut stream = network.wait(cancel, blob)?;
         while let Some(chunk) = network.wait(cancel, stream.next())? {
             writer.copy_from(&mut chunk.as_ref())?;
         }
-        writer.finish(Some(snapshotter::Expected { digest: layer.digest, size: layer.size }))?;
         Ok(())
+    }
+}
+
+/// Whether content is not what its digest says.
+fn is_wrong(error: &EngineError) -> bool {
+    match error {
+        EngineError::Registry(error) => error.is_wrong_content(),
+        EngineError::Store(StoreError::BlobMismatch { .. }) => true,
+        _ => false,
     }
 }
 

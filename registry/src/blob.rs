@@ -26,6 +26,15 @@ const MAX_RESUMES: u32 = 50;
 /// Is told how many bytes have passed so far.
 pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
 
+/// What of a blob is there from an earlier time.
+#[derive(Clone, Default)]
+pub struct Received {
+    /// How many bytes, from the first on; fewer than the whole blob.
+    pub size: u64,
+    /// What hashed them.
+    pub digester: Digester,
+}
+
 /// A blob on its way. Digest and size are checked at the end, and only then `None` is returned.
 pub struct BlobStream {
     client: Client,
@@ -53,6 +62,18 @@ impl Client {
         descriptor: &Descriptor,
         progress: Option<Progress>,
     ) -> Result<BlobStream> {
+        self.rest_of_blob(reference, descriptor, Received::default(), progress).await
+    }
+
+    /// The same for a blob of which some is there already. Only the rest comes, if the registry can do that, and
+    /// only the rest is handed out; the whole is checked.
+    pub async fn rest_of_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        before: Received,
+        progress: Option<Progress>,
+    ) -> Result<BlobStream> {
         let context = Context::blob("read", reference, &descriptor.digest);
         let url = self.url(reference, &format!("blobs/{}", descriptor.digest)).within(&context)?;
         let mut stream = BlobStream {
@@ -63,8 +84,8 @@ impl Client {
             url,
             answer: None,
             skip: 0,
-            received: 0,
-            digester: Digester::new(),
+            received: before.size,
+            digester: before.digester,
             attempts: Attempts::new(&self.transport().retry),
             resumes: 0,
             progress,

@@ -83,6 +83,11 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(*self.kind, ErrorKind::NotFound { .. })
     }
+
+    /// Whether what came is not what it should be, so that nothing of it is worth keeping.
+    pub fn is_wrong_content(&self) -> bool {
+        matches!(*self.kind, ErrorKind::DigestMismatch { .. } | ErrorKind::SizeMismatch { .. })
+    }
 }
 
 impl fmt::Display for Error {

@@ -34,7 +34,7 @@ mod upload;
 
 pub use archive::writer::{ArchiveFormat, BlobOpener, ExportedImage, WriteOptions, write_archive};
 pub use archive::{Archive, ArchiveError, ArchiveErrorKind, BlobReader, ImageTree, LoadedImage};
-pub use blob::{BlobStream, BlockingBlob, Progress};
+pub use blob::{BlobStream, BlockingBlob, Progress, Received};
 pub use client::{Client, ClientOptions, Resolved};
 pub use credentials::{Credential, Credentials, NoCredentials};
 pub use docker_config::{DockerConfig, DockerConfigError};

@@ -4,9 +4,12 @@
 //! name and its row. So a blob that can be found is complete, a failed or killed writer leaves nothing but
 //! a file that the collector removes, and two writers of the same content both succeed.
 
+mod partial;
+
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base::Digest;
@@ -54,7 +57,7 @@ impl Store {
         let path = self.layout().ingest(lease.id(), self.next_number());
         // Content does not change once it has its name.
         let file = sys::fs::create_new(&path, 0o444)?;
-        Ok(AsideFile { file, path })
+        Ok(AsideFile { file, path, partial: None })
     }
 
     /// The blob with this digest, protected by `lease` from then on.
@@ -140,11 +143,18 @@ impl Store {
 
     /// Makes the complete file `aside` the blob that it is said to be, protected by `lease`, unless that is
     /// there already.
-    pub(crate) fn publish(&self, lease: &Lease, aside: AsideFile, blob: &BlobInfo) -> Result<(), StoreError> {
+    pub(crate) fn publish(
+        &self,
+        lease: &Lease,
+        mut aside: AsideFile,
+        blob: &BlobInfo,
+    ) -> Result<(), StoreError> {
         if self.blob(lease, &blob.digest)?.is_some() {
+            aside.discard();
             return Ok(());
         }
         // While this lock is held, the collector does not take the file for one without a row.
+        aside.close_for_writing()?;
         let _publishing = FileLock::acquire(&self.layout().blobs_lock(), LockMode::Shared)?;
         // A file of that name without a row may be damaged, so it is replaced.
         rename_into_place(&aside.path, &self.blob_path(&blob.digest))?;
@@ -169,7 +179,8 @@ fn rename_into_place(from: &Path, to: &Path) -> Result<(), PathError> {
     }
 }
 
-/// Receives the content of a blob. Dropping it without [`finish`](Self::finish) keeps nothing.
+/// Receives the content of a blob. Dropping it without [`finish`](Self::finish) keeps nothing, unless it was made
+/// by [`Store::resume_ingest`].
 pub struct BlobWriter {
     store: Store,
     lease: Lease,
@@ -223,9 +234,10 @@ impl BlobWriter {
     ///
     /// # Errors
     /// [`StoreError::BlobMismatch`] when digest or length are not the expected ones; nothing is kept then.
-    pub fn finish(self, expected: Option<Expected>) -> Result<BlobInfo, StoreError> {
+    pub fn finish(mut self, expected: Option<Expected>) -> Result<BlobInfo, StoreError> {
         let blob = BlobInfo { digest: self.digester.finish(), size: self.size };
         if let Some(expected) = expected.filter(|e| (e.digest, e.size) != (blob.digest, blob.size)) {
+            self.aside.discard();
             return Err(StoreError::BlobMismatch {
                 expected: expected.digest,
                 expected_size: expected.size,
@@ -254,9 +266,27 @@ impl Write for BlobWriter {
 pub(crate) struct AsideFile {
     file: File,
     path: PathBuf,
+    /// The lock on a file that is kept for the next writer when it is dropped.
+    partial: Option<FileLock>,
 }
 
 impl AsideFile {
+    /// Makes the file one that is removed when it is dropped.
+    fn discard(&mut self) {
+        if let Some(lock) = self.partial.take() {
+            // Removed under its lock, so that it is nobody else's by then.
+            let _ = lock.remove();
+        }
+    }
+
+    /// Content does not change once it has its name.
+    fn close_for_writing(&self) -> Result<(), PathError> {
+        if self.partial.is_none() {
+            return Ok(());
+        }
+        self.file.set_permissions(Permissions::from_mode(0o444)).at("change the mode of", &self.path)
+    }
+
     fn append(&mut self, bytes: &[u8]) -> Result<(), PathError> {
         sys::failpoint::pass("write").at("write", &self.path)?;
         self.file.write_all(bytes).at("write", &self.path)
@@ -277,6 +307,9 @@ impl Write for AsideFile {
 
 impl Drop for AsideFile {
     fn drop(&mut self) {
+        if self.partial.is_some() {
+            return;
+        }
         // A file that has become a blob is not here any more. If removal fails, the collector does it later.
         let _ = sys::fs::remove_file(&self.path);
     }

@@ -21,8 +21,9 @@ const XZ_MEMORY: u64 = 512 << 20;
 /// `LZMA_CONCATENATED`: several xz streams in a row are one file (liblzma, `lzma/container.h`).
 const XZ_CONCATENATED: u32 = 0x08;
 
-/// How much input one zstd job takes. Fixed, because frames are cut at job borders.
-const ZSTD_JOB: u32 = 4 << 20;
+/// How much input one zstd job takes. Fixed, because frames are cut at job borders. Each job goes over some input of
+/// the one before again, which smaller jobs would show.
+const ZSTD_JOB: u32 = 8 << 20;
 
 /// How a layer is compressed when it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -230,7 +231,8 @@ fn zstd_encoder<W: Write>(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "zstd has no such level"));
     }
     let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
-    encoder.include_checksum(true)?;
+    // Both sides have a digest; another checksum would only take time.
+    encoder.include_checksum(false)?;
     let workers = rayon::current_num_threads().clamp(1, 16);
     encoder.set_parameter(zstd::zstd_safe::CParameter::NbWorkers(workers as u32))?;
     encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;

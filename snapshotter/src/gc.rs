@@ -94,6 +94,7 @@ impl Store {
             decided => decided?,
         };
         self.sweep()?;
+        self.sweep_partials(policy)?;
         Ok(Collection { store: self.clone(), freed })
     }
 

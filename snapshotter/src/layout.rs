@@ -9,6 +9,8 @@
 //!   leases/<id>                      locked while the owner lives
 //!   claims/<key>                     locked while somebody computes <key>
 //!   ingest/<lease>.<n>               blobs being written, and scratch directories
+//!   partial-v1/<64 hex>              content that was not finished, by the digest that it is to have; locked
+//!                                    while somebody writes to it
 //!   trash/<id>.<n>                   trees and files being deleted
 //!   blobs-v1/sha256/<2 hex>/<64 hex> content by digest
 //!   stat-cache-v1/<key>              remembered hashes of context directories; may go at any time
@@ -89,6 +91,14 @@ impl Layout {
 
     pub(crate) fn ingest(&self, lease: &str, number: u64) -> PathBuf {
         self.ingests().join(format!("{lease}.{number}"))
+    }
+
+    pub(crate) fn partials(&self) -> PathBuf {
+        self.root.join("partial-v1")
+    }
+
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(digest.hex())
     }
 
     /// The lease that owns an ingest file of this name.

@@ -30,6 +30,12 @@ pub fn open(path: &Path) -> Result<File, PathError> {
     File::open(path).at("open", path)
 }
 
+/// Opens an existing file for reading and writing, at its beginning.
+pub fn open_to_change(path: &Path) -> Result<File, PathError> {
+    failpoint::pass("open").at("open", path)?;
+    fs::OpenOptions::new().read(true).write(true).open(path).at("open", path)
+}
+
 /// Creates a file that must not exist, for reading and writing, with permission bits `mode` less the umask.
 pub fn create_new(path: &Path, mode: u32) -> Result<File, PathError> {
     failpoint::pass("create").at("create", path)?;

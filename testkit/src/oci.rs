@@ -132,6 +132,11 @@ impl Image {
         Digest::of(&self.config())
     }
 
+    /// The digest of a layer's blob; the base is layer 0.
+    pub fn layer_digest(&self, layer: usize) -> Digest {
+        self.layers[layer].descriptor.digest
+    }
+
     /// Writes an OCI layout directory, which must not exist yet.
     pub fn write_layout(&self, dir: &Path) {
         let write = || -> io::Result<()> {

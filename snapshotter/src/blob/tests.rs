@@ -157,3 +157,90 @@ fn collecting_and_storing_the_same_content_at_once_is_safe() {
     });
     test.assert_nothing_left();
 }
+
+fn expected(content: &[u8]) -> Expected {
+    Expected { digest: Digest::of(content), size: content.len() as u64 }
+}
+
+fn partials(test: &TestStore) -> usize {
+    sys::fs::list(&test.store.layout().partials()).unwrap().len()
+}
+
+#[test]
+fn interrupted_content_is_gone_on_with() {
+    let test = TestStore::new();
+    let content = b"first half, second half";
+    let expected = expected(content);
+    let mut writer = test.store.resume_ingest(&test.lease, &expected).unwrap();
+    assert_eq!(writer.size(), 0);
+    writer.copy_from(&mut &content[..11]).unwrap();
+    drop(writer);
+    // Another process, another day: a collection keeps what is new.
+    let other = test.reopened();
+    other.gc(Policy::KEEP_CACHE).unwrap();
+    let mut writer = other.resume_ingest(&other.lease("other").unwrap(), &expected).unwrap();
+    assert_eq!((writer.size(), writer.digester().finish()), (11, Digest::of(&content[..11])));
+    writer.copy_from(&mut &content[11..]).unwrap();
+    let blob = writer.finish(Some(expected)).unwrap();
+    assert_eq!(blob.digest, expected.digest);
+    assert_eq!(partials(&test), 0);
+    let path = test.store.blob_path(&expected.digest);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);
+    assert_eq!(std::fs::read(path).unwrap(), content);
+}
+
+#[test]
+fn two_writers_of_the_same_do_not_meet() {
+    let test = TestStore::new();
+    let content = b"content";
+    let expected = expected(content);
+    let mut first = test.store.resume_ingest(&test.lease, &expected).unwrap();
+    first.copy_from(&mut &content[..3]).unwrap();
+    let mut second = test.store.resume_ingest(&test.lease, &expected).unwrap();
+    assert_eq!(second.size(), 0, "the second begins for itself");
+    second.copy_from(&mut content.as_slice()).unwrap();
+    second.finish(Some(expected)).unwrap();
+    first.copy_from(&mut &content[3..]).unwrap();
+    first.finish(Some(expected)).unwrap();
+    assert_eq!(test.store.read_blob(&expected.digest, 100).unwrap().unwrap(), content);
+    assert_eq!(partials(&test), 0);
+}
+
+#[test]
+fn unfinished_content_that_turns_out_wrong_is_forgotten() {
+    let test = TestStore::new();
+    let expected = expected(b"right");
+    let mut writer = test.store.resume_ingest(&test.lease, &expected).unwrap();
+    writer.copy_from(&mut b"wrong".as_slice()).unwrap();
+    assert!(matches!(writer.finish(Some(expected)), Err(StoreError::BlobMismatch { .. })));
+    assert_eq!(partials(&test), 0);
+    std::fs::write(test.store.layout().partial(&expected.digest), b"longer than right").unwrap();
+    assert_eq!(test.store.resume_ingest(&test.lease, &expected).unwrap().size(), 0);
+    let mut writer = test.store.resume_ingest(&test.lease, &expected).unwrap();
+    writer.copy_from(&mut b"ri".as_slice()).unwrap();
+    writer.discard();
+    assert_eq!(partials(&test), 0);
+}
+
+#[test]
+fn unfinished_content_goes_when_it_is_old_and_nobody_writes_it() {
+    let test = TestStore::new();
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    let begin = |content: &[u8]| {
+        let writer = test.store.resume_ingest(&test.lease, &expected(content)).unwrap();
+        let path = test.store.layout().partial(&Digest::of(content));
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+        writer
+    };
+    drop(begin(b"old"));
+    let writing = begin(b"being written");
+    drop(test.store.resume_ingest(&test.lease, &expected(b"new")).unwrap());
+    let new = test.store.layout().partial(&Digest::of(b"new"));
+    let now = std::time::SystemTime::from(test.store.now());
+    std::fs::File::options().write(true).open(new).unwrap().set_modified(now).unwrap();
+    test.store.gc(Policy::KEEP_CACHE).unwrap();
+    assert_eq!(partials(&test), 2);
+    drop(writing);
+    test.store.gc(Policy::DROP_CACHE).unwrap();
+    assert_eq!(partials(&test), 0);
+}

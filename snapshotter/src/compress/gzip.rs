@@ -4,17 +4,18 @@
 //! dictionary, and ends in a sync flush, that is, on a byte border; so the outputs can be joined. A last,
 //! empty block ends the stream. Cuts lie at fixed offsets of the input, so neither the number of threads
 //! nor the sizes of the writes show in the output.
+//!
+//! Blocks go to the pool as soon as they are full, and their outputs are written in order as they become ready;
+//! so whoever writes reads and hashes the next blocks meanwhile.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
-use rayon::prelude::*;
 
 /// How much input is compressed on its own.
 const BLOCK: usize = 256 << 10;
-
-/// How many blocks are gathered before they are compressed together.
-const BATCH: usize = 16;
 
 /// How far back deflate can refer (RFC 1951).
 const WINDOW: usize = 32 << 10;
@@ -29,10 +30,14 @@ const LAST_BLOCK: [u8; 2] = [3, 0];
 pub(super) struct GzipWriter<W> {
     out: W,
     level: Compression,
-    /// The last bytes of the batch before, then the batch.
+    /// The end of the block before, then the block that is being filled.
     input: Vec<u8>,
-    /// How much of `input` belongs to the batch before.
+    /// How much of `input` belongs to the block before.
     history: usize,
+    /// The blocks that are being compressed, in order.
+    pending: VecDeque<Receiver<io::Result<Deflated>>>,
+    /// How many blocks may be under way.
+    most_pending: usize,
     crc: Crc,
     header_written: bool,
 }
@@ -45,12 +50,14 @@ struct Deflated {
 
 impl<W: Write> GzipWriter<W> {
     pub(super) fn new(out: W, level: u32) -> Self {
-        let input = Vec::with_capacity(WINDOW + BATCH * BLOCK);
         Self {
             out,
             level: Compression::new(level),
-            input,
+            input: Vec::with_capacity(WINDOW + BLOCK),
             history: 0,
+            pending: VecDeque::new(),
+            // Enough that no thread waits while the first output is written.
+            most_pending: 4 * rayon::current_num_threads(),
             crc: Crc::new(),
             header_written: false,
         }
@@ -58,42 +65,63 @@ impl<W: Write> GzipWriter<W> {
 
     /// Compresses what is left, writes the trailer, and gives the output back.
     pub(super) fn finish(mut self) -> io::Result<W> {
-        self.compress_batch()?;
+        if self.input.len() > self.history {
+            self.compress_block();
+        }
+        self.write_down_to(0)?;
+        self.write_header()?;
         self.out.write_all(&LAST_BLOCK)?;
         self.out.write_all(&self.crc.sum().to_le_bytes())?;
         self.out.write_all(&self.crc.amount().to_le_bytes())?;
         Ok(self.out)
     }
 
-    fn compress_batch(&mut self) -> io::Result<()> {
+    /// Hands the block that was filled to the pool.
+    fn compress_block(&mut self) {
+        let mut next = Vec::with_capacity(WINDOW + BLOCK);
+        next.extend_from_slice(&self.input[self.input.len().saturating_sub(WINDOW)..]);
+        let kept = next.len();
+        let (input, history) = (std::mem::replace(&mut self.input, next), self.history);
+        self.history = kept;
+        let level = self.level;
+        let (sender, receiver) = sync_channel(1);
+        rayon::spawn(move || {
+            let (dictionary, block) = input.split_at(history);
+            // Nobody waits for it when the writer is gone.
+            let _ = sender.send(deflate(dictionary, block, level));
+        });
+        self.pending.push_back(receiver);
+    }
+
+    /// Writes outputs until no more than `most` blocks are under way.
+    fn write_down_to(&mut self, most: usize) -> io::Result<()> {
+        while self.pending.len() > most {
+            let Some(receiver) = self.pending.pop_front() else { break };
+            let block = wait(&receiver)?;
+            self.write_header()?;
+            self.out.write_all(&block.bytes)?;
+            self.crc.combine(&block.crc);
+        }
+        Ok(())
+    }
+
+    fn write_header(&mut self) -> io::Result<()> {
         if !self.header_written {
             self.out.write_all(&HEADER)?;
             self.header_written = true;
         }
-        let starts: Vec<usize> = (self.history..self.input.len()).step_by(BLOCK).collect();
-        let (input, level) = (&self.input, self.level);
-        let blocks = starts.into_par_iter().map(|start| {
-            let end = input.len().min(start + BLOCK);
-            deflate(&input[start.saturating_sub(WINDOW)..start], &input[start..end], level)
-        });
-        for block in blocks.collect::<io::Result<Vec<_>>>()? {
-            self.out.write_all(&block.bytes)?;
-            self.crc.combine(&block.crc);
-        }
-        let kept = self.input.len().min(WINDOW);
-        self.input.drain(..self.input.len() - kept);
-        self.history = kept;
         Ok(())
     }
 }
 
 impl<W: Write> Write for GzipWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = self.history + BATCH * BLOCK - self.input.len();
+        let room = self.history + BLOCK - self.input.len();
         let count = bytes.len().min(room);
         self.input.extend_from_slice(&bytes[..count]);
         if count == room {
-            self.compress_batch()?;
+            self.compress_block();
+            self.write_down_to(self.most_pending)?;
         }
         Ok(count)
     }
@@ -101,6 +129,26 @@ impl<W: Write> Write for GzipWriter<W> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Waits for a block. A thread of the pool works on other tasks meanwhile: it may be the only one.
+fn wait(block: &Receiver<io::Result<Deflated>>) -> io::Result<Deflated> {
+    loop {
+        match block.try_recv() {
+            Ok(block) => return block,
+            Err(TryRecvError::Disconnected) => return Err(lost()),
+            Err(TryRecvError::Empty) => {}
+        }
+        if rayon::yield_now() != Some(rayon::Yield::Executed) {
+            // No task waits, so another thread has this one.
+            return block.recv().unwrap_or_else(|_| Err(lost()));
+        }
+    }
+}
+
+/// A task ends without an answer only by a panic.
+fn lost() -> io::Error {
+    io::Error::other("a thread that compressed a block has ended without a result")
 }
 
 /// Deflates one block up to a byte border.

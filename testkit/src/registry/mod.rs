@@ -96,6 +96,11 @@ impl FaultyRegistry {
         lock(&self.shared.rules).push(Rule { left: times, part: part.to_owned(), fault });
     }
 
+    /// Forgets all injected faults.
+    pub fn heal(&self) {
+        lock(&self.shared.rules).clear();
+    }
+
     /// Every request whose method and path contain `part`, in order.
     pub fn seen(&self, part: &str) -> Vec<Seen> {
         lock(&self.shared.seen).iter().filter(|seen| seen.line.contains(part)).cloned().collect()
