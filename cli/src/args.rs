@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::isolation_args::IsolationArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
 use crate::prune_args::{BuilderPruneArgs, DfArgs, ImagePruneArgs, StoreArgs, SystemPruneArgs};
 use crate::render::Mode;
@@ -296,6 +297,13 @@ pub(crate) struct RunArgs {
     /// When to ask the registry for the image: always, missing or never
     #[arg(long, default_value = "missing", value_name = "WHEN")]
     pub(crate) pull: String,
+
+    /// Set environment variables from a file of NAME=VALUE lines
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) isolation: IsolationArgs,
 
     #[command(flatten)]
     pub(crate) limits: RunLimitArgs,

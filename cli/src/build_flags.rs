@@ -155,7 +155,7 @@ fn log_limit(name: &str, environment: Environment<'_>) -> Result<Option<u64>, Cl
 }
 
 /// `name:address`, `name=address`; an IPv6 address may be in brackets.
-fn host(text: &str) -> Result<(String, IpAddr), CliError> {
+pub(crate) fn host(text: &str) -> Result<(String, IpAddr), CliError> {
     let invalid = || {
         let hint = "write --add-host name:address, for example db:10.0.0.5";
         CliError::usage(format!("invalid host \"{text}\""), hint)
@@ -170,7 +170,7 @@ fn host(text: &str) -> Result<(String, IpAddr), CliError> {
 }
 
 /// `name=soft[:hard]`; `-1` or `unlimited` is no limit.
-fn limit(text: &str) -> Result<ResourceLimit, CliError> {
+pub(crate) fn limit(text: &str) -> Result<ResourceLimit, CliError> {
     let invalid = |why: &str| {
         let hint = "write --ulimit NAME=SOFT[:HARD], for example nofile=1024:4096";
         CliError::usage(format!("invalid limit \"{text}\": {why}"), hint)

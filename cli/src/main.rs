@@ -11,6 +11,7 @@ mod context;
 mod error;
 mod filter;
 mod image_filter;
+mod isolation_args;
 mod limit_args;
 mod output;
 mod prune_args;

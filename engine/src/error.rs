@@ -260,6 +260,9 @@ pub enum EngineError {
     /// The source of a bind mount is missing.
     #[error("the host path {} of a volume does not exist", .0.display())]
     NoVolumeSource(PathBuf),
+    /// A device that a container is to have is missing.
+    #[error("the device {} does not exist", .0.display())]
+    NoHostDevice(PathBuf),
     /// An output could not be written.
     #[error("cannot write {what}")]
     Output {

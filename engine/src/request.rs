@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
+pub use runner::etc_files::Resolver;
 pub use runner::{DeviceRate, Limits, Resource, ResourceLimit};
 pub use snapshotter::Compression;
 
@@ -229,12 +230,73 @@ pub struct RunRequest {
     pub interactive: bool,
     /// `-t`: give it a terminal.
     pub tty: bool,
+    /// What it has of its own, and what of the host.
+    pub isolation: Isolation,
     /// How much of the machine the container may use.
     pub limits: Limits,
     /// `--platform`
     pub platform: Option<Platform>,
     /// `--pull`
     pub pull: PullPolicy,
+}
+
+/// What sets a container apart from the host, or brings it nearer to it. The default is Docker's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Isolation {
+    /// `--privileged`
+    pub privileged: bool,
+    /// `--cap-add`
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`
+    pub cap_drop: Vec<String>,
+    /// `--security-opt no-new-privileges`
+    pub no_new_privileges: bool,
+    /// `--security-opt seccomp=unconfined`: all system calls are allowed.
+    pub unfiltered: bool,
+    /// `--read-only`
+    pub read_only: bool,
+    /// `--tmpfs`
+    pub tmpfs: Vec<Tmpfs>,
+    /// `--device`
+    pub devices: Vec<DeviceNode>,
+    /// `--group-add`: names or numbers.
+    pub groups: Vec<String>,
+    /// `--ulimit`
+    pub rlimits: Vec<ResourceLimit>,
+    /// `--shm-size` in bytes.
+    pub shm_size: Option<u64>,
+    /// `--add-host`
+    pub hosts: Vec<(String, IpAddr)>,
+    /// `--dns`, `--dns-search`, `--dns-option`
+    pub resolver: Resolver,
+    /// `--domainname`
+    pub domainname: Option<String>,
+    /// `--sysctl`: names and values.
+    pub sysctls: Vec<(String, String)>,
+    /// `--ipc host`
+    pub share_ipc: bool,
+    /// `--uts host`
+    pub share_uts: bool,
+}
+
+/// `--tmpfs /path[:options]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// Where it appears, absolute.
+    pub target: String,
+    /// The most bytes it may hold.
+    pub size: Option<u64>,
+    /// Permission bits of the directory.
+    pub mode: u32,
+}
+
+/// `--device /dev/host[:/dev/container]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// The device of the host.
+    pub source: PathBuf,
+    /// Where it appears, absolute.
+    pub target: String,
 }
 
 /// `-v host:container[:ro]`

@@ -7,7 +7,8 @@ use base::event::NullSink;
 use base::{CancelToken, Platform, Reference};
 use llb::NetworkMode;
 use runner::passwd::ResolvedUser;
-use runner::{EtcFiles, ExtraMount, MountKind, Network};
+use runner::request::DEFAULT_SHM_SIZE;
+use runner::{EtcFiles, ExtraMount, MountKind, Network, SeccompProfile};
 use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
@@ -84,13 +85,20 @@ impl Engine {
             .parent()
             .map(|parent| Tree::overlay(self.store.view_dirs(parent)?).map_err(EngineError::from));
         let user = request.user.as_deref().unwrap_or(&config.user);
-        let ResolvedUser { user, home } = resolve_user(tree.transpose()?.as_ref(), user)?;
+        let tree = tree.transpose()?;
+        let isolation = &request.isolation;
+        let ResolvedUser { mut user, home } = resolve_user(tree.as_ref(), user)?;
+        user.additional_gids.extend(group_ids(tree.as_ref(), &isolation.groups)?);
         let cwd = request.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
         let etc = EtcFiles {
-            resolv_conf: Some(runner::etc_files::resolv_conf()?),
-            hosts: Some(runner::etc_files::hosts(&hostname, &[])),
+            resolv_conf: Some(runner::etc_files::resolv_conf(&isolation.resolver)?),
+            hosts: Some(runner::etc_files::hosts(&hostname, &isolation.hosts)),
             hostname: Some(format!("{hostname}\n").into_bytes()),
             read_only: false,
+        };
+        let seccomp = match isolation.unfiltered {
+            true => SeccompProfile::Unconfined,
+            false => SeccompProfile::Default,
         };
         Ok(runner::RunRequest {
             env: environment(request, &config.env, &hostname, &home),
@@ -98,13 +106,53 @@ impl Engine {
             create_cwd: true,
             user,
             hostname: Some(hostname),
+            domainname: isolation.domainname.clone(),
             network: network(request.network, NetworkMode::Host),
+            share_ipc: isolation.share_ipc,
+            share_uts: isolation.share_uts,
             etc,
+            mounts: mounts(request)?,
+            read_only_root: isolation.read_only,
+            privileged: isolation.privileged,
+            cap_add: isolation.cap_add.clone(),
+            cap_drop: isolation.cap_drop.clone(),
+            no_new_privileges: isolation.no_new_privileges,
+            seccomp,
+            rlimits: isolation.rlimits.clone(),
+            sysctls: isolation.sysctls.clone(),
             limits: request.limits.clone(),
-            mounts: request.volumes.iter().map(bind).collect::<Result<_, _>>()?,
+            shm_size: isolation.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..runner::RunRequest::new(active.mount()?, command_line(request, image)?)
         })
     }
+}
+
+/// What is mounted into the container: directories in memory first, so that volumes may be inside them.
+fn mounts(request: &RunRequest) -> Result<Vec<ExtraMount>, EngineError> {
+    let isolation = &request.isolation;
+    let tmpfs = isolation.tmpfs.iter().map(|tmpfs| {
+        let kind = MountKind::Tmpfs { size: tmpfs.size, mode: tmpfs.mode };
+        Ok(ExtraMount { destination: tmpfs.target.clone(), kind })
+    });
+    let devices = isolation.devices.iter().map(|device| {
+        if !sys::fs::exists(&device.source)? {
+            return Err(EngineError::NoHostDevice(device.source.clone()));
+        }
+        let kind = MountKind::Device { source: device.source.clone() };
+        Ok(ExtraMount { destination: device.target.clone(), kind })
+    });
+    tmpfs.chain(request.volumes.iter().map(bind)).chain(devices).collect()
+}
+
+/// The ids of groups by name or number, as the image's file knows them.
+fn group_ids(tree: Option<&Tree>, groups: &[String]) -> Result<Vec<u32>, EngineError> {
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (_, file) = passwd_files(tree)?;
+    let file = String::from_utf8_lossy(&file);
+    let id = |group: &String| runner::passwd::group_id(group, &file).map_err(EngineError::from);
+    groups.iter().map(id).collect()
 }
 
 /// ENTRYPOINT and CMD, either replaced by the request. A new entry point forgets the image's CMD.
@@ -199,7 +247,7 @@ fn container_id() -> Result<String, EngineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Limits;
+    use crate::request::{Isolation, Limits};
 
     fn request() -> RunRequest {
         RunRequest {
@@ -216,6 +264,7 @@ mod tests {
             remove: true,
             interactive: false,
             tty: false,
+            isolation: Isolation::default(),
             limits: Limits::default(),
             platform: None,
             pull: PullPolicy::Never,

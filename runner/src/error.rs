@@ -50,6 +50,20 @@ pub enum RequestError {
     /// A capability that does not exist.
     #[error(transparent)]
     Capability(#[from] UnknownCapability),
+    /// A setting of the kernel that is the whole machine's, or none.
+    #[error("the kernel setting \"{name}\" cannot be set for one container")]
+    Sysctl {
+        /// Its name.
+        name: String,
+    },
+    /// A setting of a namespace that is the host's.
+    #[error("the kernel setting \"{name}\" would be the host's: the container needs {needed}")]
+    SharedSysctl {
+        /// Its name.
+        name: String,
+        /// What the container would have to have.
+        needed: &'static str,
+    },
     /// The root filesystem cannot be an overlay.
     #[error(transparent)]
     Overlay(#[from] OverlayError),

@@ -5,6 +5,7 @@
 //! the filter first, because loading it needs a right that the next steps take away.
 
 mod mounts;
+mod sysctls;
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -51,12 +52,17 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
     let mut namespaces = namespaces(&bundle.spec)?;
     let mut steps = groups(entrances, &mut namespaces)?;
     steps.extend(mounts::steps(bundle, machine, capabilities.bounding)?);
+    let own_names = namespaces.contains(Namespaces::UTS);
     if namespaces.contains(Namespaces::NETWORK) {
         steps.push(Step::LoopbackUp);
     }
-    if let (Some(name), true) = (bundle.spec.hostname(), namespaces.contains(Namespaces::UTS)) {
+    if let (Some(name), true) = (bundle.spec.hostname(), own_names) {
         steps.push(Step::HostName(c_string("host name", name)?));
     }
+    if let (Some(name), true) = (bundle.spec.domainname(), own_names) {
+        steps.push(Step::DomainName(c_string("domain name", name)?));
+    }
+    steps.extend(sysctls::steps(&bundle.spec, namespaces)?);
     steps.push(Step::Pivot);
     steps.extend(machine.open_files.map(|OpenFiles { soft, hard }| {
         let resource = open_files::RESOURCE;

@@ -31,6 +31,14 @@ pub struct RunRequest {
     pub user: User,
     /// The host name seen inside; `None` gives `localhost`.
     pub hostname: Option<String>,
+    /// The domain name seen inside (`setdomainname(2)`).
+    pub domainname: Option<String>,
+    /// Keep the host's host name and domain name.
+    pub share_uts: bool,
+    /// Keep the host's System V objects and POSIX message queues.
+    pub share_ipc: bool,
+    /// Settings of the kernel that belong to the container's namespaces, as `net.core.somaxconn` and a value.
+    pub sysctls: Vec<(String, String)>,
     /// What network the process sees.
     pub network: Network,
     /// Files of `/etc` that the container gets for its life and that never land in a layer.
@@ -72,6 +80,10 @@ impl RunRequest {
             create_cwd: false,
             user: User::default(),
             hostname: None,
+            domainname: None,
+            share_uts: false,
+            share_ipc: false,
+            sysctls: Vec::new(),
             network: Network::None,
             etc: EtcFiles::default(),
             mounts: Vec::new(),

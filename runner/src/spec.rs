@@ -118,6 +118,7 @@ pub fn build(request: &RunRequest, stdio: Stdio) -> Result<Bundle, RequestError>
     let mut spec = Spec::default();
     spec.set_root(Some(root))
         .set_hostname(Some(request.hostname.clone().unwrap_or_else(|| "localhost".to_owned())))
+        .set_domainname(request.domainname.clone())
         .set_mounts(Some(mounts(request)))
         .set_process(Some(process(request, stdio, capabilities)))
         .set_linux(Some(linux(request)));
@@ -199,15 +200,14 @@ fn to_spec(capabilities: CapabilitySet) -> HashSet<Capability> {
 }
 
 fn linux(request: &RunRequest) -> Linux {
-    let own_network = request.network == Network::None;
-    let types = [
-        LinuxNamespaceType::Pid,
-        LinuxNamespaceType::Mount,
-        LinuxNamespaceType::Ipc,
-        LinuxNamespaceType::Uts,
-        LinuxNamespaceType::Cgroup,
+    let types = [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount, LinuxNamespaceType::Cgroup];
+    let optional = [
+        (!request.share_ipc, LinuxNamespaceType::Ipc),
+        (!request.share_uts, LinuxNamespaceType::Uts),
+        (request.network == Network::None, LinuxNamespaceType::Network),
     ];
-    let types = types.into_iter().chain(own_network.then_some(LinuxNamespaceType::Network));
+    let optional = optional.into_iter().filter_map(|(own, kind)| own.then_some(kind));
+    let types = types.into_iter().chain(optional);
     let namespace = |typ| {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(typ).set_path(None);
@@ -222,6 +222,7 @@ fn linux(request: &RunRequest) -> Linux {
         .set_namespaces(Some(types.map(namespace).collect()))
         .set_masked_paths(Some(unless_privileged(&MASKED_PATHS)))
         .set_readonly_paths(Some(unless_privileged(&READ_ONLY_PATHS)))
+        .set_sysctl(Some(request.sysctls.iter().cloned().collect()))
         .set_resources(Some(resources::of(&request.limits)));
     linux
 }

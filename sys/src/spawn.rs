@@ -288,6 +288,7 @@ fn call_name(number: i32) -> &'static str {
         libc::SYS_readlinkat => "readlinkat",
         libc::SYS_seccomp => "seccomp",
         libc::SYS_sendmsg => "sendmsg",
+        libc::SYS_setdomainname => "setdomainname",
         libc::SYS_setgroups => "setgroups",
         libc::SYS_sethostname => "sethostname",
         libc::SYS_setresgid => "setresgid",

@@ -26,12 +26,16 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
 
 fn request(args: RunArgs) -> Result<RunRequest, CliError> {
     let mut words = args.image_and_command.into_iter();
-    let env = args.env.iter().filter_map(|entry| with_environment(entry));
+    let mut env = Vec::new();
+    for file in &args.env_files {
+        env.extend(env_file(file)?);
+    }
+    env.extend(args.env.iter().filter_map(|entry| with_environment(entry)));
     Ok(RunRequest {
         image: words.next().unwrap_or_default(),
         command: words.collect(),
         entrypoint: args.entrypoint,
-        env: env.map(|(name, value)| format!("{name}={value}")).collect(),
+        env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
         workdir: args.workdir,
         user: args.user,
         volumes: args.volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
@@ -41,10 +45,30 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
         remove: args.rm,
         interactive: args.interactive,
         tty: args.tty,
+        isolation: args.isolation.isolation()?,
         limits: args.limits.limits()?,
         platform: platform(args.platform.as_deref())?,
         pull: pull_policy(&args.pull)?,
     })
+}
+
+/// Lines of `NAME=VALUE`, or of `NAME` for a variable of our own environment; `#` begins a comment.
+fn env_file(path: &Path) -> Result<Vec<(String, String)>, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let hint = "give the path of a text file with NAME=VALUE lines";
+        CliError::usage(format!("cannot read the environment file {}: {error}", path.display()), hint)
+    })?;
+    let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut variables = Vec::new();
+    for line in lines {
+        let name = line.split('=').next().unwrap_or_default();
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            let message = format!("the environment file {} has a bad variable: {line}", path.display());
+            return Err(CliError::usage(message, "write NAME=VALUE, with no blanks in the name"));
+        }
+        variables.extend(with_environment(line));
+    }
+    Ok(variables)
 }
 
 fn pull_policy(text: &str) -> Result<PullPolicy, CliError> {

@@ -3,6 +3,7 @@
 use base::event::Stream;
 use base::{CancelToken, Key, KeyHasher};
 use llb::{ExecOp, NetworkMode, SecurityMode, Vertex};
+use runner::etc_files::Resolver;
 use runner::request::DEFAULT_SHM_SIZE;
 use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest};
 use snapshotter::{ActiveSnapshot, CommitInfo};
@@ -96,7 +97,7 @@ impl BuildOps<'_> {
         let settings = &self.request.steps;
         let hostname = op.hostname.as_deref().unwrap_or(HOSTNAME);
         let etc = EtcFiles {
-            resolv_conf: Some(runner::etc_files::resolv_conf()?),
+            resolv_conf: Some(runner::etc_files::resolv_conf(&Resolver::default())?),
             hosts: Some(runner::etc_files::hosts(hostname, &settings.hosts)),
             hostname: None,
             read_only: true,

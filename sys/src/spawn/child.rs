@@ -115,7 +115,8 @@ impl Child {
     fn perform(&mut self, step: &Step) -> Result<(), Failure> {
         let root = &self.root;
         match step {
-            Step::EnterGroup { file } => enter_group(file),
+            // Zero stands for the writer (`cgroups(7)`).
+            Step::EnterGroup { file } => write_file(file, b"0"),
             Step::OwnGroupView => {
                 // SAFETY: no pointers.
                 unsafe { invoke!(libc::SYS_unshare, libc::CLONE_NEWCGROUP) }.map(drop)
@@ -145,6 +146,11 @@ impl Child {
                 // SAFETY: the pointer and length are those of a live string.
                 unsafe { invoke!(libc::SYS_sethostname, name.as_ptr(), name.count_bytes()) }.map(drop)
             }
+            Step::DomainName(name) => {
+                // SAFETY: the pointer and length are those of a live string.
+                unsafe { invoke!(libc::SYS_setdomainname, name.as_ptr(), name.count_bytes()) }.map(drop)
+            }
+            Step::Sysctl { file, value } => write_file(file, value.to_bytes()),
             Step::WorkingDirectory { path, create } => enter_working_directory(path, *create),
             Step::Limit { resource, soft, hard } => identity::limit(*resource, *soft, *hard),
             Step::OwnStreams { streams, uid } => identity::own_streams(*streams, *uid),
@@ -280,12 +286,12 @@ fn create_directories(path: &CStr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Puts this process into a control group (`cgroups(7)`): zero stands for the writer.
-fn enter_group(file: &CStr) -> Result<(), Failure> {
+/// Writes to a file of the kernel.
+fn write_file(file: &CStr, content: &[u8]) -> Result<(), Failure> {
     let fd = raw::open(HERE, file, libc::O_WRONLY, 0, 0)?;
-    let entered = raw::write_all(fd, b"0");
+    let written = raw::write_all(fd, content);
     raw::close(fd);
-    entered
+    written
 }
 
 /// Sets the `IFF_UP` flag of `lo` (`netdevice(7)`).

@@ -110,6 +110,15 @@ pub enum Step {
     LoopbackUp,
     /// Sets the host name.
     HostName(CString),
+    /// Sets the domain name.
+    DomainName(CString),
+    /// Sets something of the kernel for the namespaces that the process is in.
+    Sysctl {
+        /// A file of the host's `/proc/sys`, which shows what belongs to the namespaces of who opens it.
+        file: CString,
+        /// What is written.
+        value: CString,
+    },
     /// Sets a resource limit, as far as our rights allow.
     Limit {
         /// `RLIMIT_…` number.
@@ -267,6 +276,8 @@ impl Step {
             Self::Pivot => "make the new root the process's root".to_owned(),
             Self::LoopbackUp => "bring the loopback interface up".to_owned(),
             Self::HostName(name) => format!("set the host name to {name:?}"),
+            Self::DomainName(name) => format!("set the domain name to {name:?}"),
+            Self::Sysctl { file, value } => format!("set {file:?} to {value:?}"),
             Self::Limit { resource, soft, hard } => format!("set resource limit {resource} to {soft}:{hard}"),
             Self::OwnStreams { uid, .. } => format!("give the standard streams to user {uid}"),
             Self::WorkingDirectory { path, .. } => format!("change to the working directory {path:?}"),

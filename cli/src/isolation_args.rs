@@ -1,0 +1,239 @@
+//! The flags of `lap run` that set a container apart from the host or bring it nearer to it: rights, memory
+//! of its own, names, kernel settings. Names and meanings are Docker's.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::request::{DeviceNode, Isolation, Resolver, Tmpfs};
+
+use crate::build_flags::{host, limit};
+use crate::error::CliError;
+
+/// The mode of a tmpfs directory, as in Docker: like `/tmp`.
+const TMPFS_MODE: u32 = 0o1777;
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Isolation")]
+pub(crate) struct IsolationArgs {
+    /// Give every right, and no protection from the host
+    #[arg(long)]
+    pub(crate) privileged: bool,
+
+    /// Add a capability, for example NET_ADMIN, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    pub(crate) cap_add: Vec<String>,
+
+    /// Take a capability away, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    pub(crate) cap_drop: Vec<String>,
+
+    /// no-new-privileges, or seccomp=unconfined
+    #[arg(long = "security-opt", value_name = "OPTION")]
+    pub(crate) security_options: Vec<String>,
+
+    /// Refuse writes to the image's files
+    #[arg(long)]
+    pub(crate) read_only: bool,
+
+    /// An empty directory in memory: /path[:size=64m,mode=1777]
+    #[arg(long, value_name = "PATH[:OPTIONS]")]
+    pub(crate) tmpfs: Vec<String>,
+
+    /// A device of the host: /dev/host[:/dev/container]
+    #[arg(long = "device", value_name = "DEVICE")]
+    pub(crate) devices: Vec<String>,
+
+    /// A further group of the user, by name or number
+    #[arg(long = "group-add", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+
+    /// Limit what each process may use: NAME=SOFT[:HARD]
+    #[arg(long = "ulimit", value_name = "LIMIT")]
+    pub(crate) ulimits: Vec<String>,
+
+    /// Size of /dev/shm, for example 256m
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+
+    /// Add a line to /etc/hosts
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    pub(crate) hosts: Vec<String>,
+
+    /// A name server instead of the host's
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) dns: Vec<IpAddr>,
+
+    /// A domain to look names up in instead of the host's; . is none
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) dns_search: Vec<String>,
+
+    /// An option of the resolver instead of the host's
+    #[arg(long = "dns-option", alias = "dns-opt", value_name = "OPTION")]
+    pub(crate) dns_options: Vec<String>,
+
+    /// Domain name of the container
+    #[arg(long, value_name = "NAME")]
+    pub(crate) domainname: Option<String>,
+
+    /// A setting of the kernel that the container has of its own: net.core.somaxconn=1024
+    #[arg(long = "sysctl", value_name = "NAME=VALUE")]
+    pub(crate) sysctls: Vec<String>,
+
+    /// Shared memory and message queues: private or host
+    #[arg(long, value_name = "MODE", default_value = "private", value_parser = ["private", "shareable", "host"])]
+    pub(crate) ipc: String,
+
+    /// Host name: the container's own, or that of the host
+    #[arg(long, value_name = "MODE", value_parser = ["host", ""])]
+    pub(crate) uts: Option<String>,
+}
+
+impl IsolationArgs {
+    /// What the flags mean.
+    pub(crate) fn isolation(&self) -> Result<Isolation, CliError> {
+        let mut isolation = Isolation {
+            privileged: self.privileged,
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            read_only: self.read_only,
+            tmpfs: self.tmpfs.iter().map(|text| tmpfs(text)).collect::<Result<_, _>>()?,
+            devices: self.devices.iter().map(|text| device(text)).collect::<Result<_, _>>()?,
+            groups: self.groups.clone(),
+            rlimits: self.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
+            shm_size: self.shm_size.as_deref().map(size).transpose()?,
+            hosts: self.hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
+            resolver: Resolver {
+                servers: self.dns.clone(),
+                search: self.dns_search.clone(),
+                options: self.dns_options.clone(),
+            },
+            domainname: self.domainname.clone(),
+            sysctls: self.sysctls.iter().map(|text| sysctl(text)).collect::<Result<_, _>>()?,
+            share_ipc: self.ipc == "host",
+            share_uts: self.uts.as_deref() == Some("host"),
+            ..Isolation::default()
+        };
+        self.security_options.iter().try_for_each(|option| security_option(option, &mut isolation))?;
+        Ok(isolation)
+    }
+}
+
+/// `name`, `name=value` or `name:value`. What only switches a security module off that is never on is taken.
+fn security_option(text: &str, isolation: &mut Isolation) -> Result<(), CliError> {
+    let (name, value) = text.split_once(['=', ':']).unwrap_or((text, ""));
+    match (name, value) {
+        ("no-new-privileges", "" | "true") => isolation.no_new_privileges = true,
+        ("no-new-privileges", "false") => isolation.no_new_privileges = false,
+        ("seccomp", "unconfined") => isolation.unfiltered = true,
+        ("seccomp", "builtin" | "default") => isolation.unfiltered = false,
+        ("apparmor", "unconfined") | ("label", "disable") => {}
+        _ => {
+            let message = format!("security option \"{text}\" is not supported");
+            let hint = "use no-new-privileges, seccomp=unconfined or seccomp=builtin";
+            return Err(CliError::usage(message, hint));
+        }
+    }
+    Ok(())
+}
+
+/// `/path[:option,…]`; options that tmpfs has anyway are taken.
+fn tmpfs(text: &str) -> Result<Tmpfs, CliError> {
+    let invalid = |why: &str| {
+        let hint = "write --tmpfs /path or /path:size=64m,mode=1777";
+        CliError::usage(format!("invalid tmpfs \"{text}\": {why}"), hint)
+    };
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    if !target.starts_with('/') {
+        return Err(invalid("the path in the container must be absolute"));
+    }
+    let mut tmpfs = Tmpfs { target: target.to_owned(), size: None, mode: TMPFS_MODE };
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size" | "tmpfs-size", value)) => {
+                tmpfs.size =
+                    Some(base::bytes::parse_binary(value).ok_or_else(|| invalid("that is no size"))?);
+            }
+            Some(("mode" | "tmpfs-mode", value)) => {
+                tmpfs.mode = u32::from_str_radix(value, 8).map_err(|_| invalid("that is no octal mode"))?;
+            }
+            None if matches!(option, "rw" | "nosuid" | "nodev" | "noexec") => {}
+            _ => return Err(invalid(&format!("option \"{option}\" is not supported"))),
+        }
+    }
+    Ok(tmpfs)
+}
+
+/// `/dev/host[:/dev/container[:rwm]]`
+fn device(text: &str) -> Result<DeviceNode, CliError> {
+    let invalid = |why: &str| {
+        let hint = "write --device /dev/host[:/dev/container]";
+        CliError::usage(format!("invalid device \"{text}\": {why}"), hint)
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target) = match parts[..] {
+        [source] | [source, "rwm"] => (source, source),
+        [source, target] | [source, target, "rwm"] => (source, target),
+        [_, _, _] => return Err(invalid("other permissions than rwm are not supported")),
+        _ => return Err(invalid("it has too many parts")),
+    };
+    if !source.starts_with('/') || !target.starts_with('/') {
+        return Err(invalid("both paths must be absolute"));
+    }
+    Ok(DeviceNode { source: PathBuf::from(source), target: target.to_owned() })
+}
+
+fn size(text: &str) -> Result<u64, CliError> {
+    base::bytes::parse_binary(text).ok_or_else(|| {
+        CliError::usage(format!("--shm-size: \"{text}\" is not a size"), "write bytes or, for example, 256m")
+    })
+}
+
+fn sysctl(text: &str) -> Result<(String, String), CliError> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(CliError::usage(
+            format!("invalid kernel setting \"{text}\""),
+            "write --sysctl NAME=VALUE, for example net.core.somaxconn=1024",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tmpfs_options_are_read() {
+        let parsed = tmpfs("/run:rw,noexec,size=64m,mode=700").unwrap();
+        assert_eq!((parsed.target.as_str(), parsed.size, parsed.mode), ("/run", Some(64 << 20), 0o700));
+        assert_eq!(tmpfs("/run").unwrap().mode, 0o1777);
+        for bad in ["run", "/run:size=x", "/run:mode=9", "/run:exotic"] {
+            assert!(tmpfs(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn devices_have_the_same_name_unless_said() {
+        let both = |text: &str| device(text).map(|device| (device.source, device.target)).unwrap();
+        assert_eq!(both("/dev/kvm"), (PathBuf::from("/dev/kvm"), "/dev/kvm".to_owned()));
+        assert_eq!(both("/dev/kvm:/dev/x:rwm"), (PathBuf::from("/dev/kvm"), "/dev/x".to_owned()));
+        for bad in ["kvm", "/dev/kvm:x", "/dev/kvm:/dev/x:r", "/a:/b:/c:/d"] {
+            assert!(device(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn security_options_are_those_of_docker() {
+        let mut isolation = Isolation::default();
+        for option in ["no-new-privileges", "seccomp=unconfined", "label=disable"] {
+            security_option(option, &mut isolation).unwrap();
+        }
+        assert!(isolation.no_new_privileges && isolation.unfiltered);
+        security_option("no-new-privileges:false", &mut isolation).unwrap();
+        assert!(!isolation.no_new_privileges);
+        for bad in ["seccomp=/profile.json", "apparmor=docker-default", "nonsense"] {
+            assert!(security_option(bad, &mut isolation).is_err(), "{bad}");
+        }
+    }
+}
