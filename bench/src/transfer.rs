@@ -22,15 +22,12 @@ const NAME: &str = "localhost/bench-large:latest";
 const FILES: usize = 64;
 const FILE_SIZE: usize = 16 << 20;
 
-/// How many rounds this is good for: each takes some GB of disk.
-const ROUNDS: usize = 3;
-
 /// From an archive to an unpacked image: the blob is copied and hashed, and its files are written.
 pub(crate) fn load(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let files = Files::make(dir)?;
     let archive = format!("docker-archive:{}", files.archive.display());
-    take_turns(rounds, |round| {
-        let place = |who: &str| dir.join(format!("load-{who}-{round}"));
+    take_turns(rounds, dir, |results| {
+        let place = |who: &str| results.join(who);
         let mut commands = vec![("lap", lap(subjects, &place("lap")))];
         commands[0].1.args(["load", "-i"]).arg(&files.archive);
         commands.push(("cp, sha256sum and tar -x", files.unavoidable(&place("floor"), true)?));
@@ -58,8 +55,8 @@ pub(crate) fn save(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sam
         let archive = format!("docker-archive:{}", files.archive.display());
         output_of(Command::new("skopeo").args(["copy", "--insecure-policy", &archive, &storage(&others)]))?;
     }
-    take_turns(rounds, |round| {
-        let place = |who: &str| dir.join(format!("save-{who}-{round}"));
+    take_turns(rounds, dir, |results| {
+        let place = |who: &str| results.join(who);
         let mut commands = vec![("lap", lap(subjects, &store))];
         commands[0].1.arg("save").arg("-o").arg(place("lap.tar")).arg(NAME);
         commands.push(("cp and sha256sum", files.unavoidable(&place("floor"), false)?));
@@ -84,14 +81,19 @@ fn storage(dir: &Path) -> String {
     format!("containers-storage:[overlay@{0}/root+{0}/run]{NAME}", dir.display())
 }
 
-/// Runs the commands of each round one after the other, with nothing left to be written to disk before each.
+/// Runs the commands of each round one after the other, with nothing left to be written to disk before each. The
+/// results of a round are removed at its end, since they take some GB.
 fn take_turns<'a>(
     rounds: usize,
-    commands: impl Fn(usize) -> Result<Vec<(&'a str, Command)>, BenchError>,
+    dir: &Path,
+    commands: impl Fn(&Path) -> Result<Vec<(&'a str, Command)>, BenchError>,
 ) -> Result<Samples, BenchError> {
     let mut samples: Samples = Vec::new();
-    for round in 0..rounds.min(ROUNDS) {
-        for (index, (name, command)) in commands(round)?.into_iter().enumerate() {
+    for _ in 0..rounds {
+        let results = dir.join("results");
+        let failed = |source| BenchError::File { path: results.clone(), source };
+        std::fs::create_dir(&results).map_err(failed)?;
+        for (index, (name, command)) in commands(&results)?.into_iter().enumerate() {
             nix::unistd::sync();
             let sample: Sample = measure(&command)?;
             match samples.get_mut(index) {
@@ -99,6 +101,8 @@ fn take_turns<'a>(
                 None => samples.push((name.to_owned(), vec![sample])),
             }
         }
+        testkit::env::unmount_below(&results);
+        std::fs::remove_dir_all(&results).map_err(failed)?;
     }
     Ok(samples)
 }
