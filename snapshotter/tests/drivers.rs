@@ -64,24 +64,24 @@ fn run_in_user_namespace(case: &Case) -> Result<(), Failed> {
 }
 
 /// A store, and what holds its snapshots.
-struct Subjected {
+struct StoreSubject {
     store: Store,
     leases: Mutex<HashMap<Id, Lease>>,
 }
 
 fn open(root: &Path, driver: DriverKind) -> Box<dyn Subject> {
     let store = Store::open(root, Options { driver: Some(driver), ..Options::default() }).unwrap();
-    Box::new(Subjected { store, leases: Mutex::default() })
+    Box::new(StoreSubject { store, leases: Mutex::default() })
 }
 
-impl Subjected {
+impl StoreSubject {
     fn keep(&self, id: SnapshotId, lease: Lease) -> Id {
         self.leases.lock().unwrap().insert(id.to_u64(), lease);
         id.to_u64()
     }
 }
 
-impl Subject for Subjected {
+impl Subject for StoreSubject {
     fn prepare(&self, parent: Option<Id>) -> Box<dyn Prepared + '_> {
         let lease = self.store.lease("suite").unwrap();
         let active = self.store.prepare(&lease, parent.map(SnapshotId::from_u64)).unwrap();
@@ -126,7 +126,7 @@ impl Subject for Subjected {
 }
 
 struct Preparation<'s> {
-    subject: &'s Subjected,
+    subject: &'s StoreSubject,
     lease: Lease,
     active: ActiveSnapshot,
 }

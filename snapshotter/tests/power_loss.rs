@@ -14,11 +14,12 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use testkit::judges::{Judge, program};
-use testkit::{Context, TestEnv, privilege};
+use testkit::{Context, TestEnv, mounted, privilege};
 
 /// How long a machine works until it has lost its power for the last time.
 const WORK: Duration = Duration::from_secs(5);
@@ -65,7 +66,9 @@ struct Mounted<'t> {
 
 impl Drop for Mounted<'_> {
     fn drop(&mut self) {
-        self.tools.umount.ok([Path::new("--lazy"), &self.target]);
+        let mut umount = Command::new(self.tools.umount.path());
+        let done = umount.arg("--lazy").arg(&self.target).status().is_ok_and(|status| status.success());
+        assert!(done || std::thread::panicking(), "unmount {}", self.target.display());
     }
 }
 
@@ -97,13 +100,12 @@ impl Sampler<'_> {
             self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let slot =
             if self.seen <= SAMPLES { self.seen - 1 } else { (self.random >> 33) as usize % self.seen };
-        if slot >= SAMPLES {
-            return;
-        }
         let sample = Sample { disk: self.host.join(format!("clone-{}", self.seen)), built };
         let (disk, clone) = (File::open(self.host.join("disk")), File::create_new(&sample.disk));
         rustix::fs::ioctl_ficlone(clone.unwrap(), disk.unwrap()).unwrap();
-        if slot < self.samples.len() {
+        if slot >= SAMPLES {
+            fs::remove_file(&sample.disk).unwrap();
+        } else if slot < self.samples.len() {
             fs::remove_file(&self.samples[slot].disk).unwrap();
             self.samples[slot] = sample;
         } else {
@@ -147,7 +149,7 @@ fn content(env: &TestEnv, round: usize) -> String {
     env.lap(["run", "--rm", &name(round), "sh", "-c", check]).ok().stdout_text()
 }
 
-/// Builds and prunes on a disk that is cloned meanwhile. Returns the clones, and what every build made.
+/// Makes a store, builds, saves and prunes, on a disk that is cloned meanwhile. Returns what every build made.
 fn work(env: &TestEnv, sampler: &mut Sampler<'_>) -> HashMap<usize, String> {
     let context = env.context();
     let (built, done) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -160,6 +162,7 @@ fn work(env: &TestEnv, sampler: &mut Sampler<'_>) -> HashMap<usize, String> {
             }
         });
         let builder = scope.spawn(|| {
+            env.load(&testkit::images::busybox());
             let (start, mut contents) = (Instant::now(), HashMap::new());
             for round in 0.. {
                 if start.elapsed() > WORK && round > NAMES {
@@ -202,6 +205,7 @@ fn start_again(tools: &Tools, sample: &Sample, contents: &HashMap<usize, String>
         save(&env, round);
     }
     // Whatever is in the cache is right, and what is not there can be built.
+    env.load(&testkit::images::busybox());
     let context = env.context();
     for round in [sample.built.saturating_sub(1), sample.built, sample.built + 1] {
         build(&env, &context, round);
@@ -244,7 +248,6 @@ fn lose_power(tools: &Tools, seed: u64) {
     let contents = {
         // Names come into being before content is on the disk, unless somebody asks for that.
         let _disk = tools.mount(&disk, "loop,noauto_da_alloc,commit=1", env.root());
-        env.load(&testkit::images::busybox());
         work(&env, &mut sampler)
     };
     assert_eq!(sampler.samples.len(), SAMPLES);
@@ -260,7 +263,7 @@ fn a_power_loss_at_any_moment_breaks_nothing() {
     let duration = Duration::from_secs(seconds.map_or(0, |seconds| seconds.parse().unwrap()));
     let start = Instant::now();
     for seed in 0.. {
-        lose_power(&tools, seed);
+        mounted::alone(|| lose_power(&tools, seed));
         if start.elapsed() >= duration {
             return;
         }
@@ -277,7 +280,7 @@ fn a_build_flushes_the_disk_once() {
     let trace = env.work().join("trace");
     for round in 0..3 {
         write_context(&context, round);
-        let mut traced = std::process::Command::new(strace.path());
+        let mut traced = Command::new(strace.path());
         traced.args(["-f", "-y", "-e", "trace=fsync,fdatasync,syncfs,sync,sync_file_range,msync", "-o"]);
         traced.arg(&trace).arg(testkit::binary::lap()).arg("--root").arg(env.root());
         traced.args(["build", "-q", "--build-arg", &format!("N={round}"), "-t", "traced"]);

@@ -9,10 +9,11 @@
 //! * as the exported layers say, put together by the rules of the OCI image specification (`layer.md`);
 //! * mounted again after those layers were unpacked into another store.
 //!
-//! ```no_run
-//! # fn make_store(root: &std::path::Path) -> Box<dyn testkit::driver_suite::Subject> { unimplemented!() }
-//! for case in testkit::driver_suite::CASES {
-//!     case.run(&make_store);
+//! ```
+//! use testkit::driver_suite::{CASES, Make};
+//!
+//! fn try_driver(make: Make<'_>) {
+//!     CASES.iter().for_each(|case| case.run(make));
 //! }
 //! ```
 

@@ -16,17 +16,25 @@ use sys::mount::{Overlay, OverlayForm};
 /// Mounts, and runs `work` with the path of the root. Panics with what went wrong.
 pub fn with<T: Send>(mount: &Mount, work: impl FnOnce(&Path) -> T + Send) -> T {
     let target = tempfile::tempdir().expect("a temporary directory");
+    alone(|| {
+        attach(mount, target.path()).unwrap_or_else(|error| panic!("{mount:?}: {error}"));
+        let result = work(target.path());
+        // Not left to the end of the thread, which nobody can wait for. Detached, because a program that
+        // another test starts holds for a moment what is open here.
+        rustix::mount::unmount(target.path(), UnmountFlags::DETACH).expect("it is mounted");
+        result
+    })
+}
+
+/// Runs `work` in a thread with a mount namespace of its own: what is mounted in it, nobody else sees, and it ends
+/// with it, even when the process is killed.
+pub fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let result = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             nix::sched::unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
             let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
             rustix::mount::mount_change("/", private).expect("mounts of its own");
-            attach(mount, target.path()).unwrap_or_else(|error| panic!("{mount:?}: {error}"));
-            let result = work(target.path());
-            // Not left to the end of the thread, which nobody can wait for. Detached, because a program that
-            // another test starts holds for a moment what is open here.
-            rustix::mount::unmount(target.path(), UnmountFlags::DETACH).expect("it is mounted");
-            result
+            work()
         });
         thread.join()
     });

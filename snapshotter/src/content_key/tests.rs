@@ -119,6 +119,28 @@ fn options_leave_owner_and_attributes_out() {
     assert_eq!(key_of(dir.path(), CONTEXT), before);
 }
 
+/// What a step sets in its layer is part of the layer, whether or not a copy would take it along.
+#[test]
+fn the_key_of_a_layer_knows_access_control_lists() {
+    let (dir, _) = tree_of("f a 1");
+    let key = || diff_key(dir.path(), &CancelToken::new()).unwrap();
+    let root = RootDir::open(dir.path()).unwrap();
+    root.set_mode("a", 0o640).unwrap();
+    let before = key();
+    // user::rw-, user:1:r--, group::r--, mask::r--, other::--- (linux/posix_acl_xattr.h)
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in
+        [(1_u16, 6_u16, u32::MAX), (2, 4, 1), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)]
+    {
+        list.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+        list.extend(id.to_le_bytes());
+    }
+    let file = Target::Name(&root, OsStr::new("a"));
+    xattr::set(file, Path::new("a"), c"system.posix_acl_access", &list).unwrap();
+    assert_eq!(root.stat("a").unwrap().unwrap().mode, 0o640);
+    assert_ne!(key(), before);
+}
+
 #[test]
 fn marks_of_overlays_and_hosts_are_no_content() {
     let content = ["user.x", "trusted.x", "security.capability"];

@@ -86,9 +86,10 @@ pub(crate) fn is_image_xattr(name: &[u8]) -> bool {
         || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
 }
 
-/// Whether an extended attribute is part of what a layer directory says: content, and the marks that
-/// change what the layers below show.
+/// Whether an extended attribute is part of what a layer directory says: content, access control lists (a step
+/// may have set them, and what comes after it must not be taken from before), and the marks that change what
+/// the layers below show.
 pub(crate) fn is_layer_xattr(name: &[u8]) -> bool {
     let marks = [OPAQUE_TRUSTED, OPAQUE_USER, WHITEOUT_NAMES[0], WHITEOUT_NAMES[1]];
-    is_content_xattr(name) || marks.iter().any(|mark| mark.to_bytes() == name)
+    is_content_xattr(name) || is_image_xattr(name) || marks.iter().any(|mark| mark.to_bytes() == name)
 }
