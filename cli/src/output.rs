@@ -117,7 +117,10 @@ impl<'a> Fields<'a> {
             "gzip" => self.level(9, 6).map(Compression::Gzip),
             "zstd" => self.level(22, 3).map(|level| Compression::Zstd(level.cast_signed())),
             other => {
-                let why = format!("unknown compression \"{other}\"");
+                let why = match other {
+                    "estargz" => "layers in estargz are read, but not written".to_owned(),
+                    other => format!("unknown compression \"{other}\""),
+                };
                 Err(fields_error(self.text, &why, "the compressions are uncompressed, gzip and zstd"))
             }
         }
@@ -206,6 +209,7 @@ mod tests {
     fn what_is_wrong_with_a_compression_is_named() {
         for (fields, named) in [
             ("compression=lzma", "\"lzma\""),
+            ("compression=estargz", "estargz are read, but not written"),
             ("compression=gzip,compression-level=10", "0 to 9, not \"10\""),
             ("compression=zstd,compression-level=23", "0 to 22, not \"23\""),
             ("compression=zstd,compression-level=-1", "\"-1\""),

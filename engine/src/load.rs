@@ -3,7 +3,7 @@
 use base::image::{Descriptor, ImageConfig, Manifest};
 use base::{CancelToken, Digest, Platform};
 use registry::{Archive, Document, ImageTree};
-use snapshotter::Lease;
+use snapshotter::{Lease, StoreError};
 
 use crate::Engine;
 use crate::error::EngineError;
@@ -109,7 +109,13 @@ impl Engine {
     ) -> Result<(), EngineError> {
         for blob in blobs {
             cancel.check()?;
-            self.keep(lease, blob, &mut archive.blob(blob)?)?;
+            // The store hashes what it takes in, which is the check of the archive as well.
+            match self.keep(lease, blob, &mut archive.unchecked_blob(blob)?) {
+                Err(EngineError::Store(StoreError::BlobMismatch { expected, actual, .. })) => {
+                    return Err(archive.forged(expected, actual).into());
+                }
+                kept => kept?,
+            }
         }
         Ok(())
     }

@@ -21,9 +21,9 @@ const XZ_MEMORY: u64 = 512 << 20;
 /// `LZMA_CONCATENATED`: several xz streams in a row are one file (liblzma, `lzma/container.h`).
 const XZ_CONCATENATED: u32 = 0x08;
 
-/// How much input one zstd job takes. Fixed, because frames are cut at job borders. Each job goes over some input of
-/// the one before again, which smaller jobs would show.
-const ZSTD_JOB: u32 = 8 << 20;
+/// How much input one zstd job takes. Fixed, because frames are cut at job borders. Larger jobs are hardly faster, and
+/// there are several in memory for each thread.
+const ZSTD_JOB: u32 = 4 << 20;
 
 /// How a layer is compressed when it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -88,6 +88,17 @@ impl Archive {
         self.part(descriptor).map(|part| self.verifying(part, descriptor)).map_err(|kind| kind.of(&self.name))
     }
 
+    /// The same without the check, for who hashes the bytes anyway; see [`Archive::forged`].
+    pub fn unchecked_blob(&self, descriptor: &Descriptor) -> Result<impl Read> {
+        let part = self.part(descriptor).map_err(|kind| kind.of(&self.name))?;
+        Ok(PartReader { archive: self.name.clone(), part, position: 0 })
+    }
+
+    /// The error that the bytes of the blob `expected` have another digest.
+    pub fn forged(&self, expected: Digest, actual: Digest) -> ArchiveError {
+        ArchiveErrorKind::DigestMismatch { expected, actual }.of(&self.name)
+    }
+
     /// The documents of an image: those for `platform` where the archive has a choice.
     pub fn image(&self, image: &LoadedImage, platform: &Platform) -> Result<ImageDocuments> {
         self.documents(&image.descriptor, platform).map_err(|kind| kind.of(&self.name))
@@ -173,16 +184,35 @@ impl Archive {
     }
 
     fn verifying(&self, part: Part, descriptor: &Descriptor) -> BlobReader {
-        let digester = Some(Digester::new());
-        BlobReader { archive: self.name.clone(), part, position: 0, expected: descriptor.digest, digester }
+        let reader = PartReader { archive: self.name.clone(), part, position: 0 };
+        BlobReader { reader, expected: descriptor.digest, digester: Some(Digester::new()) }
+    }
+}
+
+/// Reads one blob.
+struct PartReader {
+    archive: String,
+    part: Part,
+    position: u64,
+}
+
+impl PartReader {
+    fn fail(&self, kind: ArchiveErrorKind) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, kind.of(&self.archive))
+    }
+}
+
+impl Read for PartReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.part.read_at(self.position, buffer).map_err(|kind| self.fail(kind))?;
+        self.position += count as u64;
+        Ok(count)
     }
 }
 
 /// Reads one blob and checks its digest at the end.
 pub struct BlobReader {
-    archive: String,
-    part: Part,
-    position: u64,
+    reader: PartReader,
     expected: Digest,
     /// `None` once the digest has been checked.
     digester: Option<Digester>,
@@ -190,21 +220,18 @@ pub struct BlobReader {
 
 impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let fail =
-            |kind: ArchiveErrorKind| io::Error::new(io::ErrorKind::InvalidData, kind.of(&self.archive));
-        let count = self.part.read_at(self.position, buffer).map_err(fail)?;
-        self.position += count as u64;
+        let count = self.reader.read(buffer)?;
         if count > 0 {
             if let Some(digester) = &mut self.digester {
                 digester.update(&buffer[..count]);
             }
             return Ok(count);
         }
-        let at_end = self.position == self.part.size();
+        let at_end = self.reader.position == self.reader.part.size();
         if let Some(digester) = at_end.then(|| self.digester.take()).flatten() {
             let (expected, actual) = (self.expected, digester.finish());
             if actual != expected {
-                return Err(fail(ArchiveErrorKind::DigestMismatch { expected, actual }));
+                return Err(self.reader.fail(ArchiveErrorKind::DigestMismatch { expected, actual }));
             }
         }
         Ok(0)
