@@ -9,6 +9,11 @@ pub fn from_epoch_seconds(seconds: i64) -> Option<Timestamp> {
     Timestamp::from_second(seconds).ok()
 }
 
+/// A length of time as people write it: `48h`, `1h30m`. `None` when it is none, or less than nothing.
+pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    text.parse::<jiff::SignedDuration>().ok().and_then(|duration| duration.try_into().ok())
+}
+
 /// Tells the time. Libraries take one instead of reading the clock, so that tests can fix it.
 pub trait Clock: Send + Sync {
     /// Now.

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::isolation_args::IsolationArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
-use crate::prune_args::{BuilderPruneArgs, DfArgs, ImagePruneArgs, StoreArgs, SystemPruneArgs};
+use crate::prune_args::{BuilderPruneArgs, DfArgs, DuArgs, ImagePruneArgs, StoreArgs, SystemPruneArgs};
 use crate::render::Mode;
 
 /// Build Dockerfiles, keep images and run them. No daemon needed.
@@ -515,6 +515,8 @@ pub(crate) enum BuilderCommand {
     Build(Box<BuildArgs>),
     /// Remove build cache
     Prune(BuilderPruneArgs),
+    /// Show how much space the build cache takes, record by record
+    Du(DuArgs),
 }
 
 #[derive(Debug, Args)]

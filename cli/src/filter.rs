@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base::Timestamp;
+use engine::RecordFilter;
 use engine::prune::LabelFilter;
 
 use crate::error::CliError;
@@ -13,14 +14,23 @@ pub(crate) struct Filters {
     /// Older, or unused for longer, than this moment.
     pub(crate) until: Option<Timestamp>,
     pub(crate) labels: Vec<LabelFilter>,
+    /// Conditions on records of the build cache.
+    pub(crate) records: Vec<RecordFilter>,
 }
+
+/// The properties of records that are there or not, so that they can be named without a value.
+const FLAGS: [&str; 5] = ["inuse", "mutable", "immutable", "shared", "private"];
 
 impl Filters {
     /// Reads filters; `now` is what ages are counted from.
     pub(crate) fn parse(texts: &[String], now: Timestamp) -> Result<Self, CliError> {
         let mut filters = Self::default();
+        let mut records = Vec::new();
         for text in texts {
-            let (name, value) = text.split_once('=').ok_or_else(|| bad(text, "it has no ="))?;
+            let (name, value) = match text.split_once('=') {
+                None if FLAGS.contains(&text.as_str()) => (text.as_str(), "true"),
+                pair => pair.ok_or_else(|| bad(text, "it has no ="))?,
+            };
             match name {
                 "until" | "unused-for" if filters.until.is_some() => {
                     return Err(bad(text, "there can be only one time"));
@@ -28,10 +38,25 @@ impl Filters {
                 "until" | "unused-for" => filters.until = Some(moment(text, value, now)?),
                 "label" => filters.labels.push(label(value, true)),
                 "label!" => filters.labels.push(label(value, false)),
-                _ => return Err(bad(text, "there is no such filter")),
+                _ => records.push(condition(name, value)),
             }
         }
+        if !records.is_empty() {
+            let text = records.join(",");
+            let filter =
+                RecordFilter::parse(&text).map_err(|error| bad(&texts.join(" "), &error.to_string()))?;
+            filters.records.push(filter);
+        }
         Ok(filters)
+    }
+
+    /// Reads filters of images, which are not records.
+    pub(crate) fn parse_for_images(texts: &[String], now: Timestamp) -> Result<Self, CliError> {
+        let filters = Self::parse(texts, now)?;
+        match filters.records.is_empty() {
+            true => Ok(filters),
+            false => Err(bad(&texts.join(" "), "only build cache can be chosen by that")),
+        }
     }
 
     /// How long the build cache must have been unused. It has no labels.
@@ -42,6 +67,12 @@ impl Filters {
         let idle = self.until.map(|until| now.duration_since(until));
         Ok(idle.and_then(|idle| Duration::try_from(idle).ok()).unwrap_or_default())
     }
+}
+
+/// A condition as buildx takes it, in BuildKit's language: what ends with `!` or `~` has brought its operator.
+fn condition(name: &str, value: &str) -> String {
+    let operator = if name.ends_with(['!', '~']) { "=" } else { "==" };
+    format!("{name}{operator}\"{value}\"")
 }
 
 /// `NAME` or `NAME=VALUE`.
@@ -63,7 +94,7 @@ pub(crate) fn moment(filter: &str, text: &str, now: Timestamp) -> Result<Timesta
 fn bad(text: &str, why: &str) -> CliError {
     CliError::usage(
         format!("cannot use the filter \"{text}\": {why}"),
-        "for example --filter until=24h; images can be chosen by label=NAME, label=NAME=VALUE and label!=NAME",
+        "for example --filter until=24h; images can be chosen by label=NAME, label=NAME=VALUE and label!=NAME, build cache by id, type, parents, description, inuse, mutable, immutable, shared and private",
     )
 }
 
@@ -83,7 +114,7 @@ mod tests {
         assert_eq!(until("unused-for=1h30m"), Some(1_000_000 - 5400));
         assert_eq!(until("until=77"), Some(77));
         assert_eq!(until("until=1970-01-02T00:00:00Z"), Some(86_400));
-        for bad in ["until=soon", "until", "until=", "type=regular"] {
+        for bad in ["until=soon", "until", "until=", "kind=regular", "shared=perhaps", "id"] {
             assert_eq!(parse(&[bad]), None, "{bad}");
         }
         assert_eq!(parse(&["until=1h", "until=2h"]), None);
@@ -97,6 +128,18 @@ mod tests {
         assert_eq!(of(&labels[1]), ("b".to_owned(), Some("c=d".to_owned()), false));
         let now = Timestamp::from_second(1).unwrap();
         assert!(parse(&["label=a"]).unwrap().unused_for(now).is_err());
+    }
+
+    #[test]
+    fn records_are_chosen_as_buildx_chooses_them() {
+        let same = |texts: &[&str], filter: &str| {
+            assert_eq!(parse(texts).unwrap().records, [RecordFilter::parse(filter).unwrap()]);
+        };
+        same(&["type=exec.cachemount"], "type==\"exec.cachemount\"");
+        same(&["id=17", "shared"], "id==\"17\",shared==\"true\"");
+        same(&["description~=a,b", "type!=regular"], "description~=\"a,b\",type!=\"regular\"");
+        let now = Timestamp::from_second(1).unwrap();
+        assert!(Filters::parse_for_images(&["inuse".to_owned()], now).is_err());
     }
 
     #[test]

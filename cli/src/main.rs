@@ -16,6 +16,7 @@ mod limit_args;
 mod output;
 mod prune_args;
 mod render;
+mod retention;
 mod signals;
 mod table;
 mod template;

@@ -14,6 +14,21 @@ pub(crate) struct DfArgs {
     pub(crate) format: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DuArgs {
+    /// Only records that fit, for example type=exec.cachemount
+    #[arg(long = "filter", value_name = "NAME=VALUE")]
+    pub(crate) filters: Vec<String>,
+
+    /// Show all that is known of every record
+    #[arg(long)]
+    pub(crate) verbose: bool,
+
+    /// Print with a template such as '{{.ID}}', or as json
+    #[arg(long, conflicts_with = "verbose")]
+    pub(crate) format: Option<String>,
+}
+
 /// What all of them take.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
@@ -78,6 +93,15 @@ pub(crate) struct StoreArgs {
 pub(crate) enum StoreCommand {
     /// Look for damage; the exit status is 1 if there is some
     Check(CheckArgs),
+    /// Remove what the rules of the configuration let go
+    Gc(GcArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Not within a minute of the last time
+    #[arg(long)]
+    pub(crate) if_due: bool,
 }
 
 #[derive(Debug, Args)]

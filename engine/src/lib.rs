@@ -31,19 +31,22 @@ mod remote;
 pub mod report;
 pub mod request;
 mod resolve;
+pub mod retention;
 mod run;
 mod save;
 mod secrets;
 mod ssh;
 mod system;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
 use snapshotter::Store;
 pub use snapshotter::apply::Limits as ArchiveLimits;
-pub use snapshotter::{CacheUsage, DriverKind, Findings, Policy, SpaceLimits};
+pub use snapshotter::{
+    CacheUsage, DriverKind, FilterError, Findings, Policy, RecordFilter, RecordKind, SpaceLimits,
+};
 
 use crate::error::EngineError;
 
@@ -92,5 +95,10 @@ impl Engine {
         )?;
         let EngineOptions { docker_config, proxies, .. } = options;
         Ok(Self { store, clock, docker_config, proxies, network: OnceLock::new() })
+    }
+
+    /// The directory of the store.
+    pub fn root(&self) -> &Path {
+        self.store.root()
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use base::Timestamp;
-use snapshotter::Policy;
+use snapshotter::{Collection, Policy};
 
 use crate::Engine;
 use crate::error::EngineError;
 use crate::images::familiar;
-use crate::report::{ImageUsage, Pruned, Removal};
+use crate::report::{ImageUsage, Removal};
 
 /// Which images go.
 #[derive(Debug, Clone, Default)]
@@ -40,30 +40,48 @@ impl LabelFilter {
     }
 }
 
+/// What pruning removes.
+#[derive(Debug)]
+#[must_use = "the files are still there"]
+pub struct Pruned {
+    /// Names and images.
+    pub images: Vec<Removal>,
+    /// Objects of the build cache, by id.
+    pub cache: Vec<String>,
+    collection: Collection,
+}
+
+impl Pruned {
+    /// Removes the files. Gives the bytes of disk that this freed.
+    ///
+    /// # Errors
+    /// When a file cannot be removed; the next collection tries again.
+    pub fn remove_files(self) -> Result<u64, EngineError> {
+        Ok(self.collection.remove_files()?.bytes)
+    }
+}
+
 impl Engine {
-    /// Removes images that nobody needs. The disk space comes back at once, but for what the build cache may
-    /// still use. An image that a container uses stays.
+    /// Removes images that nobody needs, and parts of the build cache. An image that a container uses stays,
+    /// and so does what the build cache may still use of those that go. Nothing can find what was removed
+    /// from then on; its files are still there, for the caller to remove when the outcome was told.
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub fn prune_images(&self, which: &ImagePrune) -> Result<Pruned, EngineError> {
+    pub fn prune(&self, images: Option<&ImagePrune>, cache: Policy) -> Result<Pruned, EngineError> {
         let mut removals = Vec::new();
-        for image in self.usage_details()?.images {
-            if Self::is_prunable(&image, which) {
-                removals.extend(self.drop_image(&image)?);
+        if let Some(which) = images {
+            for image in self.usage_details()?.images {
+                if Self::is_prunable(&image, which) {
+                    removals.extend(self.drop_image(&image)?);
+                }
             }
         }
-        let freed = self.store.gc(Policy::KEEP_CACHE)?;
-        Ok(Pruned { images: removals, cache: Vec::new(), bytes: freed.bytes })
-    }
-
-    /// Removes parts of the build cache.
-    ///
-    /// # Errors
-    /// When the store cannot be read or written.
-    pub fn prune_cache(&self, policy: Policy) -> Result<Pruned, EngineError> {
-        let freed = self.store.gc(policy)?;
-        Ok(Pruned { images: Vec::new(), cache: freed.objects, bytes: freed.bytes })
+        if cache == Policy::DROP_CACHE {
+            self.forget_downloads()?;
+        }
+        let collection = self.store.collect(&[cache])?;
+        Ok(Pruned { images: removals, cache: collection.freed().objects.clone(), collection })
     }
 
     fn is_prunable(image: &ImageUsage, which: &ImagePrune) -> bool {

@@ -15,7 +15,7 @@ use snapshotter::Lease;
 use crate::Engine;
 use crate::progress::Progress;
 
-pub(crate) use access::Access;
+pub(crate) use access::{Access, without_credentials};
 
 /// All that getting content from elsewhere takes.
 #[derive(Clone, Copy)]

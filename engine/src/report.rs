@@ -90,7 +90,7 @@ pub struct PulledImage {
     pub up_to_date: bool,
 }
 
-/// Space in use, for `lap system df`.
+/// Space in use, for `lap system df`: bytes of disk, each counted once.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
     /// Images.
@@ -101,6 +101,12 @@ pub struct Usage {
     pub build_cache: UsageLine,
     /// Directories of `RUN --mount=type=cache`.
     pub cache_mounts: UsageLine,
+    /// What is being made, and what the next collection removes.
+    pub temporary: UsageLine,
+    /// Bytes of what the store needs for itself.
+    pub metadata: u64,
+    /// Bytes of everything below the root of the store: the sum of the above.
+    pub total: u64,
 }
 
 /// One kind of object.
@@ -136,17 +142,6 @@ pub struct ImageUsage {
     pub unique_bytes: u64,
     /// Whether a container uses it.
     pub in_use: bool,
-}
-
-/// What pruning has removed.
-#[derive(Debug, Clone, Default)]
-pub struct Pruned {
-    /// Names and images.
-    pub images: Vec<Removal>,
-    /// Objects of the build cache, by id.
-    pub cache: Vec<String>,
-    /// Bytes of disk.
-    pub bytes: u64,
 }
 
 /// The machine and the store, for `lap info`.

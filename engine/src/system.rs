@@ -45,6 +45,9 @@ impl Engine {
             containers: line(&usage.containers),
             build_cache: line(&usage.build_cache),
             cache_mounts: line(&usage.cache_mounts),
+            temporary: line(&usage.temporary),
+            metadata: usage.metadata_bytes,
+            total: usage.total_bytes(),
         })
     }
 

@@ -2,23 +2,65 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{build, env, image_id, outcome};
 use testkit::{Context, TestEnv};
 
-/// Everything below a directory but the database, in bytes of disk.
+/// Everything below a directory, in bytes of disk, as `du` counts it.
 fn disk_usage(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
-    let mut bytes = std::fs::symlink_metadata(dir).unwrap().blocks() * 512;
-    if dir.is_dir() && !dir.is_symlink() {
-        let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-        let is_counted = |path: &std::path::PathBuf| {
-            !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("meta-v1."))
-        };
-        bytes += entries.filter(is_counted).map(|path| disk_usage(&path)).sum::<u64>();
+    let mut seen = std::collections::HashSet::new();
+    let mut open = vec![dir.to_owned()];
+    let mut bytes = 0;
+    while let Some(path) = open.pop() {
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        if !metadata.is_dir() && !seen.insert(metadata.ino()) {
+            continue;
+        }
+        bytes += metadata.blocks() * 512;
+        if metadata.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
     }
     bytes
+}
+
+/// How many bytes of disk files take, and how many directories there are.
+fn files_and_directories(dir: &Path) -> (u64, usize) {
+    let mut counted = (0, 1);
+    for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() && !entry.is_symlink() {
+            let below = files_and_directories(&entry);
+            counted = (counted.0 + below.0, counted.1 + below.1);
+        } else {
+            counted.0 += disk_usage(&entry);
+        }
+    }
+    counted
+}
+
+/// The same without the database, whose size depends on more than what there is.
+fn disk_usage_of_files(root: &Path) -> u64 {
+    let entries = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap());
+    let files = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with("meta-v1."));
+    files.map(|entry| disk_usage(&entry.path())).sum()
+}
+
+/// What `lap system df` says, in bytes, by type.
+fn told(env: &TestEnv) -> BTreeMap<String, u64> {
+    let text = env.lap(["system", "df", "--format", "{{.Type}}={{.Bytes}}"]).ok().stdout_text();
+    let lines = text.lines().map(|line| line.split_once('=').unwrap());
+    lines.map(|(name, bytes)| (name.to_owned(), bytes.parse().unwrap())).collect()
+}
+
+/// The parts make up the total, and the total is what is on the disk.
+fn assert_exact(env: &TestEnv, when: &str) {
+    let mut told = told(env);
+    let total = told.remove("Total").unwrap();
+    assert_eq!(told.values().sum::<u64>(), total, "{when}: {told:?}");
+    assert_eq!(total, disk_usage(&env.root()), "{when}: {told:?}");
 }
 
 /// A build of two steps: one that makes much quickly, and one that makes little slowly.
@@ -47,10 +89,10 @@ fn bytes(text: &str) -> f64 {
 fn pruning_the_cache_gives_back_what_it_says() {
     let env = env();
     build(&env, &two_steps(&env), &["-t", "made"]);
-    let before = disk_usage(&env.root());
+    let before = disk_usage_of_files(&env.root());
     let pruned = env.lap(["builder", "prune", "--force"]).ok();
     pruned.stdout_has(&["Deleted build cache objects:"]);
-    let freed = (before - disk_usage(&env.root())) as f64;
+    let freed = (before - disk_usage_of_files(&env.root())) as f64;
     let said = bytes(reclaimed(&pruned.stdout_text()));
     assert!((said - freed).abs() <= freed * 0.006, "said {said}, freed {freed}");
     // What the image needs is still there, and is a cache still.
@@ -138,8 +180,8 @@ fn images_are_pruned_by_name_label_and_age() {
     let pruned = env.lap(["system", "prune", "-af"]).ok();
     pruned.stdout_has(&["untagged: labelled:latest", &format!("deleted: {id}"), "build cache objects:"]);
     assert_eq!(names(&env), "");
-    let left = env.lap(["system", "df", "--format", "{{.Type}} {{.Size}}"]).ok().stdout_text();
-    assert_eq!(left, "Images 0B\nContainers 0B\nBuild Cache 0B\nCache Mounts 0B\n");
+    let left = told(&env);
+    assert_eq!(left["Total"], left["Metadata"], "{left:?}");
 }
 
 #[test]
@@ -180,4 +222,69 @@ fn details_tell_shared_from_unique_and_show_cache_mounts() {
     assert!(unique("busybox") < 100e3 && unique("made") < 100e3, "{text}");
     env.lap(["builder", "prune", "-f"]).ok();
     assert!(!env.lap(["system", "df", "-v"]).ok().stdout_text().contains("exec.cachemount"));
+}
+
+#[test]
+fn every_byte_is_accounted_for() {
+    let env = env();
+    assert_exact(&env, "loaded");
+    let context = env.context();
+    context.dockerfile(
+        "FROM busybox\nCOPY file /file\n\
+         RUN --mount=type=cache,target=/cache dd if=/dev/zero of=/cache/f bs=1024 count=300 && ln /file /link\n",
+    );
+    context.file("file", vec![b'x'; 70_000]);
+    build(&env, &context, &["-t", "made"]);
+    assert_exact(&env, "built");
+    env.lap(["save", "made", "-o", "made.tar"]).ok();
+    build(&env, &two_steps(&env), &["--target", "big"]);
+    assert_exact(&env, "built and saved");
+    let mut running = env.lap(["run", "--rm", "made", "sh", "-c", "echo up; exec sleep 600"]).spawn();
+    running.wait_for("up");
+    assert_exact(&env, "beside a container");
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.finish();
+    context.dockerfile(
+        "FROM busybox\nRUN dd if=/dev/zero of=/f bs=1024 count=99 && echo be''gun && exec sleep 600\n",
+    );
+    let mut building = env.lap(["build", "--progress", "plain"]).arg(context.path()).spawn();
+    building.wait_for("begun");
+    building.signal(nix::sys::signal::Signal::SIGKILL);
+    building.finish();
+    let stray = env.root().join("snapshots-v1/999999/fs");
+    std::fs::create_dir_all(&stray).unwrap();
+    std::fs::write(stray.join("stray"), [0; 9000]).unwrap();
+    assert_exact(&env, "killed");
+    assert!(told(&env)["Temporary"] > 100_000);
+    env.lap(["image", "prune", "-f"]).ok();
+    assert_exact(&env, "collected");
+    env.lap(["builder", "prune", "-f", "--filter", "type=exec.cachemount"]).ok();
+    assert_exact(&env, "pruned");
+}
+
+#[test]
+fn an_emptied_store_is_as_small_as_a_new_one() {
+    let empty = TestEnv::new();
+    empty.lap(["images"]).ok();
+    // It has never chosen a driver, made a cache mount or seen a context.
+    empty.load(&testkit::images::busybox());
+    let context = empty.context();
+    context.dockerfile("FROM busybox\nCOPY Dockerfile /\nRUN --mount=type=cache,target=/c true\n");
+    build(&empty, &context, &[]);
+    empty.lap(["system", "prune", "-af"]).ok();
+
+    let env = env();
+    for n in 0..4 {
+        build(&env, &two_steps(&env), &["-t", &format!("made{n}")]);
+    }
+    let context = env.context();
+    let copies: String = (0..100).map(|n| format!("COPY file /file{n}\n")).collect();
+    context.file("file", "content");
+    context.dockerfile(&format!("FROM busybox\n{copies}RUN --mount=type=cache,target=/c echo >/c/f\n"));
+    build(&env, &context, &["-t", "long"]);
+    assert!(disk_usage(&env.root()) > 8 << 20);
+    env.lap(["system", "prune", "-af"]).ok();
+    assert_exact(&env, "emptied");
+    // Directories are compared by number: ext4 does not make one smaller that had many names.
+    assert_eq!(files_and_directories(&env.root()), files_and_directories(&empty.root()));
 }

@@ -33,11 +33,11 @@ fn main() -> Outcome<()> {
     let store = Store::open(&work.path().join("store"), Options::default())?;
     fill(&store)?;
     measure("collect, nothing to do", || Ok(store.gc(Policy::KEEP_CACHE)?.bytes))?;
-    measure("count the usage, first time", || Ok(store.usage()?.total_bytes))?;
-    measure("count the usage again", || Ok(store.usage()?.total_bytes))?;
+    measure("count the usage, first time", || Ok(store.usage()?.total_bytes()))?;
+    measure("count the usage again", || Ok(store.usage()?.total_bytes()))?;
     let mut decided = None;
     measure("drop 2,000 layers, rows and names", || {
-        let collection = store.collect(Policy::DROP_CACHE)?;
+        let collection = store.collect(&[Policy::DROP_CACHE])?;
         let snapshots = collection.freed().snapshots;
         decided = Some(collection);
         Ok(snapshots)

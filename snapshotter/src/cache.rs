@@ -9,6 +9,7 @@ use crate::db::{cache, kv};
 use crate::error::StoreError;
 use crate::lease::Lease;
 use crate::mark::Node;
+use crate::record::RecordKind;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
 
@@ -23,6 +24,10 @@ pub struct CacheValue {
     pub metadata: Vec<u8>,
     /// How long it took to make, in milliseconds.
     pub cost_ms: u64,
+    /// What it is.
+    pub kind: RecordKind,
+    /// What made it, for people.
+    pub description: String,
     /// When it was saved; set by the store, ignored when given to it.
     pub created: Option<Timestamp>,
 }

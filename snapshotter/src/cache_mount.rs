@@ -92,7 +92,7 @@ pub struct CacheMountInfo {
     pub last_used: Timestamp,
     /// Whether somebody uses it now.
     pub in_use: bool,
-    /// Bytes of disk that it takes.
+    /// Bytes of disk that it takes, with its lock.
     pub size: u64,
 }
 
@@ -125,7 +125,7 @@ impl Store {
         let mut infos = Vec::with_capacity(rows.len());
         for row in rows {
             let dirs = self.layout().cache_mount(&row.directory);
-            let size = match disk_usage(&dirs.fs()) {
+            let size = match disk_usage(&dirs.top) {
                 // The collector may have been faster.
                 Err(error) if error.is_not_found() => continue,
                 size => size?,

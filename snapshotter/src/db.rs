@@ -316,7 +316,7 @@ mod tests {
         drop(Database::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let Err(error) = Database::open(&path) else { panic!("opened") };
-        assert!(error.to_string().contains("format 99 instead of 2; use a newer lap"), "{error}");
+        assert!(error.to_string().contains("format 99 instead of 3; use a newer lap"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //!   that excludes writers between giving a blob its name and recording its row.
 
 mod choose;
-mod mounts;
+mod loose;
 mod policy;
 mod trash;
 
@@ -24,14 +24,19 @@ use base::{Digest, Key};
 use sys::lock::{FileLock, LockMode};
 
 use crate::db::marks;
-use crate::db::{blobs, cache, leases, snapshots};
+use crate::db::{blobs, cache, leases, settings, snapshots};
 use crate::error::StoreError;
 use crate::layout::Layout;
 use crate::mark::Node;
+use crate::record::CacheUsage;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
-use choose::{Dropped, IdleMount, choose};
+use crate::usage::reach;
+use choose::{Dropped, Needed, choose};
 pub use policy::{Policy, SpaceLimits};
+
+/// What is done to the database to see whether a collection is due.
+const LAST_COLLECTION: &str = "look up the last collection";
 
 /// What a collection has removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,8 +47,8 @@ pub struct Freed {
     pub blobs: u64,
     /// Entries of the build cache.
     pub cache_entries: u64,
-    /// Cache mounts.
-    pub cache_mounts: u64,
+    /// Cache mounts, and what was remembered of contexts.
+    pub loose: u64,
     /// What of the cache was dropped, by the ids of [`CacheUsage`](crate::CacheUsage).
     pub objects: Vec<String>,
     /// Bytes of disk: exactly what the removed files and directories occupied.
@@ -56,6 +61,8 @@ pub struct Freed {
 pub struct Collection {
     store: Store,
     freed: Freed,
+    /// Whether so much may have gone that the database should become smaller.
+    drops_cache: bool,
 }
 
 impl Collection {
@@ -71,7 +78,9 @@ impl Collection {
     /// A file cannot be removed.
     pub fn remove_files(self) -> Result<Freed, StoreError> {
         let bytes = self.freed.bytes + self.store.empty_trash()?;
-        self.store.db().compact()?;
+        if self.drops_cache {
+            self.store.db().compact()?;
+        }
         Ok(Freed { bytes, ..self.freed })
     }
 }
@@ -79,38 +88,58 @@ impl Collection {
 impl Store {
     /// Removes what nothing needs, and what dead processes left behind.
     pub fn gc(&self, policy: Policy) -> Result<Freed, StoreError> {
-        self.collect(policy)?.remove_files()
+        self.collect(&[policy])?.remove_files()
     }
 
-    /// The same, but for removing the files: that is left to be done when the outcome was told.
-    pub fn collect(&self, policy: Policy) -> Result<Collection, StoreError> {
-        let freed = match self.decide(policy) {
+    /// The same for several policies, one after the other, but for removing the files: that is left to be
+    /// done when the outcome was told.
+    pub fn collect(&self, policies: &[Policy]) -> Result<Collection, StoreError> {
+        let drops_cache = drops_cache(policies);
+        let freed = match self.decide(policies) {
             // Deleting rows takes some space itself. Removing what is garbage already makes room for it.
             Err(error) if error.is_disk_full() => {
                 self.sweep()?;
                 let bytes = self.empty_trash()?;
-                Freed { bytes, ..self.decide(policy)? }
+                Freed { bytes, ..self.decide(policies)? }
             }
             decided => decided?,
         };
         self.sweep()?;
-        self.sweep_partials(policy)?;
-        Ok(Collection { store: self.clone(), freed })
+        self.sweep_partials(policies.contains(&Policy::DROP_CACHE))?;
+        Ok(Collection { store: self.clone(), freed, drops_cache })
+    }
+
+    /// Whether the last automatic collection began at least `interval` milliseconds ago. Changes nothing.
+    pub fn is_collection_due(&self, interval: i64) -> Result<bool, StoreError> {
+        let last = self.db().read(LAST_COLLECTION, |c| settings::get(c, settings::COLLECTED))?;
+        Ok(is_due(last.as_deref(), self.now_millis(), interval))
+    }
+
+    /// Notes that an automatic collection begins, if it is due. Of several who ask at once, one may begin.
+    pub fn begin_collection(&self, interval: i64) -> Result<bool, StoreError> {
+        let now = self.now_millis();
+        Ok(self.db().write(LAST_COLLECTION, |c| {
+            let due = is_due(settings::get(c, settings::COLLECTED)?.as_deref(), now, interval);
+            if due {
+                settings::put(c, settings::COLLECTED, &now.to_string())?;
+            }
+            Ok(due)
+        })?)
     }
 
     /// Deletes the rows of what goes.
-    fn decide(&self, policy: Policy) -> Result<Freed, StoreError> {
-        if policy.limits != SpaceLimits::NONE {
+    fn decide(&self, policies: &[Policy]) -> Result<Freed, StoreError> {
+        if policies.iter().any(|policy| policy.limits != SpaceLimits::NONE) {
             self.measure_snapshots()?;
         }
-        let mounts = self.idle_mounts(policy)?;
+        let loose = if drops_cache(policies) { self.loose_records()? } else { Vec::new() };
         let free = sys::fs::free_space(self.root())?;
         let dead = self.dead_leases()?;
-        let (freed, dropped) = self.delete_rows(policy, &dead, &mounts, free)?;
-        let directories = self.drop_cache_mounts(policy, &dropped.mounts)?;
-        let cache_mounts = directories.len() as u64;
-        let objects = dropped.snapshots.iter().map(SnapshotId::to_string).chain(directories).collect();
-        Ok(Freed { cache_mounts, objects, ..freed })
+        let (freed, dropped) = self.delete_rows(policies, &dead, &loose, free)?;
+        let gone = self.drop_loose(policies, &dropped.loose)?;
+        let loose = gone.len() as u64;
+        let objects = dropped.snapshots.iter().map(SnapshotId::to_string).chain(gone).collect();
+        Ok(Freed { loose, objects, ..freed })
     }
 
     /// Moves files without rows and leftovers of dead processes to the trash.
@@ -118,6 +147,7 @@ impl Store {
         self.sweep_blobs()?;
         self.sweep_snapshots()?;
         self.sweep_cache_mounts()?;
+        self.sweep_stat_caches()?;
         self.sweep_ingests()?;
         self.sweep_claims()
     }
@@ -143,19 +173,21 @@ impl Store {
     /// Decides, in one transaction.
     fn delete_rows(
         &self,
-        policy: Policy,
+        policies: &[Policy],
         dead: &[String],
-        mounts: &[IdleMount],
+        loose: &[CacheUsage],
         free: u64,
     ) -> Result<(Freed, Dropped), StoreError> {
         let now = self.now_millis();
-        let deleted = self.db().write("collect garbage", |c| {
+        // Durably: after a power loss no row may come back whose files are gone.
+        let deleted = self.db().write_durably("collect garbage", |c| {
             let before = snapshots::all(c)?.len();
             dead.iter().try_for_each(|lease| leases::release(c, lease))?;
             let rows = marks::load(c)?;
-            let mut marked = HashSet::new();
-            rows.graph.mark(rows.images.iter().chain(&rows.held).copied(), &mut marked);
-            let dropped = choose(&rows, mounts, &marked, &policy, (now, free));
+            let needed = Needed { imaged: reach(&rows, &rows.images), held: reach(&rows, &rows.held) };
+            let dropped = choose(&rows, loose, &needed, policies, (now, free));
+            let mut marked = needed.imaged;
+            marked.extend(needed.held);
             dropped.entries.iter().try_for_each(|output| cache::delete(c, output).map(drop))?;
             let gone: HashSet<Key> = dropped.entries.iter().copied().collect();
             let kept = rows.cache.iter().filter(|entry| !gone.contains(&entry.output));
@@ -179,17 +211,23 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Moves files of blobs without rows to the trash.
+    /// Moves files of blobs without rows to the trash, and removes directories that then hold none.
     fn sweep_blobs(&self) -> Result<(), StoreError> {
         let _excluded = FileLock::acquire(&self.layout().blobs_lock(), LockMode::Exclusive)?;
         let rows = self.db().read("list blobs", blobs::all)?;
         let known: HashSet<OsString> = rows.iter().map(|(digest, _)| digest.hex().into()).collect();
         for directory in sys::fs::list(&self.layout().blobs())? {
             let directory = self.layout().blobs().join(directory);
+            let mut is_empty = true;
             for name in sys::fs::list(&directory)? {
-                if !known.contains(&name) {
+                if known.contains(&name) {
+                    is_empty = false;
+                } else {
                     self.discard(&directory.join(name))?;
                 }
+            }
+            if is_empty {
+                sys::fs::remove_dir(&directory)?;
             }
         }
         Ok(())
@@ -229,6 +267,16 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn drops_cache(policies: &[Policy]) -> bool {
+    policies.iter().any(|policy| policy.unused_for.is_some())
+}
+
+/// Whether a collection that last began at `last` is due. A clock that was set back makes it due.
+fn is_due(last: Option<&str>, now: i64, interval: i64) -> bool {
+    let last = last.and_then(|last| last.parse::<i64>().ok());
+    last.is_none_or(|last| last > now || now - last >= interval)
 }
 
 #[cfg(test)]

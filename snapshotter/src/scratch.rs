@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use base::Key;
-
 use crate::error::StoreError;
 use crate::lease::Lease;
 use crate::store::Store;
@@ -37,13 +35,5 @@ impl Store {
         let path = self.layout().ingest(lease.id(), self.next_number());
         sys::fs::create_dir(&path, 0o755)?;
         Ok(ScratchDir { path, _lease: lease.clone() })
-    }
-
-    /// The file in which a [`crate::stat_cache::StatCache`] of the directory that `key` names is kept. It
-    /// may be deleted at any time.
-    pub fn stat_cache_file(&self, key: &Key) -> Result<PathBuf, StoreError> {
-        let directory = self.layout().stat_caches();
-        sys::fs::create_dir_all(&directory, 0o700)?;
-        Ok(directory.join(key.hex()))
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! A cache is a hint. A file of it that is missing, damaged or of another version is an empty cache.
 
+mod files;
 mod format;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,11 @@ use sys::path_error::PathError;
 use sys::stat::{FileTime, Stat};
 
 use crate::content_hash::Hash;
+pub(crate) use files::StatCacheFile;
 use format::{Loaded, RecordsOfDir};
+
+/// What is added to the name of a cache for the file that its writer locks.
+const LOCK_EXTENSION: &str = "lock";
 
 /// How much older than the opening of the cache a file must be: more than the kernel's longest tick
 /// (10 ms).
@@ -167,7 +172,8 @@ impl StatCache {
 
     /// Writes the file, unless another process does so now: one that reads as much of the directory as this one.
     fn replace_file(&self, bytes: &[u8]) -> Result<bool, PathError> {
-        let Some(lock) = FileLock::try_acquire(&self.path.with_extension("lock"), LockMode::Exclusive)?
+        let Some(lock) =
+            FileLock::try_acquire(&self.path.with_extension(LOCK_EXTENSION), LockMode::Exclusive)?
         else {
             return Ok(false);
         };

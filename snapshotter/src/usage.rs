@@ -1,6 +1,7 @@
 //! How much disk the store takes, and for what.
 
 mod detail;
+mod rest;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,11 @@ use crate::db::marks::{self, Rows};
 use crate::db::{roots, snapshots};
 use crate::error::StoreError;
 use crate::mark::Node;
+use crate::record::{CacheUsage, RecordKind};
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
-pub use detail::{CacheUsage, ImageUsage, UsageDetails};
+pub use detail::{ImageUsage, UsageDetails};
+pub(crate) use detail::{record, results};
 
 /// The kind of root under which the snapshots of containers are kept.
 pub const CONTAINER_ROOT: &str = "container";
@@ -26,46 +29,65 @@ pub struct UsagePart {
     pub total: usize,
     /// How many are needed by something else.
     pub active: usize,
-    /// Bytes of disk. What two kinds need counts for both; a layer that snapshots share counts once.
+    /// Bytes of disk.
     pub bytes: u64,
     /// Bytes of disk that removing those not needed would free.
     pub reclaimable: u64,
 }
 
-/// How much disk the store takes, and for what.
+/// How much disk the store takes, and for what. All numbers are bytes of disk (blocks), as `du` counts them.
+/// What several things need counts once, for the first of them in this order; so the sum is the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     /// Images; active are those that a container, or another root or lease, holds the layers of.
     pub images: UsagePart,
     /// Named roots of the kind [`CONTAINER_ROOT`]; the store does not know which of them run.
     pub containers: UsagePart,
-    /// The build cache; its bytes are those that nothing else needs.
+    /// The build cache, with what is remembered of contexts. Active are results that images or live
+    /// processes need.
     pub build_cache: UsagePart,
     /// Cache mounts; active are those in use.
     pub cache_mounts: UsagePart,
-    /// All blobs, snapshots and cache mounts together.
-    pub total_bytes: u64,
+    /// What is being made, which is active, and what the next collection removes.
+    pub temporary: UsagePart,
+    /// What the store needs for itself: the database, locks, leases, directories.
+    pub metadata_bytes: u64,
+}
+
+impl Usage {
+    /// Everything below the root of the store.
+    pub fn total_bytes(&self) -> u64 {
+        let parts = [self.images, self.containers, self.build_cache, self.cache_mounts, self.temporary];
+        parts.iter().map(|part| part.bytes).sum::<u64>() + self.metadata_bytes
+    }
 }
 
 impl Store {
-    /// Counts what the store holds. Layers that were never counted are walked once, cache mounts always.
+    /// Counts what the store holds. Layers that were never counted are walked once; cache mounts, and what
+    /// is being made, always.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         self.measure_snapshots()?;
-        let (rows, containers) = self.db().read_consistently("count the usage", |c| {
+        let (mut rows, containers) = self.db().read_consistently("count the usage", |c| {
             Ok((marks::load(c)?, roots::of_kind(c, CONTAINER_ROOT)?))
         })?;
-        let mounts = self.cache_mounts()?;
-        let bytes =
-            |in_use| mounts.iter().filter(|mount| mount.in_use == in_use).map(|mount| mount.size).sum();
-        let (active, idle): (u64, u64) = (bytes(true), bytes(false));
-        let cache_mounts = UsagePart {
-            total: mounts.len(),
-            active: mounts.iter().filter(|mount| mount.in_use).count(),
-            bytes: active + idle,
-            reclaimable: idle,
-        };
-        let counted = count(&rows, &containers);
-        Ok(Usage { cache_mounts, total_bytes: counted.total_bytes + cache_mounts.bytes, ..counted })
+        self.weigh_blobs(&mut rows)?;
+        let (mounts, contexts): (Vec<CacheUsage>, Vec<CacheUsage>) =
+            self.loose_records()?.into_iter().partition(|record| record.kind == RecordKind::CacheMount);
+        let (counted, usage) = count(&rows, &containers);
+        let (mounts, contexts) = (of_records(&mounts), of_records(&contexts));
+        Ok(Usage {
+            build_cache: UsagePart {
+                total: usage.build_cache.total + contexts.total,
+                bytes: usage.build_cache.bytes + contexts.bytes,
+                reclaimable: usage.build_cache.reclaimable + contexts.reclaimable,
+                ..usage.build_cache
+            },
+            cache_mounts: mounts,
+            temporary: self.temporary(&rows, &counted)?,
+            // The last of all, since counting may write.
+            metadata_bytes: self.metadata_bytes()?,
+            ..usage
+        })
     }
 
     /// Counts the layers of committed snapshots that were never counted.
@@ -89,44 +111,54 @@ impl Store {
     }
 }
 
-fn count(rows: &Rows, containers: &[SnapshotId]) -> Usage {
-    let bytes = |nodes: &HashSet<Node>| nodes.iter().map(|node| rows.size(node)).sum::<u64>();
-    let reach = |from: &[Node]| reach(rows, from);
-    let distinct: HashSet<Node> = rows.images.iter().copied().collect();
-    let held = reach(&rows.held);
-    let is_active = |image: &Node| is_active(&reach(&[*image]), &held);
-    let (active, idle): (Vec<Node>, Vec<Node>) = distinct.iter().copied().partition(is_active);
-    let images = reach(&rows.images);
-    let mut needed = held;
-    rows.graph.mark(active.iter().copied(), &mut needed);
-    let reclaimable: HashSet<Node> = reach(&idle).difference(&needed).copied().collect();
-    let mut kept = needed;
-    kept.extend(&images);
-    let cached: Vec<Node> =
-        rows.cache.iter().filter_map(|entry| entry.snapshot.map(Node::Snapshot)).collect();
-    let cache_only: HashSet<Node> = reach(&cached).difference(&kept).copied().collect();
-    let container_bytes = containers.iter().map(|id| rows.size(&Node::Snapshot(*id))).sum();
-    Usage {
-        images: UsagePart {
-            total: distinct.len(),
-            active: active.len(),
-            bytes: bytes(&images),
-            reclaimable: bytes(&reclaimable),
-        },
-        containers: UsagePart { total: containers.len(), active: 0, bytes: container_bytes, reclaimable: 0 },
-        build_cache: UsagePart {
-            total: rows.cache.len(),
-            active: cached.iter().filter(|node| kept.contains(node)).count(),
-            bytes: bytes(&cache_only),
-            reclaimable: bytes(&cache_only),
-        },
-        cache_mounts: UsagePart::default(),
-        total_bytes: rows.blobs.values().sum::<u64>() + rows.snapshots.values().sum::<u64>(),
+fn of_records(records: &[CacheUsage]) -> UsagePart {
+    let bytes = |in_use| records.iter().filter(|r| r.in_use == in_use).map(|r| r.bytes).sum::<u64>();
+    UsagePart {
+        total: records.len(),
+        active: records.iter().filter(|record| record.in_use).count(),
+        bytes: bytes(true) + bytes(false),
+        reclaimable: bytes(false),
     }
 }
 
+/// Counts what has rows. Answers also which nodes were counted.
+fn count(rows: &Rows, containers: &[SnapshotId]) -> (HashSet<Node>, Usage) {
+    let bytes = |nodes: &HashSet<Node>| nodes.iter().map(|node| rows.size(node)).sum::<u64>();
+    let reach = |from: &[Node]| reach(rows, from);
+    let held = reach(&rows.held);
+    let imaged = reach(&rows.images);
+    let contained: HashSet<Node> = containers.iter().copied().map(Node::Snapshot).collect();
+    let contained = &reach(&contained.into_iter().collect::<Vec<_>>()) - &imaged;
+    let results: Vec<Node> =
+        rows.cache.iter().filter_map(|entry| entry.snapshot.map(Node::Snapshot)).collect();
+    let cached = &(&reach(&results) - &imaged) - &contained;
+
+    let distinct: HashSet<Node> = rows.images.iter().copied().collect();
+    let is_active = |image: &Node| is_active(&reach(&[*image]), &held);
+    let (active, idle): (Vec<Node>, Vec<Node>) = distinct.iter().copied().partition(is_active);
+    let mut needed = held.clone();
+    rows.graph.mark(active.iter().copied(), &mut needed);
+    let usage = Usage {
+        images: UsagePart {
+            total: distinct.len(),
+            active: active.len(),
+            bytes: bytes(&imaged),
+            reclaimable: bytes(&(&reach(&idle) - &needed)),
+        },
+        containers: UsagePart { total: containers.len(), bytes: bytes(&contained), ..UsagePart::default() },
+        build_cache: UsagePart {
+            total: rows.cache.len(),
+            active: results.iter().filter(|node| imaged.contains(node) || held.contains(node)).count(),
+            bytes: bytes(&cached),
+            reclaimable: bytes(&(&cached - &held)),
+        },
+        ..Usage::default()
+    };
+    (&(&imaged | &contained) | &cached, usage)
+}
+
 /// Everything that `from` needs, itself included.
-fn reach(rows: &Rows, from: &[Node]) -> HashSet<Node> {
+pub(crate) fn reach(rows: &Rows, from: &[Node]) -> HashSet<Node> {
     let mut marked = HashSet::new();
     rows.graph.mark(from.iter().copied(), &mut marked);
     marked

@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::failpoint;
 pub use crate::path_error::{PathContext, PathError};
@@ -117,6 +118,12 @@ fn absent_is_false(result: Result<(), PathError>) -> Result<bool, PathError> {
     }
 }
 
+/// Sets when a file was last changed.
+pub fn set_modified(path: &Path, time: SystemTime) -> Result<(), PathError> {
+    failpoint::pass("set the times of").at("set the times of", path)?;
+    open(path)?.set_modified(time).at("set the times of", path)
+}
+
 /// The names in a directory, in no order.
 pub fn list(path: &Path) -> Result<Vec<std::ffi::OsString>, PathError> {
     let entries = fs::read_dir(path).at("list", path)?;
@@ -173,10 +180,25 @@ pub fn sync_filesystem(path: &Path) -> Result<(), PathError> {
     rustix::fs::syncfs(&directory).at("flush the file system of", path)
 }
 
-/// Bytes that an ordinary user may still write to the file system that holds `path` (`statvfs(3)`).
-pub fn free_space(path: &Path) -> Result<u64, PathError> {
+/// How large a file system is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes in all.
+    pub total: u64,
+    /// Bytes that an ordinary user may still write.
+    pub free: u64,
+}
+
+/// How large the file system is that holds `path` (`statvfs(3)`).
+pub fn disk_space(path: &Path) -> Result<DiskSpace, PathError> {
     let status = rustix::fs::statvfs(path).at("ask for the free space of", path)?;
-    Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+    Ok(DiskSpace { total: bytes(status.f_blocks), free: bytes(status.f_bavail) })
+}
+
+/// Bytes that an ordinary user may still write to the file system that holds `path`.
+pub fn free_space(path: &Path) -> Result<u64, PathError> {
+    Ok(disk_space(path)?.free)
 }
 
 #[cfg(test)]

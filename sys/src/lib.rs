@@ -6,6 +6,7 @@
 pub mod binfmt;
 pub mod clock;
 pub mod copy;
+pub mod detached;
 pub mod failpoint;
 pub mod fs;
 pub mod lock;

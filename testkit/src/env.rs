@@ -75,7 +75,9 @@ impl TestEnv {
             .current_dir(&self.work())
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.home())
-            .env("TMPDIR", self.dir.path().join("tmp"));
+            .env("TMPDIR", self.dir.path().join("tmp"))
+            // What goes on after the command would meet the removal of the directory.
+            .env("LAPSTRAKE_GC", "off");
         if let Some(seconds) = self.epoch {
             command = command.env("SOURCE_DATE_EPOCH", seconds.to_string());
         }

@@ -13,6 +13,7 @@ use super::{
 use crate::args::BuildArgs;
 use crate::error::CliError;
 use crate::render::{self, Mode};
+use crate::retention::AutoCollect;
 use crate::terminal::print_line;
 use crate::{build_flags, call, context, output, signals};
 
@@ -22,18 +23,28 @@ pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, Cl
     let cancel = signals::cancel_token();
     let sources = context::sources(&args.context, args.file.as_deref())?;
     let request = request(&args, &sources)?;
+    let collector = AutoCollect::read()?;
     let renderer = render::renderer(if args.quiet { Mode::Quiet } else { args.progress });
     let engine = open(store)?;
     if let Some(question) = call.question {
         return call::ask(call, question, &engine, &request, &renderer, &cancel);
     }
+    collector.warn_of_low_space(&engine, renderer.as_ref());
     let result = engine.build(&request, renderer.clone(), &cancel);
     renderer.finish();
-    let report = result.map_err(|error| CliError::build(&error, renderer.failed_step()))?;
+    let result = result.map_err(|error| CliError::build(&error, renderer.failed_step()));
+    let told = result.and_then(|report| tell(&args, &request, &report));
+    // A failed build has filled the disk as well.
+    collector.after_build(&engine);
+    told
+}
+
+/// Writes the id file, and prints the id when that is all that is wanted.
+fn tell(args: &BuildArgs, request: &BuildRequest, report: &BuildReport) -> Result<ExitCode, CliError> {
     if let Some(path) = &args.iidfile {
-        write_id(path, &report)?;
+        write_id(path, report)?;
     }
-    if args.quiet && !writes_to_stdout(&request) {
+    if args.quiet && !writes_to_stdout(request) {
         print_line(&report.image_id.to_string());
     }
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use base::{Reference, Timestamp};
 use engine::CacheUsage;
-use engine::report::{ImageUsage, UsageDetails, UsageLine};
+use engine::report::{ImageUsage, Usage, UsageDetails, UsageLine};
 use serde_json::{Value, json};
 
 use super::{StoreChoice, now, open};
@@ -22,16 +22,20 @@ const CACHE_HEADER: [&str; 8] =
 /// Shows how much space is used.
 pub(crate) fn show(store: &StoreChoice, args: &DfArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
+    let usage = engine.usage()?;
     if args.verbose {
-        print(&verbose(&engine.usage_details()?));
+        print(&verbose(&engine.usage_details()?, &usage));
         return Ok(ExitCode::SUCCESS);
     }
-    let usage = engine.usage()?;
+    let whole = |size| UsageLine { size, ..UsageLine::default() };
     let kinds = [
         ("Images", usage.images),
         ("Containers", usage.containers),
         ("Build Cache", usage.build_cache),
         ("Cache Mounts", usage.cache_mounts),
+        ("Temporary", usage.temporary),
+        ("Metadata", whole(usage.metadata)),
+        ("Total", whole(usage.total)),
     ];
     if let Some(format) = &args.format {
         for (name, line) in &kinds {
@@ -45,12 +49,14 @@ pub(crate) fn show(store: &StoreChoice, args: &DfArgs) -> Result<ExitCode, CliEr
 }
 
 fn usage_row(name: &str, line: &UsageLine) -> Vec<String> {
+    let is_whole = matches!(name, "Metadata" | "Total");
+    let unless_whole = |text: String| if is_whole { String::new() } else { text };
     vec![
         name.to_owned(),
-        line.total.to_string(),
-        line.active.to_string(),
+        unless_whole(line.total.to_string()),
+        unless_whole(line.active.to_string()),
         units::bytes(line.size),
-        reclaimable(line),
+        unless_whole(reclaimable(line)),
     ]
 }
 
@@ -69,19 +75,24 @@ fn usage_json(name: &str, line: &UsageLine) -> Value {
         "Active": line.active.to_string(),
         "Size": units::bytes(line.size),
         "Reclaimable": reclaimable(line),
+        // Docker has no exact number.
+        "Bytes": line.size,
     })
 }
 
-fn verbose(details: &UsageDetails) -> String {
+fn verbose(details: &UsageDetails, usage: &Usage) -> String {
     let images: Vec<Vec<String>> = details.images.iter().flat_map(image_rows).collect();
     let cache: Vec<Vec<String>> = details.cache.iter().map(cache_row).collect();
     // What images need as well is counted with them.
     let own = details.cache.iter().filter(|object| !object.shared).map(|object| object.bytes).sum();
     format!(
-        "Images space usage:\n\n{}\nBuild cache usage: {}\n\n{}",
+        "Images space usage:\n\n{}\nBuild cache usage: {}\n\n{}\nTemporary: {}\nMetadata: {}\nTotal: {}\n",
         table::render(&IMAGE_HEADER, &images),
         units::bytes(own),
         table::render(&CACHE_HEADER, &cache),
+        units::bytes(usage.temporary.size),
+        units::bytes(usage.metadata),
+        units::bytes(usage.total),
     )
 }
 
@@ -107,12 +118,10 @@ fn image_rows(image: &ImageUsage) -> Vec<Vec<String>> {
 }
 
 fn cache_row(object: &CacheUsage) -> Vec<String> {
-    // BuildKit's names for the two.
-    let kind = if object.mount.is_some() { "exec.cachemount" } else { "regular" };
     let cost = object.cost_ms.map_or("N/A".to_owned(), |cost| format!("{:.1}s", cost as f64 / 1000.0));
     vec![
         object.id.clone(),
-        kind.to_owned(),
+        object.kind.to_string(),
         units::bytes(object.bytes),
         ago(object.created_at),
         ago(object.last_used),

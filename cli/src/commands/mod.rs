@@ -2,6 +2,7 @@
 
 mod build;
 mod df;
+mod du;
 mod images;
 mod import;
 mod prune;
@@ -62,8 +63,10 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Builder(builder) => match builder.command {
             BuilderCommand::Build(args) => build::build(store, *args),
             BuilderCommand::Prune(args) => prune::builder(store, &args),
+            BuilderCommand::Du(args) => du::show(store, &args),
         },
         Command::Store(StoreArgs { command: StoreCommand::Check(args) }) => store::check(store, &args),
+        Command::Store(StoreArgs { command: StoreCommand::Gc(args) }) => store::collect(store, &args),
         Command::System(system) => match system.command {
             SystemCommand::Df(args) => df::show(store, &args),
             SystemCommand::Prune(args) => prune::system(store, &args),
@@ -132,7 +135,7 @@ fn default_root() -> Result<PathBuf, CliError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
-fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use engine::prune::ImagePrune;
-use engine::report::{Pruned, Removal};
-use engine::{Engine, Policy, SpaceLimits};
+use engine::prune::{ImagePrune, Pruned};
+use engine::report::Removal;
+use engine::{Policy, SpaceLimits};
 
 use super::{StoreChoice, now, open};
 use crate::error::CliError;
@@ -27,39 +27,37 @@ pub(crate) fn builder(store: &StoreChoice, args: &BuilderPruneArgs) -> Result<Ex
         max_used: size(args.max_used_space.as_ref())?,
         min_free: size(args.min_free_space.as_ref())?,
     };
-    let policy = Policy { unused_for: Some(filters.unused_for(now())?), all: args.all, limits };
+    let unused_for = Some(filters.unused_for(now())?);
+    let policy = Policy { filters: filters.records, unused_for, all: args.all, limits };
     let warning = format!("{} ", if args.all { ALL_CACHE } else { UNUSED_CACHE });
     confirm(&warning, &args.common, "build cache prune")?;
-    let pruned = open(store)?.prune_cache(policy)?;
-    show_cache(&pruned);
-    show_total(pruned.bytes)
+    finish(open(store)?.prune(None, policy)?)
 }
 
 /// Removes images.
 pub(crate) fn images(store: &StoreChoice, args: &ImagePruneArgs) -> Result<ExitCode, CliError> {
-    let which = images_of(Filters::parse(&args.common.filters, now())?, args.all);
+    let which = images_of(Filters::parse_for_images(&args.common.filters, now())?, args.all);
     confirm(if args.all { ALL_IMAGES } else { UNNAMED_IMAGES }, &args.common, "image prune")?;
-    let pruned = open(store)?.prune_images(&which)?;
-    show_images(&pruned);
-    show_total(pruned.bytes)
+    finish(open(store)?.prune(Some(&which), Policy::KEEP_CACHE)?)
 }
 
 /// Removes images and build cache.
 pub(crate) fn system(store: &StoreChoice, args: &SystemPruneArgs) -> Result<ExitCode, CliError> {
-    let filters = Filters::parse(&args.common.filters, now())?;
-    let age = Filters { until: filters.until, labels: Vec::new() };
-    let policy =
-        Policy { unused_for: Some(age.unused_for(now())?), all: args.all, limits: SpaceLimits::NONE };
+    let filters = Filters::parse_for_images(&args.common.filters, now())?;
+    let age = Filters { until: filters.until, ..Filters::default() };
+    let unused_for = Some(age.unused_for(now())?);
+    let policy = Policy { unused_for, all: args.all, ..Policy::KEEP_CACHE };
     confirm(&system_warning(args), &args.common, "system prune")?;
-    let (images, cache) = prune_all(&open(store)?, &images_of(filters, args.all), policy)?;
-    show_images(&images);
-    show_cache(&cache);
-    show_total(images.bytes + cache.bytes)
+    finish(open(store)?.prune(Some(&images_of(filters, args.all)), policy)?)
 }
 
-fn prune_all(engine: &Engine, images: &ImagePrune, cache: Policy) -> Result<(Pruned, Pruned), CliError> {
-    let images = engine.prune_images(images)?;
-    Ok((images, engine.prune_cache(cache)?))
+/// Tells what goes, removes its files, and tells how much that was.
+fn finish(pruned: Pruned) -> Result<ExitCode, CliError> {
+    show_images(&pruned);
+    show_cache(&pruned);
+    let bytes = pruned.remove_files()?;
+    print_line(&format!("Total reclaimed space: {}", units::bytes(bytes)));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn system_warning(args: &SystemPruneArgs) -> String {
@@ -119,9 +117,4 @@ fn show_cache(pruned: &Pruned) {
     print_line("Deleted build cache objects:");
     pruned.cache.iter().for_each(|id| print_line(id));
     print_line("");
-}
-
-fn show_total(bytes: u64) -> Result<ExitCode, CliError> {
-    print_line(&format!("Total reclaimed space: {}", units::bytes(bytes)));
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `lap store check`
+//! `lap store check` and `lap store gc`
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -7,9 +7,9 @@ use engine::Findings;
 
 use super::{StoreChoice, open};
 use crate::error::{CliError, FAILED};
-use crate::prune_args::CheckArgs;
+use crate::prune_args::{CheckArgs, GcArgs};
 use crate::terminal::print_line;
-use crate::{signals, units};
+use crate::{retention, signals, units};
 
 /// Looks for damage, and repairs it when asked to.
 pub(crate) fn check(store: &StoreChoice, args: &CheckArgs) -> Result<ExitCode, CliError> {
@@ -25,6 +25,15 @@ pub(crate) fn check(store: &StoreChoice, args: &CheckArgs) -> Result<ExitCode, C
         return Ok(ExitCode::SUCCESS);
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Applies the rules of automatic collection now.
+pub(crate) fn collect(store: &StoreChoice, args: &GcArgs) -> Result<ExitCode, CliError> {
+    let rules = retention::read_rules()?;
+    if let Some(freed) = open(store)?.collect(&rules, args.if_due)? {
+        print_line(&format!("Total reclaimed space: {}", units::bytes(freed)));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One line for everything that is wrong. What dead processes left is not: the next collection removes it.

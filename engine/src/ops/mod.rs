@@ -18,14 +18,14 @@ use base::event::Outcome;
 use base::{CancelToken, Key, Timestamp};
 use llb::{Graph, Op, SourceOp, Vertex, VertexIndex};
 use snapshotter::writer::{LayerWriter, WriterOptions};
-use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, SnapshotId, Tree};
+use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, RecordKind, SnapshotId, Tree};
 use solver::{Executed, Ops, StepOutcome};
 
 use crate::Engine;
 use crate::contexts::Contexts;
 use crate::error::{EngineError, StepError};
 use crate::progress::Progress;
-use crate::remote::{Access, Fetcher};
+use crate::remote::{Access, Fetcher, without_credentials};
 use crate::request::BuildRequest;
 
 /// The result of a vertex: a committed snapshot, and what its files are.
@@ -47,8 +47,18 @@ pub(crate) struct BuildOps<'a> {
     access: &'a Access,
     /// The content keys of what steps select from the context, as they were when keys were made.
     context_keys: Mutex<HashMap<(VertexIndex, usize), Key>>,
-    /// How long it took to make what this build has made, in milliseconds.
-    costs: Mutex<HashMap<SnapshotId, u64>>,
+    /// What this build has made.
+    made: Mutex<HashMap<SnapshotId, Made>>,
+}
+
+/// What the collector is told of a result, and people who look at the cache.
+#[derive(Debug, Clone, Default)]
+struct Made {
+    /// How long it took, in milliseconds; 0 for what this build has found.
+    cost_ms: u64,
+    kind: RecordKind,
+    /// The name of the step.
+    by: String,
 }
 
 impl<'a> BuildOps<'a> {
@@ -67,21 +77,26 @@ impl<'a> BuildOps<'a> {
                 progress.declare(vertex.id, &vertex.metadata.name, inputs);
             }
         }
-        let (context_keys, costs) = (Mutex::default(), Mutex::default());
-        Self { engine, graph, contexts, request, lease, progress, access, context_keys, costs }
+        let (context_keys, made) = (Mutex::default(), Mutex::default());
+        Self { engine, graph, contexts, request, lease, progress, access, context_keys, made }
     }
 
-    /// Remembers how long a result took to make, for the collector: what is cheap goes first.
-    fn note_cost(&self, output: &Filesystem, since: Timestamp) {
+    /// Remembers how a result was made and how long it took: what is cheap goes first.
+    fn note_made(&self, output: &Filesystem, vertex: &Vertex, since: Timestamp) {
         let elapsed = self.engine.clock.now().duration_since(since).as_millis();
-        let elapsed = u64::try_from(elapsed).unwrap_or(0);
-        self.costs.lock().unwrap_or_else(PoisonError::into_inner).insert(output.snapshot, elapsed);
+        let is_checkout = matches!(vertex.op, Op::Source(SourceOp::Git(_)));
+        let made = Made {
+            cost_ms: u64::try_from(elapsed).unwrap_or(0),
+            kind: if is_checkout { RecordKind::GitCheckout } else { RecordKind::Regular },
+            by: without_credentials_in(&vertex.metadata.name),
+        };
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(output.snapshot, made);
     }
 
-    /// How long a result took to make, in milliseconds; 0 for one that this build has found.
-    fn cost(&self, output: &Filesystem) -> u64 {
-        let costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
-        costs.get(&output.snapshot).copied().unwrap_or(0)
+    /// What is known of how a result was made.
+    fn made(&self, output: &Filesystem) -> Made {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get(&output.snapshot).cloned().unwrap_or_default()
     }
 
     /// The content key of what a step selects from the context, as it entered the step's key.
@@ -148,6 +163,12 @@ impl<'a> BuildOps<'a> {
     }
 }
 
+/// The text with no name and password in any URL.
+fn without_credentials_in(text: &str) -> String {
+    let word = |word: &str| if word.contains("://") { without_credentials(word) } else { word.to_owned() };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 fn is_local(vertex: &Vertex) -> bool {
     matches!(vertex.op, Op::Source(SourceOp::Local(_)))
 }
@@ -181,10 +202,13 @@ impl Ops for BuildOps<'_> {
     }
 
     fn save(&self, key: &Key, output: &Filesystem) -> Result<(), StepError> {
+        let made = self.made(output);
         let value = CacheValue {
             snapshot: Some(output.snapshot),
             content: Some(output.content),
-            cost_ms: self.cost(output),
+            cost_ms: made.cost_ms,
+            kind: made.kind,
+            description: made.by,
             ..CacheValue::default()
         };
         Ok(self.engine.store.cache_put(key, value).map_err(EngineError::from)?)
@@ -207,7 +231,7 @@ impl Ops for BuildOps<'_> {
         }
         let started = self.engine.clock.now();
         let output = self.run(vertex, inputs, content, cancel)?;
-        self.note_cost(&output, started);
+        self.note_made(&output, self.graph.vertex(vertex), started);
         // Saved while the claim is held, so that whoever waits for it finds the result.
         self.save(content, &output)?;
         Ok(Executed { output, reused: false })

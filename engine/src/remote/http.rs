@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::Engine;
 use base::git_url::without_password;
 use base::{Digest, KeyHasher};
 use registry::{Download, DownloadRequest, DownloadStream, Validators};
@@ -123,6 +124,13 @@ impl Fetcher<'_> {
     fn remembered(&self, url: &str) -> Result<Option<Remembered>, EngineError> {
         let text = self.engine.store.kv_get(BUCKET, &key(url))?;
         Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
+    }
+}
+
+impl Engine {
+    /// Forgets what was downloaded from where, so that all of it is asked for again.
+    pub(crate) fn forget_downloads(&self) -> Result<(), EngineError> {
+        Ok(self.store.kv_clear(BUCKET).map(drop)?)
     }
 }
 

@@ -16,7 +16,6 @@ use sys::lock::{FileLock, LockMode};
 
 use super::{AsideFile, BlobWriter, COPY_BUFFER, Expected};
 use crate::error::StoreError;
-use crate::gc::Policy;
 use crate::lease::Lease;
 use crate::store::Store;
 
@@ -40,8 +39,8 @@ impl Store {
         Ok(BlobWriter { store: self.clone(), lease: lease.clone(), aside, digester, size })
     }
 
-    /// Removes content that nobody finishes: what is old, or all if the policy keeps nothing that is not needed.
-    pub(crate) fn sweep_partials(&self, policy: Policy) -> Result<(), StoreError> {
+    /// Removes content that nobody finishes: what is old, or with `all` all of it.
+    pub(crate) fn sweep_partials(&self, all: bool) -> Result<(), StoreError> {
         let directory = self.layout().partials();
         let names = match sys::fs::list(&directory) {
             Err(error) if error.is_not_found() => return Ok(()),
@@ -54,7 +53,7 @@ impl Store {
             let now = std::time::SystemTime::from(self.now());
             // A clock that was set back makes files from the future; they count as new.
             let age = now.duration_since(changed).unwrap_or_default();
-            if policy.all || age > KEPT_FOR {
+            if all || age > KEPT_FOR {
                 lock.remove()?;
             }
         }

@@ -34,6 +34,8 @@ fn values_come_back_and_the_last_one_counts() {
         metadata: b"m".to_vec(),
         cost_ms: 12,
         created: None,
+        kind: RecordKind::GitCheckout,
+        description: "ADD".to_owned(),
     };
     test.store.cache_put(&key(1), CacheValue::default()).unwrap();
     test.store.cache_put(&key(1), value.clone()).unwrap();

@@ -8,9 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::{from_millis, key, leases, optional_key};
 use crate::cache::{CacheValue, CacheWrite};
-
-/// How old a last use must be before another use writes it again, in milliseconds.
-const USE_GRAIN: i64 = 60_000;
+use crate::record::RecordKind;
 
 /// Carries out one write.
 pub(crate) fn apply(connection: &Connection, write: &CacheWrite, now: i64) -> rusqlite::Result<()> {
@@ -59,19 +57,22 @@ pub(crate) fn lookup_links(
 
 fn put(connection: &Connection, output: &Key, value: &CacheValue, now: i64) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT OR REPLACE INTO cache_values (output, snapshot, content, metadata, cost_ms, created, last_used)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+        "INSERT OR REPLACE INTO cache_values
+            (output, snapshot, content, metadata, cost_ms, created, last_used, kind, description)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)",
     )?;
     let content = value.content.map(|key| *key.as_bytes());
+    let CacheValue { snapshot, metadata, cost_ms, kind, description, .. } = value;
     statement
-        .execute((output.as_bytes(), value.snapshot, content, &value.metadata, value.cost_ms, now))
+        .execute((output.as_bytes(), snapshot, content, metadata, cost_ms, now, kind.name(), description))
         .map(drop)
 }
 
 /// The value of `output`.
 pub(crate) fn get(connection: &Connection, output: &Key) -> rusqlite::Result<Option<CacheValue>> {
     let mut statement = connection.prepare_cached(
-        "SELECT snapshot, content, metadata, cost_ms, created FROM cache_values WHERE output = ?1",
+        "SELECT snapshot, content, metadata, cost_ms, created, kind, description FROM cache_values
+         WHERE output = ?1",
     )?;
     let read = |row: &Row<'_>| {
         Ok(CacheValue {
@@ -80,6 +81,8 @@ pub(crate) fn get(connection: &Connection, output: &Key) -> rusqlite::Result<Opt
             metadata: row.get(2)?,
             cost_ms: row.get(3)?,
             created: Some(from_millis(row.get(4)?)),
+            kind: RecordKind::from_name(&row.get::<_, String>(5)?),
+            description: row.get(6)?,
         })
     };
     statement.query_row([output.as_bytes()], read).optional()
@@ -97,8 +100,8 @@ pub(crate) fn get_and_hold(
         leases::hold_snapshot(connection, lease, snapshot)?;
     }
     let mut statement = connection
-        .prepare_cached("UPDATE cache_values SET last_used = ?2 WHERE output = ?1 AND last_used < ?2 - ?3")?;
-    statement.execute((output.as_bytes(), now, USE_GRAIN))?;
+        .prepare_cached("UPDATE cache_values SET last_used = ?2, uses = uses + 1 WHERE output = ?1")?;
+    statement.execute((output.as_bytes(), now))?;
     Ok(Some(value))
 }
 

@@ -7,6 +7,7 @@ use rusqlite::{Connection, Params, Row};
 
 use super::{digest, key, optional_digest};
 use crate::mark::{Graph, Node};
+use crate::record::RecordKind;
 use crate::snapshot::SnapshotId;
 
 /// A cache entry as the retention policy sees it.
@@ -20,6 +21,10 @@ pub(crate) struct CacheEntry {
     pub(crate) last_used: i64,
     /// How long it took to make, in milliseconds.
     pub(crate) cost_ms: u64,
+    pub(crate) kind: RecordKind,
+    pub(crate) description: String,
+    /// How often a build has found it.
+    pub(crate) uses: u64,
 }
 
 /// The graph of what refers to what, and where marking begins.
@@ -32,7 +37,7 @@ pub(crate) struct Rows {
     pub(crate) held: Vec<Node>,
     /// The cache entries, the most recently used first.
     pub(crate) cache: Vec<CacheEntry>,
-    /// Every blob with its size in bytes.
+    /// Every blob with its length in bytes, until somebody puts in its place what it takes on disk.
     pub(crate) blobs: HashMap<Digest, u64>,
     /// Every snapshot with the size of its layer in bytes, 0 where it has not been counted.
     pub(crate) snapshots: HashMap<SnapshotId, u64>,
@@ -114,7 +119,8 @@ fn load_held(connection: &Connection) -> rusqlite::Result<Vec<Node>> {
 }
 
 fn load_cache(connection: &Connection) -> rusqlite::Result<Vec<CacheEntry>> {
-    let sql = "SELECT output, snapshot, created, last_used, cost_ms FROM cache_values
+    let sql =
+        "SELECT output, snapshot, created, last_used, cost_ms, kind, description, uses FROM cache_values
                ORDER BY last_used DESC, output";
     list(connection, sql, [], |row| {
         Ok(CacheEntry {
@@ -123,6 +129,9 @@ fn load_cache(connection: &Connection) -> rusqlite::Result<Vec<CacheEntry>> {
             created: row.get(2)?,
             last_used: row.get(3)?,
             cost_ms: row.get(4)?,
+            kind: RecordKind::from_name(&row.get::<_, String>(5)?),
+            description: row.get(6)?,
+            uses: row.get(7)?,
         })
     })
 }

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 2] = [FORMAT_1, FORMAT_2];
+const STEPS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
@@ -140,6 +140,13 @@ CREATE TABLE cache_mounts (
     synced    INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX cache_mounts_by_id ON cache_mounts(id, created);
+";
+
+/// Cache entries say what they are.
+const FORMAT_3: &str = "
+ALTER TABLE cache_values ADD COLUMN kind TEXT NOT NULL DEFAULT 'regular';
+ALTER TABLE cache_values ADD COLUMN description TEXT NOT NULL DEFAULT '';  -- what made it
+ALTER TABLE cache_values ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;       -- how often it was found
 ";
 
 /// The format of an open database; 0 is an empty one.

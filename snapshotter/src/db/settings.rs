@@ -8,6 +8,9 @@ pub(crate) const DRIVER: &str = "driver";
 /// The boot in which unsynced rows were written.
 pub(crate) const BOOT: &str = "boot";
 
+/// When the last automatic collection began, in milliseconds since 1970.
+pub(crate) const COLLECTED: &str = "collected";
+
 /// The value of a setting.
 pub(crate) fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
     let mut statement = connection.prepare_cached("SELECT value FROM settings WHERE name = ?1")?;

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use crate::record::{CacheUsage, RecordFilter};
+
 /// What of the cache a collection may drop. What images, named roots and live leases need always stays, as
 /// do cache mounts in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
+    /// Only records that fit one of these may go; without any, all records.
+    pub filters: Vec<RecordFilter>,
     /// Only what was not used for this long may go; `None` keeps the whole cache. An entry on which one
     /// that stays was built stays as well.
     pub unused_for: Option<Duration>,
@@ -19,10 +23,20 @@ pub struct Policy {
 
 impl Policy {
     /// Keeps the whole cache.
-    pub const KEEP_CACHE: Self = Self { unused_for: None, all: false, limits: SpaceLimits::NONE };
+    pub const KEEP_CACHE: Self =
+        Self { filters: Vec::new(), unused_for: None, all: false, limits: SpaceLimits::NONE };
     /// Drops the whole cache, cache mounts included.
     pub const DROP_CACHE: Self =
-        Self { unused_for: Some(Duration::ZERO), all: true, limits: SpaceLimits::NONE };
+        Self { filters: Vec::new(), unused_for: Some(Duration::ZERO), all: true, limits: SpaceLimits::NONE };
+
+    /// Whether `record` may go as far as the filters say. It is made only if there are some.
+    pub(super) fn fits(&self, record: impl FnOnce() -> CacheUsage) -> bool {
+        if self.filters.is_empty() {
+            return true;
+        }
+        let record = record();
+        self.filters.iter().any(|filter| filter.fits(&record))
+    }
 
     /// The time of last use, in milliseconds since 1970, up to which something idle may go.
     pub(super) fn deadline(&self, now: i64) -> Option<i64> {

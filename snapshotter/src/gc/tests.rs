@@ -135,3 +135,15 @@ fn exactly_what_went_is_counted() {
     assert_eq!(freed.bytes, before - all());
     assert_eq!(freed.bytes, usage.build_cache.reclaimable);
 }
+
+#[test]
+fn an_automatic_collection_is_due_once_in_a_while() {
+    let fixture = TestStore::new();
+    let store = &fixture.store;
+    assert!(store.is_collection_due(60_000).unwrap());
+    assert!(store.begin_collection(60_000).unwrap());
+    assert!(!store.is_collection_due(60_000).unwrap() && !store.begin_collection(60_000).unwrap());
+    assert!(store.begin_collection(0).unwrap());
+    assert!(is_due(Some("1000"), 61_000, 60_000) && !is_due(Some("1000"), 60_999, 60_000));
+    assert!(is_due(Some("99999"), 61_000, 60_000) && is_due(Some("?"), 0, 60_000));
+}

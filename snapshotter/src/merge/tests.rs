@@ -94,7 +94,7 @@ fn a_merge_that_was_pulled_is_not_made_again() {
 fn stacking_costs_no_files() {
     let Some(test) = TestStore::overlay() else { return };
     let (base, upper) = (test.snapshot(None, "a"), test.snapshot(None, "b"));
-    let used = || test.store.usage().unwrap().total_bytes;
+    let used = || test.store.usage().unwrap().temporary.bytes;
     let before = used();
     let merged = test.merged(base, upper);
     assert_eq!(test.merged(base, upper), merged, "the same merge is the same snapshot");

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use base::{Digest, Timestamp};
+use base::Digest;
 
 use super::{is_active, reach};
 use crate::db::marks::{self, CacheEntry, Rows};
 use crate::db::{from_millis, leases, roots};
 use crate::error::StoreError;
 use crate::mark::Node;
+use crate::record::CacheUsage;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
 
@@ -25,33 +26,12 @@ pub struct ImageUsage {
     pub in_use: bool,
 }
 
-/// How much disk one object of the build cache takes: the result of a step, or a cache mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheUsage {
-    /// Names it, also among what a collection has dropped.
-    pub id: String,
-    /// What its users call a cache mount; `None` for a result.
-    pub mount: Option<String>,
-    /// Bytes of its own files. A directory that several results share counts for the first.
-    pub bytes: u64,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it was last used.
-    pub last_used: Timestamp,
-    /// How long it took to make, in milliseconds; `None` when nobody measured it.
-    pub cost_ms: Option<u64>,
-    /// Whether an image needs it as well.
-    pub shared: bool,
-    /// Whether a live process or a container uses it.
-    pub in_use: bool,
-}
-
 /// The single parts of what the store holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UsageDetails {
     /// Every image, once, by digest.
     pub images: Vec<ImageUsage>,
-    /// Results in the order in which they were made, then cache mounts, the least recently used first.
+    /// Results in the order in which they were made, then cache mounts and what is remembered of contexts.
     pub cache: Vec<CacheUsage>,
 }
 
@@ -60,24 +40,18 @@ impl Store {
     pub fn usage_details(&self) -> Result<UsageDetails, StoreError> {
         self.measure_snapshots()?;
         let live = self.live_leases()?;
-        let (rows, held) = self.db().read_consistently("count the usage", |c| {
+        let (mut rows, held) = self.db().read_consistently("count the usage", |c| {
             let mut held = leases::held_by(c, &live)?;
             held.extend(roots::all(c)?);
             Ok((marks::load(c)?, held))
         })?;
+        self.weigh_blobs(&mut rows)?;
         let held: Vec<Node> = held.into_iter().map(Node::Snapshot).collect();
         let held = reach(&rows, &held);
-        let mut cache = results(&rows, &held);
-        cache.extend(self.cache_mounts()?.into_iter().map(|mount| CacheUsage {
-            id: mount.directory,
-            mount: Some(mount.id),
-            bytes: mount.size,
-            created_at: mount.created_at,
-            last_used: mount.last_used,
-            cost_ms: None,
-            shared: false,
-            in_use: mount.in_use,
-        }));
+        let imaged = reach(&rows, &rows.images);
+        let mut cache: Vec<CacheUsage> =
+            results(&rows).iter().map(|(id, entries)| record(&rows, *id, entries, &imaged, &held)).collect();
+        cache.extend(self.loose_records()?);
         Ok(UsageDetails { images: images(&rows, &held), cache })
     }
 
@@ -112,28 +86,48 @@ fn images(rows: &Rows, held: &HashSet<Node>) -> Vec<ImageUsage> {
     distinct.iter().filter_map(usage).collect()
 }
 
-fn results(rows: &Rows, held: &HashSet<Node>) -> Vec<CacheUsage> {
-    let imaged = reach(rows, &rows.images);
+/// The entries of the cache by the snapshots that they lead to.
+pub(crate) fn results(rows: &Rows) -> BTreeMap<SnapshotId, Vec<&CacheEntry>> {
     let mut entries: BTreeMap<SnapshotId, Vec<&CacheEntry>> = BTreeMap::new();
     for entry in &rows.cache {
         if let Some(id) = entry.snapshot {
             entries.entry(id).or_default().push(entry);
         }
     }
-    let usage = |(id, entries): (&SnapshotId, &Vec<&CacheEntry>)| {
-        let node = Node::Snapshot(*id);
-        let cost = entries.iter().map(|entry| entry.cost_ms).max().unwrap_or(0);
-        let time = |times: Option<i64>| from_millis(times.unwrap_or(0));
-        CacheUsage {
-            id: id.to_string(),
-            mount: None,
-            bytes: rows.size(&node),
-            created_at: time(entries.iter().map(|entry| entry.created).min()),
-            last_used: time(entries.iter().map(|entry| entry.last_used).max()),
-            cost_ms: (cost > 0).then_some(cost),
-            shared: imaged.contains(&node),
-            in_use: held.contains(&node),
-        }
-    };
-    entries.iter().map(usage).collect()
+    entries
+}
+
+/// What people see of a snapshot with these entries. `imaged` is what images need, `held` what somebody uses.
+pub(crate) fn record(
+    rows: &Rows,
+    id: SnapshotId,
+    entries: &[&CacheEntry],
+    imaged: &HashSet<Node>,
+    held: &HashSet<Node>,
+) -> CacheUsage {
+    let node = Node::Snapshot(id);
+    let cost = entries.iter().map(|entry| entry.cost_ms).max().unwrap_or(0);
+    let time = |times: Option<i64>| from_millis(times.unwrap_or(0));
+    // Other steps may have come to the same result; the first one made it.
+    let described = entries.iter().filter(|entry| !entry.description.is_empty());
+    let first = described.min_by_key(|entry| entry.created);
+    let below = rows.graph.needs(&node).iter();
+    CacheUsage {
+        id: id.to_string(),
+        kind: first.map(|entry| entry.kind).unwrap_or_default(),
+        description: first.map(|entry| entry.description.clone()).unwrap_or_default(),
+        parents: below
+            .filter_map(|node| match node {
+                Node::Snapshot(id) => Some(id.to_string()),
+                Node::Blob(_) => None,
+            })
+            .collect(),
+        bytes: rows.size(&node),
+        created_at: time(entries.iter().map(|entry| entry.created).min()),
+        last_used: time(entries.iter().map(|entry| entry.last_used).max()),
+        uses: Some(entries.iter().map(|entry| entry.uses).sum()),
+        cost_ms: (cost > 0).then_some(cost),
+        shared: imaged.contains(&node),
+        in_use: held.contains(&node),
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::SpaceLimits;
 use super::*;
 use crate::mark::Graph;
+use crate::record::RecordFilter;
 
 /// A snapshot of `bytes` on `parent`, with a cache entry that took `cost_ms` and was used at `last_used`.
 struct Sample {
@@ -36,6 +37,9 @@ fn rows(samples: &[Sample]) -> Rows {
         created: 0,
         last_used: one.last_used,
         cost_ms: one.cost_ms,
+        kind: if one.id % 2 == 0 { RecordKind::GitCheckout } else { RecordKind::Regular },
+        description: format!("step {}", one.id),
+        uses: 0,
     };
     Rows {
         graph,
@@ -54,12 +58,22 @@ fn up_to(max_used: u64) -> Policy {
     Policy { limits, ..Policy::DROP_CACHE }
 }
 
-/// What goes at the time 1000, snapshots by number, then mounts.
-fn dropped(rows: &Rows, mounts: &[IdleMount], needed: &[i64], policy: Policy) -> (Vec<i64>, Vec<String>) {
-    let needed = needed.iter().map(|id| node(*id)).collect();
-    let dropped = choose(rows, mounts, &needed, &policy, (1000, u64::MAX));
+/// What goes at the time 1000, snapshots by number, then cache mounts.
+fn dropped(rows: &Rows, mounts: &[CacheUsage], needed: &[i64], policy: Policy) -> (Vec<i64>, Vec<String>) {
+    all_dropped(rows, mounts, needed, &[policy])
+}
+
+fn all_dropped(
+    rows: &Rows,
+    mounts: &[CacheUsage],
+    needed: &[i64],
+    policies: &[Policy],
+) -> (Vec<i64>, Vec<String>) {
+    let needed = Needed { imaged: needed.iter().map(|id| node(*id)).collect(), held: HashSet::new() };
+    let dropped = choose(rows, mounts, &needed, policies, (1000, 0));
     assert_eq!(dropped.entries.len(), dropped.snapshots.len());
-    (dropped.snapshots.iter().map(|id| id.row()).collect(), dropped.mounts)
+    let loose = dropped.loose.into_iter().map(|(_, id)| id).collect();
+    (dropped.snapshots.iter().map(|id| id.row()).collect(), loose)
 }
 
 #[test]
@@ -102,12 +116,7 @@ fn what_is_needed_anyway_goes_only_with_all() {
 #[test]
 fn cache_mounts_count_and_go_unless_in_use() {
     let rows = rows(&[sample(1, None, 10 * MEBIBYTE, 60_000, 1), sample(2, None, 10 * MEBIBYTE, 1, 1)]);
-    let mount = |directory: &str, in_use| IdleMount {
-        directory: directory.to_owned(),
-        bytes: 10 * MEBIBYTE,
-        last_used: 5,
-        in_use,
-    };
+    let mount = |id: &str, in_use| cache_mount(id, 10 * MEBIBYTE, in_use);
     let mounts = [mount("idle", false), mount("used", true)];
     let of = |limit: u64| dropped(&rows, &mounts, &[], up_to(limit * MEBIBYTE));
     assert_eq!(of(40), (vec![], vec![]));
@@ -115,4 +124,70 @@ fn cache_mounts_count_and_go_unless_in_use() {
     assert_eq!(of(30), (vec![2], vec![]));
     assert_eq!(of(20), (vec![2], vec!["idle".to_owned()]));
     assert_eq!(of(0), (vec![2, 1], vec!["idle".to_owned()]));
+}
+
+fn cache_mount(id: &str, bytes: u64, in_use: bool) -> CacheUsage {
+    let used = base::Timestamp::from_millisecond(5).unwrap();
+    CacheUsage {
+        id: id.to_owned(),
+        kind: RecordKind::CacheMount,
+        description: String::new(),
+        parents: Vec::new(),
+        bytes,
+        created_at: used,
+        last_used: used,
+        uses: None,
+        cost_ms: None,
+        shared: false,
+        in_use,
+    }
+}
+
+fn only(filter: &str) -> Policy {
+    Policy { filters: vec![RecordFilter::parse(filter).unwrap()], ..Policy::DROP_CACHE }
+}
+
+#[test]
+fn filters_choose_by_what_a_record_is() {
+    let rows = rows(&[
+        sample(1, None, MEBIBYTE, 0, 1),
+        sample(2, Some(1), MEBIBYTE, 0, 2),
+        sample(3, None, MEBIBYTE, 0, 3),
+    ]);
+    let mounts = [cache_mount("m", 1, false)];
+    let of = |filter: &str| dropped(&rows, &mounts, &[], only(filter));
+    assert_eq!(of("type==exec.cachemount"), (vec![], vec!["m".to_owned()]));
+    assert_eq!(of("type==source.git.checkout"), (vec![2], vec![]));
+    assert_eq!(of("description==step 3"), (vec![3], vec![]));
+    assert_eq!(of("mutable").1, ["m"]);
+    // 2 stands on it and stays.
+    assert_eq!(of("id==1"), (vec![], vec![]));
+    assert_eq!(dropped(&rows, &[], &[3], only("shared")).0, [3]);
+    let either = Policy {
+        filters: ["id==3", "id==2"].map(|filter| RecordFilter::parse(filter).unwrap()).into(),
+        ..Policy::DROP_CACHE
+    };
+    assert_eq!(dropped(&rows, &[], &[], either).0, [2, 3]);
+}
+
+#[test]
+fn policies_follow_one_another_until_there_is_room() {
+    let rows = rows(&[sample(1, None, 10 * MEBIBYTE, 50, 1), sample(2, None, 10 * MEBIBYTE, 1, 999)]);
+    let mounts = [cache_mount("m", 10 * MEBIBYTE, false)];
+    let limited = |limit: u64, policy: Policy| Policy { limits: up_to(limit * MEBIBYTE).limits, ..policy };
+    let mounts_first = |limit| limited(limit, only("type==exec.cachemount"));
+    let old =
+        |limit| limited(limit, Policy { unused_for: Some(Duration::from_millis(500)), ..Policy::DROP_CACHE });
+    let of = |policies: &[Policy]| all_dropped(&rows, &mounts, &[], policies);
+    assert_eq!(of(&[mounts_first(30), old(30)]), (vec![], vec![]));
+    assert_eq!(of(&[mounts_first(25), old(25)]), (vec![], vec!["m".to_owned()]));
+    assert_eq!(of(&[mounts_first(25), old(15)]), (vec![1], vec!["m".to_owned()]));
+    assert_eq!(of(&[mounts_first(0), old(0)]), (vec![1], vec!["m".to_owned()]));
+    assert_eq!(of(&[old(0), up_to(5 * MEBIBYTE)]), (vec![1, 2], vec!["m".to_owned()]));
+    // What one policy frees, the next one need not.
+    let free = |min_free| Policy {
+        limits: SpaceLimits { min_free: Some(min_free * MEBIBYTE), ..SpaceLimits::NONE },
+        ..only("type==exec.cachemount")
+    };
+    assert_eq!(of(&[free(10), Policy { filters: Vec::new(), ..free(10) }]), (vec![], vec!["m".to_owned()]));
 }

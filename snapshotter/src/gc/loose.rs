@@ -1,40 +1,64 @@
-//! Collecting cache mounts. One that is in use is locked, and is never touched.
+//! Collecting what is no snapshot: cache mounts, and what is remembered of contexts. A cache mount that is
+//! in use is locked, and is never touched; what is remembered of a context may go at any time.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 
+use base::Timestamp;
 use sys::lock::{FileLock, LockMode};
 
 use super::Policy;
-use super::choose::IdleMount;
 use crate::cache_mount::CacheMountInfo;
 use crate::db::{cache_mounts, to_millis};
 use crate::error::StoreError;
+use crate::record::{CacheUsage, RecordKind};
+use crate::stat_cache::StatCacheFile;
 use crate::store::Store;
 
 impl Store {
-    /// The cache mounts, as a policy sees them; none where it keeps them all.
-    pub(super) fn idle_mounts(&self, policy: Policy) -> Result<Vec<IdleMount>, StoreError> {
-        if policy.unused_for.is_none() {
-            return Ok(Vec::new());
-        }
-        let idle = |mount: CacheMountInfo| IdleMount {
-            directory: mount.directory,
+    /// The records of what is no snapshot, each kind with the least recently used first.
+    pub(crate) fn loose_records(&self) -> Result<Vec<CacheUsage>, StoreError> {
+        let mount = |mount: CacheMountInfo| CacheUsage {
+            description: format!("cache mount {}", mount.id),
             bytes: mount.size,
-            last_used: to_millis(mount.last_used),
+            created_at: mount.created_at,
             in_use: mount.in_use,
+            ..loose(RecordKind::CacheMount, mount.directory, mount.last_used)
         };
-        Ok(self.cache_mounts()?.into_iter().map(idle).collect())
+        let context = |file: StatCacheFile| CacheUsage {
+            description: "hashes of a build context".to_owned(),
+            bytes: file.bytes,
+            ..loose(RecordKind::LocalSource, file.name, file.last_used)
+        };
+        let mounts = self.cache_mounts()?.into_iter().map(mount);
+        Ok(mounts.chain(self.stat_cache_files()?.into_iter().map(context)).collect())
     }
 
-    /// Removes these cache mounts, but for those that somebody has begun to use. Answers which are gone.
-    pub(super) fn drop_cache_mounts(
+    /// Removes these, but for those that somebody has begun to use. Answers which are gone.
+    pub(super) fn drop_loose(
         &self,
-        policy: Policy,
-        chosen: &[String],
+        policies: &[Policy],
+        chosen: &[(RecordKind, String)],
     ) -> Result<Vec<String>, StoreError> {
-        let Some(deadline) = policy.deadline(self.now_millis()) else { return Ok(Vec::new()) };
-        let chosen: HashSet<&String> = chosen.iter().collect();
+        let of = |kind| chosen.iter().filter(move |(is, _)| *is == kind).map(|(_, id)| id);
+        let mut dropped = self.drop_cache_mounts(policies, &of(RecordKind::CacheMount).collect())?;
+        for name in of(RecordKind::LocalSource) {
+            if self.drop_stat_cache(name)? {
+                dropped.push(name.clone());
+            }
+        }
+        Ok(dropped)
+    }
+
+    fn drop_cache_mounts(
+        &self,
+        policies: &[Policy],
+        chosen: &HashSet<&String>,
+    ) -> Result<Vec<String>, StoreError> {
+        let now = self.now_millis();
+        let Some(deadline) = policies.iter().filter_map(|policy| policy.deadline(now)).max() else {
+            return Ok(Vec::new());
+        };
         let mut dropped = Vec::new();
         let rows = self.db().read("list cache mounts", cache_mounts::all)?;
         let idle = |row: &cache_mounts::Listed| {
@@ -82,5 +106,22 @@ impl Store {
         let rows = self.db().read("list cache mounts", cache_mounts::all)?;
         let known: HashSet<OsString> = rows.into_iter().map(|row| row.directory.into()).collect();
         Ok(names.into_iter().filter(|name| !known.contains(name)).collect())
+    }
+}
+
+/// A record that stands on nothing and that no image needs.
+fn loose(kind: RecordKind, id: String, last_used: Timestamp) -> CacheUsage {
+    CacheUsage {
+        id,
+        kind,
+        description: String::new(),
+        parents: Vec::new(),
+        bytes: 0,
+        created_at: last_used,
+        last_used,
+        uses: None,
+        cost_ms: None,
+        shared: false,
+        in_use: false,
     }
 }
