@@ -8,9 +8,10 @@ mod gzip;
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 
-use base::digest::Digester;
 use base::image::media_type;
 use base::{Digest, Fault, Faulty};
+
+use crate::digest_thread::DigestThread;
 
 /// How much compressed data is read at a time.
 const READ_BUFFER: usize = 256 << 10;
@@ -172,7 +173,7 @@ pub struct Encoded {
 pub struct LayerEncoder<W: Write> {
     encoder: Encoder<W>,
     /// Digests the input; `None` when the output is the same bytes and is digested anyway.
-    diff_id: Option<Digester>,
+    diff_id: Option<DigestThread>,
     uncompressed_size: u64,
 }
 
@@ -184,9 +185,9 @@ enum Encoder<W: Write> {
 
 impl<W: Write> LayerEncoder<W> {
     /// An encoder that writes to `out`. gzip runs on the rayon pool of the calling thread, zstd on as many
-    /// threads of its own as that pool has.
+    /// threads of its own as that pool has; digests have threads of their own.
     pub fn new(out: W, compression: Compression) -> Result<Self, CompressError> {
-        let out = DigestWriter { out, digester: Digester::new(), size: 0 };
+        let out = DigestWriter { out, digest: DigestThread::default(), size: 0 };
         let encoder = match compression {
             Compression::None => Encoder::Plain(out),
             Compression::Gzip(level @ 0..=9) => Encoder::Gzip(gzip::GzipWriter::new(out, level)),
@@ -199,7 +200,7 @@ impl<W: Write> LayerEncoder<W> {
                 Encoder::Zstd(encoder.map_err(|source| CompressError::Encoder { compression, source })?)
             }
         };
-        let diff_id = (compression != Compression::None).then(Digester::new);
+        let diff_id = (compression != Compression::None).then(DigestThread::default);
         Ok(Self { encoder, diff_id, uncompressed_size: 0 })
     }
 
@@ -211,9 +212,9 @@ impl<W: Write> LayerEncoder<W> {
             Encoder::Zstd(encoder) => encoder.finish(),
         };
         let out = out.map_err(CompressError::Finish)?;
-        let digest = out.digester.finish();
+        let digest = out.digest.finish();
         Ok(Encoded {
-            diff_id: self.diff_id.map_or(digest, Digester::finish),
+            diff_id: self.diff_id.map_or(digest, DigestThread::finish),
             digest,
             size: out.size,
             uncompressed_size: self.uncompressed_size,
@@ -262,14 +263,14 @@ impl<W: Write> Write for LayerEncoder<W> {
 /// Digests and counts what is written through it.
 struct DigestWriter<W> {
     out: W,
-    digester: Digester,
+    digest: DigestThread,
     size: u64,
 }
 
 impl<W: Write> Write for DigestWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.out.write(bytes)?;
-        self.digester.update(&bytes[..count]);
+        self.digest.update(&bytes[..count]);
         self.size += count as u64;
         Ok(count)
     }

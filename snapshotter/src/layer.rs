@@ -8,7 +8,6 @@ mod convert;
 
 use std::io::Write;
 
-use base::digest::Digester;
 use base::image::{Descriptor, chain_id};
 use base::{CancelToken, Digest, Key, KeyHasher};
 
@@ -18,6 +17,7 @@ use crate::claim::Claim;
 use crate::compress::{Compression, LayerEncoder};
 use crate::db::{layers, sharing, snapshots};
 use crate::diff::{self, DiffError, DiffOptions};
+use crate::digest_thread::DigestThread;
 use crate::driver;
 use crate::error::StoreError;
 use crate::lease::Lease;
@@ -165,10 +165,7 @@ impl Store {
         {
             return Ok(known);
         }
-        let (layer, plain_size) = match form.compression {
-            Compression::None => self.write_plain(lease, id, form, cancel)?,
-            _ => self.write_compressed(lease, id, form, cancel)?,
-        };
+        let (layer, plain_size) = self.write_blob(lease, id, form, cancel)?;
         self.remember(id, form, &layer, plain_size)?;
         Ok(layer)
     }
@@ -195,7 +192,7 @@ impl Store {
         }
         let mut sink = DigestSink::default();
         self.write_layer(id, form, &mut sink, cancel)?;
-        let (digest, size) = (sink.digester.finish(), sink.size);
+        let (digest, size) = (sink.digest.finish(), sink.size);
         let layer =
             LayerBlob { diff_id: digest, descriptor: Descriptor::new(form.media_type(), digest, size) };
         self.remember(id, form, &layer, size)?;
@@ -229,21 +226,7 @@ impl Store {
         Ok(self.db().read("look up a layer", |c| layers::get(c, id, form))?)
     }
 
-    fn write_plain(
-        &self,
-        lease: &Lease,
-        id: SnapshotId,
-        form: LayerForm,
-        cancel: &CancelToken,
-    ) -> Result<(LayerBlob, u64), StoreError> {
-        let mut blob = self.ingest(lease)?;
-        self.write_layer(id, form, &mut blob, cancel)?;
-        let BlobInfo { digest, size } = blob.finish(None)?;
-        let descriptor = Descriptor::new(form.media_type(), digest, size);
-        Ok((LayerBlob { diff_id: digest, descriptor }, size))
-    }
-
-    fn write_compressed(
+    fn write_blob(
         &self,
         lease: &Lease,
         id: SnapshotId,
@@ -331,13 +314,13 @@ fn claim_key(id: SnapshotId, form: &str) -> Key {
 /// Digests and counts what is written, and keeps nothing.
 #[derive(Default)]
 struct DigestSink {
-    digester: Digester,
+    digest: DigestThread,
     size: u64,
 }
 
 impl Write for DigestSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.digester.update(bytes);
+        self.digest.update(bytes);
         self.size += bytes.len() as u64;
         Ok(bytes.len())
     }

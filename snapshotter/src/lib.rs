@@ -22,6 +22,7 @@ pub mod content_key;
 pub mod copy;
 mod db;
 pub mod diff;
+mod digest_thread;
 mod driver;
 mod error;
 mod gc;
