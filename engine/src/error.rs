@@ -1,15 +1,17 @@
 //! Why the engine could not do what was asked. Typed; drawn by whoever called.
 
+mod build;
+
 use std::path::PathBuf;
 
 use base::cancel::Cancelled;
 use base::{Digest, Fault, Faulty};
-use parser::{Diagnostic, SourceFile};
 use registry::{ArchiveError, DockerConfigError};
 use runner::RunError;
 use snapshotter::StoreError;
 use snapshotter::apply::ApplyError;
 
+pub use self::build::{BuildError, DockerfileProblem, StepError};
 pub use crate::images::Conflict;
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
@@ -380,208 +382,6 @@ impl Faulty for EngineError {
             Self::Output { source, .. } => base::fault::of_io(source),
             Self::Cancelled => Fault::Cancelled,
             _ => Fault::Input,
-        }
-    }
-}
-
-/// How many findings are drawn: whoever has more is better served by the first ones.
-const MOST_SHOWN: usize = 20;
-
-/// Findings in a Dockerfile, with the text to draw them.
-#[derive(Debug)]
-pub struct DockerfileProblem {
-    /// The text.
-    pub source: SourceFile,
-    /// The findings.
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-impl DockerfileProblem {
-    fn render(&self) -> String {
-        let shown = self.diagnostics.iter().take(MOST_SHOWN).map(|finding| self.source.render(finding));
-        let mut parts: Vec<String> = shown.collect();
-        if self.diagnostics.len() > MOST_SHOWN {
-            parts.push(format!("and {} more errors\n", self.diagnostics.len() - MOST_SHOWN));
-        }
-        parts.join("\n")
-    }
-
-    fn summary(&self) -> String {
-        match self.diagnostics.as_slice() {
-            [one] => format!("dockerfile error: {}", one.message),
-            many => format!("{} errors in {}", many.len(), self.source.name()),
-        }
-    }
-}
-
-/// Why a build failed.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The Dockerfile is wrong.
-    #[error("{}", .0.summary())]
-    Dockerfile(Box<DockerfileProblem>),
-    /// The build argument with the options of build checks is wrong.
-    #[error("invalid build argument BUILDKIT_DOCKERFILE_CHECK")]
-    CheckOptions(#[from] parser::lint::InvalidCheckOption),
-    /// Build checks found something, and their options make that an error.
-    #[error("lint violation found for rules: {}", rules.join(", "))]
-    Findings {
-        /// The names of the checks, in the order of the file.
-        rules: Vec<String>,
-    },
-    /// A base image could not be resolved.
-    #[error("failed to resolve source metadata for {reference}")]
-    Resolve {
-        /// Its name.
-        reference: String,
-        /// Where the Dockerfile names it.
-        excerpt: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-        /// Whose fault it is.
-        fault: Fault,
-        /// The stage that was perhaps meant.
-        near: Option<String>,
-    },
-    /// A step failed.
-    #[error("failed to solve: {error}")]
-    Step {
-        /// The step's name, as in `[2/3] RUN make`.
-        name: String,
-        /// Its lines of the Dockerfile.
-        excerpt: String,
-        /// Why.
-        #[source]
-        error: Box<StepError>,
-    },
-    /// Anything else.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The graph is invalid.
-    #[error(transparent)]
-    Graph(llb::GraphError),
-    /// The plan came to a stop.
-    #[error("the build plan stalled at {0}")]
-    Stalled(String),
-    /// The user asked us to stop.
-    #[error("build cancelled")]
-    Cancelled,
-}
-
-/// Why one step failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {
-    /// The user's command failed. Not a fault of ours.
-    #[error("process \"{command}\" did not complete successfully: {status}")]
-    Process {
-        /// The command line.
-        command: String,
-        /// How it ended: `exit code: 7` or `killed by signal 9`.
-        status: String,
-        /// A likely reason that the command did not tell.
-        hint: Option<String>,
-    },
-    /// Something to copy is not there.
-    #[error("failed to calculate checksum: \"{pattern}\": not found{place}")]
-    NotFound {
-        /// What was asked for.
-        pattern: String,
-        /// Where it was looked for, and why it may be missing.
-        place: String,
-        /// What to do.
-        hint: String,
-    },
-    /// Files changed between finding the key of a copy and copying them.
-    #[error("the build context changed while it was copied")]
-    Changed,
-    /// Only copies and mounts select from an input: a defect of ours.
-    #[error(
-        "\"{0}\" selects from an input that it does not use; this is a bug in lapstrake, please report it"
-    )]
-    NoSelection(String),
-    /// We could not run it.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
-impl StepError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Process { hint, .. } => hint.clone(),
-            Self::NotFound { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
-            Self::Changed => Some("run the build again when nothing writes to the context".to_owned()),
-            Self::NoSelection(_) => None,
-            Self::Engine(error) => error.hint(),
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Process { .. } | Self::NotFound { .. } => Fault::Input,
-            Self::Changed => Fault::Environment,
-            Self::NoSelection(_) => Fault::Bug,
-            Self::Engine(error) => error.fault(),
-        }
-    }
-}
-
-impl BuildError {
-    /// Findings in a Dockerfile or an ignore file.
-    pub(crate) fn dockerfile(source: SourceFile, diagnostics: Vec<Diagnostic>) -> Self {
-        Self::Dockerfile(Box::new(DockerfileProblem { source, diagnostics }))
-    }
-
-    pub(crate) fn resolve(
-        reference: String,
-        excerpt: String,
-        source: Box<dyn std::error::Error + Send + Sync>,
-        near: Option<String>,
-    ) -> Self {
-        let fault = source.downcast_ref::<EngineError>().map_or(Fault::Environment, Faulty::fault);
-        if fault == Fault::Cancelled {
-            return Self::Cancelled;
-        }
-        Self::Resolve { reference, excerpt, source, fault, near }
-    }
-
-    pub(crate) fn step(name: String, excerpt: String, error: StepError) -> Self {
-        if error.fault() == Fault::Cancelled {
-            return Self::Cancelled;
-        }
-        Self::Step { name, excerpt, error: Box::new(error) }
-    }
-
-    /// The lines of the Dockerfile that the error is about; empty when there are none.
-    pub fn excerpt(&self) -> String {
-        match self {
-            Self::Dockerfile(problem) => problem.render(),
-            Self::Resolve { excerpt, .. } | Self::Step { excerpt, .. } => excerpt.clone(),
-            _ => String::new(),
-        }
-    }
-
-    /// What the user may do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Resolve { near: Some(near), .. } => Some(format!("did you mean the stage {near}?")),
-            Self::Resolve { source, .. } => source.downcast_ref::<EngineError>().and_then(EngineError::hint),
-            Self::Step { error, .. } => error.hint(),
-            Self::Engine(error) => error.hint(),
-            _ => None,
-        }
-    }
-}
-
-impl Faulty for BuildError {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Dockerfile(_) | Self::CheckOptions(_) | Self::Findings { .. } => Fault::Input,
-            Self::Resolve { fault, .. } => *fault,
-            Self::Step { error, .. } => error.fault(),
-            Self::Engine(error) => error.fault(),
-            Self::Graph(_) | Self::Stalled(_) => Fault::Bug,
-            Self::Cancelled => Fault::Cancelled,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Eight users of one store at once, each of whom starts the real binary again and again: to build, load, tag,
-//! save and remove; one prunes meanwhile, the whole cache with it.
+//! save and remove; one prunes and collects meanwhile, the whole cache with it.
 //!
 //! For some seconds, or for as many as `LAPSTRAKE_SOAK_SECONDS` says (`make soak`).
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test reads its environment")]
@@ -28,6 +28,8 @@ struct Arena {
     env: TestEnv,
     context: Context,
     archive: PathBuf,
+    /// By which an automatic collection would keep next to nothing.
+    policies: PathBuf,
     end: Instant,
 }
 
@@ -41,7 +43,10 @@ impl Arena {
         let archive = env.work().join("loaded.tar");
         let layer = Layer::gzip(&LayerTar::new().file("loaded", 0o644, "loaded").finish());
         Image::new("loaded").layer(layer).write_archive(&archive);
-        Self { env, context, archive, end: Instant::now() + duration() }
+        let policies = env.work().join("policies.toml");
+        let all = "[[worker.oci.gcpolicy]]\nall = true\nmaxUsedSpace = 10000\n";
+        std::fs::write(&policies, all).unwrap();
+        Self { env, context, archive, policies, end: Instant::now() + duration() }
     }
 
     /// Does `round` until the time is over. Returns how many rounds that were.
@@ -98,8 +103,13 @@ impl Arena {
     /// Takes away whatever nobody needs at the moment, which is most of what the others have just made.
     fn prune(&self) {
         self.repeat(|round| {
-            let object = ["system", "builder", "image"][round % 3];
-            self.env.lap([object, "prune", "--force"]).args((object == "builder").then_some("--all")).ok();
+            let commands: [&[&str]; 4] = [
+                &["system", "prune", "--force"],
+                &["builder", "prune", "--force", "--all"],
+                &["image", "prune", "--force"],
+                &["store", "gc"],
+            ];
+            self.env.lap(commands[round % 4]).env("LAPSTRAKE_CONFIG", &self.policies).ok();
         });
     }
 
