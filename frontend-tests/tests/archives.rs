@@ -367,3 +367,37 @@ fn one_bad_image_spoils_the_archive() {
         "the good image was loaded before the bad one"
     );
 }
+
+#[test]
+fn an_archive_takes_the_place_of_a_file_and_of_nothing_else() {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    let env = env();
+    let save = |path: &Path| env.lap(["save", "-o"]).arg(path).arg("busybox");
+    let (file, link) = (env.work().join("file"), env.work().join("link"));
+    std::fs::write(&file, "old").unwrap();
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    save(&link).ok();
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    let archive = std::fs::read(&file).unwrap();
+    assert_ne!(archive, b"old");
+
+    let fifo = env.work().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let reader = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || std::fs::read(fifo).unwrap()
+    });
+    save(&fifo).ok();
+    assert!(reader.join().unwrap() == archive, "what comes through a pipe is the same");
+
+    save(env.work().as_path()).fails(1).stderr_has(&["directory"]);
+    if testkit::privilege::root().is_some() {
+        let null = env.work().join("null");
+        let number = nix::sys::stat::makedev(1, 3);
+        let kind = nix::sys::stat::SFlag::S_IFCHR;
+        nix::sys::stat::mknod(&null, kind, nix::sys::stat::Mode::S_IRWXU, number).unwrap();
+        save(&null).ok();
+        assert!(null.symlink_metadata().unwrap().file_type().is_char_device());
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use base::Timestamp;
@@ -55,6 +55,14 @@ fn to_file(
     work: impl FnOnce(&mut dyn Write) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let failed = |source| EngineError::Output { what: path.display().to_string(), source };
+    let path = &match place(path).map_err(failed)? {
+        Place::Name(path) => path,
+        Place::Special(file) => {
+            let mut out = BufWriter::with_capacity(BUFFER, file);
+            work(&mut out)?;
+            return out.flush().map_err(failed);
+        }
+    };
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -66,6 +74,23 @@ fn to_file(
     readable(aside.as_file()).map_err(failed)?;
     aside.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
+}
+
+/// What a path names.
+enum Place {
+    /// A file, or nothing yet: links are resolved, so that a file takes the place of a file and not of a link.
+    Name(PathBuf),
+    /// A device, a pipe: it is written to, never replaced.
+    Special(File),
+}
+
+fn place(path: &Path) -> std::io::Result<Place> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(Place::Name(path.canonicalize()?)),
+        Ok(_) => Ok(Place::Special(File::options().write(true).open(path)?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Place::Name(path.to_owned())),
+        Err(error) => Err(error),
+    }
 }
 
 /// Temporary files are private; results are as readable as any other new file.
