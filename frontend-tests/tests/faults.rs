@@ -31,6 +31,7 @@ fn build_after(env: &TestEnv, before: &str, context: &Context, number: usize) ->
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", env.home())
         .env("ROOT", env.root())
+        .env("LAPSTRAKE_GC", "off")
         .run()
 }
 
