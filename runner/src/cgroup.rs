@@ -198,7 +198,7 @@ impl ControlGroup {
     /// Removes the group, in which nothing may run any more.
     pub fn remove(mut self) -> Result<(), CgroupError> {
         let directories = std::mem::take(&mut self.directories);
-        directories.values().try_for_each(|(_, directory)| sys::fs::remove_dir(directory).map(drop))?;
+        directories.values().try_for_each(|(_, directory)| remove_group(directory))?;
         Ok(())
     }
 }
@@ -207,9 +207,24 @@ impl Drop for ControlGroup {
     fn drop(&mut self) {
         for (_, directory) in self.directories.values() {
             // Nobody is left to tell; an empty group without processes takes a few kilobytes of the kernel.
-            let _ = sys::fs::remove_dir(directory);
+            let _ = remove_group(directory);
         }
     }
+}
+
+/// Removes a group and those that the container made in it. Their files go with them.
+fn remove_group(directory: &Path) -> Result<(), PathError> {
+    let names = match sys::fs::list(directory) {
+        Err(error) if error.is_not_found() => return Ok(()),
+        names => names?,
+    };
+    for name in names {
+        let path = directory.join(name);
+        if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            remove_group(&path)?;
+        }
+    }
+    sys::fs::remove_dir(directory).map(drop)
 }
 
 fn read(path: &Path) -> Result<String, PathError> {

@@ -118,6 +118,27 @@ fn a_container_sees_its_group_as_the_root_and_the_group_goes_with_it() {
 }
 
 #[test]
+fn groups_that_a_container_made_in_its_own_go_with_it() {
+    let Some(image) = image_with(&[Controller::Pids]) else { return };
+    let directory = Hierarchies::discover().unwrap().place(Controller::Pids).unwrap().directory;
+    let limits = Limits { pids: Some(79), ..Limits::default() };
+    let is_ours =
+        |group: &PathBuf| fs::read_to_string(group.join("pids.max")).is_ok_and(|most| most.trim() == "79");
+    let mut made = 0;
+    // Made from outside, since not every container sees its groups.
+    let mut sink = |_, _: &[u8]| {
+        for group in groups_below(&directory).into_iter().filter(is_ours) {
+            fs::create_dir_all(group.join("inner/innermost")).unwrap();
+            made += 1;
+        }
+    };
+    let request = limited(&image, "echo here; exec cat", limits);
+    let finished = run_logged(&request, &mut sink, &CancelToken::new()).unwrap();
+    assert_eq!((finished.status, made), (ExitStatus::Exited(0), 1));
+    assert_eq!(groups_below(&directory).iter().filter(|group| is_ours(group)).count(), 0);
+}
+
+#[test]
 fn what_the_kernel_refuses_is_named_and_leaves_no_group() {
     let Some(image) = image_with(&[Controller::Cpuset, Controller::Cpu]) else { return };
     let directory = Hierarchies::discover().unwrap().place(Controller::Cpuset).unwrap().directory;
