@@ -14,6 +14,7 @@ mod image_filter;
 mod isolation_args;
 mod limit_args;
 mod output;
+mod places;
 mod prune_args;
 mod render;
 mod retention;

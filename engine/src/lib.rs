@@ -47,6 +47,7 @@ pub use snapshotter::apply::Limits as ArchiveLimits;
 pub use snapshotter::{
     CacheUsage, DriverKind, FilterError, Findings, Policy, RecordFilter, RecordKind, SpaceLimits,
 };
+pub use sys::userns::owns_system;
 
 use crate::error::EngineError;
 
@@ -55,6 +56,8 @@ use crate::error::EngineError;
 pub struct EngineOptions {
     /// The store's directory, absolute; made if missing.
     pub root: PathBuf,
+    /// The directory for what ends with the machine at the latest, such as sockets; made when it is needed.
+    pub runtime_directory: PathBuf,
     /// The directory of Docker's `config.json` with credentials, if there is one.
     pub docker_config: Option<PathBuf>,
     /// How a new store keeps layers; `None` is the best that works here, and whatever an existing store has.
@@ -70,6 +73,7 @@ pub struct EngineOptions {
 /// processes, may use a store at once.
 pub struct Engine {
     store: Store,
+    runtime_directory: PathBuf,
     clock: Arc<dyn Clock>,
     docker_config: Option<PathBuf>,
     proxies: Vec<(String, String)>,
@@ -93,12 +97,21 @@ impl Engine {
                 archive_limits: options.archive_limits,
             },
         )?;
-        let EngineOptions { docker_config, proxies, .. } = options;
-        Ok(Self { store, clock, docker_config, proxies, network: OnceLock::new() })
+        let EngineOptions { runtime_directory, docker_config, proxies, .. } = options;
+        Ok(Self { store, runtime_directory, clock, docker_config, proxies, network: OnceLock::new() })
     }
 
     /// The directory of the store.
     pub fn root(&self) -> &Path {
         self.store.root()
+    }
+
+    /// The runtime directory, which is made if it is missing, for this user alone.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn runtime_directory(&self) -> Result<&Path, EngineError> {
+        sys::fs::create_dir_all(&self.runtime_directory, 0o700)?;
+        Ok(&self.runtime_directory)
     }
 }

@@ -22,4 +22,5 @@ pub mod seccomp;
 pub mod signals;
 pub mod spawn;
 pub mod stat;
+pub mod userns;
 pub mod xattr;

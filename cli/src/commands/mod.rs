@@ -20,6 +20,7 @@ use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
 use crate::args::{BuilderCommand, Cli, Command, ImageCommand, StorageDriver, SystemCommand};
 use crate::error::CliError;
+use crate::places;
 use crate::prune_args::{StoreArgs, StoreCommand};
 
 /// The store that the command line names.
@@ -95,7 +96,7 @@ fn image_command(store: &StoreChoice, command: ImageCommand) -> Result<ExitCode,
 fn open(store: &StoreChoice) -> Result<Engine, CliError> {
     let root = match &store.root {
         Some(root) => root.clone(),
-        None => default_root()?,
+        None => places::store_root()?,
     };
     let driver = store.driver.map(|driver| match driver {
         StorageDriver::Overlay => DriverKind::Overlay,
@@ -106,8 +107,10 @@ fn open(store: &StoreChoice) -> Result<Engine, CliError> {
     let docker_config = environment("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".docker")));
+    let runtime_directory = places::runtime_directory(&root);
     Ok(Engine::open(EngineOptions {
         root,
+        runtime_directory,
         docker_config,
         driver,
         archive_limits: store.archive_limits,
@@ -120,18 +123,6 @@ fn proxies() -> Vec<(String, String)> {
     let names = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
     let spellings = names.iter().flat_map(|name| [(*name).to_owned(), name.to_uppercase()]);
     spellings.filter_map(|name| environment(&name).map(|value| (name, value))).collect()
-}
-
-fn default_root() -> Result<PathBuf, CliError> {
-    if nix::unistd::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/lapstrake"));
-    }
-    let data = environment("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".local/share")));
-    let hint = "set HOME, or name a directory with --root or LAPSTRAKE_ROOT";
-    let data = data.ok_or_else(|| CliError::usage("there is no place for the store".to_owned(), hint))?;
-    Ok(data.join("lapstrake"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]

@@ -1,0 +1,46 @@
+//! Where `lap` keeps things: the store, which stays, and the runtime directory, which the machine's next start
+//! empties.
+//!
+//! | | whoever owns the system | everybody else |
+//! |---|---|---|
+//! | store | `/var/lib/lapstrake` | `$XDG_DATA_HOME/lapstrake`, or `~/.local/share/lapstrake` |
+//! | runtime directory | `/run/lapstrake` | `$XDG_RUNTIME_DIR/lapstrake`, or `run` in the store |
+//!
+//! `--root` and `LAPSTRAKE_ROOT` name another store, `LAPSTRAKE_RUN` another runtime directory. An ordinary user
+//! is not told by the user id: in a user namespace of our own it is 0 (see [`engine::owns_system`]).
+
+use std::path::{Path, PathBuf};
+
+use crate::commands::environment;
+use crate::error::CliError;
+
+/// Names the runtime directory.
+const RUN: &str = "LAPSTRAKE_RUN";
+
+/// The store's directory when nobody names one.
+pub(crate) fn store_root() -> Result<PathBuf, CliError> {
+    if engine::owns_system() {
+        return Ok(PathBuf::from("/var/lib/lapstrake"));
+    }
+    let data = environment("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".local/share")));
+    let hint = "set HOME, or name a directory with --root or LAPSTRAKE_ROOT";
+    let data = data.ok_or_else(|| CliError::usage("there is no place for the store".to_owned(), hint))?;
+    Ok(data.join("lapstrake"))
+}
+
+/// The directory for sockets, process ids and whatever else ends with the machine. `store` is the store's
+/// directory, which is ours alone, unlike `/tmp`.
+pub(crate) fn runtime_directory(store: &Path) -> PathBuf {
+    if let Some(named) = environment(RUN) {
+        return PathBuf::from(named);
+    }
+    if engine::owns_system() {
+        return PathBuf::from("/run/lapstrake");
+    }
+    match environment("XDG_RUNTIME_DIR") {
+        Some(directory) => PathBuf::from(directory).join("lapstrake"),
+        None => store.join("run"),
+    }
+}
