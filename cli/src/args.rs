@@ -8,6 +8,7 @@ use crate::isolation_args::IsolationArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
 use crate::prune_args::{BuilderPruneArgs, DfArgs, DuArgs, ImagePruneArgs, StoreArgs, SystemPruneArgs};
 use crate::render::Mode;
+use crate::units;
 
 /// Build Dockerfiles, keep images and run them. No daemon needed.
 #[derive(Debug, Parser)]
@@ -41,7 +42,7 @@ pub(crate) struct Cli {
         hide_env_values = true,
         hide_short_help = true,
         value_name = "BYTES",
-        value_parser = size
+        value_parser = units::size
     )]
     pub(crate) max_layer_size: Option<u64>,
 
@@ -58,11 +59,6 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// A number of bytes, perhaps with a unit of powers of 1024.
-fn size(text: &str) -> Result<u64, &'static str> {
-    base::bytes::parse_binary(text).ok_or("write bytes or, for example, 10GB")
 }
 
 /// `--storage-driver`
@@ -208,8 +204,8 @@ pub(crate) struct BuildArgs {
     pub(crate) add_hosts: Vec<String>,
 
     /// Size of /dev/shm of every RUN, for example 256m
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) shm_size: Option<String>,
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub(crate) shm_size: Option<u64>,
 
     /// Limit what every RUN may use: NAME=SOFT[:HARD]
     #[arg(long = "ulimit", value_name = "LIMIT")]

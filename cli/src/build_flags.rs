@@ -124,14 +124,9 @@ pub(crate) fn step_settings(
     args: &BuildArgs,
     environment: Environment<'_>,
 ) -> Result<StepSettings, CliError> {
-    let size = |text: &String| {
-        base::bytes::parse_binary(text).ok_or_else(|| {
-            CliError::usage(format!("\"{text}\" is not a size"), "write bytes or, for example, 256m")
-        })
-    };
     Ok(StepSettings {
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
-        shm_size: args.shm_size.as_ref().map(size).transpose()?,
+        shm_size: args.shm_size,
         limits: args.limits.limits()?,
         rlimits: args.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
         device_directories: args.cdi_spec_dirs.clone(),

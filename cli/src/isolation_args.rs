@@ -9,6 +9,7 @@ use engine::request::{DeviceNode, Isolation, Resolver, Tmpfs};
 
 use crate::build_flags::{host, limit};
 use crate::error::CliError;
+use crate::units;
 
 /// The mode of a tmpfs directory, as in Docker: like `/tmp`.
 const TMPFS_MODE: u32 = 0o1777;
@@ -53,8 +54,8 @@ pub(crate) struct IsolationArgs {
     pub(crate) ulimits: Vec<String>,
 
     /// Size of /dev/shm, for example 256m
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) shm_size: Option<String>,
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub(crate) shm_size: Option<u64>,
 
     /// Add a line to /etc/hosts
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
@@ -101,7 +102,7 @@ impl IsolationArgs {
             devices: self.devices.iter().map(|text| device(text)).collect::<Result<_, _>>()?,
             groups: self.groups.clone(),
             rlimits: self.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
-            shm_size: self.shm_size.as_deref().map(size).transpose()?,
+            shm_size: self.shm_size,
             hosts: self.hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
             resolver: Resolver {
                 servers: self.dns.clone(),
@@ -152,7 +153,7 @@ fn tmpfs(text: &str) -> Result<Tmpfs, CliError> {
         match option.split_once('=') {
             Some(("size" | "tmpfs-size", value)) => {
                 tmpfs.size =
-                    Some(base::bytes::parse_binary(value).ok_or_else(|| invalid("that is no size"))?);
+                    Some(units::size(value).map_err(|hint| invalid(&format!("\"{value}\": {hint}")))?);
             }
             Some(("mode" | "tmpfs-mode", value)) => {
                 tmpfs.mode = u32::from_str_radix(value, 8).map_err(|_| invalid("that is no octal mode"))?;
@@ -181,12 +182,6 @@ fn device(text: &str) -> Result<DeviceNode, CliError> {
         return Err(invalid("both paths must be absolute"));
     }
     Ok(DeviceNode { source: PathBuf::from(source), target: target.to_owned() })
-}
-
-fn size(text: &str) -> Result<u64, CliError> {
-    base::bytes::parse_binary(text).ok_or_else(|| {
-        CliError::usage(format!("--shm-size: \"{text}\" is not a size"), "write bytes or, for example, 256m")
-    })
 }
 
 fn sysctl(text: &str) -> Result<(String, String), CliError> {

@@ -7,6 +7,7 @@ use clap::Args;
 use engine::request::{DeviceRate, Limits};
 
 use crate::error::CliError;
+use crate::units;
 
 /// The least memory that a process gets along with, as in Docker.
 const LEAST_MEMORY: u64 = 6 << 20;
@@ -19,12 +20,12 @@ const CPU_PERIOD: u64 = 100_000;
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
     /// The most memory, for example 512m
-    #[arg(short, long, value_name = "BYTES")]
-    pub(crate) memory: Option<String>,
+    #[arg(short, long, value_name = "BYTES", value_parser = units::size)]
+    pub(crate) memory: Option<u64>,
 
     /// The most memory and swap space together; -1 is no limit [default: twice the memory]
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    pub(crate) memory_swap: Option<String>,
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = units::size_or_unlimited)]
+    pub(crate) memory_swap: Option<i64>,
 
     /// Weight of processor time against other containers; 1024 is usual
     #[arg(short, long, value_name = "WEIGHT")]
@@ -59,8 +60,8 @@ pub(crate) struct RunLimitArgs {
     pub(crate) cpus: Option<f64>,
 
     /// Memory that the kernel tries to leave to the container when memory is short
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) memory_reservation: Option<String>,
+    #[arg(long, value_name = "BYTES", value_parser = units::size)]
+    pub(crate) memory_reservation: Option<u64>,
 
     /// The most processes and threads; -1 is no limit
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
@@ -90,14 +91,12 @@ pub(crate) struct RunLimitArgs {
 impl LimitArgs {
     /// What the flags mean.
     pub(crate) fn limits(&self) -> Result<Limits, CliError> {
-        let memory = self.memory.as_deref().map(|text| size("--memory", text)).transpose()?;
-        if let Some(memory) = memory.filter(|memory| (1..LEAST_MEMORY).contains(memory)) {
+        if let Some(memory) = self.memory.filter(|memory| (1..LEAST_MEMORY).contains(memory)) {
             let message = format!("--memory of {memory} bytes is too little for any process");
             return Err(CliError::usage(message, "the least is 6m"));
         }
-        let memory_swap = self.memory_swap.as_deref().map(swap).transpose()?;
-        if let Some(both) = memory_swap.filter(|&both| both > 0) {
-            let Some(memory) = memory else {
+        if let Some(both) = self.memory_swap.filter(|&both| both > 0) {
+            let Some(memory) = self.memory else {
                 let message = "--memory-swap limits memory and swap together".to_owned();
                 return Err(CliError::usage(message, "give --memory as well"));
             };
@@ -107,8 +106,8 @@ impl LimitArgs {
             }
         }
         Ok(Limits {
-            memory,
-            memory_swap,
+            memory: self.memory,
+            memory_swap: self.memory_swap,
             cpu_shares: self.cpu_shares,
             cpu_quota: self.cpu_quota,
             cpu_period: self.cpu_period,
@@ -123,20 +122,18 @@ impl RunLimitArgs {
     /// What the flags mean.
     pub(crate) fn limits(&self) -> Result<Limits, CliError> {
         let common = self.common.limits()?;
-        let bytes = |flag| move |text: &str| size(flag, text);
         let number = |text: &str| {
             text.parse()
                 .map_err(|_| CliError::usage(format!("\"{text}\" is not a number"), "for example 1000"))
         };
-        let reserved = self.memory_reservation.as_deref();
         Ok(Limits {
-            memory_reservation: reserved.map(|text| size("--memory-reservation", text)).transpose()?,
+            memory_reservation: self.memory_reservation,
             cpu_quota: self.cpus.map(quota).transpose()?.or(common.cpu_quota),
             cpu_period: self.cpus.map(|_| CPU_PERIOD).or(common.cpu_period),
             pids: self.pids_limit,
             blkio_weight: self.blkio_weight,
-            read_bps: rates(&self.device_read_bps, bytes("--device-read-bps"))?,
-            write_bps: rates(&self.device_write_bps, bytes("--device-write-bps"))?,
+            read_bps: rates(&self.device_read_bps, bytes)?,
+            write_bps: rates(&self.device_write_bps, bytes)?,
             read_iops: rates(&self.device_read_iops, number)?,
             write_iops: rates(&self.device_write_iops, number)?,
             ..common
@@ -144,17 +141,8 @@ impl RunLimitArgs {
     }
 }
 
-fn size(flag: &str, text: &str) -> Result<u64, CliError> {
-    base::bytes::parse_binary(text).ok_or_else(|| {
-        CliError::usage(format!("{flag}: \"{text}\" is not a size"), "write bytes or, for example, 512m")
-    })
-}
-
-fn swap(text: &str) -> Result<i64, CliError> {
-    if text == "-1" {
-        return Ok(-1);
-    }
-    Ok(i64::try_from(size("--memory-swap", text)?).unwrap_or(i64::MAX))
+fn bytes(text: &str) -> Result<u64, CliError> {
+    units::size(text).map_err(|hint| CliError::usage(format!("\"{text}\" is not a size"), hint))
 }
 
 /// The share of the period that is so many processors.
@@ -198,27 +186,30 @@ fn rate(text: &str, number: impl Fn(&str) -> Result<u64, CliError>) -> Result<De
 mod tests {
     use super::*;
 
-    fn limits(args: LimitArgs) -> Result<Limits, CliError> {
-        args.limits()
+    /// The flags as clap reads them.
+    #[derive(Debug, clap::Parser)]
+    struct Flags {
+        #[command(flatten)]
+        limits: LimitArgs,
+    }
+
+    /// `None` when the flags are refused, by clap or after it.
+    fn limits(flags: &[&str]) -> Option<Limits> {
+        use clap::Parser as _;
+        Flags::try_parse_from([&["lap"], flags].concat()).ok()?.limits.limits().ok()
     }
 
     #[test]
     fn memory_is_checked_as_docker_does() {
-        let memory = |memory: &str, swap: Option<&str>| {
-            limits(LimitArgs {
-                memory: Some(memory.to_owned()),
-                memory_swap: swap.map(str::to_owned),
-                ..LimitArgs::default()
-            })
-        };
-        assert_eq!(memory("64m", None).unwrap().memory, Some(64 << 20));
-        assert_eq!(memory("64m", Some("-1")).unwrap().memory_swap, Some(-1));
-        assert_eq!(memory("64m", Some("128m")).unwrap().memory_swap, Some(128 << 20));
-        for (bad, swap) in [("5m", None), ("much", None), ("64m", Some("63m")), ("64m", Some("x"))] {
-            assert!(memory(bad, swap).is_err(), "{bad} {swap:?}");
+        let memory = |memory: &str| limits(&["--memory", memory]);
+        let both = |memory: &str, swap: &str| limits(&["--memory", memory, "--memory-swap", swap]);
+        assert_eq!(memory("64m").unwrap().memory, Some(64 << 20));
+        assert_eq!(both("64m", "-1").unwrap().memory_swap, Some(-1));
+        assert_eq!(both("64m", "128m").unwrap().memory_swap, Some(128 << 20));
+        for bad in [memory("5m"), memory("much"), both("64m", "63m"), both("64m", "x")] {
+            assert_eq!(bad, None);
         }
-        let alone = LimitArgs { memory_swap: Some("1g".to_owned()), ..LimitArgs::default() };
-        assert!(limits(alone).is_err());
+        assert_eq!(limits(&["--memory-swap", "1g"]), None);
     }
 
     #[test]
@@ -234,7 +225,7 @@ mod tests {
     #[test]
     fn rates_are_of_block_devices() {
         for bad in ["/dev/null:1mb", "/no/such:1mb", "/dev/sda", "/tmp:1"] {
-            assert!(rate(bad, |text| size("--device-read-bps", text)).is_err(), "{bad}");
+            assert!(rate(bad, bytes).is_err(), "{bad}");
         }
     }
 }

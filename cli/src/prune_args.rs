@@ -3,6 +3,8 @@
 
 use clap::{Args, Subcommand};
 
+use crate::units;
+
 #[derive(Debug, Args)]
 pub(crate) struct DfArgs {
     /// Show every image and part of the build cache
@@ -51,16 +53,16 @@ pub(crate) struct BuilderPruneArgs {
     pub(crate) common: PruneArgs,
 
     /// Always keep this much, for example 10GB
-    #[arg(long, value_name = "BYTES", alias = "keep-storage")]
-    pub(crate) reserved_space: Option<String>,
+    #[arg(long, value_name = "BYTES", value_parser = units::size, alias = "keep-storage")]
+    pub(crate) reserved_space: Option<u64>,
 
     /// Keep no more than this
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) max_used_space: Option<String>,
+    #[arg(long, value_name = "BYTES", value_parser = units::size)]
+    pub(crate) max_used_space: Option<u64>,
 
     /// Remove until so much of the disk is free
-    #[arg(long, value_name = "BYTES")]
-    pub(crate) min_free_space: Option<String>,
+    #[arg(long, value_name = "BYTES", value_parser = units::size)]
+    pub(crate) min_free_space: Option<u64>,
 }
 
 #[derive(Debug, Args)]

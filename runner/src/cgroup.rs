@@ -195,11 +195,12 @@ impl ControlGroup {
         Ok(kills.unwrap_or(0))
     }
 
-    /// Removes the group, in which nothing may run any more.
+    /// Removes the group, in which nothing may run any more, from every hierarchy. The error is that of the
+    /// first where it could not be.
     pub fn remove(mut self) -> Result<(), CgroupError> {
         let directories = std::mem::take(&mut self.directories);
-        directories.values().try_for_each(|(_, directory)| remove_group(directory))?;
-        Ok(())
+        let removed = directories.values().map(|(_, directory)| remove_group(directory));
+        Ok(removed.fold(Ok(()), Result::and)?)
     }
 }
 

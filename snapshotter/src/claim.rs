@@ -45,6 +45,27 @@ impl Store {
         Ok(claim)
     }
 
+    /// What `known` finds; else what `make` makes, with the claim on `key` held meanwhile. Whoever had to wait
+    /// for the claim looks again first: the other one has probably made it.
+    pub(crate) fn once<T>(
+        &self,
+        key: &Key,
+        cancel: &CancelToken,
+        known: impl Fn() -> Result<Option<T>, StoreError>,
+        make: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if let Some(known) = known()? {
+            return Ok(known);
+        }
+        let claim = self.claim(key, cancel)?;
+        if claim.waited()
+            && let Some(known) = known()?
+        {
+            return Ok(known);
+        }
+        make()
+    }
+
     /// Takes the claim on `key` if nobody has it.
     pub fn try_claim(&self, key: &Key) -> Result<Option<Claim>, StoreError> {
         let lock = FileLock::try_acquire(&self.layout().claim(key), LockMode::Exclusive)?;

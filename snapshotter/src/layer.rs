@@ -13,7 +13,6 @@ use base::{CancelToken, Digest, Key, KeyHasher};
 
 use crate::apply::{self, ApplyOptions, Devices, Ownership};
 use crate::blob::BlobInfo;
-use crate::claim::Claim;
 use crate::compress::{Compression, LayerEncoder};
 use crate::db::{layers, sharing, snapshots};
 use crate::diff::{self, DiffError, DiffOptions};
@@ -84,21 +83,12 @@ impl Store {
             Some(parent) => Below::Chain(self.snapshot_info(parent)?.chain_id),
             None => Below::Nothing,
         };
-        let mut claim = None;
-        if let Some(chain_id) = expected_diff_id.and_then(|diff_id| below.with(diff_id)) {
-            if let Some(known) = self.snapshot_by_chain_id(lease, &chain_id)? {
-                return Ok(known);
-            }
-            let key = KeyHasher::new("lapstrake/claim-chain/v1").add(&chain_id).finish();
-            claim = Some(self.claim(&key, cancel)?);
-        }
-        if claim.as_ref().is_some_and(Claim::waited)
-            && let Some(known) = expected_diff_id.and_then(|diff_id| below.with(diff_id))
-            && let Some(known) = self.snapshot_by_chain_id(lease, &known)?
-        {
-            return Ok(known);
-        }
-        self.unpack(lease, parent, &below, layer, expected_diff_id, cancel)
+        let unpack = || self.unpack(lease, parent, &below, layer, expected_diff_id, cancel);
+        let Some(chain_id) = expected_diff_id.and_then(|diff_id| below.with(diff_id)) else {
+            return unpack();
+        };
+        let key = KeyHasher::new("lapstrake/claim-chain/v1").add(&chain_id).finish();
+        self.once(&key, cancel, || self.snapshot_by_chain_id(lease, &chain_id), unpack)
     }
 
     fn unpack(
@@ -156,18 +146,12 @@ impl Store {
     ) -> Result<LayerBlob, StoreError> {
         let form = form.into();
         let id = self.layer_owner(id)?;
-        if let Some(known) = self.stored_layer(lease, id, form)? {
-            return Ok(known);
-        }
-        let claim = self.claim(&claim_key(id, &form.name()), cancel)?;
-        if claim.waited()
-            && let Some(known) = self.stored_layer(lease, id, form)?
-        {
-            return Ok(known);
-        }
-        let (layer, plain_size) = self.write_blob(lease, id, form, cancel)?;
-        self.remember(id, form, &layer, plain_size)?;
-        Ok(layer)
+        let known = || self.stored_layer(lease, id, form);
+        self.once(&claim_key(id, &form.name()), cancel, known, || {
+            let (layer, plain_size) = self.write_blob(lease, id, form, cancel)?;
+            self.remember(id, form, &layer, plain_size)?;
+            Ok(layer)
+        })
     }
 
     /// The same without making a blob: what [`layer`](Self::layer) without compression would return. For a

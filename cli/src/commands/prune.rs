@@ -23,9 +23,9 @@ const UNNAMED_IMAGES: &str = "WARNING! This will remove all dangling images.\n";
 pub(crate) fn builder(store: &StoreChoice, args: &BuilderPruneArgs) -> Result<ExitCode, CliError> {
     let filters = Filters::parse(&args.common.filters, now())?;
     let limits = SpaceLimits {
-        reserved: size(args.reserved_space.as_ref())?,
-        max_used: size(args.max_used_space.as_ref())?,
-        min_free: size(args.min_free_space.as_ref())?,
+        reserved: args.reserved_space,
+        max_used: args.max_used_space,
+        min_free: args.min_free_space,
     };
     let unused_for = Some(filters.unused_for(now())?);
     let policy = Policy { filters: filters.records, unused_for, all: args.all, limits };
@@ -85,15 +85,6 @@ fn confirm(warning: &str, args: &PruneArgs, what: &str) -> Result<(), CliError> 
         return Ok(());
     }
     Err(CliError::failed(format!("{what} has been cancelled")))
-}
-
-fn size(text: Option<&String>) -> Result<Option<u64>, CliError> {
-    let parse = |text: &String| {
-        base::bytes::parse_binary(text).ok_or_else(|| {
-            CliError::usage(format!("\"{text}\" is not a size"), "write bytes or, for example, 10GB")
-        })
-    };
-    text.map(parse).transpose()
 }
 
 fn show_images(pruned: &Pruned) {

@@ -42,18 +42,12 @@ impl Store {
         }
         // The times are those of the pulled layer, whatever the form says.
         let form = LayerForm::from(form.compression);
-        if let Some(known) = self.conversion(lease, owner, form, &original)? {
-            return Ok(known);
-        }
-        let claim = self.claim(&claim_key(owner, &form.name()), cancel)?;
-        if claim.waited()
-            && let Some(known) = self.conversion(lease, owner, form, &original)?
-        {
-            return Ok(known);
-        }
-        let layer = self.convert(lease, owner, &original, form.compression, cancel)?;
-        self.db().write("remember a converted layer", |c| layers::put(c, owner, &form.name(), &layer))?;
-        Ok(layer)
+        let known = || self.conversion(lease, owner, form, &original);
+        self.once(&claim_key(owner, &form.name()), cancel, known, || {
+            let layer = self.convert(lease, owner, &original, form.compression, cancel)?;
+            self.db().write("remember a converted layer", |c| layers::put(c, owner, &form.name(), &layer))?;
+            Ok(layer)
+        })
     }
 
     /// The same layer as `original` in `form`, if its blob is there.
