@@ -1,149 +1,160 @@
-//! Control groups: what limits how much a container uses (`cgroups(7)`).
+//! Control groups: what limits how much a container uses, counts it, stops it and ends it (`cgroups(7)`).
 //!
-//! A group is made only for the controllers that something is asked of, so a container without limits costs
-//! nothing. It is made inside the group that we are in ourselves, or beside it where version 2 allows no
-//! other place: limits set on us hold for our containers too. The container's process puts itself into it as
-//! its first step, and the group goes when the [`ControlGroup`] does.
+//! A group of `lap run` or a step is made only for the controllers that something is asked of, so a
+//! container without limits costs next to nothing; it is made inside the group that we are in ourselves, or
+//! beside it where version 2 allows no other place: limits set on us hold for our containers too. A group
+//! at a given [`Location`] is in all hierarchies, because whoever gave it looks there. The container's
+//! process puts itself into the group as its first step, and the group goes when the [`ControlGroup`] does,
+//! unless it is [left](ControlGroup::leave) to a later process.
 //!
 //! Version 1, version 2 and both at once (hybrid) differ in names and numbers only: [`hierarchy`] finds out
-//! which controller is where, [`settings`] says what to write.
+//! which controller is where, [`settings`] says what to write, [`statistics`] what to read.
 
+pub mod abandoned;
+mod devices;
+mod error;
+mod freezer;
 pub mod hierarchy;
+mod location;
+mod making;
 pub mod settings;
+pub mod statistics;
+mod stop;
+mod tree;
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::borrow::Cow;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use base::{Fault, Faulty};
 use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
 use sys::fs::PathContext as _;
 use sys::path_error::PathError;
 
-use self::hierarchy::{Controller, Hierarchies, Version};
+pub use self::error::CgroupError;
+use self::hierarchy::{Controller, Version};
+pub use self::location::Location;
 use self::settings::Setting;
 
-/// What the names of our groups begin with.
-const PREFIX: &str = "lapstrake-";
-
-/// Why a container cannot be limited.
-#[derive(Debug, thiserror::Error)]
-pub enum CgroupError {
-    /// The kernel has no such controller, or it is not mounted.
-    #[error(
-        "this machine cannot limit {}: it has no control group controller \"{}\"{}",
-        controller.limits(), controller.name(Version::Two), found(available)
-    )]
-    NoController {
-        /// What is missing.
-        controller: Controller,
-        /// What is there.
-        available: Vec<&'static str>,
-    },
-    /// The controller has no such limit in this version or configuration of the kernel.
-    #[error("the kernel's {} control groups have no \"{file}\", so {what} cannot be set", controller.name(*version))]
-    NoSetting {
-        /// The controller.
-        controller: Controller,
-        /// Which version of it.
-        version: Version,
-        /// The file that is missing.
-        file: &'static str,
-        /// What it would have set.
-        what: &'static str,
-    },
-    /// The kernel does not take a value.
-    #[error("cannot set {what} to {value}")]
-    Refused {
-        /// What was to be set.
-        what: &'static str,
-        /// To what.
-        value: String,
-        /// Why not.
-        #[source]
-        source: PathError,
-    },
-    /// The group cannot be made or read.
-    #[error("cannot use control groups{}", permission_hint(_0))]
-    File(#[from] PathError),
+/// The part of a group that is in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupDirectory {
+    /// The version of the hierarchy.
+    pub version: Version,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The kernel's names of the controllers that it has.
+    pub controllers: Vec<String>,
 }
 
-fn found(available: &[&'static str]) -> String {
-    if available.is_empty() { String::new() } else { format!(" (it has {})", available.join(", ")) }
-}
-
-fn permission_hint(error: &PathError) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            " (run as root, or in a group that is delegated to this user)"
-        }
-        _ => "",
+impl GroupDirectory {
+    fn has(&self, controller: Controller) -> bool {
+        let built_in = self.version == Version::Two && controller.is_built_into_version_2();
+        built_in || self.controllers.iter().any(|one| one == controller.name(self.version))
     }
 }
 
-impl Faulty for CgroupError {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::NoController { .. } | Self::NoSetting { .. } => Fault::Environment,
-            // The kernel knows which numbers make sense; they are the user's.
-            Self::Refused { .. } => Fault::Input,
-            Self::File(error) => error.fault(),
-        }
-    }
-}
-
-/// A control group of a container, in every hierarchy where something is limited. Dropping it removes it.
+/// A control group of a container, in one hierarchy or more. Dropping it removes it if this process made it
+/// and did not leave it to another one.
 #[derive(Debug)]
 pub struct ControlGroup {
-    directories: BTreeMap<Controller, (Version, PathBuf)>,
+    directories: Vec<GroupDirectory>,
+    restricts_devices: bool,
+    /// Whether it is to go with this value.
+    is_ours: bool,
+    /// Locks that say that somebody cares for the group.
+    held: Vec<File>,
 }
 
 impl ControlGroup {
-    /// Makes a group with the limits of `resources`; `None` when they limit nothing.
-    pub fn create(resources: &LinuxResources) -> Result<Option<Self>, CgroupError> {
-        let needed = settings::controllers(resources);
-        if needed.is_empty() {
-            return Ok(None);
-        }
-        Self::create_in(&Hierarchies::discover()?, &needed, resources).map(Some)
+    /// The group that an earlier process has [left](Self::leave).
+    pub fn open(directories: Vec<GroupDirectory>) -> Self {
+        Self { directories, restricts_devices: false, is_ours: false, held: Vec::new() }
     }
 
-    fn create_in(
-        hierarchies: &Hierarchies,
-        needed: &[Controller],
-        resources: &LinuxResources,
-    ) -> Result<Self, CgroupError> {
-        let name = format!("{PREFIX}{}-{}", std::process::id(), sys::random::hex(4)?);
-        // From here on, what was made is removed if the rest fails.
-        let mut group = Self { directories: BTreeMap::new() };
-        for &controller in needed {
-            let place = hierarchies.place(controller)?;
-            let directory = place.directory.join(&name);
-            if !sys::fs::exists(&directory)? {
-                sys::fs::create_dir(&directory, 0o755)?;
-            }
-            group.directories.insert(controller, (place.version, directory));
-        }
-        for setting in
-            settings::all(resources, |controller| group.directories.get(&controller).map(|(v, _)| *v))
+    /// A group without directories, which goes with this value.
+    fn begin() -> Self {
+        Self { directories: Vec::new(), restricts_devices: false, is_ours: true, held: Vec::new() }
+    }
+
+    /// Its directories, for a later [`open`](Self::open).
+    pub fn directories(&self) -> &[GroupDirectory] {
+        &self.directories
+    }
+
+    /// Gives the group up without removing it, and says where it is.
+    pub fn leave(mut self) -> Vec<GroupDirectory> {
+        std::mem::take(&mut self.directories)
+    }
+
+    /// Whether the devices that can be opened and made in it are listed. Where they are not, a container's
+    /// own filesystems must not have any (`nodev`).
+    pub fn restricts_devices(&self) -> bool {
+        self.restricts_devices
+    }
+
+    /// The part with a controller.
+    fn directory(&self, controller: Controller) -> Option<&GroupDirectory> {
+        self.directories.iter().find(|directory| directory.has(controller))
+    }
+
+    /// A part by which all processes of the group are found: that of version 2, where ending is one write,
+    /// else the one that can stop them, else any.
+    fn any_directory(&self, what: &'static str) -> Result<&GroupDirectory, CgroupError> {
+        let second = self.directories.iter().find(|directory| directory.version == Version::Two);
+        let found = second.or_else(|| self.directory(Controller::Freezer)).or(self.directories.first());
+        found.ok_or(CgroupError::Ungrouped { what })
+    }
+
+    /// Changes limits; those that `resources` does not name stay as they are, and so does the device list.
+    ///
+    /// # Errors
+    /// The first limit that cannot be set. Those before it are set then.
+    pub fn set(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        let version = |controller| self.directory(controller).map(|directory| directory.version);
+        if let Some(controller) =
+            settings::controllers(resources).into_iter().find(|&one| version(one).is_none())
         {
-            group.set(&setting)?;
+            return Err(CgroupError::NoController { controller, available: self.available() });
         }
-        group.fill_cpuset()?;
-        Ok(group)
+        // Some limits are checked against each other, and which of two has to be set first depends on their
+        // old values. So what is refused is tried once more after the others.
+        let mut refused = Vec::new();
+        for setting in settings::all(resources, version) {
+            match self.write(&setting) {
+                Err(CgroupError::Refused { .. }) => refused.push(setting),
+                result => result?,
+            }
+        }
+        refused.iter().try_for_each(|setting| self.write(setting))?;
+        self.set_unified(resources)
     }
 
-    fn set(&self, setting: &Setting) -> Result<(), CgroupError> {
-        let Some((version, directory)) = self.directories.get(&setting.controller) else { return Ok(()) };
-        let present = setting.files.iter().map(|file| directory.join(file)).find(|path| path.exists());
-        let Some(path) = present else {
+    /// Writes the settings that a spec gives as files of version 2.
+    fn set_unified(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        for (file, value) in settings::unified(resources)? {
+            let what = "a setting of version 2";
+            let second = self.directories.iter().find(|directory| directory.version == Version::Two);
+            let second = second.ok_or(CgroupError::OtherVersion { what, version: Version::One })?;
+            let path = second.path.join(file);
+            fs::write(&path, value).at("write", &path).map_err(|source| {
+                let value = format!("{file}={value}");
+                CgroupError::Refused { what, value, source }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, setting: &Setting) -> Result<(), CgroupError> {
+        let Some(directory) = self.directory(setting.controller) else { return Ok(()) };
+        let files = setting.files.iter().map(|file| directory.path.join(file.as_ref()));
+        let Some(path) = files.into_iter().find(|path| path.exists()) else {
             return match setting.optional {
                 true => Ok(()),
                 false => Err(CgroupError::NoSetting {
                     controller: setting.controller,
-                    version: *version,
-                    file: setting.files[0],
+                    version: directory.version,
+                    file: setting.files.first().map_or_else(String::new, Cow::to_string),
                     what: setting.what,
                 }),
             };
@@ -155,77 +166,57 @@ impl ControlGroup {
         })
     }
 
-    /// In version 1 nothing can be in a cpuset until both of its lists are set, and a new one has none
-    /// (`cpuset(7)`): what is not limited is as in the group around it.
-    fn fill_cpuset(&self) -> Result<(), CgroupError> {
-        let Some((Version::One, directory)) = self.directories.get(&Controller::Cpuset) else {
-            return Ok(());
-        };
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let path = directory.join(file);
-            if read(&path)?.trim().is_empty() {
-                let around = read(&directory.with_file_name(file))?;
-                fs::write(&path, around.trim()).at("write", &path)?;
-            }
-        }
-        Ok(())
+    /// The names of the controllers that the group has.
+    fn available(&self) -> Vec<&'static str> {
+        let there = Controller::ALL.into_iter().filter(|&one| self.directory(one).is_some());
+        there.map(|controller| controller.name(Version::Two)).collect()
     }
 
     /// The files that a process writes `0` to, to put itself into the group.
     pub fn entrances(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        let mut entrances: Vec<PathBuf> = self
-            .directories
-            .values()
-            .map(|(version, directory)| directory.join(version.entrance()))
-            .collect();
-        entrances.dedup();
-        entrances.into_iter()
+        self.directories.iter().map(|directory| directory.path.join(directory.version.entrance()))
+    }
+
+    /// The processes in it and in the groups that were made inside of it, by the numbers that they have for
+    /// us. Those that we cannot see are left out.
+    pub fn processes(&self) -> Result<Vec<u32>, CgroupError> {
+        Ok(tree::processes(&self.any_directory("listed")?.path)?)
     }
 
     /// How often the kernel has killed a process of the group for lack of memory. Zero where nothing counts
     /// that, which is where memory is not limited.
     pub fn memory_kills(&self) -> Result<u64, CgroupError> {
-        let Some((version, directory)) = self.directories.get(&Controller::Memory) else { return Ok(0) };
-        let file = match version {
+        let Some(directory) = self.directory(Controller::Memory) else { return Ok(0) };
+        let file = match directory.version {
             Version::One => "memory.oom_control",
             Version::Two => "memory.events",
         };
-        let text = read(&directory.join(file))?;
+        let text = read(&directory.path.join(file))?;
         let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
         Ok(kills.unwrap_or(0))
     }
 
-    /// Removes the group, in which nothing may run any more, from every hierarchy. The error is that of the
-    /// first where it could not be.
+    /// Removes the group, in which nothing may run any more, from every hierarchy, and those that were made
+    /// inside of it. The error is that of the first where it could not be.
     pub fn remove(mut self) -> Result<(), CgroupError> {
+        self.remove_directories()
+    }
+
+    fn remove_directories(&mut self) -> Result<(), CgroupError> {
         let directories = std::mem::take(&mut self.directories);
-        let removed = directories.values().map(|(_, directory)| remove_group(directory));
+        let removed = directories.iter().map(|directory| tree::remove(&directory.path));
         Ok(removed.fold(Ok(()), Result::and)?)
     }
 }
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
-        for (_, directory) in self.directories.values() {
-            // Nobody is left to tell; an empty group without processes takes a few kilobytes of the kernel.
-            let _ = remove_group(directory);
+        if self.is_ours {
+            // Nobody is left to tell; an empty group takes a few kilobytes of the kernel, and the next
+            // container's maker removes it.
+            let _ = self.remove_directories();
         }
     }
-}
-
-/// Removes a group and those that the container made in it. Their files go with them.
-fn remove_group(directory: &Path) -> Result<(), PathError> {
-    let names = match sys::fs::list(directory) {
-        Err(error) if error.is_not_found() => return Ok(()),
-        names => names?,
-    };
-    for name in names {
-        let path = directory.join(name);
-        if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-            remove_group(&path)?;
-        }
-    }
-    sys::fs::remove_dir(directory).map(drop)
 }
 
 fn read(path: &Path) -> Result<String, PathError> {

@@ -1,4 +1,6 @@
-//! The wall clock.
+//! The wall clock, and standing still.
+
+use std::time::Duration;
 
 use base::Timestamp;
 use base::time::Clock;
@@ -13,6 +15,12 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::try_from(std::time::SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
     }
+}
+
+/// Stands still for a while. Only for what the kernel announces by nothing that could be waited for.
+#[expect(clippy::disallowed_methods, reason = "the one place that waits for time itself")]
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 #[cfg(test)]

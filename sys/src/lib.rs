@@ -4,6 +4,7 @@
 //! what. Nothing here knows images, layers or containers, reads the environment or prints.
 
 pub mod binfmt;
+pub mod bpf;
 pub mod clock;
 pub mod copy;
 pub mod detached;

@@ -1,8 +1,8 @@
 //! Limits as the resources of an OCI runtime spec.
 
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice,
-    LinuxThrottleDeviceBuilder,
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory,
+    LinuxPids, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
 };
 
 use crate::request::{DeviceRate, Limits};
@@ -14,8 +14,14 @@ pub(super) fn of(limits: &Limits) -> LinuxResources {
         .set_memory(Some(memory(limits)))
         .set_cpu(Some(cpu(limits)))
         .set_pids(limits.pids.and_then(pids))
-        .set_block_io(Some(block_io(limits)));
+        .set_block_io(Some(block_io(limits)))
+        .set_devices(Some(every_device().into_iter().collect()));
     resources
+}
+
+/// What a group does not forbid, mounts have to.
+fn every_device() -> Option<LinuxDeviceCgroup> {
+    LinuxDeviceCgroupBuilder::default().allow(true).typ(LinuxDeviceType::A).access("rwm").build().ok()
 }
 
 fn memory(limits: &Limits) -> LinuxMemory {

@@ -3,6 +3,7 @@
 
 mod failures;
 mod foreground;
+mod groups;
 mod isolation;
 mod lifetime;
 mod limits;
