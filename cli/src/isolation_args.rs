@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::request::{DeviceNode, Isolation, Resolver, Tmpfs};
+use engine::request::{DeviceNode, Isolation, Resolver, SeccompChoice, Tmpfs};
 
 use crate::build_flags::{host, limit};
 use crate::error::CliError;
@@ -29,7 +29,7 @@ pub(crate) struct IsolationArgs {
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     pub(crate) cap_drop: Vec<String>,
 
-    /// no-new-privileges, or seccomp=unconfined
+    /// no-new-privileges, seccomp=unconfined or a profile's file, or systempaths=unconfined
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub(crate) security_options: Vec<String>,
 
@@ -85,6 +85,15 @@ pub(crate) struct IsolationArgs {
     #[arg(long, value_name = "MODE", default_value = "private", value_parser = ["private", "shareable", "host"])]
     pub(crate) ipc: String,
 
+    /// The view of control groups: private or host
+    #[arg(long, value_name = "MODE", default_value = "private", value_parser = ["private", "host"])]
+    pub(crate) cgroupns: String,
+
+    /// How gladly the kernel kills the container when memory is short: -1000 (never) to 1000
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true,
+          value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub(crate) oom_score_adj: Option<i32>,
+
     /// Host name: the container's own, or that of the host
     #[arg(long, value_name = "MODE", value_parser = ["host", ""])]
     pub(crate) uts: Option<String>,
@@ -113,6 +122,8 @@ impl IsolationArgs {
             sysctls: self.sysctls.iter().map(|text| sysctl(text)).collect::<Result<_, _>>()?,
             share_ipc: self.ipc == "host",
             share_uts: self.uts.as_deref() == Some("host"),
+            share_cgroups: self.cgroupns == "host",
+            oom_score_adjustment: self.oom_score_adj,
             ..Isolation::default()
         };
         self.security_options.iter().try_for_each(|option| security_option(option, &mut isolation))?;
@@ -120,18 +131,21 @@ impl IsolationArgs {
     }
 }
 
-/// `name`, `name=value` or `name:value`. What only switches a security module off that is never on is taken.
+/// `name`, `name=value` or `name:value`.
 fn security_option(text: &str, isolation: &mut Isolation) -> Result<(), CliError> {
     let (name, value) = text.split_once(['=', ':']).unwrap_or((text, ""));
     match (name, value) {
         ("no-new-privileges", "" | "true") => isolation.no_new_privileges = true,
         ("no-new-privileges", "false") => isolation.no_new_privileges = false,
-        ("seccomp", "unconfined") => isolation.unfiltered = true,
-        ("seccomp", "builtin" | "default") => isolation.unfiltered = false,
-        ("apparmor", "unconfined") | ("label", "disable") => {}
+        ("seccomp", "unconfined") => isolation.seccomp = SeccompChoice::Unconfined,
+        ("seccomp", "builtin") => isolation.seccomp = SeccompChoice::Default,
+        ("seccomp", path) if !path.is_empty() => isolation.seccomp = SeccompChoice::File(path.into()),
+        ("systempaths", "unconfined") => isolation.open_paths = true,
+        ("apparmor", profile) if !profile.is_empty() => isolation.apparmor = Some(profile.to_owned()),
+        ("label", label) if !label.is_empty() => isolation.labels.push(label.to_owned()),
         _ => {
             let message = format!("security option \"{text}\" is not supported");
-            let hint = "use no-new-privileges, seccomp=unconfined or seccomp=builtin";
+            let hint = "use no-new-privileges, seccomp=unconfined, seccomp=FILE or systempaths=unconfined";
             return Err(CliError::usage(message, hint));
         }
     }
@@ -224,10 +238,14 @@ mod tests {
         for option in ["no-new-privileges", "seccomp=unconfined", "label=disable"] {
             security_option(option, &mut isolation).unwrap();
         }
-        assert!(isolation.no_new_privileges && isolation.unfiltered);
-        security_option("no-new-privileges:false", &mut isolation).unwrap();
-        assert!(!isolation.no_new_privileges);
-        for bad in ["seccomp=/profile.json", "apparmor=docker-default", "nonsense"] {
+        assert!(isolation.no_new_privileges);
+        assert_eq!(isolation.seccomp, SeccompChoice::Unconfined);
+        for option in ["no-new-privileges:false", "seccomp=/profile.json", "systempaths=unconfined"] {
+            security_option(option, &mut isolation).unwrap();
+        }
+        assert!(!isolation.no_new_privileges && isolation.open_paths);
+        assert_eq!(isolation.seccomp, SeccompChoice::File("/profile.json".into()));
+        for bad in ["seccomp=", "seccomp", "apparmor", "systempaths=some", "label", "nonsense"] {
             assert!(security_option(bad, &mut isolation).is_err(), "{bad}");
         }
     }

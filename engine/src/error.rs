@@ -265,6 +265,26 @@ pub enum EngineError {
     /// A device that a container is to have is missing.
     #[error("the device {} does not exist", .0.display())]
     NoHostDevice(PathBuf),
+    /// A system call profile is of no use.
+    #[error("cannot use the seccomp profile {}", path.display())]
+    SeccompProfile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: runner::SeccompError,
+    },
+    /// A file that is far larger than any system call profile.
+    #[error("the seccomp profile {} is larger than any profile is", .0.display())]
+    LargeSeccompProfile(PathBuf),
+    /// Something that a security module would have to do.
+    #[error("containers cannot have the {module} option \"{option}\" yet")]
+    SecurityModule {
+        /// The module.
+        module: &'static str,
+        /// What it was to do.
+        option: String,
+    },
     /// An output could not be written.
     #[error("cannot write {what}")]
     Output {

@@ -240,6 +240,18 @@ pub struct RunRequest {
     pub pull: PullPolicy,
 }
 
+/// Which system calls a container may make.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SeccompChoice {
+    /// Docker's default profile.
+    #[default]
+    Default,
+    /// All of them.
+    Unconfined,
+    /// What a profile in Docker's format says.
+    File(PathBuf),
+}
+
 /// What sets a container apart from the host, or brings it nearer to it. The default is Docker's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Isolation {
@@ -251,8 +263,18 @@ pub struct Isolation {
     pub cap_drop: Vec<String>,
     /// `--security-opt no-new-privileges`
     pub no_new_privileges: bool,
-    /// `--security-opt seccomp=unconfined`: all system calls are allowed.
-    pub unfiltered: bool,
+    /// `--security-opt seccomp=`
+    pub seccomp: SeccompChoice,
+    /// `--security-opt apparmor=`: a profile of AppArmor.
+    pub apparmor: Option<String>,
+    /// `--security-opt label=`: options for SELinux.
+    pub labels: Vec<String>,
+    /// `--security-opt systempaths=unconfined`: no paths of the kernel are masked or read-only.
+    pub open_paths: bool,
+    /// `--oom-score-adj`
+    pub oom_score_adjustment: Option<i32>,
+    /// `--cgroupns host`
+    pub share_cgroups: bool,
     /// `--read-only`
     pub read_only: bool,
     /// `--tmpfs`

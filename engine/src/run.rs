@@ -1,5 +1,7 @@
 //! The run, on one screen: image, root filesystem, request, process.
 
+mod security;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use base::{CancelToken, Platform, Reference};
 use llb::NetworkMode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
-use runner::{EtcFiles, ExtraMount, MountKind, Network, SeccompProfile};
+use runner::{EtcFiles, ExtraMount, MountKind, Network};
 use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
@@ -96,10 +98,7 @@ impl Engine {
             hostname: Some(format!("{hostname}\n").into_bytes()),
             read_only: false,
         };
-        let seccomp = match isolation.unfiltered {
-            true => SeccompProfile::Unconfined,
-            false => SeccompProfile::Default,
-        };
+        security::check_modules(isolation)?;
         Ok(runner::RunRequest {
             env: environment(request, &config.env, &hostname, &home),
             cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
@@ -117,7 +116,10 @@ impl Engine {
             cap_add: isolation.cap_add.clone(),
             cap_drop: isolation.cap_drop.clone(),
             no_new_privileges: isolation.no_new_privileges,
-            seccomp,
+            seccomp: security::seccomp(&isolation.seccomp)?,
+            open_paths: isolation.open_paths,
+            oom_score_adjustment: isolation.oom_score_adjustment,
+            share_cgroups: isolation.share_cgroups,
             rlimits: isolation.rlimits.clone(),
             sysctls: isolation.sysctls.clone(),
             limits: request.limits.clone(),

@@ -34,8 +34,79 @@ fn security_options_change_what_a_process_may_become() {
     assert_eq!(status(&[]), "NoNewPrivs:\t0\nSeccomp:\t2\n");
     let both = ["--security-opt", "no-new-privileges", "--security-opt", "seccomp=unconfined"];
     assert_eq!(status(&both), "NoNewPrivs:\t1\nSeccomp:\t0\n");
+    // Neither module is on where tests run, so their options have no effect, as in Docker.
+    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        let modules = ["--security-opt", "apparmor=unconfined", "--security-opt", "label=type:some_t"];
+        assert_eq!(status(&modules), "NoNewPrivs:\t0\nSeccomp:\t2\n");
+    }
     let refused = env.lap(["run", "--rm", "--security-opt", "magic=on", "busybox", "true"]);
     refused.fails(2).stderr_has(&["magic=on", "no-new-privileges"]);
+}
+
+#[test]
+fn a_seccomp_profile_in_docker_s_format_decides_which_calls_work() {
+    let env = env();
+    let profile = |name: &str, text: &str| {
+        let path = env.work().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("seccomp={}", path.display())
+    };
+    // Everything but making directories, which fails as if the disk were full, and changing modes to 0700.
+    let some = profile(
+        "some.json",
+        r#"{ "defaultAction": "SCMP_ACT_ALLOW",
+             "archMap": [ { "architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"] },
+                          { "architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"] } ],
+             "syscalls": [
+               { "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28,
+                 "includes": { "caps": ["CAP_CHOWN"] }, "excludes": { "caps": ["CAP_SYS_ADMIN"] } },
+               { "names": ["chmod"], "action": "SCMP_ACT_ERRNO",
+                 "args": [ { "index": 1, "value": 511, "valueTwo": 448, "op": "SCMP_CMP_MASKED_EQ" } ] },
+               { "names": ["fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO",
+                 "args": [ { "index": 2, "value": 511, "valueTwo": 448, "op": "SCMP_CMP_MASKED_EQ" } ] } ] }"#,
+    );
+    let script = "mkdir /d 2>&1; touch /f; chmod 700 /f 2>&1; chmod 755 /f && stat -c %a /f; grep Seccomp: /proc/self/status";
+    let said = says(&env, &["--security-opt", &some], script);
+    assert!(said.contains("/d': No space left on device"), "{said}");
+    assert!(said.contains("/f: Operation not permitted\n755\nSeccomp:\t2\n"), "{said}");
+    // The rule holds for containers without this capability only. A profile holds for privileged ones as well.
+    for flags in [["--cap-drop", "CHOWN"], ["--cap-add", "SYS_ADMIN"]] {
+        let said = says(&env, &[&["--security-opt", &some], &flags[..]].concat(), "mkdir /d && echo made");
+        assert_eq!(said, "made\n");
+    }
+    let said = says(&env, &["--privileged", "--security-opt", &some], "chmod 700 /etc 2>&1 || true");
+    assert!(said.contains("Operation not permitted"), "{said}");
+
+    let run = |option: &str| env.lap(["run", "--rm", "--security-opt", option, "busybox", "true"]);
+    let bad = profile("bad.json", r#"{ "defaultAction": "SCMP_ACT_DANCE" }"#);
+    run(&bad).fails(125).stderr_has(&["bad.json", "SCMP_ACT_DANCE"]);
+    run("seccomp=/no/such/profile.json").fails(125).stderr_has(&["/no/such/profile.json"]);
+    let killing = profile("kill.json", r#"{ "defaultAction": "SCMP_ACT_KILL_PROCESS" }"#);
+    run(&killing).fails(159);
+}
+
+#[test]
+fn paths_of_the_kernel_are_open_where_asked() {
+    let env = env();
+    let script = "cat /proc/timer_list | head -c 5 | wc -c; ls /sys/firmware | wc -l; touch /proc/sys/kernel/hostname && echo open";
+    let (closed, open) = (
+        says(&env, &[], &format!("{script}; true")),
+        says(&env, &["--security-opt", "systempaths=unconfined"], script),
+    );
+    assert!(closed.starts_with("0\n0\n") && !closed.contains("open"), "{closed}");
+    assert!(open.starts_with("5\n") && open.contains("open"), "{open}");
+}
+
+#[test]
+fn the_host_s_view_of_control_groups_is_shared_on_request() {
+    let env = env();
+    let ours = std::fs::read_link("/proc/self/ns/cgroup").unwrap();
+    let inside = |flags: &[&str]| says(&env, flags, "readlink /proc/self/ns/cgroup").trim().to_owned();
+    assert_eq!(inside(&["--cgroupns", "host"]), ours.to_string_lossy());
+    assert_ne!(inside(&["--cgroupns", "private"]), ours.to_string_lossy());
+    env.lap(["run", "--rm", "--cgroupns", "mine", "busybox", "true"])
+        .fails(2)
+        .stderr_has(&["mine", "private"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use sys::spawn::LaunchError;
 
 pub use crate::capabilities::UnknownCapability;
 pub use crate::cgroup::CgroupError;
+pub use crate::seccomp::SeccompError;
 
 /// A request that makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,12 +85,16 @@ pub enum RequestError {
     /// The system call filter is too large.
     #[error(transparent)]
     Filter(#[from] FilterSizeError),
+    /// The system call profile cannot be used.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
 }
 
 impl Faulty for RequestError {
     fn fault(&self) -> Fault {
         match self {
             Self::Filter(_) => Fault::Bug,
+            Self::Seccomp(error) => error.fault(),
             _ => Fault::Input,
         }
     }

@@ -39,4 +39,5 @@ pub use request::{
     DEFAULT_PATH, DeviceRate, EtcFiles, ExtraMount, Limits, MountKind, Network, Resource, ResourceLimit,
     RunRequest, SeccompProfile, Stdio, StreamTarget, TtySize, User,
 };
+pub use seccomp::{ProfileFile, SeccompError};
 pub use sys::ns::Usage;

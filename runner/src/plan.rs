@@ -9,12 +9,14 @@ mod sysctls;
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::runtime::{
     Capabilities, LinuxNamespace, LinuxNamespaceType, PosixRlimit, PosixRlimitType, Process, Spec, User,
 };
 use sys::ns::Namespaces;
 use sys::open_files::{self, OpenFiles};
+use sys::seccomp::Filter;
 use sys::spawn::{Exec, Plan, Step};
 
 use crate::capabilities::CapabilitySet;
@@ -140,12 +142,19 @@ fn rights(bundle: &Bundle, process: &Process, capabilities: Rights) -> Result<Ve
     if process.no_new_privileges() == Some(true) {
         steps.push(Step::NoNewPrivileges);
     }
-    if bundle.seccomp == SeccompProfile::Default {
-        steps.push(Step::Seccomp(seccomp::default_filter(capabilities.bounding)?));
-    }
+    steps.extend(filter(bundle, capabilities.bounding)?.map(Step::Seccomp));
     steps.push(identity(user));
     steps.push(Step::Capabilities { mask: capabilities.in_force.bits() });
     Ok(steps)
+}
+
+fn filter(bundle: &Bundle, bounding: CapabilitySet) -> Result<Option<Arc<Filter>>, RequestError> {
+    let profile = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    Ok(match (profile, &bundle.seccomp) {
+        (Some(profile), _) => Some(seccomp::custom_filter(profile)?),
+        (None, SeccompProfile::Default) => Some(seccomp::default_filter(bounding)?),
+        (None, SeccompProfile::Unconfined | SeccompProfile::File(_)) => None,
+    })
 }
 
 fn identity(user: &User) -> Step {

@@ -5,8 +5,11 @@
 //! into it. Nothing here touches the system.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base::Mount;
+
+use crate::seccomp::ProfileFile;
 
 /// The search path for commands when the environment has no `PATH`, as Docker has it.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -37,6 +40,11 @@ pub struct RunRequest {
     pub share_uts: bool,
     /// Keep the host's System V objects and POSIX message queues.
     pub share_ipc: bool,
+    /// Keep the host's view of control groups.
+    pub share_cgroups: bool,
+    /// How gladly the kernel kills the process when memory is short, from -1000 (never) to 1000; `None` is as
+    /// gladly as us.
+    pub oom_score_adjustment: Option<i32>,
     /// Settings of the kernel that belong to the container's namespaces, as `net.core.somaxconn` and a value.
     pub sysctls: Vec<(String, String)>,
     /// What network the process sees.
@@ -49,6 +57,8 @@ pub struct RunRequest {
     pub read_only_root: bool,
     /// Every capability, no masked or read-only paths, no seccomp filter.
     pub privileged: bool,
+    /// No masked and no read-only paths.
+    pub open_paths: bool,
     /// Capabilities to add to Docker's default set, with or without `CAP_`; `ALL` is every one.
     pub cap_add: Vec<String>,
     /// Capabilities to take away; applied after `cap_add` when `ALL` is not among them.
@@ -83,12 +93,15 @@ impl RunRequest {
             domainname: None,
             share_uts: false,
             share_ipc: false,
+            share_cgroups: false,
+            oom_score_adjustment: None,
             sysctls: Vec::new(),
             network: Network::None,
             etc: EtcFiles::default(),
             mounts: Vec::new(),
             read_only_root: false,
             privileged: false,
+            open_paths: false,
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             no_new_privileges: false,
@@ -167,12 +180,14 @@ pub struct DeviceRate {
 }
 
 /// Which system calls a process may make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SeccompProfile {
-    /// Docker's default profile.
+    /// Docker's default profile; all calls for a privileged container.
     Default,
     /// All.
     Unconfined,
+    /// What a profile says, also to a privileged container.
+    File(Arc<ProfileFile>),
 }
 
 /// Files of `/etc` provided from outside the root filesystem. `None` leaves the image's own file.

@@ -57,7 +57,7 @@ pub struct Bundle {
     pub parts: Vec<Part>,
     /// Files in memory, mounted after all mounts of the spec.
     pub files: Vec<ProvidedFile>,
-    /// The system call filter.
+    /// The system call filter, unless the spec has a profile of its own.
     pub seccomp: SeccompProfile,
     /// Whether a missing working directory is made.
     pub create_cwd: bool,
@@ -121,14 +121,14 @@ pub fn build(request: &RunRequest, stdio: Stdio) -> Result<Bundle, RequestError>
         .set_domainname(request.domainname.clone())
         .set_mounts(Some(mounts(request)))
         .set_process(Some(process(request, stdio, capabilities)))
-        .set_linux(Some(linux(request)));
+        .set_linux(Some(linux(request, capabilities)));
     Ok(Bundle {
         spec,
         root: request.root.clone(),
         volatile_root: request.volatile_root,
         parts: request.mounts.iter().filter_map(part).collect(),
         files: files(&request.etc, &request.mounts),
-        seccomp: if request.privileged { SeccompProfile::Unconfined } else { request.seccomp },
+        seccomp: if request.privileged { SeccompProfile::Unconfined } else { request.seccomp.clone() },
         create_cwd: request.create_cwd,
         stdio,
     })
@@ -173,6 +173,7 @@ fn process(request: &RunRequest, stdio: Stdio, capabilities: CapabilitySet) -> P
         .set_cwd(PathBuf::from(&request.cwd))
         .set_capabilities(Some(capability_sets(capabilities, request.user.uid)))
         .set_no_new_privileges(Some(request.no_new_privileges))
+        .set_oom_score_adj(request.oom_score_adjustment)
         .set_rlimits(Some(request.rlimits.iter().filter_map(rlimit).collect()));
     if let Stdio::Terminal(size) = stdio {
         let console =
@@ -199,9 +200,10 @@ fn to_spec(capabilities: CapabilitySet) -> HashSet<Capability> {
     capabilities.names().filter_map(|name| name.parse().ok()).collect()
 }
 
-fn linux(request: &RunRequest) -> Linux {
-    let types = [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount, LinuxNamespaceType::Cgroup];
+fn linux(request: &RunRequest, capabilities: CapabilitySet) -> Linux {
+    let types = [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount];
     let optional = [
+        (!request.share_cgroups, LinuxNamespaceType::Cgroup),
         (!request.share_ipc, LinuxNamespaceType::Ipc),
         (!request.share_uts, LinuxNamespaceType::Uts),
         (request.network == Network::None, LinuxNamespaceType::Network),
@@ -213,17 +215,20 @@ fn linux(request: &RunRequest) -> Linux {
         namespace.set_typ(typ).set_path(None);
         namespace
     };
-    let unless_privileged = |paths: &[&str]| match request.privileged {
+    let unless_open = |paths: &[&str]| match request.privileged || request.open_paths {
         true => Vec::new(),
         false => paths.iter().map(|path| (*path).to_owned()).collect(),
     };
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(types.map(namespace).collect()))
-        .set_masked_paths(Some(unless_privileged(&MASKED_PATHS)))
-        .set_readonly_paths(Some(unless_privileged(&READ_ONLY_PATHS)))
+        .set_masked_paths(Some(unless_open(&MASKED_PATHS)))
+        .set_readonly_paths(Some(unless_open(&READ_ONLY_PATHS)))
         .set_sysctl(Some(request.sysctls.iter().cloned().collect()))
         .set_resources(Some(resources::of(&request.limits)));
+    if let SeccompProfile::File(profile) = &request.seccomp {
+        linux.set_seccomp(Some(profile.for_capabilities(capabilities)));
+    }
     linux
 }
 

@@ -25,53 +25,65 @@ const JUMP_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
 const ALLOW: u32 = 0x7fff_0000;
-const FAIL: u32 = 0x0005_0000;
+/// Fails with the error number in the low bits.
+pub(super) const FAIL: u32 = 0x0005_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 
 /// An architecture whose calls a filter sees: `AUDIT_ARCH_…` and the column of [`NUMBERS`].
-struct Architecture {
-    audit: u32,
-    column: usize,
+pub(super) struct Architecture {
+    pub(super) audit: u32,
+    pub(super) column: usize,
 }
 
 /// The architectures of programs that this machine runs: its own, then the 32-bit one. The x32 variant of
 /// x86-64 has numbers far above all others and so fails with `ENOSYS`, as on kernels without it.
 #[cfg(target_arch = "x86_64")]
-const ARCHITECTURES: [Architecture; 2] =
+pub(super) const ARCHITECTURES: [Architecture; 2] =
     [Architecture { audit: 0xc000_003e, column: 0 }, Architecture { audit: 0x4000_0003, column: 1 }];
 #[cfg(target_arch = "aarch64")]
-const ARCHITECTURES: [Architecture; 2] =
+pub(super) const ARCHITECTURES: [Architecture; 2] =
     [Architecture { audit: 0xc000_00b7, column: 2 }, Architecture { audit: 0x4000_0028, column: 3 }];
 
-/// Compiles the profile for a container with these capabilities.
+/// Compiles the default profile for a container with these capabilities.
 pub(super) fn compile(capabilities: CapabilitySet) -> Result<Filter, FilterSizeError> {
+    assemble(&ARCHITECTURES, |architecture| ranges(&rules(capabilities, architecture.column)), apply)
+}
+
+/// A program that decides by architecture, then by number. `ranges` gives what holds for calls of an
+/// architecture: each entry from its number up to the next entry's, never empty. `apply` appends the
+/// instructions of a rule, which end the program.
+pub(super) fn assemble<R>(
+    architectures: &[Architecture],
+    ranges: impl Fn(&Architecture) -> Vec<(u32, R)>,
+    apply: impl Fn(&R, &mut Vec<Instruction>),
+) -> Result<Filter, FilterSizeError> {
     let mut program = vec![load(ARCHITECTURE)];
-    for architecture in &ARCHITECTURES {
-        let ranges = ranges(&rules(capabilities, architecture.column));
+    for architecture in architectures {
         let mut body = vec![load(NUMBER)];
-        search(&ranges, &mut body);
+        search(&ranges(architecture), &apply, &mut body);
         // Another architecture: go on after this one's body.
         program.push(jump_if(JUMP_EQUAL, architecture.audit, 1, 0));
         program.push(jump(body.len()));
         program.extend(body);
     }
-    // A call of an architecture that the machine cannot run: somebody plays tricks.
+    // A call of an architecture that the machine cannot run, or that nobody allowed: somebody plays tricks.
     program.push(finish(KILL_PROCESS));
     Filter::new(program)
 }
 
+/// The number of a call by name, where the architecture has such a call.
+pub(super) fn number(name: &str, column: usize) -> Option<u32> {
+    let found = NUMBERS.binary_search_by_key(&name, |(known, _)| known).ok()?;
+    let (_, numbers) = NUMBERS.get(found)?;
+    u32::try_from(*numbers.get(column)?).ok()
+}
+
 /// The rules by number, sorted, each number once.
 fn rules(capabilities: CapabilitySet, column: usize) -> Vec<(u32, Rule)> {
-    let mut rules = Vec::new();
-    for group in GROUPS.iter().filter(|group| group.when.holds_for(capabilities)) {
-        for name in group.names {
-            let found = NUMBERS.binary_search_by_key(name, |(known, _)| known);
-            let numbers = found.ok().and_then(|index| NUMBERS.get(index));
-            if let Some(number) = numbers.and_then(|(_, numbers)| u32::try_from(*numbers.get(column)?).ok()) {
-                rules.push((number, group.rule));
-            }
-        }
-    }
+    let groups = GROUPS.iter().filter(|group| group.when.holds_for(capabilities));
+    let named = groups.flat_map(|group| group.names.iter().map(|name| (*name, group.rule)));
+    let mut rules: Vec<(u32, Rule)> =
+        named.filter_map(|(name, rule)| Some((number(name, column)?, rule))).collect();
     // The sort is stable: of several rules for a number, the first group's stays.
     rules.sort_by_key(|(number, _)| *number);
     rules.dedup_by_key(|(number, _)| *number);
@@ -80,33 +92,47 @@ fn rules(capabilities: CapabilitySet, column: usize) -> Vec<(u32, Rule)> {
 
 /// Covers all numbers: each entry holds from its number up to the next entry's.
 fn ranges(rules: &[(u32, Rule)]) -> Vec<(u32, Rule)> {
+    cover(rules.iter().copied(), Rule::Fail(NOT_PERMITTED), Rule::Fail(NOT_IMPLEMENTED))
+}
+
+/// Covers all numbers with sorted rules: `between` holds for the numbers that have none, and `above` for those
+/// above all that have one.
+pub(super) fn cover<R: PartialEq + Clone>(
+    rules: impl IntoIterator<Item = (u32, R)>,
+    between: R,
+    above: R,
+) -> Vec<(u32, R)> {
     let mut ranges = Vec::new();
     let mut next = 0;
     for (number, rule) in rules {
-        if next < *number {
-            push_range(&mut ranges, next, Rule::Fail(NOT_PERMITTED));
+        if next < number {
+            push_range(&mut ranges, next, between.clone());
         }
-        push_range(&mut ranges, *number, *rule);
-        next = *number + 1;
+        push_range(&mut ranges, number, rule);
+        next = number + 1;
     }
-    push_range(&mut ranges, next, Rule::Fail(NOT_IMPLEMENTED));
+    push_range(&mut ranges, next, above);
     ranges
 }
 
-fn push_range(ranges: &mut Vec<(u32, Rule)>, start: u32, rule: Rule) {
+fn push_range<R: PartialEq>(ranges: &mut Vec<(u32, R)>, start: u32, rule: R) {
     if ranges.last().is_none_or(|(_, last)| *last != rule) {
         ranges.push((start, rule));
     }
 }
 
 /// Appends a binary search for the loaded number. The ranges are never empty.
-fn search(ranges: &[(u32, Rule)], program: &mut Vec<Instruction>) {
+fn search<R>(
+    ranges: &[(u32, R)],
+    apply: &impl Fn(&R, &mut Vec<Instruction>),
+    program: &mut Vec<Instruction>,
+) {
     let (low, high) = ranges.split_at(ranges.len() / 2);
     match (low, high) {
-        ([], [(_, rule)]) => apply(*rule, program),
+        ([], [(_, rule)]) => apply(rule, program),
         (_, [(start, _), ..]) => {
             let mut body = Vec::new();
-            search(low, &mut body);
+            search(low, apply, &mut body);
             match u8::try_from(body.len()) {
                 Ok(distance) => program.push(jump_if(JUMP_GREATER_EQUAL, *start, distance, 0)),
                 Err(_) => {
@@ -115,14 +141,14 @@ fn search(ranges: &[(u32, Rule)], program: &mut Vec<Instruction>) {
                 }
             }
             program.extend(body);
-            search(high, program);
+            search(high, apply, program);
         }
         (_, []) => {}
     }
 }
 
-fn apply(rule: Rule, program: &mut Vec<Instruction>) {
-    match rule {
+fn apply(rule: &Rule, program: &mut Vec<Instruction>) {
+    match *rule {
         Rule::Allow => program.push(finish(ALLOW)),
         Rule::Fail(errno) => program.push(finish(FAIL | u32::from(errno))),
         Rule::AllowIfClear { argument, bits } => {
@@ -149,7 +175,12 @@ fn low_word(argument: u8) -> u32 {
     ARGUMENTS + 8 * u32::from(argument)
 }
 
-fn load(offset: u32) -> Instruction {
+/// Where the low and the high half of an argument are.
+pub(super) fn argument_words(argument: u8) -> (u32, u32) {
+    (low_word(argument), low_word(argument) + 4)
+}
+
+pub(super) fn load(offset: u32) -> Instruction {
     Instruction { code: LOAD, jump_true: 0, jump_false: 0, operand: offset }
 }
 
@@ -163,43 +194,21 @@ fn jump_if(code: u16, operand: u32, jump_true: u8, jump_false: u8) -> Instructio
     Instruction { code, jump_true, jump_false, operand }
 }
 
-fn finish(action: u32) -> Instruction {
+pub(super) fn finish(action: u32) -> Instruction {
     Instruction { code: RETURN, jump_true: 0, jump_false: 0, operand: action }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::interpreter::{Call, ask, fails};
     use super::super::profile::GROUPS;
     use super::*;
 
-    /// A small interpreter of the instructions that the compiler emits.
-    fn evaluate(filter: &Filter, architecture: u32, number: u32, arguments: [u32; 6]) -> (u32, usize) {
-        let (mut at, mut accumulator, mut steps) = (0, 0, 0);
-        loop {
-            let Instruction { code, jump_true, jump_false, operand } = filter.instructions()[at];
-            let branch = |holds: bool| usize::from(if holds { jump_true } else { jump_false });
-            steps += 1;
-            at += 1 + match code {
-                RETURN => return (operand, steps),
-                LOAD => {
-                    accumulator = match operand {
-                        NUMBER => number,
-                        ARCHITECTURE => architecture,
-                        other => arguments[(other - ARGUMENTS) as usize / 8],
-                    };
-                    0
-                }
-                JUMP => operand as usize,
-                JUMP_EQUAL => branch(accumulator == operand),
-                JUMP_GREATER => branch(accumulator > operand),
-                JUMP_GREATER_EQUAL => branch(accumulator >= operand),
-                JUMP_ANY_BIT => branch(accumulator & operand != 0),
-                other => panic!("unknown instruction {other:#x}"),
-            };
-        }
+    fn evaluate(filter: &Filter, architecture: u32, number: u32, arguments: [u64; 6]) -> (u32, usize) {
+        ask(filter, &Call { architecture, number, arguments })
     }
 
-    fn native(filter: &Filter, name: &str, first: u32) -> u32 {
+    fn native(filter: &Filter, name: &str, first: u64) -> u32 {
         let (_, numbers) = NUMBERS.iter().find(|(known, _)| *known == name).unwrap();
         let number = u32::try_from(numbers[ARCHITECTURES[0].column]).unwrap();
         evaluate(filter, ARCHITECTURES[0].audit, number, [first, 0, 0, 0, 0, 0]).0
@@ -209,8 +218,8 @@ mod tests {
         compile(CapabilitySet::docker_default()).unwrap()
     }
 
-    const EPERM: u32 = FAIL | 1;
-    const ENOSYS: u32 = FAIL | 38;
+    const EPERM: u32 = fails(1);
+    const ENOSYS: u32 = fails(38);
 
     #[test]
     fn every_number_gets_the_rule_of_its_group() {
@@ -242,7 +251,7 @@ mod tests {
         assert_eq!(native(&filter, "chroot", 0), ALLOW);
         let all = compile(CapabilitySet::ALL).unwrap();
         for name in ["mount", "unshare", "setns", "bpf", "reboot", "clone3", "clone"] {
-            assert_eq!(native(&all, name, u32::MAX), ALLOW, "{name}");
+            assert_eq!(native(&all, name, u64::MAX), ALLOW, "{name}");
         }
     }
 
@@ -264,7 +273,7 @@ mod tests {
             assert_eq!(native(&filter, "socket", family), ALLOW, "family {family}");
         }
         let (decnet, alg, vsock) = (12, 38, 40);
-        for family in [decnet, alg, vsock, 46, u32::MAX] {
+        for family in [decnet, alg, vsock, 46, u64::from(u32::MAX)] {
             assert_eq!(native(&filter, "socket", family), EPERM, "family {family}");
         }
     }
@@ -273,7 +282,7 @@ mod tests {
     fn personality_allows_what_is_in_use() {
         let filter = default();
         for (persona, expected) in
-            [(0, ALLOW), (8, ALLOW), (0x2_0008, ALLOW), (u32::MAX, ALLOW), (0x004_0000, EPERM)]
+            [(0, ALLOW), (8, ALLOW), (0x2_0008, ALLOW), (u64::from(u32::MAX), ALLOW), (0x004_0000, EPERM)]
         {
             assert_eq!(native(&filter, "personality", persona), expected, "{persona:#x}");
         }
