@@ -33,6 +33,11 @@ pub enum Outcome {
 /// One thing that happened. Vertices are named by a digest that is unique within a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// A build began.
+    BuildBegun {
+        /// How its steps are isolated, and what is missing, in one line.
+        isolation: String,
+    },
     /// A vertex is part of the build.
     VertexDeclared {
         /// Its identity.

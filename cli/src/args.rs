@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use engine::isolation::Wanted;
 
 use crate::isolation_args::IsolationArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
@@ -210,6 +211,13 @@ pub(crate) struct BuildArgs {
     /// Limit what every RUN may use: NAME=SOFT[:HARD]
     #[arg(long = "ulimit", value_name = "LIMIT")]
     pub(crate) ulimits: Vec<String>,
+
+    /// How strongly containers are isolated: auto, oci, rootless or chroot
+    ///
+    /// auto is the strongest that works here; any other is that one or none. lap info says which one it is, and
+    /// lap system doctor how to get more.
+    #[arg(long, value_name = "MODE", default_value = "auto", env = "LAPSTRAKE_ISOLATION", hide_env = true)]
+    pub(crate) isolation: Wanted,
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
@@ -534,6 +542,8 @@ pub(crate) struct SystemArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
+    /// Look for what does not work here, or could be better, and say what to do about it
+    Doctor,
     /// Show how much space is used
     Df(DfArgs),
     /// Remove everything that nobody needs

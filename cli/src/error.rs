@@ -72,6 +72,11 @@ impl CliError {
         Self { detail, message: error.to_string(), causes: causes(error), hint, code }
     }
 
+    /// What is wrong, in one line.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The same error with another exit code.
     pub(crate) fn with_code(self, code: u8) -> Self {
         Self { code, ..self }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use engine::isolation::Wanted;
 use engine::request::{DeviceNode, Isolation, Resolver, SeccompChoice, Tmpfs};
 
 use crate::build_flags::{host, limit};
@@ -17,6 +18,19 @@ const TMPFS_MODE: u32 = 0o1777;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Isolation")]
 pub(crate) struct IsolationArgs {
+    /// How strongly the container is isolated: auto, oci, rootless or chroot
+    ///
+    /// auto is the strongest that works here; any other is that one or none. lap info says which one it is, and
+    /// lap system doctor how to get more.
+    #[arg(
+        long = "isolation",
+        value_name = "MODE",
+        default_value = "auto",
+        env = "LAPSTRAKE_ISOLATION",
+        hide_env = true
+    )]
+    pub(crate) mode: Wanted,
+
     /// Give every right, and no protection from the host
     #[arg(long)]
     pub(crate) privileged: bool,

@@ -44,3 +44,11 @@ pub(crate) fn runtime_directory(store: &Path) -> PathBuf {
         None => store.join("run"),
     }
 }
+
+/// Directories in which programs of the host are looked for.
+pub(crate) fn programs() -> Vec<PathBuf> {
+    let path = environment("PATH").unwrap_or_default();
+    let usual = ["/usr/bin", "/usr/local/bin", "/bin", "/usr/sbin", "/sbin", "/run/wrappers/bin"];
+    let directories = path.split(':').filter(|directory| directory.starts_with('/')).chain(usual);
+    directories.map(PathBuf::from).collect()
+}

@@ -39,6 +39,7 @@ impl Engine {
     ) -> Result<BuildReport, BuildError> {
         export::check(request)?;
         let progress = Progress::new(events, self.clock.clone());
+        progress.emit(Event::BuildBegun { isolation: self.isolation_line() });
         let lease = self.store.lease("build").map_err(EngineError::from)?;
         let access = Access::of(request)?;
         let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };

@@ -3,11 +3,13 @@
 mod build;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base::cancel::Cancelled;
 use base::{Digest, Fault, Faulty};
 use registry::{ArchiveError, DockerConfigError};
 use runner::RunError;
+use runner::isolation::NoIsolation;
 use snapshotter::StoreError;
 use snapshotter::apply::ApplyError;
 
@@ -68,6 +70,9 @@ pub enum EngineError {
         /// What came.
         actual: Digest,
     },
+    /// No container can be started in this process.
+    #[error(transparent)]
+    Isolation(Arc<NoIsolation>),
     /// A container could not be started.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -330,6 +335,7 @@ impl EngineError {
                 "changes are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR"
                     .to_owned(),
             ),
+            Self::Isolation(_) => Some("lap system doctor tells how to get more".to_owned()),
             Self::NoCommand(_) => Some("give one: lap run IMAGE COMMAND".to_owned()),
             Self::OtherFrontend { .. } => Some(
                 "if it is an ordinary Dockerfile, build with --build-arg BUILDKIT_SYNTAX=dockerfile.v0"
@@ -393,6 +399,7 @@ impl Faulty for EngineError {
             Self::Unpack(error) => error.fault(),
             Self::Download(error) => error.fault(),
             Self::Git(error) => error.fault(),
+            Self::Isolation(error) => error.fault(),
             Self::Run(error) => error.fault(),
             Self::File(error) => error.fault(),
             Self::Program(error) => error.fault(),

@@ -14,6 +14,7 @@ mod containers;
 pub mod context;
 mod contexts;
 mod definition;
+pub mod doctor;
 mod emulation;
 pub mod error;
 mod export;
@@ -42,6 +43,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
+pub use runner::isolation;
+use runner::isolation::{Isolation, NoIsolation};
 use snapshotter::Store;
 pub use snapshotter::apply::Limits as ArchiveLimits;
 pub use snapshotter::{
@@ -52,12 +55,15 @@ pub use sys::userns::owns_system;
 use crate::error::EngineError;
 
 /// What an [`Engine`] needs to know of its surroundings.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct EngineOptions {
     /// The store's directory, absolute; made if missing.
     pub root: PathBuf,
     /// The directory for what ends with the machine at the latest, such as sockets; made when it is needed.
     pub runtime_directory: PathBuf,
+    /// The isolation of containers that was obtained for this process, or why there is none. Without one,
+    /// everything works that starts no container.
+    pub isolation: Result<Isolation, Arc<NoIsolation>>,
     /// The directory of Docker's `config.json` with credentials, if there is one.
     pub docker_config: Option<PathBuf>,
     /// How a new store keeps layers; `None` is the best that works here, and whatever an existing store has.
@@ -74,6 +80,7 @@ pub struct EngineOptions {
 pub struct Engine {
     store: Store,
     runtime_directory: PathBuf,
+    isolation: Result<Isolation, Arc<NoIsolation>>,
     clock: Arc<dyn Clock>,
     docker_config: Option<PathBuf>,
     proxies: Vec<(String, String)>,
@@ -97,13 +104,30 @@ impl Engine {
                 archive_limits: options.archive_limits,
             },
         )?;
-        let EngineOptions { runtime_directory, docker_config, proxies, .. } = options;
-        Ok(Self { store, runtime_directory, clock, docker_config, proxies, network: OnceLock::new() })
+        let EngineOptions { runtime_directory, isolation, docker_config, proxies, .. } = options;
+        let network = OnceLock::new();
+        Ok(Self { store, runtime_directory, isolation, clock, docker_config, proxies, network })
     }
 
     /// The directory of the store.
     pub fn root(&self) -> &Path {
         self.store.root()
+    }
+
+    /// The isolation of containers.
+    ///
+    /// # Errors
+    /// There is none, and why.
+    pub fn isolation(&self) -> Result<&Isolation, EngineError> {
+        self.isolation.as_ref().map_err(|error| EngineError::Isolation(Arc::clone(error)))
+    }
+
+    /// The isolation in one line, also where there is none.
+    fn isolation_line(&self) -> String {
+        match &self.isolation {
+            Ok(isolation) => isolation.to_string(),
+            Err(error) => format!("no isolation: {error}"),
+        }
     }
 
     /// The runtime directory, which is made if it is missing, for this user alone.

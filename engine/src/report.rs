@@ -165,8 +165,16 @@ pub struct Info {
     pub memory: u64,
     /// The host's name.
     pub hostname: String,
-    /// Whether we run as root.
-    pub root_user: bool,
+    /// Where sockets and the like are.
+    pub runtime_directory: std::path::PathBuf,
+    /// How containers are isolated, or why there can be none.
+    pub isolation: Result<runner::isolation::Isolation, String>,
+    /// How many user ids containers can have.
+    pub user_ids: u64,
+    /// The version of control groups.
+    pub cgroup_version: &'static str,
+    /// What containers can be limited by: `cpu`, `cpuset`, `memory`, `pids`, `io`.
+    pub limits: Vec<&'static str>,
 }
 
 /// How a container ended.

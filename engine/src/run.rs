@@ -30,6 +30,7 @@ impl Engine {
     /// # Errors
     /// When the container could not be started; [`EngineError::exit_code`] then knows Docker's code.
     pub fn run(&self, request: &RunRequest) -> Result<RunReport, EngineError> {
+        self.isolation()?;
         let lease = self.store.lease("run")?;
         let (image, reference) = self.image_to_run(&lease, request)?;
         let id = container_id()?;

@@ -1,6 +1,7 @@
 //! The machine and the store as a whole.
 
 use base::{CancelToken, Platform};
+use runner::cgroup::hierarchy::{Hierarchies, Version};
 use snapshotter::Findings;
 
 use crate::Engine;
@@ -14,6 +15,9 @@ impl Engine {
     /// When the store cannot be read.
     pub fn info(&self) -> Result<Info, EngineError> {
         let machine = sys::machine::machine();
+        let groups = Hierarchies::discover().unwrap_or_default();
+        let limits = groups.usable().into_iter().map(|one| one.name(Version::Two)).collect();
+        let ids = sys::userns::IdMaps::of_this_process();
         Ok(Info {
             root: self.store.root().to_owned(),
             driver: self.store.driver_kind()?.to_string(),
@@ -24,7 +28,11 @@ impl Engine {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             memory: machine.memory,
             hostname: machine.hostname,
-            root_user: machine.root_user,
+            runtime_directory: self.runtime_directory.clone(),
+            isolation: self.isolation.clone().map_err(|error| error.to_string()),
+            user_ids: ids.map_or(0, |ids| ids.users.len()),
+            cgroup_version: groups.version(),
+            limits,
         })
     }
 

@@ -65,6 +65,17 @@ pub enum RequestError {
         /// What the container would have to have.
         needed: &'static str,
     },
+    /// A user or group that means nothing in our user namespace.
+    #[error(
+        "{kind} {id} cannot be used: it is not among the ids that this user has; lines in /etc/subuid and /etc/subgid \
+         give more, and lap system doctor shows them"
+    )]
+    UnmappedId {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The id, as the container would see it.
+        id: u32,
+    },
     /// The root filesystem cannot be an overlay.
     #[error(transparent)]
     Overlay(#[from] OverlayError),

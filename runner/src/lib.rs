@@ -22,6 +22,7 @@ pub mod cgroup;
 pub mod error;
 pub mod etc_files;
 mod interactive;
+pub mod isolation;
 mod logged;
 pub mod passwd;
 pub mod plan;

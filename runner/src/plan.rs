@@ -9,7 +9,7 @@ mod sysctls;
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use oci_spec::runtime::{
     Capabilities, LinuxNamespace, LinuxNamespaceType, PosixRlimit, PosixRlimitType, Process, Spec, User,
@@ -18,6 +18,8 @@ use sys::ns::Namespaces;
 use sys::open_files::{self, OpenFiles};
 use sys::seccomp::Filter;
 use sys::spawn::{Exec, Plan, Step};
+use sys::trial::Need;
+use sys::userns::IdMaps;
 
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
@@ -34,6 +36,31 @@ pub struct Machine {
     pub unified_cgroups: bool,
     /// The limit of open files that containers begin with, if ours is another one.
     pub open_files: Option<OpenFiles>,
+    /// The user namespace that we are in, unless it is the machine's first.
+    pub user_namespace: Option<UserNamespace>,
+}
+
+/// What a user namespace allows. Making devices is never allowed.
+#[derive(Debug, Clone, Copy)]
+pub struct UserNamespace {
+    /// The ids that mean something in it.
+    pub ids: &'static IdMaps,
+    /// Whether the kernel lets us mount a `/proc`: not where the visible one has parts hidden.
+    pub own_proc: bool,
+}
+
+impl UserNamespace {
+    /// The one that this process is in, as it was when this was asked first; `None` for the machine's first one.
+    pub fn this() -> Option<Self> {
+        static THIS: OnceLock<Option<(IdMaps, bool)>> = OnceLock::new();
+        let found = THIS.get_or_init(|| {
+            // Without /proc there is nobody to tell; what then fails for its sake says so.
+            let ids = IdMaps::of_this_process().ok().filter(|ids| !ids.is_initial())?;
+            let unmet = sys::trial::first_unmet_need().ok().flatten();
+            Some((ids, unmet.is_none_or(|(need, _)| need != Need::Proc)))
+        });
+        found.as_ref().map(|(ids, own_proc)| Self { ids, own_proc: *own_proc })
+    }
 }
 
 impl Machine {
@@ -43,6 +70,7 @@ impl Machine {
             capabilities: sys::probe::effective_capabilities(),
             unified_cgroups: sys::probe::has_unified_cgroups(),
             open_files: open_files::original_limit(),
+            user_namespace: UserNamespace::this(),
         }
     }
 }
@@ -50,10 +78,13 @@ impl Machine {
 /// Makes the plan of a bundle whose process enters control groups by the files `entrances`.
 pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result<Plan, RequestError> {
     let process = bundle.spec.process().clone().unwrap_or_default();
+    if let Some(namespace) = machine.user_namespace {
+        check_ids(bundle, process.user(), namespace.ids)?;
+    }
     let capabilities = Rights::of(&process, machine);
     let mut namespaces = namespaces(&bundle.spec)?;
     let mut steps = groups(entrances, &mut namespaces)?;
-    steps.extend(mounts::steps(bundle, machine, capabilities.bounding)?);
+    steps.extend(mounts::steps(bundle, machine, namespaces, capabilities.bounding)?);
     let own_names = namespaces.contains(Namespaces::UTS);
     if namespaces.contains(Namespaces::NETWORK) {
         steps.push(Step::LoopbackUp);
@@ -75,8 +106,24 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
         path: path("working directory", process.cwd())?,
         create: bundle.create_cwd,
     });
-    steps.extend(rights(bundle, &process, capabilities)?);
+    steps.extend(rights(bundle, &process, capabilities, machine)?);
     Ok(Plan { namespaces, steps, exec: exec(&process)? })
+}
+
+/// Refuses ids that mean nothing in our user namespace: the kernel would, without saying which.
+fn check_ids(bundle: &Bundle, user: &User, ids: &IdMaps) -> Result<(), RequestError> {
+    let unmapped = |kind, id| RequestError::UnmappedId { kind, id };
+    let files = bundle.files.iter();
+    let users = files.clone().map(|file| file.uid).chain([user.uid()]);
+    let groups = files.map(|file| file.gid).chain([user.gid()]);
+    if let Some(uid) = users.into_iter().find(|uid| !ids.users.maps(*uid)) {
+        return Err(unmapped("user", uid));
+    }
+    let added = user.additional_gids().iter().flatten().copied();
+    if let Some(gid) = groups.chain(added).find(|gid| !ids.groups.maps(*gid)) {
+        return Err(unmapped("group", gid));
+    }
+    Ok(())
 }
 
 /// The steps into control groups. The view of a control group namespace begins at the group that its first
@@ -132,7 +179,12 @@ fn namespace(namespace: &LinuxNamespace) -> Result<Namespaces, RequestError> {
 
 /// The steps that give up rights, in the only order that works: ownership while we are root, the bounding
 /// set while we may change it, the filter while we may load it, then the user, then what is left.
-fn rights(bundle: &Bundle, process: &Process, capabilities: Rights) -> Result<Vec<Step>, RequestError> {
+fn rights(
+    bundle: &Bundle,
+    process: &Process,
+    capabilities: Rights,
+    machine: Machine,
+) -> Result<Vec<Step>, RequestError> {
     let user = process.user();
     let mut steps = vec![
         Step::OwnStreams { streams: bundle.piped_streams(), uid: user.uid() },
@@ -143,7 +195,7 @@ fn rights(bundle: &Bundle, process: &Process, capabilities: Rights) -> Result<Ve
         steps.push(Step::NoNewPrivileges);
     }
     steps.extend(filter(bundle, capabilities.bounding)?.map(Step::Seccomp));
-    steps.push(identity(user));
+    steps.push(identity(user, machine.user_namespace));
     steps.push(Step::Capabilities { mask: capabilities.in_force.bits() });
     Ok(steps)
 }
@@ -157,8 +209,10 @@ fn filter(bundle: &Bundle, bounding: CapabilitySet) -> Result<Option<Arc<Filter>
     })
 }
 
-fn identity(user: &User) -> Step {
+fn identity(user: &User, namespace: Option<UserNamespace>) -> Step {
     let groups = user.additional_gids().clone().unwrap_or_default();
+    let may_set = namespace.is_none_or(|namespace| namespace.ids.may_set_groups);
+    let groups = may_set.then_some(groups);
     Step::Identity { uid: user.uid(), gid: user.gid(), groups }
 }
 

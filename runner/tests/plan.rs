@@ -15,7 +15,8 @@ use sys::ns::Namespaces;
 use sys::open_files::OpenFiles;
 use sys::spawn::{MountSource, Plan, ScratchEntry, Step, TargetKind};
 
-const MACHINE: Machine = Machine { capabilities: u64::MAX, unified_cgroups: true, open_files: None };
+const MACHINE: Machine =
+    Machine { capabilities: u64::MAX, unified_cgroups: true, open_files: None, user_namespace: None };
 
 fn request() -> RunRequest {
     let upper = OverlayUpper { upper: PathBuf::from("/store/2/fs"), work: PathBuf::from("/store/2/work") };
@@ -128,7 +129,7 @@ fn rights_are_given_up_after_everything_that_needs_them() {
     assert!(positions.is_sorted(), "{steps:#?}");
     assert_eq!(positions.last(), Some(&(steps.len() - 1)));
     let groups = plan.steps.iter().find_map(|step| match step {
-        Step::Identity { groups, .. } => Some(groups.clone()),
+        Step::Identity { groups, .. } => groups.clone(),
         _ => None,
     });
     assert_eq!(groups, Some(vec![7]));

@@ -23,5 +23,6 @@ pub mod seccomp;
 pub mod signals;
 pub mod spawn;
 pub mod stat;
+pub mod trial;
 pub mod userns;
 pub mod xattr;

@@ -29,11 +29,15 @@ pub enum Missing {
 
 /// What stands in the way of starting containers; `None` when nothing is known to.
 pub fn missing_for_containers() -> Option<Missing> {
+    let without_rights = || (effective_capabilities() & (1 << SYS_ADMIN) == 0).then_some(Missing::Privilege);
+    missing_kernel().or_else(without_rights)
+}
+
+/// Whether the kernel is too old.
+pub fn missing_kernel() -> Option<Missing> {
     let release = kernel_release();
-    if parse_release(release).is_some_and(|version| version < MINIMUM_KERNEL) {
-        return Some(Missing::Kernel { found: release.to_owned() });
-    }
-    (effective_capabilities() & (1 << SYS_ADMIN) == 0).then_some(Missing::Privilege)
+    let is_old = parse_release(release).is_some_and(|version| version < MINIMUM_KERNEL);
+    is_old.then(|| Missing::Kernel { found: release.to_owned() })
 }
 
 /// The kernel's release, as `uname -r` prints it.
@@ -46,6 +50,11 @@ pub fn kernel_release() -> &'static str {
 /// does not say.
 pub fn effective_capabilities() -> u64 {
     rustix::thread::capabilities(None).map_or(0, |sets| sets.effective.bits())
+}
+
+/// Whether a filter decides about the system calls of this thread (`seccomp(2)`).
+pub fn has_system_call_filter() -> bool {
+    !matches!(rustix::thread::secure_computing_mode(), Ok(rustix::thread::SecureComputingMode::Disabled))
 }
 
 /// Whether control groups are all version 2 and mounted at the usual place.

@@ -23,6 +23,7 @@ use crate::failpoint;
 use crate::fs::remove_tree_at;
 use crate::path_error::PathError;
 use crate::stat::{FileTime, Kind, Stat, raw_mode};
+use crate::userns;
 
 type Result<T> = std::result::Result<T, PathError>;
 
@@ -207,9 +208,13 @@ impl RootDir {
 
     /// Sets owner and group of an entry, not following a link.
     pub fn set_owner(&self, relative: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        self.at("change the owner of", relative.as_ref(), |place| {
-            rfs::chownat(place.dir(), place.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        let (user, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let changed = self.at("change the owner of", relative.as_ref(), |place| {
+            Ok(rfs::chownat(place.dir(), place.name, user, group, AtFlags::SYMLINK_NOFOLLOW))
+        })?;
+        changed.map_err(|errno| {
+            let source = userns::owner_error(errno, uid, gid);
+            PathError::new("change the owner of", self.shown(relative.as_ref()), source)
         })
     }
 
@@ -300,7 +305,7 @@ pub fn stat_of(file: impl AsFd, shown: &Path) -> Result<Stat> {
 /// Sets owner and group of an open file.
 pub fn set_owner_of(file: impl AsFd, shown: &Path, uid: u32, gid: u32) -> Result<()> {
     rfs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-        .map_err(|error| PathError::new("change the owner of", shown, error))
+        .map_err(|errno| PathError::new("change the owner of", shown, userns::owner_error(errno, uid, gid)))
 }
 
 /// Sets the permission bits of an open file.

@@ -13,13 +13,18 @@ mod transfer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use base::{Platform, Reference, Timestamp};
+use engine::error::EngineError;
+use engine::isolation::{Isolation, NoIsolation, Wanted};
 use engine::request::NetworkMode;
 use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
-use crate::args::{BuilderCommand, Cli, Command, ImageCommand, StorageDriver, SystemCommand};
-use crate::error::CliError;
+use crate::args::{
+    BuilderArgs, BuilderCommand, Cli, Command, ImageArgs, ImageCommand, StorageDriver, SystemCommand,
+};
+use crate::error::{CliError, FAILED, RUN_FAILED};
 use crate::places;
 use crate::prune_args::{StoreArgs, StoreCommand};
 
@@ -28,25 +33,52 @@ struct StoreChoice {
     root: Option<PathBuf>,
     driver: Option<StorageDriver>,
     archive_limits: ArchiveLimits,
+    isolation: Result<Isolation, Arc<NoIsolation>>,
 }
 
 impl StoreChoice {
-    fn of(cli: &Cli) -> Self {
+    fn of(cli: &Cli, isolation: Result<Isolation, Arc<NoIsolation>>) -> Self {
         let default = ArchiveLimits::default();
         let archive_limits = ArchiveLimits {
             max_entries: cli.max_layer_entries.unwrap_or(default.max_entries),
             max_bytes: cli.max_layer_size.unwrap_or(default.max_bytes),
         };
-        Self { root: cli.root.clone(), driver: cli.storage_driver, archive_limits }
+        Self { root: cli.root.clone(), driver: cli.storage_driver, archive_limits, isolation }
+    }
+}
+
+/// The isolation that a command asks for; most have no container and take what there is.
+fn wanted(command: &Command) -> Wanted {
+    match command {
+        Command::Build(args)
+        | Command::Image(ImageArgs { command: ImageCommand::Build(args) })
+        | Command::Builder(BuilderArgs { command: BuilderCommand::Build(args) }) => args.isolation,
+        Command::Run(args) => args.isolation.mode,
+        _ => Wanted::Auto,
+    }
+}
+
+/// Obtains the isolation of this process. That nothing works stops only those commands that start a container.
+fn isolation(command: &Command) -> Result<Result<Isolation, Arc<NoIsolation>>, CliError> {
+    let wanted = wanted(command);
+    match engine::isolation::obtain(wanted, &places::programs()) {
+        Err(error) if wanted != Wanted::Auto => {
+            let code = if matches!(command, Command::Run(_)) { RUN_FAILED } else { FAILED };
+            Err(CliError::engine(&EngineError::Isolation(Arc::new(error))).with_code(code))
+        }
+        obtained => Ok(obtained.map_err(Arc::new)),
     }
 }
 
 /// Runs the command that was typed.
 pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
-    let store = &StoreChoice::of(&cli);
+    if let Command::Version(args) = &cli.command {
+        return system::version(args);
+    }
+    let isolation = isolation(&cli.command)?;
+    let store = &StoreChoice::of(&cli, isolation);
     match cli.command {
-        Command::Build(args)
-        | Command::Image(crate::args::ImageArgs { command: ImageCommand::Build(args) }) => {
+        Command::Build(args) | Command::Image(ImageArgs { command: ImageCommand::Build(args) }) => {
             build::build(store, *args)
         }
         Command::Run(args) => run::run(store, *args),
@@ -69,6 +101,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Store(StoreArgs { command: StoreCommand::Check(args) }) => store::check(store, &args),
         Command::Store(StoreArgs { command: StoreCommand::Gc(args) }) => store::collect(store, &args),
         Command::System(system) => match system.command {
+            SystemCommand::Doctor => system::doctor(store),
             SystemCommand::Df(args) => df::show(store, &args),
             SystemCommand::Prune(args) => prune::system(store, &args),
             SystemCommand::Info(args) => system::info(store, &args),
@@ -111,6 +144,7 @@ fn open(store: &StoreChoice) -> Result<Engine, CliError> {
     Ok(Engine::open(EngineOptions {
         root,
         runtime_directory,
+        isolation: store.isolation.clone(),
         docker_config,
         driver,
         archive_limits: store.archive_limits,

@@ -1,14 +1,16 @@
-//! `lap version` and `lap info`
+//! `lap version`, `lap info` and `lap system doctor`
 
 use std::process::ExitCode;
 
 use base::Platform;
+use engine::doctor::{Finding, Level};
+use engine::isolation::{Gap, Mode};
 use engine::report::Info;
 use serde_json::{Value, json};
 
 use super::{StoreChoice, open};
 use crate::args::FormatArgs;
-use crate::error::CliError;
+use crate::error::{CliError, FAILED};
 use crate::terminal::{print, print_line};
 use crate::{template, units};
 
@@ -37,6 +39,28 @@ pub(crate) fn info(store: &StoreChoice, args: &FormatArgs) -> Result<ExitCode, C
     Ok(ExitCode::SUCCESS)
 }
 
+/// Tells what could be better, and how. The exit status is 1 if something does not work.
+pub(crate) fn doctor(store: &StoreChoice) -> Result<ExitCode, CliError> {
+    let mut findings = engine::doctor::examine(store.isolation.as_ref().map_err(AsRef::as_ref));
+    findings.push(match open(store) {
+        Ok(engine) => Finding::fine(format!("the store is {}", engine.root().display())),
+        Err(error) => Finding::broken(error.message(), "choose another directory with --root"),
+    });
+    findings.iter().for_each(|finding| print(&finding_text(finding)));
+    let broken = findings.iter().any(|finding| finding.level == Level::Broken);
+    Ok(if broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn finding_text(finding: &Finding) -> String {
+    let mark = match finding.level {
+        Level::Fine => "ok     ",
+        Level::Better => "better ",
+        Level::Broken => "BROKEN ",
+    };
+    let remedy: String = finding.remedy.lines().map(|line| format!("         {line}\n")).collect();
+    format!("{mark}{}\n{remedy}", finding.what)
+}
+
 fn info_json(info: &Info) -> Value {
     json!({
         "ServerVersion": env!("CARGO_PKG_VERSION"),
@@ -50,17 +74,40 @@ fn info_json(info: &Info) -> Value {
         "NCPU": info.cpus,
         "MemTotal": info.memory,
         "Name": info.hostname,
+        "RuntimeDir": info.runtime_directory,
+        "Isolation": isolation_json(info),
+        "Rootless": matches!(&info.isolation, Ok(isolation) if isolation.mode == Mode::Rootless),
+        "UserIds": info.user_ids,
+        "CgroupVersion": info.cgroup_version,
+        "Limits": info.limits,
+        "MemoryLimit": info.limits.contains(&"memory"),
+        "CpuCfsQuota": info.limits.contains(&"cpu"),
+        "CPUSet": info.limits.contains(&"cpuset"),
+        "PidsLimit": info.limits.contains(&"pids"),
     })
 }
 
+/// `Mode` is empty where there can be no containers.
+fn isolation_json(info: &Info) -> Value {
+    match &info.isolation {
+        Ok(isolation) => {
+            let gap = |gap: &Gap| json!({"What": gap.what(), "Why": gap.why(), "Remedy": gap.remedy()});
+            let missing: Vec<Value> = isolation.gaps.iter().map(gap).collect();
+            json!({"Mode": isolation.mode.to_string(), "Missing": missing, "Error": ""})
+        }
+        Err(why) => json!({"Mode": "", "Missing": [], "Error": why}),
+    }
+}
+
 fn info_text(info: &Info) -> String {
-    let rights = if info.root_user { "root" } else { "an ordinary user" };
-    let rows = [
+    let limits = if info.limits.is_empty() { "none".to_owned() } else { info.limits.join(", ") };
+    let mut rows = vec![
         ("Version", env!("CARGO_PKG_VERSION").to_owned()),
         ("Store", info.root.display().to_string()),
         ("Storage Driver", info.driver.clone()),
         ("Images", info.images.to_string()),
-        ("Running as", rights.to_owned()),
+        ("Runtime Directory", info.runtime_directory.display().to_string()),
+        ("Isolation", info.isolation.as_ref().map_or_else(|why| why.clone(), |found| found.mode.to_string())),
         ("Kernel Version", info.kernel.clone()),
         ("Operating System", info.operating_system.clone()),
         ("OSType", info.platform.os.clone()),
@@ -68,6 +115,11 @@ fn info_text(info: &Info) -> String {
         ("CPUs", info.cpus.to_string()),
         ("Total Memory", units::bytes(info.memory)),
         ("Name", info.hostname.clone()),
+        ("User Ids", info.user_ids.to_string()),
+        ("Cgroup Version", info.cgroup_version.to_owned()),
+        ("Limits", limits),
     ];
+    let gaps = info.isolation.iter().flat_map(|isolation| &isolation.gaps);
+    rows.extend(gaps.map(|gap| ("Missing", format!("{} ({})", gap.what(), gap.why()))));
     rows.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
 }

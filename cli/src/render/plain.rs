@@ -51,6 +51,7 @@ impl Renderer for PlainRenderer {
 impl State {
     fn draw(&mut self, event: &Event) -> std::io::Result<()> {
         match event {
+            Event::BuildBegun { isolation } => writeln!(self.out, "#0 building with {isolation}\n"),
             Event::VertexDeclared { .. } => Ok(()),
             Event::VertexStarted { vertex, .. } => self.header(vertex),
             Event::Log { vertex, data, at, .. } => self.log(vertex, data, *at),

@@ -30,8 +30,9 @@ impl EventSink for RawJsonRenderer {
         {
             step.log(data);
         }
+        let Some(message) = message(&event, model) else { return };
         // A closed standard error must not stop a build.
-        let _ = writeln!(out, "{}", message(&event, model));
+        let _ = writeln!(out, "{message}");
     }
 }
 
@@ -45,8 +46,10 @@ impl Renderer for RawJsonRenderer {
     }
 }
 
-fn message(event: &Event, model: &mut Model) -> Value {
-    match event {
+/// The document for an event; BuildKit has none for the beginning.
+fn message(event: &Event, model: &mut Model) -> Option<Value> {
+    Some(match event {
+        Event::BuildBegun { .. } => return None,
         Event::VertexDeclared { vertex, name, inputs } => {
             json!({"vertexes": [{"digest": vertex, "name": name, "inputs": inputs}]})
         }
@@ -71,7 +74,7 @@ fn message(event: &Event, model: &mut Model) -> Value {
             let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
             json!({"warnings": [{"vertex": vertex, "level": 1, "short": encode(&format!("{code}: {message}")), "detail": [encode(excerpt)], "url": url}]})
         }
-    }
+    })
 }
 
 fn completed(vertex: &base::Digest, at: Timestamp, outcome: &Outcome, model: &mut Model) -> Value {
@@ -99,7 +102,8 @@ mod tests {
         let vertex = Digest::of(b"v");
         model.apply(&Event::VertexDeclared { vertex, name: "n".to_owned(), inputs: vec![] });
         let at = Timestamp::from_second(5).unwrap();
-        let value = message(&Event::VertexCompleted { vertex, at, outcome: Outcome::Cached }, &mut model);
+        let value =
+            message(&Event::VertexCompleted { vertex, at, outcome: Outcome::Cached }, &mut model).unwrap();
         let vertex = &value["vertexes"][0];
         assert_eq!(vertex["name"], "n");
         assert_eq!(vertex["cached"], true);

@@ -96,6 +96,9 @@ impl EventSink for TtyRenderer {
             Event::Warning { .. } => {
                 let _ = self.terminal.println(super::warning(&event));
             }
+            Event::BuildBegun { isolation } => {
+                let _ = self.terminal.println(format!(" building with {isolation}"));
+            }
             Event::VertexDeclared { .. } => {}
         }
     }

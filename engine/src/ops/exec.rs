@@ -4,6 +4,7 @@ use base::event::Stream;
 use base::{CancelToken, Key, KeyHasher};
 use llb::{ExecOp, NetworkMode, SecurityMode, Vertex};
 use runner::etc_files::Resolver;
+use runner::isolation::Gap;
 use runner::request::DEFAULT_SHM_SIZE;
 use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest};
 use snapshotter::{ActiveSnapshot, CommitInfo};
@@ -30,6 +31,7 @@ impl BuildOps<'_> {
         cancel: &CancelToken,
     ) -> Result<Filesystem, StepError> {
         emulation::check(&vertex.platform)?;
+        self.engine.isolation()?;
         let root = if op.has_root { inputs.first().copied().flatten() } else { None };
         let store = &self.engine.store;
         let active = store.prepare(self.lease, root.map(|root| root.snapshot)).map_err(EngineError::from)?;
@@ -52,7 +54,7 @@ impl BuildOps<'_> {
                         .to_owned(),
                 )
             } else {
-                self.disk_hint()?
+                self.disk_hint()?.or_else(|| self.users_hint())
             };
             return Err(StepError::Process { command: op.args.join(" "), status, hint });
         }
@@ -60,6 +62,15 @@ impl BuildOps<'_> {
         let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
         let snapshot = active.commit(info).map_err(EngineError::from)?;
         Ok(Filesystem { snapshot, content })
+    }
+
+    /// A command that changes owners or users fails where there is no other than root.
+    fn users_hint(&self) -> Option<String> {
+        let gaps = self.engine.isolation.iter().flat_map(|isolation| &isolation.gaps);
+        let why = gaps.filter(|gap| matches!(gap, Gap::Users(_))).map(Gap::why).next()?;
+        Some(format!(
+            "if it needs other users or owners than root: {why}; lap system doctor tells what to do"
+        ))
     }
 
     /// A command that fails on a full disk often says something else, so we say it.

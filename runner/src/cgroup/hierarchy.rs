@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 use sys::fs::PathContext as _;
 use sys::path_error::PathError;
@@ -70,6 +71,9 @@ pub enum Controller {
 }
 
 impl Controller {
+    /// Those that limit how much of the machine is used.
+    pub const LIMITERS: [Self; 5] = [Self::Cpu, Self::Cpuset, Self::Memory, Self::Pids, Self::Io];
+
     /// All of them.
     pub const ALL: [Self; 12] = [
         Self::Cpu,
@@ -217,6 +221,24 @@ impl Hierarchies {
     pub fn place(&self, controller: Controller) -> Result<Place, CgroupError> {
         let hierarchy = self.of(controller)?;
         Ok(Place { version: hierarchy.version, directory: hierarchy.parent_of_groups().to_owned() })
+    }
+
+    /// The version of the hierarchies, for people.
+    pub fn version(&self) -> &'static str {
+        let has = |version| self.list.iter().any(|hierarchy| hierarchy.version == version);
+        match (has(Version::One), has(Version::Two)) {
+            (false, true) => "2",
+            (true, false) => "1",
+            (true, true) => "1 (hybrid)",
+            (false, false) => "none",
+        }
+    }
+
+    /// Which of [`Controller::LIMITERS`] this process may make groups of, to limit containers.
+    pub fn usable(&self) -> Vec<Controller> {
+        let may_write = |place: Place| rustix::fs::access(&place.directory, Access::WRITE_OK).is_ok();
+        let is_usable = |controller: &Controller| self.place(*controller).is_ok_and(may_write);
+        Controller::LIMITERS.into_iter().filter(is_usable).collect()
     }
 
     /// The names of all controllers that there are.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Mount;
 use sys::mount::{MountAttributes, Overlay};
+use sys::ns::Namespaces;
 use sys::spawn::{MountSource, RootSource, ScratchEntry, Step, TargetKind};
 
 use super::{Machine, c_string, path, terminal};
@@ -14,13 +15,13 @@ use crate::spec::{Bundle, PART, ProvidedFile};
 
 /// The devices that every container has: name in `/dev`, major and minor number. Sources: OCI runtime-spec
 /// `config-linux.md` (default devices) and the kernel's `devices.txt`.
-const DEVICES: [(&CStr, &str, u32, u32); 6] = [
-    (c"null", "/dev/null", 1, 3),
-    (c"zero", "/dev/zero", 1, 5),
-    (c"full", "/dev/full", 1, 7),
-    (c"random", "/dev/random", 1, 8),
-    (c"urandom", "/dev/urandom", 1, 9),
-    (c"tty", "/dev/tty", 5, 0),
+const DEVICES: [(&CStr, &CStr, u32, u32); 6] = [
+    (c"null", c"/dev/null", 1, 3),
+    (c"zero", c"/dev/zero", 1, 5),
+    (c"full", c"/dev/full", 1, 7),
+    (c"random", c"/dev/random", 1, 8),
+    (c"urandom", c"/dev/urandom", 1, 9),
+    (c"tty", c"/dev/tty", 5, 0),
 ];
 
 /// The links that every container has (OCI runtime-spec `runtime-linux.md`; `core` is Docker's).
@@ -40,17 +41,20 @@ const MASK_DIRECTORY: &CStr = c"empty";
 pub(super) fn steps(
     bundle: &Bundle,
     machine: Machine,
+    own: Namespaces,
     bounding: CapabilitySet,
 ) -> Result<Vec<Step>, RequestError> {
     let spec = &bundle.spec;
-    let mut steps = vec![Step::PrivateMounts, Step::Scratch { entries: scratch(&bundle.files)? }];
+    let entries = scratch(&bundle.files, machine.user_namespace.is_none())?;
+    let mut steps = vec![Step::PrivateMounts, Step::Scratch { entries }];
     steps.push(root(bundle, bounding)?);
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     for one in mounts {
-        steps.extend(mount(one, bundle, machine)?);
+        steps.extend(mount(one, bundle, machine, own)?);
     }
+    steps.extend(host_groups(machine, own));
     if has_own_devices(mounts) {
-        steps.extend(devices()?);
+        steps.extend(devices());
     }
     for (number, file) in bundle.files.iter().enumerate() {
         steps.push(provided_file(number, file)?);
@@ -63,12 +67,14 @@ pub(super) fn steps(
     Ok(steps)
 }
 
-fn scratch(files: &[ProvidedFile]) -> Result<Vec<ScratchEntry>, RequestError> {
-    let devices = DEVICES.map(|(name, _, major, minor)| ScratchEntry::Device {
-        name: name.to_owned(),
-        mode: 0o666,
-        major,
-        minor,
+/// Where devices cannot be made, those of the host are shown.
+fn scratch(files: &[ProvidedFile], may_make_devices: bool) -> Result<Vec<ScratchEntry>, RequestError> {
+    let devices = DEVICES.map(|(name, path, major, minor)| {
+        let name = name.to_owned();
+        match may_make_devices {
+            true => ScratchEntry::Device { name, mode: 0o666, major, minor },
+            false => ScratchEntry::Bound { name, source: path.to_owned() },
+        }
     });
     let directory = ScratchEntry::Directory { name: MASK_DIRECTORY.to_owned(), mode: 0o555 };
     let files = files.iter().enumerate().map(|(number, file)| {
@@ -142,11 +148,19 @@ fn part(mount: &Mount, bundle: &Bundle) -> Result<MountSource, RequestError> {
     Ok(MountSource::Part { source, at, path: c_string("path of a mount", &part.path)? })
 }
 
-fn mount(mount: &Mount, bundle: &Bundle, machine: Machine) -> Result<Option<Step>, RequestError> {
+fn mount(
+    mount: &Mount,
+    bundle: &Bundle,
+    machine: Machine,
+    own: Namespaces,
+) -> Result<Option<Step>, RequestError> {
     let destination = mount.destination();
     let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
     let kind = mount.typ().as_deref().unwrap_or("none");
     let source = match kind {
+        _ if let Some(path) = instead_of(kind, machine, own) => {
+            MountSource::Host { path: path.to_owned(), recursive: true }
+        }
         // One filesystem shows all controllers of version 2. Those of version 1 would take a mount each;
         // they are not shown.
         "cgroup" if !machine.unified_cgroups => return Ok(None),
@@ -159,7 +173,9 @@ fn mount(mount: &Mount, bundle: &Bundle, machine: Machine) -> Result<Option<Step
         PART => part(mount, bundle)?,
         "none" => return Err(incomplete(destination, "type")),
         _ => {
-            MountSource::Filesystem { kind: c_string("filesystem type", kind)?, options: options.filesystem }
+            let mut filesystem = options.filesystem;
+            filesystem.retain(|option| is_possible(option, machine));
+            MountSource::Filesystem { kind: c_string("filesystem type", kind)?, options: filesystem }
         }
     };
     // Later steps protect paths in these two, so they must be where their names say.
@@ -167,6 +183,36 @@ fn mount(mount: &Mount, bundle: &Bundle, machine: Machine) -> Result<Option<Step
         if matches!(kind, "proc" | "sysfs") { TargetKind::RealDirectory } else { TargetKind::LikeSource };
     let target = path("mount destination", destination)?;
     Ok(Some(Step::Mount { target, kind, source, attributes: options.attributes }))
+}
+
+/// The directory of the host that stands for a filesystem which our user namespace does not let us mount: the
+/// kernel shows `/sys` anew only to those who own the network that it tells of.
+fn instead_of(kind: &str, machine: Machine, own: Namespaces) -> Option<&'static CStr> {
+    let namespace = machine.user_namespace?;
+    match kind {
+        "proc" if !namespace.own_proc => Some(c"/proc"),
+        "sysfs" if !own.contains(Namespaces::NETWORK) => Some(c"/sys"),
+        _ => None,
+    }
+}
+
+/// Hides the control groups of version 1 that come along with the host's `/sys`. Where there are only those of
+/// version 2, the container's own view is mounted over them.
+fn host_groups(machine: Machine, own: Namespaces) -> Option<Step> {
+    let shown = instead_of("sysfs", machine, own).is_some() && !machine.unified_cgroups;
+    let (file, directory) = (MASK_FILE.to_owned(), MASK_DIRECTORY.to_owned());
+    shown.then(|| Step::Mask { target: c"/sys/fs/cgroup".to_owned(), file, directory })
+}
+
+/// Whether a filesystem can have this option: a group that our user namespace does not know can own nothing.
+fn is_possible((name, value): &(CString, Option<CString>), machine: Machine) -> bool {
+    let Some(namespace) = machine.user_namespace else { return true };
+    let id = value.as_ref().and_then(|value| value.to_str().ok()?.parse().ok());
+    match (name.as_c_str().to_bytes(), id) {
+        (b"gid", Some(id)) => namespace.ids.groups.maps(id),
+        (b"uid", Some(id)) => namespace.ids.users.maps(id),
+        _ => true,
+    }
 }
 
 fn incomplete(destination: &Path, missing: &'static str) -> RequestError {
@@ -229,20 +275,15 @@ fn has_own_devices(mounts: &[Mount]) -> bool {
 
 /// The standard devices are mounted, not made, in `/dev`: they stay usable although devices in `/dev` are
 /// not, and they are the container's own, so changing their mode changes nothing on the host.
-fn devices() -> Result<Vec<Step>, RequestError> {
+fn devices() -> Vec<Step> {
     let attributes = MountAttributes::NO_SETUID.with(MountAttributes::NO_EXECUTE);
     let devices = DEVICES.into_iter().map(|(name, target, ..)| {
-        let source = MountSource::Scratch(name.to_owned());
-        Ok(Step::Mount {
-            target: c_string("device", target)?,
-            kind: TargetKind::LikeSource,
-            source,
-            attributes,
-        })
+        let (source, target) = (MountSource::Scratch(name.to_owned()), target.to_owned());
+        Step::Mount { target, kind: TargetKind::LikeSource, source, attributes }
     });
-    let links = LINKS.into_iter().map(|(content, target)| {
-        Ok(Step::Symlink { content: content.to_owned(), target: target.to_owned() })
-    });
+    let links = LINKS
+        .into_iter()
+        .map(|(content, target)| Step::Symlink { content: content.to_owned(), target: target.to_owned() });
     devices.chain(links).collect()
 }
 

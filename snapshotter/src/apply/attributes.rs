@@ -89,7 +89,7 @@ impl Setter {
         let file = file.as_fd();
         if self.ownership == Ownership::FromArchive {
             let (uid, gid) = owner(attributes);
-            rustix::fs::fchown(file, uid, gid).step("set the owner of")?;
+            rustix::fs::fchown(file, uid, gid).map_err(|errno| owner_failure(errno, attributes))?;
         }
         rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode)).step("set the mode of")?;
         for xattr in &attributes.xattrs {
@@ -116,7 +116,7 @@ impl Setter {
         if self.ownership == Ownership::FromArchive {
             let (uid, gid) = owner(attributes);
             rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-                .step("set the owner of")?;
+                .map_err(|errno| owner_failure(errno, attributes))?;
         }
         if !is_link {
             let mode = Mode::from_raw_mode(attributes.mode);
@@ -170,6 +170,10 @@ impl Setter {
 /// Whether an attribute is one of overlayfs's own.
 pub(super) fn is_overlay(name: &[u8]) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+fn owner_failure(errno: Errno, attributes: &Attributes) -> Failure {
+    ("set the owner of", sys::userns::owner_error(errno, attributes.uid, attributes.gid))
 }
 
 fn owner(attributes: &Attributes) -> (Option<Uid>, Option<Gid>) {

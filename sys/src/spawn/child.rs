@@ -157,7 +157,7 @@ impl Child {
             Step::BoundingSet { keep } => identity::bounding_set(*keep),
             Step::NoNewPrivileges => raw::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop),
             Step::Seccomp(filter) => identity::load_filter(filter),
-            Step::Identity { uid, gid, groups } => identity::become_user(*uid, *gid, groups),
+            Step::Identity { uid, gid, groups } => identity::become_user(*uid, *gid, groups.as_deref()),
             Step::Capabilities { mask } => identity::set_capabilities(*mask),
             Step::Umask(mask) => {
                 // SAFETY: no pointers.

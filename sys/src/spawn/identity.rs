@@ -62,10 +62,13 @@ pub(super) fn load_filter(filter: &Filter) -> Result<(), Failure> {
 }
 
 /// Becomes a user. For any user but root the kernel empties the capability sets on the way.
-pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Failure> {
-    // SAFETY: the pointer and count are those of a live slice; the other calls take numbers.
+pub(super) fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), Failure> {
+    if let Some(groups) = groups {
+        // SAFETY: the pointer and count are those of a live slice.
+        unsafe { invoke!(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }?;
+    }
+    // SAFETY: both calls take numbers.
     unsafe {
-        invoke!(libc::SYS_setgroups, groups.len(), groups.as_ptr())?;
         invoke!(libc::SYS_setresgid, gid, gid, gid)?;
         invoke!(libc::SYS_setresuid, uid, uid, uid)?;
     }

@@ -76,6 +76,15 @@ fn fill(tree: Fd, entry: &ScratchEntry) -> Result<(), Failure> {
             // SAFETY: the name is a live string.
             unsafe { invoke!(libc::SYS_mkdirat, tree, name.as_c_str(), *mode) }.map(drop)
         }
+        ScratchEntry::Bound { name, source } => {
+            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+            let target = raw::open(tree, name, flags, 0o600, 0)?;
+            let bound = clone_tree(HERE, source, Depth::One)?;
+            attach(bound, target)?;
+            raw::close(bound);
+            raw::close(target);
+            Ok(())
+        }
         ScratchEntry::Device { name, mode, major, minor } => {
             let device = libc::makedev(*major, *minor);
             // SAFETY: the name is a live string.

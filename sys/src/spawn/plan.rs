@@ -157,8 +157,8 @@ pub enum Step {
         uid: u32,
         /// Group id.
         gid: u32,
-        /// Supplementary groups.
-        groups: Vec<u32>,
+        /// Supplementary groups. `None` keeps those of the parent, where a user namespace allows no change.
+        groups: Option<Vec<u32>>,
     },
     /// Sets the permitted and effective sets, and empties the inheritable and ambient ones.
     Capabilities {
@@ -191,6 +191,13 @@ pub enum ScratchEntry {
         name: CString,
         /// Permission bits.
         mode: u32,
+    },
+    /// A file of the host, shown under this name: a device, where none may be made.
+    Bound {
+        /// Its name.
+        name: CString,
+        /// Where it is on the host.
+        source: CString,
     },
     /// A character device.
     Device {

@@ -1,0 +1,311 @@
+//! How strongly containers can be isolated here, found out by trying, from the strongest mode to the weakest.
+//!
+//! | mode | for whom | what a container has of its own |
+//! |---|---|---|
+//! | `oci` | root of the machine | everything |
+//! | `rootless` | ordinary users; root in a container that may make user namespaces | everything that a user namespace allows |
+//! | `chroot` | root in a container that may neither mount nor make namespaces | its files, and fewer rights |
+//!
+//! Whether something works depends on rights, filters, security modules and limits of the kernel, and on what is
+//! around us, so nothing is concluded from the user id.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use base::{Fault, Faulty};
+use sys::trial::Need;
+use sys::userns::{EnterError, Ids, OneIdReason};
+
+use crate::capabilities::CapabilitySet;
+
+/// A way to isolate containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// All namespaces, made with the rights of root.
+    Oci,
+    /// All namespaces, inside a user namespace.
+    Rootless,
+    /// Another root directory and fewer rights, and nothing else.
+    Chroot,
+}
+
+impl Mode {
+    const ALL: [Self; 3] = [Self::Oci, Self::Rootless, Self::Chroot];
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Oci => "oci",
+            Self::Rootless => "rootless",
+            Self::Chroot => "chroot",
+        })
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// The strongest mode that works.
+    #[default]
+    Auto,
+    /// This one or none.
+    Only(Mode),
+}
+
+/// A word that names no mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown isolation \"{0}\"; use auto, oci, rootless or chroot")]
+pub struct UnknownMode(pub String);
+
+impl FromStr for Wanted {
+    type Err = UnknownMode;
+
+    /// `default` is Docker's word for what we call `auto`.
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        if matches!(text, "auto" | "default" | "") {
+            return Ok(Self::Auto);
+        }
+        let found = Mode::ALL.into_iter().find(|mode| mode.to_string() == text);
+        found.map(Self::Only).ok_or_else(|| UnknownMode(text.to_owned()))
+    }
+}
+
+/// The isolation that was obtained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// Which.
+    pub mode: Mode,
+    /// What is missing to the best of this mode.
+    pub gaps: Vec<Gap>,
+}
+
+impl fmt::Display for Isolation {
+    /// `rootless isolation (missing: …)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} isolation", self.mode)?;
+        if self.gaps.is_empty() {
+            return Ok(());
+        }
+        let gaps: Vec<&str> = self.gaps.iter().map(Gap::what).collect();
+        write!(f, " (missing: {})", gaps.join(", "))
+    }
+}
+
+/// Something that a container does not get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gap {
+    /// Users besides root.
+    Users(OneIdReason),
+    /// A `/proc` that shows only its own processes.
+    OwnProc,
+    /// Processes, mounts, names and networks of its own.
+    Namespaces,
+    /// Devices in `/dev`.
+    Devices,
+}
+
+impl Gap {
+    /// What is missing, in a few words.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::Users(_) => "users other than root",
+            Self::OwnProc => "a /proc of its own",
+            Self::Namespaces => "own processes, mounts, network and host name",
+            Self::Devices => "devices",
+        }
+    }
+
+    /// Why.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Users(reason) => reason.to_string(),
+            Self::OwnProc => "parts of the visible /proc are hidden, as in a container".to_owned(),
+            Self::Namespaces => "this process may neither make namespaces nor mount".to_owned(),
+            Self::Devices => "this process may not make device files".to_owned(),
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Users(OneIdReason::NoRanges { user, .. }) => format!(
+                "as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}\n\
+                 (choose ids that nobody else has)"
+            ),
+            Self::Users(OneIdReason::NoProgram { .. }) => {
+                "install newuidmap and newgidmap: the package uidmap (Debian, Ubuntu) or shadow-utils (Fedora)"
+                    .to_owned()
+            }
+            Self::Users(OneIdReason::Refused { name, .. }) => format!(
+                "{name} has to be set-user-ID root or have file capabilities, on a file system without nosuid"
+            ),
+            Self::OwnProc => {
+                "start the surrounding container with an unmasked /proc (Kubernetes: procMount: Unmasked)".to_owned()
+            }
+            Self::Namespaces | Self::Devices => {
+                "let the surrounding container make user namespaces (a seccomp profile that allows clone, unshare and \
+                 mount), or run it privileged"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// Why a mode does not work here.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The capability to mount and to make namespaces is missing.
+    #[error("this process has no right to mount (CAP_SYS_ADMIN)")]
+    NoRights,
+    /// Root of a user namespace is not root of the machine.
+    #[error("this is a user namespace, where root may not do everything")]
+    InUserNamespace,
+    /// Who has the rights of root does not become an ordinary user.
+    #[error("it is for ordinary users, and this process has the rights of root")]
+    IsRoot,
+    /// What is tried is refused, whatever the rights are.
+    #[error("{} is refused ({source})", need_text(*need))]
+    Unmet {
+        /// What.
+        need: Need,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The trial itself failed.
+    #[error("it cannot be tried ({0})")]
+    Trial(#[source] io::Error),
+    /// There is no user namespace to be had.
+    #[error("{}", with_cause(.0))]
+    UserNamespace(#[source] EnterError),
+    /// Changing the root directory is not allowed either.
+    #[error(
+        "this process may not change its root directory or become another user (CAP_SYS_CHROOT, CAP_SETUID)"
+    )]
+    NoChroot,
+}
+
+fn need_text(need: Need) -> &'static str {
+    match need {
+        Need::Namespaces => "making namespaces",
+        Need::Mounts => "mounting",
+        Need::Proc => "mounting /proc",
+    }
+}
+
+fn with_cause(error: &EnterError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error} ({cause})"),
+        None => error.to_string(),
+    }
+}
+
+/// No mode that would do works.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", describe(*wanted, refusals))]
+pub struct NoIsolation {
+    /// What was asked for.
+    pub wanted: Wanted,
+    /// Why each mode that would do does not work, the strongest first.
+    pub refusals: Vec<(Mode, Refusal)>,
+}
+
+fn describe(wanted: Wanted, refusals: &[(Mode, Refusal)]) -> String {
+    let reasons = refusals.iter().map(|(mode, why)| match wanted {
+        Wanted::Auto => format!("{mode}: {why}"),
+        Wanted::Only(_) => why.to_string(),
+    });
+    let reasons = reasons.collect::<Vec<_>>().join("; ");
+    match wanted {
+        Wanted::Auto => format!("containers cannot be isolated here in any way: {reasons}"),
+        Wanted::Only(mode) => format!("isolation \"{mode}\" is not possible here: {reasons}"),
+    }
+}
+
+impl Faulty for NoIsolation {
+    fn fault(&self) -> Fault {
+        Fault::Environment
+    }
+}
+
+/// Obtains what was asked for. An ordinary user is in a user namespace afterwards, so this is for the beginning of
+/// a program, while it has one thread. `search` are directories with programs of the host.
+///
+/// # Errors
+/// What was asked for does not work here; every mode that would have done says why.
+pub fn obtain(wanted: Wanted, search: &[PathBuf]) -> Result<Isolation, NoIsolation> {
+    let modes = match wanted {
+        Wanted::Auto => Mode::ALL.to_vec(),
+        Wanted::Only(mode) => vec![mode],
+    };
+    let mut refusals = Vec::new();
+    for mode in modes {
+        let obtained = match mode {
+            Mode::Oci => oci(),
+            Mode::Rootless => rootless(search),
+            Mode::Chroot => chroot(),
+        };
+        match obtained {
+            Ok(gaps) => return Ok(Isolation { mode, gaps }),
+            Err(refusal) => refusals.push((mode, refusal)),
+        }
+    }
+    Err(NoIsolation { wanted, refusals })
+}
+
+fn oci() -> Result<Vec<Gap>, Refusal> {
+    has("SYS_ADMIN").then_some(()).ok_or(Refusal::NoRights)?;
+    if !sys::userns::is_initial() {
+        return Err(Refusal::InUserNamespace);
+    }
+    // Without a filter the capability is all that it takes.
+    if !sys::probe::has_system_call_filter() {
+        return Ok(Vec::new());
+    }
+    works()
+}
+
+fn rootless(search: &[PathBuf]) -> Result<Vec<Gap>, Refusal> {
+    let mut gaps = Vec::new();
+    if has("SYS_ADMIN") && !sys::userns::is_initial() {
+        return works();
+    }
+    if has("SYS_ADMIN") && works().is_ok() {
+        return Err(Refusal::IsRoot);
+    }
+    let entered = sys::userns::enter(search).map_err(Refusal::UserNamespace)?;
+    if let Ids::One(reason) = entered.ids {
+        gaps.push(Gap::Users(reason));
+    }
+    gaps.extend(works()?);
+    Ok(gaps)
+}
+
+/// Tries what containers need. What they can be without is a gap.
+fn works() -> Result<Vec<Gap>, Refusal> {
+    match sys::trial::first_unmet_need().map_err(Refusal::Trial)? {
+        None => Ok(Vec::new()),
+        Some((Need::Proc, _)) => Ok(vec![Gap::OwnProc]),
+        Some((need, source)) => Err(Refusal::Unmet { need, source }),
+    }
+}
+
+fn chroot() -> Result<Vec<Gap>, Refusal> {
+    if !["SYS_CHROOT", "SETUID", "SETGID"].into_iter().all(has) {
+        return Err(Refusal::NoChroot);
+    }
+    let mut gaps = vec![Gap::Namespaces];
+    if !has("MKNOD") {
+        gaps.push(Gap::Devices);
+    }
+    Ok(gaps)
+}
+
+/// Whether a capability is in force.
+fn has(name: &str) -> bool {
+    let ours = CapabilitySet::from_bits(sys::probe::effective_capabilities());
+    CapabilitySet::named(name).is_some_and(|one| ours.contains(one))
+}
