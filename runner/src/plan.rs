@@ -107,7 +107,7 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
         create: bundle.create_cwd,
     });
     steps.extend(rights(bundle, &process, capabilities, machine)?);
-    Ok(Plan { namespaces, steps, exec: exec(&process)? })
+    Ok(Plan { namespaces, steps, exec: exec(&process)?, ..Plan::default() })
 }
 
 /// Refuses ids that mean nothing in our user namespace: the kernel would, without saying which.
@@ -133,7 +133,7 @@ fn groups(entrances: &[PathBuf], namespaces: &mut Namespaces) -> Result<Vec<Step
     let mut steps = entrances.iter().map(enter).collect::<Result<Vec<_>, RequestError>>()?;
     if !steps.is_empty() && namespaces.contains(Namespaces::CGROUP) {
         *namespaces = namespaces.without(Namespaces::CGROUP);
-        steps.push(Step::OwnGroupView);
+        steps.push(Step::Unshare(Namespaces::CGROUP));
     }
     Ok(steps)
 }
@@ -272,7 +272,7 @@ fn resource_number(kind: PosixRlimitType) -> u32 {
 /// The terminal's step, if the container has one.
 fn terminal(stdio: Stdio) -> Option<Step> {
     match stdio {
-        Stdio::Terminal(size) => Some(Step::Terminal { rows: size.rows, columns: size.columns }),
+        Stdio::Terminal(size) => Some(Step::Terminal { rows: size.rows, columns: size.columns, console: true }),
         Stdio::Streams { .. } => None,
     }
 }

@@ -265,7 +265,7 @@ fn a_terminal_is_opened_after_its_filesystem_is_mounted() {
     let plan = plan::build(&spec::build(&request(), stdio).unwrap(), MACHINE, &[]).unwrap();
     let steps = steps(&plan);
     assert!(position(&steps, "mount devpts") < position(&steps, "open the terminal"));
-    assert!(plan.steps.contains(&Step::Terminal { rows: 24, columns: 80 }));
+    assert!(plan.steps.contains(&Step::Terminal { rows: 24, columns: 80, console: true }));
     assert!(plan.steps.contains(&Step::OwnStreams { streams: [true; 3], uid: 0 }));
 }
 

@@ -28,18 +28,30 @@ impl Namespaces {
     /// The root of the cgroup view.
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u32);
 
-    const NAMES: [(Self, &'static str); 6] = [
+    /// Users, groups and capabilities.
+    pub const USER: Self = Self(libc::CLONE_NEWUSER as u32);
+    /// Offsets of the monotonic and boot time clocks (`time_namespaces(7)`).
+    pub const TIME: Self = Self(0x80);
+
+    const NAMES: [(Self, &'static str); 8] = [
         (Self::MOUNT, "mount"),
         (Self::UTS, "uts"),
         (Self::IPC, "ipc"),
         (Self::PID, "pid"),
         (Self::NETWORK, "network"),
         (Self::CGROUP, "cgroup"),
+        (Self::USER, "user"),
+        (Self::TIME, "time"),
     ];
 
     /// This set and `other`.
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// Whether all of `other` are in this set.
@@ -57,7 +69,7 @@ impl Namespaces {
         Self::NAMES.into_iter().filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name)
     }
 
-    /// The flags of `clone(2)`.
+    /// The flags of `clone(2)`, `unshare(2)` and `setns(2)`.
     pub(crate) const fn clone_flags(self) -> i32 {
         self.0 as i32
     }

@@ -2,8 +2,8 @@
 //!
 //! A [`Plan`] says everything; [`launch`] makes it happen and returns once the user's program runs or has
 //! failed to. The pieces: [`plan`](self) is the data, `launcher` creates the process, `child` interprets
-//! the plan in it (with `mounts`, `target`, `terminal`, `identity`), and `report` carries what it has to
-//! say back.
+//! the plan in it (with `mounts`, `target`, `terminal`, `identity`, `hold`), and `report` carries what it has
+//! to say back.
 //!
 //! # Why clone and not re-execute
 //!
@@ -28,8 +28,10 @@
 //! attaching to memory that is ours too; it is never undone. We lose core dumps, nothing else.
 
 mod child;
+mod hold;
 mod identity;
 mod launcher;
+mod maps;
 mod mounts;
 mod plan;
 mod raw;
@@ -42,20 +44,35 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use base::{Fault, Faulty};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use self::child::Job;
 use self::launcher::Stack;
-pub use self::plan::{Exec, MountSource, Plan, RootSource, ScratchEntry, Step, TargetKind};
+pub use self::hold::{release, socket_at};
+pub use self::plan::{
+    Checkpoint, Creation, Exec, IdMap, Lifetime, MountSource, Plan, RootSource, ScratchEntry, Step, TargetKind,
+};
 use self::raw::Failure;
 pub use self::report::Created;
 use self::report::Message;
 use crate::ns::PidFd;
 
-/// Descriptors below this are for the new process's own use.
-const FIRST_FREE: i32 = 10;
+/// The descriptors that a new process gets.
+#[derive(Debug, Clone, Default)]
+pub struct Descriptors<'a> {
+    /// Its standard streams; `None` when the plan opens a terminal.
+    pub streams: Option<[BorrowedFd<'a>; 3]>,
+    /// Further ones that its program finds from number 3 on.
+    pub kept: Vec<BorrowedFd<'a>>,
+    /// A listening socket ([`socket_at`]) by which the execution of its program has to be ordered
+    /// ([`release`]). [`launch_with`] returns when the process waits there.
+    pub hold: Option<BorrowedFd<'a>>,
+}
 
-/// A process whose program runs, or has already ended.
+/// Does what is to be done at a checkpoint of a new process. `false` ends it.
+pub type Observer<'a> = &'a mut dyn FnMut(Checkpoint, &PidFd) -> bool;
+
+/// A process whose program runs or is held, or has already ended.
 #[derive(Debug)]
 pub struct Launched {
     /// The process.
@@ -117,6 +134,18 @@ pub enum LaunchError {
         #[source]
         source: io::Error,
     },
+    /// A namespace that is to be joined is not there.
+    #[error("cannot open the namespace {file:?}")]
+    Namespace {
+        /// The file that stands for it.
+        file: CString,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The observer ended the start.
+    #[error("the start was given up at a checkpoint ({0:?})")]
+    Abandoned(Checkpoint),
     /// All steps succeeded, but the program could not be executed.
     #[error("cannot execute {program:?}")]
     Execute {
@@ -131,8 +160,10 @@ pub enum LaunchError {
 impl Faulty for LaunchError {
     fn fault(&self) -> Fault {
         match self {
-            Self::Prepare { .. } | Self::Clone { .. } => Fault::Environment,
-            Self::Step { source, .. } | Self::Execute { source, .. } => base::fault::of_io(source),
+            Self::Prepare { .. } | Self::Clone { .. } | Self::Abandoned(_) => Fault::Environment,
+            Self::Step { source, .. } | Self::Execute { source, .. } | Self::Namespace { source, .. } => {
+                base::fault::of_io(source)
+            }
         }
     }
 }
@@ -140,34 +171,90 @@ impl Faulty for LaunchError {
 /// Starts a process and waits until its program runs.
 ///
 /// `streams` become its standard streams; `None` when the plan opens a terminal. The process and all its
-/// descendants end with us, whatever ends us, provided that the plan asks for a process id namespace.
+/// descendants end with us, whatever ends us, provided that the plan asks for a process id namespace and for
+/// no other lifetime.
 pub fn launch(plan: Plan, streams: Option<[BorrowedFd<'_>; 3]>) -> Result<Launched, LaunchFailure> {
-    let prepare = |operation| move |source: io::Error| LaunchError::Prepare { operation, source };
-    let (ours, theirs) = report_sockets().map_err(prepare("make a pair of sockets"))?;
-    let streams = streams
-        .map(|[stdin, stdout, stderr]| Ok([raise(stdin)?, raise(stdout)?, raise(stderr)?]))
-        .transpose()
-        .map_err(prepare("duplicate a descriptor"))?;
-    let started = Started::new(plan, &theirs, streams.as_ref())?;
-    // From here on only the new process holds its end, so the stream ends with it.
-    drop((theirs, streams));
-    started.finish(&ours)
+    launch_with(plan, &Descriptors { streams, ..Descriptors::default() }, &mut |_, _| true)
 }
 
-/// Our end and the new process's end of a connection that keeps message boundaries.
-fn report_sockets() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    Ok((ours, raise(theirs.as_fd())?))
+/// As [`launch`], for plans with checkpoints and processes with further descriptors.
+pub fn launch_with(
+    plan: Plan,
+    descriptors: &Descriptors<'_>,
+    observer: Observer<'_>,
+) -> Result<Launched, LaunchFailure> {
+    let (ours, started) = Started::new(plan, descriptors)?;
+    started.finish(&ours, observer)
 }
 
-/// A duplicate out of the way of the numbers that the new process arranges.
-fn raise(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    Ok(rustix::io::fcntl_dupfd_cloexec(fd, FIRST_FREE)?)
+/// Our duplicates of what a new process gets; all out of the way of the numbers that it arranges.
+struct Sources {
+    streams: Option<[OwnedFd; 3]>,
+    kept: Vec<OwnedFd>,
+    report: OwnedFd,
+    joined: Vec<OwnedFd>,
+    hold: Option<OwnedFd>,
+}
+
+impl Sources {
+    fn new(plan: &Plan, descriptors: &Descriptors<'_>, report: &OwnedFd) -> Result<Self, LaunchError> {
+        let prepare = |operation| move |source: io::Error| LaunchError::Prepare { operation, source };
+        let joined = plan.joined().map(open_namespace).collect::<Result<Vec<_>, _>>()?;
+        let free = Job::descriptors(descriptors.kept.len() + joined.len() + 2);
+        let raise = |fd: BorrowedFd<'_>| -> Result<OwnedFd, LaunchError> {
+            let raised = rustix::io::fcntl_dupfd_cloexec(fd, free);
+            raised.map_err(|error| prepare("duplicate a descriptor")(error.into()))
+        };
+        let streams = descriptors.streams;
+        let streams = streams.map(|[a, b, c]| Ok::<_, LaunchError>([raise(a)?, raise(b)?, raise(c)?]));
+        Ok(Self {
+            streams: streams.transpose()?,
+            kept: descriptors.kept.iter().copied().map(raise).collect::<Result<_, _>>()?,
+            report: raise(report.as_fd())?,
+            joined: joined.iter().map(|fd| raise(fd.as_fd())).collect::<Result<_, _>>()?,
+            hold: descriptors.hold.map(raise).transpose()?,
+        })
+    }
+
+    fn job(&self, plan: Plan) -> Job {
+        let numbers = |fds: &[OwnedFd]| fds.iter().map(AsRawFd::as_raw_fd).collect();
+        Job {
+            arguments: pointers(&plan.exec.arguments),
+            environment: pointers(&plan.exec.environment),
+            streams: self.streams.as_ref().map(|streams| streams.each_ref().map(AsRawFd::as_raw_fd)),
+            kept: numbers(&self.kept),
+            report: self.report.as_raw_fd(),
+            joined: numbers(&self.joined),
+            hold: self.hold.as_ref().map(AsRawFd::as_raw_fd),
+            plan,
+        }
+    }
+}
+
+fn open_namespace(file: &CString) -> Result<OwnedFd, LaunchError> {
+    use rustix::fs::{Mode, OFlags, open};
+    open(file.as_c_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| LaunchError::Namespace { file: file.clone(), source: error.into() })
+}
+
+/// What a new process has told us before the end.
+enum Report {
+    /// Its program runs, or it was killed.
+    Over,
+    /// It waits for the order to execute its program.
+    Holding,
+    /// A step failed.
+    Failed(u32, Failure),
+    /// We did not do our part at a checkpoint.
+    Abandoned(LaunchError),
 }
 
 /// A process that has been created and may still be using our memory.
 struct Started {
-    process: PidFd,
+    /// The process, or its forerunner.
+    first: PidFd,
+    /// The process, once its forerunner has created it.
+    second: Option<PidFd>,
     terminal: Option<OwnedFd>,
     created: Vec<Created>,
     /// What the process reads and runs on. Freed only when it no longer does.
@@ -175,57 +262,106 @@ struct Started {
 }
 
 impl Started {
-    fn new(plan: Plan, report: &OwnedFd, streams: Option<&[OwnedFd; 3]>) -> Result<Self, LaunchError> {
-        let flags = plan.namespaces.clone_flags();
-        let job = Job {
-            arguments: pointers(&plan.exec.arguments),
-            environment: pointers(&plan.exec.environment),
-            streams: streams.map(|streams| streams.each_ref().map(AsRawFd::as_raw_fd)),
-            report: report.as_raw_fd(),
-            plan,
-        };
-        let mut memory = Box::new((job, Stack::new()));
+    /// Creates the process. Returns our end of its report with it; from then on only it holds the other end,
+    /// so the stream ends with it.
+    fn new(plan: Plan, descriptors: &Descriptors<'_>) -> Result<(OwnedFd, Self), LaunchError> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(
+                |error| LaunchError::Prepare { operation: "make a pair of sockets", source: error.into() },
+            )?;
+        let sources = Sources::new(&plan, descriptors, &theirs)?;
+        let mut memory = Box::new((sources.job(plan), Stack::new()));
         let (job, stack) = &mut *memory;
         // SAFETY: the memory is on the heap and owned by the value returned, which frees it only after the
         // end of the report stream or of the process (`finish`).
-        let created = unsafe { launcher::create(flags, job, stack) };
-        match created {
-            Ok(process) => Ok(Self { process, terminal: None, created: Vec::new(), memory }),
+        match unsafe { launcher::create(job, stack) } {
+            Ok(first) => {
+                Ok((ours, Self { first, second: None, terminal: None, created: Vec::new(), memory }))
+            }
             Err(source) => {
                 Err(LaunchError::Clone { namespaces: memory.0.plan.namespaces.names().collect(), source })
             }
         }
     }
 
-    /// Listens until the program runs or the process has failed.
-    fn finish(mut self, reports: &OwnedFd) -> Result<Launched, LaunchFailure> {
-        match self.listen(reports) {
-            // The stream ended: the process has executed its program or has ended. Either way the kernel
-            // took our memory away from it before it closed its descriptors.
-            Ok(None) => {
-                let Self { process, terminal, created, memory: _ } = self;
-                Ok(Launched { process, terminal, created })
-            }
-            Ok(Some((step, failure))) => {
-                let error = self.explain(step, failure);
-                Err(LaunchFailure { error, created: self.end() })
-            }
-            Err(source) => {
-                let error = LaunchError::Prepare { operation: "read the new process's report", source };
-                Err(LaunchFailure { error, created: self.end() })
-            }
-        }
+    /// Listens until the program runs or is held, or the process has failed.
+    fn finish(mut self, reports: &OwnedFd, observer: Observer<'_>) -> Result<Launched, LaunchFailure> {
+        let report = self.listen(reports, observer).unwrap_or_else(|source| {
+            Report::Abandoned(LaunchError::Prepare { operation: "read the new process's report", source })
+        });
+        let error = match report {
+            Report::Failed(step, failure) => self.explain(step, failure),
+            Report::Abandoned(error) => error,
+            Report::Over | Report::Holding => match self.collect_forerunner() {
+                Ok(()) => return Ok(self.launched(matches!(report, Report::Holding))),
+                Err(error) => error,
+            },
+        };
+        Err(LaunchFailure { error, created: self.end(reports) })
     }
 
-    fn listen(&mut self, reports: &OwnedFd) -> io::Result<Option<(u32, Failure)>> {
+    /// The running process. When the stream has ended, it has executed its program or has ended: either way
+    /// the kernel took our memory away from it before it closed its descriptors. A held one goes on using it.
+    fn launched(self, held: bool) -> Launched {
+        let Self { first, second, terminal, created, memory } = self;
+        if held {
+            Box::leak(memory);
+        }
+        Launched { process: second.unwrap_or(first), terminal, created }
+    }
+
+    fn listen(&mut self, reports: &OwnedFd, observer: Observer<'_>) -> io::Result<Report> {
+        let forerunner = self.memory.0.plan.creation == Creation::Forerunner;
+        let mut holding = false;
         while let Some(message) = report::receive(reports)? {
             match message {
                 Message::Created(created) => self.created.push(created),
                 Message::Terminal(fd) => self.terminal = Some(fd),
-                Message::Failed { step, failure } => return Ok(Some((step, failure))),
+                Message::Process(fd) => self.second = Some(PidFd::new(fd)),
+                Message::Holding => holding = true,
+                Message::Failed { step, failure } => return Ok(Report::Failed(step, failure)),
+                Message::Reached { step } => match self.reached(step, observer) {
+                    Ok(()) => drop(rustix::io::write(reports, &[1])?),
+                    Err(error) => return Ok(Report::Abandoned(error)),
+                },
+            }
+            if holding && self.second.is_some() == forerunner {
+                return Ok(Report::Holding);
             }
         }
-        Ok(None)
+        Ok(Report::Over)
+    }
+
+    /// Does our part at a step where the process waits.
+    fn reached(&self, number: u32, observer: Observer<'_>) -> Result<(), LaunchError> {
+        let number = number as usize;
+        let step = self.memory.0.plan.steps.get(number);
+        match step {
+            Some(Step::MapIds { users, groups }) => {
+                maps::write(&self.first, users, groups).map_err(|source| LaunchError::Step {
+                    number,
+                    what: step.map(Step::describe).unwrap_or_default(),
+                    call: "write",
+                    source,
+                })
+            }
+            Some(Step::Checkpoint(at)) if !observer(*at, &self.first) => Err(LaunchError::Abandoned(*at)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for a forerunner, which ends right after it has created the process. One that ended without
+    /// having done so was killed.
+    fn collect_forerunner(&self) -> Result<(), LaunchError> {
+        if self.memory.0.plan.creation == Creation::Direct {
+            return Ok(());
+        }
+        let failed = |operation| move |source| LaunchError::Prepare { operation, source };
+        self.first.wait().map_err(failed("wait for a forerunner"))?;
+        match self.second {
+            Some(_) => Ok(()),
+            None => Err(failed("create the process")(io::Error::other("the forerunner was killed"))),
+        }
     }
 
     fn explain(&self, step: u32, failure: Failure) -> LaunchError {
@@ -247,9 +383,23 @@ impl Started {
 
     /// Ends the process and frees its memory; leaks the memory should the process not be waited for. Returns
     /// the mount targets that it made.
-    fn end(self) -> Vec<Created> {
-        let killed = self.process.signal(libc::SIGKILL);
-        if killed.and_then(|()| self.process.wait()).is_err() {
+    fn end(mut self, reports: &OwnedFd) -> Vec<Created> {
+        // Without an answer it ends at the latest; what it has created is told before the stream ends.
+        let _ = shutdown(reports.as_raw_fd(), Shutdown::Write);
+        let mut ended = self.first.signal(libc::SIGKILL).and_then(|()| match self.first.wait() {
+            // A forerunner that has been collected.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(()),
+            waited => waited.map(drop),
+        });
+        while let (None, Ok(Some(message))) = (&self.second, report::receive(reports)) {
+            if let Message::Process(fd) = message {
+                self.second = Some(PidFd::new(fd));
+            }
+        }
+        if let Some(process) = &self.second {
+            ended = ended.and(process.signal(libc::SIGKILL).and_then(|()| process.wait().map(drop)));
+        }
+        if ended.is_err() {
             Box::leak(self.memory);
         }
         self.created
@@ -265,11 +415,14 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 /// The name of a system call that the new process makes.
 fn call_name(number: i32) -> &'static str {
     match i64::from(number) {
+        libc::SYS_accept4 => "accept4",
         libc::SYS_capset => "capset",
         libc::SYS_chdir | libc::SYS_fchdir => "chdir",
+        libc::SYS_clone => "clone",
         libc::SYS_close_range => "close_range",
         libc::SYS_dup3 => "dup3",
         libc::SYS_execve => "execve",
+        libc::SYS_faccessat2 => "faccessat2",
         libc::SYS_fchown => "fchown",
         libc::SYS_fsconfig => "fsconfig",
         libc::SYS_fsmount => "fsmount",
@@ -291,6 +444,7 @@ fn call_name(number: i32) -> &'static str {
         libc::SYS_setdomainname => "setdomainname",
         libc::SYS_setgroups => "setgroups",
         libc::SYS_sethostname => "sethostname",
+        libc::SYS_setns => "setns",
         libc::SYS_setresgid => "setresgid",
         libc::SYS_setresuid => "setresuid",
         libc::SYS_socket => "socket",

@@ -176,6 +176,7 @@ impl HostProgram<'_> {
                     .collect::<Result<_, _>>()?,
                 environment: std::iter::once(path).chain(variables).collect::<Result<_, _>>()?,
             },
+            ..Plan::default()
         })
     }
 

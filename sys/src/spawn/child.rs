@@ -11,19 +11,25 @@
 //!   interpreter that a script names: `/proc/self/exe` is still our own program at this moment (the way
 //!   of CVE-2019-5736). See [`super`] for why our program could not be overwritten anyway.
 //! * The filter, the user and the capabilities are set last.
+//! * A forerunner ([`Creation::Forerunner`]) is never inside the process id namespace that it joins.
+//!
+//! Descriptors of a new process, from 0 on: the three streams, those that the program keeps, the report
+//! socket, the namespaces to join in the order of their steps, the socket that it is held at.
 
 use std::ffi::{CStr, c_char};
 
 use super::identity;
 use super::mounts;
-use super::plan::{Plan, Step};
+use super::hold;
+use super::plan::{Creation, Lifetime, Plan, Step};
 use super::raw::{self, Failure, Fd, HERE, invoke};
 use super::report::Reporter;
 use super::target::{self, PathBuffer, Root};
 use super::terminal;
+use crate::ns::Namespaces;
 
-/// Where the report socket is once descriptors are in order.
-const REPORT: Fd = 3;
+/// The first descriptor after the standard streams.
+const AFTER_STREAMS: Fd = 3;
 
 /// Number of the failing "step" when preparing failed, before the first one.
 pub(super) const PREPARE: u32 = u32::MAX;
@@ -34,53 +40,95 @@ const MAX_INTERPRETERS: usize = 5;
 /// All that a new process reads. It stays unchanged until the process has executed its program or ended.
 pub(super) struct Job {
     pub(super) plan: Plan,
-    /// Descriptors that become 0, 1 and 2; all above [`REPORT`]. `None` leaves them to a terminal.
+    /// Descriptors that become 0, 1 and 2. `None` leaves them to a terminal. All descriptors here are above
+    /// those that they become.
     pub(super) streams: Option<[Fd; 3]>,
-    /// Our end of the report socket; above [`REPORT`].
+    /// Descriptors that the program gets too, from 3 on.
+    pub(super) kept: Vec<Fd>,
+    /// Our end of the report socket.
     pub(super) report: Fd,
+    /// The namespaces of the plan's [`Step::Join`]s, in their order.
+    pub(super) joined: Vec<Fd>,
+    /// A listening socket by which the execution of the program is ordered.
+    pub(super) hold: Option<Fd>,
     /// Pointers to the arguments in the plan, and a null.
     pub(super) arguments: Vec<*const c_char>,
     /// Pointers to the environment in the plan, and a null.
     pub(super) environment: Vec<*const c_char>,
 }
 
+impl Job {
+    /// The number of the report socket once descriptors are in order.
+    fn report_number(&self) -> Fd {
+        AFTER_STREAMS + self.kept.len() as Fd
+    }
+
+    fn hold_number(&self) -> Option<Fd> {
+        self.hold.map(|_| self.report_number() + 1 + self.joined.len() as Fd)
+    }
+
+    /// How many descriptors a new process arranges; sources have to be above.
+    pub(super) fn descriptors(streams_and_others: usize) -> Fd {
+        AFTER_STREAMS + streams_and_others as Fd
+    }
+
+    fn tied(&self) -> bool {
+        self.plan.lifetime == Lifetime::Ours
+    }
+}
+
 /// Runs the job; does not return.
 pub(super) fn run(job: &Job) -> ! {
     let mut reporter = Reporter(job.report);
     match prepare(job) {
-        Ok(()) => reporter = Reporter(REPORT),
+        Ok(()) => reporter = Reporter(job.report_number()),
         Err(failure) => {
             reporter.failed(PREPARE, failure);
             raw::exit(1);
         }
     }
-    let mut child = Child { root: Root { fd: -1, prefix: 0, reporter }, scratch: -1 };
+    let direct = job.plan.creation == Creation::Direct;
+    let root = Root { fd: -1, prefix: 0, reporter };
+    let mut child = Child { root, scratch: -1, next_join: job.report_number() + 1, direct };
     for (number, step) in (0u32..).zip(&job.plan.steps) {
-        if let Err(failure) = child.perform(step) {
+        if let Err(failure) = child.perform(number, step) {
             reporter.failed(number, failure);
             raw::exit(1);
         }
     }
-    let failure = child.execute(job);
+    let (reporter, failure) = match job.plan.creation {
+        Creation::Direct => become_program(job, reporter),
+        Creation::Forerunner => create_process(job, reporter),
+    };
     reporter.failed(job.plan.steps.len() as u32, failure);
     raw::exit(1)
 }
 
 /// Puts streams, descriptors, signals and session in order.
 fn prepare(job: &Job) -> Result<(), Failure> {
-    die_with_parent()?;
+    if job.tied() {
+        die_with_parent()?;
+    }
     for (from, to) in job.streams.into_iter().flatten().zip(0..) {
         raw::duplicate(from, to, 0)?;
     }
-    raw::duplicate(job.report, REPORT, libc::O_CLOEXEC)?;
+    for (from, to) in job.kept.iter().zip(AFTER_STREAMS..) {
+        raw::duplicate(*from, to, 0)?;
+    }
+    let ours = [job.report].into_iter().chain(job.joined.iter().copied()).chain(job.hold);
+    let mut end = job.report_number();
+    for from in ours {
+        raw::duplicate(from, end, libc::O_CLOEXEC)?;
+        end += 1;
+    }
     // SAFETY: no pointers; setsid fails only for a group leader, which a new process is not.
     unsafe {
-        invoke!(libc::SYS_close_range, REPORT + 1, u32::MAX, 0)?;
+        invoke!(libc::SYS_close_range, end, u32::MAX, 0)?;
         invoke!(libc::SYS_umask, 0)?;
         invoke!(libc::SYS_setsid)?;
     }
     // Killed between our creation and the first line? Then nobody would ever end us.
-    if Reporter(REPORT).is_alone() {
+    if job.tied() && Reporter(job.report_number()).is_alone() {
         raw::exit(1);
     }
     reset_signals()
@@ -109,18 +157,23 @@ fn reset_signals() -> Result<(), Failure> {
 struct Child {
     root: Root,
     scratch: Fd,
+    next_join: Fd,
+    direct: bool,
 }
 
 impl Child {
-    fn perform(&mut self, step: &Step) -> Result<(), Failure> {
+    fn perform(&mut self, number: u32, step: &Step) -> Result<(), Failure> {
         let root = &self.root;
         match step {
+            Step::Join { kind, .. } => self.join(*kind),
+            Step::Unshare(kinds) => {
+                // SAFETY: no pointers.
+                unsafe { invoke!(libc::SYS_unshare, kinds.clone_flags()) }.map(drop)
+            }
+            Step::MapIds { .. } | Step::Checkpoint(_) => root.reporter.reached(number),
+            Step::BecomeRoot => identity::become_root(),
             // Zero stands for the writer (`cgroups(7)`).
             Step::EnterGroup { file } => write_file(file, b"0"),
-            Step::OwnGroupView => {
-                // SAFETY: no pointers.
-                unsafe { invoke!(libc::SYS_unshare, libc::CLONE_NEWCGROUP) }.map(drop)
-            }
             Step::PrivateMounts => mounts::make_private(),
             Step::Scratch { entries } => {
                 self.scratch = mounts::scratch(entries)?;
@@ -134,7 +187,10 @@ impl Child {
                 mounts::mount(root, self.scratch, (target, *kind), source, *attributes)
             }
             Step::Symlink { content, target } => mounts::symlink(root, content, target),
-            Step::Terminal { rows, columns } => terminal::open(root, *rows, *columns),
+            Step::Terminal { rows, columns, console } => {
+                terminal::open(root, (*rows, *columns), *console)?;
+                if self.direct { terminal::take_control() } else { Ok(()) }
+            }
             Step::Mask { target, file, directory } => {
                 mounts::mask(root, self.scratch, target, file, directory)
             }
@@ -150,7 +206,9 @@ impl Child {
                 // SAFETY: the pointer and length are those of a live string.
                 unsafe { invoke!(libc::SYS_setdomainname, name.as_ptr(), name.count_bytes()) }.map(drop)
             }
-            Step::Sysctl { file, value } => write_file(file, value.to_bytes()),
+            Step::Sysctl { file, value } | Step::Attribute { file, value } => {
+                write_file(file, value.to_bytes())
+            }
             Step::WorkingDirectory { path, create } => enter_working_directory(path, *create),
             Step::Limit { resource, soft, hard } => identity::limit(*resource, *soft, *hard),
             Step::OwnStreams { streams, uid } => identity::own_streams(*streams, *uid),
@@ -177,23 +235,102 @@ impl Child {
         Ok(())
     }
 
-    /// Becomes the program; returns why it could not.
-    fn execute(&self, job: &Job) -> Failure {
-        if let Err(failure) = die_with_parent() {
-            return failure;
+    /// Joins the next namespace. A mount namespace brings its root along, in which targets are looked up then.
+    fn join(&mut self, kind: Namespaces) -> Result<(), Failure> {
+        let namespace = self.next_join;
+        self.next_join += 1;
+        // SAFETY: no pointers.
+        unsafe { invoke!(libc::SYS_setns, namespace, kind.clone_flags()) }?;
+        raw::close(namespace);
+        if kind.contains(Namespaces::MOUNT) {
+            let root = raw::open(HERE, c"/", libc::O_PATH | libc::O_DIRECTORY, 0, 0)?;
+            self.root.set(root)?;
         }
-        if self.root.reporter.is_alone() {
+        Ok(())
+    }
+}
+
+/// The end of a forerunner: creates the process, which begins where the forerunner has come to, and hands it
+/// to the parent. Returns in the process only, if that could not execute its program.
+fn create_process(job: &Job, reporter: Reporter) -> (Reporter, Failure) {
+    let mut process: Fd = -1;
+    let flags = libc::CLONE_PARENT | libc::CLONE_PIDFD;
+    // Nobody may look into a copy of our memory, or reach our program through it.
+    let hidden = raw::prctl(libc::PR_SET_DUMPABLE, 0, 0);
+    // SAFETY: without CLONE_VM the process gets a copy of this stack; the kernel writes the descriptor
+    // through the third argument in this process only.
+    let created = hidden.and_then(|_| unsafe {
+        invoke!(libc::SYS_clone, flags, 0usize, &raw mut process, 0usize, 0usize)
+    });
+    match created {
+        Ok(0) => {}
+        Ok(_) => {
+            let told = reporter.process(process);
+            raw::exit(i32::from(told.is_err()));
+        }
+        Err(failure) => return (reporter, failure),
+    }
+    let own_session = || {
+        // SAFETY: no pointers.
+        unsafe { invoke!(libc::SYS_setsid) }?;
+        if job.streams.is_none() { terminal::take_control() } else { Ok(()) }
+    };
+    match own_session() {
+        Ok(()) => become_program(job, reporter),
+        Err(failure) => (reporter, failure),
+    }
+}
+
+/// Becomes the program; returns why it could not, and whom to tell.
+fn become_program(job: &Job, reporter: Reporter) -> (Reporter, Failure) {
+    match ready(job, reporter) {
+        Ok(reporter) => (reporter, execute_first(job)),
+        Err(failure) => (reporter, failure),
+    }
+}
+
+/// The last moments: ties the process to the parent, waits for the order if there is to be one, and lets
+/// signals in.
+fn ready(job: &Job, mut reporter: Reporter) -> Result<Reporter, Failure> {
+    if job.tied() {
+        die_with_parent()?;
+        if reporter.is_alone() {
             raw::exit(1);
         }
-        let none = 0u64;
-        // SAFETY: one live word behind the pointer, the size that the kernel expects.
-        let unblocked =
-            unsafe { invoke!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0usize, 8usize) };
-        if let Err(failure) = unblocked {
-            return failure;
-        }
-        execute_first(job)
     }
+    if let Some(socket) = job.hold_number() {
+        raw::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
+        find_program(job)?;
+        reporter = hold::wait(reporter, socket)?;
+    }
+    let none = 0u64;
+    // SAFETY: one live word behind the pointer, the size that the kernel expects.
+    unsafe { invoke!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0usize, 8usize) }?;
+    Ok(reporter)
+}
+
+/// Looks for the program without executing it, so that a missing one is known before the process is held.
+fn find_program(job: &Job) -> Result<(), Failure> {
+    let mut result = Failure { call: libc::SYS_execve as i32, errno: libc::ENOENT };
+    for candidate in &job.plan.exec.candidates {
+        match check_program(candidate).and_then(|()| check_executable(candidate)) {
+            Ok(()) => return Ok(()),
+            Err(Failure { errno: libc::ENOENT | libc::ENOTDIR, .. }) => {}
+            Err(failure) => result.errno = failure.errno,
+        }
+    }
+    Err(result)
+}
+
+fn check_executable(program: &CStr) -> Result<(), Failure> {
+    let fd = raw::open(HERE, program, libc::O_PATH, 0, libc::RESOLVE_NO_MAGICLINKS)?;
+    let mode = raw::mode_of(fd);
+    raw::close(fd);
+    if mode? & libc::S_IFMT != libc::S_IFREG {
+        return Err(Failure { call: libc::SYS_execve as i32, errno: libc::EACCES });
+    }
+    // SAFETY: the path is a live string.
+    unsafe { invoke!(libc::SYS_faccessat2, HERE, program, libc::X_OK, libc::AT_EACCESS) }.map(drop)
 }
 
 /// Tries the candidates as `execvp(3)` does: a missing one is skipped, and so is one without permission,

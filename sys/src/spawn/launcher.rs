@@ -11,21 +11,26 @@
 //! sleeps as the first one of its own namespace and does die with us, for it never executes anything; all
 //! containers are nested below it. If we are killed, the keeper is, and every container is.
 //!
+//! A process that is to outlive us, or that shares our process id namespace, has no keeper. The first goes its
+//! own way; of the second the kernel ends only the first process with us.
+//!
 //! **The middleman.** Only a process inside a namespace can nest another one in it (`pid_namespaces(7)`).
 //! For every container the launcher puts a short-lived process into the keeper's namespace, which creates
 //! the container's process as *our* child (`CLONE_PARENT`) and ends; the launcher stands still meanwhile
 //! (`CLONE_VFORK`). This costs some ten microseconds.
 
 use std::ffi::{c_int, c_void};
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::child::{self, Job};
+use super::plan::{Creation, Lifetime, Plan};
 use super::raw::{self, Fd, invoke};
 use super::report::Reporter;
-use crate::ns::PidFd;
+use crate::ns::{Namespaces, PidFd};
 
 /// Bytes of stack of a new process: a few path buffers deep. Only what is touched takes memory.
 const STACK: usize = 256 << 10;
@@ -33,6 +38,9 @@ const STACK: usize = 256 << 10;
 /// Shares our memory until the program is executed, so no page tables are copied however large we are,
 /// and returns a process file descriptor. Nobody is signalled when it ends: it is waited for by descriptor.
 const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_PIDFD;
+
+/// A copy of our memory, for a forerunner.
+const COPY_FLAGS: c_int = libc::CLONE_PIDFD;
 
 /// Memory that a new process runs on.
 pub(super) struct Stack(Vec<u128>);
@@ -48,9 +56,31 @@ impl Stack {
     }
 }
 
+/// What kind of process is created.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The first of a process id namespace below the keeper's.
+    Kept,
+    /// One in our own process id namespace, or the first of a namespace that outlives us.
+    Free,
+    /// A forerunner, in our own process id namespace.
+    Forerunner,
+}
+
+impl Kind {
+    fn of(plan: &Plan) -> Self {
+        match (plan.creation, plan.lifetime) {
+            (Creation::Forerunner, _) => Self::Forerunner,
+            (Creation::Direct, Lifetime::Ours) if plan.namespaces.contains(Namespaces::PID) => Self::Kept,
+            (Creation::Direct, _) => Self::Free,
+        }
+    }
+}
+
 /// Asks the launcher for a process. Both pointers stay valid until the process has executed its program
 /// or ended; whoever asks sees to that.
 struct Request {
+    kind: Kind,
     flags: c_int,
     stack_top: *mut c_void,
     job: *const Job,
@@ -61,14 +91,15 @@ struct Request {
 // alive and unchanged; `Job` itself is only read.
 unsafe impl Send for Request {}
 
-/// Creates a process in `flags` namespaces that runs `job` on `stack`.
+/// Creates a process that runs `job` on `stack`.
 ///
 /// # Safety
 /// `job` and `stack` must stay alive, in place and unused until the new process has executed its program
 /// or ended.
-pub(super) unsafe fn create(flags: c_int, job: &Job, stack: &mut Stack) -> io::Result<PidFd> {
+pub(super) unsafe fn create(job: &Job, stack: &mut Stack) -> io::Result<PidFd> {
     let (reply, answer) = channel();
-    let request = Request { flags, stack_top: stack.top(), job, reply };
+    let (kind, flags) = (Kind::of(&job.plan), job.plan.namespaces.clone_flags());
+    let request = Request { kind, flags, stack_top: stack.top(), job, reply };
     let gone = || io::Error::other("the launcher thread has ended");
     launcher()?.send(request).map_err(|_| gone())?;
     answer.recv().map_err(|_| gone())?
@@ -89,21 +120,73 @@ fn launcher() -> io::Result<&'static Sender<Request>> {
 
 fn serve(requests: &Receiver<Request>) {
     block_signals();
-    let mut keeper: Option<PidFd> = None;
-    let mut stack = Stack::new();
+    let mut launcher = Launcher { keeper: None, children_in_keeper: false, stack: Stack::new() };
     for request in requests {
-        // Somebody may have killed the keeper; its containers are dead then, new ones need a new one.
-        if keeper.as_ref().is_some_and(|keeper| !matches!(keeper.try_wait(), Ok(None))) {
-            keeper = None;
-        }
-        let ready = match keeper {
-            Some(_) => Ok(()),
-            None => start_keeper().map(|started| keeper = Some(started)),
-        };
-        let created = ready.and_then(|()| create_nested(&request, &mut stack));
+        let created = launcher.create(&request);
         // The asker waits for this answer, so it is there to get it.
         let _ = request.reply.send(created);
     }
+}
+
+/// What the launcher thread remembers.
+struct Launcher {
+    keeper: Option<PidFd>,
+    /// Whether the processes that this thread creates are put into the keeper's namespace.
+    children_in_keeper: bool,
+    /// The middleman's.
+    stack: Stack,
+}
+
+impl Launcher {
+    fn create(&mut self, request: &Request) -> io::Result<PidFd> {
+        let Request { kind, flags, stack_top, job, .. } = *request;
+        if kind == Kind::Kept {
+            self.enter_keeper()?;
+            return create_nested(request, &mut self.stack);
+        }
+        self.leave_keeper()?;
+        let memory = if kind == Kind::Forerunner { COPY_FLAGS } else { FLAGS };
+        // SAFETY: `start_child` makes only system calls; the asker keeps job and stack alive.
+        unsafe { clone(start_child, stack_top, memory | flags, job.cast_mut().cast()) }
+    }
+
+    fn enter_keeper(&mut self) -> io::Result<()> {
+        // Somebody may have killed the keeper; its containers are dead then, new ones need a new one.
+        if self.keeper.as_ref().is_some_and(|keeper| !matches!(keeper.try_wait(), Ok(None))) {
+            self.keeper = None;
+        }
+        match &self.keeper {
+            Some(_) if self.children_in_keeper => {}
+            Some(keeper) => move_children_into(keeper.as_fd())?,
+            None => {
+                self.leave_keeper()?;
+                let keeper = start_keeper()?;
+                move_children_into(keeper.as_fd())?;
+                self.keeper = Some(keeper);
+            }
+        }
+        self.children_in_keeper = true;
+        Ok(())
+    }
+
+    /// Has children in our own process id namespace again.
+    fn leave_keeper(&mut self) -> io::Result<()> {
+        if self.children_in_keeper {
+            let own = File::open("/proc/thread-self/ns/pid")?;
+            rustix::thread::move_into_link_name_space(
+                own.as_fd(),
+                Some(rustix::thread::LinkNameSpaceType::ProcessID),
+            )?;
+            self.children_in_keeper = false;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the namespace of `keeper` the one that this thread's children are put into.
+fn move_children_into(keeper: BorrowedFd<'_>) -> io::Result<()> {
+    let kind = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
+    Ok(rustix::thread::move_into_thread_name_spaces(keeper, kind)?)
 }
 
 /// Blocks all signals on this thread. New processes start that way and run no handler of ours.
@@ -134,7 +217,8 @@ fn create_nested(request: &Request, stack: &mut Stack) -> io::Result<PidFd> {
     // SAFETY: this thread stands still until the middleman has ended, so order and stack outlive it, and
     // nobody else uses this thread's `errno`. It shares our descriptors to leave one behind.
     let middleman = unsafe {
-        clone(mediate, stack.top(), libc::CLONE_VFORK | libc::CLONE_FILES, (&raw mut order).cast())
+        let flags = FLAGS | libc::CLONE_VFORK | libc::CLONE_FILES;
+        clone(mediate, stack.top(), flags, (&raw mut order).cast())
     }?;
     middleman.wait()?;
     match order {
@@ -166,7 +250,7 @@ extern "C" fn start_child(job: *mut c_void) -> c_int {
     child::run(unsafe { &*job.cast::<Job>() })
 }
 
-/// Calls `clone(2)`.
+/// Calls `clone(2)`; `CLONE_PIDFD` is among the flags.
 ///
 /// # Safety
 /// `entry` must make only system calls, or have this thread stand still; `stack_top` and `argument` stay
@@ -180,7 +264,7 @@ unsafe fn clone(
     let mut pidfd: Fd = -1;
     // SAFETY: as the caller promises; the kernel writes the descriptor through the last pointer before
     // the call returns.
-    let pid = unsafe { libc::clone(entry, stack_top, FLAGS | flags, argument, &raw mut pidfd) };
+    let pid = unsafe { libc::clone(entry, stack_top, flags, argument, &raw mut pidfd) };
     match pid {
         // SAFETY: the kernel has just installed this descriptor for us.
         0.. => Ok(PidFd::new(unsafe { OwnedFd::from_raw_fd(pidfd) })),
@@ -194,20 +278,17 @@ struct Lifeline {
     write: Fd,
 }
 
-/// Starts the keeper and makes its process id namespace the one that this thread's children are put into.
+/// Starts the keeper in a process id namespace of its own.
 fn start_keeper() -> io::Result<PidFd> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // The keeper uses both for as long as it lives, which is until we end.
     let stack = Box::leak(Box::new(Stack::new()));
     let lifeline = Box::leak(Box::new(Lifeline { read: read.as_raw_fd(), write: write.as_raw_fd() }));
     // SAFETY: `keep` makes only system calls; stack and argument are leaked.
-    let keeper = unsafe { clone(keep, stack.top(), libc::CLONE_NEWPID, (&raw mut *lifeline).cast()) }?;
+    let keeper =
+        unsafe { clone(keep, stack.top(), FLAGS | libc::CLONE_NEWPID, (&raw mut *lifeline).cast()) }?;
     // Kept open to the end of this process: its closing is the sign.
     std::mem::forget(read);
-    rustix::thread::move_into_thread_name_spaces(
-        std::os::fd::AsFd::as_fd(&keeper),
-        rustix::thread::ThreadNameSpaceType::PROCESS_ID,
-    )?;
     Ok(keeper)
 }
 

@@ -13,18 +13,74 @@ use crate::ns::Namespaces;
 use crate::seccomp::Filter;
 
 /// Everything a new process does.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// The namespaces it gets of its own.
+    /// The namespaces it gets of its own, from its first moment.
     pub namespaces: Namespaces,
+    /// Who takes the steps.
+    pub creation: Creation,
+    /// How long it may live.
+    pub lifetime: Lifetime,
     /// What it does first, in this order. The first step that fails ends it.
     pub steps: Vec<Step>,
     /// What it becomes.
     pub exec: Exec,
 }
 
+impl Plan {
+    /// The files of the namespaces that are joined, in the order of their steps.
+    pub(super) fn joined(&self) -> impl Iterator<Item = &CString> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Join { file, .. } => Some(file),
+            _ => None,
+        })
+    }
+}
+
+/// Who takes the steps of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Creation {
+    /// The process itself. It shares our memory until it executes its program, which is the fastest way.
+    #[default]
+    Direct,
+    /// A forerunner with a copy of our memory. When all rights are given up, it creates the process, which
+    /// does nothing but execute its program. Needed to join or make a user namespace, and to join a process
+    /// id namespace: whoever lives there and may trace processes meets none that has our rights or our memory.
+    Forerunner,
+}
+
+/// How long a process may live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lifetime {
+    /// It ends with us at the latest.
+    #[default]
+    Ours,
+    /// It goes on when we end; somebody else waits for it then.
+    Independent,
+}
+
+/// A line of a user namespace's map of ids (`user_namespaces(7)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    /// The first id inside.
+    pub inside: u32,
+    /// The id outside that it is.
+    pub outside: u32,
+    /// How many ids in a row.
+    pub count: u32,
+}
+
+/// A moment at which a new process waits for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// Its namespaces are there; its mounts are not.
+    Namespaces,
+    /// Its mounts are there; the host's are still in reach.
+    Mounts,
+}
+
 /// The program a process becomes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Exec {
     /// Paths to try in order, as `execvp(3)` does with the directories of `PATH`.
     pub candidates: Vec<CString>,
@@ -42,8 +98,26 @@ pub enum Step {
         /// The group's `tasks` or `cgroup.procs`.
         file: CString,
     },
-    /// Makes the control groups that it is in the root of its view.
-    OwnGroupView,
+    /// Joins a namespace. Joining a mount namespace makes its root the one that targets are resolved in.
+    Join {
+        /// Which kind it is; one.
+        kind: Namespaces,
+        /// A file that stands for it, as `/proc/PID/ns/net`; the host's, opened before the process exists.
+        file: CString,
+    },
+    /// Makes namespaces of its own. Process ids count for the processes that it creates.
+    Unshare(Namespaces),
+    /// Has the ids of its own, new user namespace mapped by us.
+    MapIds {
+        /// User ids.
+        users: Vec<IdMap>,
+        /// Group ids.
+        groups: Vec<IdMap>,
+    },
+    /// Becomes user and group 0 of its user namespace, without supplementary groups.
+    BecomeRoot,
+    /// Waits until we have done what is to be done at this moment.
+    Checkpoint(Checkpoint),
     /// Cuts the copied mounts off from the host's, so that nothing propagates either way.
     PrivateMounts,
     /// Makes a private tmpfs and fills it. It is never reachable from the container; later steps show
@@ -79,9 +153,11 @@ pub enum Step {
         /// Where it is.
         target: CString,
     },
-    /// Opens a terminal in the new root's `/dev/pts`, makes it the controlling terminal, the standard
-    /// streams and `/dev/console`, and hands its other end to the parent.
+    /// Opens a terminal in the new root's `/dev/pts`, makes it the controlling terminal and the standard
+    /// streams, and hands its other end to the parent.
     Terminal {
+        /// Whether it becomes `/dev/console` too.
+        console: bool,
         /// Lines.
         rows: u16,
         /// Characters per line.
@@ -115,6 +191,13 @@ pub enum Step {
     /// Sets something of the kernel for the namespaces that the process is in.
     Sysctl {
         /// A file of the host's `/proc/sys`, which shows what belongs to the namespaces of who opens it.
+        file: CString,
+        /// What is written.
+        value: CString,
+    },
+    /// Sets something of the kernel for the process itself.
+    Attribute {
+        /// A file of the host's `/proc/self`.
         file: CString,
         /// What is written.
         value: CString,
@@ -265,7 +348,12 @@ impl Step {
     pub fn describe(&self) -> String {
         match self {
             Self::EnterGroup { file } => format!("enter the control group by {file:?}"),
-            Self::OwnGroupView => "make its own view of control groups".to_owned(),
+            Self::Join { kind, file } => format!("join the {} namespace {file:?}", list(*kind)),
+            Self::Unshare(kinds) => format!("make its own namespaces ({})", list(*kinds)),
+            Self::MapIds { .. } => "have the ids of its user namespace mapped".to_owned(),
+            Self::BecomeRoot => "become root of its user namespace".to_owned(),
+            Self::Checkpoint(Checkpoint::Namespaces) => "wait with its namespaces".to_owned(),
+            Self::Checkpoint(Checkpoint::Mounts) => "wait with its mounts".to_owned(),
             Self::PrivateMounts => "make the copied mounts private".to_owned(),
             Self::Scratch { .. } => "prepare the private files of the container".to_owned(),
             Self::Root { source: RootSource::Overlay(overlay), .. } => {
@@ -284,7 +372,9 @@ impl Step {
             Self::LoopbackUp => "bring the loopback interface up".to_owned(),
             Self::HostName(name) => format!("set the host name to {name:?}"),
             Self::DomainName(name) => format!("set the domain name to {name:?}"),
-            Self::Sysctl { file, value } => format!("set {file:?} to {value:?}"),
+            Self::Sysctl { file, value } | Self::Attribute { file, value } => {
+                format!("set {file:?} to {value:?}")
+            }
             Self::Limit { resource, soft, hard } => format!("set resource limit {resource} to {soft}:{hard}"),
             Self::OwnStreams { uid, .. } => format!("give the standard streams to user {uid}"),
             Self::WorkingDirectory { path, .. } => format!("change to the working directory {path:?}"),
@@ -296,6 +386,10 @@ impl Step {
             Self::Umask(mask) => format!("set the file mode mask to {mask:#o}"),
         }
     }
+}
+
+fn list(namespaces: Namespaces) -> String {
+    namespaces.names().collect::<Vec<_>>().join(", ")
 }
 
 impl MountSource {

@@ -11,11 +11,14 @@ use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
-use super::raw::{Failure, Fd, invoke};
+use super::raw::{self, Failure, Fd, invoke};
 
 const FAILED: u8 = 1;
 const CREATED: u8 = 2;
 const TERMINAL: u8 = 3;
+const REACHED: u8 = 4;
+const PROCESS: u8 = 5;
+const HOLDING: u8 = 6;
 
 /// Longest message: two paths and some numbers.
 const MAX_MESSAGE: usize = 2 * libc::PATH_MAX as usize + 64;
@@ -29,6 +32,12 @@ pub(super) enum Message {
     Created(Created),
     /// The other end of the terminal.
     Terminal(OwnedFd),
+    /// A step is reached at which the process waits for an answer.
+    Reached { step: u32 },
+    /// The process that the forerunner has created.
+    Process(OwnedFd),
+    /// The process waits for the order to execute its program.
+    Holding,
 }
 
 /// A mount target that did not exist in the root filesystem and was made for the mount.
@@ -109,6 +118,38 @@ impl Reporter {
         self.send(&Header { tag: TERMINAL, ..EMPTY }, [&[], &[]], Some(fd))
     }
 
+    /// Hands over the process that was created.
+    pub(super) fn process(self, fd: Fd) -> Result<(), Failure> {
+        self.send(&Header { tag: PROCESS, ..EMPTY }, [&[], &[]], Some(fd))
+    }
+
+    /// Says that a step is reached, and waits until the parent has done its part.
+    pub(super) fn reached(self, step: u32) -> Result<(), Failure> {
+        self.send(&Header { tag: REACHED, step, ..EMPTY }, [&[], &[]], None)?;
+        match self.await_go()? {
+            true => Ok(()),
+            false => raw::exit(1),
+        }
+    }
+
+    /// Says that the program is not executed before somebody orders it.
+    pub(super) fn holding(self) -> Result<(), Failure> {
+        self.send(&Header { tag: HOLDING, ..EMPTY }, [&[], &[]], None)
+    }
+
+    /// Waits for one byte from the other end; `false` when that has closed.
+    pub(super) fn await_go(self) -> Result<bool, Failure> {
+        let mut byte = 0u8;
+        loop {
+            // SAFETY: one live byte behind the pointer.
+            match unsafe { invoke!(libc::SYS_read, self.0, &raw mut byte, 1usize) } {
+                Err(Failure { errno: libc::EINTR, .. }) => {}
+                Err(Failure { errno: libc::ECONNRESET, .. }) => return Ok(false),
+                other => return other.map(|length| length == 1),
+            }
+        }
+    }
+
     /// Whether the parent's end is closed: the parent is dead.
     pub(super) fn is_alone(self) -> bool {
         let mut poll = libc::pollfd { fd: self.0, events: 0, revents: 0 };
@@ -185,10 +226,15 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Option<Message>> {
             parent_before: (header.before_seconds, header.before_nanoseconds),
             parent_after: (header.after_seconds, header.after_nanoseconds),
         }),
-        TERMINAL if control_length > 0 && control.kind == libc::SCM_RIGHTS && control.fd >= 0 => {
+        tag @ (TERMINAL | PROCESS)
+            if control_length > 0 && control.kind == libc::SCM_RIGHTS && control.fd >= 0 =>
+        {
             // SAFETY: the kernel has just installed this descriptor for us; nobody else owns it.
-            Message::Terminal(unsafe { OwnedFd::from_raw_fd(control.fd) })
+            let fd = unsafe { OwnedFd::from_raw_fd(control.fd) };
+            if tag == TERMINAL { Message::Terminal(fd) } else { Message::Process(fd) }
         }
+        REACHED => Message::Reached { step: header.step },
+        HOLDING => Message::Holding,
         _ => return Err(malformed()),
     }))
 }

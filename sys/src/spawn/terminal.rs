@@ -9,17 +9,16 @@ use super::raw::{self, Failure, Fd, invoke};
 use super::target::{CONFINED, Root};
 
 /// Opens a terminal of the given size, hands its master to the parent, and makes its slave the standard
-/// streams, the controlling terminal and `/dev/console`.
-pub(super) fn open(root: &Root, rows: u16, columns: u16) -> Result<(), Failure> {
+/// streams and, if asked for, `/dev/console`.
+pub(super) fn open(root: &Root, (rows, columns): (u16, u16), console: bool) -> Result<(), Failure> {
     let master = raw::open(root.fd, c"/dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY, 0, CONFINED)?;
     let slave = open_slave(master)?;
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the structure is live; the second request takes a number.
-    unsafe {
-        invoke!(libc::SYS_ioctl, slave, libc::TIOCSWINSZ, &raw const size)?;
-        invoke!(libc::SYS_ioctl, slave, libc::TIOCSCTTY, 0)?;
+    // SAFETY: the structure is live.
+    unsafe { invoke!(libc::SYS_ioctl, slave, libc::TIOCSWINSZ, &raw const size) }?;
+    if console {
+        mounts::mount_device(root, slave, c"/dev/console")?;
     }
-    mounts::mount_device(root, slave, c"/dev/console")?;
     root.reporter.terminal(master)?;
     raw::close(master);
     for stream in 0..3 {
@@ -27,6 +26,12 @@ pub(super) fn open(root: &Root, rows: u16, columns: u16) -> Result<(), Failure> 
     }
     raw::close(slave);
     Ok(())
+}
+
+/// Makes the standard input the controlling terminal of this session.
+pub(super) fn take_control() -> Result<(), Failure> {
+    // SAFETY: the request takes a number.
+    unsafe { invoke!(libc::SYS_ioctl, 0, libc::TIOCSCTTY, 0) }.map(drop)
 }
 
 fn open_slave(master: Fd) -> Result<Fd, Failure> {
