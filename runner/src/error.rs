@@ -79,12 +79,6 @@ pub enum RequestError {
     /// The root filesystem cannot be an overlay.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
-    /// A kind of namespace in the spec that is not supported.
-    #[error("namespaces of type \"{kind}\" are not supported")]
-    Namespace {
-        /// As the spec names it.
-        kind: String,
-    },
     /// A mount in the spec without something that its type needs.
     #[error("the mount at \"{destination}\" has no {missing}")]
     IncompleteMount {
@@ -144,6 +138,12 @@ pub enum RunError {
     /// Setting the container up failed.
     #[error("cannot start the container")]
     Launch(#[source] LaunchError),
+    /// The container to run a further process in has ended.
+    #[error("the container is not running")]
+    NotRunning,
+    /// What the container has of its own could not be found out.
+    #[error("cannot look at the container's namespaces")]
+    Namespaces(#[source] PathError),
     /// Work of ours around the process failed.
     #[error("cannot {operation} of the container")]
     Supervise {
@@ -201,7 +201,10 @@ impl Faulty for RunError {
         match self {
             Self::Request(error) => error.fault(),
             Self::Unsupported(_) | Self::Supervise { .. } => Fault::Environment,
-            Self::CommandNotFound { .. } | Self::CommandNotExecutable { .. } => Fault::Input,
+            Self::CommandNotFound { .. } | Self::CommandNotExecutable { .. } | Self::NotRunning => {
+                Fault::Input
+            }
+            Self::Namespaces(error) => error.fault(),
             Self::Group(error) => error.fault(),
             Self::Launch(error) => error.fault(),
             Self::CleanUp(error) => error.fault(),

@@ -13,9 +13,8 @@
 //! read-only paths, default capabilities and default system call filter. No process of a container outlives
 //! this process.
 //!
-//! Not here yet: the device list of control groups (so devices that a container makes cannot be opened, not
-//! even harmless ones), user namespaces, networks other than the host's and none, joining a
-//! running container. Not here ever: images, layers, the terminal's drawing.
+//! [`Process::exec`] runs a further process in a container. Not here ever: images, layers, the terminal's
+//! drawing.
 
 mod capabilities;
 pub mod cgroup;

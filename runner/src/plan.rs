@@ -5,22 +5,22 @@
 //! the filter first, because loading it needs a right that the next steps take away.
 
 mod mounts;
+mod namespaces;
 mod sysctls;
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use oci_spec::runtime::{
-    Capabilities, LinuxNamespace, LinuxNamespaceType, PosixRlimit, PosixRlimitType, Process, Spec, User,
-};
+use oci_spec::runtime::{Capabilities, PosixRlimit, PosixRlimitType, Process, User};
 use sys::ns::Namespaces;
 use sys::open_files::{self, OpenFiles};
 use sys::seccomp::Filter;
-use sys::spawn::{Exec, Plan, Step};
+use sys::spawn::{Creation, Exec, NamespacesOf, Plan, Step};
 use sys::trial::Need;
 use sys::userns::IdMaps;
 
+use self::namespaces::NamespacePlan;
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
 use crate::request::{DEFAULT_PATH, SeccompProfile, Stdio};
@@ -82,11 +82,11 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
         check_ids(bundle, process.user(), namespace.ids)?;
     }
     let capabilities = Rights::of(&process, machine);
-    let mut namespaces = namespaces(&bundle.spec)?;
-    let mut steps = groups(entrances, &mut namespaces)?;
-    steps.extend(mounts::steps(bundle, machine, namespaces, capabilities.bounding)?);
-    let own_names = namespaces.contains(Namespaces::UTS);
-    if namespaces.contains(Namespaces::NETWORK) {
+    let namespaces = NamespacePlan::of(&bundle.spec, entrances)?;
+    let mut steps = namespaces.steps;
+    steps.extend(mounts::steps(bundle, machine, namespaces.separate, capabilities.bounding)?);
+    let own_names = namespaces.separate.contains(Namespaces::UTS);
+    if namespaces.own.contains(Namespaces::NETWORK) {
         steps.push(Step::LoopbackUp);
     }
     if let (Some(name), true) = (bundle.spec.hostname(), own_names) {
@@ -95,8 +95,42 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
     if let (Some(name), true) = (bundle.spec.domainname(), own_names) {
         steps.push(Step::DomainName(c_string("domain name", name)?));
     }
-    steps.extend(sysctls::steps(&bundle.spec, namespaces)?);
+    steps.extend(sysctls::steps(&bundle.spec, namespaces.separate)?);
     steps.push(Step::Pivot);
+    steps.extend(process_steps(bundle, &process, machine, capabilities)?);
+    let (namespaces, creation) = (namespaces.created, namespaces.creation);
+    Ok(Plan { namespaces, creation, steps, exec: exec(&process)?, ..Plan::default() })
+}
+
+/// Makes the plan of a further process in a container that runs. `kinds` are the namespaces that it has and
+/// we have not.
+pub fn join(
+    bundle: &Bundle,
+    machine: Machine,
+    entrances: &[PathBuf],
+    kinds: Namespaces,
+) -> Result<Plan, RequestError> {
+    let process = bundle.spec.process().clone().unwrap_or_default();
+    let capabilities = Rights::of(&process, machine);
+    let enter = |file: &PathBuf| Ok(Step::EnterGroup { file: path("control group", file)? });
+    let mut steps = entrances.iter().map(enter).collect::<Result<Vec<_>, RequestError>>()?;
+    steps.push(Step::Join { kinds, of: NamespacesOf::Target });
+    if kinds.contains(Namespaces::USER) {
+        steps.push(Step::BecomeRoot);
+    }
+    steps.extend(terminal(bundle.stdio, false));
+    steps.extend(process_steps(bundle, &process, machine, capabilities)?);
+    Ok(Plan { creation: Creation::Forerunner, steps, exec: exec(&process)?, ..Plan::default() })
+}
+
+/// The steps of the process itself, once it is inside: limits, working directory, rights.
+fn process_steps(
+    bundle: &Bundle,
+    process: &Process,
+    machine: Machine,
+    capabilities: Rights,
+) -> Result<Vec<Step>, RequestError> {
+    let mut steps = Vec::new();
     steps.extend(machine.open_files.map(|OpenFiles { soft, hard }| {
         let resource = open_files::RESOURCE;
         Step::Limit { resource, soft, hard }
@@ -106,8 +140,8 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
         path: path("working directory", process.cwd())?,
         create: bundle.create_cwd,
     });
-    steps.extend(rights(bundle, &process, capabilities, machine)?);
-    Ok(Plan { namespaces, steps, exec: exec(&process)?, ..Plan::default() })
+    steps.extend(rights(bundle, process, capabilities, machine)?);
+    Ok(steps)
 }
 
 /// Refuses ids that mean nothing in our user namespace: the kernel would, without saying which.
@@ -124,18 +158,6 @@ fn check_ids(bundle: &Bundle, user: &User, ids: &IdMaps) -> Result<(), RequestEr
         return Err(unmapped("group", gid));
     }
     Ok(())
-}
-
-/// The steps into control groups. The view of a control group namespace begins at the group that its first
-/// process is in when it is made, so it is made after them.
-fn groups(entrances: &[PathBuf], namespaces: &mut Namespaces) -> Result<Vec<Step>, RequestError> {
-    let enter = |file: &PathBuf| Ok(Step::EnterGroup { file: path("control group", file)? });
-    let mut steps = entrances.iter().map(enter).collect::<Result<Vec<_>, RequestError>>()?;
-    if !steps.is_empty() && namespaces.contains(Namespaces::CGROUP) {
-        *namespaces = namespaces.without(Namespaces::CGROUP);
-        steps.push(Step::Unshare(Namespaces::CGROUP));
-    }
-    Ok(steps)
 }
 
 /// The capabilities of a process: the sets that a plan can set.
@@ -158,23 +180,6 @@ impl Rights {
 fn from_spec(capabilities: Option<&Capabilities>) -> CapabilitySet {
     let named = capabilities.into_iter().flatten().filter_map(|one| CapabilitySet::named(&one.to_string()));
     named.fold(CapabilitySet::EMPTY, CapabilitySet::union)
-}
-
-fn namespaces(spec: &Spec) -> Result<Namespaces, RequestError> {
-    let listed = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    listed.into_iter().flatten().try_fold(Namespaces::NONE, |set, one| Ok(set.with(namespace(one)?)))
-}
-
-fn namespace(namespace: &LinuxNamespace) -> Result<Namespaces, RequestError> {
-    match namespace.typ() {
-        LinuxNamespaceType::Mount => Ok(Namespaces::MOUNT),
-        LinuxNamespaceType::Pid => Ok(Namespaces::PID),
-        LinuxNamespaceType::Ipc => Ok(Namespaces::IPC),
-        LinuxNamespaceType::Uts => Ok(Namespaces::UTS),
-        LinuxNamespaceType::Cgroup => Ok(Namespaces::CGROUP),
-        LinuxNamespaceType::Network => Ok(Namespaces::NETWORK),
-        other => Err(RequestError::Namespace { kind: other.to_string() }),
-    }
 }
 
 /// The steps that give up rights, in the only order that works: ownership while we are root, the bounding
@@ -269,10 +274,10 @@ fn resource_number(kind: PosixRlimitType) -> u32 {
     }
 }
 
-/// The terminal's step, if the container has one.
-fn terminal(stdio: Stdio) -> Option<Step> {
+/// The terminal's step, if the process has one.
+fn terminal(stdio: Stdio, console: bool) -> Option<Step> {
     match stdio {
-        Stdio::Terminal(size) => Some(Step::Terminal { rows: size.rows, columns: size.columns, console: true }),
+        Stdio::Terminal(size) => Some(Step::Terminal { rows: size.rows, columns: size.columns, console }),
         Stdio::Streams { .. } => None,
     }
 }

@@ -15,7 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 use rustix::termios::{Winsize, tcsetwinsize};
 use sys::ns::{Ending, PidFd, Usage};
-use sys::spawn::{Created, Launched, launch};
+use sys::spawn::{Created, Descriptors, Launched, launch, launch_with};
 
 use crate::cgroup::ControlGroup;
 use crate::error::RunError;
@@ -65,8 +65,8 @@ pub struct Process {
     handle: Arc<PidFd>,
     streams: OurEnds,
     terminal: Option<OwnedFd>,
-    root: Mount,
-    created: Vec<Created>,
+    /// Where mount targets were made that are to be removed.
+    stubs: Option<(Mount, Vec<Created>)>,
     group: Option<ControlGroup>,
     finished: Option<Finished>,
 }
@@ -92,8 +92,8 @@ pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
     let launched = launch(plan, borrowed);
     match launched {
         Ok(Launched { process, terminal, created }) => {
-            let (handle, root) = (Arc::new(process), request.root.clone());
-            Ok(Process { handle, streams, terminal, root, created, group, finished: None })
+            let (handle, stubs) = (Arc::new(process), Some((request.root.clone(), created)));
+            Ok(Process { handle, streams, terminal, stubs, group, finished: None })
         }
         Err(failed) => {
             stubs::clean_up(&request.root, &failed.created).map_err(RunError::CleanUp)?;
@@ -139,6 +139,54 @@ fn output(target: StreamTarget, own: BorrowedFd<'_>) -> io::Result<(Option<Owned
 }
 
 impl Process {
+    /// Runs a further process in this container, as `docker exec` does: in its namespaces and control groups.
+    /// Of `request` only what concerns the process itself counts (command, environment, working directory,
+    /// user, rights, limits of resources); the rest is the container's.
+    ///
+    /// It ends with the container, and dropping it ends it. The kernel lets the first process of a container
+    /// end only when all others have been waited for, so this one has to be, too. A container that has ended is
+    /// [`RunError::NotRunning`].
+    pub fn exec(&self, request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
+        let pid = self.pid()?.ok_or(RunError::NotRunning)?;
+        let kinds = sys::ns::differing(pid).map_err(|error| match error.is_not_found() {
+            true => RunError::NotRunning,
+            false => RunError::Namespaces(error),
+        })?;
+        let bundle = spec::build(request, stdio)?;
+        let entrances: Vec<PathBuf> = self.group.iter().flat_map(ControlGroup::entrances).collect();
+        let plan = plan::join(&bundle, Machine::this(), &entrances, kinds)?;
+        let (streams, theirs) = streams(stdio).map_err(supervise("make the standard streams"))?;
+        let descriptors = Descriptors {
+            streams: theirs.as_ref().map(|theirs| theirs.each_ref().map(AsFd::as_fd)),
+            target: Some(&self.handle),
+            ..Descriptors::default()
+        };
+        match launch_with(plan, &descriptors, &mut |_, _| true) {
+            Ok(Launched { process, terminal, .. }) => {
+                let handle = Arc::new(process);
+                Ok(Process { handle, streams, terminal, stubs: None, group: None, finished: None })
+            }
+            Err(failed) if self.has_ended() => {
+                drop(failed);
+                Err(RunError::NotRunning)
+            }
+            Err(failed) => Err(RunError::of_launch(failed.error)),
+        }
+    }
+
+    /// Whether the first process has ended, which need not have been waited for.
+    fn has_ended(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut ended = [PollFd::new(&self.handle, PollFlags::IN)];
+        let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut ended, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// The control group of the container, if it has one.
+    pub fn group(&self) -> Option<&ControlGroup> {
+        self.group.as_ref()
+    }
+
     /// Its process id as this process sees it (inside the container it is 1); `None` once it has ended and
     /// been waited for.
     pub fn pid(&self) -> Result<Option<u32>, RunError> {
@@ -216,7 +264,9 @@ impl Process {
         let kills = self.group.as_ref().map_or(Ok(0), ControlGroup::memory_kills);
         let finished = Finished { status, usage, out_of_memory: *kills.as_ref().unwrap_or(&0) > 0 };
         self.finished = Some(finished);
-        stubs::clean_up(&self.root, &self.created).map_err(RunError::CleanUp)?;
+        if let Some((root, created)) = self.stubs.take() {
+            stubs::clean_up(&root, &created).map_err(RunError::CleanUp)?;
+        }
         kills?;
         self.group.take().map_or(Ok(()), ControlGroup::remove)?;
         Ok(finished)

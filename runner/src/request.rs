@@ -126,12 +126,15 @@ pub struct User {
 }
 
 /// The network of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
     /// The host's.
     Host,
     /// Its own, with nothing but a loopback interface.
     None,
+    /// A network namespace that was set up before, by the file that stands for it: a path, or
+    /// `/proc/self/fd/N` of a descriptor that we hold.
+    Namespace(PathBuf),
 }
 
 /// Limits of a control group, as the flags of `docker run` have them. What is `None` or empty is not limited.

@@ -206,13 +206,17 @@ fn linux(request: &RunRequest, capabilities: CapabilitySet) -> Linux {
         (!request.share_cgroups, LinuxNamespaceType::Cgroup),
         (!request.share_ipc, LinuxNamespaceType::Ipc),
         (!request.share_uts, LinuxNamespaceType::Uts),
-        (request.network == Network::None, LinuxNamespaceType::Network),
+        (request.network != Network::Host, LinuxNamespaceType::Network),
     ];
     let optional = optional.into_iter().filter_map(|(own, kind)| own.then_some(kind));
     let types = types.into_iter().chain(optional);
     let namespace = |typ| {
+        let path = match &request.network {
+            Network::Namespace(path) if typ == LinuxNamespaceType::Network => Some(path.clone()),
+            _ => None,
+        };
         let mut namespace = LinuxNamespace::default();
-        namespace.set_typ(typ).set_path(None);
+        namespace.set_typ(typ).set_path(path);
         namespace
     };
     let unless_open = |paths: &[&str]| match request.privileged || request.open_paths {

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use base::Mount;
 use base::mount::OverlayUpper;
+use oci_spec::runtime::{LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType};
 use runner::plan::{self, Machine};
 use runner::spec;
 use runner::{
-    ExtraMount, MountKind, Network, RequestError, Resource, ResourceLimit, RunRequest, SeccompProfile, Stdio,
-    TtySize, User,
+    ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile, Stdio, TtySize, User,
 };
 use sys::mount::MountAttributes;
 use sys::ns::Namespaces;
 use sys::open_files::OpenFiles;
-use sys::spawn::{MountSource, Plan, ScratchEntry, Step, TargetKind};
+use sys::spawn::{Creation, IdMap, MountSource, NamespacesOf, Plan, ScratchEntry, Step, TargetKind};
 
 const MACHINE: Machine =
     Machine { capabilities: u64::MAX, unified_cgroups: true, open_files: None, user_namespace: None };
@@ -299,15 +299,56 @@ fn one_filter_serves_all_containers_with_the_same_rights() {
     assert_ne!(first, more);
 }
 
-#[test]
-fn a_spec_with_a_namespace_that_we_cannot_make_is_refused() {
-    use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
+/// The plan of a spec with just these namespaces and files that they are joined by.
+fn plan_with(namespaces: &[(LinuxNamespaceType, Option<&str>)]) -> Plan {
     let mut bundle = spec::build(&request(), Stdio::CAPTURED).unwrap();
-    let mut namespace = LinuxNamespace::default();
-    namespace.set_typ(LinuxNamespaceType::User).set_path(None);
+    let namespaces = namespaces.iter().map(|(kind, path)| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(*kind).set_path(path.map(PathBuf::from));
+        namespace
+    });
     let mut linux = bundle.spec.linux().clone().unwrap();
-    linux.set_namespaces(Some(vec![namespace]));
+    linux.set_namespaces(Some(namespaces.collect()));
+    let map = LinuxIdMappingBuilder::default().container_id(0u32).host_id(1000u32).size(1u32);
+    linux.set_uid_mappings(Some(vec![map.build().unwrap()]));
     bundle.spec.set_linux(Some(linux));
-    let error = plan::build(&bundle, MACHINE, &[]).unwrap_err();
-    assert_eq!(error, RequestError::Namespace { kind: "user".to_owned() });
+    plan::build(&bundle, MACHINE, &[]).unwrap()
+}
+
+#[test]
+fn a_network_namespace_is_joined_by_the_process_itself() {
+    use LinuxNamespaceType::{Mount, Network, Pid};
+    let plan = plan_with(&[(Pid, None), (Mount, None), (Network, Some("/run/n"))]);
+    assert_eq!(plan.creation, Creation::Direct);
+    assert_eq!(plan.namespaces, Namespaces::PID.with(Namespaces::MOUNT));
+    let join = Step::Join { kinds: Namespaces::NETWORK, of: NamespacesOf::File(c"/run/n".to_owned()) };
+    assert_eq!(plan.steps[0], join);
+    assert!(!plan.steps.contains(&Step::LoopbackUp));
+}
+
+#[test]
+fn a_user_namespace_is_made_before_all_others_and_mapped() {
+    use LinuxNamespaceType::{Mount, Pid, User};
+    let plan = plan_with(&[(Pid, None), (Mount, None), (User, None)]);
+    assert_eq!((plan.creation, plan.namespaces), (Creation::Forerunner, Namespaces::NONE));
+    let users = vec![IdMap { inside: 0, outside: 1000, count: 1 }];
+    let wanted = [
+        Step::Unshare(Namespaces::USER),
+        Step::MapIds { users, groups: Vec::new() },
+        Step::BecomeRoot,
+        Step::Unshare(Namespaces::PID.with(Namespaces::MOUNT)),
+    ];
+    assert_eq!(plan.steps[..4], wanted);
+}
+
+#[test]
+fn whoever_joins_processes_of_others_has_a_forerunner() {
+    use LinuxNamespaceType::{Mount, Pid, User};
+    let plan = plan_with(&[(User, Some("/u")), (Mount, None), (Pid, Some("/p"))]);
+    assert_eq!(plan.creation, Creation::Forerunner);
+    let steps = steps(&plan);
+    assert!(position(&steps, "join the pid namespace") < position(&steps, "join the user namespace"));
+    assert!(position(&steps, "join the user namespace") < position(&steps, "make its own namespaces"));
+    let time = plan_with(&[(Mount, None), (LinuxNamespaceType::Time, None)]);
+    assert!(time.steps.contains(&Step::Unshare(Namespaces::TIME)), "clone(2) has no flag for it");
 }

@@ -6,7 +6,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::fs::PathContext as _;
+use crate::path_error::PathError;
 
 /// A set of namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,15 +37,16 @@ impl Namespaces {
     /// Offsets of the monotonic and boot time clocks (`time_namespaces(7)`).
     pub const TIME: Self = Self(0x80);
 
-    const NAMES: [(Self, &'static str); 8] = [
-        (Self::MOUNT, "mount"),
-        (Self::UTS, "uts"),
-        (Self::IPC, "ipc"),
-        (Self::PID, "pid"),
-        (Self::NETWORK, "network"),
-        (Self::CGROUP, "cgroup"),
-        (Self::USER, "user"),
-        (Self::TIME, "time"),
+    /// Every kind with its name and that of its file in `/proc/PID/ns`.
+    const ALL: [(Self, &'static str, &'static str); 8] = [
+        (Self::MOUNT, "mount", "mnt"),
+        (Self::UTS, "uts", "uts"),
+        (Self::IPC, "ipc", "ipc"),
+        (Self::PID, "pid", "pid"),
+        (Self::NETWORK, "network", "net"),
+        (Self::CGROUP, "cgroup", "cgroup"),
+        (Self::USER, "user", "user"),
+        (Self::TIME, "time", "time"),
     ];
 
     /// This set and `other`.
@@ -66,13 +71,29 @@ impl Namespaces {
 
     /// The names of the members, in the order of their constants.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMES.into_iter().filter(move |(one, _)| self.contains(*one)).map(|(_, name)| name)
+        Self::ALL.into_iter().filter(move |(one, ..)| self.contains(*one)).map(|(_, name, _)| name)
     }
 
     /// The flags of `clone(2)`, `unshare(2)` and `setns(2)`.
     pub(crate) const fn clone_flags(self) -> i32 {
         self.0 as i32
     }
+}
+
+/// The kinds of namespaces that process `pid` has others of than we have. Its process id namespace is the one
+/// that it is in, not the one that its children are put into.
+pub fn differing(pid: u32) -> Result<Namespaces, PathError> {
+    Namespaces::ALL.into_iter().try_fold(Namespaces::NONE, |set, (kind, _, file)| {
+        let of = |whose: &str| {
+            let path = PathBuf::from(format!("/proc/{whose}/ns/{file}"));
+            std::fs::read_link(&path).at("read the link", &path)
+        };
+        // The kernel may know nothing of a kind.
+        match (of("self"), of(&pid.to_string())) {
+            (Err(error), _) if error.is_not_found() => Ok(set),
+            (ours, its) => Ok(if ours? == its? { set } else { set.with(kind) }),
+        }
+    })
 }
 
 /// How a process ended.
@@ -95,11 +116,20 @@ pub struct Usage {
     pub peak_memory: u64,
 }
 
-/// A child process of ours. Dropping it neither kills nor waits.
+/// A process. Only a child of ours can be waited for. Dropping it neither kills nor waits.
 #[derive(Debug)]
 pub struct PidFd(OwnedFd);
 
 impl PidFd {
+    /// The process that has number `pid` now. Whoever got the number from somewhere checks that it is still the
+    /// process that was meant.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = rustix::process::PidfdFlags::empty();
+        Ok(Self(rustix::process::pidfd_open(pid, flags)?))
+    }
+
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self(fd)
     }

@@ -47,10 +47,11 @@ use base::{Fault, Faulty};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use self::child::Job;
-use self::launcher::Stack;
 pub use self::hold::{release, socket_at};
+use self::launcher::Stack;
 pub use self::plan::{
-    Checkpoint, Creation, Exec, IdMap, Lifetime, MountSource, Plan, RootSource, ScratchEntry, Step, TargetKind,
+    Checkpoint, Creation, Exec, IdMap, Lifetime, MountSource, NamespacesOf, Plan, RootSource, ScratchEntry,
+    Step, TargetKind,
 };
 use self::raw::Failure;
 pub use self::report::Created;
@@ -64,6 +65,8 @@ pub struct Descriptors<'a> {
     pub streams: Option<[BorrowedFd<'a>; 3]>,
     /// Further ones that its program finds from number 3 on.
     pub kept: Vec<BorrowedFd<'a>>,
+    /// The process whose namespaces are joined ([`NamespacesOf::Target`]).
+    pub target: Option<&'a PidFd>,
     /// A listening socket ([`socket_at`]) by which the execution of its program has to be ordered
     /// ([`release`]). [`launch_with`] returns when the process waits there.
     pub hold: Option<BorrowedFd<'a>>,
@@ -199,7 +202,17 @@ struct Sources {
 impl Sources {
     fn new(plan: &Plan, descriptors: &Descriptors<'_>, report: &OwnedFd) -> Result<Self, LaunchError> {
         let prepare = |operation| move |source: io::Error| LaunchError::Prepare { operation, source };
-        let joined = plan.joined().map(open_namespace).collect::<Result<Vec<_>, _>>()?;
+        let joined = plan.joined().map(|of| match (of, descriptors.target) {
+            (NamespacesOf::File(file), _) => open_namespace(file),
+            (NamespacesOf::Target, Some(target)) => {
+                target.as_fd().try_clone_to_owned().map_err(prepare("duplicate a descriptor"))
+            }
+            (NamespacesOf::Target, None) => {
+                let source = io::Error::from(io::ErrorKind::NotFound);
+                Err(LaunchError::Prepare { operation: "find the container to join", source })
+            }
+        });
+        let joined = joined.collect::<Result<Vec<_>, _>>()?;
         let free = Job::descriptors(descriptors.kept.len() + joined.len() + 2);
         let raise = |fd: BorrowedFd<'_>| -> Result<OwnedFd, LaunchError> {
             let raised = rustix::io::fcntl_dupfd_cloexec(fd, free);

@@ -59,7 +59,7 @@ pub(super) fn steps(
     for (number, file) in bundle.files.iter().enumerate() {
         steps.push(provided_file(number, file)?);
     }
-    steps.extend(terminal(bundle.stdio));
+    steps.extend(terminal(bundle.stdio, true));
     steps.extend(protected_paths(bundle)?);
     if spec.root().as_ref().and_then(|root| root.readonly()) == Some(true) {
         steps.push(Step::ReadOnlyRoot);

@@ -18,9 +18,9 @@
 
 use std::ffi::{CStr, c_char};
 
+use super::hold;
 use super::identity;
 use super::mounts;
-use super::hold;
 use super::plan::{Creation, Lifetime, Plan, Step};
 use super::raw::{self, Failure, Fd, HERE, invoke};
 use super::report::Reporter;
@@ -47,7 +47,7 @@ pub(super) struct Job {
     pub(super) kept: Vec<Fd>,
     /// Our end of the report socket.
     pub(super) report: Fd,
-    /// The namespaces of the plan's [`Step::Join`]s, in their order.
+    /// What the plan's [`Step::Join`]s join, in their order.
     pub(super) joined: Vec<Fd>,
     /// A listening socket by which the execution of the program is ordered.
     pub(super) hold: Option<Fd>,
@@ -165,7 +165,7 @@ impl Child {
     fn perform(&mut self, number: u32, step: &Step) -> Result<(), Failure> {
         let root = &self.root;
         match step {
-            Step::Join { kind, .. } => self.join(*kind),
+            Step::Join { kinds, .. } => self.join(*kinds),
             Step::Unshare(kinds) => {
                 // SAFETY: no pointers.
                 unsafe { invoke!(libc::SYS_unshare, kinds.clone_flags()) }.map(drop)
@@ -235,14 +235,14 @@ impl Child {
         Ok(())
     }
 
-    /// Joins the next namespace. A mount namespace brings its root along, in which targets are looked up then.
-    fn join(&mut self, kind: Namespaces) -> Result<(), Failure> {
-        let namespace = self.next_join;
+    /// Joins the next namespaces. A mount namespace brings its root along, in which targets are looked up then.
+    fn join(&mut self, kinds: Namespaces) -> Result<(), Failure> {
+        let source = self.next_join;
         self.next_join += 1;
         // SAFETY: no pointers.
-        unsafe { invoke!(libc::SYS_setns, namespace, kind.clone_flags()) }?;
-        raw::close(namespace);
-        if kind.contains(Namespaces::MOUNT) {
+        unsafe { invoke!(libc::SYS_setns, source, kinds.clone_flags()) }?;
+        raw::close(source);
+        if kinds.contains(Namespaces::MOUNT) {
             let root = raw::open(HERE, c"/", libc::O_PATH | libc::O_DIRECTORY, 0, 0)?;
             self.root.set(root)?;
         }
@@ -259,9 +259,8 @@ fn create_process(job: &Job, reporter: Reporter) -> (Reporter, Failure) {
     let hidden = raw::prctl(libc::PR_SET_DUMPABLE, 0, 0);
     // SAFETY: without CLONE_VM the process gets a copy of this stack; the kernel writes the descriptor
     // through the third argument in this process only.
-    let created = hidden.and_then(|_| unsafe {
-        invoke!(libc::SYS_clone, flags, 0usize, &raw mut process, 0usize, 0usize)
-    });
+    let created = hidden
+        .and_then(|_| unsafe { invoke!(libc::SYS_clone, flags, 0usize, &raw mut process, 0usize, 0usize) });
     match created {
         Ok(0) => {}
         Ok(_) => {

@@ -28,10 +28,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The files of the namespaces that are joined, in the order of their steps.
-    pub(super) fn joined(&self) -> impl Iterator<Item = &CString> {
+    /// The namespaces that are joined, in the order of their steps.
+    pub(super) fn joined(&self) -> impl Iterator<Item = &NamespacesOf> {
         self.steps.iter().filter_map(|step| match step {
-            Step::Join { file, .. } => Some(file),
+            Step::Join { of, .. } => Some(of),
             _ => None,
         })
     }
@@ -98,12 +98,12 @@ pub enum Step {
         /// The group's `tasks` or `cgroup.procs`.
         file: CString,
     },
-    /// Joins a namespace. Joining a mount namespace makes its root the one that targets are resolved in.
+    /// Joins namespaces. Joining a mount namespace makes its root the one that targets are resolved in.
     Join {
-        /// Which kind it is; one.
-        kind: Namespaces,
-        /// A file that stands for it, as `/proc/PID/ns/net`; the host's, opened before the process exists.
-        file: CString,
+        /// Which kinds.
+        kinds: Namespaces,
+        /// Whose.
+        of: NamespacesOf,
     },
     /// Makes namespaces of its own. Process ids count for the processes that it creates.
     Unshare(Namespaces),
@@ -252,6 +252,15 @@ pub enum Step {
     Umask(u32),
 }
 
+/// What namespaces are joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamespacesOf {
+    /// The one that a file of the host stands for, as `/proc/PID/ns/net`.
+    File(CString),
+    /// Those of the process [`Descriptors::target`](super::Descriptors::target).
+    Target,
+}
+
 /// An entry of the scratch filesystem; names have no `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScratchEntry {
@@ -348,7 +357,12 @@ impl Step {
     pub fn describe(&self) -> String {
         match self {
             Self::EnterGroup { file } => format!("enter the control group by {file:?}"),
-            Self::Join { kind, file } => format!("join the {} namespace {file:?}", list(*kind)),
+            Self::Join { kinds, of: NamespacesOf::File(file) } => {
+                format!("join the {} namespace {file:?}", list(*kinds))
+            }
+            Self::Join { kinds, of: NamespacesOf::Target } => {
+                format!("join the namespaces of the container ({})", list(*kinds))
+            }
             Self::Unshare(kinds) => format!("make its own namespaces ({})", list(*kinds)),
             Self::MapIds { .. } => "have the ids of its user namespace mapped".to_owned(),
             Self::BecomeRoot => "become root of its user namespace".to_owned(),
