@@ -23,6 +23,7 @@ pub mod etc_files;
 mod interactive;
 pub mod isolation;
 mod logged;
+pub mod network;
 pub mod passwd;
 pub mod plan;
 mod process;

@@ -7,6 +7,7 @@ pub mod binfmt;
 pub mod bpf;
 pub mod clock;
 pub mod copy;
+pub mod datagram;
 pub mod detached;
 pub mod failpoint;
 pub mod fs;

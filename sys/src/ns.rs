@@ -96,6 +96,14 @@ pub fn differing(pid: u32) -> Result<Namespaces, PathError> {
     })
 }
 
+/// Moves the calling thread, and nothing else of the process, into a new network namespace.
+///
+/// # Errors
+/// What `unshare(2)` says.
+pub fn unshare_network() -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?)
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {

@@ -1,0 +1,218 @@
+//! Why a container does not get the network that was asked for.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use base::{Fault, Faulty};
+use sys::path_error::PathError;
+
+use super::address::Subnet4;
+use super::publish::{PublishError, Transport};
+
+/// What failed, on what, and what can be done about it.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The text of a port makes no sense.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// A network namespace could not be made or configured.
+    #[error("cannot {operation} a network namespace; use --network host if this place does not allow them")]
+    Namespace {
+        /// What was tried.
+        operation: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel did not do something with an interface.
+    #[error("cannot {operation} {interface}")]
+    Interface {
+        /// What was tried.
+        operation: &'static str,
+        /// On which interface.
+        interface: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// Every subnet that we would choose is in use on this machine.
+    #[error("no free subnet for network \"{network}\": routes lead to all that lap chooses from")]
+    NoSubnet {
+        /// The network.
+        network: String,
+    },
+    /// All addresses of a subnet are taken.
+    #[error("no free address in {subnet} of network \"{network}\"")]
+    NoAddress {
+        /// The network.
+        network: String,
+        /// Its subnet.
+        subnet: Subnet4,
+    },
+    /// The address that was asked for is not one that a container of this network can have.
+    #[error(
+        "address {address} cannot be had in network \"{network}\": it has {subnet}, the first address of which is the gateway's"
+    )]
+    AddressOutside {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: String,
+        /// Its subnet of the same family, or "no subnet of that family".
+        subnet: String,
+    },
+    /// The address that was asked for belongs to another container.
+    #[error("address {address} is taken by container {container}")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// The short id of who has it.
+        container: String,
+    },
+    /// A port of the host is in use.
+    #[error(
+        "port {address}/{transport} cannot be published: it is already allocated on this host{}",
+        holder(container)
+    )]
+    PortTaken {
+        /// The address and port.
+        address: SocketAddr,
+        /// How data is carried.
+        transport: Transport,
+        /// The short id of the container that has it, if it is one.
+        container: Option<String>,
+    },
+    /// Every port of a range is in use.
+    #[error("no port of {first}-{last}/{transport} is free on this host")]
+    RangeTaken {
+        /// The first port.
+        first: u16,
+        /// The last port.
+        last: u16,
+        /// How data is carried.
+        transport: Transport,
+    },
+    /// A port may not be bound.
+    #[error("port {address}/{transport} cannot be published: {}", bind_hint(*address, source))]
+    Bind {
+        /// The address and port.
+        address: SocketAddr,
+        /// How data is carried.
+        transport: Transport,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Ports were asked for, but the container shares the host's network or has none.
+    #[error(
+        "ports cannot be published with --network {mode}: the container has no network of its own to reach"
+    )]
+    NothingToPublish {
+        /// The mode.
+        mode: &'static str,
+    },
+    /// The firewall could not be changed.
+    #[error("cannot change the firewall rules of network \"{network}\" with {tool}")]
+    Firewall {
+        /// The network.
+        network: String,
+        /// How it was tried.
+        tool: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// Neither way to program the firewall exists.
+    #[error(
+        "cannot set up network \"{network}\": this kernel has no nf_tables, and the program {program} is not installed (Debian package iptables)"
+    )]
+    NoFirewall {
+        /// The network.
+        network: String,
+        /// The missing program.
+        program: &'static str,
+    },
+    /// A program that we need failed.
+    #[error("{program} failed: {message}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// A program could not be run.
+    #[error("cannot run {program}")]
+    Start {
+        /// Its name.
+        program: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Neither program that connects an ordinary user's containers is there.
+    #[error(
+        "an ordinary user's containers need the program pasta (Debian package passt) or slirp4netns; install one, or use --network host or --network none"
+    )]
+    NoUserModeProgram,
+    /// The device that both of them need cannot be used.
+    #[error(
+        "an ordinary user's containers need /dev/net/tun, which {why}; use --network host or --network none, or have it changed (modprobe tun, chmod 0666 /dev/net/tun)"
+    )]
+    NoTunnelDevice {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A flag that an ordinary user's network cannot follow.
+    #[error("{flag} needs the bridge, which only root can make")]
+    NeedsBridge {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// A record is not what we wrote.
+    #[error("{} is not a record of a network; remove it if nothing runs", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file could not be used.
+    #[error(transparent)]
+    File(#[from] PathError),
+    /// The threads that carry data to published ports could not be started.
+    #[error("cannot carry data to published ports")]
+    Forward(#[source] io::Error),
+}
+
+fn holder(container: &Option<String>) -> String {
+    container.as_ref().map_or_else(String::new, |id| format!(" by container {id}"))
+}
+
+fn bind_hint(address: SocketAddr, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "ports below 1024 need root; use a higher one, or sysctl net.ipv4.ip_unprivileged_port_start={}",
+            address.port()
+        ),
+        io::ErrorKind::AddrNotAvailable => format!("{} is not an address of this host", address.ip()),
+        _ => "it cannot be bound".to_owned(),
+    }
+}
+
+impl Faulty for NetworkError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Publish(_)
+            | Self::AddressOutside { .. }
+            | Self::AddressTaken { .. }
+            | Self::PortTaken { .. }
+            | Self::RangeTaken { .. }
+            | Self::NothingToPublish { .. }
+            | Self::NeedsBridge { .. } => Fault::Input,
+            Self::File(error) => error.fault(),
+            _ => Fault::Environment,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What networks leave on the machine, to be listed and removed.
+//!
+//! A network's bridge and its rules stay when its last container ends, because making them takes longer than keeping
+//! them. A killed process leaves its lease, and the redirects of its ports; the next container of the network removes
+//! them. A runtime directory that was removed under a network leaves bridge and rules that nobody knows of; the note at
+//! the bridge says whose it was.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::bridge::{ALIAS_PREFIX, BRIDGE_PREFIX, bridge_name, failed};
+use super::error::NetworkError;
+use super::firewall::{Backend, nftables};
+use super::link::{Link, Links};
+use super::record::{Directory, Life};
+
+/// Something that no container uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftover {
+    /// A network without containers.
+    IdleNetwork {
+        /// Its name.
+        network: String,
+        /// Its bridge.
+        bridge: String,
+    },
+    /// Leases of containers that were killed.
+    DeadLeases {
+        /// The network.
+        network: String,
+        /// How many.
+        count: usize,
+    },
+    /// A bridge whose runtime directory does not exist any more.
+    OrphanBridge {
+        /// The bridge.
+        bridge: String,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Rules of the firewall for a bridge that does not exist any more.
+    OrphanRules {
+        /// The bridge.
+        bridge: String,
+    },
+}
+
+impl Leftover {
+    /// Whether it is there by design: it costs nothing, and the next container uses it.
+    pub fn is_expected(&self) -> bool {
+        matches!(self, Self::IdleNetwork { .. })
+    }
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IdleNetwork { network, bridge } => {
+                write!(formatter, "network \"{network}\" (bridge {bridge}) has no container")
+            }
+            Self::DeadLeases { network, count } => {
+                write!(
+                    formatter,
+                    "network \"{network}\" has {count} addresses of containers that were killed"
+                )
+            }
+            Self::OrphanBridge { bridge, directory } => {
+                write!(formatter, "bridge {bridge} belongs to {}, which does not exist", directory.display())
+            }
+            Self::OrphanRules { bridge } => {
+                write!(formatter, "firewall rules are for bridge {bridge}, which does not exist")
+            }
+        }
+    }
+}
+
+/// What there is now. Lists nothing where we may not ask.
+///
+/// # Errors
+/// The runtime directory or the interfaces cannot be read.
+pub fn list(runtime: &Path) -> Result<Vec<Leftover>, NetworkError> {
+    let mut found = Vec::new();
+    for network in Directory::names(runtime)? {
+        let directory = Directory::new(runtime, &network);
+        let addresses = directory.addresses()?;
+        let count = addresses.iter().filter(|(_, life)| *life == Life::Dead).count();
+        if count > 0 {
+            found.push(Leftover::DeadLeases { network: network.clone(), count });
+        }
+        if count == addresses.len() {
+            let bridge = bridge_name(runtime, &network);
+            found.push(Leftover::IdleNetwork { network, bridge });
+        }
+    }
+    let links = Links::open().and_then(|mut links| links.all()).map_err(failed("list", "the interfaces"))?;
+    found.extend(links.iter().filter_map(orphan_bridge));
+    // Whoever may not see the firewall has left nothing there.
+    let tables = nftables::bridges().unwrap_or_default();
+    let exists = |bridge: &String| links.iter().any(|link| link.name == *bridge);
+    let orphans = tables.into_iter().filter(|bridge| !exists(bridge));
+    found.extend(orphans.map(|bridge| Leftover::OrphanRules { bridge }));
+    Ok(found)
+}
+
+fn orphan_bridge(link: &Link) -> Option<Leftover> {
+    let directory = PathBuf::from(link.alias.as_ref()?.strip_prefix(ALIAS_PREFIX)?);
+    let is_ours = link.name.starts_with(BRIDGE_PREFIX);
+    // A directory that cannot be asked for may exist.
+    let exists = sys::fs::exists(&directory.join("networks")).unwrap_or(true);
+    (is_ours && !exists).then(|| Leftover::OrphanBridge { bridge: link.name.clone(), directory })
+}
+
+/// Removes one of them, unless it has come into use meanwhile.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(runtime: &Path, leftover: &Leftover) -> Result<(), NetworkError> {
+    match leftover {
+        Leftover::IdleNetwork { network, bridge } => remove_network(runtime, network, bridge),
+        Leftover::DeadLeases { network, .. } => sweep(runtime, network),
+        Leftover::OrphanBridge { bridge, .. } => {
+            remove_rules(bridge, bridge)?;
+            remove_bridge(bridge)
+        }
+        Leftover::OrphanRules { bridge } => remove_rules(bridge, bridge),
+    }
+}
+
+fn remove_network(runtime: &Path, network: &str, bridge: &str) -> Result<(), NetworkError> {
+    let locked = Directory::new(runtime, network).lock()?;
+    let (taken, _) = locked.sweep()?;
+    if !taken.is_empty() {
+        return Ok(());
+    }
+    match locked.directory().record()? {
+        Some(record) => record.firewall.remove(network, bridge)?,
+        None => remove_rules(network, bridge)?,
+    }
+    remove_bridge(bridge)?;
+    locked.forget()
+}
+
+fn sweep(runtime: &Path, network: &str) -> Result<(), NetworkError> {
+    let locked = Directory::new(runtime, network).lock()?;
+    locked.sweep()?;
+    let Some(record) = locked.directory().record()? else { return Ok(()) };
+    let rules = super::bridge::rules(&record, &locked.directory().living()?);
+    match record.firewall.is_installed(network, &record.bridge)? {
+        true => record.firewall.redirect(network, &rules),
+        false => Ok(()),
+    }
+}
+
+fn remove_rules(network: &str, bridge: &str) -> Result<(), NetworkError> {
+    Backend::detect().remove(network, bridge)
+}
+
+fn remove_bridge(bridge: &str) -> Result<(), NetworkError> {
+    let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
+    match links.find(bridge).map_err(failed("find", bridge))? {
+        Some(link) => links.remove(link.index).map_err(failed("remove the bridge", bridge)),
+        None => Ok(()),
+    }
+}

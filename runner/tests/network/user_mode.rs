@@ -1,0 +1,1 @@
+//! The network of an ordinary user's containers.
