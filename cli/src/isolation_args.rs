@@ -2,13 +2,13 @@
 //! of its own, names, kernel settings. Names and meanings are Docker's.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use clap::Args;
 use engine::isolation::Wanted;
-use engine::request::{DeviceNode, Isolation, Resolver, SeccompChoice, Tmpfs};
+use engine::request::{Isolation, Resolver, SeccompChoice, Tmpfs};
 
 use crate::build_flags::{host, limit};
+use crate::device_args;
 use crate::error::CliError;
 use crate::units;
 
@@ -55,9 +55,13 @@ pub(crate) struct IsolationArgs {
     #[arg(long, value_name = "PATH[:OPTIONS]")]
     pub(crate) tmpfs: Vec<String>,
 
-    /// A device of the host: /dev/host[:/dev/container]
+    /// A device of the host: /dev/host[:/dev/container[:rwm]]
     #[arg(long = "device", value_name = "DEVICE")]
     pub(crate) devices: Vec<String>,
+
+    /// Devices that may be used wherever the container has them: "c 13:* rw"
+    #[arg(long = "device-cgroup-rule", value_name = "RULE")]
+    pub(crate) device_rules: Vec<String>,
 
     /// A further group of the user, by name or number
     #[arg(long = "group-add", value_name = "GROUP")]
@@ -122,7 +126,12 @@ impl IsolationArgs {
             cap_drop: self.cap_drop.clone(),
             read_only: self.read_only,
             tmpfs: self.tmpfs.iter().map(|text| tmpfs(text)).collect::<Result<_, _>>()?,
-            devices: self.devices.iter().map(|text| device(text)).collect::<Result<_, _>>()?,
+            devices: self.devices.iter().map(|text| device_args::node(text)).collect::<Result<_, _>>()?,
+            device_rules: self
+                .device_rules
+                .iter()
+                .map(|text| device_args::rule(text))
+                .collect::<Result<_, _>>()?,
             groups: self.groups.clone(),
             rlimits: self.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
             shm_size: self.shm_size,
@@ -193,25 +202,6 @@ fn tmpfs(text: &str) -> Result<Tmpfs, CliError> {
     Ok(tmpfs)
 }
 
-/// `/dev/host[:/dev/container[:rwm]]`
-fn device(text: &str) -> Result<DeviceNode, CliError> {
-    let invalid = |why: &str| {
-        let hint = "write --device /dev/host[:/dev/container]";
-        CliError::usage(format!("invalid device \"{text}\": {why}"), hint)
-    };
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target) = match parts[..] {
-        [source] | [source, "rwm"] => (source, source),
-        [source, target] | [source, target, "rwm"] => (source, target),
-        [_, _, _] => return Err(invalid("other permissions than rwm are not supported")),
-        _ => return Err(invalid("it has too many parts")),
-    };
-    if !source.starts_with('/') || !target.starts_with('/') {
-        return Err(invalid("both paths must be absolute"));
-    }
-    Ok(DeviceNode { source: PathBuf::from(source), target: target.to_owned() })
-}
-
 fn sysctl(text: &str) -> Result<(String, String), CliError> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -233,16 +223,6 @@ mod tests {
         assert_eq!(tmpfs("/run").unwrap().mode, 0o1777);
         for bad in ["run", "/run:size=x", "/run:mode=9", "/run:exotic"] {
             assert!(tmpfs(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn devices_have_the_same_name_unless_said() {
-        let both = |text: &str| device(text).map(|device| (device.source, device.target)).unwrap();
-        assert_eq!(both("/dev/kvm"), (PathBuf::from("/dev/kvm"), "/dev/kvm".to_owned()));
-        assert_eq!(both("/dev/kvm:/dev/x:rwm"), (PathBuf::from("/dev/kvm"), "/dev/x".to_owned()));
-        for bad in ["kvm", "/dev/kvm:x", "/dev/kvm:/dev/x:r", "/a:/b:/c:/d"] {
-            assert!(device(bad).is_err(), "{bad}");
         }
     }
 

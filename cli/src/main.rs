@@ -8,6 +8,7 @@ mod build_flags;
 mod call;
 mod commands;
 mod context;
+mod device_args;
 mod error;
 mod filter;
 mod image_filter;

@@ -7,9 +7,10 @@
 use std::path::{Path, PathBuf};
 
 use llb::DeviceRequest;
-use runner::{ExtraMount, MountKind};
+use runner::{DeviceAccess, ExtraMount, MountKind};
 use serde::Deserialize;
 
+use crate::devices;
 use crate::error::EngineError;
 
 /// Where descriptions are; later directories win.
@@ -61,6 +62,8 @@ struct Edits {
 struct DeviceNode {
     path: String,
     host_path: Option<PathBuf>,
+    /// Some of `r`, `w` and `m`.
+    permissions: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,7 +85,13 @@ pub(crate) fn edits(requests: &[DeviceRequest], directories: &[PathBuf]) -> Resu
     }
     let given: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
     let standard = DIRECTORIES.map(Path::new);
-    edits_of(requests, &descriptions(if given.is_empty() { &standard } else { &given })?)
+    let mut edits = edits_of(requests, &descriptions(if given.is_empty() { &standard } else { &given })?)?;
+    for mount in &mut edits.mounts {
+        if let MountKind::Device { source, nodes, .. } = &mut mount.kind {
+            *nodes = devices::numbers(source)?;
+        }
+    }
+    Ok(edits)
 }
 
 fn edits_of(requests: &[DeviceRequest], known: &[Description]) -> Result<DeviceEdits, EngineError> {
@@ -120,7 +129,13 @@ fn add(all: &mut DeviceEdits, edits: &Edits, device: &str) -> Result<(), EngineE
     all.env.extend(edits.env.iter().cloned());
     for node in &edits.device_nodes {
         let source = node.host_path.clone().unwrap_or_else(|| PathBuf::from(&node.path));
-        push(all, &node.path, MountKind::Device { source });
+        let letters = node.permissions.as_deref().unwrap_or("rwm");
+        let invalid = || EngineError::DeviceDescription {
+            path: source.clone(),
+            reason: format!("\"{letters}\" are no permissions"),
+        };
+        let access = DeviceAccess::parse(letters).ok_or_else(invalid)?;
+        push(all, &node.path, MountKind::Device { source, nodes: Vec::new(), access });
     }
     for mount in &edits.mounts {
         let read_only = mount.options.iter().any(|option| option == "ro");
@@ -194,7 +209,10 @@ mod tests {
         assert_eq!(destinations("vendor.com/gpu").len(), 3);
         let edits = edits_of(&request("vendor.com/gpu=0", true), &known()).unwrap();
         assert_eq!(edits.env, ["ALL=1"]);
-        assert_eq!(edits.mounts[1].kind, MountKind::Device { source: "/dev/null".into() });
+        assert_eq!(
+            edits.mounts[1].kind,
+            MountKind::Device { source: "/dev/null".into(), nodes: Vec::new(), access: DeviceAccess::ALL }
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod containers;
 pub mod context;
 mod contexts;
 mod definition;
+mod devices;
 pub mod doctor;
 mod emulation;
 pub mod error;

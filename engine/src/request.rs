@@ -11,7 +11,7 @@ use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
 pub use runner::etc_files::Resolver;
-pub use runner::{DeviceRate, Limits, Resource, ResourceLimit};
+pub use runner::{DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, Resource, ResourceLimit};
 pub use snapshotter::Compression;
 
 pub use crate::secrets::{SecretSource, Secrets};
@@ -281,6 +281,8 @@ pub struct Isolation {
     pub tmpfs: Vec<Tmpfs>,
     /// `--device`
     pub devices: Vec<DeviceNode>,
+    /// `--device-cgroup-rule`
+    pub device_rules: Vec<DeviceRule>,
     /// `--group-add`: names or numbers.
     pub groups: Vec<String>,
     /// `--ulimit`
@@ -312,13 +314,15 @@ pub struct Tmpfs {
     pub mode: u32,
 }
 
-/// `--device /dev/host[:/dev/container]`
+/// `--device /dev/host[:/dev/container[:rwm]]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceNode {
     /// The device of the host.
     pub source: PathBuf,
     /// Where it appears, absolute.
     pub target: String,
+    /// What may be done with it.
+    pub access: DeviceAccess,
 }
 
 /// `-v host:container[:ro]`

@@ -15,6 +15,7 @@ use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
 use crate::Engine;
+use crate::devices;
 use crate::error::EngineError;
 use crate::manifest::Image;
 use crate::progress::Progress;
@@ -124,6 +125,7 @@ impl Engine {
             rlimits: isolation.rlimits.clone(),
             sysctls: isolation.sysctls.clone(),
             limits: request.limits.clone(),
+            device_rules: isolation.device_rules.clone(),
             shm_size: isolation.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..runner::RunRequest::new(active.mount()?, command_line(request, image)?)
         })
@@ -138,10 +140,8 @@ fn mounts(request: &RunRequest) -> Result<Vec<ExtraMount>, EngineError> {
         Ok(ExtraMount { destination: tmpfs.target.clone(), kind })
     });
     let devices = isolation.devices.iter().map(|device| {
-        if !sys::fs::exists(&device.source)? {
-            return Err(EngineError::NoHostDevice(device.source.clone()));
-        }
-        let kind = MountKind::Device { source: device.source.clone() };
+        let nodes = devices::numbers(&device.source)?;
+        let kind = MountKind::Device { source: device.source.clone(), nodes, access: device.access };
         Ok(ExtraMount { destination: device.target.clone(), kind })
     });
     tmpfs.chain(request.volumes.iter().map(bind)).chain(devices).collect()

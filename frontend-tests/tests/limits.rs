@@ -59,3 +59,35 @@ fn limits_that_make_no_sense_are_refused_by_name() {
         refused.stderr_has(&["the processors", "4000"]);
     }
 }
+
+#[test]
+fn devices_are_those_that_are_given() {
+    if !can_limit(&["devices"]) {
+        return;
+    }
+    let env = env();
+    let says = |flags: &[&str], script: &str| {
+        let log = ["--cap-add", "SYSLOG", "busybox", "sh", "-c", script];
+        env.lap(["run", "--rm"]).args(flags).args(log).ok().stdout_text()
+    };
+    let of = |name: &str| {
+        format!("(: <{name}) 2>/dev/null && echo reads; (: >{name}) 2>/dev/null && echo writes; :")
+    };
+    let made = format!("mknod /made c 1 11; {}", of("/made"));
+    // A container makes what it likes, and uses what is harmless.
+    assert_eq!(says(&[], "mknod /null c 1 3 && echo x >/null && echo yes"), "yes\n");
+    assert_eq!(says(&[], &made), "");
+    assert_eq!(says(&["--device-cgroup-rule", "c 1:11 w"], &made), "writes\n");
+    assert_eq!(says(&["--device", "/dev/kmsg:/dev/given:r"], &of("/dev/given")), "reads\n");
+    assert_eq!(says(&["--device", "/dev/kmsg"], &of("/dev/kmsg")), "reads\nwrites\n");
+    assert_eq!(says(&["--privileged"], &made), "reads\nwrites\n");
+    // Steps of a build, as well.
+    let context = env.context();
+    context.dockerfile(
+        "FROM busybox\nRUN mknod /null c 1 3 && echo x >/null && ! dd if=/dev/mem count=1 && rm /null\n",
+    );
+    build(&env, &context, &[]);
+    for (flag, bad) in [("--device-cgroup-rule", "c 1:11"), ("--device", "/dev/null:/dev/x:q")] {
+        env.lap(["run", "--rm", flag, bad, "busybox", "true"]).fails(2).stderr_has(&[bad]);
+    }
+}

@@ -34,6 +34,7 @@ use sys::path_error::PathError;
 pub use self::error::CgroupError;
 use self::hierarchy::{Controller, Version};
 pub use self::location::Location;
+pub use self::making::DeviceList;
 use self::settings::Setting;
 
 /// The part of a group that is in one hierarchy.

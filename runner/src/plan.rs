@@ -34,6 +34,9 @@ pub struct Machine {
     pub capabilities: u64,
     /// Whether control groups are all version 2, so that one mount shows them.
     pub unified_cgroups: bool,
+    /// Whether the container's group has a list of the devices that it may use, so that its mounts may have
+    /// any.
+    pub lists_devices: bool,
     /// The limit of open files that containers begin with, if ours is another one.
     pub open_files: Option<OpenFiles>,
     /// The user namespace that we are in, unless it is the machine's first.
@@ -69,6 +72,7 @@ impl Machine {
         Self {
             capabilities: sys::probe::effective_capabilities(),
             unified_cgroups: sys::probe::has_unified_cgroups(),
+            lists_devices: false,
             open_files: open_files::original_limit(),
             user_namespace: UserNamespace::this(),
         }

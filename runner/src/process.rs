@@ -17,11 +17,11 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use sys::ns::{Ending, PidFd, Usage};
 use sys::spawn::{Created, Descriptors, Launched, launch, launch_with};
 
-use crate::cgroup::ControlGroup;
+use crate::cgroup::{ControlGroup, DeviceList};
 use crate::error::RunError;
 use crate::plan::{self, Machine};
-use crate::request::{RunRequest, Stdio, StreamTarget, TtySize};
-use crate::spec;
+use crate::request::{ExtraMount, MountKind, RunRequest, Stdio, StreamTarget, TtySize};
+use crate::spec::{self, Bundle};
 use crate::stubs;
 
 /// How a container's first process ended.
@@ -83,10 +83,10 @@ struct OurEnds {
 /// an error, and leaves nothing behind.
 pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
     let bundle = spec::build(request, stdio)?;
-    let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().clone());
-    let group = resources.as_ref().map(ControlGroup::create).transpose()?.flatten();
+    let group = group(request, &bundle)?;
     let entrances: Vec<PathBuf> = group.iter().flat_map(ControlGroup::entrances).collect();
-    let plan = plan::build(&bundle, Machine::this(), &entrances)?;
+    let lists_devices = group.as_ref().is_some_and(ControlGroup::restricts_devices);
+    let plan = plan::build(&bundle, Machine { lists_devices, ..Machine::this() }, &entrances)?;
     let (streams, theirs) = streams(stdio).map_err(supervise("make the standard streams"))?;
     let borrowed = theirs.as_ref().map(|theirs| theirs.each_ref().map(AsFd::as_fd));
     let launched = launch(plan, borrowed);
@@ -100,6 +100,22 @@ pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
             Err(RunError::of_launch(failed.error))
         }
     }
+}
+
+fn group(request: &RunRequest, bundle: &Bundle) -> Result<Option<ControlGroup>, RunError> {
+    let Some(resources) = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) else {
+        return Ok(None);
+    };
+    // A mounted device needs no list to be used; only a list keeps it from being used in some other way.
+    let is_limited = |mount: &ExtraMount| match mount.kind {
+        MountKind::Device { access, .. } => !(access.read && access.write),
+        _ => false,
+    };
+    let devices = match request.device_rules.is_empty() && !request.mounts.iter().any(is_limited) {
+        true => DeviceList::Cheap,
+        false => DeviceList::Needed,
+    };
+    Ok(ControlGroup::create(resources, devices)?)
 }
 
 fn supervise(operation: &'static str) -> impl Fn(io::Error) -> RunError {

@@ -71,6 +71,8 @@ pub struct RunRequest {
     pub rlimits: Vec<ResourceLimit>,
     /// How much of the machine all processes of the container together may use.
     pub limits: Limits,
+    /// Devices that may be used and made besides the usual ones and those of mounts.
+    pub device_rules: Vec<DeviceRule>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
     /// Let an overlay root skip syncing its upper directory when the container ends. Right when
@@ -108,6 +110,7 @@ impl RunRequest {
             seccomp: SeccompProfile::Default,
             rlimits: Vec::new(),
             limits: Limits::default(),
+            device_rules: Vec::new(),
             shm_size: DEFAULT_SHM_SIZE,
             volatile_root: true,
         }
@@ -169,6 +172,72 @@ pub struct Limits {
     pub read_iops: Vec<DeviceRate>,
     /// Writes a second to block devices.
     pub write_iops: Vec<DeviceRate>,
+}
+
+/// Devices that may be used, as `--device-cgroup-rule` has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// What kind of device; `None` is both.
+    pub kind: Option<DeviceKind>,
+    /// Major number; `None` is every one.
+    pub major: Option<u32>,
+    /// Minor number; `None` is every one.
+    pub minor: Option<u32>,
+    /// What may be done.
+    pub access: DeviceAccess,
+}
+
+/// The kinds of device files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Disks and the like.
+    Block,
+    /// All others.
+    Character,
+}
+
+/// A device, by what the kernel knows it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceNumber {
+    /// Its kind.
+    pub kind: DeviceKind,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+/// What may be done with a device file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceAccess {
+    /// Open it for reading.
+    pub read: bool,
+    /// Open it for writing.
+    pub write: bool,
+    /// Make one (`mknod(2)`).
+    pub make: bool,
+}
+
+impl DeviceAccess {
+    /// Everything.
+    pub const ALL: Self = Self { read: true, write: true, make: true };
+
+    /// Reads `r`, `w` and `m`, at least one and none twice.
+    pub fn parse(letters: &str) -> Option<Self> {
+        let mut access = Self { read: false, write: false, make: false };
+        for letter in letters.chars() {
+            let flag = match letter {
+                'r' => &mut access.read,
+                'w' => &mut access.write,
+                'm' => &mut access.make,
+                _ => return None,
+            };
+            if std::mem::replace(flag, true) {
+                return None;
+            }
+        }
+        (!letters.is_empty()).then_some(access)
+    }
 }
 
 /// How much a second may be done with a block device.
@@ -241,6 +310,10 @@ pub enum MountKind {
     Device {
         /// Absolute path on the host.
         source: PathBuf,
+        /// Which devices these are.
+        nodes: Vec<DeviceNumber>,
+        /// What may be done with them.
+        access: DeviceAccess,
     },
     /// An empty directory in memory.
     Tmpfs {

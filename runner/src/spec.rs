@@ -229,7 +229,7 @@ fn linux(request: &RunRequest, capabilities: CapabilitySet) -> Linux {
         .set_masked_paths(Some(unless_open(&MASKED_PATHS)))
         .set_readonly_paths(Some(unless_open(&READ_ONLY_PATHS)))
         .set_sysctl(Some(request.sysctls.iter().cloned().collect()))
-        .set_resources(Some(resources::of(&request.limits)));
+        .set_resources(Some(resources::of(request)));
     if let SeccompProfile::File(profile) = &request.seccomp {
         linux.set_seccomp(Some(profile.for_capabilities(capabilities)));
     }
@@ -238,13 +238,10 @@ fn linux(request: &RunRequest, capabilities: CapabilitySet) -> Linux {
 
 fn mounts(request: &RunRequest) -> Vec<Mount> {
     let kernel = if request.privileged { "rw" } else { "ro" };
-    // Without a device cgroup, "nodev" is what keeps a container from opening devices that it made
-    // itself; the standard ones are mounted into it.
-    let devices = if request.privileged { "dev" } else { "nodev" };
     let shm_size = format!("size={}", request.shm_size);
     let standard: [(&str, &str, &[&str]); 7] = [
         ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-        ("/dev", "tmpfs", &["nosuid", devices, "strictatime", "mode=755", "size=65536k"]),
+        ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
         ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size]),
         ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
@@ -281,10 +278,10 @@ fn extra_mount(extra: &ExtraMount, parts: &mut usize) -> Option<Mount> {
             let access = if *read_only { "ro" } else { "rw" };
             let number = parts.to_string();
             *parts += 1;
-            Some(mount(&extra.destination, PART, &number, &[access, "nodev"]))
+            Some(mount(&extra.destination, PART, &number, &[access]))
         }
-        MountKind::Device { source } => {
-            let mut bound = mount(&extra.destination, "bind", "", &["bind", "rw", "nosuid", "noexec"]);
+        MountKind::Device { source, .. } => {
+            let mut bound = mount(&extra.destination, "bind", "", &["bind", "rw", "nosuid", "noexec", "dev"]);
             bound.set_source(Some(source.clone()));
             Some(bound)
         }
@@ -298,7 +295,7 @@ fn extra_mount(extra: &ExtraMount, parts: &mut usize) -> Option<Mount> {
         MountKind::Bind { source, read_only, recursive } => {
             let bind = if *recursive { "rbind" } else { "bind" };
             let access = if *read_only { "ro" } else { "rw" };
-            let mut bound = mount(&extra.destination, "bind", "", &[bind, access, "nodev"]);
+            let mut bound = mount(&extra.destination, "bind", "", &[bind, access]);
             bound.set_source(Some(source.clone()));
             Some(bound)
         }

@@ -15,8 +15,13 @@ use sys::ns::Namespaces;
 use sys::open_files::OpenFiles;
 use sys::spawn::{Creation, IdMap, MountSource, NamespacesOf, Plan, ScratchEntry, Step, TargetKind};
 
-const MACHINE: Machine =
-    Machine { capabilities: u64::MAX, unified_cgroups: true, open_files: None, user_namespace: None };
+const MACHINE: Machine = Machine {
+    capabilities: u64::MAX,
+    unified_cgroups: true,
+    lists_devices: false,
+    open_files: None,
+    user_namespace: None,
+};
 
 fn request() -> RunRequest {
     let upper = OverlayUpper { upper: PathBuf::from("/store/2/fs"), work: PathBuf::from("/store/2/work") };

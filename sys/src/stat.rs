@@ -153,3 +153,8 @@ impl Stat {
 pub(crate) fn raw_mode(mode: u32) -> Mode {
     Mode::from_raw_mode(mode as RawMode & 0o7777)
 }
+
+/// The major and minor number in the number of a device (`makedev(3)`).
+pub fn device_numbers(device: u64) -> (u32, u32) {
+    (rustix::fs::major(device), rustix::fs::minor(device))
+}

@@ -18,6 +18,16 @@ use super::{ControlGroup, GroupDirectory, read, settings, tree};
 /// How often a name is tried; each one fails only if somebody takes the new group for an abandoned one.
 const NAMES: usize = 16;
 
+/// Whether a container's devices are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceList {
+    /// They are, or the container does not start.
+    Needed,
+    /// They are where that costs little and is allowed. That is version 1; entering a group of version 2
+    /// takes milliseconds.
+    Cheap,
+}
+
 /// The part of a group that is to be made in one hierarchy.
 #[derive(Debug, Clone)]
 struct Part<'a> {
@@ -57,13 +67,12 @@ impl<'a> Part<'a> {
 
 impl ControlGroup {
     /// Makes a group with the limits of `resources`, for one container of this process; `None` when nothing
-    /// is limited. The device list costs little in version 1 and is always made there, where we may, unless
-    /// every device is allowed; in version 2 entering a group takes milliseconds, so there it is made only
-    /// when `resources` has rules about devices.
-    pub fn create(resources: &LinuxResources) -> Result<Option<Self>, CgroupError> {
+    /// is limited.
+    pub fn create(resources: &LinuxResources, list: DeviceList) -> Result<Option<Self>, CgroupError> {
         let rules = devices::rules(resources)?;
+        let lists = !devices::allow_everything(&rules);
         let needed = settings::controllers(resources);
-        if needed.is_empty() && devices::allow_everything(&rules) {
+        if needed.is_empty() && !lists {
             return Ok(None);
         }
         let hierarchies = Hierarchies::discover()?;
@@ -71,29 +80,28 @@ impl ControlGroup {
         for &controller in &needed {
             add(&mut parts, hierarchies.of(controller)?, controller);
         }
-        let asked = resources.devices().as_ref().is_some_and(|devices| !devices.is_empty());
-        let list = match hierarchies.of(Controller::Devices) {
-            _ if devices::allow_everything(&rules) => None,
-            Ok(hierarchy) if asked || hierarchy.version == Version::One => Some(hierarchy),
-            Err(error) if asked => return Err(error),
-            _ => None,
+        let with_list = match list {
+            _ if !lists => None,
+            DeviceList::Needed => Some(hierarchies.of(Controller::Devices)?),
+            DeviceList::Cheap => {
+                hierarchies.of(Controller::Devices).ok().filter(|one| one.version == Version::One)
+            }
         };
-        if asked && let Some(hierarchy) = list {
-            add(&mut parts, hierarchy, Controller::Devices);
-        }
-        let mut group = match list {
-            Some(hierarchy) if !asked => {
-                let mut with_list = parts.clone();
-                add(&mut with_list, hierarchy, Controller::Devices);
-                match Self::make_named(&with_list, None) {
-                    Err(error) if error.is_permission() => Self::make_named(&parts, None)?,
+        let mut group = match with_list {
+            None => Self::make_named(&parts, None)?,
+            Some(hierarchy) => {
+                let mut all = parts.clone();
+                add(&mut all, hierarchy, Controller::Devices);
+                match Self::make_named(&all, None) {
+                    Err(error) if list == DeviceList::Cheap && error.is_permission() => {
+                        Self::make_named(&parts, None)?
+                    }
                     made => made?,
                 }
             }
-            _ => Self::make_named(&parts, None)?,
         };
         group.set(resources)?;
-        group.apply(&rules, asked)?;
+        group.apply(&rules, list == DeviceList::Needed)?;
         Ok((!group.directories.is_empty()).then_some(group))
     }
 

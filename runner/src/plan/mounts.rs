@@ -45,16 +45,17 @@ pub(super) fn steps(
     bounding: CapabilitySet,
 ) -> Result<Vec<Step>, RequestError> {
     let spec = &bundle.spec;
+    let devices = devices_of_mounts(machine, bounding);
     let entries = scratch(&bundle.files, machine.user_namespace.is_none())?;
     let mut steps = vec![Step::PrivateMounts, Step::Scratch { entries }];
-    steps.push(root(bundle, bounding)?);
+    steps.push(root(bundle, devices)?);
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     for one in mounts {
-        steps.extend(mount(one, bundle, machine, own)?);
+        steps.extend(mount(one, bundle, machine, own, devices)?);
     }
     steps.extend(host_groups(machine, own));
     if has_own_devices(mounts) {
-        steps.extend(devices());
+        steps.extend(standard_devices());
     }
     for (number, file) in bundle.files.iter().enumerate() {
         steps.push(provided_file(number, file)?);
@@ -65,6 +66,13 @@ pub(super) fn steps(
         steps.push(Step::ReadOnlyRoot);
     }
     Ok(steps)
+}
+
+/// What keeps device files of the image, and those that the container makes, from opening the host's
+/// devices: the list of its group, else an attribute of its mounts. Who may mount could undo that anyway.
+fn devices_of_mounts(machine: Machine, bounding: CapabilitySet) -> MountAttributes {
+    let may_mount = CapabilitySet::named("SYS_ADMIN").is_some_and(|admin| bounding.contains(admin));
+    if machine.lists_devices || may_mount { MountAttributes::NONE } else { MountAttributes::NO_DEVICES }
 }
 
 /// Where devices cannot be made, those of the host are shown.
@@ -88,17 +96,10 @@ fn file_name(number: usize) -> Result<CString, RequestError> {
     c_string("file name", &format!("file-{number}"))
 }
 
-fn root(bundle: &Bundle, bounding: CapabilitySet) -> Result<Step, RequestError> {
+fn root(bundle: &Bundle, devices: MountAttributes) -> Result<Step, RequestError> {
     let Source { at, source, read_only } = source(&bundle.root, bundle.volatile_root)?;
-    let mut attributes = MountAttributes::NONE;
-    if read_only {
-        attributes = attributes.with(MountAttributes::READ_ONLY);
-    }
-    // Device files of the image, and those that the container makes, must not open the host's devices. Who
-    // may mount could undo that anyway.
-    if !CapabilitySet::named("SYS_ADMIN").is_some_and(|admin| bounding.contains(admin)) {
-        attributes = attributes.with(MountAttributes::NO_DEVICES);
-    }
+    let read_only = if read_only { MountAttributes::READ_ONLY } else { MountAttributes::NONE };
+    let attributes = devices.with(read_only);
     Ok(Step::Root { at, source, attributes })
 }
 
@@ -153,10 +154,13 @@ fn mount(
     bundle: &Bundle,
     machine: Machine,
     own: Namespaces,
+    devices: MountAttributes,
 ) -> Result<Option<Step>, RequestError> {
     let destination = mount.destination();
-    let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
+    let mut options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
     let kind = mount.typ().as_deref().unwrap_or("none");
+    // The devices of this one are the container's own terminals.
+    options.devices |= kind == "devpts";
     let source = match kind {
         _ if let Some(path) = instead_of(kind, machine, own) => {
             MountSource::Host { path: path.to_owned(), recursive: true }
@@ -182,7 +186,8 @@ fn mount(
     let kind =
         if matches!(kind, "proc" | "sysfs") { TargetKind::RealDirectory } else { TargetKind::LikeSource };
     let target = path("mount destination", destination)?;
-    Ok(Some(Step::Mount { target, kind, source, attributes: options.attributes }))
+    let attributes = if options.devices { options.attributes } else { options.attributes.with(devices) };
+    Ok(Some(Step::Mount { target, kind, source, attributes }))
 }
 
 /// The directory of the host that stands for a filesystem which our user namespace does not let us mount: the
@@ -224,6 +229,8 @@ fn incomplete(destination: &Path, missing: &'static str) -> RequestError {
 struct Options {
     bind: bool,
     recursive: bool,
+    /// Its devices are meant to be used.
+    devices: bool,
     attributes: MountAttributes,
     filesystem: Vec<(CString, Option<CString>)>,
 }
@@ -240,8 +247,12 @@ impl Options {
                     parsed.recursive |= option == "rbind";
                     continue;
                 }
+                "dev" => {
+                    parsed.devices = true;
+                    continue;
+                }
                 // What a mount is without being told.
-                "rw" | "dev" | "suid" | "exec" | "relatime" | "private" | "rprivate" | "defaults" => continue,
+                "rw" | "suid" | "exec" | "relatime" | "private" | "rprivate" | "defaults" => continue,
                 "ro" => MountAttributes::READ_ONLY,
                 "nosuid" => MountAttributes::NO_SETUID,
                 "nodev" => MountAttributes::NO_DEVICES,
@@ -273,9 +284,9 @@ fn has_own_devices(mounts: &[Mount]) -> bool {
     last.is_some_and(|mount| mount.typ().as_deref() == Some("tmpfs"))
 }
 
-/// The standard devices are mounted, not made, in `/dev`: they stay usable although devices in `/dev` are
-/// not, and they are the container's own, so changing their mode changes nothing on the host.
-fn devices() -> Vec<Step> {
+/// The standard devices are mounted, not made, in `/dev`: they stay usable where devices in `/dev` are not,
+/// and they are the container's own, so changing their mode changes nothing on the host.
+fn standard_devices() -> Vec<Step> {
     let attributes = MountAttributes::NO_SETUID.with(MountAttributes::NO_EXECUTE);
     let devices = DEVICES.into_iter().map(|(name, target, ..)| {
         let (source, target) = (MountSource::Scratch(name.to_owned()), target.to_owned());

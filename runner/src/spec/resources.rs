@@ -5,23 +5,56 @@ use oci_spec::runtime::{
     LinuxPids, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
 };
 
-use crate::request::{DeviceRate, Limits};
+use crate::request::{DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, MountKind, RunRequest};
 
-/// The resources that `limits` mean.
-pub(super) fn of(limits: &Limits) -> LinuxResources {
+/// The resources that a request means. Devices that every container has are not in their list.
+pub(super) fn of(request: &RunRequest) -> LinuxResources {
+    let limits = &request.limits;
     let mut resources = LinuxResources::default();
     resources
         .set_memory(Some(memory(limits)))
         .set_cpu(Some(cpu(limits)))
         .set_pids(limits.pids.and_then(pids))
         .set_block_io(Some(block_io(limits)))
-        .set_devices(Some(every_device().into_iter().collect()));
+        .set_devices(Some(devices(request)));
     resources
 }
 
-/// What a group does not forbid, mounts have to.
-fn every_device() -> Option<LinuxDeviceCgroup> {
-    LinuxDeviceCgroupBuilder::default().allow(true).typ(LinuxDeviceType::A).access("rwm").build().ok()
+fn devices(request: &RunRequest) -> Vec<LinuxDeviceCgroup> {
+    if request.privileged {
+        let all = DeviceRule { kind: None, major: None, minor: None, access: DeviceAccess::ALL };
+        return device(&all).into_iter().collect();
+    }
+    let mut rules = Vec::new();
+    for mount in &request.mounts {
+        if let MountKind::Device { nodes, access, .. } = &mount.kind {
+            rules.extend(nodes.iter().map(|node| DeviceRule {
+                kind: Some(node.kind),
+                major: Some(node.major),
+                minor: Some(node.minor),
+                access: *access,
+            }));
+        }
+    }
+    rules.iter().chain(&request.device_rules).filter_map(device).collect()
+}
+
+fn device(rule: &DeviceRule) -> Option<LinuxDeviceCgroup> {
+    let kind = match rule.kind {
+        None => LinuxDeviceType::A,
+        Some(DeviceKind::Block) => LinuxDeviceType::B,
+        Some(DeviceKind::Character) => LinuxDeviceType::C,
+    };
+    let DeviceAccess { read, write, make } = rule.access;
+    let letters = [(read, 'r'), (write, 'w'), (make, 'm')];
+    let access: String = letters.into_iter().filter_map(|(has, letter)| has.then_some(letter)).collect();
+    // Access to nothing would be read as access to everything.
+    if access.is_empty() {
+        return None;
+    }
+    let number = |number: Option<u32>| number.map_or(-1, i64::from);
+    let builder = LinuxDeviceCgroupBuilder::default().allow(true).typ(kind).access(access);
+    builder.major(number(rule.major)).minor(number(rule.minor)).build().ok()
 }
 
 fn memory(limits: &Limits) -> LinuxMemory {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use base::event::Stream;
 use base::mount::OverlayUpper;
 use base::{CancelToken, Mount};
+use oci_spec::runtime::LinuxResources;
+use runner::cgroup::{ControlGroup, DeviceList};
 use runner::{ExitStatus, RunError, RunRequest, run_logged};
 use tempfile::TempDir;
 
@@ -117,6 +119,12 @@ pub(crate) fn try_run(request: &RunRequest) -> Result<Output, RunError> {
     let finished = run_logged(request, &mut sink, &CancelToken::new())?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok(Output { status: finished.status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// Whether the devices of containers are listed here, as opposed to forbidden on all mounts.
+pub(crate) fn lists_devices() -> bool {
+    let group = ControlGroup::create(&LinuxResources::default(), DeviceList::Cheap);
+    group.ok().flatten().is_some_and(|group| group.restricts_devices())
 }
 
 /// An error with its causes, as `lap` prints it.
