@@ -79,6 +79,14 @@ pub enum RequestError {
     /// The root filesystem cannot be an overlay.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
+    /// A propagation that does not exist.
+    #[error(
+        "unknown mount propagation \"{value}\"; use private, slave, shared or unbindable, or one with an r in front"
+    )]
+    Propagation {
+        /// As the spec has it.
+        value: String,
+    },
     /// A mount in the spec without something that its type needs.
     #[error("the mount at \"{destination}\" has no {missing}")]
     IncompleteMount {

@@ -4,6 +4,7 @@
 //! trust. Mounts come first, while the host is visible; then the root changes; then rights are given up,
 //! the filter first, because loading it needs a right that the next steps take away.
 
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod sysctls;
@@ -12,11 +13,11 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use oci_spec::runtime::{Capabilities, PosixRlimit, PosixRlimitType, Process, User};
+use oci_spec::runtime::{Capabilities, Hook, Hooks, PosixRlimit, PosixRlimitType, Process, Spec, User};
 use sys::ns::Namespaces;
 use sys::open_files::{self, OpenFiles};
 use sys::seccomp::Filter;
-use sys::spawn::{Creation, Exec, NamespacesOf, Plan, Step};
+use sys::spawn::{Checkpoint, Creation, Exec, NamespacesOf, Plan, Step};
 use sys::trial::Need;
 use sys::userns::IdMaps;
 
@@ -88,6 +89,9 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
     let capabilities = Rights::of(&process, machine);
     let namespaces = NamespacePlan::of(&bundle.spec, entrances)?;
     let mut steps = namespaces.steps;
+    if has_hooks(&bundle.spec, |hooks| [prestart(hooks), hooks.create_runtime()]) {
+        steps.push(Step::Checkpoint(Checkpoint::Namespaces));
+    }
     steps.extend(mounts::steps(bundle, machine, namespaces.separate, capabilities.bounding)?);
     let own_names = namespaces.separate.contains(Namespaces::UTS);
     if namespaces.own.contains(Namespaces::NETWORK) {
@@ -100,10 +104,24 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
         steps.push(Step::DomainName(c_string("domain name", name)?));
     }
     steps.extend(sysctls::steps(&bundle.spec, namespaces.separate)?);
+    if has_hooks(&bundle.spec, |hooks| [hooks.create_container()]) {
+        steps.push(Step::Checkpoint(Checkpoint::Mounts));
+    }
     steps.push(Step::Pivot);
     steps.extend(process_steps(bundle, &process, machine, capabilities)?);
     let (namespaces, creation) = (namespaces.created, namespaces.creation);
     Ok(Plan { namespaces, creation, steps, exec: exec(&process)?, ..Plan::default() })
+}
+
+/// Whether a spec has hooks of these kinds, for which the process has to wait.
+fn has_hooks<const N: usize>(spec: &Spec, kinds: impl Fn(&Hooks) -> [&Option<Vec<Hook>>; N]) -> bool {
+    let hooks = spec.hooks().as_ref();
+    hooks.is_some_and(|hooks| kinds(hooks).into_iter().flatten().any(|hooks| !hooks.is_empty()))
+}
+
+/// The hooks of the kind that later versions of the spec do without, but Docker uses.
+pub(crate) fn prestart(hooks: &Hooks) -> &Option<Vec<Hook>> {
+    hooks.prestart()
 }
 
 /// Makes the plan of a further process in a container that runs. `kinds` are the namespaces that it has and

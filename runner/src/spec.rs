@@ -51,6 +51,8 @@ pub struct Bundle {
     pub spec: Spec,
     /// How the root filesystem is mounted.
     pub root: base::Mount,
+    /// Where relative sources of mounts are.
+    pub directory: PathBuf,
     /// Whether an overlay root skips syncing when it is unmounted.
     pub volatile_root: bool,
     /// What mounts of type [`PART`] in the spec show, by the number that is their source.
@@ -125,6 +127,7 @@ pub fn build(request: &RunRequest, stdio: Stdio) -> Result<Bundle, RequestError>
     Ok(Bundle {
         spec,
         root: request.root.clone(),
+        directory: PathBuf::from("/"),
         volatile_root: request.volatile_root,
         parts: request.mounts.iter().filter_map(part).collect(),
         files: files(&request.etc, &request.mounts),

@@ -32,6 +32,15 @@ impl MountAttributes {
     pub const NO_EXECUTE: Self = Self(libc::MOUNT_ATTR_NOEXEC);
     /// Every read updates the access time.
     pub const STRICT_ACCESS_TIME: Self = Self(libc::MOUNT_ATTR_STRICTATIME);
+    /// No read updates the access time.
+    pub const NO_ACCESS_TIME: Self = Self(libc::MOUNT_ATTR_NOATIME);
+    /// Reading a directory does not update its access time.
+    pub const NO_DIRECTORY_ACCESS_TIME: Self = Self(libc::MOUNT_ATTR_NODIRATIME);
+    /// Symbolic links are not followed.
+    pub const NO_SYMLINKS: Self = Self(libc::MOUNT_ATTR_NOSYMFOLLOW);
+
+    /// What tells how access times are updated; one value of several, not single attributes.
+    const ACCESS_TIME: u64 = libc::MOUNT_ATTR__ATIME;
 
     /// These attributes and `other`.
     pub const fn with(self, other: Self) -> Self {
@@ -43,9 +52,46 @@ impl MountAttributes {
         self.0 & other.0 == other.0
     }
 
+    /// These attributes without `other`.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// The bits of `MOUNT_ATTR_…`.
     pub(crate) const fn bits(self) -> u64 {
         self.0
+    }
+
+    /// The bits that have to be cleared for these attributes to be set (`mount_setattr(2)`, "attr_clr").
+    pub(crate) const fn replaced_bits(self) -> u64 {
+        let times = Self::STRICT_ACCESS_TIME.with(Self::NO_ACCESS_TIME).0;
+        if self.0 & times == 0 { 0 } else { Self::ACCESS_TIME }
+    }
+}
+
+/// What becomes of mounts that are made below a mount, here or where it was copied from
+/// (`mount_namespaces(7)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// They stay where they are made.
+    Private,
+    /// Those of the original appear here.
+    Slave,
+    /// They appear in all copies.
+    Shared,
+    /// They stay where they are made, and the mount cannot be copied.
+    Unbindable,
+}
+
+impl Propagation {
+    /// The flag of `mount(2)`.
+    pub(crate) const fn flag(self) -> u64 {
+        match self {
+            Self::Private => libc::MS_PRIVATE,
+            Self::Slave => libc::MS_SLAVE,
+            Self::Shared => libc::MS_SHARED,
+            Self::Unbindable => libc::MS_UNBINDABLE,
+        }
     }
 }
 

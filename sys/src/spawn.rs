@@ -50,8 +50,8 @@ use self::child::Job;
 pub use self::hold::{release, socket_at};
 use self::launcher::Stack;
 pub use self::plan::{
-    Checkpoint, Creation, Exec, IdMap, Lifetime, MountSource, NamespacesOf, Plan, RootSource, ScratchEntry,
-    Step, TargetKind,
+    Checkpoint, Creation, Exec, IdMap, Lifetime, MountSource, NamespacesOf, NodeKind, Plan, RootSource,
+    ScratchEntry, Step, TargetKind,
 };
 use self::raw::Failure;
 pub use self::report::Created;
@@ -202,8 +202,11 @@ struct Sources {
 impl Sources {
     fn new(plan: &Plan, descriptors: &Descriptors<'_>, report: &OwnedFd) -> Result<Self, LaunchError> {
         let prepare = |operation| move |source: io::Error| LaunchError::Prepare { operation, source };
-        let joined = plan.joined().map(|of| match (of, descriptors.target) {
+        let joined = plan.namespaces_used().map(|of| match (of, descriptors.target) {
             (NamespacesOf::File(file), _) => open_namespace(file),
+            (NamespacesOf::Maps { users, groups }, _) => {
+                launcher::user_namespace(users, groups).map_err(prepare("make a user namespace"))
+            }
             (NamespacesOf::Target, Some(target)) => {
                 target.as_fd().try_clone_to_owned().map_err(prepare("duplicate a descriptor"))
             }

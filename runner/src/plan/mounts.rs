@@ -3,11 +3,13 @@
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use oci_spec::runtime::Mount;
-use sys::mount::{MountAttributes, Overlay};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxIdMapping, Mount, Spec};
+use sys::mount::{MountAttributes, Overlay, Propagation};
 use sys::ns::Namespaces;
-use sys::spawn::{MountSource, RootSource, ScratchEntry, Step, TargetKind};
+use sys::spawn::{MountSource, NamespacesOf, NodeKind, RootSource, ScratchEntry, Step, TargetKind};
 
+use super::mount_options::{Options, propagation};
+use super::namespaces::id_map;
 use super::{Machine, c_string, path, terminal};
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
@@ -45,13 +47,20 @@ pub(super) fn steps(
     bounding: CapabilitySet,
 ) -> Result<Vec<Step>, RequestError> {
     let spec = &bundle.spec;
-    let devices = devices_of_mounts(machine, bounding);
-    let entries = scratch(&bundle.files, machine.user_namespace.is_none())?;
-    let mut steps = vec![Step::PrivateMounts, Step::Scratch { entries }];
-    steps.push(root(bundle, devices)?);
+    let may_make_devices = machine.user_namespace.is_none() && !own.contains(Namespaces::USER);
+    let mut entries = scratch(&bundle.files, may_make_devices)?;
+    entries.extend(device_entries(spec, may_make_devices)?);
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    for one in mounts {
-        steps.extend(mount(one, bundle, machine, own, devices)?);
+    let of_root = root_propagation(spec)?;
+    let options = mounts.iter().map(|mount| Options::parse(mount.options().as_deref().unwrap_or_default()));
+    let options = options.collect::<Result<Vec<_>, _>>()?;
+    let receive = options.iter().any(Options::receives)
+        || of_root.is_some_and(|(kind, _)| matches!(kind, Propagation::Slave | Propagation::Shared));
+    let mut steps = vec![Step::PrivateMounts { receive }, Step::Scratch { entries }];
+    let devices = devices_of_mounts(machine, bounding);
+    steps.push(root(bundle, devices)?);
+    for (one, options) in mounts.iter().zip(options) {
+        mount(one, options, bundle, (machine, own, devices), &mut steps)?;
     }
     steps.extend(host_groups(machine, own));
     if has_own_devices(mounts) {
@@ -60,8 +69,13 @@ pub(super) fn steps(
     for (number, file) in bundle.files.iter().enumerate() {
         steps.push(provided_file(number, file)?);
     }
+    steps.extend(listed_devices(spec)?);
     steps.extend(terminal(bundle.stdio, true));
     steps.extend(protected_paths(bundle)?);
+    steps.extend(of_root.map(|(kind, recursive)| {
+        let target = c"/".to_owned();
+        Step::Propagation { target, kind, recursive }
+    }));
     if spec.root().as_ref().and_then(|root| root.readonly()) == Some(true) {
         steps.push(Step::ReadOnlyRoot);
     }
@@ -149,30 +163,33 @@ fn part(mount: &Mount, bundle: &Bundle) -> Result<MountSource, RequestError> {
     Ok(MountSource::Part { source, at, path: c_string("path of a mount", &part.path)? })
 }
 
+/// Adds the steps of one mount.
 fn mount(
     mount: &Mount,
+    options: Options,
     bundle: &Bundle,
-    machine: Machine,
-    own: Namespaces,
-    devices: MountAttributes,
-) -> Result<Option<Step>, RequestError> {
+    (machine, own, devices): (Machine, Namespaces, MountAttributes),
+    steps: &mut Vec<Step>,
+) -> Result<(), RequestError> {
     let destination = mount.destination();
-    let mut options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
     let kind = mount.typ().as_deref().unwrap_or("none");
     // The devices of this one are the container's own terminals.
-    options.devices |= kind == "devpts";
+    let shows_devices = options.devices || kind == "devpts";
+    let Options { attributes, recursive_set, recursive_clear, propagation, .. } = options;
     let source = match kind {
         _ if let Some(path) = instead_of(kind, machine, own) => {
-            MountSource::Host { path: path.to_owned(), recursive: true }
+            MountSource::Host { path: path.to_owned(), recursive: true, map: None }
         }
         // One filesystem shows all controllers of version 2. Those of version 1 would take a mount each;
         // they are not shown.
-        "cgroup" if !machine.unified_cgroups => return Ok(None),
+        "cgroup" if !machine.unified_cgroups => return Ok(()),
         "cgroup" => MountSource::Filesystem { kind: c"cgroup2".to_owned(), options: Vec::new() },
         _ if options.bind || kind == "bind" => {
             let missing = || incomplete(destination, "source");
             let source = mount.source().as_ref().ok_or_else(missing)?;
-            MountSource::Host { path: path("mount source", source)?, recursive: options.recursive }
+            let source = if source.is_absolute() { source.clone() } else { bundle.directory.join(source) };
+            let map = options.mapped.then(|| maps(mount, bundle));
+            MountSource::Host { path: path("mount source", &source)?, recursive: options.recursive, map }
         }
         PART => part(mount, bundle)?,
         "none" => return Err(incomplete(destination, "type")),
@@ -186,8 +203,37 @@ fn mount(
     let kind =
         if matches!(kind, "proc" | "sysfs") { TargetKind::RealDirectory } else { TargetKind::LikeSource };
     let target = path("mount destination", destination)?;
-    let attributes = if options.devices { options.attributes } else { options.attributes.with(devices) };
-    Ok(Some(Step::Mount { target, kind, source, attributes }))
+    let attributes = if shows_devices { attributes } else { attributes.with(devices) };
+    steps.push(Step::Mount { target: target.clone(), kind, source, attributes });
+    if recursive_set != MountAttributes::NONE || recursive_clear != MountAttributes::NONE {
+        let target = target.clone();
+        steps.push(Step::Attributes { target, set: recursive_set, clear: recursive_clear });
+    }
+    steps.extend(propagation.map(|(kind, recursive)| Step::Propagation { target, kind, recursive }));
+    Ok(())
+}
+
+/// The maps by which a mount shows owners: its own, else the container's.
+fn maps(mount: &Mount, bundle: &Bundle) -> NamespacesOf {
+    let linux = bundle.spec.linux().clone().unwrap_or_default();
+    let choose = |own: &Option<Vec<LinuxIdMapping>>, container: &Option<Vec<LinuxIdMapping>>| {
+        own.as_ref().or(container.as_ref()).iter().copied().flatten().map(id_map).collect()
+    };
+    NamespacesOf::Maps {
+        users: choose(mount.uid_mappings(), linux.uid_mappings()),
+        groups: choose(mount.gid_mappings(), linux.gid_mappings()),
+    }
+}
+
+/// What becomes of mounts below the root, if the spec says it.
+fn root_propagation(spec: &Spec) -> Result<Option<(Propagation, bool)>, RequestError> {
+    let text = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let (name, recursive) = text.strip_prefix('r').map_or((text, false), |name| (name, true));
+    match propagation(name) {
+        Some(kind) => Ok(Some((kind, recursive))),
+        None => Err(RequestError::Propagation { value: text.to_owned() }),
+    }
 }
 
 /// The directory of the host that stands for a filesystem which our user namespace does not let us mount: the
@@ -224,60 +270,6 @@ fn incomplete(destination: &Path, missing: &'static str) -> RequestError {
     RequestError::IncompleteMount { destination: destination.to_string_lossy().into_owned(), missing }
 }
 
-/// The options of a mount in the spec, sorted by who reads them.
-#[derive(Default)]
-struct Options {
-    bind: bool,
-    recursive: bool,
-    /// Its devices are meant to be used.
-    devices: bool,
-    attributes: MountAttributes,
-    filesystem: Vec<(CString, Option<CString>)>,
-}
-
-impl Options {
-    /// Options that are no attribute of a mount are the filesystem's; it refuses those that it does not
-    /// know.
-    fn parse(options: &[String]) -> Result<Self, RequestError> {
-        let mut parsed = Self::default();
-        for option in options {
-            let attribute = match option.as_str() {
-                "bind" | "rbind" => {
-                    parsed.bind = true;
-                    parsed.recursive |= option == "rbind";
-                    continue;
-                }
-                "dev" => {
-                    parsed.devices = true;
-                    continue;
-                }
-                // What a mount is without being told.
-                "rw" | "suid" | "exec" | "relatime" | "private" | "rprivate" | "defaults" => continue,
-                "ro" => MountAttributes::READ_ONLY,
-                "nosuid" => MountAttributes::NO_SETUID,
-                "nodev" => MountAttributes::NO_DEVICES,
-                "noexec" => MountAttributes::NO_EXECUTE,
-                "strictatime" => MountAttributes::STRICT_ACCESS_TIME,
-                _ => {
-                    parsed.push_filesystem_option(option)?;
-                    continue;
-                }
-            };
-            parsed.attributes = parsed.attributes.with(attribute);
-        }
-        Ok(parsed)
-    }
-
-    fn push_filesystem_option(&mut self, option: &str) -> Result<(), RequestError> {
-        let what = "mount option";
-        self.filesystem.push(match option.split_once('=') {
-            Some((name, value)) => (c_string(what, name)?, Some(c_string(what, value)?)),
-            None => (c_string(what, option)?, None),
-        });
-        Ok(())
-    }
-}
-
 /// Whether `/dev` is a filesystem of the container's own, not something of the host.
 fn has_own_devices(mounts: &[Mount]) -> bool {
     let last = mounts.iter().rev().find(|mount| mount.destination() == Path::new("/dev"));
@@ -296,6 +288,56 @@ fn standard_devices() -> Vec<Step> {
         .into_iter()
         .map(|(content, target)| Step::Symlink { content: content.to_owned(), target: target.to_owned() });
     devices.chain(links).collect()
+}
+
+/// The devices that the spec lists, but for those that every container has.
+fn extra_devices(spec: &Spec) -> impl Iterator<Item = (usize, &LinuxDevice)> {
+    let listed = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+    let standard = |device: &LinuxDevice| {
+        DEVICES.iter().any(|(_, path, ..)| device.path().to_str() == path.to_str().ok())
+    };
+    listed.iter().enumerate().filter(move |(_, device)| !standard(device))
+}
+
+fn device_entries(spec: &Spec, may_make_devices: bool) -> Result<Vec<ScratchEntry>, RequestError> {
+    let entry = |(number, device): (usize, &LinuxDevice)| {
+        let name = device_name(number)?;
+        if !may_make_devices {
+            return Ok(ScratchEntry::Bound { name, source: path("device", device.path())? });
+        }
+        let kind = match device.typ() {
+            LinuxDeviceType::B => NodeKind::Block,
+            LinuxDeviceType::P => NodeKind::Fifo,
+            LinuxDeviceType::C | LinuxDeviceType::U | LinuxDeviceType::A => NodeKind::Character,
+        };
+        let number = |number: i64| u32::try_from(number).unwrap_or(0);
+        Ok(ScratchEntry::Node {
+            name,
+            kind,
+            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+            major: number(device.major()),
+            minor: number(device.minor()),
+        })
+    };
+    extra_devices(spec).map(entry).collect()
+}
+
+fn listed_devices(spec: &Spec) -> Result<Vec<Step>, RequestError> {
+    let step = |(number, device): (usize, &LinuxDevice)| {
+        Ok(Step::Mount {
+            target: path("device", device.path())?,
+            kind: TargetKind::LikeSource,
+            source: MountSource::Scratch(device_name(number)?),
+            attributes: MountAttributes::NO_SETUID.with(MountAttributes::NO_EXECUTE),
+        })
+    };
+    extra_devices(spec).map(step).collect()
+}
+
+fn device_name(number: usize) -> Result<CString, RequestError> {
+    c_string("device", &format!("device-{number}"))
 }
 
 fn provided_file(number: usize, file: &ProvidedFile) -> Result<Step, RequestError> {

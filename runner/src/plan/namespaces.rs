@@ -135,6 +135,6 @@ fn kind(namespace: &LinuxNamespace) -> Result<Namespaces, RequestError> {
     }
 }
 
-fn id_map(mapping: &LinuxIdMapping) -> IdMap {
+pub(super) fn id_map(mapping: &LinuxIdMapping) -> IdMap {
     IdMap { inside: mapping.container_id(), outside: mapping.host_id(), count: mapping.size() }
 }

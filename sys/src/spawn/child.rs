@@ -21,7 +21,7 @@ use std::ffi::{CStr, c_char};
 use super::hold;
 use super::identity;
 use super::mounts;
-use super::plan::{Creation, Lifetime, Plan, Step};
+use super::plan::{Creation, Lifetime, MountSource, Plan, Step};
 use super::raw::{self, Failure, Fd, HERE, invoke};
 use super::report::Reporter;
 use super::target::{self, PathBuffer, Root};
@@ -47,7 +47,7 @@ pub(super) struct Job {
     pub(super) kept: Vec<Fd>,
     /// Our end of the report socket.
     pub(super) report: Fd,
-    /// What the plan's [`Step::Join`]s join, in their order.
+    /// The namespaces that the plan's steps use, in their order.
     pub(super) joined: Vec<Fd>,
     /// A listening socket by which the execution of the program is ordered.
     pub(super) hold: Option<Fd>,
@@ -89,7 +89,7 @@ pub(super) fn run(job: &Job) -> ! {
     }
     let direct = job.plan.creation == Creation::Direct;
     let root = Root { fd: -1, prefix: 0, reporter };
-    let mut child = Child { root, scratch: -1, next_join: job.report_number() + 1, direct };
+    let mut child = Child { root, scratch: -1, next_namespace: job.report_number() + 1, direct };
     for (number, step) in (0u32..).zip(&job.plan.steps) {
         if let Err(failure) = child.perform(number, step) {
             reporter.failed(number, failure);
@@ -157,7 +157,7 @@ fn reset_signals() -> Result<(), Failure> {
 struct Child {
     root: Root,
     scratch: Fd,
-    next_join: Fd,
+    next_namespace: Fd,
     direct: bool,
 }
 
@@ -174,7 +174,7 @@ impl Child {
             Step::BecomeRoot => identity::become_root(),
             // Zero stands for the writer (`cgroups(7)`).
             Step::EnterGroup { file } => write_file(file, b"0"),
-            Step::PrivateMounts => mounts::make_private(),
+            Step::PrivateMounts { receive } => mounts::cut_off(*receive),
             Step::Scratch { entries } => {
                 self.scratch = mounts::scratch(entries)?;
                 Ok(())
@@ -184,7 +184,15 @@ impl Child {
                 self.root.set(directory)
             }
             Step::Mount { target, kind, source, attributes } => {
-                mounts::mount(root, self.scratch, (target, *kind), source, *attributes)
+                let map = match source {
+                    MountSource::Host { map: Some(_), .. } => Some(self.take_namespace()),
+                    _ => None,
+                };
+                mounts::mount(&self.root, self.scratch, (target, *kind), (source, map), *attributes)
+            }
+            Step::Attributes { target, set, clear } => mounts::change(root, target, *set, *clear),
+            Step::Propagation { target, kind, recursive } => {
+                mounts::propagate(root, target, *kind, *recursive)
             }
             Step::Symlink { content, target } => mounts::symlink(root, content, target),
             Step::Terminal { rows, columns, console } => {
@@ -235,10 +243,16 @@ impl Child {
         Ok(())
     }
 
+    /// The next of the namespaces that steps use.
+    fn take_namespace(&mut self) -> Fd {
+        let namespace = self.next_namespace;
+        self.next_namespace += 1;
+        namespace
+    }
+
     /// Joins the next namespaces. A mount namespace brings its root along, in which targets are looked up then.
     fn join(&mut self, kinds: Namespaces) -> Result<(), Failure> {
-        let source = self.next_join;
-        self.next_join += 1;
+        let source = self.take_namespace();
         // SAFETY: no pointers.
         unsafe { invoke!(libc::SYS_setns, source, kinds.clone_flags()) }?;
         raw::close(source);

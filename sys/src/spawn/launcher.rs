@@ -27,7 +27,8 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::child::{self, Job};
-use super::plan::{Creation, Lifetime, Plan};
+use super::maps;
+use super::plan::{Creation, IdMap, Lifetime, Plan};
 use super::raw::{self, Fd, invoke};
 use super::report::Reporter;
 use crate::ns::{Namespaces, PidFd};
@@ -272,29 +273,69 @@ unsafe fn clone(
     }
 }
 
-/// The ends of a pipe by which the keeper sees whether we live.
+/// The ends of a pipe by which a sleeper sees whether we live.
 struct Lifeline {
     read: Fd,
     write: Fd,
 }
 
-/// Starts the keeper in a process id namespace of its own.
-fn start_keeper() -> io::Result<PidFd> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    // The keeper uses both for as long as it lives, which is until we end.
-    let stack = Box::leak(Box::new(Stack::new()));
-    let lifeline = Box::leak(Box::new(Lifeline { read: read.as_raw_fd(), write: write.as_raw_fd() }));
-    // SAFETY: `keep` makes only system calls; stack and argument are leaked.
-    let keeper =
-        unsafe { clone(keep, stack.top(), FLAGS | libc::CLONE_NEWPID, (&raw mut *lifeline).cast()) }?;
-    // Kept open to the end of this process: its closing is the sign.
-    std::mem::forget(read);
-    Ok(keeper)
+/// A process that does nothing but be there. It ends with us at the latest.
+struct Sleeper {
+    process: PidFd,
+    /// What it runs on and reads; its own for as long as it lives.
+    memory: Box<(Stack, Lifeline)>,
+    /// Kept open to the end of this process: its closing is the sign.
+    read: OwnedFd,
 }
 
-/// The keeper: arranges to die with us, lets go of everything, and sleeps.
-extern "C" fn keep(lifeline: *mut c_void) -> c_int {
-    // SAFETY: `start_keeper` passed a pointer to a leaked lifeline.
+impl Sleeper {
+    /// Starts one in namespaces of its own.
+    fn start(namespaces: c_int) -> io::Result<Self> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let lifeline = Lifeline { read: read.as_raw_fd(), write: write.as_raw_fd() };
+        let mut memory = Box::new((Stack::new(), lifeline));
+        let (stack, lifeline) = &mut *memory;
+        // SAFETY: `sleep` makes only system calls; stack and argument are owned by the value returned, which
+        // frees them when the process has been waited for.
+        let process = unsafe { clone(sleep, stack.top(), FLAGS | namespaces, (&raw mut *lifeline).cast()) }?;
+        Ok(Self { process, memory, read })
+    }
+
+    /// Lets it live until we end.
+    fn keep(self) -> PidFd {
+        Box::leak(self.memory);
+        std::mem::forget(self.read);
+        self.process
+    }
+
+    fn end(self) -> io::Result<()> {
+        let ended = self.process.signal(libc::SIGKILL).and_then(|()| self.process.wait());
+        if ended.is_err() {
+            Box::leak(self.memory);
+        }
+        ended.map(drop)
+    }
+}
+
+/// Starts the keeper in a process id namespace of its own.
+fn start_keeper() -> io::Result<PidFd> {
+    Sleeper::start(libc::CLONE_NEWPID).map(Sleeper::keep)
+}
+
+/// Makes a user namespace with these maps in which nobody is.
+pub(super) fn user_namespace(users: &[IdMap], groups: &[IdMap]) -> io::Result<OwnedFd> {
+    let sleeper = Sleeper::start(libc::CLONE_NEWUSER)?;
+    let made = maps::write(&sleeper.process, users, groups).and_then(|()| {
+        let pid = sleeper.process.pid()?.unwrap_or_default();
+        Ok(OwnedFd::from(File::open(format!("/proc/{pid}/ns/user"))?))
+    });
+    sleeper.end()?;
+    made
+}
+
+/// A sleeper: arranges to die with us, lets go of everything, and sleeps.
+extern "C" fn sleep(lifeline: *mut c_void) -> c_int {
+    // SAFETY: `Sleeper::start` passed a pointer to a lifeline that outlives this process.
     let lifeline = unsafe { &*lifeline.cast::<Lifeline>() };
     let _ = raw::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0);
     raw::close(lifeline.read);

@@ -9,10 +9,10 @@
 
 use std::ffi::{CStr, CString};
 
-use super::plan::{MountSource, RootSource, ScratchEntry, TargetKind};
+use super::plan::{MountSource, NodeKind, RootSource, ScratchEntry, TargetKind};
 use super::raw::{self, Failure, Fd, HERE, invoke};
 use super::target::{CONFINED, PLAIN, Root};
-use crate::mount::{MountAttributes, OverlayForm, OverlayOptions};
+use crate::mount::{MountAttributes, OverlayForm, OverlayOptions, Propagation};
 
 // linux/mount.h; the libc crate has none of these.
 const FSOPEN_CLOEXEC: u32 = 1;
@@ -39,12 +39,41 @@ impl Depth {
     }
 }
 
-/// Cuts all mounts off from those they were copied from.
-pub(super) fn make_private() -> Result<(), Failure> {
-    let flags = libc::MS_REC | libc::MS_PRIVATE;
+/// Cuts all mounts off from those they were copied from, but for what they `receive`.
+pub(super) fn cut_off(receive: bool) -> Result<(), Failure> {
+    let kind = if receive { Propagation::Slave } else { Propagation::Private };
+    let flags = libc::MS_REC | kind.flag();
     // SAFETY: the path is a live string; a change of propagation reads no other argument.
     unsafe { invoke!(libc::SYS_mount, c"none", c"/", std::ptr::null::<u8>(), flags, std::ptr::null::<u8>()) }
         .map(drop)
+}
+
+/// Changes what becomes of mounts below the one at a target.
+pub(super) fn propagate(
+    root: &Root,
+    target: &CStr,
+    kind: Propagation,
+    recursive: bool,
+) -> Result<(), Failure> {
+    let mount = raw::open(root.fd, target, libc::O_PATH, 0, CONFINED)?;
+    let depth = if recursive { Depth::All } else { Depth::One };
+    set(mount, Change { propagation: kind.flag(), ..NO_CHANGE }, depth)?;
+    raw::close(mount);
+    Ok(())
+}
+
+/// Changes attributes of the mount at a target and of all below it.
+pub(super) fn change(
+    root: &Root,
+    target: &CStr,
+    attributes: MountAttributes,
+    clear: MountAttributes,
+) -> Result<(), Failure> {
+    let mount = raw::open(root.fd, target, libc::O_PATH, 0, CONFINED)?;
+    let attr_clr = clear.bits() | attributes.replaced_bits();
+    set(mount, Change { attr_set: attributes.bits(), attr_clr, ..NO_CHANGE }, Depth::All)?;
+    raw::close(mount);
+    Ok(())
 }
 
 /// Makes and fills a tmpfs, and returns its root.
@@ -84,6 +113,20 @@ fn fill(tree: Fd, entry: &ScratchEntry) -> Result<(), Failure> {
             raw::close(bound);
             raw::close(target);
             Ok(())
+        }
+        ScratchEntry::Node { name, kind, mode, uid, gid, major, minor } => {
+            let kind = match kind {
+                NodeKind::Character => libc::S_IFCHR,
+                NodeKind::Block => libc::S_IFBLK,
+                NodeKind::Fifo => libc::S_IFIFO,
+            };
+            let device = libc::makedev(*major, *minor);
+            // SAFETY: the name is a live string.
+            unsafe {
+                invoke!(libc::SYS_mknodat, tree, name.as_c_str(), mode | kind, device)?;
+                invoke!(libc::SYS_fchownat, tree, name.as_c_str(), *uid, *gid, libc::AT_SYMLINK_NOFOLLOW)
+            }
+            .map(drop)
         }
         ScratchEntry::Device { name, mode, major, minor } => {
             let device = libc::makedev(*major, *minor);
@@ -130,15 +173,18 @@ pub(super) fn mount(
     root: &Root,
     scratch: Fd,
     (target, kind): (&CStr, TargetKind),
-    source: &MountSource,
+    (source, map): (&MountSource, Option<Fd>),
     attributes: MountAttributes,
 ) -> Result<(), Failure> {
     let tree = match source {
         MountSource::Filesystem { kind, options } => new_filesystem(kind, borrowed(options), attributes)?,
-        MountSource::Host { path, recursive } => {
+        MountSource::Host { path, recursive, .. } => {
             let depth = if *recursive { Depth::All } else { Depth::One };
             let tree = clone_tree(HERE, path, depth)?;
             set_attributes(tree, attributes, depth)?;
+            if let Some(namespace) = map {
+                map_ids(tree, namespace, depth)?;
+            }
             tree
         }
         MountSource::Scratch(name) => {
@@ -332,24 +378,32 @@ fn clone_tree(directory: Fd, path: &CStr, depth: Depth) -> Result<Fd, Failure> {
     unsafe { invoke!(libc::SYS_open_tree, directory, path, flags) }.map(|fd| fd as Fd)
 }
 
+type Change = libc::mount_attr;
+
+const NO_CHANGE: Change = Change { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 };
+
 fn set_attributes(tree: Fd, attributes: MountAttributes, depth: Depth) -> Result<(), Failure> {
     if attributes == NO_ATTRIBUTES {
         return Ok(());
     }
-    let change = libc::mount_attr { attr_set: attributes.bits(), attr_clr: 0, propagation: 0, userns_fd: 0 };
-    let size = size_of::<libc::mount_attr>();
+    let (attr_set, attr_clr) = (attributes.bits(), attributes.replaced_bits());
+    set(tree, Change { attr_set, attr_clr, ..NO_CHANGE }, depth)
+}
+
+/// Has a detached mount show owners as a user namespace maps them.
+fn map_ids(tree: Fd, namespace: Fd, depth: Depth) -> Result<(), Failure> {
+    let change = Change { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd: namespace as u64, ..NO_CHANGE };
+    set(tree, change, depth)?;
+    raw::close(namespace);
+    Ok(())
+}
+
+/// `mount_setattr(2)`.
+fn set(tree: Fd, change: Change, depth: Depth) -> Result<(), Failure> {
+    let size = size_of::<Change>();
+    let flags = libc::AT_EMPTY_PATH | depth.flag();
     // SAFETY: the path is a live string and the structure is live and of the given size.
-    unsafe {
-        invoke!(
-            libc::SYS_mount_setattr,
-            tree,
-            c"",
-            libc::AT_EMPTY_PATH | depth.flag(),
-            &raw const change,
-            size
-        )
-    }
-    .map(drop)
+    unsafe { invoke!(libc::SYS_mount_setattr, tree, c"", flags, &raw const change, size) }.map(drop)
 }
 
 /// Moves a detached mount onto an open target.

@@ -8,7 +8,7 @@
 use std::ffi::CString;
 use std::sync::Arc;
 
-use crate::mount::{MountAttributes, OverlayOptions};
+use crate::mount::{MountAttributes, OverlayOptions, Propagation};
 use crate::ns::Namespaces;
 use crate::seccomp::Filter;
 
@@ -28,10 +28,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The namespaces that are joined, in the order of their steps.
-    pub(super) fn joined(&self) -> impl Iterator<Item = &NamespacesOf> {
+    /// The namespaces that steps need, in the order of the steps.
+    pub(super) fn namespaces_used(&self) -> impl Iterator<Item = &NamespacesOf> {
         self.steps.iter().filter_map(|step| match step {
             Step::Join { of, .. } => Some(of),
+            Step::Mount { source: MountSource::Host { map, .. }, .. } => map.as_ref(),
             _ => None,
         })
     }
@@ -118,8 +119,12 @@ pub enum Step {
     BecomeRoot,
     /// Waits until we have done what is to be done at this moment.
     Checkpoint(Checkpoint),
-    /// Cuts the copied mounts off from the host's, so that nothing propagates either way.
-    PrivateMounts,
+    /// Cuts the copied mounts off from the host's: nothing propagates to it, and what it mounts later appears
+    /// here only if that is asked for.
+    PrivateMounts {
+        /// Whether it is.
+        receive: bool,
+    },
     /// Makes a private tmpfs and fills it. It is never reachable from the container; later steps show
     /// single entries of it.
     Scratch {
@@ -145,6 +150,24 @@ pub enum Step {
         source: MountSource,
         /// How.
         attributes: MountAttributes,
+    },
+    /// Changes attributes of a mount and of all below it.
+    Attributes {
+        /// Where it is in the new root.
+        target: CString,
+        /// What is set.
+        set: MountAttributes,
+        /// What is cleared.
+        clear: MountAttributes,
+    },
+    /// Changes what becomes of mounts below a mount.
+    Propagation {
+        /// Where it is in the new root; `/` is the root itself.
+        target: CString,
+        /// To what.
+        kind: Propagation,
+        /// Whether mounts below it are meant too.
+        recursive: bool,
     },
     /// Makes a symbolic link in the new root unless something is there.
     Symlink {
@@ -259,6 +282,13 @@ pub enum NamespacesOf {
     File(CString),
     /// Those of the process [`Descriptors::target`](super::Descriptors::target).
     Target,
+    /// A new user namespace in which nobody is, with these maps.
+    Maps {
+        /// User ids.
+        users: Vec<IdMap>,
+        /// Group ids.
+        groups: Vec<IdMap>,
+    },
 }
 
 /// An entry of the scratch filesystem; names have no `/`.
@@ -291,6 +321,23 @@ pub enum ScratchEntry {
         /// Where it is on the host.
         source: CString,
     },
+    /// A device or FIFO with an owner.
+    Node {
+        /// Its name.
+        name: CString,
+        /// What it is.
+        kind: NodeKind,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Owning group.
+        gid: u32,
+        /// Major number of a device.
+        major: u32,
+        /// Minor number of a device.
+        minor: u32,
+    },
     /// A character device.
     Device {
         /// Its name.
@@ -302,6 +349,17 @@ pub enum ScratchEntry {
         /// Minor number.
         minor: u32,
     },
+}
+
+/// Kinds of special files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+    /// A named pipe.
+    Fifo,
 }
 
 /// What the root filesystem is.
@@ -329,6 +387,9 @@ pub enum MountSource {
         path: CString,
         /// Whether mounts below it come along.
         recursive: bool,
+        /// The user namespace that says who owns what in it, if not the files themselves do
+        /// (`mount_setattr(2)`, "ID-mapped mounts").
+        map: Option<NamespacesOf>,
     },
     /// An entry of the scratch filesystem.
     Scratch(CString),
@@ -360,7 +421,7 @@ impl Step {
             Self::Join { kinds, of: NamespacesOf::File(file) } => {
                 format!("join the {} namespace {file:?}", list(*kinds))
             }
-            Self::Join { kinds, of: NamespacesOf::Target } => {
+            Self::Join { kinds, .. } => {
                 format!("join the namespaces of the container ({})", list(*kinds))
             }
             Self::Unshare(kinds) => format!("make its own namespaces ({})", list(*kinds)),
@@ -368,7 +429,7 @@ impl Step {
             Self::BecomeRoot => "become root of its user namespace".to_owned(),
             Self::Checkpoint(Checkpoint::Namespaces) => "wait with its namespaces".to_owned(),
             Self::Checkpoint(Checkpoint::Mounts) => "wait with its mounts".to_owned(),
-            Self::PrivateMounts => "make the copied mounts private".to_owned(),
+            Self::PrivateMounts { .. } => "make the copied mounts private".to_owned(),
             Self::Scratch { .. } => "prepare the private files of the container".to_owned(),
             Self::Root { source: RootSource::Overlay(overlay), .. } => {
                 format!("mount the root filesystem, {overlay}")
@@ -377,6 +438,8 @@ impl Step {
                 format!("mount the root filesystem from {source:?}")
             }
             Self::Mount { target, source, .. } => format!("mount {} at {target:?}", source.describe()),
+            Self::Attributes { target, .. } => format!("change the attributes of the mount at {target:?}"),
+            Self::Propagation { target, .. } => format!("change the propagation of {target:?}"),
             Self::Symlink { content, target } => format!("link {target:?} to {content:?}"),
             Self::Terminal { .. } => "open the terminal".to_owned(),
             Self::Mask { target, .. } => format!("mask {target:?}"),
