@@ -40,6 +40,12 @@ pub enum RequestError {
         /// The path.
         path: String,
     },
+    /// A mount would change what the kernel says.
+    #[error("a mount at \"{path}\" is inside of /proc, which is the kernel's")]
+    MountInProc {
+        /// Where.
+        path: String,
+    },
     /// Text for the kernel has a zero byte in it.
     #[error("the {what} {text:?} has a zero byte in it")]
     ZeroByte {

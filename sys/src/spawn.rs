@@ -443,6 +443,7 @@ fn call_name(number: i32) -> &'static str {
         libc::SYS_fsconfig => "fsconfig",
         libc::SYS_fsmount => "fsmount",
         libc::SYS_fsopen => "fsopen",
+        libc::SYS_fstatfs => "fstatfs",
         libc::SYS_ioctl => "ioctl",
         libc::SYS_mkdirat => "mkdirat",
         libc::SYS_mknodat => "mknodat",

@@ -1,5 +1,7 @@
 //! The part of a plan that makes the container's file tree: root, mounts, devices, provided files, masks.
 
+mod targets;
+
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
@@ -199,10 +201,9 @@ fn mount(
             MountSource::Filesystem { kind: c_string("filesystem type", kind)?, options: filesystem }
         }
     };
-    // Later steps protect paths in these two, so they must be where their names say.
-    let kind =
-        if matches!(kind, "proc" | "sysfs") { TargetKind::RealDirectory } else { TargetKind::LikeSource };
-    let target = path("mount destination", destination)?;
+    let place = targets::plain(destination);
+    let kind = targets::kind(&place, kind, &source)?;
+    let target = path("mount destination", &place)?;
     let attributes = if shows_devices { attributes } else { attributes.with(devices) };
     steps.push(Step::Mount { target: target.clone(), kind, source, attributes });
     if recursive_set != MountAttributes::NONE || recursive_clear != MountAttributes::NONE {

@@ -6,9 +6,13 @@ mod exec;
 mod failures;
 mod foreground;
 mod groups;
+mod hostile;
+mod hostile_calls;
 mod isolation;
 mod lifetime;
 mod limits;
+#[cfg(target_arch = "x86_64")]
+mod machine_code;
 mod parts;
 mod root_filesystem;
 mod streams;

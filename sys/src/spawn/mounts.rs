@@ -199,7 +199,8 @@ pub(super) fn mount(
         }
     };
     let target = match kind {
-        TargetKind::LikeSource => root.open_or_create(target, is_directory(tree)?)?,
+        TargetKind::LikeSource => open_outside_proc(root, target, is_directory(tree)?)?,
+        TargetKind::KernelFile => raw::open(root.fd, target, libc::O_PATH | libc::O_NOFOLLOW, 0, PLAIN)?,
         TargetKind::RealDirectory => open_real_directory(root, target)?,
     };
     attach(tree, target)?;
@@ -230,6 +231,15 @@ fn part(source: &RootSource, at: &CStr, path: &CStr) -> Result<Fd, Failure> {
         unsafe { invoke!(libc::SYS_umount2, at, libc::MNT_DETACH) }?;
     }
     Ok(tree)
+}
+
+/// Opens or makes a target that is nothing of `/proc`, whatever its name says.
+fn open_outside_proc(root: &Root, target: &CStr, directory: bool) -> Result<Fd, Failure> {
+    let target = root.open_or_create(target, directory)?;
+    match raw::filesystem_of(target)? {
+        libc::PROC_SUPER_MAGIC => Err(Failure { call: libc::SYS_move_mount as i32, errno: libc::EPERM }),
+        _ => Ok(target),
+    }
 }
 
 fn open_real_directory(root: &Root, target: &CStr) -> Result<Fd, Failure> {

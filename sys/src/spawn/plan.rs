@@ -407,8 +407,11 @@ pub enum MountSource {
 /// What a mount's target has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetKind {
-    /// A directory if the source is one, else a file. Symbolic links are followed inside the root.
+    /// A directory if the source is one, else a file. Symbolic links are followed inside the root, but not to
+    /// anything of `/proc`: what is written there for the container must not be led elsewhere.
     LikeSource,
+    /// Something of `/proc` that is there, reached without any symbolic link.
+    KernelFile,
     /// A directory reached without any symbolic link: a kernel interface that later steps rely on.
     RealDirectory,
 }

@@ -192,3 +192,13 @@ pub(super) fn status_of(fd: Fd) -> Result<libc::statx, Failure> {
         Ok(status)
     }
 }
+
+/// The type of the filesystem behind a descriptor, as in `linux/magic.h` (`fstatfs(2)`).
+pub(super) fn filesystem_of(fd: Fd) -> Result<i64, Failure> {
+    // SAFETY: all-zero is a valid value, and the kernel writes one structure through the pointer.
+    unsafe {
+        let mut status: libc::statfs = std::mem::zeroed();
+        invoke!(libc::SYS_fstatfs, fd, &raw mut status)?;
+        Ok(status.f_type)
+    }
+}
