@@ -195,7 +195,7 @@ fn devices_of_the_image_cannot_be_opened() {
 fn kernel_filesystems_are_mounted_where_their_names_say() {
     for step in plan(&request()).steps {
         if let Step::Mount { target, kind, source: MountSource::Filesystem { .. }, .. } = step {
-            let real = [c"/proc", c"/sys"].contains(&target.as_c_str());
+            let real = [c"/proc", c"/sys", c"/dev"].contains(&target.as_c_str());
             assert_eq!(kind == TargetKind::RealDirectory, real, "{target:?}");
         }
     }
@@ -356,4 +356,28 @@ fn whoever_joins_processes_of_others_has_a_forerunner() {
     assert!(position(&steps, "join the user namespace") < position(&steps, "make its own namespaces"));
     let time = plan_with(&[(Mount, None), (LinuxNamespaceType::Time, None)]);
     assert!(time.steps.contains(&Step::Unshare(Namespaces::TIME)), "clone(2) has no flag for it");
+}
+
+#[test]
+fn nothing_is_mounted_into_proc_but_numbers_about_the_machine() {
+    let bind = |source: &str, destination: &str| {
+        let kind = MountKind::Bind { source: source.into(), read_only: false, recursive: false };
+        let mounts = vec![ExtraMount { destination: destination.to_owned(), kind }];
+        let bundle = runner::spec::build(&RunRequest { mounts, ..request() }, Stdio::CAPTURED).unwrap();
+        runner::plan::build(&bundle, MACHINE, &[]).map(|_| ())
+    };
+    for (source, destination) in [
+        ("/x", "/data"),
+        ("/x", "/process"),
+        ("/x", "/proc/cpuinfo"),
+        ("/proc", "/proc"),
+        ("/x", "/proc/./stat"),
+    ] {
+        assert_eq!(bind(source, destination), Ok(()), "{destination}");
+    }
+    for destination in ["/proc", "/proc/", "/proc/sys", "/proc/self/attr/exec", "//proc/x", "/proc/cpuinfo/x"]
+    {
+        let error = bind("/x", destination).unwrap_err();
+        assert!(matches!(error, runner::RequestError::MountInProc { .. }), "{destination}: {error}");
+    }
 }
