@@ -112,6 +112,10 @@ pub(crate) struct IsolationArgs {
           value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub(crate) oom_score_adj: Option<i32>,
 
+    /// Users: those of the process that runs lap, the only choice
+    #[arg(long, value_name = "MODE")]
+    pub(crate) userns: Option<String>,
+
     /// Host name: the container's own, or that of the host
     #[arg(long, value_name = "MODE", value_parser = ["host", ""])]
     pub(crate) uts: Option<String>,
@@ -120,6 +124,12 @@ pub(crate) struct IsolationArgs {
 impl IsolationArgs {
     /// What the flags mean.
     pub(crate) fn isolation(&self) -> Result<Isolation, CliError> {
+        if let Some(other) = self.userns.as_deref().filter(|mode| !matches!(*mode, "" | "host")) {
+            let message = format!("user namespace mode \"{other}\" is not supported");
+            let hint =
+                "use --userns host, and lap as an ordinary user: its containers then have no rights of root";
+            return Err(CliError::usage(message, hint));
+        }
         let mut isolation = Isolation {
             privileged: self.privileged,
             cap_add: self.cap_add.clone(),

@@ -70,6 +70,9 @@ pub enum EngineError {
         /// What came.
         actual: Digest,
     },
+    /// A secret as a file would be written to the disk.
+    #[error("the secret {0} cannot be a file with chroot isolation, where it would be on the disk")]
+    SecretNeedsMount(String),
     /// No container can be started in this process.
     #[error(transparent)]
     Isolation(Arc<NoIsolation>),
@@ -335,6 +338,9 @@ impl EngineError {
                 "changes are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR"
                     .to_owned(),
             ),
+            Self::SecretNeedsMount(id) => {
+                Some(format!("take it as a variable: RUN --mount=type=secret,id={id},env=NAME"))
+            }
             Self::Isolation(_) => Some("lap system doctor tells how to get more".to_owned()),
             Self::NoCommand(_) => Some("give one: lap run IMAGE COMMAND".to_owned()),
             Self::OtherFrontend { .. } => Some(

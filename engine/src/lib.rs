@@ -103,9 +103,12 @@ impl Engine {
                 driver: options.driver,
                 clock: clock.clone(),
                 archive_limits: options.archive_limits,
+                // A root directory alone does not keep a container from using a device in it.
+                devices: !matches!(&options.isolation, Ok(found) if found.mode == isolation::Mode::Chroot),
             },
         )?;
         let EngineOptions { runtime_directory, isolation, docker_config, proxies, .. } = options;
+        let isolation = isolation.map(|found| found.for_files_in(store.root()));
         let network = OnceLock::new();
         Ok(Self { store, runtime_directory, isolation, clock, docker_config, proxies, network })
     }

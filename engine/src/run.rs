@@ -8,9 +8,10 @@ use std::sync::Arc;
 use base::event::NullSink;
 use base::{CancelToken, Platform, Reference};
 use llb::NetworkMode;
+use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
-use runner::{EtcFiles, ExtraMount, MountKind, Network};
+use runner::{EtcFiles, ExtraMount, MountKind, Network, RequestError, RunError};
 use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
@@ -31,7 +32,10 @@ impl Engine {
     /// # Errors
     /// When the container could not be started; [`EngineError::exit_code`] then knows Docker's code.
     pub fn run(&self, request: &RunRequest) -> Result<RunReport, EngineError> {
-        self.isolation()?;
+        if self.isolation()?.mode == Mode::Chroot && (request.hostname.is_some() || request.tty) {
+            let what = if request.tty { "a terminal" } else { "a host name" };
+            return Err(RunError::from(RequestError::NeedsMounts { what: what.to_owned() }).into());
+        }
         let lease = self.store.lease("run")?;
         let (image, reference) = self.image_to_run(&lease, request)?;
         let id = container_id()?;
@@ -102,6 +106,7 @@ impl Engine {
         };
         security::check_modules(isolation)?;
         Ok(runner::RunRequest {
+            isolation: self.isolation()?.mode,
             env: environment(request, &config.env, &hostname, &home),
             cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
             create_cwd: true,

@@ -71,6 +71,15 @@ pub enum RequestError {
         /// What the container would have to have.
         needed: &'static str,
     },
+    /// Something that takes a mount or a namespace.
+    #[error(
+        "{what} is not possible with chroot isolation, which has no mounts and no namespaces; lap system doctor tells \
+         how to get more"
+    )]
+    NeedsMounts {
+        /// What was asked for.
+        what: String,
+    },
     /// A user or group that means nothing in our user namespace.
     #[error(
         "{kind} {id} cannot be used: it is not among the ids that this user has; lines in /etc/subuid and /etc/subgid \
@@ -167,6 +176,9 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// A file or device could not be put into the root filesystem.
+    #[error("cannot make the root filesystem ready for the container")]
+    Lend(#[source] PathError),
     /// What mounting left in the root filesystem could not be removed.
     #[error("cannot clean up the root filesystem after the container")]
     CleanUp(#[source] PathError),
@@ -221,7 +233,7 @@ impl Faulty for RunError {
             Self::Namespaces(error) => error.fault(),
             Self::Group(error) => error.fault(),
             Self::Launch(error) => error.fault(),
-            Self::CleanUp(error) => error.fault(),
+            Self::Lend(error) | Self::CleanUp(error) => error.fault(),
             Self::Cancelled(_) => Fault::Cancelled,
         }
     }

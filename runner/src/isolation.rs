@@ -11,10 +11,11 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use base::{Fault, Faulty};
+use rustix::fs::StatVfsMountFlags;
 use sys::trial::Need;
 use sys::userns::{EnterError, Ids, OneIdReason};
 
@@ -94,6 +95,18 @@ impl fmt::Display for Isolation {
     }
 }
 
+impl Isolation {
+    /// The same, with what is missing for containers whose files are below `directory`.
+    pub fn for_files_in(mut self, directory: &Path) -> Self {
+        let flags = rustix::fs::statvfs(directory).map(|found| found.f_flag);
+        let without = flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::NODEV));
+        if self.mode == Mode::Chroot && without && !self.gaps.contains(&Gap::Devices) {
+            self.gaps.push(Gap::Devices);
+        }
+        self
+    }
+}
+
 /// Something that a container does not get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gap {
@@ -105,6 +118,8 @@ pub enum Gap {
     Namespaces,
     /// Devices in `/dev`.
     Devices,
+    /// A filter of system calls.
+    Filter,
 }
 
 impl Gap {
@@ -115,6 +130,7 @@ impl Gap {
             Self::OwnProc => "a /proc of its own",
             Self::Namespaces => "own processes, mounts, network and host name",
             Self::Devices => "devices",
+            Self::Filter => "a system call filter",
         }
     }
 
@@ -124,7 +140,10 @@ impl Gap {
             Self::Users(reason) => reason.to_string(),
             Self::OwnProc => "parts of the visible /proc are hidden, as in a container".to_owned(),
             Self::Namespaces => "this process may neither make namespaces nor mount".to_owned(),
-            Self::Devices => "this process may not make device files".to_owned(),
+            Self::Devices => {
+                "this process may not make device files, or the store is mounted without them".to_owned()
+            }
+            Self::Filter => "none is in force, and without rights none can be set".to_owned(),
         }
     }
 
@@ -145,7 +164,7 @@ impl Gap {
             Self::OwnProc => {
                 "start the surrounding container with an unmasked /proc (Kubernetes: procMount: Unmasked)".to_owned()
             }
-            Self::Namespaces | Self::Devices => {
+            Self::Namespaces | Self::Devices | Self::Filter => {
                 "let the surrounding container make user namespaces (a seccomp profile that allows clone, unshare and \
                  mount), or run it privileged"
                     .to_owned()
@@ -183,7 +202,8 @@ pub enum Refusal {
     UserNamespace(#[source] EnterError),
     /// Changing the root directory is not allowed either.
     #[error(
-        "this process may not change its root directory or become another user (CAP_SYS_CHROOT, CAP_SETUID)"
+        "this process may not change its root directory, become another user and give up rights (CAP_SYS_CHROOT, \
+         CAP_SETUID, CAP_SETGID, CAP_SETPCAP)"
     )]
     NoChroot,
 }
@@ -294,12 +314,15 @@ fn works() -> Result<Vec<Gap>, Refusal> {
 }
 
 fn chroot() -> Result<Vec<Gap>, Refusal> {
-    if !["SYS_CHROOT", "SETUID", "SETGID"].into_iter().all(has) {
+    if !["SYS_CHROOT", "SETUID", "SETGID", "SETPCAP"].into_iter().all(has) {
         return Err(Refusal::NoChroot);
     }
     let mut gaps = vec![Gap::Namespaces];
-    if !has("MKNOD") {
+    if !has("MKNOD") || !sys::userns::is_initial() {
         gaps.push(Gap::Devices);
+    }
+    if !has("SYS_ADMIN") && !sys::probe::has_system_call_filter() {
+        gaps.push(Gap::Filter);
     }
     Ok(gaps)
 }

@@ -18,6 +18,7 @@
 
 mod capabilities;
 pub mod cgroup;
+mod chroot;
 pub mod error;
 pub mod etc_files;
 mod interactive;

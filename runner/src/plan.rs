@@ -4,6 +4,7 @@
 //! trust. Mounts come first, while the host is visible; then the root changes; then rights are given up,
 //! the filter first, because loading it needs a right that the next steps take away.
 
+mod chroot;
 mod mount_options;
 mod mounts;
 mod namespaces;
@@ -21,6 +22,8 @@ use sys::spawn::{Checkpoint, Creation, Exec, NamespacesOf, Plan, Step};
 use sys::trial::Need;
 use sys::userns::IdMaps;
 
+pub use self::chroot::chroot;
+pub(crate) use self::mounts::device_numbers;
 use self::namespaces::NamespacePlan;
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
@@ -58,8 +61,11 @@ impl UserNamespace {
     pub fn this() -> Option<Self> {
         static THIS: OnceLock<Option<(IdMaps, bool)>> = OnceLock::new();
         let found = THIS.get_or_init(|| {
+            if sys::userns::is_initial() {
+                return None;
+            }
             // Without /proc there is nobody to tell; what then fails for its sake says so.
-            let ids = IdMaps::of_this_process().ok().filter(|ids| !ids.is_initial())?;
+            let ids = IdMaps::of_this_process().ok()?;
             let unmet = sys::trial::first_unmet_need().ok().flatten();
             Some((ids, unmet.is_none_or(|(need, _)| need != Need::Proc)))
         });
@@ -134,8 +140,7 @@ pub fn join(
 ) -> Result<Plan, RequestError> {
     let process = bundle.spec.process().clone().unwrap_or_default();
     let capabilities = Rights::of(&process, machine);
-    let enter = |file: &PathBuf| Ok(Step::EnterGroup { file: path("control group", file)? });
-    let mut steps = entrances.iter().map(enter).collect::<Result<Vec<_>, RequestError>>()?;
+    let mut steps = enter_groups(entrances)?;
     steps.push(Step::Join { kinds, of: NamespacesOf::Target });
     if kinds.contains(Namespaces::USER) {
         steps.push(Step::BecomeRoot);
@@ -143,6 +148,11 @@ pub fn join(
     steps.extend(terminal(bundle.stdio, false));
     steps.extend(process_steps(bundle, &process, machine, capabilities)?);
     Ok(Plan { creation: Creation::Forerunner, steps, exec: exec(&process)?, ..Plan::default() })
+}
+
+fn enter_groups(entrances: &[PathBuf]) -> Result<Vec<Step>, RequestError> {
+    let enter = |file: &PathBuf| Ok(Step::EnterGroup { file: path("control group", file)? });
+    entrances.iter().map(enter).collect()
 }
 
 /// The steps of the process itself, once it is inside: limits, working directory, rights.

@@ -18,7 +18,9 @@ use sys::ns::{Ending, PidFd, Usage};
 use sys::spawn::{Created, Descriptors, Launched, launch, launch_with};
 
 use crate::cgroup::{ControlGroup, DeviceList};
+use crate::chroot::Chroot;
 use crate::error::RunError;
+use crate::isolation::Mode;
 use crate::plan::{self, Machine};
 use crate::request::{ExtraMount, MountKind, RunRequest, Stdio, StreamTarget, TtySize};
 use crate::spec::{self, Bundle};
@@ -67,6 +69,8 @@ pub struct Process {
     terminal: Option<OwnedFd>,
     /// Where mount targets were made that are to be removed.
     stubs: Option<(Mount, Vec<Created>)>,
+    /// What is to be put right when it is isolated by its root directory alone.
+    chroot: Option<Chroot>,
     group: Option<ControlGroup>,
     finished: Option<Finished>,
 }
@@ -86,17 +90,27 @@ pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
     let group = group(request, &bundle)?;
     let entrances: Vec<PathBuf> = group.iter().flat_map(ControlGroup::entrances).collect();
     let lists_devices = group.as_ref().is_some_and(ControlGroup::restricts_devices);
-    let plan = plan::build(&bundle, Machine { lists_devices, ..Machine::this() }, &entrances)?;
+    let machine = Machine { lists_devices, ..Machine::this() };
+    let (chroot, plan) = match request.isolation {
+        Mode::Oci | Mode::Rootless => (None, plan::build(&bundle, machine, &entrances)?),
+        Mode::Chroot => {
+            let (chroot, plan) = Chroot::prepare(request, &bundle, machine, &entrances)?;
+            (Some(chroot), plan)
+        }
+    };
     let (streams, theirs) = streams(stdio).map_err(supervise("make the standard streams"))?;
     let borrowed = theirs.as_ref().map(|theirs| theirs.each_ref().map(AsFd::as_fd));
     let launched = launch(plan, borrowed);
     match launched {
         Ok(Launched { process, terminal, created }) => {
             let (handle, stubs) = (Arc::new(process), Some((request.root.clone(), created)));
-            Ok(Process { handle, streams, terminal, stubs, group, finished: None })
+            let mut process = Process { handle, streams, terminal, stubs, chroot, group, finished: None };
+            process.chroot.iter_mut().try_for_each(|chroot| chroot.watch(&process.handle))?;
+            Ok(process)
         }
         Err(failed) => {
             stubs::clean_up(&request.root, &failed.created).map_err(RunError::CleanUp)?;
+            chroot.map_or(Ok(()), Chroot::end)?;
             Err(RunError::of_launch(failed.error))
         }
     }
@@ -180,7 +194,15 @@ impl Process {
         match launch_with(plan, &descriptors, &mut |_, _| true) {
             Ok(Launched { process, terminal, .. }) => {
                 let handle = Arc::new(process);
-                Ok(Process { handle, streams, terminal, stubs: None, group: None, finished: None })
+                Ok(Process {
+                    handle,
+                    streams,
+                    terminal,
+                    stubs: None,
+                    chroot: None,
+                    group: None,
+                    finished: None,
+                })
             }
             Err(failed) if self.has_ended() => {
                 drop(failed);
@@ -280,6 +302,7 @@ impl Process {
         let kills = self.group.as_ref().map_or(Ok(0), ControlGroup::memory_kills);
         let finished = Finished { status, usage, out_of_memory: *kills.as_ref().unwrap_or(&0) > 0 };
         self.finished = Some(finished);
+        self.chroot.take().map_or(Ok(()), Chroot::end)?;
         if let Some((root, created)) = self.stubs.take() {
             stubs::clean_up(&root, &created).map_err(RunError::CleanUp)?;
         }

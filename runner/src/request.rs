@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use base::Mount;
 
+use crate::isolation::Mode;
+
 use crate::seccomp::ProfileFile;
 
 /// The search path for commands when the environment has no `PATH`, as Docker has it.
@@ -20,6 +22,8 @@ pub const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 /// One process to run in a container of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRequest {
+    /// How the container is isolated.
+    pub isolation: Mode,
     /// How the root filesystem is mounted. Changes of the process land in its upper directory.
     pub root: Mount,
     /// Command and arguments; never empty. A command without `/` is looked up in `PATH` of `env`.
@@ -85,6 +89,7 @@ impl RunRequest {
     /// capabilities and seccomp profile, no files provided.
     pub fn new(root: Mount, args: Vec<String>) -> Self {
         Self {
+            isolation: Mode::Oci,
             root,
             args,
             env: vec![format!("PATH={DEFAULT_PATH}")],

@@ -19,7 +19,6 @@ use crate::layout::SnapshotDirs;
 
 use native::Native;
 use overlay::Overlay;
-pub(crate) use overlay::in_user_namespace;
 
 /// The ways to lay a snapshot over its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

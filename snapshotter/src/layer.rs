@@ -11,13 +11,12 @@ use std::io::Write;
 use base::image::{Descriptor, chain_id};
 use base::{CancelToken, Digest, Key, KeyHasher};
 
-use crate::apply::{self, ApplyOptions, Devices, Ownership};
+use crate::apply::{self, ApplyOptions, Ownership};
 use crate::blob::BlobInfo;
 use crate::compress::{Compression, LayerEncoder};
 use crate::db::{layers, sharing, snapshots};
 use crate::diff::{self, DiffError, DiffOptions};
 use crate::digest_thread::DigestThread;
-use crate::driver;
 use crate::error::StoreError;
 use crate::lease::Lease;
 use crate::snapshot::{CommitInfo, SnapshotId};
@@ -109,8 +108,6 @@ impl Store {
             } else {
                 Ownership::Ignore
             },
-            // Nobody can make devices in a user namespace, and nobody could open them.
-            devices: if driver::in_user_namespace()? { Devices::Skip } else { Devices::Create },
             ..self.apply_options(active.layering())
         };
         let (applied, diff_id) =

@@ -10,7 +10,7 @@ use sys::clock::SystemClock;
 use sys::fs::{PathContext as _, PathError};
 use sys::lock::{FileLock, LockMode};
 
-use crate::apply::{ApplyOptions, Layering, Limits};
+use crate::apply::{ApplyOptions, Devices, Layering, Limits};
 use crate::db::{Database, DbError, recovery, settings, to_millis};
 use crate::driver::{self, Driver, DriverKind};
 use crate::error::StoreError;
@@ -32,12 +32,14 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// What is too much for a layer or an archive that is unpacked.
     pub archive_limits: Limits,
+    /// Whether devices in layers are made. In a user namespace the kernel lets nobody make them.
+    pub devices: bool,
 }
 
 impl Default for Options {
     /// Whatever works best here, and the machine's clock.
     fn default() -> Self {
-        Self { driver: None, clock: Arc::new(SystemClock), archive_limits: Limits::default() }
+        Self { driver: None, clock: Arc::new(SystemClock), archive_limits: Limits::default(), devices: true }
     }
 }
 
@@ -77,6 +79,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     wanted_driver: Option<DriverKind>,
     archive_limits: Limits,
+    devices: bool,
     driver: OnceLock<Driver>,
     /// Numbers what this handle creates.
     counter: AtomicU64,
@@ -118,6 +121,7 @@ impl Store {
             clock: options.clock,
             wanted_driver: options.driver,
             archive_limits: options.archive_limits,
+            devices: options.devices && sys::userns::is_initial(),
             driver: OnceLock::new(),
             counter: AtomicU64::new(0),
             _lock: lock,
@@ -129,9 +133,11 @@ impl Store {
         self.layout().root()
     }
 
-    /// How to unpack layers and archives of others in this store: within its limits.
+    /// How to unpack layers and archives of others in this store: within its limits, and without devices where
+    /// nobody could make or use them.
     pub fn apply_options(&self, layering: Layering) -> ApplyOptions {
-        ApplyOptions { limits: self.0.archive_limits, ..ApplyOptions::new(layering) }
+        let devices = if self.0.devices { Devices::Create } else { Devices::Skip };
+        ApplyOptions { limits: self.0.archive_limits, devices, ..ApplyOptions::new(layering) }
     }
 
     /// The driver in use. The first call on a new store finds out which one works and records it.

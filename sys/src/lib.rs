@@ -24,6 +24,7 @@ pub mod seccomp;
 pub mod signals;
 pub mod spawn;
 pub mod stat;
+pub mod strays;
 pub mod trial;
 pub mod userns;
 pub mod xattr;

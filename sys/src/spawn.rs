@@ -435,6 +435,7 @@ fn call_name(number: i32) -> &'static str {
         libc::SYS_capset => "capset",
         libc::SYS_chdir | libc::SYS_fchdir => "chdir",
         libc::SYS_clone => "clone",
+        libc::SYS_chroot => "chroot",
         libc::SYS_close_range => "close_range",
         libc::SYS_dup3 => "dup3",
         libc::SYS_execve => "execve",

@@ -18,6 +18,9 @@ pub use self::enter::{EnterError, Entered, Ids, OneIdReason, enter};
 pub use self::ranges::{IdMap, MapLine, Range, name_of, parse_ranges};
 use crate::fs::PathError;
 
+/// The inode number of the machine's first user namespace (`PROC_USER_INIT_INO` in the kernel's `linux/proc_ns.h`).
+const INITIAL: u64 = 0xEFFF_FFFD;
+
 /// What a user namespace makes of ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdMaps {
@@ -45,11 +48,6 @@ impl IdMaps {
             may_set_groups: read("setgroups")?.trim() == "allow",
         })
     }
-
-    /// Whether this is the machine's first namespace, in which every id is itself.
-    pub fn is_initial(&self) -> bool {
-        self.users == IdMap::initial()
-    }
 }
 
 /// An owner that cannot be.
@@ -73,9 +71,10 @@ pub fn owner_error(errno: rustix::io::Errno, uid: u32, gid: u32) -> io::Error {
     errno.into()
 }
 
-/// Whether this process is in the machine's first user namespace. Where `/proc` does not say, it is.
+/// Whether this process is in the machine's first user namespace. Where `/proc` does not say, it is. The maps do
+/// not tell: another namespace may leave every id what it is, too.
 pub fn is_initial() -> bool {
-    IdMaps::of_this_process().map_or(true, |maps| maps.is_initial())
+    std::fs::metadata("/proc/self/ns/user").map_or(true, |namespace| namespace.ino() == INITIAL)
 }
 
 /// Whether this process is root of the file tree that it sees: it is user 0, and so is the owner of `/`. In a

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use base::{Platform, Reference, Timestamp};
 use engine::error::EngineError;
-use engine::isolation::{Isolation, NoIsolation, Wanted};
+use engine::isolation::{Isolation, Mode, NoIsolation, Wanted};
 use engine::request::NetworkMode;
 use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
@@ -140,6 +140,9 @@ fn open(store: &StoreChoice) -> Result<Engine, CliError> {
     let docker_config = environment("DOCKER_CONFIG")
         .map(PathBuf::from)
         .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".docker")));
+    // Without mounts nothing can be merged.
+    let without_mounts = matches!(&store.isolation, Ok(found) if found.mode == Mode::Chroot);
+    let driver = driver.or(without_mounts.then_some(DriverKind::Native));
     let runtime_directory = places::runtime_directory(&root);
     Ok(Engine::open(EngineOptions {
         root,

@@ -31,7 +31,6 @@ impl BuildOps<'_> {
         cancel: &CancelToken,
     ) -> Result<Filesystem, StepError> {
         emulation::check(&vertex.platform)?;
-        self.engine.isolation()?;
         let root = if op.has_root { inputs.first().copied().flatten() } else { None };
         let store = &self.engine.store;
         let active = store.prepare(self.lease, root.map(|root| root.snapshot)).map_err(EngineError::from)?;
@@ -114,6 +113,7 @@ impl BuildOps<'_> {
             read_only: true,
         };
         Ok(RunRequest {
+            isolation: self.engine.isolation()?.mode,
             env,
             cwd: op.cwd.clone(),
             create_cwd: true,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use base::CancelToken;
 use llb::{BindMount, CacheMount, ExecMount, ExecOp, MountKind, SecretMount, Sharing, SshMount};
 use runner::ExtraMount;
+use runner::isolation::Mode;
 use snapshotter::{ActiveSnapshot, CacheMountRequest, CacheSeed, ScratchDir};
 
 use super::{BuildOps, Filesystem};
@@ -151,6 +152,9 @@ impl BuildOps<'_> {
         };
         if let Some(name) = &secret.env {
             step.env.push(format!("{name}={}", String::from_utf8_lossy(&content)));
+        }
+        if secret.as_file && self.engine.isolation()?.mode == Mode::Chroot {
+            return Err(EngineError::SecretNeedsMount(secret.id.clone()));
         }
         Ok(secret.as_file.then_some(runner::MountKind::File {
             content,

@@ -2,7 +2,8 @@
 
 mod targets;
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxIdMapping, Mount, Spec};
@@ -27,6 +28,12 @@ const DEVICES: [(&CStr, &CStr, u32, u32); 6] = [
     (c"urandom", c"/dev/urandom", 1, 9),
     (c"tty", c"/dev/tty", 5, 0),
 ];
+
+/// The devices that every container has: path, major and minor number.
+pub(crate) fn device_numbers() -> impl Iterator<Item = (&'static Path, u32, u32)> {
+    let path = |path: &'static CStr| Path::new(OsStr::from_bytes(path.to_bytes()));
+    DEVICES.into_iter().map(move |(_, device, major, minor)| (path(device), major, minor))
+}
 
 /// The links that every container has (OCI runtime-spec `runtime-linux.md`; `core` is Docker's).
 const LINKS: [(&CStr, &CStr); 6] = [

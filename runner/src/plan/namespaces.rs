@@ -57,9 +57,7 @@ impl NamespacePlan {
     }
 
     fn enter_groups(&mut self, entrances: &[PathBuf]) -> Result<(), RequestError> {
-        for file in entrances {
-            self.steps.push(Step::EnterGroup { file: path("control group", file)? });
-        }
+        self.steps.extend(super::enter_groups(entrances)?);
         Ok(())
     }
 

@@ -131,7 +131,7 @@ pub(super) fn probe(scratch: &Path) -> Result<Overlay, PathError> {
 }
 
 fn probe_in(scratch: &Path) -> Result<Overlay, PathError> {
-    let overlay = Overlay { userxattr: in_user_namespace()? };
+    let overlay = Overlay { userxattr: !sys::userns::is_initial() };
     let [lower, upper, work] = ["lower", "upper", "work"].map(|name| scratch.join(name));
     for dir in [&lower.join("dir"), &upper, &work] {
         sys::fs::create_dir_all(dir, 0o700)?;
@@ -173,11 +173,4 @@ fn change(root: &OwnedFd) -> rustix::io::Result<()> {
     rustix::fs::unlinkat(root, "file", AtFlags::empty())?;
     rustix::fs::unlinkat(root, "dir", AtFlags::REMOVEDIR)?;
     rustix::fs::mkdirat(root, "dir", Mode::RWXU)
-}
-
-/// The initial user namespace maps every id to itself (`user_namespaces(7)`).
-pub(crate) fn in_user_namespace() -> Result<bool, PathError> {
-    let map = sys::fs::read(Path::new("/proc/self/uid_map"))?;
-    let map = String::from_utf8_lossy(&map);
-    Ok(!map.split_whitespace().eq(["0", "0", "4294967295"]))
 }

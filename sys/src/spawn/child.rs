@@ -205,6 +205,7 @@ impl Child {
             Step::ReadOnly { target } => mounts::make_read_only(root, target),
             Step::ReadOnlyRoot => mounts::make_root_read_only(root),
             Step::Pivot => self.pivot(),
+            Step::ChangeRoot { root } => mounts::change_root(root),
             Step::LoopbackUp => loopback_up(),
             Step::HostName(name) => {
                 // SAFETY: the pointer and length are those of a live string.

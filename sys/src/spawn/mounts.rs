@@ -330,6 +330,14 @@ pub(super) fn pivot(root: &Root) -> Result<(), Failure> {
     change_directory(c"/")
 }
 
+/// Makes a directory of the host the root directory and the working directory.
+pub(super) fn change_root(root: &CStr) -> Result<(), Failure> {
+    change_directory(root)?;
+    // SAFETY: the path is a live string.
+    unsafe { invoke!(libc::SYS_chroot, c".") }?;
+    change_directory(c"/")
+}
+
 pub(super) fn change_directory(path: &CStr) -> Result<(), Failure> {
     // SAFETY: the path is a live string.
     unsafe { invoke!(libc::SYS_chdir, path) }.map(drop)

@@ -205,6 +205,12 @@ pub enum Step {
     ReadOnlyRoot,
     /// Makes the new root `/` and detaches the host's and the scratch filesystem.
     Pivot,
+    /// Changes the root directory to one of the host, without any mount. Whoever keeps `CAP_SYS_CHROOT` can undo
+    /// that.
+    ChangeRoot {
+        /// The directory.
+        root: CString,
+    },
     /// Brings the loopback interface up.
     LoopbackUp,
     /// Sets the host name.
@@ -449,6 +455,7 @@ impl Step {
             Self::ReadOnly { target } => format!("make {target:?} read-only"),
             Self::ReadOnlyRoot => "make the root filesystem read-only".to_owned(),
             Self::Pivot => "make the new root the process's root".to_owned(),
+            Self::ChangeRoot { root } => format!("change the root directory to {root:?}"),
             Self::LoopbackUp => "bring the loopback interface up".to_owned(),
             Self::HostName(name) => format!("set the host name to {name:?}"),
             Self::DomainName(name) => format!("set the domain name to {name:?}"),
