@@ -222,6 +222,14 @@ pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 
+    /// Limit what every RUN may use, as memory=2g or cpu-quota=50000
+    #[arg(long = "resource", value_name = "NAME=VALUE", help_heading = "Limits")]
+    pub(crate) resources: Vec<String>,
+
+    /// Limit what all RUN of the build may use together, as memory=4g
+    #[arg(long = "total-resource", value_name = "NAME=VALUE", help_heading = "Limits")]
+    pub(crate) total_resources: Vec<String>,
+
     /// Where devices for RUN --device are described [default: /etc/cdi, /var/run/cdi, /etc/buildkit/cdi]
     #[arg(long = "cdi-spec-dir", value_name = "DIR")]
     pub(crate) cdi_spec_dirs: Vec<PathBuf>,

@@ -6,11 +6,12 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use engine::request::{
-    Entitlement, LogLimits, Resource, ResourceLimit, SecretSource, Secrets, SshSource, StepSettings,
+    Entitlement, Limits, LogLimits, Resource, ResourceLimit, SecretSource, Secrets, SshSource, StepSettings,
 };
 
 use crate::args::BuildArgs;
 use crate::error::CliError;
+use crate::limit_args::LimitArgs;
 
 /// The agent that `--ssh default` means.
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
@@ -127,7 +128,9 @@ pub(crate) fn step_settings(
     Ok(StepSettings {
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
         shm_size: args.shm_size,
-        limits: args.limits.limits()?,
+        limits: with_resources(args.limits.clone(), "--resource", &args.resources)?,
+        total: with_resources(LimitArgs::default(), "--total-resource", &args.total_resources)?,
+        cgroup_parent: args.limits.cgroup_parent.clone(),
         rlimits: args.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
         device_directories: args.cdi_spec_dirs.clone(),
         log: LogLimits {
@@ -135,6 +138,11 @@ pub(crate) fn step_settings(
             speed: log_limit("BUILDKIT_STEP_LOG_MAX_SPEED", environment)?,
         },
     })
+}
+
+fn with_resources(mut limits: LimitArgs, flag: &str, resources: &[String]) -> Result<Limits, CliError> {
+    resources.iter().try_for_each(|resource| limits.set(flag, resource))?;
+    limits.limits()
 }
 
 /// BuildKit's limits of a step's log: bytes, or -1 for none.

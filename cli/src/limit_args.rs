@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use clap::Args;
-use engine::request::{DeviceRate, Limits};
+use engine::request::{DeviceRate, Limits, Location};
 
 use crate::error::CliError;
 use crate::units;
@@ -16,7 +16,7 @@ const LEAST_MEMORY: u64 = 6 << 20;
 const CPU_PERIOD: u64 = 100_000;
 
 /// The limits that a container of `lap run` and the steps of a build have.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
     /// The most memory, for example 512m
@@ -46,6 +46,10 @@ pub(crate) struct LimitArgs {
     /// Memory nodes that may be used, as 0-2,7
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_mems: Option<String>,
+
+    /// The control group that those of containers are made in, as /path, path or slice:prefix:name
+    #[arg(long, value_name = "GROUP", value_parser = Location::parse)]
+    pub(crate) cgroup_parent: Option<Location>,
 }
 
 /// The limits that only `lap run` has.
@@ -89,6 +93,25 @@ pub(crate) struct RunLimitArgs {
 }
 
 impl LimitArgs {
+    /// Takes a limit as `--resource` of `docker buildx build` has it: `memory=2g`.
+    pub(crate) fn set(&mut self, flag: &str, text: &str) -> Result<(), CliError> {
+        let hint = "write memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus or cpuset-mems, = and a value";
+        let invalid = |why: &str| CliError::usage(format!("invalid {flag} \"{text}\": {why}"), hint);
+        let (name, value) = text.split_once('=').ok_or_else(|| invalid("it has no value"))?;
+        let no_number = |_| invalid("that is no number");
+        match name {
+            "memory" => self.memory = Some(units::size(value).map_err(invalid)?),
+            "memory-swap" => self.memory_swap = Some(units::size_or_unlimited(value).map_err(invalid)?),
+            "cpu-shares" => self.cpu_shares = Some(value.parse().map_err(no_number)?),
+            "cpu-period" => self.cpu_period = Some(value.parse().map_err(no_number)?),
+            "cpu-quota" => self.cpu_quota = Some(value.parse().map_err(no_number)?),
+            "cpuset-cpus" => self.cpuset_cpus = Some(value.to_owned()),
+            "cpuset-mems" => self.cpuset_mems = Some(value.to_owned()),
+            _ => return Err(invalid("there is no such resource")),
+        }
+        Ok(())
+    }
+
     /// What the flags mean.
     pub(crate) fn limits(&self) -> Result<Limits, CliError> {
         if let Some(memory) = self.memory.filter(|memory| (1..LEAST_MEMORY).contains(memory)) {
@@ -210,6 +233,23 @@ mod tests {
             assert_eq!(bad, None);
         }
         assert_eq!(limits(&["--memory-swap", "1g"]), None);
+    }
+
+    #[test]
+    fn resources_are_the_same_limits() {
+        let mut args = LimitArgs::default();
+        for text in ["memory=64m", "memory-swap=-1", "cpu-quota=-1", "cpu-period=5000", "cpuset-cpus=0-1"] {
+            args.set("--resource", text).unwrap();
+        }
+        let limits = args.limits().unwrap();
+        assert_eq!(
+            (limits.memory, limits.memory_swap, limits.cpu_quota),
+            (Some(64 << 20), Some(-1), Some(-1))
+        );
+        assert_eq!((limits.cpu_period, limits.cpuset_cpus.as_deref()), (Some(5000), Some("0-1")));
+        for bad in ["memory", "memory=much", "cpu-shares=x", "pids=7", "=1", ""] {
+            assert!(args.set("--resource", bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

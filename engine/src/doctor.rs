@@ -55,6 +55,7 @@ pub fn examine(isolation: Result<&Isolation, &NoIsolation>) -> Vec<Finding> {
         Err(none) => nothing(none, &Settings::read()),
     });
     findings.extend(groups());
+    findings.extend(abandoned());
     findings
 }
 
@@ -166,6 +167,14 @@ fn groups() -> Vec<Finding> {
     }
     let remedy = "run as root, or have a control group delegated to this user (systemd: Delegate=yes)";
     vec![Finding::better(format!("containers cannot be limited by: {}", unusable.join(", ")), remedy)]
+}
+
+/// Control groups that killed commands have left. Who makes the next container removes them.
+fn abandoned() -> Option<Finding> {
+    let left = runner::cgroup::abandoned::abandoned().ok().filter(|left| !left.is_empty())?;
+    let names: Vec<String> = left.iter().map(|directory| directory.display().to_string()).collect();
+    let remedy = format!("they go with the next container of lap run or lap build:\n{}", names.join("\n"));
+    Some(Finding::better(format!("{} control groups of killed commands are left", names.len()), remedy))
 }
 
 #[cfg(test)]

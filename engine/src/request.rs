@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
+pub use runner::cgroup::Location;
 pub use runner::etc_files::Resolver;
 pub use runner::{DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, Resource, ResourceLimit};
 pub use snapshotter::Compression;
@@ -95,6 +96,10 @@ pub struct StepSettings {
     pub rlimits: Vec<ResourceLimit>,
     /// How much of the machine the processes of one step together may use.
     pub limits: Limits,
+    /// How much all steps together may use.
+    pub total: Limits,
+    /// The control group that those of the steps are made in.
+    pub cgroup_parent: Option<Location>,
     /// How much of their output is shown.
     pub log: LogLimits,
     /// Directories with descriptions of devices (CDI); empty means the standard ones.
@@ -234,6 +239,8 @@ pub struct RunRequest {
     pub isolation: Isolation,
     /// How much of the machine the container may use.
     pub limits: Limits,
+    /// The control group that the container's is made in.
+    pub cgroup_parent: Option<Location>,
     /// `--platform`
     pub platform: Option<Platform>,
     /// `--pull`

@@ -11,7 +11,7 @@ use llb::NetworkMode;
 use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
-use runner::{EtcFiles, ExtraMount, MountKind, Network, RequestError, RunError};
+use runner::{EtcFiles, ExtraMount, GroupPlace, MountKind, Network, RequestError, RunError};
 use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
@@ -130,6 +130,7 @@ impl Engine {
             rlimits: isolation.rlimits.clone(),
             sysctls: isolation.sysctls.clone(),
             limits: request.limits.clone(),
+            group: request.cgroup_parent.clone().map_or(GroupPlace::WhereLimited, GroupPlace::Inside),
             device_rules: isolation.device_rules.clone(),
             shm_size: isolation.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..runner::RunRequest::new(active.mount()?, command_line(request, image)?)
@@ -274,6 +275,7 @@ mod tests {
             tty: false,
             isolation: Isolation::default(),
             limits: Limits::default(),
+            cgroup_parent: None,
             platform: None,
             pull: PullPolicy::Never,
         }

@@ -91,3 +91,67 @@ fn devices_are_those_that_are_given() {
         env.lap(["run", "--rm", flag, bad, "busybox", "true"]).fails(2).stderr_has(&[bad]);
     }
 }
+
+/// A place for control groups, removed with the groups of the same name in all hierarchies.
+struct Parent(String);
+
+impl Parent {
+    fn new() -> Self {
+        Self(format!("lap-test-{}", std::process::id()))
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(hierarchy.path().join(&self.0));
+        }
+        let _ = std::fs::remove_dir(std::path::Path::new("/sys/fs/cgroup").join(&self.0));
+    }
+}
+
+#[test]
+fn groups_are_made_in_the_one_that_is_given() {
+    if !can_limit(&["pids", "memory"]) {
+        return;
+    }
+    let env = env();
+    let parent = Parent::new();
+    let path = format!("/{}", parent.0);
+    let flags = ["--cgroup-parent", &path, "--cgroupns", "host", "busybox", "cat", "/proc/self/cgroup"];
+    let groups = env.lap(["run", "--rm"]).args(flags).ok().stdout_text();
+    let inside = groups.lines().filter(|line| line.contains(&format!(":{path}/lapstrake-")));
+    assert!(inside.clone().any(|line| line.contains("pids") || line.starts_with("0::")), "{groups}");
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN true\n");
+    build(&env, &context, &["--cgroup-parent", &path]);
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let left = std::fs::read_dir(hierarchy.path().join(&parent.0)).into_iter().flatten().flatten();
+        let left: Vec<_> = left.filter(|entry| entry.path().is_dir()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    env.lap(["run", "--rm", "--cgroup-parent", "/a/../b", "busybox", "true"])
+        .fails(2)
+        .stderr_has(&["/a/../b"]);
+}
+
+#[test]
+fn steps_are_limited_one_by_one_and_all_together() {
+    if !can_limit(&["memory", "cpuset"]) {
+        return;
+    }
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN dd if=/dev/zero of=/dev/null bs=256M count=1\n");
+    for flag in ["--resource", "--total-resource"] {
+        build_fails(&env, &context, &[flag, "memory=32m"])
+            .stderr_has(&["exit code: 137", "--total-resource"]);
+    }
+    // All steps are inside of the one group, whatever each of them may have.
+    context.dockerfile("FROM busybox\nRUN grep -qx 'Cpus_allowed_list:\t0' /proc/self/status\n");
+    build(&env, &context, &["--total-resource", "cpuset-cpus=0", "--resource", "memory=64m"]);
+    build(&env, &context, &["--resource", "cpuset-cpus=0", "--no-cache"]);
+    for bad in ["memory", "pids=5", "memory=1m"] {
+        env.lap(["build", "--total-resource", bad]).arg(context.path()).fails(2).stderr_has(&["memory"]);
+    }
+}

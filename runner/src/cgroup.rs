@@ -60,6 +60,8 @@ impl GroupDirectory {
 #[derive(Debug)]
 pub struct ControlGroup {
     directories: Vec<GroupDirectory>,
+    /// Where it was made, if we did.
+    location: Option<Location>,
     restricts_devices: bool,
     /// Whether it is to go with this value.
     is_ours: bool,
@@ -70,12 +72,18 @@ pub struct ControlGroup {
 impl ControlGroup {
     /// The group that an earlier process has [left](Self::leave).
     pub fn open(directories: Vec<GroupDirectory>) -> Self {
-        Self { directories, restricts_devices: false, is_ours: false, held: Vec::new() }
+        Self { directories, location: None, restricts_devices: false, is_ours: false, held: Vec::new() }
     }
 
     /// A group without directories, which goes with this value.
     fn begin() -> Self {
-        Self { directories: Vec::new(), restricts_devices: false, is_ours: true, held: Vec::new() }
+        let (directories, held) = (Vec::new(), Vec::new());
+        Self { directories, location: None, restricts_devices: false, is_ours: true, held }
+    }
+
+    /// The place that it was made at by this process, for groups inside of it.
+    pub fn location(&self) -> Option<&Location> {
+        self.location.as_ref()
     }
 
     /// Its directories, for a later [`open`](Self::open).

@@ -39,8 +39,8 @@ pub use logged::run_logged;
 pub use process::{ExitStatus, Finished, Process, resize, start};
 pub use request::{
     DEFAULT_PATH, DeviceAccess, DeviceKind, DeviceNumber, DeviceRate, DeviceRule, EtcFiles, ExtraMount,
-    Limits, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile, Stdio, StreamTarget,
-    TtySize, User,
+    GroupPlace, Limits, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile, Stdio,
+    StreamTarget, TtySize, User,
 };
 pub use seccomp::{ProfileFile, SeccompError};
 pub use sys::ns::Usage;

@@ -22,7 +22,7 @@ use crate::chroot::Chroot;
 use crate::error::RunError;
 use crate::isolation::Mode;
 use crate::plan::{self, Machine};
-use crate::request::{ExtraMount, MountKind, RunRequest, Stdio, StreamTarget, TtySize};
+use crate::request::{ExtraMount, GroupPlace, MountKind, RunRequest, Stdio, StreamTarget, TtySize};
 use crate::spec::{self, Bundle};
 use crate::stubs;
 
@@ -86,8 +86,11 @@ struct OurEnds {
 /// Starts the process of a request. Returns when its program runs; a program that cannot be executed is
 /// an error, and leaves nothing behind.
 pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
-    let bundle = spec::build(request, stdio)?;
+    let mut bundle = spec::build(request, stdio)?;
     let group = group(request, &bundle)?;
+    if let (Some(group), true) = (&group, request.isolation != Mode::Chroot) {
+        spec::groups::show(&mut bundle.spec, group);
+    }
     let entrances: Vec<PathBuf> = group.iter().flat_map(ControlGroup::entrances).collect();
     let lists_devices = group.as_ref().is_some_and(ControlGroup::restricts_devices);
     let machine = Machine { lists_devices, ..Machine::this() };
@@ -120,16 +123,25 @@ fn group(request: &RunRequest, bundle: &Bundle) -> Result<Option<ControlGroup>, 
     let Some(resources) = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) else {
         return Ok(None);
     };
+    let inside = match &request.group {
+        GroupPlace::WhereLimited => return Ok(ControlGroup::create(resources, device_list(request))?),
+        GroupPlace::Everywhere => None,
+        GroupPlace::Inside(location) => Some(location),
+    };
+    let group = ControlGroup::create_everywhere(inside, resources)?;
+    Ok((!group.directories().is_empty()).then_some(group))
+}
+
+fn device_list(request: &RunRequest) -> DeviceList {
     // A mounted device needs no list to be used; only a list keeps it from being used in some other way.
     let is_limited = |mount: &ExtraMount| match mount.kind {
         MountKind::Device { access, .. } => !(access.read && access.write),
         _ => false,
     };
-    let devices = match request.device_rules.is_empty() && !request.mounts.iter().any(is_limited) {
+    match request.device_rules.is_empty() && !request.mounts.iter().any(is_limited) {
         true => DeviceList::Cheap,
         false => DeviceList::Needed,
-    };
-    Ok(ControlGroup::create(resources, devices)?)
+    }
 }
 
 fn supervise(operation: &'static str) -> impl Fn(io::Error) -> RunError {

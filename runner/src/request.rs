@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use base::Mount;
 
+use crate::cgroup::Location;
 use crate::isolation::Mode;
-
 use crate::seccomp::ProfileFile;
 
 /// The search path for commands when the environment has no `PATH`, as Docker has it.
@@ -75,6 +75,8 @@ pub struct RunRequest {
     pub rlimits: Vec<ResourceLimit>,
     /// How much of the machine all processes of the container together may use.
     pub limits: Limits,
+    /// Where its control group is made, and in which hierarchies.
+    pub group: GroupPlace,
     /// Devices that may be used and made besides the usual ones and those of mounts.
     pub device_rules: Vec<DeviceRule>,
     /// Size of `/dev/shm` in bytes.
@@ -115,6 +117,7 @@ impl RunRequest {
             seccomp: SeccompProfile::Default,
             rlimits: Vec::new(),
             limits: Limits::default(),
+            group: GroupPlace::default(),
             device_rules: Vec::new(),
             shm_size: DEFAULT_SHM_SIZE,
             volatile_root: true,
@@ -177,6 +180,18 @@ pub struct Limits {
     pub read_iops: Vec<DeviceRate>,
     /// Writes a second to block devices.
     pub write_iops: Vec<DeviceRate>,
+}
+
+/// Where the control group of a container is made, and in which hierarchies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum GroupPlace {
+    /// Beside us, in those where something is limited.
+    #[default]
+    WhereLimited,
+    /// Beside us, in all: the container can be listed, counted, stopped and ended.
+    Everywhere,
+    /// Inside of this group, in all.
+    Inside(Location),
 }
 
 /// Devices that may be used, as `--device-cgroup-rule` has them.

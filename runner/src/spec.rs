@@ -5,7 +5,8 @@
 //! content is in memory. The system call filter is named, not spelled out: four hundred names per start
 //! would cost more than the start.
 
-mod resources;
+pub(crate) mod groups;
+pub(crate) mod resources;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -47,6 +47,7 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
         tty: args.tty,
         isolation: args.isolation.isolation()?,
         limits: args.limits.limits()?,
+        cgroup_parent: args.limits.common.cgroup_parent.clone(),
         platform: platform(args.platform.as_deref())?,
         pull: pull_policy(&args.pull)?,
     })

@@ -49,7 +49,7 @@ impl BuildOps<'_> {
         if let Some(status) = failure(finished.status) {
             let hint = if finished.out_of_memory {
                 Some(
-                    "a process of the step reached the memory limit and was killed; raise --memory"
+                    "a process of the step reached the memory limit and was killed; raise --memory or --total-resource memory"
                         .to_owned(),
                 )
             } else {
@@ -125,6 +125,7 @@ impl BuildOps<'_> {
             privileged: op.security == SecurityMode::Insecure,
             rlimits: settings.rlimits.clone(),
             limits: settings.limits.clone(),
+            group: self.group.place(settings)?,
             shm_size: settings.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..RunRequest::new(active.mount()?, op.args.clone())
         })

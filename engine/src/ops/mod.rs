@@ -1,6 +1,7 @@
 //! What the solver's decisions mean: each kind of operation carried out over the store and the runner.
 //! One file for each kind.
 
+mod build_group;
 mod exec;
 mod file;
 mod git;
@@ -21,6 +22,7 @@ use snapshotter::writer::{LayerWriter, WriterOptions};
 use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, RecordKind, SnapshotId, Tree};
 use solver::{Executed, Ops, StepOutcome};
 
+use self::build_group::BuildGroup;
 use crate::Engine;
 use crate::contexts::Contexts;
 use crate::error::{EngineError, StepError};
@@ -49,6 +51,7 @@ pub(crate) struct BuildOps<'a> {
     context_keys: Mutex<HashMap<(VertexIndex, usize), Key>>,
     /// What this build has made.
     made: Mutex<HashMap<SnapshotId, Made>>,
+    group: BuildGroup,
 }
 
 /// What the collector is told of a result, and people who look at the cache.
@@ -77,8 +80,8 @@ impl<'a> BuildOps<'a> {
                 progress.declare(vertex.id, &vertex.metadata.name, inputs);
             }
         }
-        let (context_keys, made) = (Mutex::default(), Mutex::default());
-        Self { engine, graph, contexts, request, lease, progress, access, context_keys, made }
+        let (context_keys, made, group) = (Mutex::default(), Mutex::default(), BuildGroup::default());
+        Self { engine, graph, contexts, request, lease, progress, access, context_keys, made, group }
     }
 
     /// Remembers how a result was made and how long it took: what is cheap goes first.

@@ -14,6 +14,8 @@ use super::error::CgroupError;
 use super::hierarchy::{Controller, Hierarchies, Hierarchy, Version, hand_down, words};
 use super::location::Location;
 use super::{ControlGroup, GroupDirectory, read, settings, tree};
+use crate::request::Limits;
+use crate::spec::resources;
 
 /// How often a name is tried; each one fails only if somebody takes the new group for an abandoned one.
 const NAMES: usize = 16;
@@ -38,11 +40,7 @@ struct Part<'a> {
     all_controllers: bool,
 }
 
-impl<'a> Part<'a> {
-    fn new(hierarchy: &'a Hierarchy) -> Self {
-        Self { hierarchy, needed: Vec::new(), all_controllers: false }
-    }
-
+impl Part<'_> {
     /// Lets the groups inside of `parent` have the controllers.
     fn hand_down(&self, parent: &Path) -> Result<(), CgroupError> {
         if self.hierarchy.version == Version::One {
@@ -76,33 +74,48 @@ impl ControlGroup {
             return Ok(None);
         }
         let hierarchies = Hierarchies::discover()?;
-        let mut parts = Vec::new();
-        for &controller in &needed {
-            add(&mut parts, hierarchies.of(controller)?, controller);
-        }
-        let with_list = match list {
-            _ if !lists => None,
-            DeviceList::Needed => Some(hierarchies.of(Controller::Devices)?),
-            DeviceList::Cheap => {
-                hierarchies.of(Controller::Devices).ok().filter(|one| one.version == Version::One)
+        let mut parts = needed_parts(&hierarchies, &needed)?;
+        match (lists, list) {
+            (false, _) => {}
+            (true, DeviceList::Needed) => {
+                add(&mut parts, hierarchies.of(Controller::Devices)?, Some(Controller::Devices));
             }
-        };
-        let mut group = match with_list {
-            None => Self::make_named(&parts, None)?,
-            Some(hierarchy) => {
-                let mut all = parts.clone();
-                add(&mut all, hierarchy, Controller::Devices);
-                match Self::make_named(&all, None) {
-                    Err(error) if list == DeviceList::Cheap && error.is_permission() => {
-                        Self::make_named(&parts, None)?
-                    }
-                    made => made?,
+            (true, DeviceList::Cheap) => {
+                let cheap = hierarchies.of(Controller::Devices).ok();
+                if let Some(hierarchy) = cheap.filter(|one| one.version == Version::One) {
+                    add(&mut parts, hierarchy, None);
                 }
             }
-        };
+        }
+        let mut group = Self::make_named(&parts, None)?;
         group.set(resources)?;
         group.apply(&rules, list == DeviceList::Needed)?;
         Ok((!group.directories.is_empty()).then_some(group))
+    }
+
+    /// Makes a group with a name of our own in every hierarchy, inside of `parent` or beside us, with the
+    /// limits of `resources` and a device list. Which hierarchies are left out says
+    /// [`create_at`](Self::create_at).
+    pub fn create_everywhere(
+        parent: Option<&Location>,
+        resources: &LinuxResources,
+    ) -> Result<Self, CgroupError> {
+        let rules = devices::rules(resources)?;
+        let hierarchies = Hierarchies::discover()?;
+        let parts = all_parts(&hierarchies, resources)?;
+        let mut group = Self::make_named(&parts, parent)?;
+        group.set(resources)?;
+        group.apply(&rules, false)?;
+        Ok(group)
+    }
+
+    /// Makes a group for several containers, beside us or inside of `parent`, with limits that hold for all of
+    /// them together. Theirs are made [inside of it](crate::GroupPlace::Inside).
+    pub fn create_around(limits: &Limits, parent: Option<&Location>) -> Result<Self, CgroupError> {
+        let mut resources = resources::of_limits(limits);
+        // Which devices there are is the business of each of them.
+        resources.set_devices(Some(resources::every_device()));
+        Self::create_everywhere(parent, &resources)
     }
 
     /// Makes the group of a given place, in every hierarchy, with the limits of `resources` and a device
@@ -114,39 +127,22 @@ impl ControlGroup {
     pub fn create_at(location: &Location, resources: &LinuxResources) -> Result<Self, CgroupError> {
         let rules = devices::rules(resources)?;
         let hierarchies = Hierarchies::discover()?;
-        let mut parts: Vec<Part<'_>> = Vec::new();
-        for controller in settings::controllers(resources) {
-            add(&mut parts, hierarchies.of(controller)?, controller);
-        }
-        let is_hybrid = hierarchies.all().iter().any(|one| one.version == Version::One);
-        for hierarchy in hierarchies.all() {
-            let is_there = parts.iter().any(|part| part.hierarchy == hierarchy);
-            if !is_there && (hierarchy.version == Version::One || !is_hybrid) {
-                parts.push(Part::new(hierarchy));
-            }
-        }
         let mut group = Self::begin();
-        for part in &mut parts {
-            part.all_controllers = true;
-            match group.make(part, location) {
-                Err(error) if part.needed.is_empty() && error.is_permission() => {}
-                result => result?,
-            }
-        }
+        group.make_all(&all_parts(&hierarchies, resources)?, location)?;
         group.set(resources)?;
         group.apply(&rules, false)?;
         Ok(group)
     }
 
-    /// Makes parts with a name of our own, below `parent` or beside us.
+    /// Makes parts with a name of our own, inside of `parent` or beside us.
     fn make_named(parts: &[Part<'_>], parent: Option<&Location>) -> Result<Self, CgroupError> {
         for part in parts {
-            abandoned::sweep(part.hierarchy.parent_of_groups());
+            match parent.map(|parent| parent.within(part.hierarchy)) {
+                Some((base, below)) => abandoned::sweep(&base.join(below)),
+                None => abandoned::sweep(part.hierarchy.parent_of_groups()),
+            }
         }
         let mut last = None;
-        if parts.is_empty() {
-            return Ok(Self::begin());
-        }
         for _ in 0..NAMES {
             let name = format!("{PREFIX}{}-{}", std::process::id(), sys::random::hex(4)?);
             let location = match parent {
@@ -155,7 +151,7 @@ impl ControlGroup {
             };
             // From here on, what was made is removed if the rest fails.
             let mut group = Self::begin();
-            match parts.iter().try_for_each(|part| group.make(part, &location)).and_then(|()| group.hold()) {
+            match group.make_all(parts, &location).and_then(|()| group.hold()) {
                 Err(CgroupError::File(error)) if error.is_not_found() => last = Some(error),
                 Err(error) => return Err(error),
                 Ok(true) => return Ok(group),
@@ -165,6 +161,18 @@ impl ControlGroup {
         let none_free =
             || PathError::new("create a control group for", "lapstrake", io::ErrorKind::WouldBlock);
         Err(last.unwrap_or_else(none_free).into())
+    }
+
+    /// Makes parts; those that nothing is asked of only where we may.
+    fn make_all(&mut self, parts: &[Part<'_>], location: &Location) -> Result<(), CgroupError> {
+        for part in parts {
+            match self.make(part, location) {
+                Err(error) if part.needed.is_empty() && error.is_permission() => {}
+                made => made?,
+            }
+        }
+        self.location = Some(location.clone());
+        Ok(())
     }
 
     /// Makes the directory of a part, and those above it that are missing.
@@ -239,11 +247,41 @@ impl ControlGroup {
     }
 }
 
-/// Notes that something is asked of a controller.
-fn add<'a>(parts: &mut Vec<Part<'a>>, hierarchy: &'a Hierarchy, controller: Controller) {
+/// The hierarchies of the controllers that something is asked of.
+fn needed_parts<'a>(
+    hierarchies: &'a Hierarchies,
+    needed: &[Controller],
+) -> Result<Vec<Part<'a>>, CgroupError> {
+    let mut parts = Vec::new();
+    for &controller in needed {
+        add(&mut parts, hierarchies.of(controller)?, Some(controller));
+    }
+    Ok(parts)
+}
+
+/// All hierarchies, but for version 2 beside version 1 if nothing is asked of it.
+fn all_parts<'a>(
+    hierarchies: &'a Hierarchies,
+    resources: &LinuxResources,
+) -> Result<Vec<Part<'a>>, CgroupError> {
+    let mut parts = needed_parts(hierarchies, &settings::controllers(resources))?;
+    let is_hybrid = hierarchies.all().iter().any(|one| one.version == Version::One);
+    for hierarchy in hierarchies.all() {
+        if hierarchy.version == Version::One || !is_hybrid {
+            add(&mut parts, hierarchy, None);
+        }
+    }
+    parts.iter_mut().for_each(|part| part.all_controllers = true);
+    Ok(parts)
+}
+
+/// Adds a hierarchy, and perhaps that something is asked of one of its controllers.
+fn add<'a>(parts: &mut Vec<Part<'a>>, hierarchy: &'a Hierarchy, controller: Option<Controller>) {
     match parts.iter_mut().find(|part| part.hierarchy == hierarchy) {
-        Some(part) => part.needed.push(controller),
-        None => parts.push(Part { needed: vec![controller], ..Part::new(hierarchy) }),
+        Some(part) => part.needed.extend(controller),
+        None => {
+            parts.push(Part { hierarchy, needed: controller.into_iter().collect(), all_controllers: false })
+        }
     }
 }
 

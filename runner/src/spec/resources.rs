@@ -9,21 +9,25 @@ use crate::request::{DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, M
 
 /// The resources that a request means. Devices that every container has are not in their list.
 pub(super) fn of(request: &RunRequest) -> LinuxResources {
-    let limits = &request.limits;
+    let mut resources = of_limits(&request.limits);
+    resources.set_devices(Some(devices(request)));
+    resources
+}
+
+/// The resources that limits mean.
+pub(crate) fn of_limits(limits: &Limits) -> LinuxResources {
     let mut resources = LinuxResources::default();
     resources
         .set_memory(Some(memory(limits)))
         .set_cpu(Some(cpu(limits)))
         .set_pids(limits.pids.and_then(pids))
-        .set_block_io(Some(block_io(limits)))
-        .set_devices(Some(devices(request)));
+        .set_block_io(Some(block_io(limits)));
     resources
 }
 
 fn devices(request: &RunRequest) -> Vec<LinuxDeviceCgroup> {
     if request.privileged {
-        let all = DeviceRule { kind: None, major: None, minor: None, access: DeviceAccess::ALL };
-        return device(&all).into_iter().collect();
+        return every_device();
     }
     let mut rules = Vec::new();
     for mount in &request.mounts {
@@ -37,6 +41,12 @@ fn devices(request: &RunRequest) -> Vec<LinuxDeviceCgroup> {
         }
     }
     rules.iter().chain(&request.device_rules).filter_map(device).collect()
+}
+
+/// The rule that allows everything.
+pub(crate) fn every_device() -> Vec<LinuxDeviceCgroup> {
+    let all = DeviceRule { kind: None, major: None, minor: None, access: DeviceAccess::ALL };
+    device(&all).into_iter().collect()
 }
 
 fn device(rule: &DeviceRule) -> Option<LinuxDeviceCgroup> {

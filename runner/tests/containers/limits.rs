@@ -170,3 +170,23 @@ fn a_program_that_does_not_exist_leaves_no_group() {
         .filter(|group| fs::read_to_string(group.join("pids.max")).is_ok_and(|limit| limit.trim() == "78"));
     assert_eq!(left.count(), 0);
 }
+
+#[test]
+fn a_container_reads_its_own_limits_and_writes_none() {
+    let Some(image) = image_with(&[Controller::Memory, Controller::Pids]) else { return };
+    let script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes memory.max 2>/dev/null; \
+                  echo -1 >memory/memory.limit_in_bytes; mkdir memory/x x; rmdir memory; touch y; ls memory | grep release_agent; \
+                  find . -writable; grep -c ' / /sys/fs/cgroup' /proc/self/mountinfo";
+    let limits = Limits { memory: Some(64 << 20), pids: Some(50), ..Limits::default() };
+    let request = limited(&image, script, limits);
+    let output = run(&request);
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines.first(), Some(&"67108864"), "{output:?}");
+    // Each mount of it begins at the container's own group.
+    assert_eq!(lines.len(), 2, "{output:?}");
+    assert!(lines[1].parse::<u32>().unwrap() > 0, "{output:?}");
+    assert!(!output.stderr.contains("not found"), "{output:?}");
+    // Who has every right sees the same.
+    let all = RunRequest { privileged: true, ..request };
+    assert!(run(&all).stdout.starts_with("67108864\n"));
+}
