@@ -103,6 +103,10 @@ pub(crate) struct IsolationArgs {
     #[arg(long, value_name = "MODE", default_value = "private", value_parser = ["private", "shareable", "host"])]
     pub(crate) ipc: String,
 
+    /// Process ids: private or host
+    #[arg(long, value_name = "MODE")]
+    pub(crate) pid: Option<String>,
+
     /// The view of control groups: private or host
     #[arg(long, value_name = "MODE", default_value = "private", value_parser = ["private", "host"])]
     pub(crate) cgroupns: String,
@@ -155,12 +159,27 @@ impl IsolationArgs {
             sysctls: self.sysctls.iter().map(|text| sysctl(text)).collect::<Result<_, _>>()?,
             share_ipc: self.ipc == "host",
             share_uts: self.uts.as_deref() == Some("host"),
+            share_pids: shares_pids(self.pid.as_deref())?,
             share_cgroups: self.cgroupns == "host",
             oom_score_adjustment: self.oom_score_adj,
             ..Isolation::default()
         };
         self.security_options.iter().try_for_each(|option| security_option(option, &mut isolation))?;
         Ok(isolation)
+    }
+}
+
+fn shares_pids(mode: Option<&str>) -> Result<bool, CliError> {
+    match mode {
+        None | Some("" | "private") => Ok(false),
+        Some("host") => Ok(true),
+        Some(other) => {
+            let problem = match other.strip_prefix("container:") {
+                Some(_) => "the process ids of another container cannot be shared yet".to_owned(),
+                None => format!("there is no process id mode \"{other}\""),
+            };
+            Err(CliError::usage(format!("--pid: {problem}"), "use private or host"))
+        }
     }
 }
 

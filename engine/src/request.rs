@@ -280,6 +280,8 @@ pub struct Isolation {
     pub open_paths: bool,
     /// `--oom-score-adj`
     pub oom_score_adjustment: Option<i32>,
+    /// `--pid host`
+    pub share_pids: bool,
     /// `--cgroupns host`
     pub share_cgroups: bool,
     /// `--read-only`

@@ -115,6 +115,7 @@ impl Engine {
             domainname: isolation.domainname.clone(),
             network: network(request.network, NetworkMode::Host),
             share_ipc: isolation.share_ipc,
+            share_pids: isolation.share_pids,
             share_uts: isolation.share_uts,
             etc,
             mounts: mounts(request)?,
@@ -130,7 +131,13 @@ impl Engine {
             rlimits: isolation.rlimits.clone(),
             sysctls: isolation.sysctls.clone(),
             limits: request.limits.clone(),
-            group: request.cgroup_parent.clone().map_or(GroupPlace::WhereLimited, GroupPlace::Inside),
+            group: match (&request.cgroup_parent, isolation.share_pids) {
+                (Some(parent), _) => GroupPlace::Inside(parent.clone()),
+                // The group is what ends all processes then.
+                (None, true) => GroupPlace::Everywhere,
+                (None, false) => GroupPlace::WhereLimited,
+            },
+            devices: if isolation.privileged { devices::all()? } else { Vec::new() },
             device_rules: isolation.device_rules.clone(),
             shm_size: isolation.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..runner::RunRequest::new(active.mount()?, command_line(request, image)?)

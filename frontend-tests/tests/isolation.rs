@@ -110,6 +110,42 @@ fn the_host_s_view_of_control_groups_is_shared_on_request() {
 }
 
 #[test]
+fn process_ids_of_the_host_are_shared_on_request() {
+    let env = env();
+    let ours = format!("test -d /proc/{} && echo seen; readlink /proc/self/ns/pid", std::process::id());
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    assert_eq!(says(&env, &["--pid", "host"], &ours), format!("seen\n{}\n", namespace.display()));
+    assert!(!says(&env, &["--pid", "private"], &format!("{ours}; true")).contains("seen"));
+    let refused = |mode: &str, said: &str| {
+        env.lap(["run", "--rm", "--pid", mode, "busybox", "true"]).fails(2).stderr_has(&["--pid", said]);
+    };
+    refused("container:web", "another container");
+    refused("theirs", "theirs");
+}
+
+#[test]
+fn the_kernel_is_told_how_gladly_to_kill_a_container() {
+    let env = env();
+    assert_eq!(says(&env, &["--oom-score-adj", "345"], "cat /proc/self/oom_score_adj"), "345\n");
+    env.lap(["run", "--rm", "--oom-score-adj", "1001", "busybox", "true"]).fails(2).stderr_has(&["1001"]);
+}
+
+#[test]
+fn a_privileged_container_has_the_devices_of_the_host() {
+    let env = env();
+    let script = "ls -l /dev | grep -E '^[bc]' | wc -l; stat -c '%t:%T %a' /dev/kmsg; chmod 600 /dev/kmsg";
+    let host = std::fs::metadata("/dev/kmsg").unwrap();
+    let said = says(&env, &["--privileged"], script);
+    let (count, kmsg) = said.split_once('\n').unwrap();
+    let usual: u32 = says(&env, &[], "ls -l /dev | grep -E '^[bc]' | wc -l").trim().parse().unwrap();
+    assert!(count.parse::<u32>().unwrap() > usual, "{said}");
+    assert!(kmsg.starts_with("1:b "), "{said}");
+    // The container's files are its own.
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata("/dev/kmsg").unwrap());
+    assert_eq!(mode, std::os::unix::fs::MetadataExt::mode(&host));
+}
+
+#[test]
 fn a_read_only_image_has_writable_directories_in_memory_only_where_asked() {
     let env = env();
     let script = "touch /x 2>&1; touch /scratch/y && stat -f -c %T /scratch && stat -c %a /scratch; df -k /scratch | tail -n1";

@@ -38,9 +38,9 @@ pub use interactive::{Interactive, run_interactive};
 pub use logged::run_logged;
 pub use process::{ExitStatus, Finished, Process, resize, start};
 pub use request::{
-    DEFAULT_PATH, DeviceAccess, DeviceKind, DeviceNumber, DeviceRate, DeviceRule, EtcFiles, ExtraMount,
-    GroupPlace, Limits, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile, Stdio,
-    StreamTarget, TtySize, User,
+    DEFAULT_PATH, DeviceAccess, DeviceFile, DeviceKind, DeviceNumber, DeviceRate, DeviceRule, EtcFiles,
+    ExtraMount, GroupPlace, Limits, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile,
+    Stdio, StreamTarget, TtySize, User,
 };
 pub use seccomp::{ProfileFile, SeccompError};
 pub use sys::ns::Usage;

@@ -14,11 +14,13 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use oci_spec::runtime::{Capabilities, Hook, Hooks, PosixRlimit, PosixRlimitType, Process, Spec, User};
+use oci_spec::runtime::{
+    Capabilities, Hook, Hooks, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process, Spec, User,
+};
 use sys::ns::Namespaces;
 use sys::open_files::{self, OpenFiles};
 use sys::seccomp::Filter;
-use sys::spawn::{Checkpoint, Creation, Exec, NamespacesOf, Plan, Step};
+use sys::spawn::{CapabilitySets, Checkpoint, Creation, Exec, NamespacesOf, Plan, Step};
 use sys::trial::Need;
 use sys::userns::IdMaps;
 
@@ -110,6 +112,7 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
         steps.push(Step::DomainName(c_string("domain name", name)?));
     }
     steps.extend(sysctls::steps(&bundle.spec, namespaces.separate)?);
+    steps.extend(memory_score(&process));
     if has_hooks(&bundle.spec, |hooks| [hooks.create_container()]) {
         steps.push(Step::Checkpoint(Checkpoint::Mounts));
     }
@@ -141,6 +144,7 @@ pub fn join(
     let process = bundle.spec.process().clone().unwrap_or_default();
     let capabilities = Rights::of(&process, machine);
     let mut steps = enter_groups(entrances)?;
+    steps.extend(memory_score(&process));
     steps.push(Step::Join { kinds, of: NamespacesOf::Target });
     if kinds.contains(Namespaces::USER) {
         steps.push(Step::BecomeRoot);
@@ -153,6 +157,13 @@ pub fn join(
 fn enter_groups(entrances: &[PathBuf]) -> Result<Vec<Step>, RequestError> {
     let enter = |file: &PathBuf| Ok(Step::EnterGroup { file: path("control group", file)? });
     entrances.iter().map(enter).collect()
+}
+
+/// How gladly the kernel kills the process when memory is short (`proc_pid_oom_score_adj(5)`). The file is the
+/// host's, so this comes before the process leaves its file tree.
+fn memory_score(process: &Process) -> Option<Step> {
+    let value = CString::new(process.oom_score_adj()?.to_string()).ok()?;
+    Some(Step::Attribute { file: c"/proc/self/oom_score_adj".to_owned(), value })
 }
 
 /// The steps of the process itself, once it is inside: limits, working directory, rights.
@@ -196,16 +207,23 @@ fn check_ids(bundle: &Bundle, user: &User, ids: &IdMaps) -> Result<(), RequestEr
 #[derive(Debug, Clone, Copy)]
 struct Rights {
     bounding: CapabilitySet,
-    in_force: CapabilitySet,
+    sets: CapabilitySets,
 }
 
 impl Rights {
     fn of(process: &Process, machine: Machine) -> Self {
         let sets = process.capabilities().as_ref();
         let bounding = from_spec(sets.and_then(|sets| sets.bounding().as_ref()));
-        let in_force = from_spec(sets.and_then(|sets| sets.effective().as_ref()));
-        let available = CapabilitySet::from_bits(machine.capabilities);
-        Self { bounding, in_force: in_force.intersection(bounding).intersection(available) }
+        let most = bounding.intersection(CapabilitySet::from_bits(machine.capabilities));
+        let set = |select: fn(&LinuxCapabilities) -> &Option<Capabilities>| {
+            from_spec(sets.and_then(|sets| select(sets).as_ref())).intersection(most).bits()
+        };
+        let effective = set(LinuxCapabilities::effective);
+        // The kernel takes nothing into force that is not permitted; what is in force is meant to be.
+        let permitted = set(LinuxCapabilities::permitted) | effective;
+        let inheritable = set(LinuxCapabilities::inheritable);
+        let ambient = set(LinuxCapabilities::ambient) & permitted & inheritable;
+        Self { bounding, sets: CapabilitySets { effective, permitted, inheritable, ambient } }
     }
 }
 
@@ -224,6 +242,7 @@ fn rights(
 ) -> Result<Vec<Step>, RequestError> {
     let user = process.user();
     let mut steps = vec![
+        Step::OwnKeyring,
         Step::OwnStreams { streams: bundle.piped_streams(), uid: user.uid() },
         Step::Umask(user.umask().unwrap_or(0o022)),
         Step::BoundingSet { keep: capabilities.bounding.bits() },
@@ -233,7 +252,7 @@ fn rights(
     }
     steps.extend(filter(bundle, capabilities.bounding)?.map(Step::Seccomp));
     steps.push(identity(user, machine.user_namespace));
-    steps.push(Step::Capabilities { mask: capabilities.in_force.bits() });
+    steps.push(Step::Capabilities(capabilities.sets));
     Ok(steps)
 }
 

@@ -72,6 +72,8 @@ pub struct Process {
     /// What is to be put right when it is isolated by its root directory alone.
     chroot: Option<Chroot>,
     group: Option<ControlGroup>,
+    /// Whether other processes of the container may be left when the first one has ended.
+    shares_pids: bool,
     finished: Option<Finished>,
 }
 
@@ -87,6 +89,7 @@ struct OurEnds {
 /// an error, and leaves nothing behind.
 pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
     let mut bundle = spec::build(request, stdio)?;
+    leave_memory_score(&mut bundle)?;
     let group = group(request, &bundle)?;
     if let (Some(group), true) = (&group, request.isolation != Mode::Chroot) {
         spec::groups::show(&mut bundle.spec, group);
@@ -107,7 +110,9 @@ pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
     match launched {
         Ok(Launched { process, terminal, created }) => {
             let (handle, stubs) = (Arc::new(process), Some((request.root.clone(), created)));
-            let mut process = Process { handle, streams, terminal, stubs, chroot, group, finished: None };
+            let shares_pids = request.share_pids;
+            let mut process =
+                Process { handle, streams, terminal, stubs, chroot, group, shares_pids, finished: None };
             process.chroot.iter_mut().try_for_each(|chroot| chroot.watch(&process.handle))?;
             Ok(process)
         }
@@ -142,6 +147,22 @@ fn device_list(request: &RunRequest) -> DeviceList {
         true => DeviceList::Cheap,
         false => DeviceList::Needed,
     }
+}
+
+/// Takes the score that tells the kernel how gladly to kill out of a spec if it is ours, so that the process has it
+/// anyway: setting it takes a slower start.
+fn leave_memory_score(bundle: &mut Bundle) -> Result<(), RunError> {
+    let Some(score) = bundle.spec.process().as_ref().and_then(|process| process.oom_score_adj()) else {
+        return Ok(());
+    };
+    let ours = sys::probe::memory_score().map_err(supervise("look up the memory score"))?;
+    if ours == score
+        && let Some(mut process) = bundle.spec.process().clone()
+    {
+        process.set_oom_score_adj(None);
+        bundle.spec.set_process(Some(process));
+    }
+    Ok(())
 }
 
 fn supervise(operation: &'static str) -> impl Fn(io::Error) -> RunError {
@@ -213,6 +234,7 @@ impl Process {
                     stubs: None,
                     chroot: None,
                     group: None,
+                    shares_pids: false,
                     finished: None,
                 })
             }
@@ -315,6 +337,10 @@ impl Process {
         let finished = Finished { status, usage, out_of_memory: *kills.as_ref().unwrap_or(&0) > 0 };
         self.finished = Some(finished);
         self.chroot.take().map_or(Ok(()), Chroot::end)?;
+        if let (true, Some(group)) = (self.shares_pids, &self.group) {
+            // The kernel ends the rest only where the first process had process ids of its own.
+            group.kill_all()?;
+        }
         if let Some((root, created)) = self.stubs.take() {
             stubs::clean_up(&root, &created).map_err(RunError::CleanUp)?;
         }

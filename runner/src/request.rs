@@ -44,6 +44,8 @@ pub struct RunRequest {
     pub share_uts: bool,
     /// Keep the host's System V objects and POSIX message queues.
     pub share_ipc: bool,
+    /// Keep the host's process ids. Then the kernel does not end the other processes with the first one.
+    pub share_pids: bool,
     /// Keep the host's view of control groups.
     pub share_cgroups: bool,
     /// How gladly the kernel kills the process when memory is short, from -1000 (never) to 1000; `None` is as
@@ -77,6 +79,8 @@ pub struct RunRequest {
     pub limits: Limits,
     /// Where its control group is made, and in which hierarchies.
     pub group: GroupPlace,
+    /// Devices that are in `/dev` besides the usual ones. Who may use them is for [`Self::device_rules`] to say.
+    pub devices: Vec<DeviceFile>,
     /// Devices that may be used and made besides the usual ones and those of mounts.
     pub device_rules: Vec<DeviceRule>,
     /// Size of `/dev/shm` in bytes.
@@ -102,6 +106,7 @@ impl RunRequest {
             domainname: None,
             share_uts: false,
             share_ipc: false,
+            share_pids: false,
             share_cgroups: false,
             oom_score_adjustment: None,
             sysctls: Vec::new(),
@@ -118,6 +123,7 @@ impl RunRequest {
             rlimits: Vec::new(),
             limits: Limits::default(),
             group: GroupPlace::default(),
+            devices: Vec::new(),
             device_rules: Vec::new(),
             shm_size: DEFAULT_SHM_SIZE,
             volatile_root: true,
@@ -192,6 +198,21 @@ pub enum GroupPlace {
     Everywhere,
     /// Inside of this group, in all.
     Inside(Location),
+}
+
+/// A device file to be made in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceFile {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// What it stands for.
+    pub device: DeviceNumber,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Owning group.
+    pub gid: u32,
 }
 
 /// Devices that may be used, as `--device-cgroup-rule` has them.

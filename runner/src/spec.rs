@@ -12,15 +12,16 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    BoxBuilder, Capability, Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType, Mount, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    BoxBuilder, Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType,
+    LinuxNamespace, LinuxNamespaceType, Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
+    Root, Spec, User,
 };
 
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
 use crate::request::{
-    EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile, Stdio,
-    StreamTarget,
+    DeviceFile, DeviceKind, EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest,
+    SeccompProfile, Stdio, StreamTarget,
 };
 
 /// Paths of `/proc` and `/sys` that tell about or reach the host and have no namespace of their own.
@@ -205,8 +206,9 @@ fn to_spec(capabilities: CapabilitySet) -> HashSet<Capability> {
 }
 
 fn linux(request: &RunRequest, capabilities: CapabilitySet) -> Linux {
-    let types = [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount];
+    let types = [LinuxNamespaceType::Mount];
     let optional = [
+        (!request.share_pids, LinuxNamespaceType::Pid),
         (!request.share_cgroups, LinuxNamespaceType::Cgroup),
         (!request.share_ipc, LinuxNamespaceType::Ipc),
         (!request.share_uts, LinuxNamespaceType::Uts),
@@ -234,10 +236,31 @@ fn linux(request: &RunRequest, capabilities: CapabilitySet) -> Linux {
         .set_readonly_paths(Some(unless_open(&READ_ONLY_PATHS)))
         .set_sysctl(Some(request.sysctls.iter().cloned().collect()))
         .set_resources(Some(resources::of(request)));
+    if !request.devices.is_empty() {
+        linux.set_devices(Some(request.devices.iter().filter_map(device_file).collect()));
+    }
     if let SeccompProfile::File(profile) = &request.seccomp {
         linux.set_seccomp(Some(profile.for_capabilities(capabilities)));
     }
     linux
+}
+
+/// Never `None`: the builder only refuses when a field is missing.
+fn device_file(file: &DeviceFile) -> Option<LinuxDevice> {
+    let kind = match file.device.kind {
+        DeviceKind::Block => LinuxDeviceType::B,
+        DeviceKind::Character => LinuxDeviceType::C,
+    };
+    LinuxDeviceBuilder::default()
+        .path(file.path.clone())
+        .typ(kind)
+        .major(i64::from(file.device.major))
+        .minor(i64::from(file.device.minor))
+        .file_mode(file.mode)
+        .uid(file.uid)
+        .gid(file.gid)
+        .build()
+        .ok()
 }
 
 fn mounts(request: &RunRequest) -> Vec<Mount> {

@@ -13,7 +13,9 @@ use runner::{
 use sys::mount::MountAttributes;
 use sys::ns::Namespaces;
 use sys::open_files::OpenFiles;
-use sys::spawn::{Creation, IdMap, MountSource, NamespacesOf, Plan, ScratchEntry, Step, TargetKind};
+use sys::spawn::{
+    CapabilitySets, Creation, IdMap, MountSource, NamespacesOf, Plan, ScratchEntry, Step, TargetKind,
+};
 
 const MACHINE: Machine = Machine {
     capabilities: u64::MAX,
@@ -89,6 +91,7 @@ bring the loopback interface up
 set the host name to "localhost"
 make the new root the process's root
 change to the working directory "/"
+make a session keyring of its own
 give the standard streams to user 0
 set the file mode mask to 0o22
 limit the capability bounding set to 0xa80425fb
@@ -168,7 +171,14 @@ fn privileged_containers_have_everything_that_we_have() {
 
     let machine = Machine { capabilities: 0xff, ..MACHINE };
     let limited = plan::build(&spec::build(&request, Stdio::CAPTURED).unwrap(), machine, &[]).unwrap();
-    assert_eq!(limited.steps.last(), Some(&Step::Capabilities { mask: 0xff }));
+    assert_eq!(
+        limited.steps.last(),
+        Some(&Step::Capabilities(CapabilitySets {
+            effective: 0xff,
+            permitted: 0xff,
+            ..CapabilitySets::default()
+        }))
+    );
 }
 
 #[test]

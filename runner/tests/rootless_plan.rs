@@ -8,7 +8,7 @@ use runner::plan::{self, Machine, UserNamespace};
 use runner::spec;
 use runner::{Network, RequestError, RunRequest, SeccompProfile, Stdio, User};
 use sys::ns::Namespaces;
-use sys::spawn::{MountSource, Plan, ScratchEntry, Step};
+use sys::spawn::{CapabilitySets, MountSource, Plan, ScratchEntry, Step};
 use sys::userns::{IdMap, IdMaps, Range};
 
 /// Docker's default set (`0xa80425fb`).
@@ -146,7 +146,14 @@ fn another_root_directory_comes_without_namespaces_and_without_the_rights_to_lea
     assert!(!plan.steps.iter().any(|step| matches!(step, Step::Mount { .. } | Step::Pivot)));
     let kept = DOCKER & !SYS_CHROOT & !MKNOD;
     assert!(plan.steps.contains(&Step::BoundingSet { keep: kept }));
-    assert_eq!(plan.steps.last(), Some(&Step::Capabilities { mask: kept }));
+    assert_eq!(
+        plan.steps.last(),
+        Some(&Step::Capabilities(CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            ..CapabilitySets::default()
+        }))
+    );
 }
 
 #[test]

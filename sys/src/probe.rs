@@ -2,6 +2,7 @@
 //!
 //! Used to say clearly what is missing, not to guard each step: a step that fails reports itself.
 
+use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -61,6 +62,12 @@ pub fn has_system_call_filter() -> bool {
 pub fn has_unified_cgroups() -> bool {
     static UNIFIED: OnceLock<bool> = OnceLock::new();
     *UNIFIED.get_or_init(|| Path::new("/sys/fs/cgroup/cgroup.controllers").exists())
+}
+
+/// How gladly the kernel kills this process when memory is short (`proc_pid_oom_score_adj(5)`).
+pub fn memory_score() -> io::Result<i32> {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj")?;
+    text.trim().parse().map_err(|_| io::Error::other("the file has no number"))
 }
 
 /// The major and minor number that a release starts with.

@@ -50,8 +50,8 @@ use self::child::Job;
 pub use self::hold::{release, socket_at};
 use self::launcher::Stack;
 pub use self::plan::{
-    Checkpoint, Creation, Exec, IdMap, Lifetime, MountSource, NamespacesOf, NodeKind, Plan, RootSource,
-    ScratchEntry, Step, TargetKind,
+    CapabilitySets, Checkpoint, Creation, Exec, IdMap, Lifetime, MountSource, NamespacesOf, NodeKind, Plan,
+    RootSource, ScratchEntry, Step, TargetKind,
 };
 use self::raw::Failure;
 pub use self::report::Created;

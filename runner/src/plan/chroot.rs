@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sys::spawn::{Plan, Step};
+use sys::spawn::{CapabilitySets, Plan, Step};
 
 use super::{Machine, Rights, check_ids, enter_groups, exec, path, process_steps};
 use crate::capabilities::CapabilitySet;
@@ -40,8 +40,17 @@ impl Rights {
     fn without(self, names: &[&str]) -> Self {
         let taken = names.iter().filter_map(|name| CapabilitySet::named(name));
         let taken = taken.fold(CapabilitySet::EMPTY, CapabilitySet::union);
-        let left = |set: CapabilitySet| CapabilitySet::from_bits(set.bits() & !taken.bits());
-        Self { bounding: left(self.bounding), in_force: left(self.in_force) }
+        let left = |set: u64| set & !taken.bits();
+        let CapabilitySets { effective, permitted, inheritable, ambient } = self.sets;
+        Self {
+            bounding: CapabilitySet::from_bits(left(self.bounding.bits())),
+            sets: CapabilitySets {
+                effective: left(effective),
+                permitted: left(permitted),
+                inheritable: left(inheritable),
+                ambient: left(ambient),
+            },
+        }
     }
 }
 

@@ -44,7 +44,9 @@ impl NamespacePlan {
         }
         let separate = joined.iter().fold(own, |set, (kind, _)| set.with(*kind));
         let others = joined.iter().fold(Namespaces::NONE, |set, (kind, _)| set.with(*kind));
-        let creation = match needs_forerunner(own, others) {
+        // The kernel gives one score to all that share memory: a process that shares ours would change ours.
+        let has_score = spec.process().as_ref().is_some_and(|process| process.oom_score_adj().is_some());
+        let creation = match has_score || needs_forerunner(own, others) {
             true => Creation::Forerunner,
             false => Creation::Direct,
         };

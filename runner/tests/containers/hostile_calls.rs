@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use runner::{ExitStatus, RunRequest, SeccompProfile, User};
 
-use crate::machine_code::{DATA, program};
+use crate::machine_code::{DATA, program, program_that_compares, program_that_prints};
 use crate::support::{Image, image, run, try_run};
 
 const EPERM: i32 = 1;
@@ -38,8 +39,7 @@ const VECTOR: u64 = DATA + 8;
 fn request(image: &Image, call: &Call) -> RunRequest {
     let name = format!("call-{}-{}", call.name, call.arguments.first().unwrap_or(&0));
     let path = image.path("lower/bin").join(&name);
-    fs::write(&path, program(call.number, &call.arguments, &data())).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, &program(call.number, &call.arguments, &data()));
     image.command(&[&format!("/bin/{name}")])
 }
 
@@ -159,6 +159,36 @@ fn without_the_filter_missing_capabilities_still_refuse() {
     }
 }
 
+fn write_program(path: &Path, content: &[u8]) {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn keys_of_ours_are_out_of_reach_even_without_the_filter() {
+    let Some(image) = image() else { return };
+    // The number of the session keyring, asked for on the host.
+    let (keyctl, get_keyring_id, session) = (250, [0, u64::MAX - 2, 0], -3i64 as u64);
+    assert_eq!(get_keyring_id[1], session);
+    let here = image.path("here");
+    write_program(&here, &program_that_prints(keyctl, &get_keyring_id));
+    let printed = std::process::Command::new(here).output().unwrap().stdout;
+    let number = i64::from_le_bytes(printed.try_into().unwrap());
+    let Ok(number @ 1..) = i32::try_from(number) else {
+        eprintln!("skipped: this kernel has no keyrings ({number})");
+        return;
+    };
+    write_program(
+        &image.path("lower/bin/same-keyring"),
+        &program_that_compares(keyctl, &get_keyring_id, number),
+    );
+    let mut request = image.command(&["/bin/same-keyring"]);
+    request.seccomp = SeccompProfile::Unconfined;
+    assert_eq!(error_number(&request), 0, "the container has our session keyring");
+    request.privileged = true;
+    assert_eq!(error_number(&request), 0, "the privileged container has our session keyring");
+}
+
 #[test]
 fn a_call_of_another_architecture_is_judged_by_its_own_numbers() {
     let Some(image) = image() else { return };
@@ -167,9 +197,7 @@ fn a_call_of_another_architecture_is_judged_by_its_own_numbers() {
     let entry = 64 + 56;
     let mount = [0xb8, 21, 0, 0, 0, 0xcd, 0x80, 0xf7, 0xd8, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
     code[entry..entry + mount.len()].copy_from_slice(&mount);
-    let path = image.path("lower/bin/mount32");
-    fs::write(&path, code).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&image.path("lower/bin/mount32"), &code);
     let output = try_run(&image.command(&["/bin/mount32"])).unwrap();
     // A kernel without 32-bit programs ends it.
     let refused = [ExitStatus::Exited(EPERM), ExitStatus::Signaled(11), ExitStatus::Exited(ENOSYS)];

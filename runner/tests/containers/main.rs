@@ -15,5 +15,6 @@ mod limits;
 mod machine_code;
 mod parts;
 mod root_filesystem;
+mod sharing;
 mod streams;
 mod support;

@@ -225,7 +225,11 @@ impl Child {
             Step::NoNewPrivileges => raw::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop),
             Step::Seccomp(filter) => identity::load_filter(filter),
             Step::Identity { uid, gid, groups } => identity::become_user(*uid, *gid, groups.as_deref()),
-            Step::Capabilities { mask } => identity::set_capabilities(*mask),
+            Step::Capabilities(sets) => identity::set_capabilities(sets),
+            Step::OwnKeyring => {
+                identity::leave_session_keyring();
+                Ok(())
+            }
             Step::Umask(mask) => {
                 // SAFETY: no pointers.
                 unsafe { invoke!(libc::SYS_umask, *mask) }.map(drop)

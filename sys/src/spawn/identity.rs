@@ -4,6 +4,7 @@
 //! although memory is shared. The C library is not asked: it would change all threads it knows of.
 //! Runs in the new process; see [`super::raw`].
 
+use super::plan::CapabilitySets;
 use super::raw::{self, Failure, invoke};
 use crate::seccomp::Filter;
 
@@ -61,12 +62,15 @@ pub(super) fn load_filter(filter: &Filter) -> Result<(), Failure> {
     unsafe { invoke!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) }.map(drop)
 }
 
-/// Becomes a user. For any user but root the kernel empties the capability sets on the way.
+/// Becomes a user. For any user but root the kernel empties the effective set on the way; the permitted one is
+/// kept for [`set_capabilities`], which decides.
 pub(super) fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<(), Failure> {
     if let Some(groups) = groups {
         // SAFETY: the pointer and count are those of a live slice.
         unsafe { invoke!(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }?;
     }
+    // Executing the program undoes this.
+    raw::prctl(libc::PR_SET_KEEPCAPS, 1, 0)?;
     // SAFETY: both calls take numbers.
     unsafe {
         invoke!(libc::SYS_setresgid, gid, gid, gid)?;
@@ -90,14 +94,27 @@ pub(super) fn become_root() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sets permitted and effective capabilities; inheritable and with them ambient ones become empty.
-pub(super) fn set_capabilities(mask: u64) -> Result<(), Failure> {
+/// Sets all capabilities of the process.
+pub(super) fn set_capabilities(sets: &CapabilitySets) -> Result<(), Failure> {
     /// `_LINUX_CAPABILITY_VERSION_3`
     const VERSION: u32 = 0x2008_0522;
     let header = [VERSION, 0];
-    let (low, high) = (mask as u32, (mask >> 32) as u32);
-    // Effective, permitted, inheritable; first the low words, then the high ones.
-    let sets = [low, low, 0, high, high, 0];
+    // The low words of all sets, then the high ones.
+    let words =
+        |shift: u32| [sets.effective, sets.permitted, sets.inheritable].map(|set| (set >> shift) as u32);
+    let data = [words(0), words(32)];
     // SAFETY: both arrays are live and have the layout of version 3 of capset(2).
-    unsafe { invoke!(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) }.map(drop)
+    unsafe { invoke!(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }?;
+    // Ambient ones have gone with the user or the inheritable set, whose members they must be.
+    for capability in (0..u64::BITS).filter(|one| sets.ambient & (1 << one) != 0) {
+        raw::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, u64::from(capability))?;
+    }
+    Ok(())
+}
+
+/// Joins a new session keyring. A failure changes nothing: a kernel without keyrings has none to leave, and where
+/// too many are in use, or somebody's filter forbids to make more, ours does forbid their use.
+pub(super) fn leave_session_keyring() {
+    // SAFETY: a null name asks for a new one without name.
+    let _ = unsafe { invoke!(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0usize) };
 }

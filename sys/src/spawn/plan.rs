@@ -272,11 +272,11 @@ pub enum Step {
         /// Supplementary groups. `None` keeps those of the parent, where a user namespace allows no change.
         groups: Option<Vec<u32>>,
     },
-    /// Sets the permitted and effective sets, and empties the inheritable and ambient ones.
-    Capabilities {
-        /// Bit `n` is capability number `n`.
-        mask: u64,
-    },
+    /// Sets the capabilities of the process.
+    Capabilities(CapabilitySets),
+    /// Leaves our session keyring for an empty one, where the kernel has such things and allows more of them
+    /// (`session-keyring(7)`). Keys of ours are not to be had then, even if no filter forbids to ask.
+    OwnKeyring,
     /// Sets the file mode creation mask.
     Umask(u32),
 }
@@ -295,6 +295,19 @@ pub enum NamespacesOf {
         /// Group ids.
         groups: Vec<IdMap>,
     },
+}
+
+/// Sets of capabilities (`capabilities(7)`); bit `n` is capability number `n`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CapabilitySets {
+    /// What is in force; some of `permitted`.
+    pub effective: u64,
+    /// What the process may put in force.
+    pub permitted: u64,
+    /// What programs that it executes may get if their files say so.
+    pub inheritable: u64,
+    /// What programs that it executes get; some of `permitted` and of `inheritable`.
+    pub ambient: u64,
 }
 
 /// An entry of the scratch filesystem; names have no `/`.
@@ -469,7 +482,8 @@ impl Step {
             Self::NoNewPrivileges => "forbid gaining privileges".to_owned(),
             Self::Seccomp(_) => "load the system call filter".to_owned(),
             Self::Identity { uid, gid, .. } => format!("become user {uid}, group {gid}"),
-            Self::Capabilities { mask } => format!("set the capabilities to {mask:#x}"),
+            Self::Capabilities(sets) => format!("set the capabilities to {:#x}", sets.effective),
+            Self::OwnKeyring => "make a session keyring of its own".to_owned(),
             Self::Umask(mask) => format!("set the file mode mask to {mask:#o}"),
         }
     }
