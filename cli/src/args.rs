@@ -102,6 +102,13 @@ pub(crate) enum Command {
     System(SystemArgs),
     /// Look after the files of the store
     Store(StoreArgs),
+    /// Create, start and delete containers for containerd, Podman or Docker: an OCI runtime
+    #[command(name = "oci-runtime", disable_help_flag = true)]
+    OciRuntime {
+        /// See lap oci-runtime --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Show the version
     Version(FormatArgs),
     /// Show the machine and the store

@@ -14,6 +14,7 @@ mod filter;
 mod image_filter;
 mod isolation_args;
 mod limit_args;
+mod oci_args;
 mod output;
 mod places;
 mod prune_args;
@@ -30,6 +31,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    if let Some(code) = commands::oci_runtime::run_by_name() {
+        return code;
+    }
     let cli = args::Cli::parse();
     match commands::dispatch(cli) {
         Ok(code) => code,

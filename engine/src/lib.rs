@@ -46,6 +46,7 @@ use std::sync::{Arc, OnceLock};
 use base::time::Clock;
 pub use runner::isolation;
 use runner::isolation::{Isolation, NoIsolation};
+pub use runner::oci as oci_runtime;
 use snapshotter::Store;
 pub use snapshotter::apply::Limits as ArchiveLimits;
 pub use snapshotter::{
@@ -54,6 +55,11 @@ pub use snapshotter::{
 pub use sys::userns::owns_system;
 
 use crate::error::EngineError;
+
+/// The time on the machine's clock.
+pub fn now() -> base::Timestamp {
+    sys::clock::SystemClock.now()
+}
 
 /// What an [`Engine`] needs to know of its surroundings.
 #[derive(Debug)]

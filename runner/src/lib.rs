@@ -25,11 +25,13 @@ mod interactive;
 pub mod isolation;
 mod logged;
 pub mod network;
+pub mod oci;
 pub mod passwd;
 pub mod plan;
 mod process;
 pub mod request;
 mod seccomp;
+pub mod signal;
 pub mod spec;
 mod stubs;
 

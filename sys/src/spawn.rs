@@ -41,7 +41,7 @@ mod terminal;
 
 use std::ffi::{CString, c_char};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use base::{Fault, Faulty};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
@@ -70,6 +70,22 @@ pub struct Descriptors<'a> {
     /// A listening socket ([`socket_at`]) by which the execution of its program has to be ordered
     /// ([`release`]). [`launch_with`] returns when the process waits there.
     pub hold: Option<BorrowedFd<'a>>,
+}
+
+/// The descriptors with the numbers 3 and above that whoever started us has left to us, `count` of them in a row.
+///
+/// # Errors
+/// There are fewer.
+pub fn inherited(count: u32) -> io::Result<Vec<OwnedFd>> {
+    let first = libc::STDERR_FILENO + 1;
+    let duplicate = |number| {
+        // SAFETY: no pointers. The number is only looked up; what it stands for stays with its owner.
+        let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) };
+        // SAFETY: the kernel has just installed this descriptor for us.
+        if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(copy) }) }
+    };
+    let count = i32::try_from(count).map_err(io::Error::other)?;
+    (first..first.saturating_add(count)).map(duplicate).collect()
 }
 
 /// Does what is to be done at a checkpoint of a new process. `false` ends it.

@@ -5,6 +5,7 @@ mod df;
 mod du;
 mod images;
 mod import;
+pub(crate) mod oci_runtime;
 mod prune;
 mod run;
 mod store;
@@ -75,6 +76,9 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     if let Command::Version(args) = &cli.command {
         return system::version(args);
     }
+    if let Command::OciRuntime { arguments } = cli.command {
+        return Ok(oci_runtime::run(arguments));
+    }
     let isolation = isolation(&cli.command)?;
     let store = &StoreChoice::of(&cli, isolation);
     match cli.command {
@@ -91,6 +95,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Tag(args) => image_command(store, ImageCommand::Tag(args)),
         Command::Rmi(args) => image_command(store, ImageCommand::Rm(args)),
         Command::History(args) => image_command(store, ImageCommand::History(args)),
+        Command::OciRuntime { arguments } => Ok(oci_runtime::run(arguments)),
         Command::Version(args) => system::version(&args),
         Command::Info(args) => system::info(store, &args),
         Command::Builder(builder) => match builder.command {

@@ -8,7 +8,7 @@ use oci_spec::runtime::{
 use crate::request::{DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, MountKind, RunRequest};
 
 /// The resources that a request means. Devices that every container has are not in their list.
-pub(super) fn of(request: &RunRequest) -> LinuxResources {
+pub(crate) fn of(request: &RunRequest) -> LinuxResources {
     let mut resources = of_limits(&request.limits);
     resources.set_devices(Some(devices(request)));
     resources

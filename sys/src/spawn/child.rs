@@ -21,7 +21,7 @@ use std::ffi::{CStr, c_char};
 use super::hold;
 use super::identity;
 use super::mounts;
-use super::plan::{Creation, Lifetime, MountSource, Plan, Step};
+use super::plan::{Checkpoint, Creation, Lifetime, MountSource, Plan, Step};
 use super::raw::{self, Failure, Fd, HERE, invoke};
 use super::report::Reporter;
 use super::target::{self, PathBuffer, Root};
@@ -170,6 +170,11 @@ impl Child {
                 // SAFETY: no pointers.
                 unsafe { invoke!(libc::SYS_unshare, kinds.clone_flags()) }.map(drop)
             }
+            // Whoever joins the mounts now would begin in what is mounted over the root.
+            Step::Checkpoint(Checkpoint::Mounts) => {
+                self.detach_scratch()?;
+                self.root.reporter.reached(number)
+            }
             Step::MapIds { .. } | Step::Checkpoint(_) => root.reporter.reached(number),
             Step::BecomeRoot => identity::become_root(),
             // Zero stands for the writer (`cgroups(7)`).
@@ -238,12 +243,16 @@ impl Child {
     }
 
     fn pivot(&mut self) -> Result<(), Failure> {
+        self.detach_scratch()?;
+        mounts::pivot(&self.root)?;
+        raw::close(std::mem::replace(&mut self.root.fd, -1));
+        Ok(())
+    }
+
+    fn detach_scratch(&mut self) -> Result<(), Failure> {
         if self.scratch >= 0 {
             mounts::detach_scratch()?;
-        }
-        mounts::pivot(&self.root)?;
-        for fd in [&mut self.root.fd, &mut self.scratch] {
-            raw::close(std::mem::replace(fd, -1));
+            raw::close(std::mem::replace(&mut self.scratch, -1));
         }
         Ok(())
     }

@@ -1,0 +1,31 @@
+//! Handing a container's terminal to whoever asked for it.
+//!
+//! The caller listens at a socket; it gets the terminal's other end as a descriptor (`SCM_RIGHTS`) with its
+//! name as the message, which is what containerd and Podman's monitor expect.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use super::error::OciError;
+
+/// Sends `terminal` to the listener at `socket`.
+pub(super) fn hand_over(terminal: &OwnedFd, socket: &Path) -> Result<(), OciError> {
+    send(terminal, socket).map_err(|source| OciError::Console { path: socket.to_owned(), source })
+}
+
+fn send(terminal: &OwnedFd, socket: &Path) -> io::Result<()> {
+    let stream = UnixStream::connect(socket)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [terminal.as_fd()];
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    sendmsg(&stream, &[IoSlice::new(b"/dev/ptmx")], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
