@@ -28,6 +28,7 @@
 //! attaching to memory that is ours too; it is never undone. We lose core dumps, nothing else.
 
 mod child;
+mod copy_up;
 mod hold;
 mod identity;
 mod launcher;
@@ -457,6 +458,8 @@ fn call_name(number: i32) -> &'static str {
         libc::SYS_execve => "execve",
         libc::SYS_faccessat2 => "faccessat2",
         libc::SYS_fchown => "fchown",
+        libc::SYS_fchmod => "fchmod",
+        libc::SYS_fchownat => "fchownat",
         libc::SYS_fsconfig => "fsconfig",
         libc::SYS_fsmount => "fsmount",
         libc::SYS_fsopen => "fsopen",
@@ -475,6 +478,7 @@ fn call_name(number: i32) -> &'static str {
         libc::SYS_readlinkat => "readlinkat",
         libc::SYS_seccomp => "seccomp",
         libc::SYS_sendmsg => "sendmsg",
+        libc::SYS_sendfile => "sendfile",
         libc::SYS_setdomainname => "setdomainname",
         libc::SYS_setgroups => "setgroups",
         libc::SYS_sethostname => "sethostname",

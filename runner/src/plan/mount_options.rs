@@ -19,6 +19,8 @@ pub(super) struct Options {
     pub(super) recursive: bool,
     /// Owners are shown as the container's user namespace, or the mount's own maps, have them.
     pub(super) mapped: bool,
+    /// A tmpfs begins with what it hides.
+    pub(super) filled: bool,
     /// Its devices are meant to be used.
     pub(super) devices: bool,
     /// Attributes of the mount.
@@ -84,6 +86,8 @@ impl Options {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "idmap" | "ridmap" => self.mapped = true,
+            "tmpcopyup" => self.filled = true,
+            "notmpcopyup" => self.filled = false,
             "dev" => self.devices = true,
             _ => return false,
         }

@@ -205,7 +205,11 @@ fn mount(
         _ => {
             let mut filesystem = options.filesystem;
             filesystem.retain(|option| is_possible(option, machine));
-            MountSource::Filesystem { kind: c_string("filesystem type", kind)?, options: filesystem }
+            if options.filled && kind == "tmpfs" {
+                MountSource::Filled { options: filesystem }
+            } else {
+                MountSource::Filesystem { kind: c_string("filesystem type", kind)?, options: filesystem }
+            }
         }
     };
     let place = targets::plain(destination);

@@ -55,6 +55,10 @@ impl NamespacePlan {
         plan.join(joined);
         plan.make(&linux, !entrances.is_empty());
         plan.set_clocks(&linux)?;
+        if creation == Creation::Forerunner {
+            // The kernel shows in `/proc` the processes of the namespace that whoever mounts it is in.
+            plan.steps.push(Step::CreateProcess);
+        }
         Ok(plan)
     }
 

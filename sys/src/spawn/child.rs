@@ -87,18 +87,18 @@ pub(super) fn run(job: &Job) -> ! {
             raw::exit(1);
         }
     }
-    let direct = job.plan.creation == Creation::Direct;
+    let is_process = job.plan.creation == Creation::Direct;
     let root = Root { fd: -1, prefix: 0, reporter };
-    let mut child = Child { root, scratch: -1, next_namespace: job.report_number() + 1, direct };
+    let mut child = Child { root, scratch: -1, next_namespace: job.report_number() + 1, is_process };
     for (number, step) in (0u32..).zip(&job.plan.steps) {
         if let Err(failure) = child.perform(number, step) {
             reporter.failed(number, failure);
             raw::exit(1);
         }
     }
-    let (reporter, failure) = match job.plan.creation {
-        Creation::Direct => become_program(job, reporter),
-        Creation::Forerunner => create_process(job, reporter),
+    let (reporter, failure) = match finish(job, &child) {
+        Ok(()) => become_program(job, reporter),
+        Err(failure) => (reporter, failure),
     };
     reporter.failed(job.plan.steps.len() as u32, failure);
     raw::exit(1)
@@ -158,7 +158,8 @@ struct Child {
     root: Root,
     scratch: Fd,
     next_namespace: Fd,
-    direct: bool,
+    /// Not a forerunner, or not any more.
+    is_process: bool,
 }
 
 impl Child {
@@ -176,6 +177,11 @@ impl Child {
                 self.root.reporter.reached(number)
             }
             Step::MapIds { .. } | Step::Checkpoint(_) => root.reporter.reached(number),
+            Step::CreateProcess => {
+                create_process(root.reporter)?;
+                self.is_process = true;
+                Ok(())
+            }
             Step::BecomeRoot => identity::become_root(),
             // Zero stands for the writer (`cgroups(7)`).
             Step::EnterGroup { file } => write_file(file, b"0"),
@@ -202,7 +208,7 @@ impl Child {
             Step::Symlink { content, target } => mounts::symlink(root, content, target),
             Step::Terminal { rows, columns, console } => {
                 terminal::open(root, (*rows, *columns), *console)?;
-                if self.direct { terminal::take_control() } else { Ok(()) }
+                if self.is_process { terminal::take_control() } else { Ok(()) }
             }
             Step::Mask { target, file, directory } => {
                 mounts::mask(root, self.scratch, target, file, directory)
@@ -279,33 +285,30 @@ impl Child {
 }
 
 /// The end of a forerunner: creates the process, which begins where the forerunner has come to, and hands it
-/// to the parent. Returns in the process only, if that could not execute its program.
-fn create_process(job: &Job, reporter: Reporter) -> (Reporter, Failure) {
+/// to the parent. Returns in the process only.
+fn create_process(reporter: Reporter) -> Result<(), Failure> {
     let mut process: Fd = -1;
     let flags = libc::CLONE_PARENT | libc::CLONE_PIDFD;
     // Nobody may look into a copy of our memory, or reach our program through it.
-    let hidden = raw::prctl(libc::PR_SET_DUMPABLE, 0, 0);
+    raw::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
     // SAFETY: without CLONE_VM the process gets a copy of this stack; the kernel writes the descriptor
     // through the third argument in this process only.
-    let created = hidden
-        .and_then(|_| unsafe { invoke!(libc::SYS_clone, flags, 0usize, &raw mut process, 0usize, 0usize) });
-    match created {
-        Ok(0) => {}
-        Ok(_) => {
-            let told = reporter.process(process);
-            raw::exit(i32::from(told.is_err()));
-        }
-        Err(failure) => return (reporter, failure),
+    let created = unsafe { invoke!(libc::SYS_clone, flags, 0usize, &raw mut process, 0usize, 0usize) };
+    if created? != 0 {
+        let told = reporter.process(process);
+        raw::exit(i32::from(told.is_err()));
     }
-    let own_session = || {
-        // SAFETY: no pointers.
-        unsafe { invoke!(libc::SYS_setsid) }?;
-        if job.streams.is_none() { terminal::take_control() } else { Ok(()) }
-    };
-    match own_session() {
-        Ok(()) => become_program(job, reporter),
-        Err(failure) => (reporter, failure),
+    // SAFETY: no pointers.
+    unsafe { invoke!(libc::SYS_setsid) }.map(drop)
+}
+
+/// What is left to do when all steps are taken.
+fn finish(job: &Job, child: &Child) -> Result<(), Failure> {
+    if child.is_process {
+        return Ok(());
     }
+    create_process(child.root.reporter)?;
+    if job.streams.is_none() { terminal::take_control() } else { Ok(()) }
 }
 
 /// Becomes the program; returns why it could not, and whom to tell.

@@ -9,6 +9,7 @@
 
 use std::ffi::{CStr, CString};
 
+use super::copy_up;
 use super::plan::{MountSource, NodeKind, RootSource, ScratchEntry, TargetKind};
 use super::raw::{self, Failure, Fd, HERE, invoke};
 use super::target::{CONFINED, PLAIN, Root};
@@ -178,6 +179,8 @@ pub(super) fn mount(
 ) -> Result<(), Failure> {
     let tree = match source {
         MountSource::Filesystem { kind, options } => new_filesystem(kind, borrowed(options), attributes)?,
+        // Attributes follow when it is filled.
+        MountSource::Filled { options } => new_filesystem(c"tmpfs", borrowed(options), NO_ATTRIBUTES)?,
         MountSource::Host { path, recursive, .. } => {
             let depth = if *recursive { Depth::All } else { Depth::One };
             let tree = clone_tree(HERE, path, depth)?;
@@ -203,6 +206,12 @@ pub(super) fn mount(
         TargetKind::KernelFile => raw::open(root.fd, target, libc::O_PATH | libc::O_NOFOLLOW, 0, PLAIN)?,
         TargetKind::RealDirectory => open_real_directory(root, target)?,
     };
+    if let MountSource::Filled { .. } = source {
+        let top = raw::open(tree, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0, 0)?;
+        copy_up::copy_directory(target, top, 0)?;
+        raw::close(top);
+        set_attributes(tree, attributes, Depth::One)?;
+    }
     attach(tree, target)?;
     raw::close(tree);
     raw::close(target);

@@ -44,9 +44,10 @@ pub enum Creation {
     /// The process itself. It shares our memory until it executes its program, which is the fastest way.
     #[default]
     Direct,
-    /// A forerunner with a copy of our memory. When all rights are given up, it creates the process, which
-    /// does nothing but execute its program. Needed to join or make a user namespace, and to join a process
-    /// id namespace: whoever lives there and may trace processes meets none that has our rights or our memory.
+    /// A forerunner with a copy of our memory, which creates the process. Needed to join or make a user
+    /// namespace, and to join a process id namespace. When it does so last, after all rights are given up, the
+    /// process does nothing but execute its program: whoever lives in that process id namespace and may trace
+    /// processes meets none that has our rights or our memory.
     Forerunner,
 }
 
@@ -117,6 +118,9 @@ pub enum Step {
     },
     /// Becomes user and group 0 of its user namespace, without supplementary groups.
     BecomeRoot,
+    /// The forerunner creates the process here, and the process takes the other steps: those that have to be
+    /// taken inside of a process id namespace. Without this step that comes last.
+    CreateProcess,
     /// Waits until we have done what is to be done at this moment.
     Checkpoint(Checkpoint),
     /// Cuts the copied mounts off from the host's: nothing propagates to it, and what it mounts later appears
@@ -400,6 +404,11 @@ pub enum MountSource {
         /// Options; `None` is a flag without a value.
         options: Vec<(CString, Option<CString>)>,
     },
+    /// A tmpfs that begins with what the target has.
+    Filled {
+        /// Options of the tmpfs.
+        options: Vec<(CString, Option<CString>)>,
+    },
     /// A file or directory of the host.
     Host {
         /// Where it is.
@@ -449,6 +458,7 @@ impl Step {
             Self::Unshare(kinds) => format!("make its own namespaces ({})", list(*kinds)),
             Self::MapIds { .. } => "have the ids of its user namespace mapped".to_owned(),
             Self::BecomeRoot => "become root of its user namespace".to_owned(),
+            Self::CreateProcess => "create the process in its namespaces".to_owned(),
             Self::Checkpoint(Checkpoint::Namespaces) => "wait with its namespaces".to_owned(),
             Self::Checkpoint(Checkpoint::Mounts) => "wait with its mounts".to_owned(),
             Self::PrivateMounts { .. } => "make the copied mounts private".to_owned(),
@@ -497,6 +507,7 @@ impl MountSource {
     fn describe(&self) -> String {
         match self {
             Self::Filesystem { kind, .. } => kind.to_string_lossy().into_owned(),
+            Self::Filled { .. } => "tmpfs".to_owned(),
             Self::Host { path, .. } => format!("{path:?}"),
             Self::Scratch(name) => format!("the provided {name:?}"),
             Self::Part { source: RootSource::Overlay(overlay), path, .. } => format!("{path:?} of {overlay}"),
