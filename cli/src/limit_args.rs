@@ -67,6 +67,18 @@ pub(crate) struct RunLimitArgs {
     #[arg(long, value_name = "BYTES", value_parser = units::size)]
     pub(crate) memory_reservation: Option<u64>,
 
+    /// How gladly memory is swapped out, from 0 to 100; -1 is as the machine does
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, value_parser = clap::value_parser!(i64).range(-1..=100))]
+    pub(crate) memory_swappiness: Option<i64>,
+
+    /// Let processes wait at the memory limit instead of killing them
+    #[arg(long)]
+    pub(crate) oom_kill_disable: bool,
+
+    /// Of older Dockers; kernels count this memory with the other, and it limits nothing
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub(crate) kernel_memory: Option<String>,
+
     /// The most processes and threads; -1 is no limit
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pub(crate) pids_limit: Option<i64>,
@@ -151,6 +163,8 @@ impl RunLimitArgs {
         };
         Ok(Limits {
             memory_reservation: self.memory_reservation,
+            memory_swappiness: self.memory_swappiness.and_then(|number| u64::try_from(number).ok()),
+            disable_oom_killer: self.oom_kill_disable,
             cpu_quota: self.cpus.map(quota).transpose()?.or(common.cpu_quota),
             cpu_period: self.cpus.map(|_| CPU_PERIOD).or(common.cpu_period),
             pids: self.pids_limit,

@@ -40,6 +40,28 @@ fn flags_reach_the_kernel() {
 }
 
 #[test]
+fn rarer_flags_of_memory_reach_the_kernel_and_old_ones_are_told_of() {
+    if !can_limit(&["memory"]) {
+        return;
+    }
+    let env = env();
+    let has = |flags: &[&str], file: &str| {
+        let cat = ["-m", "64m", "busybox", "cat", file];
+        env.lap(["run", "--rm"]).args(flags).args(cat).run()
+    };
+    if std::path::Path::new("/sys/fs/cgroup/memory/memory.swappiness").exists() {
+        has(&["--memory-swappiness", "7"], "/sys/fs/cgroup/memory/memory.swappiness").stdout_has(&["7\n"]);
+        let control = has(&["--oom-kill-disable"], "/sys/fs/cgroup/memory/memory.oom_control");
+        control.stdout_has(&["oom_kill_disable 1"]);
+    } else {
+        let missing = has(&["--memory-swappiness", "7"], "/dev/null");
+        missing.stderr_has(&["memory.swappiness", "the swappiness cannot be set"]);
+    }
+    let old = env.lap(["run", "--rm", "--kernel-memory", "50m", "busybox", "true"]).ok();
+    old.stderr_has(&["--kernel-memory", "limits nothing"]);
+}
+
+#[test]
 fn limits_that_make_no_sense_are_refused_by_name() {
     let env = env();
     let cases: [(&[&str], i32, &[&str]); 7] = [

@@ -164,6 +164,10 @@ pub struct Limits {
     pub memory_swap: Option<i64>,
     /// What the kernel tries to leave to the container when memory is short, in bytes.
     pub memory_reservation: Option<u64>,
+    /// How gladly the kernel swaps the container's memory out, from 0 to 100.
+    pub memory_swappiness: Option<u64>,
+    /// At the memory limit processes wait instead of being killed.
+    pub disable_oom_killer: bool,
     /// Weight of processor time against other groups; 1024 is usual.
     pub cpu_shares: Option<u64>,
     /// Microseconds of processor time in each period.

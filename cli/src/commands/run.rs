@@ -12,6 +12,14 @@ use crate::terminal::complain;
 
 /// Runs a container in the foreground and returns its exit code.
 pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliError> {
+    if args.limits.kernel_memory.is_some() {
+        complain("--kernel-memory limits nothing: the kernel counts its memory with that of --memory");
+    }
+    if args.limits.oom_kill_disable && args.limits.common.memory.is_none() {
+        complain(
+            "--oom-kill-disable without --memory: processes could take all memory of the machine and then wait",
+        );
+    }
     let request = request(args)?;
     let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
     let ended = engine.run(&request).map_err(|error| {

@@ -74,7 +74,9 @@ fn memory(limits: &Limits) -> LinuxMemory {
     memory
         .set_limit(most)
         .set_swap(limits.memory_swap.or(most.map(|most| most.saturating_mul(2))))
-        .set_reservation(limits.memory_reservation.map(bytes));
+        .set_reservation(limits.memory_reservation.map(bytes))
+        .set_swappiness(limits.memory_swappiness)
+        .set_disable_oom_killer(limits.disable_oom_killer.then_some(true));
     memory
 }
 

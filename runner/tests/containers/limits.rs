@@ -190,3 +190,18 @@ fn a_container_reads_its_own_limits_and_writes_none() {
     let all = RunRequest { privileged: true, ..request };
     assert!(run(&all).stdout.starts_with("67108864\n"));
 }
+
+#[test]
+fn a_container_runs_in_half_a_mebibyte_of_memory() {
+    let Some(image) = image_with(&[Controller::Memory]) else { return };
+    let runs = |kibibytes: u64| {
+        let limits = Limits { memory: Some(kibibytes << 10), ..Limits::default() };
+        let request = RunRequest { limits, ..image.command(&["/bin/true"]) };
+        run_logged(&request, &mut |_, _| {}, &CancelToken::new())
+            .is_ok_and(|finished| finished.status == ExitStatus::Exited(0))
+    };
+    let enough = [1024, 768, 512, 384, 256, 192, 128, 64, 32].into_iter().take_while(|&size| runs(size));
+    let least = enough.last();
+    eprintln!("the least memory that a container runs in: {least:?} KiB");
+    assert!(least.is_some_and(|least| least <= 512), "{least:?}");
+}
