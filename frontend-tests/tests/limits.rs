@@ -39,6 +39,75 @@ fn flags_reach_the_kernel() {
     env.lap(["run", "--rm", "--pids-limit=20", "busybox", "sh", "-c", bomb]).run().stderr_has(&["fork"]);
 }
 
+/// Flags, and what they become: file and value in version 1, and in version 2.
+const WRITTEN: [(&str, [(&str, &str); 2]); 8] = [
+    ("--memory=64m", [("memory/memory.limit_in_bytes", "67108864"), ("memory.max", "67108864")]),
+    (
+        "--memory-reservation=32m",
+        [("memory/memory.soft_limit_in_bytes", "33554432"), ("memory.low", "33554432")],
+    ),
+    ("--cpu-shares=512", [("cpu/cpu.shares", "512"), ("cpu.weight", "20")]),
+    ("--cpu-quota=20000", [("cpu/cpu.cfs_quota_us", "20000"), ("cpu.max", "20000 50000")]),
+    ("--cpu-period=50000", [("cpu/cpu.cfs_period_us", "50000"), ("cpu.max", "20000 50000")]),
+    ("--cpuset-cpus=0", [("cpuset/cpuset.cpus", "0"), ("cpuset.cpus", "0")]),
+    ("--cpuset-mems=0", [("cpuset/cpuset.mems", "0"), ("cpuset.mems", "0")]),
+    ("--pids-limit=50", [("pids/pids.max", "50"), ("pids.max", "50")]),
+];
+
+#[test]
+fn every_limit_is_read_back_by_the_container() {
+    if !can_limit(&["memory", "cpu", "cpuset", "pids"]) {
+        return;
+    }
+    let version = usize::from(std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists());
+    let env = env();
+    let script: String = WRITTEN.iter().map(|(_, files)| format!("cat {}; ", files[version].0)).collect();
+    // Hierarchies with two controllers have a directory with both names.
+    let script = format!("cd /sys/fs/cgroup; {script}");
+    let script = if std::path::Path::new("/sys/fs/cgroup/cpu,cpuacct").exists() && version == 0 {
+        script.replace("cpu/", "cpu,cpuacct/")
+    } else {
+        script
+    };
+    let flags = WRITTEN.iter().map(|(flag, _)| *flag);
+    let read = env.lap(["run", "--rm"]).args(flags).args(["busybox", "sh", "-c", &script]).ok().stdout_text();
+    let expected: String = WRITTEN.iter().map(|(_, files)| format!("{}\n", files[version].1)).collect();
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn rates_of_a_device_are_set_and_weights_are_set_or_refused_by_name() {
+    if !can_limit(&["blkio"]) {
+        return;
+    }
+    use std::os::unix::fs::FileTypeExt as _;
+    let devices = std::fs::read_dir("/dev").unwrap().flatten();
+    let mut disks = devices.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_block_device()));
+    let Some(disk) = disks.find(|entry| entry.file_name().to_string_lossy().starts_with(['v', 's', 'n']))
+    else {
+        eprintln!("skipped: no disk in /dev");
+        return;
+    };
+    let env = env();
+    let rate = |flag: &str, value: &str| format!("{flag}={}:{value}", disk.path().display());
+    let flags = [
+        rate("--device-read-bps", "1mb"),
+        rate("--device-write-bps", "2mb"),
+        rate("--device-read-iops", "30"),
+        rate("--device-write-iops", "40"),
+    ];
+    let files = ["read_bps", "write_bps", "read_iops", "write_iops"];
+    let script: String = files.iter().map(|file| format!("cat blkio.throttle.{file}_device; ")).collect();
+    let script = format!("cd /sys/fs/cgroup/blkio; {script}");
+    let read =
+        env.lap(["run", "--rm"]).args(&flags).args(["busybox", "sh", "-c", &script]).ok().stdout_text();
+    let rates: Vec<&str> = read.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(rates, ["1048576", "2097152", "30", "40"]);
+    // Not every kernel weighs devices.
+    let said = env.lap(["run", "--rm", "--blkio-weight", "300", "busybox", "true"]).run().stderr_text();
+    assert!(said.is_empty() || said.contains("the weight of block devices cannot be set"), "{said}");
+}
+
 #[test]
 fn rarer_flags_of_memory_reach_the_kernel_and_old_ones_are_told_of() {
     if !can_limit(&["memory"]) {
