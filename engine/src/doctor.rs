@@ -7,6 +7,7 @@ use std::path::Path;
 
 use runner::cgroup::hierarchy::{Controller, Hierarchies, Version};
 use runner::isolation::{Isolation, Mode, NoIsolation, Refusal};
+use sys::userns::EnterError;
 
 /// How bad something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,12 +99,24 @@ fn remedy(why: &Refusal) -> &'static str {
     match why {
         Refusal::NoRights | Refusal::InUserNamespace => "run as root, where that is possible",
         Refusal::NoChroot => "run as root of the surrounding container",
+        Refusal::UserNamespace(EnterError::Refused { source, .. }) if is_exhausted(source) => {
+            "there are too many user namespaces, or they are nested too deep (33 at most): sysctl -w \
+             user.max_user_namespaces=15000, or start fewer containers in containers"
+        }
         Refusal::UserNamespace(_) | Refusal::Unmet { .. } if sys::probe::has_system_call_filter() => {
             "a system call filter is in force: give the surrounding container a seccomp profile that allows clone, \
              unshare and mount"
         }
         _ => "",
     }
+}
+
+/// The kernel's number for "too many users" (`asm-generic/errno.h`).
+const EUSERS: i32 = 87;
+
+/// Whether the kernel refuses more of something (`user_namespaces(7)`): `ENOSPC` by number, `EUSERS` by depth.
+fn is_exhausted(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::StorageFull || error.raw_os_error() == Some(EUSERS)
 }
 
 /// Settings of the kernel that keep ordinary users from making user namespaces; `None` where there is no such one.

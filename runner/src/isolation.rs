@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use base::{Fault, Faulty};
 use rustix::fs::StatVfsMountFlags;
@@ -114,8 +115,8 @@ pub enum Gap {
     Users(OneIdReason),
     /// A `/proc` that shows only its own processes.
     OwnProc,
-    /// Processes, mounts, names and networks of its own.
-    Namespaces,
+    /// Processes, mounts, names and networks of its own; why the modes that give them do not work.
+    Namespaces(String),
     /// Devices in `/dev`.
     Devices,
     /// A filter of system calls.
@@ -128,7 +129,7 @@ impl Gap {
         match self {
             Self::Users(_) => "users other than root",
             Self::OwnProc => "a /proc of its own",
-            Self::Namespaces => "own processes, mounts, network and host name",
+            Self::Namespaces(_) => "own processes, mounts, network and host name",
             Self::Devices => "devices",
             Self::Filter => "a system call filter",
         }
@@ -139,7 +140,8 @@ impl Gap {
         match self {
             Self::Users(reason) => reason.to_string(),
             Self::OwnProc => "parts of the visible /proc are hidden, as in a container".to_owned(),
-            Self::Namespaces => "this process may neither make namespaces nor mount".to_owned(),
+            Self::Namespaces(why) if why.is_empty() => "chroot isolation was asked for".to_owned(),
+            Self::Namespaces(why) => why.clone(),
             Self::Devices => {
                 "this process may not make device files, or the store is mounted without them".to_owned()
             }
@@ -164,7 +166,7 @@ impl Gap {
             Self::OwnProc => {
                 "start the surrounding container with an unmasked /proc (Kubernetes: procMount: Unmasked)".to_owned()
             }
-            Self::Namespaces | Self::Devices | Self::Filter => {
+            Self::Namespaces(_) | Self::Devices | Self::Filter => {
                 "let the surrounding container make user namespaces (a seccomp profile that allows clone, unshare and \
                  mount), or run it privileged"
                     .to_owned()
@@ -234,14 +236,9 @@ pub struct NoIsolation {
 }
 
 fn describe(wanted: Wanted, refusals: &[(Mode, Refusal)]) -> String {
-    let reasons = refusals.iter().map(|(mode, why)| match wanted {
-        Wanted::Auto => format!("{mode}: {why}"),
-        Wanted::Only(_) => why.to_string(),
-    });
-    let reasons = reasons.collect::<Vec<_>>().join("; ");
-    match wanted {
-        Wanted::Auto => format!("containers cannot be isolated here in any way: {reasons}"),
-        Wanted::Only(mode) => format!("isolation \"{mode}\" is not possible here: {reasons}"),
+    match (wanted, refusals) {
+        (Wanted::Only(mode), [(_, why)]) => format!("isolation \"{mode}\" is not possible here: {why}"),
+        _ => format!("containers cannot be isolated here in any way: {}", reasons(refusals)),
     }
 }
 
@@ -266,7 +263,7 @@ pub fn obtain(wanted: Wanted, search: &[PathBuf]) -> Result<Isolation, NoIsolati
         let obtained = match mode {
             Mode::Oci => oci(),
             Mode::Rootless => rootless(search),
-            Mode::Chroot => chroot(),
+            Mode::Chroot => chroot(reasons(&refusals)),
         };
         match obtained {
             Ok(gaps) => return Ok(Isolation { mode, gaps }),
@@ -291,7 +288,7 @@ fn oci() -> Result<Vec<Gap>, Refusal> {
 fn rootless(search: &[PathBuf]) -> Result<Vec<Gap>, Refusal> {
     let mut gaps = Vec::new();
     if has("SYS_ADMIN") && !sys::userns::is_initial() {
-        return works();
+        return works_in_user_namespace();
     }
     if has("SYS_ADMIN") && works().is_ok() {
         return Err(Refusal::IsRoot);
@@ -300,7 +297,7 @@ fn rootless(search: &[PathBuf]) -> Result<Vec<Gap>, Refusal> {
     if let Ids::One(reason) = entered.ids {
         gaps.push(Gap::Users(reason));
     }
-    gaps.extend(works()?);
+    gaps.extend(works_in_user_namespace()?);
     Ok(gaps)
 }
 
@@ -313,11 +310,40 @@ fn works() -> Result<Vec<Gap>, Refusal> {
     }
 }
 
-fn chroot() -> Result<Vec<Gap>, Refusal> {
+/// The same, without a trial where nothing is known that could stand against it. For the namespace that this process
+/// stays in.
+fn works_in_user_namespace() -> Result<Vec<Gap>, Refusal> {
+    let gaps = match sys::probe::has_system_call_filter() || !shows_all_of_proc() {
+        true => works()?,
+        false => Vec::new(),
+    };
+    OWN_PROC.get_or_init(|| !gaps.contains(&Gap::OwnProc));
+    Ok(gaps)
+}
+
+/// Whether containers in our user namespace have a `/proc` of their own.
+static OWN_PROC: OnceLock<bool> = OnceLock::new();
+
+/// Whether containers in the user namespace that this process is in have a `/proc` of their own.
+pub(crate) fn has_own_proc() -> bool {
+    *OWN_PROC.get_or_init(|| shows_all_of_proc() || works().is_ok_and(|gaps| !gaps.contains(&Gap::OwnProc)))
+}
+
+fn shows_all_of_proc() -> bool {
+    let mounts = sys::fs::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    sys::trial::shows_all_of_proc(&String::from_utf8_lossy(&mounts))
+}
+
+/// Why modes do not work, in one line.
+fn reasons(refusals: &[(Mode, Refusal)]) -> String {
+    refusals.iter().map(|(mode, why)| format!("{mode}: {why}")).collect::<Vec<_>>().join("; ")
+}
+
+fn chroot(why: String) -> Result<Vec<Gap>, Refusal> {
     if !["SYS_CHROOT", "SETUID", "SETGID", "SETPCAP"].into_iter().all(has) {
         return Err(Refusal::NoChroot);
     }
-    let mut gaps = vec![Gap::Namespaces];
+    let mut gaps = vec![Gap::Namespaces(why)];
     if !has("MKNOD") || !sys::userns::is_initial() {
         gaps.push(Gap::Devices);
     }

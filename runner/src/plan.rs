@@ -21,7 +21,6 @@ use sys::ns::Namespaces;
 use sys::open_files::{self, OpenFiles};
 use sys::seccomp::Filter;
 use sys::spawn::{CapabilitySets, Checkpoint, Creation, Exec, NamespacesOf, Plan, Step};
-use sys::trial::Need;
 use sys::userns::IdMaps;
 
 pub use self::chroot::chroot;
@@ -29,6 +28,7 @@ pub(crate) use self::mounts::device_numbers;
 use self::namespaces::NamespacePlan;
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
+use crate::isolation;
 use crate::request::{DEFAULT_PATH, SeccompProfile, Stdio};
 use crate::seccomp;
 use crate::spec::Bundle;
@@ -61,17 +61,15 @@ pub struct UserNamespace {
 impl UserNamespace {
     /// The one that this process is in, as it was when this was asked first; `None` for the machine's first one.
     pub fn this() -> Option<Self> {
-        static THIS: OnceLock<Option<(IdMaps, bool)>> = OnceLock::new();
+        static THIS: OnceLock<Option<IdMaps>> = OnceLock::new();
         let found = THIS.get_or_init(|| {
             if sys::userns::is_initial() {
                 return None;
             }
             // Without /proc there is nobody to tell; what then fails for its sake says so.
-            let ids = IdMaps::of_this_process().ok()?;
-            let unmet = sys::trial::first_unmet_need().ok().flatten();
-            Some((ids, unmet.is_none_or(|(need, _)| need != Need::Proc)))
+            IdMaps::of_this_process().ok()
         });
-        found.as_ref().map(|(ids, own_proc)| Self { ids, own_proc: *own_proc })
+        found.as_ref().map(|ids| Self { ids, own_proc: isolation::has_own_proc() })
     }
 }
 

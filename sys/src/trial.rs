@@ -1,7 +1,8 @@
 //! What containers need of the kernel, tried out in a child that is gone afterwards.
 //!
 //! Rights alone do not say it: a system call filter, a security module or a limit of the kernel may refuse what
-//! a capability allows. So the thing itself is done, where it leaves no trace.
+//! a capability allows. So the thing itself is done, where it leaves no trace. Taking such mounts down waits for all
+//! processors, which is milliseconds; so where nothing speaks against it, [`shows_all_of_proc`] saves the trial.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -54,6 +55,15 @@ pub fn first_unmet_need() -> io::Result<Option<(Need, io::Error)>> {
         _ => return Err(io::ErrorKind::UnexpectedEof.into()),
     };
     Ok(Some((need, io::Error::from_raw_os_error(i32::from(errno)))))
+}
+
+/// Whether nothing is mounted over a part of `/proc`, given `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`). Then the
+/// kernel lets the root of a user namespace mount another one. Over `binfmt_misc`, which is made for that, something may
+/// be.
+pub fn shows_all_of_proc(mountinfo: &str) -> bool {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    let hides = |point: &str| point.starts_with("/proc/") && point != "/proc/sys/fs/binfmt_misc";
+    !points.into_iter().any(hides)
 }
 
 /// Forks a child that does `work` and says how it went.
@@ -122,6 +132,15 @@ fn filesystem(kind: &str) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_hides_parts_of_proc_is_seen() {
+        let whole =
+            "22 1 0:20 / /proc rw - proc proc rw\n23 22 0:3 / /proc/sys/fs/binfmt_misc rw - autofs x rw\n";
+        assert!(shows_all_of_proc(whole) && shows_all_of_proc(""));
+        assert!(!shows_all_of_proc("24 22 0:5 /null /proc/kcore rw - devtmpfs devtmpfs rw\n"));
+        assert!(shows_all_of_proc("24 22 0:5 / /proceedings rw - tmpfs tmpfs rw\n"));
+    }
 
     #[test]
     fn the_answer_fits_our_rights() {

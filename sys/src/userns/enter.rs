@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use base::{Fault, Faulty};
 use nix::mount::MsFlags;
@@ -262,29 +262,46 @@ fn map_ranges(holder: &Holder, user: u32, group: u32, search: &[PathBuf]) -> Res
         found.map(|path| (name, path)).ok_or(OneIdReason::NoProgram { name })
     };
     let (newuidmap, newgidmap) = (program("newuidmap")?, program("newgidmap")?);
-    run_mapper(holder, newuidmap, &IdMap::rootless(user, &users))?;
-    run_mapper(holder, newgidmap, &IdMap::rootless(group, &groups))
+    // Both at once: most of the time goes into starting them.
+    let users = Mapper::start(holder, newuidmap, &IdMap::rootless(user, &users));
+    let groups = Mapper::start(holder, newgidmap, &IdMap::rootless(group, &groups));
+    let (users, groups) = (users.and_then(Mapper::finish), groups.and_then(Mapper::finish));
+    users.and(groups)
 }
 
-fn run_mapper(
-    holder: &Holder,
-    (name, path): (&'static str, PathBuf),
-    map: &IdMap,
-) -> Result<(), OneIdReason> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one program of the host that is needed to start others"
-    )]
-    let mut command = Command::new(path);
-    command.arg(holder.pid.to_string()).args(map.arguments());
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-    let refused = |message: String| OneIdReason::Refused { name, message };
-    let output = command.output().map_err(|error| refused(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
+/// A program that writes a map.
+struct Mapper {
+    name: &'static str,
+    child: Child,
+}
+
+impl Mapper {
+    fn start(
+        holder: &Holder,
+        (name, path): (&'static str, PathBuf),
+        map: &IdMap,
+    ) -> Result<Self, OneIdReason> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one program of the host that is needed to start others"
+        )]
+        let mut command = Command::new(path);
+        command.arg(holder.pid.to_string()).args(map.arguments());
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn();
+        let child = child.map_err(|error| OneIdReason::Refused { name, message: error.to_string() })?;
+        Ok(Self { name, child })
     }
-    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(refused(if message.is_empty() { output.status.to_string() } else { message }))
+
+    fn finish(self) -> Result<(), OneIdReason> {
+        let refused = |message: String| OneIdReason::Refused { name: self.name, message };
+        let output = self.child.wait_with_output().map_err(|error| refused(error.to_string()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(refused(if message.is_empty() { output.status.to_string() } else { message }))
+    }
 }
 
 /// A file's text; a missing or unreadable one has none.
