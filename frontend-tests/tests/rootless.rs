@@ -75,6 +75,8 @@ fn a_container_is_as_isolated_as_that_of_root() {
         says(&user, &["--hostname", "boat"], "hostname; touch /x; chown 70:80 /x; stat -c %u:%g /x"),
         "boat\n70:80\n"
     );
+    let shared = ["--pid", "host", "--ipc", "host", "--uts", "host"];
+    assert_eq!(says(&user, &shared, "test $$ -gt 1 && test -d /proc/$$ && echo shared"), "shared\n");
     assert_eq!(says(&user, &["-u", "65534:65534", "--group-add", "50"], "id -u; id -G"), "65534\n65534 50\n");
 }
 

@@ -102,6 +102,14 @@ fn a_hidden_proc_is_shown_as_it_is() {
 }
 
 #[test]
+fn what_tells_of_the_host_is_the_hosts() {
+    let shared = RunRequest { share_pids: true, share_ipc: true, ..request() };
+    let plan = plan(&shared, machine(true));
+    assert!(is_of_the_host(mounted(&plan, "/proc"), "/proc"));
+    assert!(!plan.steps.iter().any(|step| step.describe().contains("mqueue")));
+}
+
+#[test]
 fn groups_that_are_not_mapped_own_nothing() {
     let gid = |plan: &Plan| match mounted(plan, "/dev/pts") {
         MountSource::Filesystem { options, .. } => options.iter().any(|(name, _)| name.to_str() == Ok("gid")),

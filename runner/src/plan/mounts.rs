@@ -189,6 +189,8 @@ fn mount(
         _ if let Some(path) = instead_of(kind, machine, own) => {
             MountSource::Host { path: path.to_owned(), recursive: true, map: None }
         }
+        // Message queues of the host are not to be had in a user namespace.
+        "mqueue" if machine.user_namespace.is_some() && !own.contains(Namespaces::IPC) => return Ok(()),
         // One filesystem shows all controllers of version 2. Those of version 1 would take a mount each;
         // they are not shown.
         "cgroup" if !machine.unified_cgroups => return Ok(()),
@@ -249,11 +251,11 @@ fn root_propagation(spec: &Spec) -> Result<Option<(Propagation, bool)>, RequestE
 }
 
 /// The directory of the host that stands for a filesystem which our user namespace does not let us mount: the
-/// kernel shows `/sys` anew only to those who own the network that it tells of.
+/// kernel shows `/sys` and `/proc` anew only to those who own the network and the processes that they tell of.
 fn instead_of(kind: &str, machine: Machine, own: Namespaces) -> Option<&'static CStr> {
     let namespace = machine.user_namespace?;
     match kind {
-        "proc" if !namespace.own_proc => Some(c"/proc"),
+        "proc" if !namespace.own_proc || !own.contains(Namespaces::PID) => Some(c"/proc"),
         "sysfs" if !own.contains(Namespaces::NETWORK) => Some(c"/sys"),
         _ => None,
     }
