@@ -132,6 +132,12 @@ impl Store {
                 findings.without_row.push(dirs.top);
             }
         }
+        for name in self.unknown_containers()? {
+            let is_made = FileLock::is_held(&self.layout().container_lock(&name.to_string_lossy()))?;
+            if !is_made && self.unknown_containers()?.contains(&name) {
+                findings.without_row.push(self.layout().container(&name.to_string_lossy()));
+            }
+        }
         Ok(())
     }
 

@@ -17,6 +17,7 @@ pub(crate) mod blobs;
 pub(crate) mod cache;
 pub(crate) mod cache_mounts;
 mod compaction;
+pub(crate) mod containers;
 pub(crate) mod images;
 pub(crate) mod kv;
 pub(crate) mod layers;
@@ -316,7 +317,7 @@ mod tests {
         drop(Database::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let Err(error) = Database::open(&path) else { panic!("opened") };
-        assert!(error.to_string().contains("format 99 instead of 3; use a newer lap"), "{error}");
+        assert!(error.to_string().contains("format 99 instead of 4; use a newer lap"), "{error}");
     }
 
     #[test]

@@ -83,6 +83,20 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// No such container.
+    #[error("no such container: {id}")]
+    NoSuchContainer {
+        /// Its id.
+        id: String,
+    },
+    /// Another container has the name.
+    #[error("the container name \"{name}\" is already in use by container \"{id}\"")]
+    ContainerNameTaken {
+        /// The name.
+        name: String,
+        /// The id of the container that has it.
+        id: String,
+    },
     /// No such blob.
     #[error("blob {digest} is not in the store")]
     NoSuchBlob {

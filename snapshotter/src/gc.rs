@@ -147,6 +147,7 @@ impl Store {
         self.sweep_blobs()?;
         self.sweep_snapshots()?;
         self.sweep_cache_mounts()?;
+        self.sweep_containers()?;
         self.sweep_stat_caches()?;
         self.sweep_ingests()?;
         self.sweep_claims()

@@ -15,6 +15,8 @@
 //!   blobs-v1/sha256/<2 hex>/<64 hex> content by digest
 //!   stat-cache-v1/<key>              remembered hashes of context directories; may go at any time
 //!   cache-mounts-v1/<name>/{fs,lock} cache mounts; `lock` is held while `fs` is used
+//!   containers-v1/<id>/               what runs a container; its `lock` is held by whoever makes, runs or
+//!                                    removes it
 //!   snapshots-v1/<id>/{fs,work}      layers; `work` is overlayfs's own and goes at commit; a snapshot
 //!                                    that shares the layer of another has no directory
 //! ```
@@ -137,6 +139,18 @@ impl Layout {
 
     pub(crate) fn cache_mount(&self, name: &str) -> CacheMountDirs {
         CacheMountDirs { top: self.cache_mounts().join(name) }
+    }
+
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.root.join("containers-v1")
+    }
+
+    pub(crate) fn container(&self, id: &str) -> PathBuf {
+        self.containers().join(id)
+    }
+
+    pub(crate) fn container_lock(&self, id: &str) -> PathBuf {
+        self.container(id).join("lock")
     }
 
     pub(crate) fn snapshots(&self) -> PathBuf {

@@ -340,6 +340,13 @@ impl ActiveSnapshot {
     }
 }
 
+impl ActiveSnapshot {
+    /// Lets go of the snapshot, which belongs to a container now.
+    pub(crate) fn give_away(mut self) {
+        self.committed = true;
+    }
+}
+
 enum Outcome {
     Committed,
     Exists(SnapshotId),

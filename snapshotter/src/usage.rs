@@ -10,7 +10,7 @@ use sys::fs::PathError;
 use sys::rootdir::RootDir;
 
 use crate::db::marks::{self, Rows};
-use crate::db::{roots, snapshots};
+use crate::db::{containers, snapshots};
 use crate::error::StoreError;
 use crate::mark::Node;
 use crate::record::{CacheUsage, RecordKind};
@@ -18,9 +18,6 @@ use crate::snapshot::SnapshotId;
 use crate::store::Store;
 pub use detail::{ImageUsage, UsageDetails};
 pub(crate) use detail::{record, results};
-
-/// The kind of root under which the snapshots of containers are kept.
-pub const CONTAINER_ROOT: &str = "container";
 
 /// How much disk one kind of thing takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,7 +38,7 @@ pub struct UsagePart {
 pub struct Usage {
     /// Images; active are those that a container, or another root or lease, holds the layers of.
     pub images: UsagePart,
-    /// Named roots of the kind [`CONTAINER_ROOT`]; the store does not know which of them run.
+    /// Containers; the store does not know which of them run.
     pub containers: UsagePart,
     /// The build cache, with what is remembered of contexts. Active are results that images or live
     /// processes need.
@@ -67,13 +64,14 @@ impl Store {
     /// is being made, always.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         self.measure_snapshots()?;
-        let (mut rows, containers) = self.db().read_consistently("count the usage", |c| {
-            Ok((marks::load(c)?, roots::of_kind(c, CONTAINER_ROOT)?))
-        })?;
+        let (mut rows, containers) =
+            self.db().read_consistently("count the usage", |c| Ok((marks::load(c)?, containers::all(c)?)))?;
         self.weigh_blobs(&mut rows)?;
         let (mounts, contexts): (Vec<CacheUsage>, Vec<CacheUsage>) =
             self.loose_records()?.into_iter().partition(|record| record.kind == RecordKind::CacheMount);
-        let (counted, usage) = count(&rows, &containers);
+        let snapshots: Vec<SnapshotId> = containers.iter().map(|container| container.snapshot).collect();
+        let (counted, mut usage) = count(&rows, &snapshots);
+        usage.containers.bytes += self.container_bytes(&containers)?;
         let (mounts, contexts) = (of_records(&mounts), of_records(&contexts));
         Ok(Usage {
             build_cache: UsagePart {

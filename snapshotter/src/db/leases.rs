@@ -30,11 +30,12 @@ pub(crate) fn release(connection: &Connection, lease: &str) -> rusqlite::Result<
     connection.prepare_cached("DELETE FROM snapshots WHERE lease = ?1")?.execute([lease]).map(drop)
 }
 
-/// Every lease that some row mentions.
+/// Every lease that some row mentions. Containers own snapshots, too, but are no leases.
 pub(crate) fn mentioned(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
     let mut statement = connection.prepare_cached(
         "SELECT lease FROM lease_snapshots UNION SELECT lease FROM lease_blobs
-         UNION SELECT lease FROM snapshots WHERE lease IS NOT NULL",
+         UNION SELECT lease FROM snapshots
+               WHERE lease IS NOT NULL AND lease NOT IN (SELECT id FROM containers)",
     )?;
     statement.query_map([], |row| row.get(0))?.collect()
 }

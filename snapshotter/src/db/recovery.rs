@@ -34,6 +34,7 @@ fn drop_unsynced(connection: &Connection) -> rusqlite::Result<()> {
                 UNION SELECT s.id FROM snapshots s JOIN lost l ON s.parent = l.id OR s.layer = l.id)
             SELECT id FROM lost;
          DELETE FROM roots WHERE snapshot IN (SELECT id FROM lost);
+         DELETE FROM containers WHERE snapshot IN (SELECT id FROM lost);
          DELETE FROM snapshots WHERE id IN (SELECT id FROM lost);
          DROP TABLE lost;
          DELETE FROM blobs WHERE synced = 0;

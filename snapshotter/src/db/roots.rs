@@ -29,13 +29,6 @@ pub(crate) fn delete(connection: &Connection, kind: &str, name: &str) -> rusqlit
     Ok(statement.execute((kind, name))? > 0)
 }
 
-/// The snapshots kept under `kind`.
-pub(crate) fn of_kind(connection: &Connection, kind: &str) -> rusqlite::Result<Vec<SnapshotId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT snapshot FROM roots WHERE kind = ?1 ORDER BY name")?;
-    statement.query_map([kind], |row| row.get(0))?.collect()
-}
-
 /// All snapshots that are kept by name.
 pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<SnapshotId>> {
     let mut statement = connection.prepare_cached("SELECT snapshot FROM roots ORDER BY kind, name")?;

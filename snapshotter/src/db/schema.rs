@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
+const STEPS: [&str; 4] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
@@ -147,6 +147,18 @@ const FORMAT_3: &str = "
 ALTER TABLE cache_values ADD COLUMN kind TEXT NOT NULL DEFAULT 'regular';
 ALTER TABLE cache_values ADD COLUMN description TEXT NOT NULL DEFAULT '';  -- what made it
 ALTER TABLE cache_values ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;       -- how often it was found
+";
+
+/// There are containers.
+const FORMAT_4: &str = "
+CREATE TABLE containers (
+    id       TEXT PRIMARY KEY,      -- 64 hex digits; also the owner of its snapshot, in place of a lease
+    name     TEXT NOT NULL UNIQUE,
+    image    BLOB NOT NULL,         -- id of the image
+    snapshot INTEGER NOT NULL REFERENCES snapshots(id),
+    created  INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX containers_by_snapshot ON containers(snapshot);
 ";
 
 /// The format of an open database; 0 is an empty one.

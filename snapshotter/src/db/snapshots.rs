@@ -62,12 +62,20 @@ pub(crate) fn delete(connection: &Connection, ids: &[SnapshotId]) -> rusqlite::R
 pub(crate) fn forget(connection: &Connection, ids: &[SnapshotId]) -> rusqlite::Result<()> {
     let mut roots = connection.prepare_cached("DELETE FROM roots WHERE snapshot = ?1")?;
     ids.iter().try_for_each(|id| roots.execute([id]).map(drop))?;
+    let mut containers = connection.prepare_cached("DELETE FROM containers WHERE snapshot = ?1")?;
+    ids.iter().try_for_each(|id| containers.execute([id]).map(drop))?;
     delete(connection, ids)
 }
 
 /// Whether this is a committed snapshot.
 pub(crate) fn is_committed(connection: &Connection, id: SnapshotId) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM snapshots WHERE id = ?1 AND lease IS NULL")?.exists([id])
+}
+
+/// What a snapshot is on top of, active or not.
+pub(crate) fn parent(connection: &Connection, id: SnapshotId) -> rusqlite::Result<Option<SnapshotId>> {
+    let mut statement = connection.prepare_cached("SELECT parent FROM snapshots WHERE id = ?1")?;
+    Ok(statement.query_row([id], |row| row.get(0)).optional()?.flatten())
 }
 
 /// All that is known about a committed snapshot.
@@ -186,6 +194,8 @@ pub(crate) struct Listed {
     pub(crate) id: SnapshotId,
     pub(crate) parent: Option<SnapshotId>,
     pub(crate) active: bool,
+    /// Whether a container owns it.
+    pub(crate) of_container: bool,
     /// The snapshot whose layer directory it uses, if not its own.
     pub(crate) layer: Option<SnapshotId>,
     pub(crate) size: Option<u64>,
@@ -200,8 +210,10 @@ impl Listed {
 
 /// Every snapshot, active ones included.
 pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<Listed>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, parent, lease IS NOT NULL, layer, size FROM snapshots ORDER BY id")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id, parent, lease IS NOT NULL, layer, size, lease IN (SELECT id FROM containers)
+             FROM snapshots ORDER BY id",
+    )?;
     let read = |row: &Row<'_>| {
         Ok(Listed {
             id: row.get(0)?,
@@ -209,6 +221,7 @@ pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<Listed>> {
             active: row.get(2)?,
             layer: row.get(3)?,
             size: row.get(4)?,
+            of_container: row.get::<_, Option<bool>>(5)?.unwrap_or(false),
         })
     };
     statement.query_map([], read)?.collect()

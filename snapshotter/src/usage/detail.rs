@@ -6,7 +6,7 @@ use base::Digest;
 
 use super::{is_active, reach};
 use crate::db::marks::{self, CacheEntry, Rows};
-use crate::db::{from_millis, leases, roots};
+use crate::db::{containers, from_millis, leases, roots};
 use crate::error::StoreError;
 use crate::mark::Node;
 use crate::record::CacheUsage;
@@ -43,6 +43,7 @@ impl Store {
         let (mut rows, held) = self.db().read_consistently("count the usage", |c| {
             let mut held = leases::held_by(c, &live)?;
             held.extend(roots::all(c)?);
+            held.extend(containers::all(c)?.into_iter().map(|container| container.snapshot));
             Ok((marks::load(c)?, held))
         })?;
         self.weigh_blobs(&mut rows)?;

@@ -9,6 +9,7 @@ use sys::fs::PathError;
 use sys::lock::FileLock;
 
 use super::{UsagePart, disk_usage, reach};
+use crate::container::ContainerRecord;
 use crate::db::marks::Rows;
 use crate::db::snapshots;
 use crate::error::StoreError;
@@ -44,7 +45,7 @@ impl Store {
     fn unfinished(&self) -> Result<Vec<(PathBuf, bool)>, StoreError> {
         let mut found = Vec::new();
         let rows = self.db().read("list snapshots", snapshots::all)?;
-        for row in rows.iter().filter(|row| row.active) {
+        for row in rows.iter().filter(|row| row.active && !row.of_container) {
             found.push((self.layout().snapshot(row.id).top, true));
         }
         for name in sys::fs::list(&self.layout().ingests())? {
@@ -69,6 +70,16 @@ impl Store {
         Ok(findings.without_row.into_iter().map(|path| (path, false)).collect())
     }
 
+    /// What containers wrote, and what is kept for running them.
+    pub(super) fn container_bytes(&self, containers: &[ContainerRecord]) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for container in containers {
+            bytes += tree(&self.layout().snapshot(container.snapshot).top)?;
+            bytes += tree(&self.layout().container(&container.id))?;
+        }
+        Ok(bytes)
+    }
+
     /// What the store needs for itself: the database, locks, leases, and the directories that hold the rest.
     pub(super) fn metadata_bytes(&self) -> Result<u64, StoreError> {
         let layout = self.layout();
@@ -78,6 +89,7 @@ impl Store {
             let holds_objects = [
                 layout.snapshots(),
                 layout.cache_mounts(),
+                layout.containers(),
                 layout.ingests(),
                 layout.partials(),
                 layout.trash(),

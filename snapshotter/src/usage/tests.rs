@@ -28,11 +28,13 @@ fn images_containers_and_cache_are_told_apart() {
         active.commit(CommitInfo::default()).unwrap()
     };
     let (used, idle, cached) = (layer(None, "a"), layer(None, "b"), layer(None, "c"));
-    let container = layer(Some(used), "d");
     test.image("used", used);
     test.image("idle", idle);
     test.image("idle:again", idle);
-    test.store.add_root(CONTAINER_ROOT, "c1", container).unwrap();
+    let container = test.store.prepare(&test.lease, Some(used)).unwrap();
+    std::fs::write(container.layer_dir().join("d"), vec![1; 64 << 10]).unwrap();
+    drop(test.store.create_container_dir("c0ffee").unwrap());
+    test.store.keep_container("c0ffee", "c1", &Digest::of(b""), container).unwrap();
     test.store.cache_put(&key(1), CacheValue { snapshot: Some(cached), ..CacheValue::default() }).unwrap();
     test.store.cache_put(&key(2), CacheValue { snapshot: Some(used), ..CacheValue::default() }).unwrap();
     test.release();

@@ -1,0 +1,225 @@
+//! Containers: a row with a name for each, the snapshot that it writes to, and a directory for what runs it.
+//!
+//! The store does not know what is in that directory, but for a lock: whoever makes, runs or removes the
+//! container holds it. It is made before the row and removed after it; without a row and a holder of its
+//! lock it is garbage.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use base::{Digest, Timestamp};
+use sys::lock::{FileLock, LockMode};
+
+use crate::apply::Layering;
+use crate::db::{containers, from_millis, snapshots};
+use crate::error::StoreError;
+use crate::snapshot::{ActiveSnapshot, SnapshotId};
+use crate::store::Store;
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRecord {
+    /// 64 hex digits.
+    pub id: String,
+    /// Its name, which no other container has.
+    pub name: String,
+    /// The id of its image.
+    pub image: Digest,
+    /// What it writes to.
+    pub snapshot: SnapshotId,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// The directory of a container that is being made, run or removed by us alone.
+#[derive(Debug)]
+pub struct ContainerDir {
+    path: PathBuf,
+    /// Held, not looked at.
+    _lock: FileLock,
+}
+
+impl ContainerDir {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of a container whose lock we hold.
+    pub fn of_lock(lock: FileLock) -> Self {
+        let path = lock.path().parent().unwrap_or(Path::new("/")).to_owned();
+        Self { path, _lock: lock }
+    }
+}
+
+impl Store {
+    /// Where the directory of a container is.
+    pub fn container_path(&self, id: &str) -> PathBuf {
+        self.layout().container(id)
+    }
+
+    /// Makes the directory of a new container. It is garbage until [`keep_container`](Self::keep_container).
+    pub fn create_container_dir(&self, id: &str) -> Result<ContainerDir, StoreError> {
+        let path = self.layout().container(id);
+        loop {
+            sys::fs::create_dir_all(&path, 0o700)?;
+            match FileLock::try_acquire(&self.layout().container_lock(id), LockMode::Exclusive) {
+                Ok(Some(lock)) => return Ok(ContainerDir { path, _lock: lock }),
+                // A collector was between our two steps.
+                Ok(None) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The directory of a container that nobody makes, runs or removes now; `None` when somebody does.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchContainer`].
+    pub fn lock_container(&self, id: &str) -> Result<Option<ContainerDir>, StoreError> {
+        let path = self.layout().container(id);
+        match FileLock::try_acquire(&self.layout().container_lock(id), LockMode::Exclusive) {
+            Ok(lock) => Ok(lock.map(|lock| ContainerDir { path, _lock: lock })),
+            Err(error) if error.is_not_found() => Err(StoreError::NoSuchContainer { id: id.to_owned() }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The same, waiting for somebody who is about to let go of it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchContainer`].
+    pub fn wait_for_container(&self, id: &str) -> Result<ContainerDir, StoreError> {
+        let path = self.layout().container(id);
+        match FileLock::acquire(&self.layout().container_lock(id), LockMode::Exclusive) {
+            Ok(lock) => Ok(ContainerDir { path, _lock: lock }),
+            Err(error) if error.is_not_found() => Err(StoreError::NoSuchContainer { id: id.to_owned() }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Records a container. From then on the snapshot belongs to it, and is kept until
+    /// [`remove_container`](Self::remove_container).
+    ///
+    /// # Errors
+    /// [`StoreError::ContainerNameTaken`].
+    pub fn keep_container(
+        &self,
+        id: &str,
+        name: &str,
+        image: &Digest,
+        snapshot: ActiveSnapshot,
+    ) -> Result<ContainerRecord, StoreError> {
+        let now = self.now_millis();
+        let record = ContainerRecord {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            image: *image,
+            snapshot: snapshot.id(),
+            created_at: from_millis(now),
+        };
+        let outcome = self.db().write("record a container", |c| match containers::named(c, name)? {
+            Some(other) => Ok(Err(StoreError::ContainerNameTaken { name: name.to_owned(), id: other.id })),
+            None if containers::insert(c, &record, now)? => Ok(Ok(())),
+            None => Ok(Err(StoreError::SnapshotLost { id: record.snapshot })),
+        })?;
+        outcome?;
+        snapshot.give_away();
+        Ok(record)
+    }
+
+    /// The directories that make up the files of a container, topmost first, for a merged view in user space.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchContainer`].
+    pub fn container_view(&self, id: &str) -> Result<Vec<PathBuf>, StoreError> {
+        let missing = || StoreError::NoSuchContainer { id: id.to_owned() };
+        let record = self.container(id)?.ok_or_else(missing)?;
+        let own = self.layout().snapshot(record.snapshot).fs();
+        let parent = self.db().read("look up a snapshot", |c| snapshots::parent(c, record.snapshot))?;
+        let Some(parent) = parent else { return Ok(vec![own]) };
+        if self.driver()?.layering(true) == Layering::Flat {
+            return Ok(vec![own]);
+        }
+        let below = self.view_dirs(parent)?;
+        Ok(std::iter::once(own).chain(below).collect())
+    }
+
+    /// Every container, the newest first.
+    pub fn containers(&self) -> Result<Vec<ContainerRecord>, StoreError> {
+        Ok(self.db().read("list containers", containers::all)?)
+    }
+
+    /// The container with this id.
+    pub fn container(&self, id: &str) -> Result<Option<ContainerRecord>, StoreError> {
+        Ok(self.db().read("look up a container", |c| containers::get(c, id))?)
+    }
+
+    /// The container with this name.
+    pub fn container_named(&self, name: &str) -> Result<Option<ContainerRecord>, StoreError> {
+        Ok(self.db().read("look up a container", |c| containers::named(c, name))?)
+    }
+
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// [`StoreError::ContainerNameTaken`].
+    pub fn rename_container(&self, id: &str, name: &str) -> Result<(), StoreError> {
+        let outcome = self.db().write("rename a container", |c| match containers::named(c, name)? {
+            Some(other) if other.id != id => {
+                Ok(Err(StoreError::ContainerNameTaken { name: name.to_owned(), id: other.id }))
+            }
+            _ => containers::rename(c, id, name).map(Ok),
+        })?;
+        outcome
+    }
+
+    /// Removes a container with all that it wrote. Nobody else may use it, which `dir` shows.
+    pub fn remove_container(&self, record: &ContainerRecord, dir: ContainerDir) -> Result<(), StoreError> {
+        self.db().write("remove a container", |c| containers::delete(c, &record.id))?;
+        for path in [&dir.path, &self.layout().snapshot(record.snapshot).top] {
+            let name = crate::store::new_name()?;
+            let trash = self.layout().trashed(&name, self.next_number());
+            match sys::fs::rename(path, &trash) {
+                Ok(()) => drop(sys::fs::remove_tree(&trash)?),
+                // A collector was faster.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves directories of containers that have no row to the trash.
+    pub(crate) fn sweep_containers(&self) -> Result<(), StoreError> {
+        for name in self.unknown_containers()? {
+            let id = name.to_string_lossy();
+            // Held while it is made and has no row yet, and so it may have one now.
+            match FileLock::try_acquire(&self.layout().container_lock(&id), LockMode::Exclusive) {
+                Ok(Some(_lock)) if self.unknown_containers()?.contains(&name) => {
+                    self.discard(&self.layout().container(&id))?;
+                }
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of directories of containers that have no row.
+    pub(crate) fn unknown_containers(&self) -> Result<Vec<OsString>, StoreError> {
+        // In this order: a row comes after its directory.
+        let names = match sys::fs::list(&self.layout().containers()) {
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            names => names?,
+        };
+        let known: HashSet<OsString> = self.containers()?.into_iter().map(|row| row.id.into()).collect();
+        Ok(names.into_iter().filter(|name| !known.contains(name)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! The rows of containers: an id and a name each, and the snapshot that a container writes to.
+//!
+//! That snapshot stays active for as long as the row is there; its owner is the container, by its id, where
+//! other active snapshots have a lease.
+
+use base::Digest;
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+use super::{digest, from_millis};
+use crate::container::ContainerRecord;
+use crate::snapshot::SnapshotId;
+
+const COLUMNS: &str = "SELECT id, name, image, snapshot, created FROM containers";
+
+/// Records a container, which takes the snapshot from the lease that owns it. `false` when there is no such
+/// snapshot. The snapshot counts as having reached the disk: what a container writes is its own affair.
+pub(crate) fn insert(
+    connection: &Connection,
+    container: &ContainerRecord,
+    now: i64,
+) -> rusqlite::Result<bool> {
+    let mut take = connection
+        .prepare_cached("UPDATE snapshots SET lease = ?2, synced = 1 WHERE id = ?1 AND lease IS NOT NULL")?;
+    if take.execute((container.snapshot, &container.id))? == 0 {
+        return Ok(false);
+    }
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO containers (id, name, image, snapshot, created) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let image = container.image.as_bytes();
+    insert.execute((&container.id, &container.name, image, container.snapshot, now)).map(|_| true)
+}
+
+/// The container with this name.
+pub(crate) fn named(connection: &Connection, name: &str) -> rusqlite::Result<Option<ContainerRecord>> {
+    connection.prepare_cached(&format!("{COLUMNS} WHERE name = ?1"))?.query_row([name], read).optional()
+}
+
+/// The container with this id.
+pub(crate) fn get(connection: &Connection, id: &str) -> rusqlite::Result<Option<ContainerRecord>> {
+    connection.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?.query_row([id], read).optional()
+}
+
+/// Every container, the newest first.
+pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<ContainerRecord>> {
+    let sql = format!("{COLUMNS} ORDER BY created DESC, id");
+    connection.prepare_cached(&sql)?.query_map([], read)?.collect()
+}
+
+/// Gives a container another name.
+pub(crate) fn rename(connection: &Connection, id: &str, name: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE containers SET name = ?2 WHERE id = ?1")?.execute((id, name)).map(drop)
+}
+
+/// Forgets a container and its snapshot.
+pub(crate) fn delete(connection: &Connection, id: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id])?;
+    connection.prepare_cached("DELETE FROM snapshots WHERE lease = ?1")?.execute([id]).map(drop)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<ContainerRecord> {
+    let image: Digest = digest(row, 2)?;
+    Ok(ContainerRecord {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        image,
+        snapshot: row.get::<_, SnapshotId>(3)?,
+        created_at: from_millis(row.get(4)?),
+    })
+}
