@@ -32,3 +32,17 @@ pub fn of_io(error: &std::io::Error) -> Fault {
         _ => Fault::Environment,
     }
 }
+
+/// An error and what caused it, the nearest cause first, as one text; what one of them repeats is left out.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -5,8 +5,10 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// A mount that the snapshotter asks for. Paths are absolute paths of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mount {
     /// An overlay of directories (kernel `Documentation/filesystems/overlayfs.rst`).
     Overlay {
@@ -27,7 +29,7 @@ pub enum Mount {
 }
 
 /// The writable part of an overlay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverlayUpper {
     /// The directory that receives changes.
     pub upper: PathBuf,

@@ -1,6 +1,10 @@
 //! Starting a program that goes on when we are gone.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,6 +23,37 @@ pub fn start(program: &Path, args: &[OsString], variables: &[(OsString, OsString
     command.args(args).envs(variables.iter().map(|(name, value)| (name, value)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.current_dir("/").process_group(0).spawn().map(drop).at("start", program)
+}
+
+/// Starts `program`, called `name` in lists of processes, to go on without us, connected to us by a socket: its
+/// standard input, whose other end is answered. It begins with [`detach`].
+///
+/// # Errors
+/// The program cannot be started.
+pub fn start_connected(program: &Path, name: &str, args: &[OsString]) -> Result<OwnedFd, PathError> {
+    let (ours, theirs) = UnixStream::pair().at("make a connection to", program)?;
+    #[expect(clippy::disallowed_methods, reason = "this is where programs are started that outlive us")]
+    let mut command = Command::new(program);
+    command.arg0(name).args(args).current_dir("/");
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map(drop).at("start", program)?;
+    Ok(ours.into())
+}
+
+/// Takes the connection to the process that started us by [`start_connected`], and leaves its session: what
+/// happens at its terminal is nothing to us.
+///
+/// # Errors
+/// There is no such connection.
+pub fn detach() -> io::Result<OwnedFd> {
+    let starter = io::stdin().as_fd().try_clone_to_owned()?;
+    let null = File::open("/dev/null")?;
+    // SAFETY: no pointers. The standard input has no owner that could be surprised.
+    if unsafe { libc::dup2(null.as_raw_fd(), libc::STDIN_FILENO) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    rustix::process::setsid()?;
+    Ok(starter)
 }
 
 #[cfg(test)]

@@ -88,6 +88,12 @@ impl std::fmt::Debug for Mask {
     }
 }
 
+/// Stops this process as SIGTSTP does when nobody catches it, until it gets SIGCONT.
+pub fn stop_self() {
+    // SAFETY: no pointers; the signal has its fixed effect.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
 /// Runs in the interrupted thread: only an atomic load and a write, which are allowed there.
 extern "C" fn handle(signal: libc::c_int) {
     let byte = signal as u8;
