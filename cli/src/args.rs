@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use engine::isolation::Wanted;
 
+use crate::container_args::{
+    AnyInspectArgs, AttachArgs, ContainerArgs, ExecArgs, KillArgs, LogsArgs, NamesArgs, PsArgs, RenameArgs,
+    RmArgs, StartArgs, StopArgs,
+};
 use crate::isolation_args::IsolationArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
-use crate::prune_args::{BuilderPruneArgs, DfArgs, DuArgs, ImagePruneArgs, StoreArgs, SystemPruneArgs};
+use crate::prune_args::{BuilderPruneArgs, DuArgs, ImagePruneArgs, StoreArgs, SystemArgs};
 use crate::render::Mode;
+use crate::supervision_args::SupervisionArgs;
 use crate::units;
 
 /// Build Dockerfiles, keep images and run them. No daemon needed.
@@ -77,6 +82,38 @@ pub(crate) enum Command {
     Build(Box<BuildArgs>),
     /// Run a command in a new container
     Run(Box<RunArgs>),
+    /// Make a new container without starting it
+    Create(Box<RunArgs>),
+    /// List containers
+    Ps(PsArgs),
+    /// Show what a container has written
+    Logs(LogsArgs),
+    /// Start containers
+    Start(StartArgs),
+    /// Stop containers
+    Stop(StopArgs),
+    /// Stop containers and start them again
+    Restart(StopArgs),
+    /// Send a signal to containers
+    Kill(KillArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(NamesArgs),
+    /// Connect to the input and output of a running container
+    Attach(AttachArgs),
+    /// Run a further command in a running container
+    Exec(ExecArgs),
+    /// Freeze all processes of containers
+    Pause(NamesArgs),
+    /// Let the processes of containers go on
+    Unpause(NamesArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Remove containers
+    Rm(RmArgs),
+    /// Show containers or images in full
+    Inspect(AnyInspectArgs),
+    /// Manage containers
+    Container(ContainerArgs),
     /// List images
     Images(ImagesArgs),
     /// Download an image from a registry
@@ -327,6 +364,9 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) limits: RunLimitArgs,
 
+    #[command(flatten)]
+    pub(crate) supervision: SupervisionArgs,
+
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -547,22 +587,4 @@ pub(crate) struct InspectArgs {
     /// Print with a template such as '{{.Id}}', or as json
     #[arg(short, long)]
     pub(crate) format: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SystemArgs {
-    #[command(subcommand)]
-    pub(crate) command: SystemCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SystemCommand {
-    /// Look for what does not work here, or could be better, and say what to do about it
-    Doctor,
-    /// Show how much space is used
-    Df(DfArgs),
-    /// Remove everything that nobody needs
-    Prune(SystemPruneArgs),
-    /// Show the machine and the store
-    Info(FormatArgs),
 }

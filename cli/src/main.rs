@@ -7,6 +7,8 @@ mod args;
 mod build_flags;
 mod call;
 mod commands;
+mod container_args;
+mod container_filter;
 mod context;
 mod device_args;
 mod error;
@@ -20,7 +22,9 @@ mod places;
 mod prune_args;
 mod render;
 mod retention;
+mod shim;
 mod signals;
+mod supervision_args;
 mod table;
 mod template;
 mod terminal;
@@ -32,6 +36,9 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     if let Some(code) = commands::oci_runtime::run_by_name() {
+        return code;
+    }
+    if let Some(code) = shim::command() {
         return code;
     }
     let cli = args::Cli::parse();

@@ -3,7 +3,26 @@
 
 use clap::{Args, Subcommand};
 
+use crate::args::FormatArgs;
 use crate::units;
+
+#[derive(Debug, Args)]
+pub(crate) struct SystemArgs {
+    #[command(subcommand)]
+    pub(crate) command: SystemCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemCommand {
+    /// Look for what does not work here, or could be better, and say what to do about it
+    Doctor,
+    /// Show how much space is used
+    Df(DfArgs),
+    /// Remove everything that nobody needs
+    Prune(SystemPruneArgs),
+    /// Show the machine and the store
+    Info(FormatArgs),
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct DfArgs {

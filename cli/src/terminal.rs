@@ -7,6 +7,16 @@ pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
+/// Prints bytes of a result. `false` when nobody reads them any more.
+pub(crate) fn print_bytes(bytes: &[u8]) -> bool {
+    std::io::stdout().write_all(bytes).is_ok()
+}
+
+/// The same, on standard error.
+pub(crate) fn print_error_bytes(bytes: &[u8]) -> bool {
+    std::io::stderr().write_all(bytes).is_ok()
+}
+
 /// Prints a result and a newline.
 pub(crate) fn print_line(text: &str) {
     print(&format!("{text}\n"));

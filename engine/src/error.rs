@@ -18,6 +18,9 @@ pub use crate::images::Conflict;
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
 
+/// Docker's words, which scripts look for.
+const NO_SUCH_CONTAINER: &str = "No such container";
+
 /// What can go wrong in the engine, whatever was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -76,6 +79,51 @@ pub enum EngineError {
     /// No container can be started in this process.
     #[error(transparent)]
     Isolation(Arc<NoIsolation>),
+    /// There is no such container.
+    #[error("{words}: {0}", words = NO_SUCH_CONTAINER)]
+    NoSuchContainer(String),
+    /// The container does not run.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// A name that no container may have.
+    #[error("invalid container name ({0}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    ContainerName(String),
+    /// Another container has the name.
+    #[error("conflict: the container name \"/{name}\" is already in use by container \"{id}\"")]
+    ContainerNameTaken {
+        /// The name.
+        name: String,
+        /// The id of the container that has it.
+        id: String,
+    },
+    /// A container that is not to be removed as it is.
+    #[error(
+        "cannot remove container \"{id}\": container is {status}: stop the container before removing or force remove"
+    )]
+    ContainerInUse {
+        /// Its id.
+        id: String,
+        /// What it does.
+        status: &'static str,
+    },
+    /// A container keeps no log.
+    #[error("configured logging driver of container {0} does not support reading")]
+    NoLog(String),
+    /// A file of a container is not what it should be.
+    #[error("{} is damaged", path.display())]
+    ContainerFile {
+        /// The file.
+        path: PathBuf,
+        /// In what way.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A signal that does not exist.
+    #[error(transparent)]
+    Signal(#[from] runner::signal::BadSignal),
+    /// The supervisor of a container could not do what it was asked for.
+    #[error(transparent)]
+    Shim(#[from] runner::shim::ShimError),
     /// A container could not be started.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -324,6 +372,9 @@ impl EngineError {
             }
             Self::Ambiguous(_) => Some("give more digits of the id".to_owned()),
             Self::Conflict(conflict) => Some(conflict.hint()),
+            Self::NoSuchContainer(_) => Some("`lap ps --all` lists the containers".to_owned()),
+            Self::ContainerNameTaken { .. } => Some("remove or rename that container, or take another name".to_owned()),
+            Self::NoLog(_) => Some("a container keeps a log unless it was run with --log-driver none, or in the foreground with --rm".to_owned()),
             Self::Git(error) => error.hint(),
             Self::Download(error) if matches!(error.status(), Some(401 | 403)) => {
                 let hint = "give a secret with the id HTTP_AUTH_TOKEN_<host> or HTTP_AUTH_HEADER_<host>";
@@ -376,6 +427,7 @@ impl EngineError {
     pub fn exit_code(&self) -> Option<u8> {
         match self {
             Self::Run(error) => u8::try_from(error.exit_code()).ok(),
+            Self::Shim(error) => Some(error.exit_code()),
             _ => None,
         }
     }
@@ -407,6 +459,8 @@ impl Faulty for EngineError {
             Self::Git(error) => error.fault(),
             Self::Isolation(error) => error.fault(),
             Self::Run(error) => error.fault(),
+            Self::Shim(error) => error.fault(),
+            Self::ContainerFile { .. } => Fault::Environment,
             Self::File(error) => error.fault(),
             Self::Program(error) => error.fault(),
             Self::Threads { .. } | Self::NoEmulator { .. } | Self::EmulatorOutside { .. } => {

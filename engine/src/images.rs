@@ -59,9 +59,15 @@ impl Engine {
     /// The same, with everything that belongs to the image protected by `lease` from then on.
     pub(crate) fn find_and_hold(&self, lease: &Lease, text: &str) -> Result<Found, EngineError> {
         let found = self.find(text)?;
+        self.hold(lease, &found, text)?;
+        Ok(found)
+    }
+
+    /// Protects everything that belongs to an image, which was found by `text`.
+    pub(crate) fn hold(&self, lease: &Lease, found: &Found, text: &str) -> Result<(), EngineError> {
         // Somebody may have removed it meanwhile, but only as a whole.
         match self.store.blob(lease, &found.target.digest)? {
-            Some(_) => Ok(found),
+            Some(_) => Ok(()),
             None => Err(EngineError::NoSuchImage(text.to_owned())),
         }
     }

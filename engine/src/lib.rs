@@ -10,7 +10,7 @@ mod build;
 pub mod call;
 mod cdi;
 mod changes;
-mod containers;
+pub mod containers;
 pub mod context;
 mod contexts;
 mod definition;

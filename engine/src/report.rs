@@ -176,12 +176,3 @@ pub struct Info {
     /// What containers can be limited by: `cpu`, `cpuset`, `memory`, `pids`, `io`.
     pub limits: Vec<&'static str>,
 }
-
-/// How a container ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunReport {
-    /// Its exit code; 128 and the signal's number when a signal ended it.
-    pub code: u8,
-    /// Whether the kernel killed a process of it because its memory limit was reached.
-    pub out_of_memory: bool,
-}

@@ -6,13 +6,19 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
 pub use runner::cgroup::Location;
 pub use runner::etc_files::Resolver;
-pub use runner::{DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, Resource, ResourceLimit};
+pub use runner::logs::{LogDriver, LogOptions, Selection};
+pub use runner::shim::restart::RestartPolicy;
+pub use runner::signal::parse as signal_number;
+pub use runner::{
+    Attach, DetachKeys, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, Resource, ResourceLimit,
+};
 pub use snapshotter::Compression;
 
 pub use crate::secrets::{SecretSource, Secrets};
@@ -206,7 +212,7 @@ impl fmt::Debug for Destination {
     }
 }
 
-/// A container to run in the foreground.
+/// A container to run.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
     /// The image by name, digest or id.
@@ -235,6 +241,8 @@ pub struct RunRequest {
     pub interactive: bool,
     /// `-t`: give it a terminal.
     pub tty: bool,
+    /// What is done about it while it runs.
+    pub supervision: Supervision,
     /// What it has of its own, and what of the host.
     pub isolation: Isolation,
     /// How much of the machine the container may use.
@@ -245,6 +253,69 @@ pub struct RunRequest {
     pub platform: Option<Platform>,
     /// `--pull`
     pub pull: PullPolicy,
+}
+
+/// What is done about a container while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supervision {
+    /// `--detach`: it runs on when we have ended.
+    pub detach: bool,
+    /// `--detach-keys`
+    pub detach_keys: DetachKeys,
+    /// `--sig-proxy`: it gets the signals that we get, and ends with us.
+    pub forward_signals: bool,
+    /// `--log-driver` and `--log-opt`; `None` is to keep a log unless somebody reads the output and the
+    /// container is removed at its end.
+    pub log: Option<LogOptions>,
+    /// `--restart`
+    pub restart: RestartPolicy,
+    /// `--health-…`
+    pub health: HealthChoice,
+    /// `--init`: its first process is ours, and collects those that nobody else waits for.
+    pub init: bool,
+    /// `--stop-signal`; the image's without it.
+    pub stop_signal: Option<String>,
+    /// `--stop-timeout` in seconds.
+    pub stop_timeout: Option<i64>,
+    /// `--label`
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Default for Supervision {
+    /// In the foreground, with signals passed on.
+    fn default() -> Self {
+        Self {
+            detach: false,
+            detach_keys: DetachKeys::default(),
+            forward_signals: true,
+            log: None,
+            restart: RestartPolicy::No,
+            health: HealthChoice::default(),
+            init: false,
+            stop_signal: None,
+            stop_timeout: None,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+/// How the image's health check is changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealthChoice {
+    /// `--no-healthcheck`
+    pub disabled: bool,
+    /// `--health-cmd`: a line for the shell.
+    pub command: Option<String>,
+    /// `--health-interval`
+    pub interval: Option<Duration>,
+    /// `--health-timeout`
+    pub timeout: Option<Duration>,
+    /// `--health-start-period`
+    pub start_period: Option<Duration>,
+    /// `--health-start-interval`
+    pub start_interval: Option<Duration>,
+    /// `--health-retries`
+    pub retries: Option<u32>,
 }
 
 /// Which system calls a container may make.

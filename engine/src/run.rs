@@ -1,6 +1,9 @@
 //! The run, on one screen: image, root filesystem, request, process.
 
 mod security;
+mod supervision;
+
+pub(crate) use supervision::USUAL_SIZE;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,46 +19,46 @@ use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
 use crate::Engine;
+use crate::containers::Prepared;
 use crate::devices;
 use crate::error::EngineError;
+use crate::images::Found;
 use crate::manifest::Image;
 use crate::progress::Progress;
-use crate::report::RunReport;
 use crate::request::{BindVolume, PullPolicy, RunRequest};
 
 /// No file of users or groups is larger (as in BuildKit).
 const LARGEST_PASSWD: u64 = 10 << 20;
 
 impl Engine {
-    /// Runs a container in the foreground, on our own standard streams, and says how it ended.
-    ///
-    /// # Errors
-    /// When the container could not be started; [`EngineError::exit_code`] then knows Docker's code.
-    pub fn run(&self, request: &RunRequest) -> Result<RunReport, EngineError> {
+    /// Finds the image of a container and makes all that the container needs. `lease` protects it meanwhile.
+    pub(crate) fn prepare_run(
+        &self,
+        lease: &Lease,
+        request: &RunRequest,
+        id: &str,
+    ) -> Result<Prepared, EngineError> {
         if self.isolation()?.mode == Mode::Chroot && (request.hostname.is_some() || request.tty) {
             let what = if request.tty { "a terminal" } else { "a host name" };
             return Err(RunError::from(RequestError::NeedsMounts { what: what.to_owned() }).into());
         }
-        let lease = self.store.lease("run")?;
-        let (image, reference) = self.image_to_run(&lease, request)?;
-        let id = container_id()?;
-        let _in_use = self.container_lease(&id, &image.id())?;
-        let active = self.root_filesystem(&lease, &image, &reference)?;
-        let spec = self.container(request, &image, &active, &id)?;
-        let mode = runner::Interactive { terminal: request.tty, stdin: request.interactive };
-        let finished = runner::run_interactive(&spec, mode)?;
-        let code = u8::try_from(finished.status.code()).unwrap_or(u8::MAX);
-        Ok(RunReport { code, out_of_memory: finished.out_of_memory })
+        let (found, reference) = self.image_to_run(request)?;
+        self.hold(lease, &found, &request.image)?;
+        let snapshot = self.root_filesystem(lease, &found.image, &reference)?;
+        let process = self.process(request, &found.image, &snapshot, id)?;
+        let document = supervision::document(request, &found.image, &process);
+        let config = supervision::config(request, &found.image, process, &document)?;
+        Ok(Prepared { image: found.image.id(), snapshot, config, document })
     }
 
-    fn image_to_run(&self, lease: &Lease, request: &RunRequest) -> Result<(Image, Reference), EngineError> {
+    fn image_to_run(&self, request: &RunRequest) -> Result<(Found, Reference), EngineError> {
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         let reference = request.image.parse::<Reference>();
         if request.pull != PullPolicy::Always {
-            match self.find_and_hold(lease, &request.image) {
+            match self.find(&request.image) {
                 Ok(found) => {
-                    let image = self.image(&found.target, &platform)?.unwrap_or(found.image);
-                    return Ok((image, reference.unwrap_or_else(|_| unnamed())));
+                    let found = self.for_platform(found, &platform)?;
+                    return Ok((found, reference.unwrap_or_else(|_| unnamed())));
                 }
                 Err(EngineError::NoSuchImage(_)) if request.pull == PullPolicy::Missing => {}
                 Err(error) => return Err(error),
@@ -63,8 +66,16 @@ impl Engine {
         }
         let reference = reference?;
         self.pull(&request.image, Some(&platform), Arc::new(NullSink), &CancelToken::new())?;
-        let image = self.local_image(&reference, &platform)?;
-        Ok((image.ok_or_else(|| EngineError::NoSuchImage(request.image.clone()))?, reference))
+        Ok((self.for_platform(self.find(&request.image)?, &platform)?, reference))
+    }
+
+    /// The image of another platform than the host's, if its name leads to one.
+    fn for_platform(&self, found: Found, platform: &Platform) -> Result<Found, EngineError> {
+        if *platform == Platform::host() {
+            return Ok(found);
+        }
+        let image = self.image(&found.target, platform)?.unwrap_or(found.image);
+        Ok(Found { image, ..found })
     }
 
     fn root_filesystem(
@@ -80,7 +91,7 @@ impl Engine {
     }
 
     /// The image's config, changed by the request, as the runner wants it.
-    fn container(
+    fn process(
         &self,
         request: &RunRequest,
         image: &Image,
@@ -105,7 +116,7 @@ impl Engine {
             read_only: false,
         };
         security::check_modules(isolation)?;
-        Ok(runner::RunRequest {
+        let process = runner::RunRequest {
             isolation: self.isolation()?.mode,
             env: environment(request, &config.env, &hostname, &home),
             cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
@@ -141,8 +152,21 @@ impl Engine {
             device_rules: isolation.device_rules.clone(),
             shm_size: isolation.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..runner::RunRequest::new(active.mount()?, command_line(request, image)?)
-        })
+        };
+        Ok(if request.supervision.init { with_init(process) } else { process })
     }
+}
+
+/// Where the first process of a container with `--init` is. The directory is the container's, not the image's.
+const INIT: &str = "/dev/init";
+
+/// The same process as the child of one that collects others (`--init`).
+fn with_init(mut process: runner::RunRequest) -> runner::RunRequest {
+    process.args.insert(0, INIT.to_owned());
+    let content = sys::init_program::PROGRAM.to_vec();
+    let kind = MountKind::File { content, mode: 0o555, uid: 0, gid: 0, read_only: true };
+    process.mounts.insert(0, ExtraMount { destination: INIT.to_owned(), kind });
+    process
 }
 
 /// What is mounted into the container: directories in memory first, so that volumes may be inside them.
@@ -255,15 +279,10 @@ fn unnamed() -> Reference {
     }
 }
 
-/// 64 random hex digits, as Docker names containers.
-fn container_id() -> Result<String, EngineError> {
-    Ok(sys::random::hex(32)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Isolation, Limits};
+    use crate::request::{Isolation, Limits, Supervision};
 
     fn request() -> RunRequest {
         RunRequest {
@@ -280,6 +299,7 @@ mod tests {
             remove: true,
             interactive: false,
             tty: false,
+            supervision: Supervision::default(),
             isolation: Isolation::default(),
             limits: Limits::default(),
             cgroup_parent: None,

@@ -17,13 +17,14 @@ use std::sync::OnceLock;
 
 use base::{Fault, Faulty};
 use rustix::fs::StatVfsMountFlags;
+use serde::{Deserialize, Serialize};
 use sys::trial::Need;
 use sys::userns::{EnterError, Ids, OneIdReason};
 
 use crate::capabilities::CapabilitySet;
 
 /// A way to isolate containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Mode {
     /// All namespaces, made with the rights of root.
     Oci,

@@ -24,6 +24,7 @@ pub mod etc_files;
 mod interactive;
 pub mod isolation;
 mod logged;
+pub mod logs;
 pub mod network;
 pub mod oci;
 pub mod passwd;
@@ -31,12 +32,14 @@ pub mod plan;
 mod process;
 pub mod request;
 mod seccomp;
+pub mod shim;
 pub mod signal;
 pub mod spec;
 mod stubs;
 
 pub use error::{RequestError, RunError};
-pub use interactive::{Interactive, run_interactive};
+pub use interactive::detach_keys::{BadDetachKeys, DetachKeys};
+pub use interactive::{Attach, attach, exec, is_typed, own_size, run_foreground};
 pub use logged::run_logged;
 pub use process::{ExitStatus, Finished, Process, resize, start};
 pub use request::{

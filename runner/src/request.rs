@@ -5,9 +5,9 @@
 //! into it. Nothing here touches the system.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use base::Mount;
+use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Location;
 use crate::isolation::Mode;
@@ -20,7 +20,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 pub const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 
 /// One process to run in a container of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRequest {
     /// How the container is isolated.
     pub isolation: Mode,
@@ -132,7 +132,7 @@ impl RunRequest {
 }
 
 /// A user as the kernel knows it. [`crate::passwd::resolve`] makes one from a name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// User id.
     pub uid: u32,
@@ -143,7 +143,7 @@ pub struct User {
 }
 
 /// The network of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// The host's.
     Host,
@@ -155,7 +155,7 @@ pub enum Network {
 }
 
 /// Limits of a control group, as the flags of `docker run` have them. What is `None` or empty is not limited.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The most memory, in bytes.
     pub memory: Option<u64>,
@@ -193,7 +193,7 @@ pub struct Limits {
 }
 
 /// Where the control group of a container is made, and in which hierarchies.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupPlace {
     /// Beside us, in those where something is limited.
     #[default]
@@ -205,7 +205,7 @@ pub enum GroupPlace {
 }
 
 /// A device file to be made in a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceFile {
     /// Its absolute path.
     pub path: PathBuf,
@@ -220,7 +220,7 @@ pub struct DeviceFile {
 }
 
 /// Devices that may be used, as `--device-cgroup-rule` has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRule {
     /// What kind of device; `None` is both.
     pub kind: Option<DeviceKind>,
@@ -233,7 +233,7 @@ pub struct DeviceRule {
 }
 
 /// The kinds of device files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceKind {
     /// Disks and the like.
     Block,
@@ -242,7 +242,7 @@ pub enum DeviceKind {
 }
 
 /// A device, by what the kernel knows it by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceNumber {
     /// Its kind.
     pub kind: DeviceKind,
@@ -253,7 +253,7 @@ pub struct DeviceNumber {
 }
 
 /// What may be done with a device file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceAccess {
     /// Open it for reading.
     pub read: bool,
@@ -286,7 +286,7 @@ impl DeviceAccess {
 }
 
 /// How much a second may be done with a block device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRate {
     /// Major number of the device.
     pub major: u32,
@@ -297,18 +297,18 @@ pub struct DeviceRate {
 }
 
 /// Which system calls a process may make.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SeccompProfile {
     /// Docker's default profile; all calls for a privileged container.
     Default,
     /// All.
     Unconfined,
     /// What a profile says, also to a privileged container.
-    File(Arc<ProfileFile>),
+    File(Box<ProfileFile>),
 }
 
 /// Files of `/etc` provided from outside the root filesystem. `None` leaves the image's own file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EtcFiles {
     /// Content of `/etc/resolv.conf`; see [`crate::etc_files::resolv_conf`].
     pub resolv_conf: Option<Vec<u8>>,
@@ -321,7 +321,7 @@ pub struct EtcFiles {
 }
 
 /// A mount besides the standard ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtraMount {
     /// Absolute path inside the container; made if missing. Symbolic links on the way are followed
     /// inside the container's root only.
@@ -331,7 +331,7 @@ pub struct ExtraMount {
 }
 
 /// What an [`ExtraMount`] shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountKind {
     /// A file or directory of the host.
     Bind {
@@ -384,7 +384,7 @@ pub enum MountKind {
 
 /// A resource limit (`setrlimit(2)`). Raising a hard limit needs a right that we may not have; then the
 /// limit is set as high as it is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceLimit {
     /// Which resource.
     pub resource: Resource,
@@ -395,7 +395,7 @@ pub struct ResourceLimit {
 }
 
 /// The resources that can be limited, named as in `setrlimit(2)` without `RLIMIT_`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Resource {
     As,
@@ -417,7 +417,7 @@ pub enum Resource {
 }
 
 /// Size of a terminal in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TtySize {
     /// Lines.
     pub rows: u16,
@@ -426,7 +426,7 @@ pub struct TtySize {
 }
 
 /// Where the three standard streams of a process go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stdio {
     /// Each on its own.
     Streams {
@@ -454,7 +454,7 @@ impl Stdio {
 }
 
 /// Where one stream goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamTarget {
     /// The same stream of this process. A container that gets our terminal this way can read from it.
     Inherit,

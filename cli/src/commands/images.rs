@@ -211,7 +211,7 @@ pub(crate) fn inspect(store: &StoreChoice, args: &InspectArgs) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn inspect_json(details: &ImageDetails) -> Result<Value, CliError> {
+pub(super) fn inspect_json(details: &ImageDetails) -> Result<Value, CliError> {
     let (summary, config) = (&details.summary, &details.config);
     let names: Vec<Reference> = summary.names.iter().filter_map(|name| name.parse().ok()).collect();
     let container =

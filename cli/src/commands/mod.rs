@@ -1,6 +1,7 @@
 //! One file for each group of commands; each is thin over the engine.
 
 mod build;
+mod containers;
 mod df;
 mod du;
 mod images;
@@ -22,12 +23,11 @@ use engine::isolation::{Isolation, Mode, NoIsolation, Wanted};
 use engine::request::NetworkMode;
 use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
-use crate::args::{
-    BuilderArgs, BuilderCommand, Cli, Command, ImageArgs, ImageCommand, StorageDriver, SystemCommand,
-};
+use crate::args::{BuilderArgs, BuilderCommand, Cli, Command, ImageArgs, ImageCommand, StorageDriver};
+use crate::container_args::ContainerCommand;
 use crate::error::{CliError, FAILED, RUN_FAILED};
 use crate::places;
-use crate::prune_args::{StoreArgs, StoreCommand};
+use crate::prune_args::{StoreArgs, StoreCommand, SystemCommand};
 
 /// The store that the command line names.
 struct StoreChoice {
@@ -85,7 +85,23 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Build(args) | Command::Image(ImageArgs { command: ImageCommand::Build(args) }) => {
             build::build(store, *args)
         }
-        Command::Run(args) => run::run(store, *args),
+        Command::Run(args) => containers::dispatch(store, ContainerCommand::Run(args)),
+        Command::Create(args) => containers::dispatch(store, ContainerCommand::Create(args)),
+        Command::Ps(args) => containers::dispatch(store, ContainerCommand::Ls(args)),
+        Command::Logs(args) => containers::dispatch(store, ContainerCommand::Logs(args)),
+        Command::Start(args) => containers::dispatch(store, ContainerCommand::Start(args)),
+        Command::Stop(args) => containers::dispatch(store, ContainerCommand::Stop(args)),
+        Command::Restart(args) => containers::dispatch(store, ContainerCommand::Restart(args)),
+        Command::Kill(args) => containers::dispatch(store, ContainerCommand::Kill(args)),
+        Command::Wait(args) => containers::dispatch(store, ContainerCommand::Wait(args)),
+        Command::Attach(args) => containers::dispatch(store, ContainerCommand::Attach(args)),
+        Command::Exec(args) => containers::dispatch(store, ContainerCommand::Exec(args)),
+        Command::Pause(args) => containers::dispatch(store, ContainerCommand::Pause(args)),
+        Command::Unpause(args) => containers::dispatch(store, ContainerCommand::Unpause(args)),
+        Command::Rename(args) => containers::dispatch(store, ContainerCommand::Rename(args)),
+        Command::Rm(args) => containers::dispatch(store, ContainerCommand::Rm(args)),
+        Command::Inspect(args) => containers::inspect_any(store, &args),
+        Command::Container(container) => containers::dispatch(store, container.command),
         Command::Image(image) => image_command(store, image.command),
         Command::Images(args) => image_command(store, ImageCommand::Ls(args)),
         Command::Pull(args) => image_command(store, ImageCommand::Pull(args)),

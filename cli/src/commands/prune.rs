@@ -80,7 +80,7 @@ fn images_of(filters: Filters, all: bool) -> ImagePrune {
 }
 
 /// Asks unless told not to. What is not a yes is a no.
-fn confirm(warning: &str, args: &PruneArgs, what: &str) -> Result<(), CliError> {
+pub(super) fn confirm(warning: &str, args: &PruneArgs, what: &str) -> Result<(), CliError> {
     if args.force || ask(&format!("{warning}Are you sure you want to continue? [y/N] ")) {
         return Ok(());
     }

@@ -1,16 +1,18 @@
-//! `lap run`
+//! `lap run` and `lap create`
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use engine::error::EngineError;
 use engine::request::{BindVolume, PullPolicy, RunRequest};
 
+use super::containers::exit_code;
 use super::{StoreChoice, network_mode, open, platform, with_environment};
 use crate::args::RunArgs;
 use crate::error::{CliError, RUN_FAILED};
-use crate::terminal::complain;
+use crate::terminal::{complain, print_line};
 
-/// Runs a container in the foreground and returns its exit code.
+/// Runs a container, and returns its exit code unless it runs on detached.
 pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliError> {
     if args.limits.kernel_memory.is_some() {
         complain("--kernel-memory limits nothing: the kernel counts its memory with that of --memory");
@@ -20,30 +22,90 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
             "--oom-kill-disable without --memory: processes could take all memory of the machine and then wait",
         );
     }
+    let id_file = args.supervision.cidfile.clone();
     let request = request(args)?;
+    refuse_terminal(&request)?;
+    check_id_file(id_file.as_deref())?;
     let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
-    let ended = engine.run(&request).map_err(|error| {
-        let code = error.exit_code().unwrap_or(RUN_FAILED);
-        CliError::engine(&error).with_code(code)
-    })?;
-    if ended.out_of_memory {
-        complain("the kernel killed a process of the container: it reached the memory limit");
+    let ran = engine.run(&request).map_err(|error| self::error(&error))?;
+    write_id(id_file.as_deref(), &ran.id)?;
+    match ran.foreground {
+        Some(ended) => Ok(exit_code(ended)),
+        None => {
+            print_line(&ran.id);
+            Ok(ExitCode::SUCCESS)
+        }
     }
-    Ok(ExitCode::from(ended.code))
+}
+
+/// Makes a container without starting it.
+pub(crate) fn create(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliError> {
+    let id_file = args.supervision.cidfile.clone();
+    let request = request(args)?;
+    check_id_file(id_file.as_deref())?;
+    let id = open(store)?.create_container(&request)?;
+    write_id(id_file.as_deref(), &id)?;
+    print_line(&id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An error of a container that does not start, with Docker's exit code.
+pub(super) fn error(error: &EngineError) -> CliError {
+    CliError::engine(error).with_code(error.exit_code().unwrap_or(RUN_FAILED))
+}
+
+/// Keys and window sizes are those of a terminal.
+fn refuse_terminal(request: &RunRequest) -> Result<(), CliError> {
+    let foreground = !request.supervision.detach;
+    if foreground && request.tty && request.interactive { need_terminal(RUN_FAILED) } else { Ok(()) }
+}
+
+/// Fails with `code` when nobody could type.
+pub(super) fn need_terminal(code: u8) -> Result<(), CliError> {
+    use std::io::IsTerminal as _;
+    match std::io::stdin().is_terminal() {
+        true => Ok(()),
+        false => Err(CliError::failed("the input device is not a TTY".to_owned()).with_code(code)),
+    }
+}
+
+/// Variables as `NAME=value`, those of files first.
+pub(super) fn variables(files: &[std::path::PathBuf], given: &[String]) -> Result<Vec<String>, CliError> {
+    let mut env = Vec::new();
+    for file in files {
+        env.extend(env_file(file)?);
+    }
+    env.extend(given.iter().filter_map(|entry| with_environment(entry)));
+    Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+}
+
+/// An id is never written over another one.
+fn check_id_file(path: Option<&Path>) -> Result<(), CliError> {
+    match path {
+        Some(path) if path.exists() => {
+            let message = format!(
+                "container ID file found, make sure the other container isn't running or delete {}",
+                path.display()
+            );
+            Err(CliError::failed(message).with_code(RUN_FAILED))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_id(path: Option<&Path>, id: &str) -> Result<(), CliError> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, id)
+        .map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))
 }
 
 fn request(args: RunArgs) -> Result<RunRequest, CliError> {
     let mut words = args.image_and_command.into_iter();
-    let mut env = Vec::new();
-    for file in &args.env_files {
-        env.extend(env_file(file)?);
-    }
-    env.extend(args.env.iter().filter_map(|entry| with_environment(entry)));
+    let env = variables(&args.env_files, &args.env)?;
     Ok(RunRequest {
         image: words.next().unwrap_or_default(),
         command: words.collect(),
         entrypoint: args.entrypoint,
-        env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
         workdir: args.workdir,
         user: args.user,
         volumes: args.volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
@@ -53,6 +115,8 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
         remove: args.rm,
         interactive: args.interactive,
         tty: args.tty,
+        supervision: args.supervision.supervision(args.rm, &env)?,
+        env,
         isolation: args.isolation.isolation()?,
         limits: args.limits.limits()?,
         cgroup_parent: args.limits.common.cgroup_parent.clone(),

@@ -26,7 +26,7 @@ pub enum Conflict {
     /// Its last name would go, and a container uses it.
     #[error(
         "conflict: unable to remove repository reference \"{name}\" (must force) - container {container} \
-         (process {process}) is using its referenced image {id}"
+         is using its referenced image {id}"
     )]
     NameInUse {
         /// The name.
@@ -35,21 +35,27 @@ pub enum Conflict {
         id: String,
         /// The container's short id.
         container: String,
-        /// The `lap run` that runs it.
-        process: u32,
+    },
+    /// It would go, and a container that does not run was made from it.
+    #[error(
+        "conflict: unable to delete {id} (must be forced) - image is being used by stopped container {container}"
+    )]
+    UsedByStopped {
+        /// The image's short id.
+        id: String,
+        /// The container's short id.
+        container: String,
     },
     /// It would go, and a container uses it.
     #[error(
         "conflict: unable to delete {id} (cannot be forced) - image is being used by running container \
-         {container} (process {process})"
+         {container}"
     )]
     InUse {
         /// The image's short id.
         id: String,
         /// The container's short id.
         container: String,
-        /// The `lap run` that runs it.
-        process: u32,
     },
 }
 
@@ -58,11 +64,11 @@ impl Conflict {
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::SeveralNames { .. } => "remove it by name, or all its names with --force".to_owned(),
-            Self::NameInUse { .. } => {
-                "wait until the container ends, or take only the name away with --force".to_owned()
+            Self::NameInUse { container, .. } | Self::UsedByStopped { container, .. } => {
+                format!("remove the container first (lap rm {container}), or use --force")
             }
-            Self::InUse { process, .. } => {
-                format!("wait until the container ends, or end it: kill {process}")
+            Self::InUse { container, .. } => {
+                format!("wait until the container ends, or end it: lap stop {container}")
             }
         }
     }
@@ -97,8 +103,9 @@ impl Engine {
             removed.iter().map(|name| Removal::Untagged(familiar(name))).collect();
         match user {
             _ if !is_last => {}
-            Some(_) => self.store.tag_dangling(&found.target)?,
-            None => {
+            // What runs keeps its image, if only by id.
+            Some(user) if user.state.status.is_live() => self.store.tag_dangling(&found.target)?,
+            _ => {
                 self.store.untag_dangling(&found.target)?;
                 removals.push(Removal::Deleted(id));
             }
@@ -113,12 +120,15 @@ impl Engine {
 fn refuse(found: &Found, removed: &[String], user: Option<&Container>, force: bool) -> Result<(), Conflict> {
     let id = found.image.id().short();
     match user {
-        Some(user) if !found.by_name => {
-            Err(Conflict::InUse { id, container: user.short_id(), process: user.process })
+        Some(user) if !found.by_name && user.state.status.is_live() => {
+            Err(Conflict::InUse { id, container: user.short_id().to_owned() })
+        }
+        Some(user) if !found.by_name && !force => {
+            Err(Conflict::UsedByStopped { id, container: user.short_id().to_owned() })
         }
         Some(user) if !force => {
             let name = removed.first().map(|name| familiar(name)).unwrap_or_default();
-            Err(Conflict::NameInUse { name, id, container: user.short_id(), process: user.process })
+            Err(Conflict::NameInUse { name, id, container: user.short_id().to_owned() })
         }
         _ if !found.by_name && removed.len() > 1 && !force => {
             Err(Conflict::SeveralNames { id, names: removed.iter().map(|name| familiar(name)).collect() })

@@ -1,7 +1,6 @@
 //! The security options of a container: its system call profile, and what security modules would do.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use runner::{ProfileFile, SeccompProfile};
 
@@ -21,7 +20,7 @@ pub(super) fn seccomp(choice: &SeccompChoice) -> Result<SeccompProfile, EngineEr
     Ok(match choice {
         SeccompChoice::Default => SeccompProfile::Default,
         SeccompChoice::Unconfined => SeccompProfile::Unconfined,
-        SeccompChoice::File(path) => SeccompProfile::File(Arc::new(profile(path)?)),
+        SeccompChoice::File(path) => SeccompProfile::File(Box::new(profile(path)?)),
     })
 }
 

@@ -1,6 +1,9 @@
 //! What the end-to-end tests share: an environment with a base image, and reading progress.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod containers;
+pub(crate) mod terminal;
+
 use std::path::Path;
 
 use testkit::{Context, Output, TestEnv, Tree};

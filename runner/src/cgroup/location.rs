@@ -2,13 +2,14 @@
 //!
 //! Source: OCI runtime-spec `config-linux.md`, "Cgroups Path"; `systemd.slice(5)` for the names of slices.
 
+use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 
 use super::error::CgroupError;
 use super::hierarchy::Hierarchy;
 
 /// The place of a group, the same in every hierarchy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Location {
     /// Below the mount point of the hierarchy.
     Absolute(PathBuf),

@@ -1,31 +1,64 @@
 //! Raw mode of our terminal, for as long as a value lives.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
+/// What a panic has to undo; it may end the process without any destructor.
+static IN_FORCE: Mutex<Option<Arc<Before>>> = Mutex::new(None);
+
 /// Our terminal in raw mode: every key goes to the container unchanged. Dropping it restores the mode
-/// before.
-pub(super) struct RawMode {
+/// before, and so does a panic.
+pub(super) struct RawMode(Arc<Before>);
+
+/// A terminal and the mode that it was in.
+struct Before {
     terminal: OwnedFd,
-    before: Termios,
+    mode: Termios,
 }
 
 impl RawMode {
     /// Makes a terminal raw; `None` when it is no terminal or cannot be made so.
     pub(super) fn enter(terminal: BorrowedFd<'_>) -> Option<Self> {
-        let before = tcgetattr(terminal).ok()?;
-        let mut raw = before.clone();
+        let mode = tcgetattr(terminal).ok()?;
+        let mut raw = mode.clone();
         raw.make_raw();
-        let terminal = terminal.try_clone_to_owned().ok()?;
-        tcsetattr(&terminal, OptionalActions::Drain, &raw).ok()?;
-        Some(Self { terminal, before })
+        let before = Arc::new(Before { terminal: terminal.try_clone_to_owned().ok()?, mode });
+        restore_at_panic();
+        *IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&before));
+        tcsetattr(&before.terminal, OptionalActions::Drain, &raw).ok()?;
+        Some(Self(before))
     }
 }
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // A terminal that is gone needs no restoring.
-        let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
+        IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.restore();
     }
+}
+
+impl Before {
+    fn restore(&self) {
+        // A terminal that is gone needs no restoring.
+        let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.mode);
+    }
+}
+
+/// Has a panic restore the terminal before it says anything.
+fn restore_at_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let next = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // Held only for moments, but perhaps by the thread that panics.
+            if let Ok(in_force) = IN_FORCE.try_lock()
+                && let Some(before) = &*in_force
+            {
+                before.restore();
+            }
+            next(panic);
+        }));
+    });
 }

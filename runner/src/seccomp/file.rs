@@ -6,7 +6,7 @@
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSyscall,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::SeccompError;
 use crate::capabilities::CapabilitySet;
@@ -18,7 +18,7 @@ const OURS: (&str, Arch) = ("amd64", Arch::ScmpArchX86_64);
 const OURS: (&str, Arch) = ("arm64", Arch::ScmpArchAarch64);
 
 /// A profile that was read. Which of its rules hold depends on the capabilities of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileFile {
     /// What is the same for every container.
     common: LinuxSeccomp,
@@ -45,7 +45,7 @@ struct Family {
     sub_architectures: Option<Vec<Arch>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
     name: Option<String>,
@@ -59,7 +59,7 @@ struct Entry {
     excludes: Option<Condition>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Condition {
     arches: Option<Vec<String>>,

@@ -1,24 +1,22 @@
-//! Running in the foreground: streams, signals and terminal of the process that runs the container.
+//! Running in the foreground: streams and signals of the process that runs the container.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio as ProcessStdio};
 
 use base::Mount;
 use base::mount::OverlayUpper;
-use nix::pty::openpty;
-use runner::{Interactive, RunRequest, run_interactive};
-use rustix::termios::{LocalModes, Termios, tcgetattr};
+use runner::logs::{LogDriver, LogOptions};
+use runner::shim::Config;
+use runner::shim::restart::RestartPolicy;
+use runner::{RunRequest, run_foreground};
 
 use crate::support::{Image, image};
 
 /// The image and the script for [`foreground_process`]; set by the tests that start it.
 const IMAGE: &str = "RUNNER_TEST_FOREGROUND_IMAGE";
 const SCRIPT: &str = "RUNNER_TEST_FOREGROUND_SCRIPT";
-/// Whether it has a terminal.
-const TERMINAL: &str = "RUNNER_TEST_FOREGROUND_TERMINAL";
 
 /// Not a test of its own: the process that the tests below start. It ends with the container's code.
 #[test]
@@ -28,9 +26,21 @@ fn foreground_process() {
     let root = Mount::Overlay { lower: vec![directory.join("lower")], upper: Some(upper), userxattr: false };
     let script = std::env::var(SCRIPT).unwrap();
     let request = RunRequest::new(root, vec!["/bin/sh".to_owned(), "-c".to_owned(), script]);
-    let mode = Interactive { stdin: true, terminal: std::env::var_os(TERMINAL).is_some() };
-    let finished = run_interactive(&request, mode).unwrap();
-    std::process::exit(finished.status.code());
+    let config = Config {
+        request,
+        terminal: None,
+        open_stdin: true,
+        stdin_once: true,
+        log: LogOptions { driver: LogDriver::None, ..LogOptions::default() },
+        restart: RestartPolicy::No,
+        health: None,
+        stop_signal: 15,
+        stop_timeout: None,
+        remove: true,
+    };
+    let (ended, supervisor) = run_foreground(&directory, config).unwrap();
+    drop(supervisor);
+    std::process::exit(ended.code);
 }
 
 fn command(image: &Image, script: &str) -> Command {
@@ -91,34 +101,4 @@ fn a_reader_that_goes_away_ends_the_writer() {
     // The shell sees a failed write or is killed by it.
     assert!(matches!(status.code(), Some(8 | 141)), "{status:?}");
     assert_eq!(status.signal(), None);
-}
-
-fn is_raw(mode: &Termios) -> bool {
-    !mode.local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
-}
-
-#[test]
-fn a_terminal_is_raw_meanwhile_and_restored() {
-    let Some(image) = image() else { return };
-    let size = nix::pty::Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
-    let pair = openpty(Some(&size), None).unwrap();
-    let (master, slave): (OwnedFd, OwnedFd) = (pair.master, pair.slave);
-    assert!(!is_raw(&tcgetattr(&slave).unwrap()));
-    let end = || ProcessStdio::from(slave.try_clone().unwrap());
-    let script = "stty size; tty; read line; echo \"got $line\"; exit 6";
-    let mut child =
-        command(&image, script).env(TERMINAL, "1").stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-    let mut shown = BufReader::new(std::fs::File::from(master.try_clone().unwrap()));
-    let mut lines = String::new();
-    while !lines.contains("/dev/pts/0") {
-        assert_ne!(shown.read_line(&mut lines).unwrap(), 0);
-    }
-    assert!(lines.contains("40 120\r\n"), "{lines}");
-    assert!(is_raw(&tcgetattr(&slave).unwrap()), "our terminal is raw while the container runs");
-    std::fs::File::from(master).write_all(b"typed\n").unwrap();
-    while !lines.contains("got typed") {
-        assert_ne!(shown.read_line(&mut lines).unwrap(), 0);
-    }
-    assert_eq!(child.wait().unwrap().code(), Some(6));
-    assert!(!is_raw(&tcgetattr(&slave).unwrap()), "our terminal is as it was");
 }

@@ -1,0 +1,284 @@
+//! The commands for containers as typed. Names, short forms and meanings are Docker's.
+
+use clap::{Args, Subcommand};
+
+use crate::args::RunArgs;
+use crate::prune_args::PruneArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct ContainerArgs {
+    #[command(subcommand)]
+    pub(crate) command: ContainerCommand,
+}
+
+/// The commands for containers, with `container` before them or without.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContainerCommand {
+    /// Run a command in a new container
+    Run(Box<RunArgs>),
+    /// Make a new container without starting it
+    Create(Box<RunArgs>),
+    /// List containers
+    #[command(aliases = ["list", "ps"])]
+    Ls(PsArgs),
+    /// Show containers in full
+    Inspect(ContainerInspectArgs),
+    /// Show what a container has written
+    Logs(LogsArgs),
+    /// Start containers
+    Start(StartArgs),
+    /// Stop containers
+    Stop(StopArgs),
+    /// Stop containers and start them again
+    Restart(StopArgs),
+    /// Send a signal to containers
+    Kill(KillArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(NamesArgs),
+    /// Connect to the input and output of a running container
+    Attach(AttachArgs),
+    /// Run a further command in a running container
+    Exec(ExecArgs),
+    /// Freeze all processes of containers
+    Pause(NamesArgs),
+    /// Let the processes of containers go on
+    Unpause(NamesArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Remove containers
+    #[command(alias = "remove")]
+    Rm(RmArgs),
+    /// Remove all containers that do not run
+    Prune(ContainerPruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NamesArgs {
+    /// The containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Show all containers, not only those that run
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// Print only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Print whole ids and commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+
+    /// Show the newest containers, running or not
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub(crate) last: Option<usize>,
+
+    /// Show the newest container, running or not
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+
+    /// Only containers that fit: id, name, label, exited, status, ancestor, before, since or health
+    #[arg(short, long = "filter", value_name = "NAME=VALUE")]
+    pub(crate) filters: Vec<String>,
+
+    /// Print with a template such as '{{.Names}}', or as json
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContainerInspectArgs {
+    /// The containers
+    #[arg(required = true)]
+    pub(crate) containers: Vec<String>,
+
+    /// Print with a template such as '{{.State.Status}}', or as json
+    #[arg(short, long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnyInspectArgs {
+    /// Containers or images
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+
+    /// Print with a template such as '{{.Id}}', or as json
+    #[arg(short, long)]
+    pub(crate) format: Option<String>,
+
+    /// Look only for containers, or only for images
+    #[arg(long = "type", value_parser = ["container", "image"])]
+    pub(crate) kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The container
+    pub(crate) container: String,
+
+    /// Go on with what it writes, until it ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Only so many lines from the end, or all
+    #[arg(short = 'n', long, default_value = "all", value_name = "LINES")]
+    pub(crate) tail: String,
+
+    /// Only from then on: an age such as 10m, or a date such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+
+    /// Only up to then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+
+    /// Show when each line was written
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+
+    /// Show the attributes that the log was told to add
+    #[arg(long)]
+    pub(crate) details: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// The containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+
+    /// Connect to its output and pass signals on
+    #[arg(short, long)]
+    pub(crate) attach: bool,
+
+    /// Connect to its input
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+
+    #[command(flatten)]
+    pub(crate) detach_keys: DetachKeysArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DetachKeysArg {
+    /// The keys that leave a container running [default: ctrl-p,ctrl-q]
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<engine::request::DetachKeys>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// The containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+
+    /// Another signal than the container's own
+    #[arg(short, long, value_name = "SIGNAL")]
+    pub(crate) signal: Option<String>,
+
+    /// Seconds until a container is killed that does not end; -1 is never
+    #[arg(short, long, alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) timeout: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// The containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+
+    /// The signal
+    #[arg(short, long, default_value = "KILL")]
+    pub(crate) signal: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AttachArgs {
+    /// The container
+    pub(crate) container: String,
+
+    /// Do not connect to its input
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+
+    /// Pass signals on to the container
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) sig_proxy: bool,
+
+    #[command(flatten)]
+    pub(crate) detach_keys: DetachKeysArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// The container, then the command with its arguments
+    // One list, so that flags after the container belong to the command.
+    #[arg(trailing_var_arg = true, required = true, num_args = 2.., value_name = "CONTAINER COMMAND")]
+    pub(crate) container_and_command: Vec<String>,
+
+    /// Let it run in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+
+    /// Pass standard input to the command
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+
+    /// Set an environment variable; without a value it is taken from the environment
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+
+    /// Set environment variables from a file of NAME=VALUE lines
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<std::path::PathBuf>,
+
+    /// User, as name|uid[:group|gid]
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+
+    /// Working directory in the container
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+
+    /// Give every right
+    #[arg(long)]
+    pub(crate) privileged: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenameArgs {
+    /// The container
+    pub(crate) container: String,
+    /// Its new name
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// The containers
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+
+    /// Kill those that run
+    #[arg(short, long)]
+    pub(crate) force: bool,
+
+    /// Remove its anonymous volumes, too; there are none, the flag is for scripts
+    #[arg(short, long)]
+    volumes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ContainerPruneArgs {
+    #[command(flatten)]
+    pub(crate) common: PruneArgs,
+}

@@ -1,0 +1,77 @@
+//! What is kept of a container beside what running it needs: how it was asked for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use runner::logs::LogOptions;
+use runner::shim::restart::RestartPolicy;
+use serde::{Deserialize, Serialize};
+use sys::fs::Durability;
+
+use crate::error::EngineError;
+
+/// A container as it was asked for. A file in its directory, written once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerDocument {
+    /// The image as it was named.
+    pub image: String,
+    /// What its process executes, its arguments following.
+    pub command: Vec<String>,
+    /// The part of it that the image or `--entrypoint` gives.
+    pub entrypoint: Option<Vec<String>>,
+    /// The whole environment.
+    pub env: Vec<String>,
+    /// As given, or as the image says.
+    pub user: String,
+    /// As given, or as the image says.
+    pub working_dir: String,
+    /// Its host name.
+    pub hostname: String,
+    /// Its domain name.
+    pub domainname: String,
+    /// Those of the image, and those given.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether its input can be written to.
+    pub open_stdin: bool,
+    /// The name of its network.
+    pub network: String,
+    /// Directories and files of the host: source, target, and whether they can be written to.
+    pub binds: Vec<(PathBuf, String, bool)>,
+    /// Whether it goes when it has ended.
+    pub remove: bool,
+    /// Whether it has every right.
+    pub privileged: bool,
+    /// Whether the image's files cannot be written to.
+    pub read_only: bool,
+    /// How its log is kept.
+    pub log: LogOptions,
+    /// When it is started again.
+    pub restart: RestartPolicy,
+    /// The signal that asks it to end, as it was named.
+    pub stop_signal: String,
+    /// How long it then has, in seconds.
+    pub stop_timeout: Option<i64>,
+    /// `os/architecture` of its image.
+    pub platform: String,
+}
+
+impl ContainerDocument {
+    pub(super) fn read(directory: &Path) -> Result<Self, EngineError> {
+        let path = path(directory);
+        serde_json::from_slice(&sys::fs::read(&path)?)
+            .map_err(|source| EngineError::ContainerFile { path, source })
+    }
+
+    pub(super) fn write(&self, directory: &Path) -> Result<(), EngineError> {
+        let path = path(directory);
+        let bytes = serde_json::to_vec(self)
+            .map_err(|source| EngineError::ContainerFile { path: path.clone(), source })?;
+        Ok(sys::fs::write_atomic(&path, &bytes, 0o600, Durability::Cached)?)
+    }
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join("container.json")
+}

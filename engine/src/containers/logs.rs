@@ -1,0 +1,75 @@
+//! Reading the logs of containers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use runner::logs::{LogDriver, LogReader, Record, Selection, Watch};
+use runner::shim::State;
+
+use crate::Engine;
+use crate::error::EngineError;
+
+/// How long a follower waits at most before it looks whether the container still runs: one that is killed with
+/// its supervisor changes no file.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Which logs are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct LogsRequest {
+    /// Of which container.
+    pub container: String,
+    /// Which records.
+    pub selection: Selection,
+    /// Go on until the container has ended.
+    pub follow: bool,
+}
+
+/// The records of a container's log.
+pub struct Logs {
+    directory: PathBuf,
+    reader: LogReader,
+    watch: Option<Watch>,
+}
+
+impl Engine {
+    /// Opens the log of a container.
+    ///
+    /// # Errors
+    /// There is no such container, it keeps no log, or the log cannot be read.
+    pub fn logs(&self, request: &LogsRequest) -> Result<Logs, EngineError> {
+        let container = self.container(&request.container)?;
+        if container.document.log.driver == LogDriver::None {
+            return Err(EngineError::NoLog(container.name));
+        }
+        let directory = self.store.container_path(&container.id);
+        let watch = request.follow.then(|| Watch::new(&directory)).transpose()?;
+        let reader = LogReader::open(&directory, request.selection)?;
+        Ok(Logs { directory, reader, watch })
+    }
+}
+
+impl Logs {
+    /// The next record; waits for one when following. `None` when there is no more.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn next(&mut self) -> Result<Option<Record>, EngineError> {
+        loop {
+            // In this order: what is written before the end is read after it.
+            let ended = !self.is_live();
+            if let Some(record) = self.reader.next()? {
+                return Ok(Some(record));
+            }
+            let Some(watch) = self.watch.as_ref().filter(|_| !ended && !self.reader.is_done()) else {
+                return Ok(None);
+            };
+            let waited = watch.wait(PATIENCE);
+            waited.map_err(|error| sys::path_error::PathError::new("watch", &self.directory, error))?;
+        }
+    }
+
+    /// Whether the container may still write. One that is gone does not.
+    fn is_live(&self) -> bool {
+        self.watch.is_some() && State::read(&self.directory).is_ok_and(|state| state.status.is_live())
+    }
+}

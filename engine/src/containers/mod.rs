@@ -1,0 +1,152 @@
+//! Containers: found, listed and looked at, stopped, started and removed.
+//!
+//! The store has a row for each; what is known of it lies in files of its directory, which whoever supervises
+//! it writes ([`runner::shim`]). So any process can tell how all containers are without asking anybody, and
+//! speaks to a supervisor only to have something done.
+
+mod document;
+mod exec;
+mod lifecycle;
+mod logs;
+mod names;
+mod remove;
+mod shim;
+mod start;
+
+use base::{Digest, Timestamp};
+pub use runner::logs::Record;
+pub use runner::shim::health::HealthStatus;
+pub use runner::shim::{State, Status};
+use snapshotter::ContainerRecord;
+
+use crate::Engine;
+use crate::error::EngineError;
+pub use base::event::Stream;
+pub use document::ContainerDocument;
+pub use exec::ExecRequest;
+pub use lifecycle::Exit;
+pub use logs::{Logs, LogsRequest};
+pub use shim::{COMMAND as SHIM_COMMAND, run_shim};
+pub use start::ContainerRun;
+pub(crate) use start::Prepared;
+
+/// Everything about a container.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The id of its image.
+    pub image_id: Digest,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// How it was asked for.
+    pub document: ContainerDocument,
+    /// What it does.
+    pub state: State,
+    /// The file of its log.
+    pub log_path: std::path::PathBuf,
+}
+
+impl Container {
+    /// The first 12 digits, the short form that people read.
+    pub fn short_id(&self) -> &str {
+        &self.id[..self.id.len().min(12)]
+    }
+}
+
+impl Engine {
+    /// Every container, the newest first. One that is removed meanwhile is left out.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn containers(&self) -> Result<Vec<Container>, EngineError> {
+        let mut containers = Vec::new();
+        for record in self.store.containers()? {
+            match self.describe(record) {
+                Ok(container) if self.is_left_over(&container)? => {}
+                Ok(container) => containers.push(container),
+                Err(EngineError::File(error)) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(containers)
+    }
+
+    /// Removes a container that was to go at its end, if whoever was to do that was killed.
+    fn is_left_over(&self, container: &Container) -> Result<bool, EngineError> {
+        if !(container.document.remove && container.state.abandoned) {
+            return Ok(false);
+        }
+        match self.remove_container(&container.id, false) {
+            Ok(()) | Err(EngineError::NoSuchContainer(_)) => Ok(true),
+            // Somebody else is about to.
+            Err(EngineError::ContainerInUse { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Everything about one container.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchContainer`].
+    pub fn container(&self, name: &str) -> Result<Container, EngineError> {
+        let record = self.find_container(name)?;
+        self.describe(record)
+    }
+
+    fn describe(&self, record: ContainerRecord) -> Result<Container, EngineError> {
+        let directory = self.store.container_path(&record.id);
+        Ok(Container {
+            document: ContainerDocument::read(&directory)?,
+            state: State::read(&directory)?,
+            log_path: runner::logs::current(&directory),
+            id: record.id,
+            name: record.name,
+            image_id: record.image,
+            created_at: record.created_at,
+        })
+    }
+
+    /// The container with this id, this name, or whose id begins so; looked for in this order, as in Docker.
+    pub(crate) fn find_container(&self, text: &str) -> Result<ContainerRecord, EngineError> {
+        let found = match self.store.container(text)? {
+            None => self.store.container_named(text.strip_prefix('/').unwrap_or(text))?,
+            found => found,
+        };
+        if let Some(record) = found {
+            return Ok(record);
+        }
+        let mut fits = self.store.containers()?;
+        fits.retain(|record| !text.is_empty() && record.id.starts_with(text));
+        match fits.len() {
+            0 => Err(EngineError::NoSuchContainer(text.to_owned())),
+            1 => Ok(fits.swap_remove(0)),
+            _ => Err(EngineError::Ambiguous(text.to_owned())),
+        }
+    }
+
+    /// A container that uses `image`, a running one if there is one.
+    pub(crate) fn user_of(&self, image: &Digest) -> Result<Option<Container>, EngineError> {
+        let mut users = self.containers()?;
+        users.retain(|container| container.image_id == *image);
+        let running = users.iter().position(|container| container.state.status.is_live());
+        Ok(users.into_iter().nth(running.unwrap_or(0)))
+    }
+
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// There is no such container, the name is none, or another container has it.
+    pub fn rename_container(&self, name: &str, new: &str) -> Result<(), EngineError> {
+        let record = self.find_container(name)?;
+        names::check(new)?;
+        Ok(self.store.rename_container(&record.id, new)?)
+    }
+}
+
+/// Whether a container in this status has processes.
+pub(crate) fn has_processes(status: Status) -> bool {
+    matches!(status, Status::Running | Status::Paused)
+}

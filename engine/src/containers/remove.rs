@@ -1,0 +1,56 @@
+//! Removing containers.
+
+use runner::shim::Status;
+
+use super::Container;
+use crate::Engine;
+use crate::error::EngineError;
+
+impl Engine {
+    /// Removes a container with all that it wrote. One that runs is killed before if `force`.
+    ///
+    /// # Errors
+    /// There is no such container, or it runs and is not to be killed.
+    pub fn remove_container(&self, name: &str, force: bool) -> Result<(), EngineError> {
+        let record = self.find_container(name)?;
+        if force {
+            self.stop_container(&record.id, Some(9), Some(0))?;
+        }
+        match self.claim(&record.id) {
+            Ok(Some(dir)) => Ok(self.store.remove_container(&record, dir)?),
+            Ok(None) => {
+                let status = self.container(&record.id).map_or(Status::Running, |found| found.state.status);
+                Err(EngineError::ContainerInUse { id: record.id, status: status.name() })
+            }
+            // It was to go at its end.
+            Err(EngineError::NoSuchContainer(_)) if force => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the containers that do not run and that `wanted` chooses. Answers their ids, and how many bytes
+    /// of disk that freed.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn prune_containers(
+        &self,
+        wanted: impl Fn(&Container) -> bool,
+    ) -> Result<(Vec<String>, u64), EngineError> {
+        let before = self.store.usage()?.containers.bytes;
+        let mut removed = Vec::new();
+        for container in self.containers()? {
+            if container.state.status.is_live() || !wanted(&container) {
+                continue;
+            }
+            match self.remove_container(&container.id, false) {
+                Ok(()) => removed.push(container.id),
+                // Somebody has just started or removed it.
+                Err(EngineError::ContainerInUse { .. } | EngineError::NoSuchContainer(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let after = self.store.usage()?.containers.bytes;
+        Ok((removed, before.saturating_sub(after)))
+    }
+}

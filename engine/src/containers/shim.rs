@@ -1,0 +1,51 @@
+//! The life of a shim, the process that a detached container has as its parent.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use runner::shim::Client;
+use snapshotter::{ContainerDir, Store};
+
+use crate::Engine;
+use crate::error::EngineError;
+
+/// The hidden command that is a shim.
+pub const COMMAND: &str = "container-shim";
+
+/// What the process is called in lists of processes.
+const NAME: &str = "lap-shim";
+
+/// Our own program, also when its file was replaced since.
+const OURSELVES: &str = "/proc/self/exe";
+
+impl Engine {
+    /// Starts a shim for a container whose directory is not locked. It waits for requests.
+    pub(super) fn start_shim(&self, id: &str) -> Result<Client, EngineError> {
+        let directory = self.store.container_path(id);
+        let args: [OsString; 4] = [COMMAND.into(), directory.into_os_string(), self.root().into(), id.into()];
+        let socket: OwnedFd = sys::detached::start_connected(Path::new(OURSELVES), NAME, &args)?;
+        Ok(Client::over(socket))
+    }
+}
+
+/// The whole life of a shim, whose arguments are those that [`COMMAND`] was started with. What goes wrong before
+/// the container runs is told to the starter; there is nobody to tell the rest.
+///
+/// # Errors
+/// The container cannot be supervised, or not be removed at its end.
+pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
+    let [directory, root, id] = args else { return Err(EngineError::NoSuchContainer(String::new())) };
+    let starter = sys::detached::detach()
+        .map_err(|error| sys::path_error::PathError::new("detach", directory, error))?;
+    let (lock, remove, supervisor) = runner::shim::run(Path::new(directory), starter)?;
+    if remove {
+        let store = Store::open(Path::new(root), snapshotter::Options::default())?;
+        if let Some(record) = store.container(&id.to_string_lossy())? {
+            store.remove_container(&record, ContainerDir::of_lock(lock))?;
+        }
+    }
+    // Those who wait for the removal are told by this.
+    drop(supervisor);
+    Ok(())
+}

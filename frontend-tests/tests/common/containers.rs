@@ -1,0 +1,86 @@
+//! Containers that a test makes and that are gone when it ends, however it ends.
+
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use testkit::TestEnv;
+
+/// How long to wait for what has to come. Generous, since it only ends what hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An environment with `busybox` whose containers are killed and removed at its end.
+pub(crate) struct Containers(TestEnv);
+
+impl Containers {
+    pub(crate) fn new() -> Self {
+        Self(super::env())
+    }
+
+    /// `lap run -d ARGS…`, which must succeed; answers the id.
+    pub(crate) fn detached(&self, args: &[&str]) -> String {
+        self.lap(["run", "-d"]).args(args).ok().stdout_text().trim().to_owned()
+    }
+
+    /// A field of `lap inspect`.
+    pub(crate) fn inspect(&self, container: &str, field: &str) -> String {
+        let format = format!("{{{{{field}}}}}");
+        self.lap(["inspect", "-f", &format, container]).ok().stdout_text().trim().to_owned()
+    }
+
+    /// Waits until a container has written a line, by following its log.
+    pub(crate) fn wait_for(&self, container: &str, text: &str) {
+        let mut logs = self.lap(["logs", "-f", container]).spawn();
+        logs.wait_for(text);
+        logs.signal(nix::sys::signal::Signal::SIGTERM);
+        logs.finish();
+    }
+
+    /// Asks again and again until a field of `lap inspect` is as wanted.
+    pub(crate) fn wait_until(&self, container: &str, field: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let value = self.inspect(container, field);
+            if wanted(&value) {
+                return value;
+            }
+            assert!(Instant::now() < deadline, "{field} of {container} stays {value}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Asks again and again until a script succeeds in a container.
+    pub(crate) fn wait_for_exec(&self, container: &str, script: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.lap(["exec", container, "sh", "-c", script]).run().code() != Some(0) {
+            assert!(Instant::now() < deadline, "{script:?} fails in {container}");
+        }
+    }
+
+    /// The process id of the shim of a container.
+    pub(crate) fn shim_of(&self, id: &str) -> i32 {
+        let is_shim = |pid: &i32| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.starts_with(b"lap-shim\0") && String::from_utf8_lossy(&command).contains(id)
+        };
+        let entries = std::fs::read_dir("/proc").unwrap();
+        let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
+        pids.into_iter().find(is_shim).expect("the shim of the container")
+    }
+}
+
+impl Deref for Containers {
+    type Target = TestEnv;
+
+    fn deref(&self) -> &TestEnv {
+        &self.0
+    }
+}
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        let ids = self.lap(["ps", "-aq", "--no-trunc"]).run().stdout_text();
+        for id in ids.lines() {
+            self.lap(["rm", "-f", id]).run();
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Writing a container's log.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base::Timestamp;
+use base::event::Stream;
+use sys::path_error::{PathContext as _, PathError};
+
+use super::options::{LogDriver, LogOptions};
+use super::record::encode;
+use super::splitter::Splitter;
+use super::{current, older};
+
+/// The log of a container that runs. There is one writer at a time.
+#[derive(Debug)]
+pub struct LogWriter {
+    directory: PathBuf,
+    options: LogOptions,
+    file: File,
+    size: u64,
+    stdout: Splitter,
+    stderr: Splitter,
+    /// Records that are not in the file yet.
+    pending: Vec<u8>,
+}
+
+impl LogWriter {
+    /// Goes on with the log in `directory`, or begins it; `None` when none is to be kept.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(directory: &Path, options: &LogOptions) -> Result<Option<Self>, PathError> {
+        if options.driver == LogDriver::None {
+            return Ok(None);
+        }
+        let file = open(&current(directory))?;
+        let size = file.metadata().at("inspect", &current(directory))?.len();
+        Ok(Some(Self {
+            directory: directory.to_owned(),
+            options: options.clone(),
+            file,
+            size,
+            stdout: Splitter::default(),
+            stderr: Splitter::default(),
+            pending: Vec::new(),
+        }))
+    }
+
+    /// Records what a stream has written by `now`. What is no complete line yet waits for its end.
+    ///
+    /// # Errors
+    /// The file cannot be written; records may be lost.
+    pub fn write(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) -> Result<(), PathError> {
+        let mut splitter = std::mem::take(self.splitter(stream));
+        let mut result = Ok(());
+        splitter.feed(bytes, |record| {
+            if result.is_ok() {
+                result = self.add(stream, record, now);
+            }
+        });
+        *self.splitter(stream) = splitter;
+        result.and_then(|()| self.flush())
+    }
+
+    /// The container has ended: records lines that have no end.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(&mut self, now: Timestamp) -> Result<(), PathError> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let mut splitter = std::mem::take(self.splitter(stream));
+            let mut result = Ok(());
+            splitter.finish(|record| result = self.add(stream, record, now));
+            result?;
+        }
+        self.flush()
+    }
+
+    fn splitter(&mut self, stream: Stream) -> &mut Splitter {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
+    fn add(&mut self, stream: Stream, text: &[u8], now: Timestamp) -> Result<(), PathError> {
+        let before = self.pending.len();
+        encode(&mut self.pending, stream, now, text, &self.options.attributes);
+        let full = |max| self.size + self.pending.len() as u64 > max && self.size + before as u64 > 0;
+        if self.options.max_size.is_some_and(full) {
+            let record = self.pending.split_off(before);
+            self.flush()?;
+            self.rotate()?;
+            self.pending = record;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), PathError> {
+        let written = self.file.write_all(&self.pending).at("write", &current(&self.directory));
+        self.size += self.pending.len() as u64;
+        self.pending.clear();
+        written
+    }
+
+    /// Begins a new file. Whoever has the old one open still reads all of it.
+    fn rotate(&mut self) -> Result<(), PathError> {
+        let newest = current(&self.directory);
+        let kept = self.options.max_files.max(1) - 1;
+        for number in (1..=kept).rev() {
+            let newer = if number == 1 { newest.clone() } else { older(&self.directory, number - 1) };
+            match sys::fs::rename(&newer, &older(&self.directory, number)) {
+                Err(error) if error.is_not_found() => {}
+                renamed => renamed?,
+            }
+        }
+        if kept == 0 {
+            sys::fs::remove_file(&newest)?;
+        }
+        self.file = open(&newest)?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<File, PathError> {
+    File::options().append(true).create(true).mode(0o600).open(path).at("open", path)
+}

@@ -1,0 +1,318 @@
+//! What goes into a container and comes out of it, and where to.
+//!
+//! All descriptors towards those attached are pipes that do not block. What one of them cannot take yet is kept,
+//! and until it can, the container's output is not read: a slow reader slows the container down, and nothing
+//! is lost.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use base::Timestamp;
+use base::event::Stream;
+use rustix::event::PollFlags;
+use rustix::io::{Errno, ioctl_fionbio, read, write};
+
+use super::connection::ConnectionId;
+use crate::logs::LogWriter;
+
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+
+/// Which descriptor of the streams is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// An output of the container.
+    Output(usize),
+    /// The container's input.
+    Input,
+    /// Somebody's reading end.
+    Outlet(usize),
+    /// Somebody's writing end.
+    Source(usize),
+}
+
+/// An output of the container.
+#[derive(Debug)]
+struct Output {
+    stream: Stream,
+    fd: OwnedFd,
+    ended: bool,
+}
+
+/// The container's input.
+#[derive(Debug)]
+struct Input {
+    fd: OwnedFd,
+    pending: Vec<u8>,
+    /// Whether it ends when all of `pending` is written.
+    ending: bool,
+}
+
+/// Where an output of the container goes to.
+#[derive(Debug)]
+struct Outlet {
+    of: ConnectionId,
+    stream: Stream,
+    fd: OwnedFd,
+    pending: Vec<u8>,
+    closed: bool,
+}
+
+/// Where input comes from.
+#[derive(Debug)]
+struct Source {
+    of: ConnectionId,
+    fd: OwnedFd,
+    ended: bool,
+}
+
+/// All streams of a container.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    outputs: Vec<Output>,
+    input: Option<Input>,
+    outlets: Vec<Outlet>,
+    sources: Vec<Source>,
+    log: Option<LogWriter>,
+    /// The first failure to write the log.
+    log_failure: Option<String>,
+    /// The container's input ends with the first source's.
+    input_once: bool,
+    /// What the outputs begin with, and how many bytes of that are wanted.
+    captured: Vec<u8>,
+    capture: usize,
+}
+
+impl Streams {
+    /// Nothing is connected.
+    pub(super) fn new(log: Option<LogWriter>, input_once: bool) -> Self {
+        Self { log, input_once, ..Self::default() }
+    }
+
+    /// Streams whose beginning is kept to be looked at.
+    pub(super) fn capturing(bytes: usize) -> Self {
+        Self { capture: bytes, ..Self::default() }
+    }
+
+    /// What the outputs began with.
+    pub(super) fn take_captured(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.captured)
+    }
+
+    /// Connects the outputs of a new process.
+    pub(super) fn connect(&mut self, outputs: Vec<(Stream, OwnedFd)>) {
+        let output = |(stream, fd)| Output { stream, fd, ended: false };
+        self.outputs = outputs.into_iter().map(output).collect();
+    }
+
+    /// Connects the input of a new process, if it has one.
+    pub(super) fn set_input(&mut self, input: Option<OwnedFd>) {
+        self.input = input.filter(|fd| ioctl_fionbio(fd, true).is_ok()).map(|fd| Input {
+            fd,
+            pending: Vec::new(),
+            ending: false,
+        });
+    }
+
+    /// Sends an output of the container to `fd`, too. A terminal has one output only.
+    pub(super) fn add_outlet(&mut self, of: ConnectionId, stream: Stream, fd: OwnedFd) {
+        if ioctl_fionbio(&fd, true).is_ok() {
+            self.outlets.push(Outlet { of, stream, fd, pending: Vec::new(), closed: false });
+        }
+    }
+
+    /// Takes input from `fd`, too.
+    pub(super) fn add_source(&mut self, of: ConnectionId, fd: OwnedFd) {
+        self.sources.push(Source { of, fd, ended: false });
+    }
+
+    /// Disconnects what belongs to a connection, with the next [`sweep`](Self::sweep).
+    pub(super) fn forget(&mut self, of: ConnectionId) {
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.of == of) {
+            outlet.closed = true;
+            outlet.pending.clear();
+        }
+        self.sources.iter_mut().filter(|source| source.of == of).for_each(|source| source.ended = true);
+    }
+
+    /// What to wait for.
+    pub(super) fn interests(&self) -> Vec<(End, BorrowedFd<'_>, PollFlags)> {
+        let mut interests = Vec::new();
+        for (index, output) in self.outputs.iter().enumerate() {
+            if !output.ended && !self.is_blocked(output.stream) {
+                interests.push((End::Output(index), output.fd.as_fd(), PollFlags::IN));
+            }
+        }
+        for (index, outlet) in self.outlets.iter().enumerate() {
+            // Without flags, it is told when nobody reads any more.
+            let flags = if outlet.pending.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            interests.push((End::Outlet(index), outlet.fd.as_fd(), flags));
+        }
+        let Some(input) = &self.input else { return interests };
+        if !input.pending.is_empty() {
+            interests.push((End::Input, input.fd.as_fd(), PollFlags::OUT));
+        } else if !input.ending {
+            let sources = self.sources.iter().enumerate();
+            interests.extend(
+                sources.map(|(index, source)| (End::Source(index), source.fd.as_fd(), PollFlags::IN)),
+            );
+        }
+        interests
+    }
+
+    /// Does what has become possible.
+    pub(super) fn ready(&mut self, end: End, flags: PollFlags, now: Timestamp) {
+        match end {
+            End::Output(index) => {
+                self.read_output(index, now);
+            }
+            End::Input => self.write_input(),
+            End::Outlet(index) => {
+                if let Some(outlet) = self.outlets.get_mut(index) {
+                    outlet.flush();
+                    outlet.closed |= flags.intersects(PollFlags::ERR | PollFlags::HUP);
+                }
+            }
+            End::Source(index) => self.read_source(index),
+        }
+    }
+
+    /// Forgets what has ended. To be called when no [`End`] is in use.
+    pub(super) fn sweep(&mut self) {
+        self.outputs.retain(|output| !output.ended);
+        self.outlets.retain(|outlet| !outlet.closed);
+        self.sources.retain(|source| !source.ended);
+        if self.input.as_ref().is_some_and(|input| input.ending && input.pending.is_empty()) {
+            self.input = None;
+        }
+    }
+
+    /// The process has ended: takes what it has left, and disconnects it.
+    pub(super) fn finish(&mut self, now: Timestamp) {
+        for index in 0..self.outputs.len() {
+            let is_open = |output: &Output| ioctl_fionbio(&output.fd, true).is_ok();
+            // What it has left is no more than a pipe holds, unless somebody outside still writes to it.
+            while is_open(&self.outputs[index]) && self.read_output(index, now) {}
+        }
+        self.outputs.clear();
+        self.input = None;
+        if let Some(log) = &mut self.log {
+            let result = log.finish(now);
+            self.note(result);
+        }
+    }
+
+    /// Whether those attached have got everything.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.outlets.iter().all(|outlet| outlet.pending.is_empty())
+    }
+
+    /// The first failure to write the log, once.
+    pub(super) fn take_log_failure(&mut self) -> Option<String> {
+        self.log_failure.take()
+    }
+
+    fn is_blocked(&self, stream: Stream) -> bool {
+        self.outlets.iter().any(|outlet| outlet.stream == stream && !outlet.pending.is_empty())
+    }
+
+    /// Reads a piece of an output and passes it on. `false` when there is nothing to read now.
+    fn read_output(&mut self, index: usize, now: Timestamp) -> bool {
+        let mut chunk = vec![0; CHUNK];
+        let Some(output) = self.outputs.get_mut(index) else { return false };
+        let length = match read(&output.fd, &mut chunk[..]) {
+            // The last closing of a terminal is told as an error.
+            Ok(0) | Err(Errno::IO) => {
+                output.ended = true;
+                return false;
+            }
+            Ok(length) => length,
+            Err(Errno::INTR) => return true,
+            Err(Errno::AGAIN) => return false,
+            Err(_) => {
+                output.ended = true;
+                return false;
+            }
+        };
+        let (bytes, stream) = (&chunk[..length], output.stream);
+        if let Some(log) = &mut self.log {
+            let result = log.write(stream, bytes, now);
+            self.note(result);
+        }
+        let wanted = self.capture.saturating_sub(self.captured.len()).min(length);
+        self.captured.extend_from_slice(&bytes[..wanted]);
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.stream == stream) {
+            outlet.write(bytes);
+        }
+        true
+    }
+
+    fn note(&mut self, result: Result<(), sys::path_error::PathError>) {
+        if let Err(error) = result {
+            self.log_failure.get_or_insert_with(|| format!("{error}: {}", error.source));
+        }
+    }
+
+    fn read_source(&mut self, index: usize) {
+        let (Some(input), Some(source)) = (&mut self.input, self.sources.get_mut(index)) else { return };
+        if source.ended || !input.pending.is_empty() {
+            return;
+        }
+        let mut chunk = vec![0; CHUNK];
+        match read(&source.fd, &mut chunk[..]) {
+            Ok(0) | Err(Errno::IO) => {
+                source.ended = true;
+                input.ending |= self.input_once;
+            }
+            Ok(length) => {
+                chunk.truncate(length);
+                input.pending = chunk;
+                self.write_input();
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(_) => source.ended = true,
+        }
+    }
+
+    fn write_input(&mut self) {
+        let Some(input) = &mut self.input else { return };
+        while !input.pending.is_empty() {
+            match write(&input.fd, &input.pending) {
+                Ok(length) => drop(input.pending.drain(..length)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // The container does not read any more.
+                Err(_) => {
+                    self.input = None;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Outlet {
+    fn write(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let mut written = 0;
+        while written < self.pending.len() {
+            match write(&self.fd, &self.pending[written..]) {
+                Ok(length) => written += length,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => {
+                    self.closed = true;
+                    written = self.pending.len();
+                }
+            }
+        }
+        self.pending.drain(..written);
+        if self.pending.is_empty() {
+            // Idle, it takes no memory.
+            self.pending = Vec::new();
+        }
+    }
+}

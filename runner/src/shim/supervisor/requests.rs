@@ -1,0 +1,154 @@
+//! What a supervisor is asked for, and its answers.
+
+use std::os::fd::OwnedFd;
+
+use base::event::Stream;
+use rustix::process::Signal;
+
+use super::super::connection::ConnectionId;
+use super::super::protocol::{Reply, Request};
+use super::super::state::Status;
+use super::{Phase, Supervisor, failed};
+
+impl Supervisor {
+    /// Deals with what has come over a connection.
+    pub(super) fn take_requests(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        connection.flush();
+        for (request, descriptors) in connection.requests() {
+            if let Some(reply) = self.request(id, request, descriptors) {
+                self.answer(id, &reply);
+            }
+        }
+    }
+
+    /// Does what was asked for. `None` when the answer comes later.
+    fn request(&mut self, id: ConnectionId, request: Request, descriptors: Vec<OwnedFd>) -> Option<Reply> {
+        match request {
+            Request::Start => Some(match self.phase {
+                Phase::Idle => self.start().map_or_else(|error| failed(&error), |_| Reply::Done),
+                _ => refused("it has been started already"),
+            }),
+            Request::Status => Some(Reply::State(Box::new(self.state.clone()))),
+            Request::Wait => self.wait_for_end(id),
+            Request::Signal { signal } => Some(self.signal(signal)),
+            Request::Stop { signal, timeout } => {
+                self.stop(signal, timeout);
+                self.wait_for_end(id)
+            }
+            Request::Restart { signal, timeout } => {
+                self.restarter = Some(id);
+                match self.phase {
+                    Phase::Running(_) => self.stop(signal, timeout),
+                    // It is started at once.
+                    _ => drop(self.run_ended(std::time::Duration::ZERO)),
+                }
+                None
+            }
+            Request::Attach { stdin, stdout, stderr, owner } => {
+                Some(self.attach(id, [stdin, stdout, stderr], owner, descriptors))
+            }
+            Request::Detach => {
+                self.streams.forget(id);
+                if let Some(connection) = self.connections.get(id) {
+                    connection.owner = false;
+                    connection.waits = false;
+                }
+                Some(Reply::Done)
+            }
+            Request::Resize(size) if self.resize_exec(id, size) => Some(Reply::Done),
+            Request::Resize(size) => {
+                self.config.terminal = self.config.terminal.map(|_| size);
+                self.resize(size);
+                Some(Reply::Done)
+            }
+            Request::Pause => Some(self.freeze(true)),
+            Request::Resume => Some(self.freeze(false)),
+            Request::Exec(execution) => self.exec(id, &execution, descriptors),
+        }
+    }
+
+    /// Freezes the container or lets it go on.
+    fn freeze(&mut self, freeze: bool) -> Reply {
+        let (from, to) = match freeze {
+            true => (Status::Running, Status::Paused),
+            false => (Status::Paused, Status::Running),
+        };
+        let Phase::Running(run) = &self.phase else { return refused("it is not running") };
+        if self.state.status != from {
+            return refused(if freeze { "it is already paused" } else { "it is not paused" });
+        }
+        let Some(group) = run.process.group() else {
+            return refused("it has no control group that could be frozen");
+        };
+        if let Err(error) = if freeze { group.freeze() } else { group.thaw() } {
+            return refused(&base::fault::chain(&error));
+        }
+        self.state.status = to;
+        match self.state.write(&self.directory) {
+            Ok(()) => Reply::Done,
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Lets a frozen container go on, so that it can end.
+    pub(super) fn thaw(&mut self) {
+        if self.state.status == Status::Paused {
+            // What fails here is told by whoever looks at the container, which is still paused.
+            let _ = self.freeze(false);
+        }
+    }
+
+    fn wait_for_end(&mut self, id: ConnectionId) -> Option<Reply> {
+        if matches!(self.phase, Phase::Ended) {
+            return Some(Reply::Ended(self.ended()));
+        }
+        if let Some(connection) = self.connections.get(id) {
+            connection.waits = true;
+        }
+        None
+    }
+
+    fn signal(&mut self, signal: i32) -> Reply {
+        let Phase::Running(run) = &self.phase else { return refused("it is not running") };
+        // Who sends these wants it to end.
+        self.stopped |= signal == self.config.stop_signal || signal == Signal::KILL.as_raw();
+        match run.process.signal(signal) {
+            Ok(()) => Reply::Done,
+            Err(error) => refused(&base::fault::chain(&error)),
+        }
+    }
+
+    fn attach(
+        &mut self,
+        id: ConnectionId,
+        wanted: [bool; 3],
+        owner: bool,
+        descriptors: Vec<OwnedFd>,
+    ) -> Reply {
+        if self.direct {
+            return refused("its output goes to the command that runs it in the foreground");
+        }
+        if wanted.iter().filter(|wanted| **wanted).count() != descriptors.len() {
+            return refused("the descriptors do not fit the request");
+        }
+        let Some(connection) = self.connections.get(id) else { return Reply::Done };
+        connection.owner = owner;
+        connection.waits = true;
+        let [stdin, stdout, stderr] = wanted;
+        let mut descriptors = descriptors.into_iter();
+        if stdin && let Some(fd) = descriptors.next() {
+            self.streams.add_source(id, fd);
+        }
+        for (wanted, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
+            if wanted && let Some(fd) = descriptors.next() {
+                self.streams.add_outlet(id, stream, fd);
+            }
+        }
+        Reply::Done
+    }
+}
+
+pub(super) fn refused(message: &str) -> Reply {
+    Reply::Failed { message: message.to_owned(), code: 1 }
+}
