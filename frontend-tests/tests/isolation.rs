@@ -206,6 +206,23 @@ fn groups_limits_devices_and_shared_memory_are_those_given() {
 }
 
 #[test]
+fn a_user_has_the_groups_that_the_image_gives() {
+    let env = env();
+    let layer = testkit::LayerTar::new()
+        .file("etc/passwd", 0o644, "root:x:0:0::/root:/bin/sh\napp:x:1000:100::/home/app:/bin/sh\n")
+        .file("etc/group", 0o644, "root:x:0:\nusers:x:100:\nwheel:x:10:root,app\nvideo:x:44:app\n")
+        .finish();
+    let image = testkit::images::busybox_as("groups").layer(testkit::oci::Layer::tar(layer));
+    env.load(&image.configure(|config| config.config.user = "app".to_owned()));
+    let groups = |flags: &[&str]| {
+        env.lap(["run", "--rm"]).args(flags).args(["groups", "sh", "-c", "id -u; id -G"]).ok().stdout_text()
+    };
+    assert_eq!(groups(&[]), "1000\n100 10 44\n");
+    assert_eq!(groups(&["--group-add", "video", "-u", "app:wheel"]), "1000\n10 44\n");
+    assert_eq!(groups(&["-u", "root"]), "0\n0 10\n");
+}
+
+#[test]
 fn variables_come_from_files() {
     let env = env();
     let file = env.work().join("variables");

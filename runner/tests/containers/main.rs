@@ -1,6 +1,7 @@
 //! What a container really is, seen from inside and from outside. Needs root and busybox-static; without
 //! them each test says so and passes.
 
+mod bad_input;
 mod devices;
 mod exec;
 mod failures;
