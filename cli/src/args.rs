@@ -11,6 +11,7 @@ use crate::container_args::{
 };
 use crate::isolation_args::IsolationArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
+use crate::network_args::NetworkArgs;
 use crate::prune_args::{BuilderPruneArgs, DuArgs, ImagePruneArgs, StoreArgs, SystemArgs};
 use crate::render::Mode;
 use crate::supervision_args::SupervisionArgs;
@@ -210,7 +211,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
 
-    /// Network of RUN: default, host or none
+    /// Network of RUN: default (the host's), bridge (an address of its own), host or none
     #[arg(long, default_value = "default", value_name = "MODE")]
     pub(crate) network: String,
 
@@ -334,10 +335,6 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
 
-    /// Network: default, host or none
-    #[arg(long, alias = "net", default_value = "default", value_name = "MODE")]
-    pub(crate) network: String,
-
     /// Name of the container
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -360,6 +357,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) isolation: IsolationArgs,
+
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 
     #[command(flatten)]
     pub(crate) limits: RunLimitArgs,

@@ -126,6 +126,7 @@ pub(crate) fn step_settings(
     environment: Environment<'_>,
 ) -> Result<StepSettings, CliError> {
     Ok(StepSettings {
+        bridge: args.network == "bridge",
         hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
         shm_size: args.shm_size,
         limits: with_resources(args.limits.clone(), "--resource", &args.resources)?,

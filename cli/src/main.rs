@@ -16,6 +16,7 @@ mod filter;
 mod image_filter;
 mod isolation_args;
 mod limit_args;
+mod network_args;
 mod oci_args;
 mod output;
 mod places;

@@ -12,10 +12,17 @@ pub(crate) struct SystemArgs {
     pub(crate) command: SystemCommand,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Remove what networks have left behind and nobody uses
+    #[arg(long, visible_alias = "remove")]
+    pub(crate) fix: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
     /// Look for what does not work here, or could be better, and say what to do about it
-    Doctor,
+    Doctor(DoctorArgs),
     /// Show how much space is used
     Df(DfArgs),
     /// Remove everything that nobody needs

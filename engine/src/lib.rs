@@ -24,6 +24,7 @@ mod import;
 mod layouts;
 mod load;
 mod manifest;
+pub mod network;
 mod ops;
 mod platforms;
 mod progress;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +14,8 @@ pub use llb::NetworkMode;
 pub use runner::cgroup::Location;
 pub use runner::etc_files::Resolver;
 pub use runner::logs::{LogDriver, LogOptions, Selection};
+pub use runner::network::address::MacAddress;
+pub use runner::network::publish::{ContainerPort, Publish};
 pub use runner::shim::restart::RestartPolicy;
 pub use runner::signal::parse as signal_number;
 pub use runner::{
@@ -91,9 +93,45 @@ pub enum SshSource {
     Keys(Vec<PathBuf>),
 }
 
+/// What network a container gets. The default has no ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkSettings {
+    /// `--network`
+    pub mode: ContainerNetwork,
+    /// `-p`
+    pub publish: Vec<Publish>,
+    /// `-P`: publish what is exposed, on any port.
+    pub publish_exposed: bool,
+    /// `--expose`, besides the image's EXPOSE.
+    pub expose: Vec<ContainerPort>,
+    /// `--ip`
+    pub address: Option<Ipv4Addr>,
+    /// `--ip6`
+    pub address6: Option<Ipv6Addr>,
+    /// `--mac-address`
+    pub mac: Option<MacAddress>,
+}
+
+/// `--network` of a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ContainerNetwork {
+    /// Nobody said: [`Bridge`](Self::Bridge) where that is possible, else [`Host`](Self::Host), which is told
+    /// ([`crate::Engine::settle_network`]).
+    #[default]
+    Default,
+    /// An address of its own behind the host's; for an ordinary user something like it.
+    Bridge,
+    /// The host's.
+    Host,
+    /// Nothing but a loopback interface.
+    None,
+}
+
 /// What the processes of all steps get besides what the Dockerfile says. Not part of any key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepSettings {
+    /// `--network bridge`: steps that do not say have the network that `lap run` gives, instead of the host's.
+    pub bridge: bool,
     /// `--add-host`: names with addresses for `/etc/hosts`.
     pub hosts: Vec<(String, IpAddr)>,
     /// `--shm-size` in bytes.
@@ -229,8 +267,8 @@ pub struct RunRequest {
     pub user: Option<String>,
     /// `-v`
     pub volumes: Vec<BindVolume>,
-    /// `--network`
-    pub network: NetworkMode,
+    /// What network it gets.
+    pub network: NetworkSettings,
     /// `--name`; a random one without it.
     pub name: Option<String>,
     /// `--hostname`; the container's short id without it.

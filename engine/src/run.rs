@@ -10,11 +10,10 @@ use std::sync::Arc;
 
 use base::event::NullSink;
 use base::{CancelToken, Platform, Reference};
-use llb::NetworkMode;
 use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
-use runner::{EtcFiles, ExtraMount, GroupPlace, MountKind, Network, RequestError, RunError};
+use runner::{EtcFiles, ExtraMount, GroupPlace, MountKind, RequestError, RunError};
 use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
@@ -24,6 +23,7 @@ use crate::devices;
 use crate::error::EngineError;
 use crate::images::Found;
 use crate::manifest::Image;
+use crate::network;
 use crate::progress::Progress;
 use crate::request::{BindVolume, PullPolicy, RunRequest};
 
@@ -109,9 +109,10 @@ impl Engine {
         let ResolvedUser { mut user, home } = resolve_user(tree.as_ref(), user)?;
         user.additional_gids.extend(group_ids(tree.as_ref(), &isolation.groups)?);
         let cwd = request.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
+        let network = self.network_of(&request.network, config, &isolation.resolver, id)?;
         let etc = EtcFiles {
             resolv_conf: Some(runner::etc_files::resolv_conf(&isolation.resolver)?),
-            hosts: Some(runner::etc_files::hosts(&hostname, &isolation.hosts)),
+            hosts: Some(network::hosts(&network, &hostname, &isolation.hosts)),
             hostname: Some(format!("{hostname}\n").into_bytes()),
             read_only: false,
         };
@@ -124,7 +125,7 @@ impl Engine {
             user,
             hostname: Some(hostname),
             domainname: isolation.domainname.clone(),
-            network: network(request.network, NetworkMode::Host),
+            network,
             share_ipc: isolation.share_ipc,
             share_pids: isolation.share_pids,
             share_uts: isolation.share_uts,
@@ -259,16 +260,6 @@ pub(crate) fn passwd_files(tree: Option<&Tree>) -> Result<(Vec<u8>, Vec<u8>), En
     Ok((read("etc/passwd")?, read("etc/group")?))
 }
 
-/// The runner's network for a mode; `default` is what the builder's default is.
-pub(crate) fn network(mode: NetworkMode, default: NetworkMode) -> Network {
-    match mode {
-        NetworkMode::Host => Network::Host,
-        NetworkMode::None => Network::None,
-        NetworkMode::Default if default == NetworkMode::None => Network::None,
-        NetworkMode::Default => Network::Host,
-    }
-}
-
 /// An image that was asked for by id has no name to fetch missing layers by; it never misses any.
 fn unnamed() -> Reference {
     Reference {
@@ -282,7 +273,7 @@ fn unnamed() -> Reference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Isolation, Limits, Supervision};
+    use crate::request::{Isolation, Limits, NetworkSettings, Supervision};
 
     fn request() -> RunRequest {
         RunRequest {
@@ -293,7 +284,7 @@ mod tests {
             workdir: None,
             user: None,
             volumes: Vec::new(),
-            network: NetworkMode::Default,
+            network: NetworkSettings::default(),
             name: None,
             hostname: None,
             remove: true,

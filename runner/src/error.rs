@@ -15,6 +15,7 @@ use sys::spawn::LaunchError;
 
 pub use crate::capabilities::UnknownCapability;
 pub use crate::cgroup::CgroupError;
+use crate::network::error::NetworkError;
 pub use crate::seccomp::SeccompError;
 
 /// A request that makes no sense.
@@ -155,6 +156,9 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The container does not get the network that was asked for.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The container cannot be limited as asked.
     #[error(transparent)]
     Group(#[from] CgroupError),
@@ -231,6 +235,7 @@ impl Faulty for RunError {
                 Fault::Input
             }
             Self::Namespaces(error) => error.fault(),
+            Self::Network(error) => error.fault(),
             Self::Group(error) => error.fault(),
             Self::Launch(error) => error.fault(),
             Self::Lend(error) | Self::CleanUp(error) => error.fault(),

@@ -67,10 +67,12 @@ fn host_resolv_conf() -> Result<Vec<u8>, RunError> {
     }
 }
 
-/// A hosts file: the names of the loopback addresses, the container's own name, and further names.
+/// A hosts file: the names of the loopback addresses, the container's own name, and further names. An own name that
+/// is empty is left out: a container with an address gets that with its name when it starts.
 pub fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> Vec<u8> {
+    let own = if hostname.is_empty() { String::new() } else { format!(" {hostname}") };
     let mut text = format!(
-        "127.0.0.1\tlocalhost {hostname}\n\
+        "127.0.0.1\tlocalhost{own}\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::\tip6-localnet\n\
          ff00::\tip6-mcastprefix\n\

@@ -21,6 +21,7 @@ mod bridge;
 pub mod error;
 pub mod firewall;
 mod forward;
+mod join;
 pub mod leftovers;
 mod link;
 mod namespace;
@@ -35,11 +36,15 @@ mod user_mode;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use self::address::MacAddress;
 use self::bridge::Seat;
 use self::error::NetworkError;
 use self::firewall::Backend;
 use self::forward::{Destination, Forwarder};
+pub use self::join::Connection;
+pub(crate) use self::join::join;
 use self::namespace::Namespace;
 use self::publish::{Publish, Published};
 use self::record::{Directory, LeaseRecord};
@@ -50,7 +55,7 @@ use self::user_mode::UserMode;
 pub const DEFAULT_NETWORK: &str = "default";
 
 /// What a container wants of a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connect {
     /// The container's id.
     pub container: String,
@@ -187,6 +192,27 @@ fn by_program(
     let mut attachment = Attachment { forwarder: None, kind, namespace, published };
     attachment.forward(reserved, address, true)?;
     Ok(attachment)
+}
+
+/// Why no container of ours can be connected to a network, if that is so: an ordinary user needs a program and a device.
+///
+/// # Errors
+/// It cannot be found out.
+pub fn missing() -> Result<Option<NetworkError>, NetworkError> {
+    if sys::userns::owns_system() && may_administer_networks()? {
+        return Ok(None);
+    }
+    Ok(user_mode::check().err())
+}
+
+/// Whether this process has the right to change interfaces (`CAP_NET_ADMIN`).
+fn may_administer_networks() -> Result<bool, NetworkError> {
+    const NET_ADMIN: u32 = 12;
+    let status = sys::fs::read(Path::new("/proc/self/status"))?;
+    let status = String::from_utf8_lossy(&status);
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let rights = rights.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    Ok(rights.is_some_and(|rights| rights >> NET_ADMIN & 1 == 1))
 }
 
 /// Adds to an error about a port which container has it.

@@ -21,6 +21,7 @@ use crate::cgroup::{ControlGroup, DeviceList};
 use crate::chroot::Chroot;
 use crate::error::RunError;
 use crate::isolation::Mode;
+use crate::network::{self, Attachment};
 use crate::plan::{self, Machine};
 use crate::request::{ExtraMount, GroupPlace, MountKind, RunRequest, Stdio, StreamTarget, TtySize};
 use crate::spec::{self, Bundle};
@@ -74,6 +75,7 @@ pub struct Process {
     group: Option<ControlGroup>,
     /// Whether other processes of the container may be left when the first one has ended.
     shares_pids: bool,
+    network: Option<Attachment>,
     finished: Option<Finished>,
 }
 
@@ -88,6 +90,18 @@ struct OurEnds {
 /// Starts the process of a request. Returns when its program runs; a program that cannot be executed is
 /// an error, and leaves nothing behind.
 pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
+    match network::join(request)? {
+        Some((network, joined)) => start_joined(&joined, stdio, Some(network)),
+        None => start_joined(request, stdio, None),
+    }
+}
+
+/// The same with a network that is connected already.
+fn start_joined(
+    request: &RunRequest,
+    stdio: Stdio,
+    network: Option<Attachment>,
+) -> Result<Process, RunError> {
     let mut bundle = spec::build(request, stdio)?;
     leave_memory_score(&mut bundle)?;
     let group = group(request, &bundle)?;
@@ -111,8 +125,17 @@ pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
         Ok(Launched { process, terminal, created }) => {
             let (handle, stubs) = (Arc::new(process), Some((request.root.clone(), created)));
             let shares_pids = request.share_pids;
-            let mut process =
-                Process { handle, streams, terminal, stubs, chroot, group, shares_pids, finished: None };
+            let mut process = Process {
+                handle,
+                streams,
+                terminal,
+                stubs,
+                chroot,
+                group,
+                network,
+                shares_pids,
+                finished: None,
+            };
             process.chroot.iter_mut().try_for_each(|chroot| chroot.watch(&process.handle))?;
             Ok(process)
         }
@@ -235,6 +258,7 @@ impl Process {
                     chroot: None,
                     group: None,
                     shares_pids: false,
+                    network: None,
                     finished: None,
                 })
             }
@@ -252,6 +276,11 @@ impl Process {
         let mut ended = [PollFd::new(&self.handle, PollFlags::IN)];
         let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut ended, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// The network that the container is connected to, if it is to one of ours.
+    pub fn network(&self) -> Option<&Attachment> {
+        self.network.as_ref()
     }
 
     /// The control group of the container, if it has one.
@@ -344,6 +373,7 @@ impl Process {
         if let Some((root, created)) = self.stubs.take() {
             stubs::clean_up(&root, &created).map_err(RunError::CleanUp)?;
         }
+        self.network.take().map_or(Ok(()), Attachment::disconnect)?;
         kills?;
         self.group.take().map_or(Ok(()), ControlGroup::remove)?;
         Ok(finished)

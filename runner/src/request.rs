@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Location;
 use crate::isolation::Mode;
+use crate::network::Connection;
 use crate::seccomp::ProfileFile;
 
 /// The search path for commands when the environment has no `PATH`, as Docker has it.
@@ -152,6 +153,8 @@ pub enum Network {
     /// A network namespace that was set up before, by the file that stands for it: a path, or
     /// `/proc/self/fd/N` of a descriptor that we hold.
     Namespace(PathBuf),
+    /// One of its own that is connected to a network when the container starts, until it ends.
+    Connected(Box<Connection>),
 }
 
 /// Limits of a control group, as the flags of `docker run` have them. What is `None` or empty is not limited.

@@ -1,6 +1,6 @@
 //! A hermetic place to run `lap`: its own store, home and temporary directory, and an empty environment.
 //!
-//! When the environment ends it also checks that no mount was left behind in it.
+//! When the environment ends it also removes its networks and checks that no mount was left behind in it.
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,11 @@ impl TestEnv {
         self.dir.path().join("store")
     }
 
+    /// The runtime directory. It does not exist before something needs it.
+    pub fn run(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+
     /// The directory that commands run in and where tests may leave files.
     pub fn work(&self) -> PathBuf {
         self.dir.path().join("work")
@@ -76,6 +81,7 @@ impl TestEnv {
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.home())
             .env("TMPDIR", self.dir.path().join("tmp"))
+            .env("LAPSTRAKE_RUN", self.run())
             // What goes on after the command would meet the removal of the directory.
             .env("LAPSTRAKE_GC", "off");
         if let Some(seconds) = self.epoch {
@@ -97,8 +103,21 @@ impl TestEnv {
     }
 }
 
+impl TestEnv {
+    /// Removes the networks that containers used, which the product keeps for the next one.
+    fn remove_networks(&self) {
+        let networks = self.run().join("networks");
+        if networks.exists() {
+            let removed = self.lap(["system", "doctor", "--fix"]).run();
+            let left = std::fs::read_dir(networks).map_or(0, Iterator::count);
+            assert!(left == 0 || std::thread::panicking(), "networks are left: {removed}");
+        }
+    }
+}
+
 impl Drop for TestEnv {
     fn drop(&mut self) {
+        self.remove_networks();
         let left = unmount_below(self.dir.path());
         assert!(left.is_empty() || std::thread::panicking(), "the test left mounts behind: {left:?}");
     }

@@ -20,8 +20,12 @@ const ID: u32 = 48_213;
 /// The first of the ids in his range; as many follow as containers usually have.
 const FIRST_ID: u32 = 1_048_576_000;
 
-/// Replaces the files of users by those of `$1`, and becomes user `$2`.
+/// Replaces the files of users by those of `$1`, and becomes user `$2`. Everybody may use the tunnel device then, as
+/// on most machines.
 const BECOME: &str = "set -e; dir=$1; user=$2; shift 2; \
+    if [ -e /dev/net/tun ]; then \
+        mount -t tmpfs none /dev/net; mknod -m 666 /dev/net/tun c 10 200; \
+    fi; \
     for file in passwd subuid subgid; do mount --bind \"$dir/etc/$file\" \"/etc/$file\"; done; \
     exec setpriv --reuid \"$user\" --regid \"$user\" --clear-groups --inh-caps=-all \"$@\"";
 

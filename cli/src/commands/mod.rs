@@ -122,7 +122,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Store(StoreArgs { command: StoreCommand::Check(args) }) => store::check(store, &args),
         Command::Store(StoreArgs { command: StoreCommand::Gc(args) }) => store::collect(store, &args),
         Command::System(system) => match system.command {
-            SystemCommand::Doctor => system::doctor(store),
+            SystemCommand::Doctor(args) => system::doctor(store, args.fix),
             SystemCommand::Df(args) => df::show(store, &args),
             SystemCommand::Prune(args) => prune::system(store, &args),
             SystemCommand::Info(args) => system::info(store, &args),
@@ -239,12 +239,12 @@ fn with_environment(entry: &str) -> Option<(String, String)> {
 /// `--network`
 fn network_mode(text: &str) -> Result<NetworkMode, CliError> {
     match text {
-        "default" => Ok(NetworkMode::Default),
+        "default" | "bridge" => Ok(NetworkMode::Default),
         "host" => Ok(NetworkMode::Host),
         "none" => Ok(NetworkMode::None),
         other => {
-            let message = format!("network \"{other}\" is not supported yet");
-            Err(CliError::usage(message, "use --network host or --network none"))
+            let message = format!("there is no network \"{other}\" for builds");
+            Err(CliError::usage(message, "use --network default, bridge, host or none"))
         }
     }
 }

@@ -7,9 +7,10 @@ use engine::error::EngineError;
 use engine::request::{BindVolume, PullPolicy, RunRequest};
 
 use super::containers::exit_code;
-use super::{StoreChoice, network_mode, open, platform, with_environment};
+use super::{StoreChoice, open, platform, with_environment};
 use crate::args::RunArgs;
 use crate::error::{CliError, RUN_FAILED};
+use crate::network_args;
 use crate::terminal::{complain, print_line};
 
 /// Runs a container, and returns its exit code unless it runs on detached.
@@ -23,10 +24,11 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
         );
     }
     let id_file = args.supervision.cidfile.clone();
-    let request = request(args)?;
+    let mut request = request(args)?;
     refuse_terminal(&request)?;
     check_id_file(id_file.as_deref())?;
     let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
+    network_args::settle(&engine, &mut request.network).map_err(|error| error.with_code(RUN_FAILED))?;
     let ran = engine.run(&request).map_err(|error| self::error(&error))?;
     write_id(id_file.as_deref(), &ran.id)?;
     match ran.foreground {
@@ -41,9 +43,11 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
 /// Makes a container without starting it.
 pub(crate) fn create(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliError> {
     let id_file = args.supervision.cidfile.clone();
-    let request = request(args)?;
+    let mut request = request(args)?;
     check_id_file(id_file.as_deref())?;
-    let id = open(store)?.create_container(&request)?;
+    let engine = open(store)?;
+    network_args::settle(&engine, &mut request.network)?;
+    let id = engine.create_container(&request)?;
     write_id(id_file.as_deref(), &id)?;
     print_line(&id);
     Ok(ExitCode::SUCCESS)
@@ -109,7 +113,7 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
         workdir: args.workdir,
         user: args.user,
         volumes: args.volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
-        network: network_mode(&args.network)?,
+        network: args.network.settings()?,
         name: args.name,
         hostname: args.hostname,
         remove: args.rm,

@@ -39,13 +39,17 @@ pub(crate) fn info(store: &StoreChoice, args: &FormatArgs) -> Result<ExitCode, C
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells what could be better, and how. The exit status is 1 if something does not work.
-pub(crate) fn doctor(store: &StoreChoice) -> Result<ExitCode, CliError> {
+/// Tells what could be better, and how. The exit status is 1 if something does not work. With `fix`, what networks
+/// left behind is removed.
+pub(crate) fn doctor(store: &StoreChoice, fix: bool) -> Result<ExitCode, CliError> {
     let mut findings = engine::doctor::examine(store.isolation.as_ref().map_err(AsRef::as_ref));
-    findings.push(match open(store) {
-        Ok(engine) => Finding::fine(format!("the store is {}", engine.root().display())),
-        Err(error) => Finding::broken(error.message(), "choose another directory with --root"),
-    });
+    match open(store) {
+        Ok(engine) => {
+            findings.push(Finding::fine(format!("the store is {}", engine.root().display())));
+            findings.extend(engine.examine_networks(fix));
+        }
+        Err(error) => findings.push(Finding::broken(error.message(), "choose another directory with --root")),
+    }
     findings.iter().for_each(|finding| print(&finding_text(finding)));
     let broken = findings.iter().any(|finding| finding.level == Level::Broken);
     Ok(if broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })

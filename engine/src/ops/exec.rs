@@ -2,7 +2,7 @@
 
 use base::event::Stream;
 use base::{CancelToken, Key, KeyHasher};
-use llb::{ExecOp, NetworkMode, SecurityMode, Vertex};
+use llb::{ExecOp, SecurityMode, Vertex};
 use runner::etc_files::Resolver;
 use runner::isolation::Gap;
 use runner::request::DEFAULT_SHM_SIZE;
@@ -14,7 +14,8 @@ use super::mounts::StepMounts;
 use super::{BuildOps, Filesystem};
 use crate::emulation;
 use crate::error::{EngineError, StepError};
-use crate::run::{network, resolve_user};
+use crate::network;
+use crate::run::resolve_user;
 
 /// What a step's process sees as its host's name, as in BuildKit.
 const HOSTNAME: &str = "buildkitsandbox";
@@ -106,9 +107,10 @@ impl BuildOps<'_> {
         };
         let settings = &self.request.steps;
         let hostname = op.hostname.as_deref().unwrap_or(HOSTNAME);
+        let network = self.engine.network_of_step(op.network, settings.bridge)?;
         let etc = EtcFiles {
             resolv_conf: Some(runner::etc_files::resolv_conf(&Resolver::default())?),
-            hosts: Some(runner::etc_files::hosts(hostname, &settings.hosts)),
+            hosts: Some(network::hosts(&network, hostname, &settings.hosts)),
             hostname: None,
             read_only: true,
         };
@@ -119,7 +121,7 @@ impl BuildOps<'_> {
             create_cwd: true,
             user,
             hostname: Some(hostname.to_owned()),
-            network: network(op.network, NetworkMode::Host),
+            network,
             etc,
             mounts: mounts.mounts.iter().cloned().chain(op.files.iter().map(script)).collect(),
             privileged: op.security == SecurityMode::Insecure,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base::image::{ContainerConfig, Healthcheck};
-use llb::NetworkMode;
 use runner::TtySize;
 use runner::logs::{LogDriver, LogOptions};
 use runner::request::GroupPlace;
@@ -87,7 +86,7 @@ pub(super) fn document(
         labels: labels(config, &supervision.labels),
         tty: request.tty,
         open_stdin: request.interactive,
-        network: network_name(request.network).to_owned(),
+        network: network_name(&process.network).to_owned(),
         binds: request.volumes.iter().map(bind).collect(),
         remove: request.remove,
         privileged: process.privileged,
@@ -106,10 +105,11 @@ fn labels(config: &ContainerConfig, given: &BTreeMap<String, String>) -> BTreeMa
     labels
 }
 
-fn network_name(mode: NetworkMode) -> &'static str {
-    match mode {
-        NetworkMode::None => "none",
-        NetworkMode::Host | NetworkMode::Default => "host",
+fn network_name(network: &runner::Network) -> &'static str {
+    match network {
+        runner::Network::None => "none",
+        runner::Network::Host | runner::Network::Namespace(_) => "host",
+        runner::Network::Connected(_) => "bridge",
     }
 }
 

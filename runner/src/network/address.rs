@@ -193,7 +193,8 @@ impl fmt::Display for Subnet6 {
 }
 
 /// The address of a network card: six bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct MacAddress([u8; 6]);
 
 /// Text that is not the address of a network card.

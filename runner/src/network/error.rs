@@ -104,14 +104,6 @@ pub enum NetworkError {
         #[source]
         source: io::Error,
     },
-    /// Ports were asked for, but the container shares the host's network or has none.
-    #[error(
-        "ports cannot be published with --network {mode}: the container has no network of its own to reach"
-    )]
-    NothingToPublish {
-        /// The mode.
-        mode: &'static str,
-    },
     /// The firewall could not be changed.
     #[error("cannot change the firewall rules of network \"{network}\" with {tool}")]
     Firewall {
@@ -209,7 +201,6 @@ impl Faulty for NetworkError {
             | Self::AddressTaken { .. }
             | Self::PortTaken { .. }
             | Self::RangeTaken { .. }
-            | Self::NothingToPublish { .. }
             | Self::NeedsBridge { .. } => Fault::Input,
             Self::File(error) => error.fault(),
             _ => Fault::Environment,

@@ -15,14 +15,17 @@ use sys::path_error::PathContext as _;
 
 use super::error::NetworkError;
 use super::link::Links;
+use super::setting;
 
 /// The number of a namespace's first interface, the loopback.
 const LOOPBACK: u32 = 1;
 
-/// Settings of a new namespace and their values. They are as in Docker's containers: ports below 1024 and the
-/// `ping` of ordinary users need no right there.
-const SETTINGS: [(&str, &str); 2] =
-    [("ipv4/ip_unprivileged_port_start", "0"), ("ipv4/ping_group_range", "0 2147483647")];
+/// Ports below this need a right; as in Docker's containers, none does.
+const PRIVILEGED_PORTS: (&str, &str) = ("ipv4/ip_unprivileged_port_start", "0");
+
+/// The groups whose users may `ping` without a right; as in Docker's containers, all of them. A user namespace may
+/// know only some, or one, and takes no other.
+const PING_GROUPS: (&str, [&str; 3]) = ("ipv4/ping_group_range", ["0 2147483647", "0 65535", "0 0"]);
 
 /// With IPv6: addresses are used at once, and nobody else's routers are listened to.
 const WITH_IPV6: [(&str, &str); 2] =
@@ -61,19 +64,17 @@ impl Pending {
 fn make(ipv6: bool) -> Result<Namespace, NetworkError> {
     sys::ns::unshare_network().map_err(failed("make"))?;
     let of_ipv6: &[_] = if ipv6 { &WITH_IPV6 } else { &WITHOUT_IPV6 };
-    for (name, value) in SETTINGS.iter().chain(of_ipv6) {
-        set(name, value)?;
+    for (name, value) in of_ipv6.iter().chain([&PRIVILEGED_PORTS]) {
+        setting::write(name, value)?;
     }
+    let (name, ranges) = PING_GROUPS;
+    // Without any of them, `ping` needs a right; that is no reason not to have a network.
+    let _ = ranges.iter().find(|range| setting::write(name, range).is_ok());
     let path = Path::new("/proc/thread-self/ns/net");
     let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).at("open", path)?;
     let mut links = Links::open().map_err(failed("configure"))?;
     links.bring_up(LOOPBACK).map_err(failed("bring the loopback interface up in"))?;
     Ok(Namespace { fd, links })
-}
-
-/// Writes a setting of the calling thread's namespace. One that this kernel does not have is not needed either.
-fn set(name: &str, value: &str) -> Result<(), NetworkError> {
-    super::setting::write(name, value).map(drop)
 }
 
 fn failed(operation: &'static str) -> impl Fn(io::Error) -> NetworkError {

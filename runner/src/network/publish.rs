@@ -37,7 +37,7 @@ impl fmt::Display for Transport {
 }
 
 /// A port of a container, as `80/tcp`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ContainerPort {
     /// Its number, never 0.
     pub number: u16,
@@ -52,7 +52,7 @@ impl fmt::Display for ContainerPort {
 }
 
 /// One port of a container to be offered by the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publish {
     /// The address of the host; `None` is every one, of IPv4 and of IPv6.
     pub host: Option<IpAddr>,

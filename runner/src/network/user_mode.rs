@@ -39,11 +39,9 @@ pub(super) struct UserMode {
 
 /// Connects a namespace with the best program that is installed and works.
 pub(super) fn connect(namespace: &mut Namespace, mtu: Option<u32>) -> Result<UserMode, NetworkError> {
-    check_tunnel()?;
-    let (has_pasta, has_slirp) = (program::is_installed("pasta")?, program::is_installed("slirp4netns")?);
+    let (has_pasta, has_slirp) = check()?;
     let (server, resolver) = match (has_pasta, has_slirp) {
-        (false, false) => return Err(NetworkError::NoUserModeProgram),
-        (false, true) => slirp4netns(namespace, mtu)?,
+        (false, _) => slirp4netns(namespace, mtu)?,
         (true, false) => pasta(namespace, mtu)?,
         // Without a default route, for example, only the other one works.
         (true, true) => match pasta(namespace, mtu) {
@@ -104,6 +102,14 @@ fn slirp4netns(namespace: &Namespace, mtu: Option<u32>) -> Result<(Server, IpAdd
     let is_ready = |output: &[u8]| output.rsplit(|byte| *byte == b'\n').next() == Some(b"1");
     let server = Server::start("slirp4netns", &arguments, namespace.as_fd(), is_ready)?;
     Ok((server, SLIRP_RESOLVER.into()))
+}
+
+/// Whether `pasta` and `slirp4netns` are installed. It is an error if neither is, or if they could not work.
+pub(super) fn check() -> Result<(bool, bool), NetworkError> {
+    match (program::is_installed("pasta")?, program::is_installed("slirp4netns")?) {
+        (false, false) => Err(NetworkError::NoUserModeProgram),
+        found => check_tunnel().map(|()| found),
+    }
 }
 
 /// Both programs fail without the device, and say it in words that do not help.

@@ -66,39 +66,36 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
 
 /// A namespace that something lives in, by a path.
 pub(crate) trait Place {
-    /// The namespace.
-    fn path(&self) -> PathBuf;
+    /// The namespace; `None` is the one that we are in.
+    fn path(&self) -> Option<PathBuf>;
 
     /// Does something on a thread inside of it.
     fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let path = self.path();
         std::thread::scope(|scope| {
             let work = || {
-                enter(&path);
+                enter(path.as_deref());
                 work()
             };
             scope.spawn(work).join().expect("the work inside succeeds")
         })
     }
 
-    /// Serves one stream after another on a port of all addresses: says who connected, and sends back what came.
+    /// Serves one stream after another on a port of all addresses: says who connected, and sends a line back.
     /// Listens when this returns.
     fn serve(&self, port: u16) {
         let path = self.path();
         let (ready, is_ready) = channel();
         std::thread::spawn(move || {
-            enter(&path);
+            enter(path.as_deref());
             let listener = TcpListener::bind(("::", port)).expect("a free port");
             ready.send(()).expect("the test waits");
-            while let Ok((mut client, from)) = listener.accept() {
-                let mut text = String::new();
+            while let Ok((client, from)) = listener.accept() {
+                let mut line = String::new();
                 let from = from.ip().to_canonical();
+                let read = BufReader::new(&client).read_line(&mut line);
                 // A client that goes away is the client's matter.
-                drop(
-                    client
-                        .read_to_string(&mut text)
-                        .and_then(|_| client.write_all(format!("{from} {text}").as_bytes())),
-                );
+                drop(read.and_then(|_| (&client).write_all(format!("{from} {}", line.trim()).as_bytes())));
             }
         });
         is_ready.recv().expect("the server starts");
@@ -109,7 +106,7 @@ pub(crate) trait Place {
         let path = self.path();
         let (ready, is_ready) = channel();
         std::thread::spawn(move || {
-            enter(&path);
+            enter(path.as_deref());
             let socket = UdpSocket::bind(("0.0.0.0", port)).expect("a free port");
             ready.send(()).expect("the test waits");
             let mut buffer = [0; 1024];
@@ -153,14 +150,14 @@ fn ask(address: SocketAddr) -> String {
     let mut stream =
         TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
     stream.set_read_timeout(Some(PATIENCE)).expect("a stream");
-    stream.write_all(b"hi").expect("the server reads");
-    stream.shutdown(std::net::Shutdown::Write).expect("a stream");
+    stream.write_all(b"hi\n").expect("the server reads");
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap_or_else(|error| panic!("{address}: {error}"));
     text
 }
 
-fn enter(path: &Path) {
+fn enter(path: Option<&Path>) {
+    let Some(path) = path else { return };
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let file = file.expect("the namespace exists");
     move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
@@ -168,8 +165,8 @@ fn enter(path: &Path) {
 }
 
 impl Place for Attachment {
-    fn path(&self) -> PathBuf {
-        self.namespace()
+    fn path(&self) -> Option<PathBuf> {
+        Some(self.namespace())
     }
 }
 
@@ -177,8 +174,8 @@ impl Place for Attachment {
 pub(crate) struct Host;
 
 impl Place for Host {
-    fn path(&self) -> PathBuf {
-        PathBuf::from("/proc/self/ns/net")
+    fn path(&self) -> Option<PathBuf> {
+        None
     }
 }
 
@@ -216,9 +213,13 @@ impl Internet {
         internet
     }
 
+    fn namespace(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.holder.id()))
+    }
+
     /// Configures it.
     pub(crate) fn ip(&self, arguments: &str) {
-        let namespace = format!("--net={}", self.path().display());
+        let namespace = format!("--net={}", self.namespace().display());
         let arguments: Vec<&str> =
             [namespace.as_str(), "ip"].into_iter().chain(arguments.split(' ')).collect();
         run("nsenter", &arguments);
@@ -226,8 +227,8 @@ impl Internet {
 }
 
 impl Place for Internet {
-    fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/ns/net", self.holder.id()))
+    fn path(&self) -> Option<PathBuf> {
+        Some(self.namespace())
     }
 }
 

@@ -1,0 +1,173 @@
+//! What network a container or a step of a build gets.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use base::image::ContainerConfig;
+use llb::NetworkMode;
+use runner::Network;
+use runner::etc_files::Resolver;
+use runner::isolation::Mode;
+use runner::network::error::NetworkError;
+use runner::network::leftovers::{self, Leftover};
+use runner::network::publish::{ContainerPort, Publish};
+pub use runner::network::publish::{parse as parse_publish, parse_exposed};
+use runner::network::{Connect, Connection};
+
+use crate::Engine;
+use crate::doctor::Finding;
+use crate::error::EngineError;
+use crate::request::{ContainerNetwork, NetworkSettings};
+
+impl Engine {
+    /// The network of a container of an image.
+    pub(crate) fn network_of(
+        &self,
+        settings: &NetworkSettings,
+        image: &ContainerConfig,
+        resolver: &Resolver,
+        id: &str,
+    ) -> Result<Network, EngineError> {
+        Ok(match settings.mode {
+            ContainerNetwork::Host => Network::Host,
+            ContainerNetwork::None => Network::None,
+            ContainerNetwork::Default | ContainerNetwork::Bridge => {
+                Network::Connected(Box::new(Connection {
+                    runtime: self.runtime_path(),
+                    connect: Connect {
+                        publish: published(settings, image)?,
+                        address: settings.address,
+                        address6: settings.address6,
+                        mac: settings.mac,
+                        ..Connect::new(id)
+                    },
+                    servers_chosen: !resolver.servers.is_empty(),
+                }))
+            }
+        })
+    }
+
+    /// Decides what the default network is. Where there can be none of the container's own it is the host's, and the
+    /// reason is returned, for people. Who asks for a bridge or for ports is not given less.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    pub fn settle_network(&self, settings: &mut NetworkSettings) -> Result<Option<String>, EngineError> {
+        let asks = settings.publish_exposed || !settings.publish.is_empty();
+        if settings.mode != ContainerNetwork::Default || asks {
+            return Ok(None);
+        }
+        let missing = self.missing_for_networks()?;
+        settings.mode = if missing.is_some() { ContainerNetwork::Host } else { ContainerNetwork::Bridge };
+        Ok(missing)
+    }
+
+    /// Why containers cannot have a network of their own, if they cannot.
+    fn missing_for_networks(&self) -> Result<Option<String>, EngineError> {
+        if self.isolation()?.mode == Mode::Chroot {
+            return Ok(Some("this process may not make namespaces".to_owned()));
+        }
+        let missing = runner::network::missing().map_err(runner::RunError::from)?;
+        Ok(missing.map(|error| error.to_string()))
+    }
+
+    /// The network of a step. `bridge` is what it gets that says nothing, instead of the host's.
+    pub(crate) fn network_of_step(&self, mode: NetworkMode, bridge: bool) -> Result<Network, EngineError> {
+        Ok(match mode {
+            NetworkMode::Host => Network::Host,
+            NetworkMode::None => Network::None,
+            NetworkMode::Default if bridge => Network::Connected(Box::new(Connection {
+                runtime: self.runtime_path(),
+                connect: Connect::new(&sys::random::hex(32)?),
+                servers_chosen: false,
+            })),
+            NetworkMode::Default => Network::Host,
+        })
+    }
+
+    fn runtime_path(&self) -> PathBuf {
+        self.runtime_directory.clone()
+    }
+
+    /// Whether containers can have networks, and what networks have left on this machine; with `remove` that is
+    /// removed.
+    pub fn examine_networks(&self, remove: bool) -> Vec<Finding> {
+        let mut findings = vec![match self.missing_for_networks() {
+            Ok(None) => Finding::fine("containers have networks of their own"),
+            Ok(Some(why)) => Finding::better(format!("containers share the host's network: {why}"), ""),
+            Err(error) => Finding::broken(error.to_string(), ""),
+        }];
+        let found = match leftovers::list(&self.runtime_directory) {
+            Ok(found) => found,
+            Err(error) => {
+                findings.push(Finding::broken(error.to_string(), ""));
+                Vec::new()
+            }
+        };
+        let finding = |leftover: &Leftover| match remove.then(|| self.remove(leftover)) {
+            Some(Ok(())) => Finding::fine(format!("removed: {leftover}")),
+            Some(Err(error)) => Finding::broken(format!("{leftover}; it cannot be removed: {error}"), ""),
+            None if leftover.is_expected() => Finding::fine(leftover.to_string()),
+            None => Finding::better(leftover.to_string(), "lap system doctor --fix removes it"),
+        };
+        findings.extend(found.iter().map(finding));
+        findings
+    }
+
+    fn remove(&self, leftover: &Leftover) -> Result<(), NetworkError> {
+        leftovers::remove(&self.runtime_directory, leftover)
+    }
+}
+
+/// The hosts file of a container. One that gets an address when it starts has its name beside that.
+pub(crate) fn hosts(network: &Network, hostname: &str, extra: &[(String, IpAddr)]) -> Vec<u8> {
+    let own = if matches!(network, Network::Connected(_)) { "" } else { hostname };
+    runner::etc_files::hosts(own, extra)
+}
+
+/// The ports that were asked for, and with `-P` those that are exposed and were not.
+fn published(settings: &NetworkSettings, image: &ContainerConfig) -> Result<Vec<Publish>, EngineError> {
+    let mut all = settings.publish.clone();
+    if !settings.publish_exposed {
+        return Ok(all);
+    }
+    let mut exposed = settings.expose.clone();
+    for text in image.exposed_ports.keys() {
+        exposed
+            .extend(parse_exposed(text).map_err(|error| runner::RunError::from(NetworkError::from(error)))?);
+    }
+    exposed.sort();
+    exposed.dedup();
+    let is_new = |port: &ContainerPort| settings.publish.iter().all(|asked| asked.container != *port);
+    all.extend(exposed.into_iter().filter(is_new).map(|container| Publish {
+        host: None,
+        ports: None,
+        container,
+    }));
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use base::image::Empty;
+
+    use super::*;
+
+    #[test]
+    fn exposed_ports_are_published_once() {
+        let port = |text: &str| text.parse::<ContainerPort>().unwrap();
+        let mut image = ContainerConfig::default();
+        image.exposed_ports = ["80/tcp", "81/tcp", "53/udp"].map(|text| (text.to_owned(), Empty {})).into();
+        let settings = NetworkSettings {
+            publish: runner::network::publish::parse("8080:80").unwrap(),
+            publish_exposed: true,
+            expose: vec![port("81"), port("90")],
+            ..NetworkSettings::default()
+        };
+        let all = published(&settings, &image).unwrap();
+        let shown: Vec<String> = all.iter().map(|one| one.container.to_string()).collect();
+        assert_eq!(shown, ["80/tcp", "53/udp", "81/tcp", "90/tcp"]);
+        let quiet = NetworkSettings { publish_exposed: false, ..settings };
+        assert_eq!(published(&quiet, &image).unwrap().len(), 1);
+    }
+}
