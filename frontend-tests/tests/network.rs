@@ -145,11 +145,11 @@ fn a_killed_lap_leaves_nothing_that_the_next_one_does_not_remove() {
     let env = env();
     let port = free_port();
     let ports = format!("{port}:80");
-    let mut killed = server(&env, &["-p", &ports]);
+    let killed = server(&env, &["-p", &ports]);
     killed.signal(Signal::SIGKILL);
     killed.finish();
     assert_eq!(leases(&env).len(), 1);
-    env.lap(["system", "doctor"]).run().stdout_has(&["1 addresses of containers that were killed", "--fix"]);
+    env.lap(["system", "doctor"]).run().stdout_has(&["addresses of killed containers: 1", "--fix"]);
     // The port is free at once, and the address is when the next one comes.
     let _next = server(&env, &["-p", &ports]);
     assert_eq!(leases(&env).len(), 1);

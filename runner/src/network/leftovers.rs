@@ -59,10 +59,7 @@ impl fmt::Display for Leftover {
                 write!(formatter, "network \"{network}\" (bridge {bridge}) has no container")
             }
             Self::DeadLeases { network, count } => {
-                write!(
-                    formatter,
-                    "network \"{network}\" has {count} addresses of containers that were killed"
-                )
+                write!(formatter, "network \"{network}\" has addresses of killed containers: {count}")
             }
             Self::OrphanBridge { bridge, directory } => {
                 write!(formatter, "bridge {bridge} belongs to {}, which does not exist", directory.display())
