@@ -45,6 +45,7 @@ use self::firewall::Backend;
 use self::forward::{Destination, Forwarder};
 pub use self::join::Connection;
 pub(crate) use self::join::join;
+use self::link::Links;
 use self::namespace::Namespace;
 use self::publish::{Publish, Published};
 use self::record::{Directory, LeaseRecord};
@@ -139,15 +140,10 @@ pub fn connect(
 ) -> Result<Attachment, NetworkError> {
     let Preparation { namespace, reserved } = preparation;
     let published: Vec<Published> = reserved.iter().map(|one| one.published).collect();
-    if !sys::userns::owns_system() {
+    if !may_administer_networks()? {
         return by_program(wanted, namespace.finish()?, reserved, published);
     }
-    let (seat, bridge) = match bridge::take_seat(runtime, wanted, published.clone()) {
-        Err(error) if is_forbidden(&error) => {
-            return by_program(wanted, namespace.finish()?, reserved, published);
-        }
-        taken => taken?,
-    };
+    let (seat, bridge) = bridge::take_seat(runtime, wanted, published.clone())?;
     let address = seat.addresses().inet;
     // From here on dropping gives the seat back.
     let namespace = match namespace.finish() {
@@ -164,11 +160,6 @@ pub fn connect(
     }
     attachment.forward(reserved, address.into(), false)?;
     Ok(attachment)
-}
-
-/// Whether making a bridge needs a right that we do not have, although we look like root.
-fn is_forbidden(error: &NetworkError) -> bool {
-    matches!(error, NetworkError::Interface { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// Connects by a program, as an ordinary user must.
@@ -199,20 +190,17 @@ fn by_program(
 /// # Errors
 /// It cannot be found out.
 pub fn missing() -> Result<Option<NetworkError>, NetworkError> {
-    if sys::userns::owns_system() && may_administer_networks()? {
+    if may_administer_networks()? {
         return Ok(None);
     }
     Ok(user_mode::check().err())
 }
 
-/// Whether this process has the right to change interfaces (`CAP_NET_ADMIN`).
+/// Whether this process has the right to change interfaces. Having `CAP_NET_ADMIN` does not mean that: it may be one of
+/// a user namespace that does not own the network.
 fn may_administer_networks() -> Result<bool, NetworkError> {
-    const NET_ADMIN: u32 = 12;
-    let status = sys::fs::read(Path::new("/proc/self/status"))?;
-    let status = String::from_utf8_lossy(&status);
-    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let rights = rights.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
-    Ok(rights.is_some_and(|rights| rights >> NET_ADMIN & 1 == 1))
+    let allowed = Links::open().and_then(|mut links| links.may_change());
+    allowed.map_err(bridge::failed("ask for the right to change", "the interfaces"))
 }
 
 /// Adds to an error about a port which container has it.

@@ -220,8 +220,8 @@ fn make(
     old: Option<NetworkRecord>,
     bridge: String,
 ) -> Result<(NetworkRecord, u32), NetworkError> {
-    let ipv6 = setting::has_ipv6()?;
-    setting::forward_packets(ipv6)?;
+    setting::forward_packets()?;
+    let ipv6 = setting::has_ipv6()? && setting::forward_packets6()?;
     let outer = links.outer_mtu().map_err(failed("ask for", "the routes"))?;
     let mtu = connect.mtu.unwrap_or_else(|| outer.map_or(ETHERNET, |mtu| mtu.min(ETHERNET)));
     let subnet6 = match old.as_ref().and_then(|old| old.subnet6) {

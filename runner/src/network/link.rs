@@ -95,6 +95,15 @@ impl Links {
         Socket::open(Protocol::Route).map(Self)
     }
 
+    /// Whether we have the right to change them: asks for no change of the first one, the loopback interface.
+    pub(super) fn may_change(&mut self) -> io::Result<bool> {
+        const LOOPBACK: u32 = 1;
+        match self.0.change(Message::change(NEW_LINK, 0, &link_header(LOOPBACK, 0, 0))) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+
     /// The interface of this name, if there is one.
     pub(super) fn find(&mut self, name: &str) -> io::Result<Option<Link>> {
         match self.0.query(Message::query(GET_LINK, &link_header(0, 0, 0)).text(LINK_NAME, name)) {

@@ -39,21 +39,26 @@ pub(super) fn has_ipv6() -> Result<bool, NetworkError> {
 }
 
 /// Lets the host forward packets between interfaces.
-///
-/// For IPv6 the kernel then stops listening to routers, unless told otherwise, and a host that got its routes from one
-/// would lose them; so interfaces that listen are told otherwise first.
-pub(super) fn forward_packets(ipv6: bool) -> Result<(), NetworkError> {
+pub(super) fn forward_packets() -> Result<(), NetworkError> {
     if read("ipv4/ip_forward")?.as_deref() == Some("0") {
         write("ipv4/ip_forward", "1")?;
     }
-    if ipv6 && read("ipv6/conf/all/forwarding")?.as_deref() == Some("0") {
-        for interface in sys::fs::list(&path("ipv6/conf"))? {
-            let name = format!("ipv6/conf/{}/accept_ra", interface.to_string_lossy());
-            if read(&name)?.as_deref() == Some("1") {
-                write(&name, "2")?;
-            }
-        }
-        write("ipv6/conf/all/forwarding", "1")?;
-    }
     Ok(())
+}
+
+/// Lets the host forward packets of IPv6. `false` where that cannot be changed.
+///
+/// The kernel then stops listening to routers, unless told otherwise, and a host that got its routes from one would lose
+/// them; so interfaces that listen are told otherwise first.
+pub(super) fn forward_packets6() -> Result<bool, NetworkError> {
+    if read("ipv6/conf/all/forwarding")?.as_deref() != Some("0") {
+        return Ok(true);
+    }
+    for interface in sys::fs::list(&path("ipv6/conf"))? {
+        let name = format!("ipv6/conf/{}/accept_ra", interface.to_string_lossy());
+        if read(&name)?.as_deref() == Some("1") && write(&name, "2").is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(write("ipv6/conf/all/forwarding", "1").is_ok())
 }
