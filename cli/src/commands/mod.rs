@@ -24,7 +24,7 @@ use engine::request::NetworkMode;
 use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
 use crate::args::{BuilderArgs, BuilderCommand, Cli, Command, ImageArgs, ImageCommand, StorageDriver};
-use crate::container_args::ContainerCommand;
+use crate::container_args::{ContainerArgs, ContainerCommand};
 use crate::error::{CliError, FAILED, RUN_FAILED};
 use crate::places;
 use crate::prune_args::{StoreArgs, StoreCommand, SystemCommand};
@@ -54,7 +54,11 @@ fn wanted(command: &Command) -> Wanted {
         Command::Build(args)
         | Command::Image(ImageArgs { command: ImageCommand::Build(args) })
         | Command::Builder(BuilderArgs { command: BuilderCommand::Build(args) }) => args.isolation,
-        Command::Run(args) => args.isolation.mode,
+        Command::Run(args)
+        | Command::Create(args)
+        | Command::Container(ContainerArgs {
+            command: ContainerCommand::Run(args) | ContainerCommand::Create(args),
+        }) => args.isolation.mode,
         _ => Wanted::Auto,
     }
 }
@@ -64,7 +68,8 @@ fn isolation(command: &Command) -> Result<Result<Isolation, Arc<NoIsolation>>, C
     let wanted = wanted(command);
     match engine::isolation::obtain(wanted, &places::programs()) {
         Err(error) if wanted != Wanted::Auto => {
-            let code = if matches!(command, Command::Run(_)) { RUN_FAILED } else { FAILED };
+            let builds = matches!(command, Command::Build(_) | Command::Image(_) | Command::Builder(_));
+            let code = if builds { FAILED } else { RUN_FAILED };
             Err(CliError::engine(&EngineError::Isolation(Arc::new(error))).with_code(code))
         }
         obtained => Ok(obtained.map_err(Arc::new)),
