@@ -1,7 +1,7 @@
 //! The thread that creates processes, and the keeper that ends them with us.
 //!
 //! **One thread.** The kernel's "kill me when my parent dies" is tied to the *thread* that created a
-//! process. So all processes are created by one thread that lives as long as we do; callers may come from
+//! process. So all processes of a kind are created by one thread that lives as long as we do; callers may come from
 //! any thread and end when they like. Creating takes microseconds, and the thread does not wait for the
 //! new process's steps, so starts run in parallel.
 //!
@@ -102,12 +102,16 @@ pub(super) unsafe fn create(job: &Job, stack: &mut Stack) -> io::Result<PidFd> {
     let (kind, flags) = (Kind::of(&job.plan), job.plan.namespaces.clone_flags());
     let request = Request { kind, flags, stack_top: stack.top(), job, reply };
     let gone = || io::Error::other("the launcher thread has ended");
-    launcher()?.send(request).map_err(|_| gone())?;
+    launcher(kind)?.send(request).map_err(|_| gone())?;
     answer.recv().map_err(|_| gone())?
 }
 
-fn launcher() -> io::Result<&'static Sender<Request>> {
-    static LAUNCHER: OnceLock<Result<Sender<Request>, i32>> = OnceLock::new();
+/// The thread that creates processes of a kind. Those below the keeper have one of their own: it cannot have children in
+/// our own process id namespace again where that belongs to another user namespace than ours.
+fn launcher(kind: Kind) -> io::Result<&'static Sender<Request>> {
+    static KEPT: OnceLock<Result<Sender<Request>, i32>> = OnceLock::new();
+    static OTHERS: OnceLock<Result<Sender<Request>, i32>> = OnceLock::new();
+    let launcher = if kind == Kind::Kept { &KEPT } else { &OTHERS };
     let start = || {
         let (sender, receiver) = channel();
         let thread = std::thread::Builder::new().name("lap-launch".to_owned());
@@ -116,7 +120,7 @@ fn launcher() -> io::Result<&'static Sender<Request>> {
             Err(error) => Err(error.raw_os_error().unwrap_or(libc::EAGAIN)),
         }
     };
-    LAUNCHER.get_or_init(start).as_ref().map_err(|errno| io::Error::from_raw_os_error(*errno))
+    launcher.get_or_init(start).as_ref().map_err(|errno| io::Error::from_raw_os_error(*errno))
 }
 
 fn serve(requests: &Receiver<Request>) {
