@@ -167,13 +167,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::ContainerNameTaken`].
     pub fn rename_container(&self, id: &str, name: &str) -> Result<(), StoreError> {
-        let outcome = self.db().write("rename a container", |c| match containers::named(c, name)? {
+        self.db().write("rename a container", |c| match containers::named(c, name)? {
             Some(other) if other.id != id => {
                 Ok(Err(StoreError::ContainerNameTaken { name: name.to_owned(), id: other.id }))
             }
             _ => containers::rename(c, id, name).map(Ok),
-        })?;
-        outcome
+        })?
     }
 
     /// Removes a container with all that it wrote. Nobody else may use it, which `dir` shows.

@@ -53,11 +53,11 @@ impl Logs {
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn next(&mut self) -> Result<Option<Record>, EngineError> {
+    pub fn read(&mut self) -> Result<Option<Record>, EngineError> {
         loop {
             // In this order: what is written before the end is read after it.
             let ended = !self.is_live();
-            if let Some(record) = self.reader.next()? {
+            if let Some(record) = self.reader.read()? {
                 return Ok(Some(record));
             }
             let Some(watch) = self.watch.as_ref().filter(|_| !ended && !self.reader.is_done()) else {

@@ -79,7 +79,7 @@ impl LogReader {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn next(&mut self) -> Result<Option<Record>, PathError> {
+    pub fn read(&mut self) -> Result<Option<Record>, PathError> {
         while !self.past {
             let Some(record) = self.next_of_all()? else { return Ok(None) };
             if self.selection.until.is_some_and(|until| record.time > until) {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     fn rest(reader: &mut LogReader) -> String {
-        std::iter::from_fn(|| reader.next().unwrap()).map(|record| record.text).collect()
+        std::iter::from_fn(|| reader.read().unwrap()).map(|record| record.text).collect()
     }
 
     #[test]
@@ -428,7 +428,7 @@ mod tests {
             });
             let mut expected = 0;
             while expected < 5000 {
-                match reader.next().unwrap() {
+                match reader.read().unwrap() {
                     Some(record) => {
                         assert_eq!(record.text, format!("{expected}\n"));
                         expected += 1;

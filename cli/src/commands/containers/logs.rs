@@ -23,7 +23,7 @@ pub(super) fn show(store: &StoreChoice, args: &LogsArgs) -> Result<ExitCode, Cli
     };
     let request = LogsRequest { container: args.container.clone(), selection, follow: args.follow };
     let mut logs = open(store)?.logs(&request)?;
-    while let Some(record) = logs.next()? {
+    while let Some(record) = logs.read()? {
         let text = line(&record, args);
         let written = match record.stream {
             Stream::Stdout => print_bytes(text.as_bytes()),
