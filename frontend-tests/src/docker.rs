@@ -31,10 +31,15 @@ pub struct Docker {
 impl Docker {
     /// Starts the `dockerd` below `programs` and loads the base images. The error says what is missing.
     pub fn start(programs: &Path) -> Result<Self, String> {
+        Self::start_with(programs, &[])
+    }
+
+    /// As [`start`](Self::start), with further flags of the daemon.
+    pub fn start_with(programs: &Path, flags: &[&str]) -> Result<Self, String> {
         let dir =
             tempfile::Builder::new().prefix("lap-judge-").tempdir().map_err(|error| error.to_string())?;
         let version = version_of(&programs.join("usr/sbin/dockerd"))?;
-        let daemon = start_daemon(programs, dir.path())?;
+        let daemon = start_daemon(programs, dir.path(), flags)?;
         let mut docker = Self { daemon, dir, programs: programs.to_owned(), version };
         docker.wait_until_ready()?;
         std::fs::create_dir_all(docker.dir.path().join("config/cli-plugins"))
@@ -171,13 +176,13 @@ fn version_of(dockerd: &Path) -> Result<String, String> {
         .ok_or_else(|| format!("{} does not tell its version: {text}", dockerd.display()))
 }
 
-fn start_daemon(programs: &Path, dir: &Path) -> Result<Child, String> {
+fn start_daemon(programs: &Path, dir: &Path, flags: &[&str]) -> Result<Child, String> {
     let mut command = Command::new(programs.join("usr/sbin/dockerd"));
     command.arg("--data-root").arg(dir.join("data")).arg("--exec-root").arg(dir.join("exec"));
     command.arg("--pidfile").arg(dir.join("pid")).arg("--host").arg(socket(dir));
     // Nothing here needs a network, so the host's firewall and bridges are left alone.
     command.args(["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--bridge=none"]);
-    command.env("PATH", path(programs));
+    command.args(flags).env("PATH", path(programs));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().map_err(|error| format!("start dockerd: {error}"))
 }

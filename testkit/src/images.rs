@@ -24,6 +24,12 @@ pub fn busybox_as(name: &str) -> Image {
     })
 }
 
+/// Unpacks the layer of [`busybox`] into a directory.
+pub fn unpack_busybox(directory: &std::path::Path) {
+    let mut archive = tar::Archive::new(busybox_tar());
+    archive.unpack(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+}
+
 /// The layer of [`busybox`], uncompressed.
 pub fn busybox_tar() -> &'static [u8] {
     static TAR: OnceLock<Vec<u8>> = OnceLock::new();
