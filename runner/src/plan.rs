@@ -94,7 +94,8 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
     }
     let capabilities = Rights::of(&process, machine);
     let namespaces = NamespacePlan::of(&bundle.spec, entrances)?;
-    let mut steps = namespaces.steps;
+    let mut steps = mounts::prepare(bundle)?;
+    steps.extend(namespaces.steps);
     if has_hooks(&bundle.spec, |hooks| [prestart(hooks), hooks.create_runtime()]) {
         steps.push(Step::Checkpoint(Checkpoint::Namespaces));
     }
@@ -279,6 +280,7 @@ fn exec(process: &Process) -> Result<Exec, RequestError> {
         candidates: candidates(command, process.env().as_deref().unwrap_or_default())?,
         arguments: strings("argument", process.args())?,
         environment: strings("environment variable", process.env())?,
+        trusted: false,
     })
 }
 

@@ -174,7 +174,7 @@ fn device_list(request: &RunRequest) -> DeviceList {
 
 /// Takes the score that tells the kernel how gladly to kill out of a spec if it is ours, so that the process has it
 /// anyway: setting it takes a slower start.
-fn leave_memory_score(bundle: &mut Bundle) -> Result<(), RunError> {
+pub(crate) fn leave_memory_score(bundle: &mut Bundle) -> Result<(), RunError> {
     let Some(score) = bundle.spec.process().as_ref().and_then(|process| process.oom_score_adj()) else {
         return Ok(());
     };

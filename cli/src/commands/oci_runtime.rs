@@ -41,12 +41,16 @@ impl<E: std::error::Error> From<E> for Failure {
 
 type Outcome = Result<ExitCode, Failure>;
 
-/// Runs the command, if we are called by a name that ends in `oci-runtime`.
+/// Runs the command, if it is our first argument or we are called by a name that ends like it. Its flags are its
+/// own, also those that have the same names as ours.
 pub(crate) fn run_by_name() -> Option<ExitCode> {
-    let mut arguments = std::env::args_os();
+    let mut arguments = std::env::args_os().peekable();
     let name = arguments.next()?;
-    let name = Path::new(&name).file_name()?.to_str()?;
-    name.ends_with(NAME).then(|| run(arguments.collect()))
+    let is_name = Path::new(&name).file_name()?.to_str()?.ends_with(NAME);
+    if !is_name {
+        arguments.next_if(|first| first == NAME)?;
+    }
+    Some(run(arguments.collect()))
 }
 
 /// Runs the command with what follows `oci-runtime`.

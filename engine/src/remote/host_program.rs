@@ -175,6 +175,7 @@ impl HostProgram<'_> {
                     .chain(arguments.iter().cloned().map(text))
                     .collect::<Result<_, _>>()?,
                 environment: std::iter::once(path).chain(variables).collect::<Result<_, _>>()?,
+                trusted: true,
             },
             ..Plan::default()
         })

@@ -126,6 +126,7 @@ fn plan(name: &'static str, arguments: &[&str]) -> Result<Plan, NetworkError> {
             candidates: candidates.collect::<Result<_, _>>()?,
             arguments: arguments.map(|argument| text(argument.to_owned())).collect::<Result<_, _>>()?,
             environment: vec![text(format!("PATH={DEFAULT_PATH}"))?],
+            trusted: true,
         },
         ..Plan::default()
     })

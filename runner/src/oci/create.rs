@@ -121,7 +121,9 @@ impl Runtime {
         config: &Config,
         group: &ControlGroup,
     ) -> Result<Created, OciError> {
-        let bundle = config.bundle(stdio(&config.spec));
+        let mut bundle = config.bundle(stdio(&config.spec));
+        crate::process::leave_memory_score(&mut bundle)?;
+        crate::spec::groups::show(&mut bundle.spec, group);
         let machine = Machine { lists_devices: group.restricts_devices(), ..Machine::this() };
         let mut plan = plan::build(&bundle, machine, &group.entrances().collect::<Vec<_>>())?;
         plan.lifetime = Lifetime::Independent;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
-use oci_spec::runtime::{Capability, LinuxCapabilities, Process};
+use oci_spec::runtime::{Capability, Process};
 use sys::spawn::{Descriptors, Launched, Lifetime, launch_with};
 
 use super::config::Config;
@@ -165,7 +165,7 @@ impl ExecOptions {
         let added: HashSet<Capability> = added.names().filter_map(|name| name.parse().ok()).collect();
         let with =
             |set: &Option<HashSet<Capability>>| Some(set.iter().flatten().chain(&added).copied().collect());
-        let mut sets = process.capabilities().clone().unwrap_or_else(LinuxCapabilities::default);
+        let mut sets = process.capabilities().clone().unwrap_or_default();
         let [bounding, effective, permitted] =
             [sets.bounding(), sets.effective(), sets.permitted()].map(with);
         sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);

@@ -187,7 +187,7 @@ fn mount(
     let Options { attributes, recursive_set, recursive_clear, propagation, .. } = options;
     let source = match kind {
         _ if let Some(path) = instead_of(kind, machine, own) => {
-            MountSource::Host { path: path.to_owned(), recursive: true, map: None }
+            MountSource::Host { path: path.to_owned(), recursive: true }
         }
         // Message queues of the host are not to be had in a user namespace.
         "mqueue" if machine.user_namespace.is_some() && !own.contains(Namespaces::IPC) => return Ok(()),
@@ -195,13 +195,12 @@ fn mount(
         // they are not shown.
         "cgroup" if !machine.unified_cgroups => return Ok(()),
         "cgroup" => MountSource::Filesystem { kind: c"cgroup2".to_owned(), options: Vec::new() },
-        _ if options.bind || kind == "bind" => {
-            let missing = || incomplete(destination, "source");
-            let source = mount.source().as_ref().ok_or_else(missing)?;
-            let source = if source.is_absolute() { source.clone() } else { bundle.directory.join(source) };
-            let map = options.mapped.then(|| maps(mount, bundle));
-            MountSource::Host { path: path("mount source", &source)?, recursive: options.recursive, map }
-        }
+        _ if options.bind || kind == "bind" => match options.mapped {
+            true => MountSource::Prepared,
+            false => {
+                MountSource::Host { path: bind_mount_source(mount, bundle)?, recursive: options.recursive }
+            }
+        },
         PART => part(mount, bundle)?,
         "none" => return Err(incomplete(destination, "type")),
         _ => {
@@ -225,6 +224,27 @@ fn mount(
     }
     steps.extend(propagation.map(|(kind, recursive)| Step::Propagation { target, kind, recursive }));
     Ok(())
+}
+
+fn bind_mount_source(mount: &Mount, bundle: &Bundle) -> Result<CString, RequestError> {
+    let source = mount.source().as_ref().ok_or_else(|| incomplete(mount.destination(), "source"))?;
+    let source = if source.is_absolute() { source.clone() } else { bundle.directory.join(source) };
+    path("mount source", &source)
+}
+
+/// The steps that take what is mounted with other owners. They come before everything else: inside of a user
+/// namespace nobody may do that.
+pub(super) fn prepare(bundle: &Bundle) -> Result<Vec<Step>, RequestError> {
+    let mut steps = Vec::new();
+    for mount in bundle.spec.mounts().iter().flatten() {
+        let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
+        if options.mapped && (options.bind || mount.typ().as_deref() == Some("bind")) {
+            let (recursive, attributes) = (options.recursive, options.attributes);
+            let (path, map) = (bind_mount_source(mount, bundle)?, maps(mount, bundle));
+            steps.push(Step::PrepareMount { path, recursive, attributes, map });
+        }
+    }
+    Ok(steps)
 }
 
 /// The maps by which a mount shows owners: its own, else the container's.

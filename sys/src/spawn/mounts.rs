@@ -172,24 +172,22 @@ fn mount_overlay(at: &CStr, overlay: &OverlayOptions) -> Result<(), Failure> {
 /// Mounts something at a target inside the root.
 pub(super) fn mount(
     root: &Root,
-    scratch: Fd,
+    (scratch, prepared): (Fd, Fd),
     (target, kind): (&CStr, TargetKind),
-    (source, map): (&MountSource, Option<Fd>),
+    source: &MountSource,
     attributes: MountAttributes,
 ) -> Result<(), Failure> {
     let tree = match source {
         MountSource::Filesystem { kind, options } => new_filesystem(kind, borrowed(options), attributes)?,
         // Attributes follow when it is filled.
         MountSource::Filled { options } => new_filesystem(c"tmpfs", borrowed(options), NO_ATTRIBUTES)?,
-        MountSource::Host { path, recursive, .. } => {
+        MountSource::Host { path, recursive } => {
             let depth = if *recursive { Depth::All } else { Depth::One };
             let tree = clone_tree(HERE, path, depth)?;
             set_attributes(tree, attributes, depth)?;
-            if let Some(namespace) = map {
-                map_ids(tree, namespace, depth)?;
-            }
             tree
         }
+        MountSource::Prepared => prepared,
         MountSource::Scratch(name) => {
             let tree = clone_tree(scratch, name, Depth::One)?;
             set_attributes(tree, attributes, Depth::One)?;
@@ -417,11 +415,24 @@ fn set_attributes(tree: Fd, attributes: MountAttributes, depth: Depth) -> Result
     set(tree, Change { attr_set, attr_clr, ..NO_CHANGE }, depth)
 }
 
-/// Has a detached mount show owners as a user namespace maps them.
-fn map_ids(tree: Fd, namespace: Fd, depth: Depth) -> Result<(), Failure> {
-    let change = Change { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd: namespace as u64, ..NO_CHANGE };
+/// Takes something of the host, has it show owners as the user namespace `slot` maps them, and leaves it in
+/// place of that descriptor.
+pub(super) fn prepare(
+    path: &CStr,
+    recursive: bool,
+    attributes: MountAttributes,
+    slot: Fd,
+) -> Result<(), Failure> {
+    let depth = if recursive { Depth::All } else { Depth::One };
+    let tree = clone_tree(HERE, path, depth)?;
+    set_attributes(tree, attributes, depth)?;
+    // It is not cut off from the host yet, as all mounts of the new namespace will be.
+    let propagation = Propagation::Private.flag();
+    let change =
+        Change { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd: slot as u64, propagation, ..NO_CHANGE };
     set(tree, change, depth)?;
-    raw::close(namespace);
+    raw::duplicate(tree, slot, libc::O_CLOEXEC)?;
+    raw::close(tree);
     Ok(())
 }
 

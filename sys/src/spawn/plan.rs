@@ -32,7 +32,7 @@ impl Plan {
     pub(super) fn namespaces_used(&self) -> impl Iterator<Item = &NamespacesOf> {
         self.steps.iter().filter_map(|step| match step {
             Step::Join { of, .. } => Some(of),
-            Step::Mount { source: MountSource::Host { map, .. }, .. } => map.as_ref(),
+            Step::PrepareMount { map, .. } => Some(map),
             _ => None,
         })
     }
@@ -90,6 +90,8 @@ pub struct Exec {
     pub arguments: Vec<CString>,
     /// Its environment, `NAME=value`.
     pub environment: Vec<CString>,
+    /// The program is our caller's, not an image's: links of `/proc` that jump are followed.
+    pub trusted: bool,
 }
 
 /// One thing a new process does.
@@ -109,6 +111,19 @@ pub enum Step {
     },
     /// Makes namespaces of its own. Process ids count for the processes that it creates.
     Unshare(Namespaces),
+    /// Takes a file or directory of the host for a later [`MountSource::Prepared`], and has it show owners as a
+    /// user namespace maps them (`mount_setattr(2)`, "ID-mapped mounts"). Inside of a user namespace that would
+    /// not be allowed.
+    PrepareMount {
+        /// Where it is.
+        path: CString,
+        /// Whether mounts below it come along.
+        recursive: bool,
+        /// How it will be mounted.
+        attributes: MountAttributes,
+        /// The user namespace.
+        map: NamespacesOf,
+    },
     /// Has the ids of its own, new user namespace mapped by us.
     MapIds {
         /// User ids.
@@ -415,10 +430,9 @@ pub enum MountSource {
         path: CString,
         /// Whether mounts below it come along.
         recursive: bool,
-        /// The user namespace that says who owns what in it, if not the files themselves do
-        /// (`mount_setattr(2)`, "ID-mapped mounts").
-        map: Option<NamespacesOf>,
     },
+    /// The next of those that [`Step::PrepareMount`] has taken.
+    Prepared,
     /// An entry of the scratch filesystem.
     Scratch(CString),
     /// A file or directory of a filesystem that is mounted for this purpose, and seen nowhere else.
@@ -456,6 +470,7 @@ impl Step {
                 format!("join the namespaces of the container ({})", list(*kinds))
             }
             Self::Unshare(kinds) => format!("make its own namespaces ({})", list(*kinds)),
+            Self::PrepareMount { path, .. } => format!("map the owners of {path:?}"),
             Self::MapIds { .. } => "have the ids of its user namespace mapped".to_owned(),
             Self::BecomeRoot => "become root of its user namespace".to_owned(),
             Self::CreateProcess => "create the process in its namespaces".to_owned(),
@@ -509,6 +524,7 @@ impl MountSource {
             Self::Filesystem { kind, .. } => kind.to_string_lossy().into_owned(),
             Self::Filled { .. } => "tmpfs".to_owned(),
             Self::Host { path, .. } => format!("{path:?}"),
+            Self::Prepared => "what has its owners mapped".to_owned(),
             Self::Scratch(name) => format!("the provided {name:?}"),
             Self::Part { source: RootSource::Overlay(overlay), path, .. } => format!("{path:?} of {overlay}"),
             Self::Part { source: RootSource::Bind(source), path, .. } => format!("{path:?} of {source:?}"),
