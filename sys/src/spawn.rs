@@ -346,6 +346,7 @@ impl Started {
     fn listen(&mut self, reports: &OwnedFd, observer: Observer<'_>) -> io::Result<Report> {
         let forerunner = self.memory.0.plan.creation == Creation::Forerunner;
         let mut holding = false;
+        let mut waits_at = None;
         while let Some(message) = report::receive(reports)? {
             match message {
                 Message::Created(created) => self.created.push(created),
@@ -353,10 +354,16 @@ impl Started {
                 Message::Process(fd) => self.second = Some(PidFd::new(fd)),
                 Message::Holding => holding = true,
                 Message::Failed { step, failure } => return Ok(Report::Failed(step, failure)),
-                Message::Reached { step } => match self.reached(step, observer) {
+                Message::Reached { step } => waits_at = Some(step as usize),
+            }
+            if let Some(step) = waits_at
+                && self.knows_who_waits(step)
+            {
+                waits_at = None;
+                match self.reached(step, observer) {
                     Ok(()) => drop(rustix::io::write(reports, &[1])?),
                     Err(error) => return Ok(Report::Abandoned(error)),
-                },
+                }
             }
             if holding && self.second.is_some() == forerunner {
                 return Ok(Report::Holding);
@@ -365,9 +372,15 @@ impl Started {
         Ok(Report::Over)
     }
 
+    /// Whether the process that has come to this step is known: the forerunner's message may be later than that
+    /// of the process that it has created.
+    fn knows_who_waits(&self, step: usize) -> bool {
+        let before = self.memory.0.plan.steps.iter().take(step);
+        self.second.is_some() || before.filter(|step| **step == Step::CreateProcess).count() == 0
+    }
+
     /// Does our part at a step where the process waits.
-    fn reached(&self, number: u32, observer: Observer<'_>) -> Result<(), LaunchError> {
-        let number = number as usize;
+    fn reached(&self, number: usize, observer: Observer<'_>) -> Result<(), LaunchError> {
         let step = self.memory.0.plan.steps.get(number);
         match step {
             Some(Step::MapIds { users, groups }) => {
@@ -378,7 +391,9 @@ impl Started {
                     source,
                 })
             }
-            Some(Step::Checkpoint(at)) if !observer(*at, &self.first) => Err(LaunchError::Abandoned(*at)),
+            Some(Step::Checkpoint(at)) if !observer(*at, self.second.as_ref().unwrap_or(&self.first)) => {
+                Err(LaunchError::Abandoned(*at))
+            }
             _ => Ok(()),
         }
     }
