@@ -31,12 +31,23 @@ const MOST_LIMITS: u64 = 1 << 20;
 /// What went wrong, in one line with all causes.
 struct Failure(String);
 
-impl<E: std::error::Error> From<E> for Failure {
+impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let first: &dyn std::error::Error = &error;
+        let first: &(dyn std::error::Error + 'static) = &error;
         let causes = std::iter::successors(Some(first), |error| error.source());
-        Self(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+        Self(causes.map(in_words).collect::<Vec<_>>().join(": "))
     }
+}
+
+/// An error as callers look for it: what the kernel said begins with a small letter and has no number.
+fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = error.to_string();
+    if !error.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error().is_some()) {
+        return text;
+    }
+    let words = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_ascii_lowercase().to_string() + letters.as_str())
 }
 
 type Outcome = Result<ExitCode, Failure>;
