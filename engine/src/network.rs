@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn exposed_ports_are_published_once() {
         let port = |text: &str| text.parse::<ContainerPort>().unwrap();
-        let mut image = ContainerConfig::default();
-        image.exposed_ports = ["80/tcp", "81/tcp", "53/udp"].map(|text| (text.to_owned(), Empty {})).into();
+        let exposed = ["80/tcp", "81/tcp", "53/udp"].map(|text| (text.to_owned(), Empty {}));
+        let image = ContainerConfig { exposed_ports: exposed.into(), ..ContainerConfig::default() };
         let settings = NetworkSettings {
             publish: runner::network::publish::parse("8080:80").unwrap(),
             publish_exposed: true,

@@ -42,7 +42,7 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 /// An error as callers look for it: what the kernel said begins with a small letter and has no number.
 fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
     let text = error.to_string();
-    if !error.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error().is_some()) {
+    if error.downcast_ref::<std::io::Error>().is_none_or(|error| error.raw_os_error().is_none()) {
         return text;
     }
     let words = text.split(" (os error").next().unwrap_or_default();
