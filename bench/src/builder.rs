@@ -20,4 +20,9 @@ pub(crate) trait Builder {
     /// The command that runs `true` in a container of [`BASE`] without a network and removes the container, or none
     /// if this is no runtime.
     fn start_true(&self) -> Option<Command>;
+
+    /// The command that runs `true` in so many containers at once, if that is to be measured.
+    fn start_many(&self, _count: usize) -> Option<Command> {
+        None
+    }
 }

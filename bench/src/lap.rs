@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::builder::{BASE, Builder, RESULT};
 use crate::error::BenchError;
 use crate::measure::output_of;
+use crate::runtime::at_once;
 
 /// The binary and its store.
 pub(crate) struct Lap {
@@ -44,5 +45,10 @@ impl Builder for Lap {
         let mut command = self.command();
         command.args(["run", "--rm", "--network", "none", BASE, "true"]);
         Some(command)
+    }
+
+    fn start_many(&self, count: usize) -> Option<Command> {
+        let lap = format!("{} --root {}", self.program.display(), self.root.display());
+        Some(at_once(count, &format!("{lap} run --rm --network none {BASE} true")))
     }
 }

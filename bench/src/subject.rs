@@ -45,6 +45,7 @@ impl Subjects {
 
     /// Each peer that works here.
     pub(crate) fn add_peers(&mut self, dir: &Path) {
+        self.add_runtimes(dir);
         let base = dir.join(BASE_ARCHIVE);
         let trial = Context::create(dir);
         trial.dockerfile(&format!("FROM {BASE}\nRUN true\n"));
@@ -52,7 +53,16 @@ impl Subjects {
         self.add_builder("buildah, chroot", buildah(Isolation::Chroot, "buildah-chroot"));
         self.add_builder("buildah, runc", buildah(Isolation::Runc, "buildah-runc"));
         self.add_builder("docker, BuildKit", Docker::start(dir.join("docker"), &base, trial.path()));
-        for (name, program) in [("runc", "/usr/sbin/runc"), ("crun", "/usr/bin/crun")] {
+    }
+
+    fn add_runtimes(&mut self, dir: &Path) {
+        // Under this name our program is the runtime alone, like its peers.
+        let ours = dir.join("lap-oci-runtime");
+        if let Err(source) = std::os::unix::fs::symlink(&self.program, &ours) {
+            return self.leave_out("lap oci-runtime", &BenchError::File { path: ours, source });
+        }
+        let peers = [("runc", Path::new("/usr/sbin/runc")), ("crun", Path::new("/usr/bin/crun"))];
+        for (name, program) in [("lap oci-runtime", ours.as_path())].into_iter().chain(peers) {
             match Runtime::start(name, program, dir) {
                 Ok(runtime) => self.runtimes.push(runtime),
                 Err(error) => self.leave_out(name, &error),

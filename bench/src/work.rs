@@ -16,6 +16,9 @@ use crate::transfer;
 const MANY_FILES: usize = 50_000;
 const FILE_SIZE: usize = 4096;
 
+/// How many containers are started at once.
+const AT_ONCE: usize = 100;
+
 /// The file of the large context that changes between builds.
 const CHANGING: &str = "changing/file";
 
@@ -39,7 +42,7 @@ pub(crate) struct Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 7] {
+pub(crate) fn all() -> [Work; 9] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false };
     [
@@ -48,6 +51,8 @@ pub(crate) fn all() -> [Work; 7] {
         of_builders("COPY of 50,000 files of 4 KiB, first time", copy_first),
         of_builders("COPY of 50,000 files of 4 KiB, one file changed", copy_changed),
         of_builders("container start to exit, true", start),
+        of_builders("100 containers at once, true", start_many),
+        of_builders("exec of true in a container", exec),
         of_images("load of an image of 1 GiB", transfer::load),
         of_images("save of an image of 1 GiB", transfer::save),
     ]
@@ -115,9 +120,29 @@ fn start(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, Ben
     let builders = subjects.builders.iter();
     let builders = builders.filter_map(|builder| Some((builder.name().to_owned(), builder.start_true()?)));
     let runtimes = subjects.runtimes.iter().map(|runtime| (runtime.name().to_owned(), runtime.start_true()));
-    let commands: Vec<(String, Command)> = builders.chain(runtimes).collect();
+    repeat(rounds.saturating_mul(3), &builders.chain(runtimes).collect::<Vec<_>>())
+}
+
+fn start_many(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let builders = subjects.builders.iter();
+    let builders =
+        builders.filter_map(|builder| Some((builder.name().to_owned(), builder.start_many(AT_ONCE)?)));
+    let runtimes = subjects.runtimes.iter();
+    let runtimes = runtimes.map(|runtime| (runtime.name().to_owned(), runtime.start_many(AT_ONCE)));
+    repeat(rounds, &builders.chain(runtimes).collect::<Vec<_>>())
+}
+
+fn exec(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let waiting = subjects.runtimes.iter().map(|runtime| Ok((runtime.name().to_owned(), runtime.wait()?)));
+    let waiting: Vec<_> = waiting.collect::<Result<_, BenchError>>()?;
+    let commands: Vec<_> = waiting.iter().map(|(name, one)| (name.clone(), one.exec_true())).collect();
+    repeat(rounds.saturating_mul(3), &commands)
+}
+
+/// Runs each command once in each round.
+fn repeat(rounds: usize, commands: &[(String, Command)]) -> Result<Samples, BenchError> {
     let mut samples: Samples = commands.iter().map(|(name, _)| (name.clone(), Vec::new())).collect();
-    for _ in 0..rounds.saturating_mul(3) {
+    for _ in 0..rounds {
         for ((_, command), (_, samples)) in commands.iter().zip(&mut samples) {
             samples.push(measure(command)?);
         }
