@@ -70,6 +70,8 @@ impl Engine {
     /// When the store cannot be read or written.
     pub fn prune(&self, images: Option<&ImagePrune>, cache: Policy) -> Result<Pruned, EngineError> {
         let mut removals = Vec::new();
+        // Looking at them removes those whose command was killed before it could.
+        self.containers()?;
         if let Some(which) = images {
             for image in self.usage_details()?.images {
                 if Self::is_prunable(&image, which) {
