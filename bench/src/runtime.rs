@@ -23,7 +23,7 @@ pub(crate) struct Waiting<'a> {
 impl Runtime {
     /// Makes a bundle with busybox below `dir`, and tries whether the runtime works here.
     pub(crate) fn start(name: &'static str, program: &Path, dir: &Path) -> Result<Self, BenchError> {
-        let bundle = dir.join(name);
+        let bundle = dir.join(format!("bundle-{}", name.replace(' ', "-")));
         let rootfs = bundle.join("rootfs");
         let file = |path: &Path, source| BenchError::File { path: path.to_owned(), source };
         std::fs::create_dir_all(&rootfs).map_err(|error| file(&rootfs, error))?;
@@ -97,9 +97,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A command that runs a line of shell so many times at once; `$i` counts.
+/// A command that runs a line of shell so many times at once; `$i` counts. It fails if one of them does.
 pub(crate) fn at_once(count: usize, line: &str) -> Command {
-    let script = format!("i=0; while [ $i -lt {count} ]; do {line} & i=$((i+1)); done; wait");
+    let script =
+        format!("i=0; while [ $i -lt {count} ]; do {{ {line} || kill $$; }} & i=$((i+1)); done; wait");
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(script);
     command
