@@ -23,9 +23,8 @@ mod update;
 
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use sys::ns::PidFd;
-
-use crate::cgroup::ControlGroup;
 
 pub use self::config::default_spec;
 pub use self::create::{CreateRequest, Created};
@@ -134,15 +133,11 @@ fn verb(paused: bool) -> &'static str {
 fn process_of(record: &Record) -> Result<Option<PidFd>, OciError> {
     let process = match PidFd::open(record.pid) {
         Ok(process) => process,
-        Err(error) if error.raw_os_error() == Some(libc_esrch()) => return Ok(None),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => return Ok(None),
         Err(source) => return Err(OciError::Process { id: record.id.clone(), pid: record.pid, source }),
     };
     // The number may have been given to another process; not any more while we hold the descriptor.
     Ok(record.is_alive()?.then_some(process))
-}
-
-fn libc_esrch() -> i32 {
-    rustix::io::Errno::SRCH.raw_os_error()
 }
 
 /// Ids are names of directories, and callers use only these characters.
@@ -153,11 +148,6 @@ fn check_id(id: &str) -> Result<(), OciError> {
         true => Ok(()),
         false => Err(OciError::Id { id: id.to_owned() }),
     }
-}
-
-/// The group of a container, removed with everything in it. Nothing may run in it any more.
-fn remove_group(group: ControlGroup) -> Result<(), OciError> {
-    Ok(group.remove()?)
 }
 
 /// A path that does not depend on the working directory.

@@ -178,7 +178,7 @@ impl Runtime {
             return Err(OciError::Status { id: id.to_owned(), status, operation: "deleted without --force" });
         }
         self.end(&record)?;
-        super::remove_group(record.group())?;
+        record.group().remove()?;
         remove_all(&directory)?;
         // The hooks of a bundle that has gone meanwhile cannot be run.
         let Ok(config) = Config::read(&record.bundle) else { return Ok(()) };
