@@ -109,6 +109,8 @@ pub struct Stat {
 
 impl Stat {
     pub(crate) fn from_raw(raw: &rustix::fs::Stat) -> Self {
+        #[allow(clippy::useless_conversion, reason = "on arm64 it has 32 bits")]
+        let links = u64::from(raw.st_nlink);
         Self {
             // The kernel knows no kind but these seven; a socket is what we never open.
             kind: Kind::from_file_type(FileType::from_raw_mode(raw.st_mode)).unwrap_or(Kind::Socket),
@@ -121,7 +123,7 @@ impl Stat {
             ctime: FileTime { seconds: raw.st_ctime, nanoseconds: raw.st_ctime_nsec as u32 },
             inode: raw.st_ino,
             device: raw.st_dev,
-            links: raw.st_nlink,
+            links,
             rdev: raw.st_rdev,
         }
     }
