@@ -8,20 +8,9 @@ use super::plan::CapabilitySets;
 use super::raw::{self, Failure, invoke};
 use crate::seccomp::Filter;
 
-/// Sets a resource limit. Without the right to raise it, it becomes as high as allowed.
+/// Sets a resource limit.
 pub(super) fn limit(resource: u32, soft: u64, hard: u64) -> Result<(), Failure> {
-    match set_limit(resource, [soft, hard]) {
-        Err(Failure { errno: libc::EPERM, .. }) => {}
-        other => return other,
-    }
-    let mut current = [0u64; 2];
-    // SAFETY: an rlimit64 is two words; the kernel writes one.
-    unsafe { invoke!(libc::SYS_prlimit64, 0, resource, 0usize, current.as_mut_ptr()) }?;
-    let [_, ceiling] = current;
-    set_limit(resource, [soft.min(ceiling), hard.min(ceiling)])
-}
-
-fn set_limit(resource: u32, limit: [u64; 2]) -> Result<(), Failure> {
+    let limit = [soft, hard];
     // SAFETY: an rlimit64 is two words; the kernel reads one.
     unsafe { invoke!(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), 0usize) }.map(drop)
 }

@@ -250,7 +250,7 @@ pub enum Step {
         /// What is written.
         value: CString,
     },
-    /// Sets a resource limit, as far as our rights allow.
+    /// Sets a resource limit. Raising a ceiling takes `CAP_SYS_RESOURCE`.
     Limit {
         /// `RLIMIT_…` number.
         resource: u32,
@@ -500,7 +500,12 @@ impl Step {
             Self::Sysctl { file, value } | Self::Attribute { file, value } => {
                 format!("set {file:?} to {value:?}")
             }
-            Self::Limit { resource, soft, hard } => format!("set resource limit {resource} to {soft}:{hard}"),
+            Self::Limit { resource, soft, hard } => {
+                let value =
+                    |limit: u64| if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
+                let name = resource_name(*resource);
+                format!("set the resource limit {name} to {}:{}", value(*soft), value(*hard))
+            }
             Self::OwnStreams { uid, .. } => format!("give the standard streams to user {uid}"),
             Self::WorkingDirectory { path, .. } => format!("change to the working directory {path:?}"),
             Self::BoundingSet { keep } => format!("limit the capability bounding set to {keep:#x}"),
@@ -530,4 +535,28 @@ impl MountSource {
             Self::Part { source: RootSource::Bind(source), path, .. } => format!("{path:?} of {source:?}"),
         }
     }
+}
+
+/// The name of an `RLIMIT_…` number (`asm-generic/resource.h`), without that in front and in small letters.
+fn resource_name(number: u32) -> String {
+    const NAMES: [&str; 16] = [
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
+    ];
+    let name = usize::try_from(number).ok().and_then(|number| NAMES.get(number));
+    name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
