@@ -1,12 +1,12 @@
 //! The flags of `lap build` that have a syntax of their own: secrets, ssh agents, hosts, limits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use engine::request::{
-    Entitlement, Limits, LogLimits, Resource, ResourceLimit, SecretSource, Secrets, SshSource, StepSettings,
+    Entitlement, HostAddress, Limits, LogLimits, Resource, ResourceLimit, SecretSource, Secrets, SshSource,
+    StepSettings,
 };
 
 use crate::args::BuildArgs;
@@ -15,7 +15,7 @@ use crate::limit_args::LimitArgs;
 
 /// The agent that `--ssh default` means.
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
-/// The address of the machine, as `--add-host` names it. Steps share the machine's network.
+/// The machine itself, as `--add-host` names it.
 const HOST_GATEWAY: &str = "host-gateway";
 
 /// Looks up a variable of our environment.
@@ -159,16 +159,17 @@ fn log_limit(name: &str, environment: Environment<'_>) -> Result<Option<u64>, Cl
 }
 
 /// `name:address`, `name=address`; an IPv6 address may be in brackets.
-pub(crate) fn host(text: &str) -> Result<(String, IpAddr), CliError> {
+pub(crate) fn host(text: &str) -> Result<(String, HostAddress), CliError> {
     let invalid = || {
         let hint = "write --add-host name:address, for example db:10.0.0.5";
         CliError::usage(format!("invalid host \"{text}\""), hint)
     };
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(invalid)?;
-    let address = address.trim_start_matches('[').trim_end_matches(']');
+    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+    let address = bare.unwrap_or(address);
     let address = match address {
-        HOST_GATEWAY => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        other => other.parse().map_err(|_| invalid())?,
+        HOST_GATEWAY => HostAddress::Gateway,
+        other => HostAddress::Given(other.parse().map_err(|_| invalid())?),
     };
     if name.is_empty() { Err(invalid()) } else { Ok((name.to_owned(), address)) }
 }
@@ -252,11 +253,12 @@ mod tests {
 
     #[test]
     fn hosts_have_addresses_of_both_kinds() {
-        let address = |text: &str| host(text).ok().map(|(_, address)| address.to_string());
-        assert_eq!(address("a:10.0.0.1").as_deref(), Some("10.0.0.1"));
-        assert_eq!(address("a=::1").as_deref(), Some("::1"));
-        assert_eq!(address("a:[fe80::1]").as_deref(), Some("fe80::1"));
-        assert_eq!(address("a:host-gateway").as_deref(), Some("127.0.0.1"));
+        let address = |text: &str| host(text).ok().map(|(_, address)| address);
+        let given = |text: &str| Some(HostAddress::Given(text.parse().unwrap()));
+        assert_eq!(address("a:10.0.0.1"), given("10.0.0.1"));
+        assert_eq!(address("a=::1"), given("::1"));
+        assert_eq!(address("a:[fe80::1]"), given("fe80::1"));
+        assert_eq!(address("a:host-gateway"), Some(HostAddress::Gateway));
         for bad in ["a", "a:b", ":1.2.3.4"] {
             assert_eq!(address(bad), None, "{bad}");
         }

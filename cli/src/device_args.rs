@@ -6,8 +6,31 @@ use engine::request::{DeviceAccess, DeviceKind, DeviceNode, DeviceRule};
 
 use crate::error::CliError;
 
+/// What `--device` names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    /// A file.
+    Node(DeviceNode),
+    /// What a vendor describes under `vendor.com/class=name`.
+    Described(String),
+}
+
+/// A path, or the name of a described device.
+pub(crate) fn device(text: &str) -> Result<Device, CliError> {
+    let is_name = |text: &str| {
+        let (kind, name) = text.split_once('=')?;
+        let (vendor, class) = kind.split_once('/')?;
+        let mut parts = [vendor, class, name].into_iter();
+        parts.all(|part| !part.is_empty() && !part.contains(['/', ':'])).then_some(())
+    };
+    match is_name(text) {
+        Some(()) => Ok(Device::Described(text.to_owned())),
+        None => node(text).map(Device::Node),
+    }
+}
+
 /// `--device /dev/host[:/dev/container[:rwm]]`, the path in the container or the permissions left out.
-pub(crate) fn node(text: &str) -> Result<DeviceNode, CliError> {
+fn node(text: &str) -> Result<DeviceNode, CliError> {
     let invalid = |why: &str| {
         let hint = "write --device /dev/host[:/dev/container[:rwm]]";
         CliError::usage(format!("invalid device \"{text}\": {why}"), hint)
@@ -73,6 +96,17 @@ mod tests {
             ["kvm", "/dev/kvm:x", "/dev/kvm:/dev/x:z", "/dev/kvm:/dev/x:", "/dev/kvm:/dev/x:rr", "/a:/b:r:c"]
         {
             assert!(node(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn described_devices_have_a_vendor_a_class_and_a_name() {
+        for name in ["vendor.com/gpu=0", "v/c=all", "vendor.com/net=eth0=1"] {
+            assert_eq!(device(name).unwrap(), Device::Described(name.to_owned()));
+        }
+        assert!(matches!(device("/dev/by=name").unwrap(), Device::Node(_)));
+        for bad in ["gpu=0", "vendor.com/gpu", "vendor.com/gpu=", "/gpu=0", "vendor.com/a/b=0"] {
+            assert!(device(bad).is_err() || matches!(device(bad), Ok(Device::Node(_))), "{bad}");
         }
     }
 

@@ -8,7 +8,7 @@ use engine::isolation::Wanted;
 use engine::request::{Isolation, Resolver, SeccompChoice, Tmpfs};
 
 use crate::build_flags::{host, limit};
-use crate::device_args;
+use crate::device_args::{self, Device};
 use crate::error::CliError;
 use crate::units;
 
@@ -55,9 +55,13 @@ pub(crate) struct IsolationArgs {
     #[arg(long, value_name = "PATH[:OPTIONS]")]
     pub(crate) tmpfs: Vec<String>,
 
-    /// A device of the host: /dev/host[:/dev/container[:rwm]]
+    /// A device of the host, as /dev/host[:/dev/container[:rwm]] or vendor.com/class=name
     #[arg(long = "device", value_name = "DEVICE")]
     pub(crate) devices: Vec<String>,
+
+    /// Where devices of vendors are described [default: /etc/cdi, /var/run/cdi]
+    #[arg(long = "cdi-spec-dir", value_name = "DIR")]
+    pub(crate) cdi_spec_dirs: Vec<std::path::PathBuf>,
 
     /// Devices that may be used wherever the container has them: "c 13:* rw"
     #[arg(long = "device-cgroup-rule", value_name = "RULE")]
@@ -140,7 +144,7 @@ impl IsolationArgs {
             cap_drop: self.cap_drop.clone(),
             read_only: self.read_only,
             tmpfs: self.tmpfs.iter().map(|text| tmpfs(text)).collect::<Result<_, _>>()?,
-            devices: self.devices.iter().map(|text| device_args::node(text)).collect::<Result<_, _>>()?,
+            device_directories: self.cdi_spec_dirs.clone(),
             device_rules: self
                 .device_rules
                 .iter()
@@ -164,6 +168,12 @@ impl IsolationArgs {
             oom_score_adjustment: self.oom_score_adj,
             ..Isolation::default()
         };
+        for text in &self.devices {
+            match device_args::device(text)? {
+                Device::Node(node) => isolation.devices.push(node),
+                Device::Described(name) => isolation.described_devices.push(name),
+            }
+        }
         self.security_options.iter().try_for_each(|option| security_option(option, &mut isolation))?;
         Ok(isolation)
     }
@@ -204,7 +214,31 @@ fn security_option(text: &str, isolation: &mut Isolation) -> Result<(), CliError
     Ok(())
 }
 
-/// `/path[:option,…]`; options that tmpfs has anyway are taken.
+/// Options of a tmpfs that are passed on as they are: attributes of the mount, and those of `tmpfs(5)` without a
+/// value. `nosuid`, `nodev` and `noexec` hold unless their opposite is said.
+const TMPFS_WORDS: [&str; 17] = [
+    "rw",
+    "ro",
+    "nosuid",
+    "suid",
+    "nodev",
+    "dev",
+    "noexec",
+    "exec",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "strictatime",
+    "noswap",
+    "inode32",
+    "inode64",
+];
+/// Those with a value.
+const TMPFS_VALUES: [&str; 5] = ["uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+
+/// `/path[:option,…]`
 fn tmpfs(text: &str) -> Result<Tmpfs, CliError> {
     let invalid = |why: &str| {
         let hint = "write --tmpfs /path or /path:size=64m,mode=1777";
@@ -214,9 +248,12 @@ fn tmpfs(text: &str) -> Result<Tmpfs, CliError> {
     if !target.starts_with('/') {
         return Err(invalid("the path in the container must be absolute"));
     }
-    let mut tmpfs = Tmpfs { target: target.to_owned(), size: None, mode: TMPFS_MODE };
+    let mut tmpfs = Tmpfs { target: target.to_owned(), size: None, mode: TMPFS_MODE, options: Vec::new() };
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
+            Some(("size", share)) if share.strip_suffix('%').is_some_and(is_number) => {
+                tmpfs.options.push(option.to_owned());
+            }
             Some(("size" | "tmpfs-size", value)) => {
                 tmpfs.size =
                     Some(units::size(value).map_err(|hint| invalid(&format!("\"{value}\": {hint}")))?);
@@ -224,11 +261,18 @@ fn tmpfs(text: &str) -> Result<Tmpfs, CliError> {
             Some(("mode" | "tmpfs-mode", value)) => {
                 tmpfs.mode = u32::from_str_radix(value, 8).map_err(|_| invalid("that is no octal mode"))?;
             }
-            None if matches!(option, "rw" | "nosuid" | "nodev" | "noexec") => {}
+            Some((name, value)) if TMPFS_VALUES.contains(&name) && !value.is_empty() => {
+                tmpfs.options.push(option.to_owned());
+            }
+            None if TMPFS_WORDS.contains(&option) => tmpfs.options.push(option.to_owned()),
             _ => return Err(invalid(&format!("option \"{option}\" is not supported"))),
         }
     }
     Ok(tmpfs)
+}
+
+fn is_number(text: &str) -> bool {
+    text.parse::<u32>().is_ok()
 }
 
 fn sysctl(text: &str) -> Result<(String, String), CliError> {
@@ -247,10 +291,14 @@ mod tests {
 
     #[test]
     fn tmpfs_options_are_read() {
-        let parsed = tmpfs("/run:rw,noexec,size=64m,mode=700").unwrap();
+        let parsed = tmpfs("/run:rw,noexec,size=64m,mode=700,uid=7").unwrap();
         assert_eq!((parsed.target.as_str(), parsed.size, parsed.mode), ("/run", Some(64 << 20), 0o700));
+        assert_eq!(parsed.options, ["rw", "noexec", "uid=7"]);
         assert_eq!(tmpfs("/run").unwrap().mode, 0o1777);
-        for bad in ["run", "/run:size=x", "/run:mode=9", "/run:exotic"] {
+        assert_eq!(tmpfs("/run:size=5%").unwrap().options, ["size=5%"]);
+        for bad in
+            ["run", "/run:size=x", "/run:mode=9", "/run:exotic", "/run:uid", "/run:uid=", "/run:lower=/etc"]
+        {
             assert!(tmpfs(bad).is_err(), "{bad}");
         }
     }

@@ -63,6 +63,14 @@ pub(crate) struct RunLimitArgs {
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["cpu_quota", "cpu_period"])]
     pub(crate) cpus: Option<f64>,
 
+    /// Microseconds of processor time for real-time processes in each of their periods
+    #[arg(long = "cpu-rt-runtime", value_name = "MICROSECONDS", allow_hyphen_values = true)]
+    pub(crate) realtime_runtime: Option<i64>,
+
+    /// The period of --cpu-rt-runtime, in microseconds
+    #[arg(long = "cpu-rt-period", value_name = "MICROSECONDS")]
+    pub(crate) realtime_period: Option<u64>,
+
     /// Memory that the kernel tries to leave to the container when memory is short
     #[arg(long, value_name = "BYTES", value_parser = units::size)]
     pub(crate) memory_reservation: Option<u64>,
@@ -86,6 +94,10 @@ pub(crate) struct RunLimitArgs {
     /// Weight of block devices against other containers, from 10 to 1000
     #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u16).range(10..=1000))]
     pub(crate) blkio_weight: Option<u16>,
+
+    /// Weight of a block device against other containers, as /dev/sda:100
+    #[arg(long, value_name = "DEVICE:WEIGHT")]
+    pub(crate) blkio_weight_device: Vec<String>,
 
     /// How much may be read of a device a second, as /dev/sda:10mb
     #[arg(long, value_name = "DEVICE:BYTES")]
@@ -167,8 +179,11 @@ impl RunLimitArgs {
             disable_oom_killer: self.oom_kill_disable,
             cpu_quota: self.cpus.map(quota).transpose()?.or(common.cpu_quota),
             cpu_period: self.cpus.map(|_| CPU_PERIOD).or(common.cpu_period),
+            realtime_runtime: self.realtime_runtime,
+            realtime_period: self.realtime_period,
             pids: self.pids_limit,
             blkio_weight: self.blkio_weight,
+            device_weights: rates(&self.blkio_weight_device, weight)?,
             read_bps: rates(&self.device_read_bps, bytes)?,
             write_bps: rates(&self.device_write_bps, bytes)?,
             read_iops: rates(&self.device_read_iops, number)?,
@@ -180,6 +195,11 @@ impl RunLimitArgs {
 
 fn bytes(text: &str) -> Result<u64, CliError> {
     units::size(text).map_err(|hint| CliError::usage(format!("\"{text}\" is not a size"), hint))
+}
+
+fn weight(text: &str) -> Result<u64, CliError> {
+    let number = text.parse().ok().filter(|weight| (10..=1000).contains(weight));
+    number.ok_or_else(|| CliError::usage(format!("\"{text}\" is no weight"), "give 10 to 1000"))
 }
 
 /// The share of the period that is so many processors.

@@ -1,7 +1,7 @@
-//! Devices of the host for `RUN --device`, as their vendors describe them.
+//! Devices of the host for `RUN --device` and `lap run --device`, as their vendors describe them.
 //!
 //! Source: Container Device Interface specification, `SPEC.md`. A description says which device nodes, mounts
-//! and variables a device means. Hooks, programs that the host would run, are refused: nothing of a build
+//! and variables a device means. Hooks, programs that the host would run, are refused: nothing of a container
 //! runs outside a container.
 
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ pub(crate) fn edits(requests: &[DeviceRequest], directories: &[PathBuf]) -> Resu
     let mut edits = edits_of(requests, &descriptions(if given.is_empty() { &standard } else { &given })?)?;
     for mount in &mut edits.mounts {
         if let MountKind::Device { source, nodes, .. } = &mut mount.kind {
-            *nodes = devices::numbers(source)?;
+            *nodes = devices::files(source, Path::new(&mount.destination))?;
         }
     }
     Ok(edits)

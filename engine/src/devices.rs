@@ -14,35 +14,26 @@ use crate::error::EngineError;
 /// How deep directories of devices are; those of `/dev/bus/usb` are one deep.
 const DEEPEST: usize = 8;
 
-/// The numbers of a device, or of all devices in a directory. Links inside of a directory are left out: what
-/// they mean is another path in the container.
+/// The file of a device, or of all devices in a directory, as they appear at `target` in a container. Links inside
+/// of a directory are left out: what they mean is another path there.
 ///
 /// # Errors
-/// There is nothing at the path, or it cannot be read.
-pub(crate) fn numbers(path: &Path) -> Result<Vec<DeviceNumber>, EngineError> {
+/// There is nothing at the path, it is neither a device nor a directory of devices, or it cannot be read.
+pub(crate) fn files(path: &Path, target: &Path) -> Result<Vec<DeviceFile>, EngineError> {
     let metadata = match fs::metadata(path).at("inspect", path) {
         Err(error) if error.is_not_found() => return Err(EngineError::NoHostDevice(path.to_owned())),
         metadata => metadata?,
     };
     let mut found = Vec::new();
-    collect(path, &metadata, DEEPEST, &mut found)?;
-    Ok(found)
-}
-
-fn collect(
-    path: &Path,
-    metadata: &fs::Metadata,
-    deepest: usize,
-    found: &mut Vec<DeviceNumber>,
-) -> Result<(), PathError> {
-    if metadata.is_dir() && deepest > 0 {
-        for name in sys::fs::list(path)? {
-            let path = path.join(name);
-            collect(&path, &sys::fs::metadata(&path)?, deepest - 1, found)?;
-        }
+    if metadata.is_dir() {
+        collect(path, target, (&[], DEEPEST), &mut found)?;
+    } else {
+        found.extend(file(target, &metadata));
     }
-    found.extend(number(metadata));
-    Ok(())
+    match found.is_empty() {
+        true => Err(EngineError::NoHostDevice(path.to_owned())),
+        false => Ok(found),
+    }
 }
 
 /// Directories of `/dev` whose entries are the container's own, or no devices.
@@ -52,32 +43,43 @@ const STANDARD: [&str; 8] = ["null", "zero", "full", "random", "urandom", "tty",
 
 /// All device files of the host, as `--privileged` shows them.
 pub(crate) fn all() -> Result<Vec<DeviceFile>, PathError> {
+    let devices = Path::new("/dev");
     let mut found = Vec::new();
-    collect_files(Path::new("/dev"), DEEPEST, &mut found)?;
+    collect(devices, devices, (&[NOT_SHOWN.as_slice(), &STANDARD].concat(), DEEPEST), &mut found)?;
     Ok(found)
 }
 
-fn collect_files(directory: &Path, deepest: usize, found: &mut Vec<DeviceFile>) -> Result<(), PathError> {
-    let left_out: &[&str] =
-        if deepest == DEEPEST { &[NOT_SHOWN.as_slice(), &STANDARD].concat() } else { &[] };
+/// Adds the devices of a directory and of those in it, so many levels deep; names in it itself may be left out.
+fn collect(
+    directory: &Path,
+    target: &Path,
+    (left_out, deepest): (&[&str], usize),
+    found: &mut Vec<DeviceFile>,
+) -> Result<(), PathError> {
     for name in sys::fs::list(directory)? {
         if left_out.iter().any(|one| name == *one) {
             continue;
         }
-        let path = directory.join(name);
+        let (path, target) = (directory.join(&name), target.join(&name));
         // Devices come and go while we look.
         let metadata = match sys::fs::metadata(&path) {
             Err(error) if error.is_not_found() => continue,
             metadata => metadata?,
         };
         if metadata.is_dir() && deepest > 0 {
-            collect_files(&path, deepest - 1, found)?;
-        } else if let Some(device) = number(&metadata) {
-            let (uid, gid) = (metadata.uid(), metadata.gid());
-            found.push(DeviceFile { path, device, mode: metadata.mode() & 0o7777, uid, gid });
+            collect(&path, &target, (&[], deepest - 1), found)?;
+        } else {
+            found.extend(file(&target, &metadata));
         }
     }
     Ok(())
+}
+
+/// The device with these attributes as a file at `target`; `None` if it is something else.
+fn file(target: &Path, metadata: &fs::Metadata) -> Option<DeviceFile> {
+    let (uid, gid) = (metadata.uid(), metadata.gid());
+    let device = number(metadata)?;
+    Some(DeviceFile { path: target.to_owned(), device, mode: metadata.mode() & 0o7777, uid, gid })
 }
 
 fn number(metadata: &fs::Metadata) -> Option<DeviceNumber> {
@@ -98,12 +100,17 @@ mod tests {
     #[test]
     fn devices_files_and_directories_are_told_apart() {
         let null = DeviceNumber { kind: DeviceKind::Character, major: 1, minor: 3 };
-        assert_eq!(numbers(Path::new("/dev/null")).unwrap(), [null]);
+        let found = files(Path::new("/dev/null"), Path::new("/dev/nothing")).unwrap();
+        assert_eq!(
+            (found.len(), found[0].device, found[0].path.as_path()),
+            (1, null, Path::new("/dev/nothing"))
+        );
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("file"), "").unwrap();
         fs::create_dir(directory.path().join("inner")).unwrap();
-        assert_eq!(numbers(directory.path()).unwrap(), []);
-        let missing = numbers(&directory.path().join("no-such"));
-        assert!(matches!(missing, Err(EngineError::NoHostDevice(_))));
+        for none in ["", "file", "inner", "no-such"] {
+            let found = files(&directory.path().join(none), Path::new("/dev/x"));
+            assert!(matches!(found, Err(EngineError::NoHostDevice(_))), "{none}");
+        }
     }
 }

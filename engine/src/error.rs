@@ -318,8 +318,8 @@ pub enum EngineError {
     /// The source of a bind mount is missing.
     #[error("the host path {} of a volume does not exist", .0.display())]
     NoVolumeSource(PathBuf),
-    /// A device that a container is to have is missing.
-    #[error("the device {} does not exist", .0.display())]
+    /// A device that a container is to have is missing, or is none.
+    #[error("{} is neither a device of this machine nor a directory with devices", .0.display())]
     NoHostDevice(PathBuf),
     /// A system call profile is of no use.
     #[error("cannot use the seccomp profile {}", path.display())]

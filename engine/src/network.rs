@@ -1,12 +1,11 @@
 //! What network a container or a step of a build gets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use base::image::ContainerConfig;
 use llb::NetworkMode;
 use runner::Network;
-use runner::etc_files::Resolver;
 use runner::isolation::Mode;
 use runner::network::error::NetworkError;
 use runner::network::leftovers::{self, Leftover};
@@ -17,7 +16,7 @@ use runner::network::{Connect, Connection};
 use crate::Engine;
 use crate::doctor::Finding;
 use crate::error::EngineError;
-use crate::request::{ContainerNetwork, NetworkSettings};
+use crate::request::{ContainerNetwork, HostAddress, Isolation, NetworkSettings, StepSettings};
 
 impl Engine {
     /// The network of a container of an image.
@@ -25,7 +24,7 @@ impl Engine {
         &self,
         settings: &NetworkSettings,
         image: &ContainerConfig,
-        resolver: &Resolver,
+        isolation: &Isolation,
         id: &str,
     ) -> Result<Network, EngineError> {
         Ok(match settings.mode {
@@ -41,7 +40,8 @@ impl Engine {
                         mac: settings.mac,
                         ..Connect::new(id)
                     },
-                    servers_chosen: !resolver.servers.is_empty(),
+                    servers_chosen: !isolation.resolver.servers.is_empty(),
+                    host_names: gateway_names(&isolation.hosts),
                 }))
             }
         })
@@ -71,15 +71,20 @@ impl Engine {
         Ok(missing.map(|error| error.to_string()))
     }
 
-    /// The network of a step. `bridge` is what it gets that says nothing, instead of the host's.
-    pub(crate) fn network_of_step(&self, mode: NetworkMode, bridge: bool) -> Result<Network, EngineError> {
+    /// The network of a step that has this mode.
+    pub(crate) fn network_of_step(
+        &self,
+        mode: NetworkMode,
+        settings: &StepSettings,
+    ) -> Result<Network, EngineError> {
         Ok(match mode {
             NetworkMode::Host => Network::Host,
             NetworkMode::None => Network::None,
-            NetworkMode::Default if bridge => Network::Connected(Box::new(Connection {
+            NetworkMode::Default if settings.bridge => Network::Connected(Box::new(Connection {
                 runtime: self.runtime_path(),
                 connect: Connect::new(&sys::random::hex(32)?),
                 servers_chosen: false,
+                host_names: gateway_names(&settings.hosts),
             })),
             NetworkMode::Default => Network::Host,
         })
@@ -119,10 +124,25 @@ impl Engine {
     }
 }
 
-/// The hosts file of a container. One that gets an address when it starts has its name beside that.
-pub(crate) fn hosts(network: &Network, hostname: &str, extra: &[(String, IpAddr)]) -> Vec<u8> {
-    let own = if matches!(network, Network::Connected(_)) { "" } else { hostname };
-    runner::etc_files::hosts(own, extra)
+/// The hosts file of a container. One that gets an address when it starts has its name beside that, and only then
+/// knows which one is the machine's.
+pub(crate) fn hosts(network: &Network, hostname: &str, extra: &[(String, HostAddress)]) -> Vec<u8> {
+    let is_connected = matches!(network, Network::Connected(_));
+    let address = |address| match address {
+        HostAddress::Given(address) => Some(address),
+        HostAddress::Gateway if is_connected => None,
+        HostAddress::Gateway => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    };
+    let extra = extra.iter().filter_map(|(name, of)| Some((name.clone(), address(*of)?)));
+    let own = if is_connected { "" } else { hostname };
+    runner::etc_files::hosts(own, &extra.collect::<Vec<_>>())
+}
+
+/// The names that stand for the machine itself.
+fn gateway_names(hosts: &[(String, HostAddress)]) -> Vec<String> {
+    let is_gateway =
+        |(name, address): &(String, HostAddress)| (*address == HostAddress::Gateway).then(|| name.clone());
+    hosts.iter().filter_map(is_gateway).collect()
 }
 
 /// The ports that were asked for, and with `-P` those that are exposed and were not.

@@ -133,7 +133,7 @@ pub struct StepSettings {
     /// `--network bridge`: steps that do not say have the network that `lap run` gives, instead of the host's.
     pub bridge: bool,
     /// `--add-host`: names with addresses for `/etc/hosts`.
-    pub hosts: Vec<(String, IpAddr)>,
+    pub hosts: Vec<(String, HostAddress)>,
     /// `--shm-size` in bytes.
     pub shm_size: Option<u64>,
     /// `--ulimit`
@@ -397,8 +397,12 @@ pub struct Isolation {
     pub read_only: bool,
     /// `--tmpfs`
     pub tmpfs: Vec<Tmpfs>,
-    /// `--device`
+    /// `--device /dev/…`
     pub devices: Vec<DeviceNode>,
+    /// `--device vendor.com/class=name`: devices that their vendors describe (CDI).
+    pub described_devices: Vec<String>,
+    /// Directories with those descriptions; empty means the standard ones.
+    pub device_directories: Vec<PathBuf>,
     /// `--device-cgroup-rule`
     pub device_rules: Vec<DeviceRule>,
     /// `--group-add`: names or numbers.
@@ -408,7 +412,7 @@ pub struct Isolation {
     /// `--shm-size` in bytes.
     pub shm_size: Option<u64>,
     /// `--add-host`
-    pub hosts: Vec<(String, IpAddr)>,
+    pub hosts: Vec<(String, HostAddress)>,
     /// `--dns`, `--dns-search`, `--dns-option`
     pub resolver: Resolver,
     /// `--domainname`
@@ -421,6 +425,15 @@ pub struct Isolation {
     pub share_uts: bool,
 }
 
+/// What a name of `--add-host` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostAddress {
+    /// This address.
+    Given(IpAddr),
+    /// `host-gateway`: the machine that the container runs on, by the address that it has in the container's network.
+    Gateway,
+}
+
 /// `--tmpfs /path[:options]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tmpfs {
@@ -430,6 +443,8 @@ pub struct Tmpfs {
     pub size: Option<u64>,
     /// Permission bits of the directory.
     pub mode: u32,
+    /// Further options, as in [`runner::MountKind::Tmpfs`].
+    pub options: Vec<String>,
 }
 
 /// `--device /dev/host[:/dev/container[:rwm]]`

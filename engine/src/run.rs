@@ -5,11 +5,12 @@ mod supervision;
 
 pub(crate) use supervision::USUAL_SIZE;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::event::NullSink;
 use base::{CancelToken, Platform, Reference};
+use llb::DeviceRequest;
 use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
@@ -18,6 +19,7 @@ use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
 use crate::Engine;
+use crate::cdi::{self, DeviceEdits};
 use crate::containers::Prepared;
 use crate::devices;
 use crate::error::EngineError;
@@ -25,7 +27,7 @@ use crate::images::Found;
 use crate::manifest::Image;
 use crate::network;
 use crate::progress::Progress;
-use crate::request::{BindVolume, PullPolicy, RunRequest};
+use crate::request::{BindVolume, Isolation, PullPolicy, RunRequest};
 
 /// No file of users or groups is larger (as in BuildKit).
 const LARGEST_PASSWD: u64 = 10 << 20;
@@ -109,7 +111,7 @@ impl Engine {
         let ResolvedUser { mut user, home } = resolve_user(tree.as_ref(), user)?;
         user.additional_gids.extend(group_ids(tree.as_ref(), &isolation.groups)?);
         let cwd = request.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
-        let network = self.network_of(&request.network, config, &isolation.resolver, id)?;
+        let network = self.network_of(&request.network, config, isolation, id)?;
         let etc = EtcFiles {
             resolv_conf: Some(runner::etc_files::resolv_conf(&isolation.resolver)?),
             hosts: Some(network::hosts(&network, &hostname, &isolation.hosts)),
@@ -117,9 +119,10 @@ impl Engine {
             read_only: false,
         };
         security::check_modules(isolation)?;
+        let described = described_devices(isolation)?;
         let process = runner::RunRequest {
             isolation: self.isolation()?.mode,
-            env: environment(request, &config.env, &hostname, &home),
+            env: environment(request, &config.env, &described.env, (&hostname, &home)),
             cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
             create_cwd: true,
             user,
@@ -130,7 +133,7 @@ impl Engine {
             share_pids: isolation.share_pids,
             share_uts: isolation.share_uts,
             etc,
-            mounts: mounts(request)?,
+            mounts: mounts(request, described.mounts)?,
             read_only_root: isolation.read_only,
             privileged: isolation.privileged,
             cap_add: isolation.cap_add.clone(),
@@ -170,19 +173,29 @@ fn with_init(mut process: runner::RunRequest) -> runner::RunRequest {
     process
 }
 
-/// What is mounted into the container: directories in memory first, so that volumes may be inside them.
-fn mounts(request: &RunRequest) -> Result<Vec<ExtraMount>, EngineError> {
+/// What the devices add that were asked for by a vendor's name. All of them have to be there.
+fn described_devices(isolation: &Isolation) -> Result<DeviceEdits, EngineError> {
+    let wanted = |name: &String| DeviceRequest { name: name.clone(), required: true };
+    let wanted: Vec<DeviceRequest> = isolation.described_devices.iter().map(wanted).collect();
+    cdi::edits(&wanted, &isolation.device_directories)
+}
+
+/// What is mounted into the container: directories in memory first, so that volumes may be inside them, and what
+/// described devices add last.
+fn mounts(request: &RunRequest, described: Vec<ExtraMount>) -> Result<Vec<ExtraMount>, EngineError> {
     let isolation = &request.isolation;
     let tmpfs = isolation.tmpfs.iter().map(|tmpfs| {
-        let kind = MountKind::Tmpfs { size: tmpfs.size, mode: tmpfs.mode };
+        let (size, mode, options) = (tmpfs.size, tmpfs.mode, tmpfs.options.clone());
+        let kind = MountKind::Tmpfs { size, mode, options };
         Ok(ExtraMount { destination: tmpfs.target.clone(), kind })
     });
     let devices = isolation.devices.iter().map(|device| {
-        let nodes = devices::numbers(&device.source)?;
+        let nodes = devices::files(&device.source, Path::new(&device.target))?;
         let kind = MountKind::Device { source: device.source.clone(), nodes, access: device.access };
         Ok(ExtraMount { destination: device.target.clone(), kind })
     });
-    tmpfs.chain(request.volumes.iter().map(bind)).chain(devices).collect()
+    let described = described.into_iter().map(Ok);
+    tmpfs.chain(request.volumes.iter().map(bind)).chain(devices).chain(described).collect()
 }
 
 /// The ids of groups by name or number, as the image's file knows them.
@@ -214,15 +227,20 @@ fn command_line(request: &RunRequest, image: &Image) -> Result<Vec<String>, Engi
     Ok(args)
 }
 
-/// The image's variables, what every container has, and the request's; later ones win.
-fn environment(request: &RunRequest, image: &[String], hostname: &str, home: &str) -> Vec<String> {
+/// What every container has, the image's variables, the request's and those of devices; later ones win.
+fn environment(
+    request: &RunRequest,
+    image: &[String],
+    devices: &[String],
+    (hostname, home): (&str, &str),
+) -> Vec<String> {
     let mut base = vec![format!("PATH={}", runner::DEFAULT_PATH), format!("HOSTNAME={hostname}")];
     if request.tty {
         base.push("TERM=xterm".to_owned());
     }
     base.push(format!("HOME={home}"));
     let mut env: Vec<String> = Vec::new();
-    for entry in base.iter().chain(image).chain(&request.env) {
+    for entry in base.iter().chain(image).chain(&request.env).chain(devices) {
         let name = |entry: &str| entry.split_once('=').map_or(entry.len(), |(name, _)| name.len());
         let same = |known: &String| known[..name(known)] == entry[..name(entry)];
         match env.iter_mut().find(|known| same(known)) {
@@ -331,7 +349,8 @@ mod tests {
     #[test]
     fn later_variables_replace_earlier_ones_in_place() {
         let request = RunRequest { env: vec!["A=flag".to_owned(), "HOME=/h".to_owned()], ..request() };
-        let env = environment(&request, &["A=image".to_owned(), "B=1".to_owned()], "host", "/root");
-        assert_eq!(env[1..], ["HOSTNAME=host", "HOME=/h", "A=flag", "B=1"]);
+        let image = ["A=image", "B=1", "C=2"].map(str::to_owned);
+        let env = environment(&request, &image, &["C=device".to_owned()], ("host", "/root"));
+        assert_eq!(env[1..], ["HOSTNAME=host", "HOME=/h", "A=flag", "B=1", "C=device"]);
     }
 }

@@ -159,8 +159,10 @@ mod tests {
     #[test]
     fn what_needs_a_mount_or_a_namespace_is_refused_by_name() {
         assert_eq!(check(&request(), Stdio::CAPTURED).unwrap(), Path::new("/root"));
-        let tmpfs =
-            ExtraMount { destination: "/t".to_owned(), kind: MountKind::Tmpfs { size: None, mode: 0o1777 } };
+        let tmpfs = ExtraMount {
+            destination: "/t".to_owned(),
+            kind: MountKind::Tmpfs { size: None, mode: 0o1777, options: Vec::new() },
+        };
         let overlay = Mount::Overlay { lower: vec![PathBuf::from("/1")], upper: None, userxattr: false };
         let cases: [(RunRequest, &str); 6] = [
             (RunRequest { mounts: vec![tmpfs], ..request() }, "the mount at /t"),

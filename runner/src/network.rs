@@ -271,6 +271,14 @@ impl Attachment {
         }
     }
 
+    /// By which address the container reaches the machine that it runs on, if by any.
+    pub fn gateway(&self) -> Option<IpAddr> {
+        match &self.kind {
+            Some(Kind::Bridge(seat)) => Some(seat.gateway().into()),
+            Some(Kind::UserMode(_)) | None => None,
+        }
+    }
+
     /// Where the container reaches the host's resolver, if it does also when that listens on the host's loopback
     /// interface only.
     pub fn resolver(&self) -> Option<IpAddr> {

@@ -177,6 +177,12 @@ pub struct Limits {
     pub cpu_quota: Option<i64>,
     /// The period, in microseconds.
     pub cpu_period: Option<u64>,
+    /// Microseconds of processor time for real-time processes in each of their periods.
+    #[serde(default)]
+    pub realtime_runtime: Option<i64>,
+    /// Their period, in microseconds.
+    #[serde(default)]
+    pub realtime_period: Option<u64>,
     /// Processors, as `0-2,7`.
     pub cpuset_cpus: Option<String>,
     /// Memory nodes, as `0-2,7`.
@@ -185,6 +191,9 @@ pub struct Limits {
     pub pids: Option<i64>,
     /// Weight of block devices against other groups, from 10 to 1000.
     pub blkio_weight: Option<u16>,
+    /// The same for single devices, as the rate of each.
+    #[serde(default)]
+    pub device_weights: Vec<DeviceRate>,
     /// Bytes a second that may be read of block devices.
     pub read_bps: Vec<DeviceRate>,
     /// Bytes a second that may be written to block devices.
@@ -354,12 +363,13 @@ pub enum MountKind {
         /// Whether writes are refused.
         read_only: bool,
     },
-    /// A device of the host, or a directory of them, that the process may use.
+    /// A device of the host, or a directory of them, that the process may use. Where devices may be made it gets
+    /// files of its own, so that what it does to them (`chmod(2)`) is nothing to the host; else it gets the host's.
     Device {
         /// Absolute path on the host.
         source: PathBuf,
-        /// Which devices these are.
-        nodes: Vec<DeviceNumber>,
+        /// The devices behind it, at their places in the container.
+        nodes: Vec<DeviceFile>,
         /// What may be done with them.
         access: DeviceAccess,
     },
@@ -369,6 +379,9 @@ pub enum MountKind {
         size: Option<u64>,
         /// Permission bits of the directory.
         mode: u32,
+        /// Further options (`tmpfs(5)`, or attributes of mounts such as `exec`), which win over the usual `nosuid`,
+        /// `nodev` and `noexec`.
+        options: Vec<String>,
     },
     /// A file in memory, for example a secret.
     File {
@@ -385,8 +398,8 @@ pub enum MountKind {
     },
 }
 
-/// A resource limit (`setrlimit(2)`). Raising a hard limit needs a right that we may not have; then the
-/// limit is set as high as it is allowed.
+/// A resource limit (`setrlimit(2)`). Raising a hard limit needs a right that we may not have; then the container
+/// does not start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceLimit {
     /// Which resource.

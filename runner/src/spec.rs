@@ -19,6 +19,7 @@ use oci_spec::runtime::{
 
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
+use crate::isolation::Mode;
 use crate::request::{
     DeviceFile, DeviceKind, EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest,
     SeccompProfile, Stdio, StreamTarget,
@@ -236,13 +237,29 @@ fn linux(request: &RunRequest, capabilities: CapabilitySet) -> Linux {
         .set_readonly_paths(Some(unless_open(&READ_ONLY_PATHS)))
         .set_sysctl(Some(request.sysctls.iter().cloned().collect()))
         .set_resources(Some(resources::of(request)));
-    if !request.devices.is_empty() {
-        linux.set_devices(Some(request.devices.iter().filter_map(device_file).collect()));
+    let devices: Vec<LinuxDevice> = device_files(request).filter_map(device_file).collect();
+    if !devices.is_empty() {
+        linux.set_devices(Some(devices));
     }
     if let SeccompProfile::File(profile) = &request.seccomp {
         linux.set_seccomp(Some(profile.for_capabilities(capabilities)));
     }
     linux
+}
+
+/// The device files that are made for the container.
+fn device_files(request: &RunRequest) -> impl Iterator<Item = &DeviceFile> {
+    let mounted =
+        request.mounts.iter().filter(|_| makes_devices(request)).flat_map(|extra| match &extra.kind {
+            MountKind::Device { nodes, .. } => nodes.as_slice(),
+            _ => &[],
+        });
+    request.devices.iter().chain(mounted)
+}
+
+/// Whether devices can be made: in a user namespace they cannot.
+fn makes_devices(request: &RunRequest) -> bool {
+    request.isolation == Mode::Oci
 }
 
 /// Never `None`: the builder only refuses when a field is missing.
@@ -278,7 +295,10 @@ fn mounts(request: &RunRequest) -> Vec<Mount> {
     let standard =
         standard.into_iter().map(|(destination, kind, options)| mount(destination, kind, kind, options));
     let mut parts = 0;
-    standard.chain(request.mounts.iter().filter_map(|extra| extra_mount(extra, &mut parts))).collect()
+    let shown =
+        |extra: &&ExtraMount| !(makes_devices(request) && matches!(extra.kind, MountKind::Device { .. }));
+    let extra = request.mounts.iter().filter(shown);
+    standard.chain(extra.filter_map(|extra| extra_mount(extra, &mut parts))).collect()
 }
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
@@ -312,12 +332,13 @@ fn extra_mount(extra: &ExtraMount, parts: &mut usize) -> Option<Mount> {
             bound.set_source(Some(source.clone()));
             Some(bound)
         }
-        MountKind::Tmpfs { size, mode } => {
+        MountKind::Tmpfs { size, mode, options } => {
             let mode = format!("mode={mode:o}");
             let size = size.map(|size| format!("size={size}"));
-            let mut options = vec!["nosuid", "nodev", "noexec", &mode];
-            options.extend(size.as_deref());
-            Some(mount(&extra.destination, "tmpfs", "tmpfs", &options))
+            let mut all = vec!["nosuid", "nodev", "noexec", &mode];
+            all.extend(size.as_deref());
+            all.extend(options.iter().map(String::as_str));
+            Some(mount(&extra.destination, "tmpfs", "tmpfs", &all))
         }
         MountKind::Bind { source, read_only, recursive } => {
             let bind = if *recursive { "rbind" } else { "bind" };

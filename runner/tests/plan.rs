@@ -229,7 +229,7 @@ fn mounts_come_after_the_standard_ones_and_files_after_mounts() {
         ExtraMount { destination: "/data".to_owned(), kind: bind },
         ExtraMount {
             destination: "/scratch".to_owned(),
-            kind: MountKind::Tmpfs { size: Some(4096), mode: 0o700 },
+            kind: MountKind::Tmpfs { size: Some(4096), mode: 0o700, options: Vec::new() },
         },
     ];
     let plan = plan(&request);

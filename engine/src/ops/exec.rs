@@ -107,7 +107,7 @@ impl BuildOps<'_> {
         };
         let settings = &self.request.steps;
         let hostname = op.hostname.as_deref().unwrap_or(HOSTNAME);
-        let network = self.engine.network_of_step(op.network, settings.bridge)?;
+        let network = self.engine.network_of_step(op.network, settings)?;
         let etc = EtcFiles {
             resolv_conf: Some(runner::etc_files::resolv_conf(&Resolver::default())?),
             hosts: Some(network::hosts(&network, hostname, &settings.hosts)),

@@ -64,7 +64,7 @@ impl BuildOps<'_> {
                 MountKind::Bind(bind) => Some(self.bind(bind, input, &mut step)?),
                 MountKind::Cache(cache) => Some(self.cache(cache, input, &mut step, cancel)?),
                 MountKind::Tmpfs(tmpfs) => {
-                    Some(runner::MountKind::Tmpfs { size: tmpfs.size, mode: TMPFS_MODE })
+                    Some(runner::MountKind::Tmpfs { size: tmpfs.size, mode: TMPFS_MODE, options: Vec::new() })
                 }
                 MountKind::Secret(secret) => self.secret(secret, &mut step)?,
                 MountKind::Ssh(ssh) => self.agent(ssh, &mut step, cancel)?,

@@ -124,6 +124,11 @@ impl Seat {
         Addresses { inet: self.lease.record.address, inet6: self.lease.record.address6 }
     }
 
+    /// The address that the bridge, and so the machine, has in the network.
+    pub(super) fn gateway(&self) -> Ipv4Addr {
+        self.network.subnet.gateway()
+    }
+
     /// Lays the cable from the bridge into the container's namespace and configures its card.
     pub(super) fn plug_in(
         &self,

@@ -28,17 +28,27 @@ pub struct Connection {
     /// Whether somebody chose the name servers in the request's `resolv.conf`. Else those that a container cannot
     /// reach are replaced.
     pub servers_chosen: bool,
+    /// Names for the machine itself, which go into the request's hosts file with the address by which the container
+    /// reaches it.
+    #[serde(default)]
+    pub host_names: Vec<String>,
 }
 
 /// Connects a container, if its request says so, and gives the request that its process is started by.
 pub(crate) fn join(request: &RunRequest) -> Result<Option<(Attachment, RunRequest)>, NetworkError> {
     let Network::Connected(connection) = &request.network else { return Ok(None) };
-    let Connection { runtime, connect: wanted, servers_chosen } = &**connection;
+    let Connection { runtime, connect: wanted, servers_chosen, host_names } = &**connection;
     sys::fs::create_dir_all(runtime, 0o700)?;
     let attachment = connect(runtime, wanted, prepare(runtime, wanted)?)?;
     let hostname = request.hostname.as_deref().unwrap_or("localhost");
+    let mut names: Vec<(IpAddr, &str)> =
+        attachment.addresses().into_iter().map(|address| (address, hostname)).collect();
+    for name in host_names {
+        let flag = "--add-host with host-gateway";
+        names.push((attachment.gateway().ok_or(NetworkError::NeedsBridge { flag })?, name));
+    }
     let etc = EtcFiles {
-        hosts: request.etc.hosts.as_ref().map(|text| hosts(text, hostname, &attachment.addresses())),
+        hosts: request.etc.hosts.as_ref().map(|text| hosts(text, &names)),
         resolv_conf: match &request.etc.resolv_conf {
             Some(text) if !servers_chosen => {
                 Some(reachable(text, attachment.resolver(), Path::new(UPSTREAM)))
@@ -52,9 +62,9 @@ pub(crate) fn join(request: &RunRequest) -> Result<Option<(Attachment, RunReques
     Ok(Some((attachment, request)))
 }
 
-/// Adds the container's own addresses to a hosts file.
-fn hosts(text: &[u8], hostname: &str, addresses: &[IpAddr]) -> Vec<u8> {
-    let lines = addresses.iter().map(|address| format!("{address}\t{hostname}\n"));
+/// Adds names to a hosts file.
+fn hosts(text: &[u8], names: &[(IpAddr, &str)]) -> Vec<u8> {
+    let lines = names.iter().map(|(address, name)| format!("{address}\t{name}\n"));
     text.iter().copied().chain(lines.collect::<String>().into_bytes()).collect()
 }
 
@@ -121,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_container_knows_its_own_name() {
-        let text = hosts(b"127.0.0.1\tlocalhost\n", "web", &["10.176.0.2".parse().unwrap()]);
+        let text = hosts(b"127.0.0.1\tlocalhost\n", &[("10.176.0.2".parse().unwrap(), "web")]);
         assert_eq!(String::from_utf8(text).unwrap(), "127.0.0.1\tlocalhost\n10.176.0.2\tweb\n");
     }
 }

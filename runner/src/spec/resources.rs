@@ -3,6 +3,7 @@
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory,
     LinuxPids, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
+    LinuxWeightDevice, LinuxWeightDeviceBuilder,
 };
 
 use crate::request::{DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, MountKind, RunRequest};
@@ -33,9 +34,9 @@ fn devices(request: &RunRequest) -> Vec<LinuxDeviceCgroup> {
     for mount in &request.mounts {
         if let MountKind::Device { nodes, access, .. } = &mount.kind {
             rules.extend(nodes.iter().map(|node| DeviceRule {
-                kind: Some(node.kind),
-                major: Some(node.major),
-                minor: Some(node.minor),
+                kind: Some(node.device.kind),
+                major: Some(node.device.major),
+                minor: Some(node.device.minor),
                 access: *access,
             }));
         }
@@ -85,6 +86,8 @@ fn cpu(limits: &Limits) -> LinuxCpu {
     cpu.set_shares(limits.cpu_shares)
         .set_quota(limits.cpu_quota)
         .set_period(limits.cpu_period)
+        .set_realtime_runtime(limits.realtime_runtime)
+        .set_realtime_period(limits.realtime_period)
         .set_cpus(limits.cpuset_cpus.clone())
         .set_mems(limits.cpuset_mems.clone());
     cpu
@@ -99,11 +102,18 @@ fn block_io(limits: &Limits) -> LinuxBlockIo {
     let rates = |rates: &[DeviceRate]| Some(rates.iter().filter_map(rate).collect());
     let mut io = LinuxBlockIo::default();
     io.set_weight(limits.blkio_weight)
+        .set_weight_device(Some(limits.device_weights.iter().filter_map(weight).collect()))
         .set_throttle_read_bps_device(rates(&limits.read_bps))
         .set_throttle_write_bps_device(rates(&limits.write_bps))
         .set_throttle_read_iops_device(rates(&limits.read_iops))
         .set_throttle_write_iops_device(rates(&limits.write_iops));
     io
+}
+
+fn weight(weight: &DeviceRate) -> Option<LinuxWeightDevice> {
+    let (major, minor) = (i64::from(weight.major), i64::from(weight.minor));
+    let weight = u16::try_from(weight.rate).unwrap_or(u16::MAX);
+    LinuxWeightDeviceBuilder::default().major(major).minor(minor).weight(weight).build().ok()
 }
 
 fn rate(rate: &DeviceRate) -> Option<LinuxThrottleDevice> {

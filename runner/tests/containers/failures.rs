@@ -124,7 +124,7 @@ fn a_missing_layer_is_named() {
 fn requests_that_make_no_sense_are_refused_before_anything_happens() {
     let mount = |destination: &str| ExtraMount {
         destination: destination.to_owned(),
-        kind: MountKind::Tmpfs { size: None, mode: 0o755 },
+        kind: MountKind::Tmpfs { size: None, mode: 0o755, options: Vec::new() },
     };
     let root = base::Mount::Bind { source: PathBuf::from("/nonexistent"), read_only: false };
     let valid = RunRequest::new(root, vec!["/bin/true".to_owned()]);

@@ -20,7 +20,10 @@ fn bind(source: &Path, destination: &str) -> ExtraMount {
 }
 
 fn tmpfs(destination: &str) -> ExtraMount {
-    ExtraMount { destination: destination.to_owned(), kind: MountKind::Tmpfs { size: None, mode: 0o755 } }
+    ExtraMount {
+        destination: destination.to_owned(),
+        kind: MountKind::Tmpfs { size: None, mode: 0o755, options: Vec::new() },
+    }
 }
 
 /// A directory outside of the container with one file, which must stay as it is.

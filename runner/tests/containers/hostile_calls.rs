@@ -159,6 +159,21 @@ fn without_the_filter_missing_capabilities_still_refuse() {
     }
 }
 
+/// Programs that give rights to whoever executes them do so unless that is forbidden.
+#[test]
+fn rights_are_not_gained_where_that_is_forbidden() {
+    let Some(image) = image() else { return };
+    let geteuid = 107;
+    let path = image.path("lower/bin/is-root");
+    fs::write(&path, program_that_compares(geteuid, &[], 0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut request = image.command(&["/bin/is-root"]);
+    request.user = User { uid: 1000, gid: 1000, additional_gids: vec![] };
+    assert_eq!(run(&request).status, ExitStatus::Exited(1), "the program has the rights of its owner");
+    request.no_new_privileges = true;
+    assert_eq!(run(&request).status, ExitStatus::Exited(0));
+}
+
 fn write_program(path: &Path, content: &[u8]) {
     fs::write(path, content).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

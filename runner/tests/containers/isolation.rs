@@ -257,7 +257,7 @@ fn a_read_only_root_has_writable_mounts() {
     request.read_only_root = true;
     request.mounts = vec![ExtraMount {
         destination: "/data".to_owned(),
-        kind: MountKind::Tmpfs { size: None, mode: 0o755 },
+        kind: MountKind::Tmpfs { size: None, mode: 0o755, options: Vec::new() },
     }];
     let output = run(&request);
     assert_eq!((output.stdout.as_str(), output.status), ("x\n", ExitStatus::Exited(0)), "{output:?}");

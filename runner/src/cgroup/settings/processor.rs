@@ -17,7 +17,6 @@ impl Settings {
                     self.add("the processor shares", [&["cpu.shares"], &[]], shares);
                 }
                 self.bandwidth(cpu);
-                self.realtime(cpu);
             }
             Version::Two => {
                 if let Some(shares) = shares {
@@ -26,6 +25,7 @@ impl Settings {
                 self.bandwidth(cpu);
             }
         }
+        self.realtime(cpu);
         if let Some(burst) = cpu.burst() {
             self.add("the processor burst", [&["cpu.cfs_burst_us"], &["cpu.max.burst"]], burst);
         }
@@ -109,7 +109,8 @@ mod tests {
         resources.set_cpu(Some(cpu.build().unwrap()));
         let first = ["cpu.cfs_period_us=5000", "cpu.rt_runtime_us=9", "cpu.cfs_burst_us=7", "cpu.idle=1"];
         assert_eq!(written(&resources, Version::One), first);
-        let second = ["cpu.max=max 5000", "cpu.max.burst=7", "cpu.idle=1"];
+        // Version 2 has no file for the second, which is how it is missed by name.
+        let second = ["cpu.max=max 5000", "cpu.rt_runtime_us=9", "cpu.max.burst=7", "cpu.idle=1"];
         assert_eq!(written(&resources, Version::Two), second);
     }
 
