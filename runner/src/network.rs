@@ -18,6 +18,7 @@
 
 pub mod address;
 mod bridge;
+pub mod endpoint;
 pub mod error;
 pub mod firewall;
 mod forward;
@@ -40,11 +41,12 @@ use serde::{Deserialize, Serialize};
 
 use self::address::MacAddress;
 use self::bridge::Seat;
+use self::endpoint::{Endpoint, InetEndpoint};
 use self::error::NetworkError;
 use self::firewall::Backend;
 use self::forward::{Destination, Forwarder};
 pub use self::join::Connection;
-pub(crate) use self::join::join;
+pub(crate) use self::join::{etc_files, join};
 use self::link::Links;
 use self::namespace::Namespace;
 use self::publish::{Publish, Published};
@@ -156,7 +158,7 @@ pub fn connect(
     let kind = Some(Kind::Bridge(Box::new(seat)));
     let mut attachment = Attachment { forwarder: None, kind, namespace, published };
     if let Some(Kind::Bridge(seat)) = &attachment.kind {
-        seat.plug_in(bridge, &mut attachment.namespace, wanted.mac)?;
+        seat.plug_in(bridge, &mut attachment.namespace)?;
     }
     attachment.forward(reserved, address.into(), false)?;
     Ok(attachment)
@@ -288,6 +290,20 @@ impl Attachment {
         }
     }
 
+    /// What the container has of the network, to be told to others.
+    pub fn endpoint(&self) -> Endpoint {
+        let published = self.published.clone();
+        match &self.kind {
+            Some(Kind::Bridge(seat)) => Endpoint { published, ..seat.endpoint() },
+            Some(Kind::UserMode(user_mode)) => Endpoint {
+                inet: Some(InetEndpoint { address: user_mode.address, length: None, gateway: None }),
+                published,
+                ..Endpoint::default()
+            },
+            None => Endpoint::default(),
+        }
+    }
+
     /// The ports that the host offers, with the numbers that were chosen.
     pub fn published(&self) -> &[Published] {
         &self.published
@@ -302,11 +318,13 @@ impl Attachment {
     }
 
     fn leave(&mut self) -> Result<(), NetworkError> {
-        self.forwarder = None;
-        match self.kind.take() {
+        let left = match self.kind.take() {
             Some(Kind::Bridge(seat)) => seat.leave(),
             Some(Kind::UserMode(_)) | None => Ok(()),
-        }
+        };
+        // After the rules: who gets the ports next has rules of its own.
+        self.forwarder = None;
+        left
     }
 }
 

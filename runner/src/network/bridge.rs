@@ -3,6 +3,7 @@
 //! Everything here happens under the network's lock, except for what concerns one container alone. Before anything
 //! else, what dead containers left is swept (see [`super::record`]).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -10,8 +11,9 @@ use std::path::Path;
 use base::Digest;
 
 use super::address::{MacAddress, Subnet4, Subnet6};
+use super::endpoint::{Endpoint, InetEndpoint};
 use super::error::NetworkError;
-use super::firewall::{Backend, Redirect, Rules};
+use super::firewall::{Backend, Change, Firewall, Redirect, Rules};
 use super::link::{Cable, Card, Links};
 use super::namespace::Namespace;
 use super::publish::Published;
@@ -35,6 +37,9 @@ pub(super) struct Seat {
     directory: Directory,
     network: NetworkRecord,
     lease: Lease,
+    /// The address of its card.
+    mac: MacAddress,
+    firewall: Firewall,
 }
 
 /// The addresses of a container.
@@ -52,8 +57,8 @@ pub(super) fn take_seat(
 ) -> Result<(Seat, u32), NetworkError> {
     let directory = Directory::new(runtime, &connect.network);
     let locked = directory.lock()?;
-    let (taken, swept_ports) = locked.sweep()?;
-    let (mut network, index) = ensure(runtime, &locked, connect)?;
+    let taken = sweep(&locked)?;
+    let (mut network, index, firewall) = ensure(runtime, &locked, connect)?;
     let inet = match connect.address {
         Some(address) => wanted_address(&locked, &network, address)?,
         None => network.subnet.next_free(&taken, network.last).ok_or_else(|| NetworkError::NoAddress {
@@ -64,7 +69,6 @@ pub(super) fn take_seat(
     let inet6 = address6(&locked, &network, connect, inet)?;
     network.last = Some(inet);
     locked.write(&network)?;
-    let has_ports = !published.is_empty();
     let lease = locked.lease(LeaseRecord {
         container: connect.container.clone(),
         address: inet,
@@ -72,11 +76,27 @@ pub(super) fn take_seat(
         interface: format!("lv{}", sys::random::hex(5)?),
         published,
     })?;
-    let seat = Seat { directory, network, lease };
-    if has_ports || swept_ports {
-        seat.update_redirects()?;
-    }
+    let mac = connect.mac.unwrap_or(MacAddress::beside(inet));
+    let mut seat = Seat { directory, network, lease, mac, firewall };
+    seat.change_redirects(Change::Add)?;
     Ok((seat, index))
+}
+
+/// Removes what dead containers left: first the rules, which nobody would know of without the leases. Returns the
+/// addresses of those that live.
+pub(super) fn sweep(locked: &Locked) -> Result<BTreeSet<Ipv4Addr>, NetworkError> {
+    let (taken, dead) = locked.leases()?;
+    let had_ports =
+        dead.iter().any(|(_, lease)| lease.as_ref().is_none_or(|lease| !lease.published.is_empty()));
+    if had_ports && let Some(record) = locked.directory().record()? {
+        let mut firewall = record.firewall.open(&record.name)?;
+        // Without its rules there is nothing to remove; who needs them makes them.
+        if firewall.is_installed(&record.bridge)? {
+            firewall.install(&rules(&record, &locked.directory().living()?))?;
+        }
+    }
+    dead.iter().try_for_each(|(address, _)| locked.forget_lease(*address))?;
+    Ok(taken)
 }
 
 /// The address that was asked for, if it can be had.
@@ -129,13 +149,28 @@ impl Seat {
         self.network.subnet.gateway()
     }
 
+    /// What the container has, but for its ports.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        let Addresses { inet, inet6 } = self.addresses();
+        let NetworkRecord { subnet, subnet6, .. } = self.network;
+        Endpoint {
+            inet: Some(InetEndpoint {
+                address: inet.into(),
+                length: Some(subnet.length()),
+                gateway: Some(subnet.gateway().into()),
+            }),
+            inet6: subnet6.zip(inet6).map(|(subnet, address)| InetEndpoint {
+                address: address.into(),
+                length: Some(Subnet6::LENGTH),
+                gateway: Some(subnet.gateway().into()),
+            }),
+            mac: Some(self.mac),
+            published: Vec::new(),
+        }
+    }
+
     /// Lays the cable from the bridge into the container's namespace and configures its card.
-    pub(super) fn plug_in(
-        &self,
-        bridge: u32,
-        namespace: &mut Namespace,
-        mac: Option<MacAddress>,
-    ) -> Result<(), NetworkError> {
+    pub(super) fn plug_in(&self, bridge: u32, namespace: &mut Namespace) -> Result<(), NetworkError> {
         let Addresses { inet, inet6 } = self.addresses();
         let name = &self.lease.record.interface;
         let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
@@ -145,7 +180,7 @@ impl Seat {
                 bridge,
                 namespace: std::os::fd::AsFd::as_fd(&namespace),
                 peer: CARD,
-                address: mac.unwrap_or(MacAddress::beside(inet)),
+                address: self.mac,
                 mtu: self.network.mtu,
                 ipv6: self.network.subnet6.is_some(),
             })
@@ -157,23 +192,30 @@ impl Seat {
         namespace.links.configure(card.index, &settings).map_err(failed("configure", CARD))
     }
 
-    /// Makes the rules fit the leases. The network must be locked.
-    fn update_redirects(&self) -> Result<(), NetworkError> {
-        let rules = rules(&self.network, &self.directory.living()?);
-        self.network.firewall.redirect(&self.network.name, &rules)
+    /// Adds or removes our own redirects. Where the rules are not as they should be, all are made anew. The network
+    /// must be locked.
+    fn change_redirects(&mut self, change: Change) -> Result<(), NetworkError> {
+        let Self { directory, network, lease, firewall, .. } = self;
+        let own = Redirect::of_lease(&lease.record);
+        if firewall.change(&network.bridge, change, &own).is_ok() {
+            return Ok(());
+        }
+        let mut living = directory.living()?;
+        living.retain(|other| other.address != lease.record.address);
+        if change == Change::Add {
+            living.insert(0, lease.record.clone());
+        }
+        firewall.install(&rules(network, &living))
     }
 
     /// Gives everything back; the interface goes with the namespace.
-    pub(super) fn leave(self) -> Result<(), NetworkError> {
-        let Self { directory, network, lease } = self;
-        let _locked = directory.lock()?;
-        let had_ports = !lease.record.published.is_empty();
-        lease.remove()?;
-        if had_ports {
-            let rules = rules(&network, &directory.living()?);
-            network.firewall.redirect(&network.name, &rules)?;
-        }
-        Ok(())
+    pub(super) fn leave(mut self) -> Result<(), NetworkError> {
+        let _locked = self.directory.lock()?;
+        // In this order: what is in the lease is known to whoever comes if we do not come to the end.
+        self.change_redirects(Change::Remove)?;
+        let Self { lease, firewall, .. } = self;
+        firewall.close();
+        lease.remove()
     }
 }
 
@@ -186,35 +228,33 @@ pub(super) fn rules(network: &NetworkRecord, leases: &[LeaseRecord]) -> Rules {
     }
 }
 
-/// The network, made if it is not there, and the number of its bridge.
-fn ensure(runtime: &Path, locked: &Locked, connect: &Connect) -> Result<(NetworkRecord, u32), NetworkError> {
+/// The network, made if it is not there, the number of its bridge, and the firewall with its rules.
+fn ensure(
+    runtime: &Path,
+    locked: &Locked,
+    connect: &Connect,
+) -> Result<(NetworkRecord, u32, Firewall), NetworkError> {
     let bridge = bridge_name(runtime, &connect.network);
     let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
     let link = links.find(&bridge).map_err(failed("find", &bridge))?;
-    let record = locked.directory().record()?;
-    let (record, index) = match (record, link) {
-        (Some(record), Some(link)) if link.is_up => {
-            if !record.firewall.is_installed(&record.name, &bridge)? {
-                install(locked, &record)?;
-            }
-            (record, link.index)
-        }
-        (record, link) => {
+    let before = locked.directory().record()?;
+    let (record, index, is_new) = match (before, link) {
+        (Some(record), Some(link)) if link.is_up => (record, link.index, false),
+        (before, link) => {
             if let Some(stale) = link {
                 links.remove(stale.index).map_err(failed("remove", &bridge))?;
             }
-            let (record, index) = make(runtime, &mut links, connect, record, bridge)?;
+            let (record, index) = make(runtime, &mut links, connect, before, bridge)?;
             locked.write(&record)?;
-            install(locked, &record)?;
-            (record, index)
+            (record, index, true)
         }
     };
-    record.firewall.admit(&record.name, &record.bridge)?;
-    Ok((record, index))
-}
-
-fn install(locked: &Locked, record: &NetworkRecord) -> Result<(), NetworkError> {
-    record.firewall.install(&record.name, &rules(record, &locked.directory().living()?))
+    let mut firewall = record.firewall.open(&record.name)?;
+    if is_new || !firewall.is_installed(&record.bridge)? {
+        firewall.install(&rules(&record, &locked.directory().living()?))?;
+    }
+    firewall.admit(&record.bridge)?;
+    Ok((record, index, firewall))
 }
 
 /// Makes the bridge, with the addresses that an old record says if they can be had.
@@ -238,6 +278,11 @@ fn make(
     let alias = format!("{ALIAS_PREFIX}{}", runtime.display());
     let address = MacAddress::beside(Ipv4Addr::new(a, b, c, d));
     links.add_bridge(&bridge, &alias, address, mtu).map_err(failed("make the bridge", &bridge))?;
+    if ipv6 {
+        // Its own address is usable at once. Else the kernel could not ask for those of containers at first, and what
+        // comes for them from outside would be lost.
+        setting::write(&format!("ipv6/conf/{bridge}/accept_dad"), "0")?;
+    }
     let index = links.find(&bridge).map_err(failed("find", &bridge))?;
     let index = index.ok_or_else(|| failed("find", &bridge)(io::ErrorKind::NotFound.into()))?.index;
     let subnet = claim_subnet(links, index, &connect.network, &bridge, old.as_ref().map(|old| old.subnet))?;

@@ -71,10 +71,7 @@ pub enum NetworkError {
         container: String,
     },
     /// A port of the host is in use.
-    #[error(
-        "port {address}/{transport} cannot be published: it is already allocated on this host{}",
-        holder(container)
-    )]
+    #[error("bind for {address}/{transport} failed: port is already allocated{}", holder(container))]
     PortTaken {
         /// The address and port.
         address: SocketAddr,
@@ -84,7 +81,7 @@ pub enum NetworkError {
         container: Option<String>,
     },
     /// Every port of a range is in use.
-    #[error("no port of {first}-{last}/{transport} is free on this host")]
+    #[error("bind for ports {first}-{last}/{transport} failed: all ports are allocated")]
     RangeTaken {
         /// The first port.
         first: u16,

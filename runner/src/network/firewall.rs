@@ -1,8 +1,9 @@
 //! The firewall rules of a network, as data, and the two ways to put them into force.
 //!
 //! [`Rules`] says what holds: the subnets whose packets leave under the host's address, and which ports of the host
-//! lead to which container. Each backend makes that so as a whole, in one transaction, whatever was there before.
-//! So rules that a killed process left behind vanish with the next change, and nothing depends on who made which.
+//! lead to which container. Each backend can make that so as a whole, in one transaction, whatever was there before.
+//! That is for a new network, after a crash, and whenever something is not as it should be. In between a container
+//! adds its own redirects and removes them, which costs the same beside one container and beside a thousand.
 //!
 //! What the rules do:
 //! * packets from the network to elsewhere get the host's address (masquerade);
@@ -17,14 +18,16 @@ pub(super) mod expression;
 pub(super) mod iptables;
 pub(super) mod nftables;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use self::nftables::Tables;
 use super::address::{Subnet4, Subnet6};
 use super::error::NetworkError;
-use super::publish::Transport;
+use super::publish::{Published, Transport};
 use super::record::LeaseRecord;
 
 /// Which firewall of the kernel has the rules.
@@ -62,89 +65,140 @@ pub(super) struct Redirect {
 }
 
 impl Redirect {
-    /// The rules for the published ports of containers. Loopback addresses have none, nor has IPv6 where the
+    /// The rules for the published ports of a container. Loopback addresses have none, nor has IPv6 where the
     /// container has no address of it.
-    pub(super) fn of_leases(leases: &[LeaseRecord]) -> Vec<Self> {
-        let of_lease = |lease: &LeaseRecord| {
-            let (address, address6) = (lease.address, lease.address6);
-            let redirect = move |published: &super::publish::Published| {
-                let to = match published.host.ip() {
-                    ip if ip.is_loopback() => return None,
-                    IpAddr::V4(_) => IpAddr::V4(address),
-                    IpAddr::V6(_) => IpAddr::V6(address6?),
-                };
-                let to = SocketAddr::new(to, published.container_port);
-                Some(Self { from: published.host, to, transport: published.transport })
+    pub(super) fn of_lease(lease: &LeaseRecord) -> Vec<Self> {
+        let redirect = |published: &Published| {
+            let to = match published.host.ip() {
+                ip if ip.is_loopback() => return None,
+                IpAddr::V4(_) => IpAddr::V4(lease.address),
+                IpAddr::V6(_) => IpAddr::V6(lease.address6?),
             };
-            lease.published.iter().filter_map(redirect).collect::<Vec<_>>()
+            let to = SocketAddr::new(to, published.container_port);
+            Some(Self { from: published.host, to, transport: published.transport })
         };
-        leases.iter().flat_map(of_lease).collect()
+        lease.published.iter().filter_map(redirect).collect()
     }
+
+    /// The rules for the published ports of containers. Where two have the same port, one of them is about to end,
+    /// and the first of the list has it.
+    pub(super) fn of_leases<'l>(leases: impl IntoIterator<Item = &'l LeaseRecord>) -> Vec<Self> {
+        let mut taken = HashSet::new();
+        let all = leases.into_iter().flat_map(Self::of_lease);
+        all.filter(|redirect| taken.insert((redirect.from, redirect.transport))).collect()
+    }
+}
+
+/// What happens to redirects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// They come into force; none of them was.
+    Add,
+    /// They end; all of them were in force.
+    Remove,
 }
 
 impl Backend {
     /// The better one that this machine has.
     pub(super) fn detect() -> Self {
-        if nftables::is_supported() { Self::Nftables } else { Self::Iptables }
+        if Tables::are_supported() { Self::Nftables } else { Self::Iptables }
     }
 
+    /// Opens it for one network.
+    pub(super) fn open(self, network: &str) -> Result<Firewall, NetworkError> {
+        let tables = match self {
+            Self::Nftables => Some(Tables::open().map_err(|source| NetworkError::Firewall {
+                network: network.to_owned(),
+                tool: NFTABLES,
+                source,
+            })?),
+            Self::Iptables => None,
+        };
+        Ok(Firewall { network: network.to_owned(), tables })
+    }
+}
+
+/// What messages call the newer firewall.
+const NFTABLES: &str = "nf_tables";
+
+/// An open firewall, for the rules of one network.
+///
+/// The kernel closes a connection to nf_tables only when nothing waits any more to be freed, some milliseconds after
+/// something was removed. So one connection does everything for a container, and lives as long as it.
+#[derive(Debug)]
+pub(super) struct Firewall {
+    network: String,
+    /// Without them it is the older one, whose programs do everything.
+    tables: Option<Tables>,
+}
+
+impl Firewall {
     /// Makes the rules hold, and nothing else of the network.
-    pub(super) fn install(self, network: &str, rules: &Rules) -> Result<(), NetworkError> {
-        match self {
-            Self::Nftables => nftables::install(rules).map_err(self.failed(network)),
-            Self::Iptables => iptables::install(network, rules),
+    pub(super) fn install(&mut self, rules: &Rules) -> Result<(), NetworkError> {
+        match &mut self.tables {
+            Some(tables) => tables.install(rules).map_err(failed(&self.network)),
+            None => iptables::install(&self.network, rules),
         }
     }
 
-    /// Makes the redirects hold, where the other rules do already.
-    pub(super) fn redirect(self, network: &str, rules: &Rules) -> Result<(), NetworkError> {
-        match self {
-            Self::Nftables => nftables::redirect(rules).map_err(self.failed(network)),
-            Self::Iptables => iptables::redirect(network, rules),
+    /// Adds or removes redirects, and leaves those of other containers alone. It fails as a whole, and changes
+    /// nothing, where the rules are not as they should be.
+    pub(super) fn change(
+        &mut self,
+        bridge: &str,
+        change: Change,
+        redirects: &[Redirect],
+    ) -> Result<(), NetworkError> {
+        match &mut self.tables {
+            _ if redirects.is_empty() => Ok(()),
+            Some(tables) => tables.change(bridge, change, redirects).map_err(failed(&self.network)),
+            None => iptables::change(&self.network, bridge, change, redirects),
         }
     }
 
     /// Whether the rules are in force, as far as that can be asked without a program: somebody may have emptied
     /// the firewall.
-    pub(super) fn is_installed(self, network: &str, bridge: &str) -> Result<bool, NetworkError> {
-        match self {
-            Self::Nftables => nftables::is_installed(bridge).map_err(self.failed(network)),
-            Self::Iptables => Ok(true),
+    pub(super) fn is_installed(&mut self, bridge: &str) -> Result<bool, NetworkError> {
+        match &mut self.tables {
+            Some(tables) => tables.is_installed(bridge).map_err(failed(&self.network)),
+            None => Ok(true),
         }
     }
 
     /// Lets the network's packets pass where another program, usually Docker, refuses to forward packets that it
     /// does not know. Does nothing elsewhere.
-    pub(super) fn admit(self, network: &str, bridge: &str) -> Result<(), NetworkError> {
-        match self {
-            Self::Nftables => nftables::admit(bridge).map_err(self.failed(network)),
+    pub(super) fn admit(&mut self, bridge: &str) -> Result<(), NetworkError> {
+        match &mut self.tables {
+            Some(tables) => tables.admit(bridge).map_err(failed(&self.network)),
             // Its rules are in the very chains that would refuse them.
-            Self::Iptables => Ok(()),
+            None => Ok(()),
         }
+    }
+
+    /// Closes the connection without waiting for that.
+    pub(super) fn close(self) {
+        let thread = std::thread::Builder::new().name("lap-firewall".to_owned());
+        // Without a thread it is closed here and now.
+        drop(thread.spawn(move || drop(self)));
     }
 
     /// Removes all rules of the network.
-    pub(super) fn remove(self, network: &str, bridge: &str) -> Result<(), NetworkError> {
-        match self {
-            Self::Nftables => nftables::remove(bridge).map_err(self.failed(network)),
-            Self::Iptables => iptables::remove(network, bridge),
+    pub(super) fn remove(&mut self, bridge: &str) -> Result<(), NetworkError> {
+        match &mut self.tables {
+            Some(tables) => tables.remove(bridge).map_err(failed(&self.network)),
+            None => iptables::remove(&self.network, bridge),
         }
     }
+}
 
-    fn failed(self, network: &str) -> impl Fn(io::Error) -> NetworkError {
-        let tool = match self {
-            Self::Nftables => "nf_tables",
-            Self::Iptables => "iptables",
-        };
-        move |source| NetworkError::Firewall { network: network.to_owned(), tool, source }
-    }
+fn failed(network: &str) -> impl Fn(io::Error) -> NetworkError {
+    move |source| NetworkError::Firewall { network: network.to_owned(), tool: NFTABLES, source }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::super::publish::Published;
     use super::*;
 
     fn lease(address6: Option<&str>, hosts: &[&str]) -> LeaseRecord {
@@ -166,11 +220,22 @@ mod tests {
     fn only_what_the_kernel_can_redirect_has_rules() {
         let shown = |lease: LeaseRecord| {
             let show = |one: &Redirect| format!("{} {}", one.from, one.to);
-            Redirect::of_leases(&[lease]).iter().map(show).collect::<Vec<_>>()
+            Redirect::of_leases([&lease]).iter().map(show).collect::<Vec<_>>()
         };
         let hosts = ["0.0.0.0:8080", "[::]:8080", "127.0.0.1:1", "[::1]:1", "192.0.2.2:9"];
         let (first, last) = ("0.0.0.0:8080 10.176.0.2:80", "192.0.2.2:9 10.176.0.2:80");
         assert_eq!(shown(lease(None, &hosts)), [first, last]);
         assert_eq!(shown(lease(Some("fd00::2"), &hosts)), [first, "[::]:8080 [fd00::2]:80", last]);
+    }
+
+    #[test]
+    fn a_port_leads_to_one_container() {
+        let (ours, other) =
+            (lease(None, &["0.0.0.0:1", "0.0.0.0:2"]), lease(None, &["0.0.0.0:2", "0.0.0.0:3"]));
+        let other = LeaseRecord { address: Ipv4Addr::new(10, 176, 0, 3), ..other };
+        let all = Redirect::of_leases([&ours, &other]);
+        let show = |one: &Redirect| format!("{} {}", one.from.port(), one.to.ip());
+        let shown: Vec<String> = all.iter().map(show).collect();
+        assert_eq!(shown, ["1 10.176.0.2", "2 10.176.0.2", "3 10.176.0.3"]);
     }
 }

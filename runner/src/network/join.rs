@@ -47,19 +47,25 @@ pub(crate) fn join(request: &RunRequest) -> Result<Option<(Attachment, RunReques
         let flag = "--add-host with host-gateway";
         names.push((attachment.gateway().ok_or(NetworkError::NeedsBridge { flag })?, name));
     }
-    let etc = EtcFiles {
-        hosts: request.etc.hosts.as_ref().map(|text| hosts(text, &names)),
-        resolv_conf: match &request.etc.resolv_conf {
-            Some(text) if !servers_chosen => {
-                Some(reachable(text, attachment.resolver(), Path::new(UPSTREAM)))
-            }
-            other => other.clone(),
-        },
-        ..request.etc.clone()
-    };
+    let etc = etc_files(&request.etc, &names, attachment.resolver(), *servers_chosen);
     let network = Network::Namespace(attachment.namespace());
     let request = RunRequest { network, etc, ..request.clone() };
     Ok(Some((attachment, request)))
+}
+
+/// The files of a container that has these addresses, and knows them by names.
+pub(crate) fn etc_files(
+    etc: &EtcFiles,
+    names: &[(IpAddr, &str)],
+    resolver: Option<IpAddr>,
+    servers_chosen: bool,
+) -> EtcFiles {
+    let resolv_conf = match &etc.resolv_conf {
+        Some(text) if !servers_chosen => Some(reachable(text, resolver, Path::new(UPSTREAM))),
+        other => other.clone(),
+    };
+    let hosts = etc.hosts.as_ref().map(|text| hosts(text, names));
+    EtcFiles { hosts, resolv_conf, ..etc.clone() }
 }
 
 /// Adds names to a hosts file.

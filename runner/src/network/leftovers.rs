@@ -8,7 +8,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::bridge::{ALIAS_PREFIX, BRIDGE_PREFIX, bridge_name, failed};
+use super::bridge::{self, ALIAS_PREFIX, BRIDGE_PREFIX, bridge_name, failed};
 use super::error::NetworkError;
 use super::firewall::{Backend, nftables};
 use super::link::{Link, Links};
@@ -114,42 +114,32 @@ fn orphan_bridge(link: &Link) -> Option<Leftover> {
 pub fn remove(runtime: &Path, leftover: &Leftover) -> Result<(), NetworkError> {
     match leftover {
         Leftover::IdleNetwork { network, bridge } => remove_network(runtime, network, bridge),
-        Leftover::DeadLeases { network, .. } => sweep(runtime, network),
+        Leftover::DeadLeases { network, .. } => {
+            bridge::sweep(&Directory::new(runtime, network).lock()?).map(drop)
+        }
         Leftover::OrphanBridge { bridge, .. } => {
-            remove_rules(bridge, bridge)?;
+            remove_rules(bridge)?;
             remove_bridge(bridge)
         }
-        Leftover::OrphanRules { bridge } => remove_rules(bridge, bridge),
+        Leftover::OrphanRules { bridge } => remove_rules(bridge),
     }
 }
 
 fn remove_network(runtime: &Path, network: &str, bridge: &str) -> Result<(), NetworkError> {
     let locked = Directory::new(runtime, network).lock()?;
-    let (taken, _) = locked.sweep()?;
-    if !taken.is_empty() {
+    if !bridge::sweep(&locked)?.is_empty() {
         return Ok(());
     }
     match locked.directory().record()? {
-        Some(record) => record.firewall.remove(network, bridge)?,
-        None => remove_rules(network, bridge)?,
+        Some(record) => record.firewall.open(network)?.remove(bridge)?,
+        None => remove_rules(bridge)?,
     }
     remove_bridge(bridge)?;
     locked.forget()
 }
 
-fn sweep(runtime: &Path, network: &str) -> Result<(), NetworkError> {
-    let locked = Directory::new(runtime, network).lock()?;
-    locked.sweep()?;
-    let Some(record) = locked.directory().record()? else { return Ok(()) };
-    let rules = super::bridge::rules(&record, &locked.directory().living()?);
-    match record.firewall.is_installed(network, &record.bridge)? {
-        true => record.firewall.redirect(network, &rules),
-        false => Ok(()),
-    }
-}
-
-fn remove_rules(network: &str, bridge: &str) -> Result<(), NetworkError> {
-    Backend::detect().remove(network, bridge)
+fn remove_rules(bridge: &str) -> Result<(), NetworkError> {
+    Backend::detect().open(bridge)?.remove(bridge)
 }
 
 fn remove_bridge(bridge: &str) -> Result<(), NetworkError> {

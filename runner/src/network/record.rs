@@ -68,7 +68,7 @@ pub(super) struct Directory(PathBuf);
 #[derive(Debug)]
 pub(super) struct Locked {
     directory: Directory,
-    _lock: FileLock,
+    lock: FileLock,
 }
 
 /// An address that is ours until this is removed or we end.
@@ -77,6 +77,9 @@ pub(super) struct Lease {
     lock: FileLock,
     pub(super) record: LeaseRecord,
 }
+
+/// The addresses of dead containers, and what is known of them.
+pub(super) type DeadLeases = Vec<(Ipv4Addr, Option<LeaseRecord>)>;
 
 /// Whether a lease's container lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +107,16 @@ impl Directory {
 
     /// Waits until nobody else changes the network. Makes its directory.
     pub(super) fn lock(&self) -> Result<Locked, NetworkError> {
-        sys::fs::create_dir_all(&self.leases(), 0o700)?;
-        let lock = FileLock::acquire(&self.0.join("lock"), LockMode::Exclusive)?;
-        Ok(Locked { directory: self.clone(), _lock: lock })
+        loop {
+            sys::fs::create_dir_all(&self.0, 0o700)?;
+            let lock = match FileLock::acquire(&self.0.join("lock"), LockMode::Exclusive) {
+                // Whom we waited for has removed the network.
+                Err(error) if error.is_not_found() => continue,
+                lock => lock?,
+            };
+            sys::fs::create_dir_all(&self.leases(), 0o700)?;
+            return Ok(Locked { directory: self.clone(), lock });
+        }
     }
 
     /// The network's record, if it has been made.
@@ -169,20 +179,22 @@ impl Locked {
         Ok(sys::fs::write_atomic(&path, &json(record, &path)?, 0o600, Durability::Cached)?)
     }
 
-    /// Removes leases of dead containers. Returns the addresses that are still taken, and whether a dead one
-    /// had published ports or nobody knows.
-    pub(super) fn sweep(&self) -> Result<(BTreeSet<Ipv4Addr>, bool), NetworkError> {
-        let (mut taken, mut published) = (BTreeSet::new(), false);
+    /// The addresses of containers that live, and the leases of those that do not, which may not have been written to
+    /// their ends.
+    pub(super) fn leases(&self) -> Result<(BTreeSet<Ipv4Addr>, DeadLeases), NetworkError> {
+        let (mut taken, mut dead) = (BTreeSet::new(), Vec::new());
         for (address, life) in self.directory.addresses()? {
-            if life == Life::Alive {
-                taken.insert(address);
-                continue;
+            match life {
+                Life::Alive => drop(taken.insert(address)),
+                Life::Dead => dead.push((address, self.directory.read_lease(address)?)),
             }
-            let lease = self.directory.read_lease(address)?;
-            published |= lease.is_none_or(|lease| !lease.published.is_empty());
-            sys::fs::remove_file(&self.directory.lease(address))?;
         }
-        Ok((taken, published))
+        Ok((taken, dead))
+    }
+
+    /// Removes the lease of a dead container.
+    pub(super) fn forget_lease(&self, address: Ipv4Addr) -> Result<(), NetworkError> {
+        Ok(sys::fs::remove_file(&self.directory.lease(address)).map(drop)?)
     }
 
     /// Takes an address, which must be free.
@@ -194,9 +206,16 @@ impl Locked {
         Ok(Lease { lock, record })
     }
 
-    /// Removes every trace of the network from the runtime directory.
+    /// Removes every trace of the network from the runtime directory. Whoever waits for the lock meanwhile makes it
+    /// anew.
     pub(super) fn forget(self) -> Result<(), NetworkError> {
-        Ok(sys::fs::remove_tree(&self.directory.0).map(drop)?)
+        let Self { directory, lock } = self;
+        sys::fs::remove_tree(&directory.leases())?;
+        sys::fs::remove_file(&directory.record_path())?;
+        lock.remove()?;
+        // It is not empty if somebody has come.
+        drop(std::fs::remove_dir(&directory.0));
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use runner::network::leftovers::{self, Leftover};
 
-use crate::support::{Runtime, addresses, in_own_network, run};
+use crate::support::{Place as _, Runtime, addresses, in_own_network, run};
 
 /// Everything that a network makes on the machine.
 fn traces() -> String {
@@ -60,6 +60,72 @@ fn what_a_killed_process_left_is_swept_by_the_next_container() {
     let _next = runtime.publish(&[]);
     assert!(!leases.join(&address).exists());
     assert_eq!(leftovers::list(runtime.path()).unwrap(), []);
+}
+
+/// The table of the only network that there is.
+fn table() -> String {
+    let tables = run("nft", &["list", "tables"]);
+    tables.split("inet ").nth(1).expect("a table").trim().to_owned()
+}
+
+/// The published ports that the firewall knows, in order.
+fn redirected() -> Vec<u16> {
+    let map = run("nft", &["list", "map", "inet", &table(), "all4"]);
+    let ports = map.split("tcp . ").skip(1).map(|text| text.split(' ').next().unwrap().parse().unwrap());
+    let mut ports: Vec<u16> = ports.collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn every_container_removes_its_own_redirects() {
+    if !in_own_network("leftovers::every_container_removes_its_own_redirects", &["nft"]) {
+        return;
+    }
+    let runtime = Runtime::new();
+    let (first, second) = (runtime.publish(&["8080:80", "8081:81"]), runtime.publish(&["8082:82"]));
+    assert_eq!(redirected(), [8080, 8081, 8082]);
+    first.disconnect().unwrap();
+    assert_eq!(redirected(), [8082]);
+    // The port of one that ended is for the next one.
+    let _third = runtime.publish(&["8080:80"]);
+    assert_eq!(redirected(), [8080, 8082]);
+    second.disconnect().unwrap();
+    assert_eq!(redirected(), [8080]);
+}
+
+#[test]
+fn redirects_that_nobody_should_have_are_in_nobody_s_way() {
+    if !in_own_network("leftovers::redirects_that_nobody_should_have_are_in_nobody_s_way", &["nft"]) {
+        return;
+    }
+    let runtime = Runtime::new();
+    let first = runtime.publish(&["8080:80"]);
+    let leases = runtime.path().join("networks/default/leases");
+    let (address, _) = addresses(&first);
+    // A killed process leaves its lease and its redirects.
+    let dead = std::fs::read_to_string(leases.join(&address)).unwrap();
+    let dead = dead.replace(&address, "10.176.0.99").replace("8080", "8081");
+    std::fs::write(leases.join("10.176.0.99"), dead).unwrap();
+    let add = |port: &str| {
+        let element = format!("{{ tcp . {port} : 10.176.0.99 . 80 }}");
+        run("nft", &["add", "element", "inet", &table(), "all4", &element]);
+    };
+    add("8081");
+    assert_eq!(redirected(), [8080, 8081]);
+    let second = runtime.publish(&[]);
+    assert_eq!(redirected(), [8080], "the next one sweeps");
+    // Somebody else's hand.
+    add("8082");
+    let third = runtime.publish(&["8082:80"]);
+    third.serve(80);
+    assert_eq!(redirected(), [8080, 8082]);
+    run("nft", &["delete", "element", "inet", &table(), "all4", "{ tcp . 8082 }"]);
+    third.disconnect().unwrap();
+    assert_eq!(redirected(), [8080]);
+    run("nft", &["flush", "ruleset"]);
+    first.disconnect().unwrap();
+    second.disconnect().unwrap();
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn ranges_and_any_port() {
     assert_eq!(second.published()[0].host.port(), 9001);
     let third = Connect { publish: wishes(&["9000-9001:91"]), ..Connect::new("third") };
     let error = runtime.connect(&third).unwrap_err().to_string();
-    assert_eq!(error, "no port of 9000-9001/tcp is free on this host");
+    assert_eq!(error, "bind for ports 9000-9001/tcp failed: all ports are allocated");
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn a_port_that_is_in_use_is_refused() {
     let _server = TcpListener::bind("127.0.0.1:8080").unwrap();
     let wanted = |port: &str| Connect { publish: wishes(&[port]), ..Connect::new("0123456789abcdef") };
     let error = runtime.connect(&wanted("8080:80")).unwrap_err().to_string();
-    assert_eq!(error, "port 0.0.0.0:8080/tcp cannot be published: it is already allocated on this host");
+    assert_eq!(error, "bind for 0.0.0.0:8080/tcp failed: port is already allocated");
     let _holder = runtime.connect(&wanted("8081:80")).unwrap();
     let error = runtime.connect(&wanted("8081:80")).unwrap_err().to_string();
-    assert!(error.ends_with("already allocated on this host by container 0123456789ab"), "{error}");
+    assert!(error.ends_with("port is already allocated by container 0123456789ab"), "{error}");
 }

@@ -1,14 +1,11 @@
 //! Rules through `iptables-restore` and `ip6tables-restore`, for kernels without nf_tables.
 //!
 //! Every network has three chains: `LAP-D-BRIDGE` redirects to containers, `LAP-M-BRIDGE` masquerades, and
-//! `LAP-F-BRIDGE` says what is forwarded. One call of the program replaces the content of chains as a whole.
-
-use std::fmt::Write as _;
-use std::net::SocketAddr;
+//! `LAP-F-BRIDGE` says what is forwarded. One call of the program makes all changes of one family, or none.
 
 use super::super::error::NetworkError;
 use super::super::program;
-use super::{Redirect, Rules};
+use super::{Change, Redirect, Rules};
 
 /// The programs of one family.
 struct Family {
@@ -41,12 +38,30 @@ pub(super) fn install(network: &str, rules: &Rules) -> Result<(), NetworkError> 
     Ok(())
 }
 
-/// Replaces the redirects.
-pub(super) fn redirect(network: &str, rules: &Rules) -> Result<(), NetworkError> {
-    let chain = |redirects: &str| format!("*nat\n:LAP-D-{} - [0:0]\n{redirects}COMMIT\n", rules.bridge);
-    FAMILY_4.restore(network, &chain(&redirects(rules, true)))?;
-    if rules.subnet6.is_some() {
-        FAMILY_6.restore(network, &chain(&redirects(rules, false)))?;
+/// Adds or removes redirects.
+pub(super) fn change(
+    network: &str,
+    bridge: &str,
+    change: Change,
+    redirects: &[Redirect],
+) -> Result<(), NetworkError> {
+    for (family, of_version_4) in [(FAMILY_4, true), (FAMILY_6, false)] {
+        let rules: String = redirects
+            .iter()
+            .filter(|redirect| redirect.from.is_ipv4() == of_version_4)
+            .map(|redirect| {
+                let command = match change {
+                    Change::Remove => "-D",
+                    // Those for one address of the host come first.
+                    Change::Add if !redirect.from.ip().is_unspecified() => "-I",
+                    Change::Add => "-A",
+                };
+                format!("{command} {}", rule(bridge, redirect))
+            })
+            .collect();
+        if !rules.is_empty() {
+            family.restore(network, &format!("*nat\n{rules}COMMIT\n"))?;
+        }
     }
     Ok(())
 }
@@ -109,18 +124,14 @@ fn redirects(rules: &Rules, of_version_4: bool) -> String {
     let mut redirects: Vec<&Redirect> =
         rules.redirects.iter().filter(|redirect| redirect.from.is_ipv4() == of_version_4).collect();
     redirects.sort_by_key(|redirect| redirect.from.ip().is_unspecified());
-    let mut text = String::new();
-    for Redirect { from, to, transport } in redirects {
-        let address = destination(from);
-        let rule = format!("-p {transport} --dport {} -j DNAT --to-destination {to}", from.port());
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "-A LAP-D-{}{address} {rule}", rules.bridge);
-    }
-    text
+    redirects.into_iter().map(|redirect| format!("-A {}", rule(&rules.bridge, redirect))).collect()
 }
 
-fn destination(from: &SocketAddr) -> String {
-    if from.ip().is_unspecified() { String::new() } else { format!(" -d {}", from.ip()) }
+/// One redirect, after the command.
+fn rule(bridge: &str, Redirect { from, to, transport }: &Redirect) -> String {
+    let address = if from.ip().is_unspecified() { String::new() } else { format!(" -d {}", from.ip()) };
+    let port = from.port();
+    format!("LAP-D-{bridge}{address} -p {transport} --dport {port} -j DNAT --to-destination {to}\n")
 }
 
 /// The first of the names that is installed.

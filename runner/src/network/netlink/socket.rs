@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
 use super::message::{Message, messages};
 
@@ -15,6 +15,9 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// The kernel's answers come in pieces of at most this (32 KiB) or of a memory page.
 const LARGEST_ANSWER: usize = 64 << 10;
+
+/// What the kernel takes at once without being asked to take more; usually it is a little above 200 KiB.
+const USUAL_LIMIT: usize = 128 << 10;
 
 /// A service of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +126,10 @@ impl Socket {
         for message in messages {
             self.sequence = self.sequence.wrapping_add(1);
             bytes.extend(message.finish(self.sequence));
+        }
+        if bytes.len() > USUAL_LIMIT {
+            // Without the right to do so, the kernel says that the message is too long.
+            let _ = sockopt::set_socket_send_buffer_size_force(&self.fd, bytes.len() * 2);
         }
         rustix::net::send(&self.fd, &bytes, SendFlags::empty())?;
         Ok(self.sequence)
