@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use engine::isolation::Wanted;
 
 use crate::container_args::{
-    AnyInspectArgs, AttachArgs, ContainerArgs, ExecArgs, KillArgs, LogsArgs, NamesArgs, PsArgs, RenameArgs,
-    RmArgs, StartArgs, StopArgs,
+    AnyInspectArgs, AttachArgs, ContainerArgs, ExecArgs, KillArgs, LogsArgs, NamesArgs, PortArgs, PsArgs,
+    RenameArgs, RmArgs, StartArgs, StopArgs,
 };
 use crate::isolation_args::IsolationArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
@@ -107,6 +107,8 @@ pub(crate) enum Command {
     Pause(NamesArgs),
     /// Let the processes of containers go on
     Unpause(NamesArgs),
+    /// Show which ports of the host lead to those of a container
+    Port(PortArgs),
     /// Give a container another name
     Rename(RenameArgs),
     /// Remove containers

@@ -43,6 +43,8 @@ pub(crate) enum ContainerCommand {
     Pause(NamesArgs),
     /// Let the processes of containers go on
     Unpause(NamesArgs),
+    /// Show which ports of the host lead to those of a container
+    Port(PortArgs),
     /// Give a container another name
     Rename(RenameArgs),
     /// Remove containers
@@ -252,6 +254,15 @@ pub(crate) struct ExecArgs {
     /// Give every right
     #[arg(long)]
     pub(crate) privileged: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PortArgs {
+    /// The container
+    pub(crate) container: String,
+    /// A port of the container: PORT or PORT/udp; all without it
+    #[arg(value_name = "PORT[/PROTOCOL]")]
+    pub(crate) port: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 use engine::isolation::Wanted;
-use engine::request::{Isolation, Resolver, SeccompChoice, Tmpfs};
+use engine::request::{IpcMode, Isolation, PidMode, Resolver, SeccompChoice, Tmpfs};
 
 use crate::build_flags::{host, limit};
 use crate::device_args::{self, Device};
@@ -103,11 +103,12 @@ pub(crate) struct IsolationArgs {
     #[arg(long = "sysctl", value_name = "NAME=VALUE")]
     pub(crate) sysctls: Vec<String>,
 
-    /// Shared memory and message queues: private or host
-    #[arg(long, value_name = "MODE", default_value = "private", value_parser = ["private", "shareable", "host"])]
+    /// Shared memory and message queues: private, shareable (others may join), none (private without /dev/shm), host,
+    /// or container:NAME for those of another one
+    #[arg(long, value_name = "MODE", default_value = "private")]
     pub(crate) ipc: String,
 
-    /// Process ids: private or host
+    /// Process ids: private, host, or container:NAME for those of another one
     #[arg(long, value_name = "MODE")]
     pub(crate) pid: Option<String>,
 
@@ -161,9 +162,9 @@ impl IsolationArgs {
             },
             domainname: self.domainname.clone(),
             sysctls: self.sysctls.iter().map(|text| sysctl(text)).collect::<Result<_, _>>()?,
-            share_ipc: self.ipc == "host",
+            ipc: ipc(&self.ipc)?,
             share_uts: self.uts.as_deref() == Some("host"),
-            share_pids: shares_pids(self.pid.as_deref())?,
+            pids: pids(self.pid.as_deref())?,
             share_cgroups: self.cgroupns == "host",
             oom_score_adjustment: self.oom_score_adj,
             ..Isolation::default()
@@ -179,18 +180,33 @@ impl IsolationArgs {
     }
 }
 
-fn shares_pids(mode: Option<&str>) -> Result<bool, CliError> {
+fn pids(mode: Option<&str>) -> Result<PidMode, CliError> {
     match mode {
-        None | Some("" | "private") => Ok(false),
-        Some("host") => Ok(true),
-        Some(other) => {
-            let problem = match other.strip_prefix("container:") {
-                Some(_) => "the process ids of another container cannot be shared yet".to_owned(),
-                None => format!("there is no process id mode \"{other}\""),
-            };
-            Err(CliError::usage(format!("--pid: {problem}"), "use private or host"))
-        }
+        None | Some("" | "private") => Ok(PidMode::Own),
+        Some("host") => Ok(PidMode::Host),
+        Some(other) => container(other).map(PidMode::Container).ok_or_else(|| {
+            let message = format!("--pid: invalid PID mode \"{other}\"");
+            CliError::usage(message, "use private, host or container:NAME")
+        }),
     }
+}
+
+fn ipc(mode: &str) -> Result<IpcMode, CliError> {
+    match mode {
+        "" | "private" => Ok(IpcMode::Private),
+        "shareable" => Ok(IpcMode::Shareable),
+        "none" => Ok(IpcMode::None),
+        "host" => Ok(IpcMode::Host),
+        other => container(other).map(IpcMode::Container).ok_or_else(|| {
+            let message = format!("--ipc: invalid IPC mode \"{other}\"");
+            CliError::usage(message, "use private, shareable, none, host or container:NAME")
+        }),
+    }
+}
+
+/// The name in `container:NAME`.
+fn container(mode: &str) -> Option<String> {
+    mode.strip_prefix("container:").filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 /// `name`, `name=value` or `name:value`.

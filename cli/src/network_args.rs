@@ -13,7 +13,7 @@ use crate::terminal::complain;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct NetworkArgs {
-    /// Network: bridge (an address of its own), host or none
+    /// Network: bridge (an address of its own), host, none, or container:NAME for that of another one
     #[arg(long, alias = "net", default_value = "default", value_name = "MODE")]
     pub(crate) network: String,
 
@@ -83,10 +83,14 @@ fn mode(text: &str) -> Result<ContainerNetwork, CliError> {
         "bridge" => Ok(ContainerNetwork::Bridge),
         "host" => Ok(ContainerNetwork::Host),
         "none" => Ok(ContainerNetwork::None),
-        other => {
-            let message = format!("there is no network \"{other}\"");
-            Err(CliError::usage(message, "use --network bridge, --network host or --network none"))
-        }
+        other => match other.strip_prefix("container:").filter(|name| !name.is_empty()) {
+            Some(name) => Ok(ContainerNetwork::Container(name.to_owned())),
+            None => {
+                let message = format!("there is no network \"{other}\"");
+                let hint = "use --network bridge, --network host, --network none or --network container:NAME";
+                Err(CliError::usage(message, hint))
+            }
+        },
     }
 }
 

@@ -85,6 +85,14 @@ pub enum EngineError {
     /// The container does not run.
     #[error("container {0} is not running")]
     NotRunning(String),
+    /// Two flags of which only one can be.
+    #[error("conflicting options: {0}")]
+    ConflictingOptions(&'static str),
+    /// A container that keeps its shared memory to itself.
+    #[error(
+        "can't join IPC of container {0}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+    )]
+    NotShareable(String),
     /// A name that no container may have.
     #[error("invalid container name ({0}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
     ContainerName(String),

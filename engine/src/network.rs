@@ -1,5 +1,6 @@
 //! What network a container or a step of a build gets.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -7,9 +8,10 @@ use base::image::ContainerConfig;
 use llb::NetworkMode;
 use runner::Network;
 use runner::isolation::Mode;
+pub use runner::network::endpoint::{Endpoint, InetEndpoint};
 use runner::network::error::NetworkError;
 use runner::network::leftovers::{self, Leftover};
-use runner::network::publish::{ContainerPort, Publish};
+pub use runner::network::publish::{ContainerPort, Publish, Published};
 pub use runner::network::publish::{parse as parse_publish, parse_exposed};
 use runner::network::{Connect, Connection};
 
@@ -19,7 +21,7 @@ use crate::error::EngineError;
 use crate::request::{ContainerNetwork, HostAddress, Isolation, NetworkSettings, StepSettings};
 
 impl Engine {
-    /// The network of a container of an image.
+    /// The network of a container of an image, unless it is another container's.
     pub(crate) fn network_of(
         &self,
         settings: &NetworkSettings,
@@ -27,23 +29,21 @@ impl Engine {
         isolation: &Isolation,
         id: &str,
     ) -> Result<Network, EngineError> {
-        Ok(match settings.mode {
+        Ok(match &settings.mode {
             ContainerNetwork::Host => Network::Host,
             ContainerNetwork::None => Network::None,
-            ContainerNetwork::Default | ContainerNetwork::Bridge => {
-                Network::Connected(Box::new(Connection {
-                    runtime: self.runtime_path(),
-                    connect: Connect {
-                        publish: published(settings, image)?,
-                        address: settings.address,
-                        address6: settings.address6,
-                        mac: settings.mac,
-                        ..Connect::new(id)
-                    },
-                    servers_chosen: !isolation.resolver.servers.is_empty(),
-                    host_names: gateway_names(&isolation.hosts),
-                }))
-            }
+            _ => Network::Connected(Box::new(Connection {
+                runtime: self.runtime_path(),
+                connect: Connect {
+                    publish: published(settings, image)?,
+                    address: settings.address,
+                    address6: settings.address6,
+                    mac: settings.mac,
+                    ..Connect::new(id)
+                },
+                servers_chosen: !isolation.resolver.servers.is_empty(),
+                host_names: gateway_names(&isolation.hosts),
+            })),
         })
     }
 
@@ -124,10 +124,9 @@ impl Engine {
     }
 }
 
-/// The hosts file of a container. One that gets an address when it starts has its name beside that, and only then
-/// knows which one is the machine's.
-pub(crate) fn hosts(network: &Network, hostname: &str, extra: &[(String, HostAddress)]) -> Vec<u8> {
-    let is_connected = matches!(network, Network::Connected(_));
+/// The hosts file of a container. One that is connected to a network when it starts has its name beside the address
+/// that it gets then, and only then knows which one is the machine's.
+pub(crate) fn hosts(is_connected: bool, hostname: &str, extra: &[(String, HostAddress)]) -> Vec<u8> {
     let address = |address| match address {
         HostAddress::Given(address) => Some(address),
         HostAddress::Gateway if is_connected => None,
@@ -139,7 +138,7 @@ pub(crate) fn hosts(network: &Network, hostname: &str, extra: &[(String, HostAdd
 }
 
 /// The names that stand for the machine itself.
-fn gateway_names(hosts: &[(String, HostAddress)]) -> Vec<String> {
+pub(crate) fn gateway_names(hosts: &[(String, HostAddress)]) -> Vec<String> {
     let is_gateway =
         |(name, address): &(String, HostAddress)| (*address == HostAddress::Gateway).then(|| name.clone());
     hosts.iter().filter_map(is_gateway).collect()
@@ -151,20 +150,33 @@ fn published(settings: &NetworkSettings, image: &ContainerConfig) -> Result<Vec<
     if !settings.publish_exposed {
         return Ok(all);
     }
-    let mut exposed = settings.expose.clone();
-    for text in image.exposed_ports.keys() {
-        exposed
-            .extend(parse_exposed(text).map_err(|error| runner::RunError::from(NetworkError::from(error)))?);
-    }
-    exposed.sort();
-    exposed.dedup();
     let is_new = |port: &ContainerPort| settings.publish.iter().all(|asked| asked.container != *port);
-    all.extend(exposed.into_iter().filter(is_new).map(|container| Publish {
+    all.extend(exposed(settings, image)?.into_iter().filter(is_new).map(|container| Publish {
         host: None,
         ports: None,
         container,
     }));
     Ok(all)
+}
+
+/// The ports that a container is said to listen on, by its image and by flags.
+fn exposed(
+    settings: &NetworkSettings,
+    image: &ContainerConfig,
+) -> Result<BTreeSet<ContainerPort>, EngineError> {
+    let mut all: BTreeSet<ContainerPort> = settings.expose.iter().copied().collect();
+    for text in image.exposed_ports.keys() {
+        all.extend(parse_exposed(text).map_err(|error| runner::RunError::from(NetworkError::from(error)))?);
+    }
+    Ok(all)
+}
+
+/// The same with the ports that are to be published, for people. What an image says that makes no sense, or that we
+/// cannot publish, is left out.
+pub(crate) fn exposed_ports(settings: &NetworkSettings, image: &ContainerConfig) -> BTreeSet<ContainerPort> {
+    let of_image = image.exposed_ports.keys().filter_map(|text| parse_exposed(text).ok()).flatten();
+    let published = settings.publish.iter().map(|publish| publish.container);
+    settings.expose.iter().copied().chain(published).chain(of_image).collect()
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub use runner::signal::parse as signal_number;
 pub use runner::{
     Attach, DetachKeys, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, Resource, ResourceLimit,
 };
+use serde::{Deserialize, Serialize};
 pub use snapshotter::Compression;
 
 pub use crate::secrets::{SecretSource, Secrets};
@@ -113,7 +114,7 @@ pub struct NetworkSettings {
 }
 
 /// `--network` of a container.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ContainerNetwork {
     /// Nobody said: [`Bridge`](Self::Bridge) where that is possible, else [`Host`](Self::Host), which is told
     /// ([`crate::Engine::settle_network`]).
@@ -125,6 +126,8 @@ pub enum ContainerNetwork {
     Host,
     /// Nothing but a loopback interface.
     None,
+    /// That of the container with this name or id.
+    Container(String),
 }
 
 /// What the processes of all steps get besides what the Dockerfile says. Not part of any key.
@@ -389,8 +392,8 @@ pub struct Isolation {
     pub open_paths: bool,
     /// `--oom-score-adj`
     pub oom_score_adjustment: Option<i32>,
-    /// `--pid host`
-    pub share_pids: bool,
+    /// `--pid`
+    pub pids: PidMode,
     /// `--cgroupns host`
     pub share_cgroups: bool,
     /// `--read-only`
@@ -419,19 +422,56 @@ pub struct Isolation {
     pub domainname: Option<String>,
     /// `--sysctl`: names and values.
     pub sysctls: Vec<(String, String)>,
-    /// `--ipc host`
-    pub share_ipc: bool,
+    /// `--ipc`
+    pub ipc: IpcMode,
     /// `--uts host`
     pub share_uts: bool,
 }
 
 /// What a name of `--add-host` stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostAddress {
     /// This address.
     Given(IpAddr),
     /// `host-gateway`: the machine that the container runs on, by the address that it has in the container's network.
     Gateway,
+}
+
+impl fmt::Display for HostAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(address) => address.fmt(formatter),
+            Self::Gateway => formatter.write_str("host-gateway"),
+        }
+    }
+}
+
+/// `--pid`: whose process ids a container sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PidMode {
+    /// Its own.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// Those of the container with this name or id.
+    Container(String),
+}
+
+/// `--ipc`: whose shared memory and message queues a container sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum IpcMode {
+    /// Its own, for nobody else.
+    #[default]
+    Private,
+    /// Its own, which others may join.
+    Shareable,
+    /// Its own, without `/dev/shm`.
+    None,
+    /// The host's.
+    Host,
+    /// Those of the container with this name or id.
+    Container(String),
 }
 
 /// `--tmpfs /path[:options]`

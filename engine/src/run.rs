@@ -2,6 +2,7 @@
 
 mod security;
 mod supervision;
+mod surroundings;
 
 pub(crate) use supervision::USUAL_SIZE;
 
@@ -14,10 +15,11 @@ use llb::DeviceRequest;
 use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
-use runner::{EtcFiles, ExtraMount, GroupPlace, MountKind, RequestError, RunError};
+use runner::{ExtraMount, GroupPlace, MountKind, RequestError, RunError, Sharing};
 use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
+use self::surroundings::Surroundings;
 use crate::Engine;
 use crate::cdi::{self, DeviceEdits};
 use crate::containers::Prepared;
@@ -25,7 +27,6 @@ use crate::devices;
 use crate::error::EngineError;
 use crate::images::Found;
 use crate::manifest::Image;
-use crate::network;
 use crate::progress::Progress;
 use crate::request::{BindVolume, Isolation, PullPolicy, RunRequest};
 
@@ -34,11 +35,13 @@ const LARGEST_PASSWD: u64 = 10 << 20;
 
 impl Engine {
     /// Finds the image of a container and makes all that the container needs. `lease` protects it meanwhile.
+    /// `starts_at_once` is for [`ContainerDocument::starts_at_once`](crate::containers::ContainerDocument).
     pub(crate) fn prepare_run(
         &self,
         lease: &Lease,
         request: &RunRequest,
         id: &str,
+        starts_at_once: bool,
     ) -> Result<Prepared, EngineError> {
         if self.isolation()?.mode == Mode::Chroot && (request.hostname.is_some() || request.tty) {
             let what = if request.tty { "a terminal" } else { "a host name" };
@@ -47,8 +50,9 @@ impl Engine {
         let (found, reference) = self.image_to_run(request)?;
         self.hold(lease, &found, &request.image)?;
         let snapshot = self.root_filesystem(lease, &found.image, &reference)?;
-        let process = self.process(request, &found.image, &snapshot, id)?;
-        let document = supervision::document(request, &found.image, &process);
+        let surroundings = self.surroundings(request, &found.image.config.config, id)?;
+        let process = self.process(request, &found.image, &snapshot, &surroundings)?;
+        let document = supervision::document(request, &found.image, &process, &surroundings, starts_at_once);
         let config = supervision::config(request, &found.image, process, &document)?;
         Ok(Prepared { image: found.image.id(), snapshot, config, document })
     }
@@ -98,10 +102,10 @@ impl Engine {
         request: &RunRequest,
         image: &Image,
         active: &ActiveSnapshot,
-        id: &str,
+        surroundings: &Surroundings,
     ) -> Result<runner::RunRequest, EngineError> {
         let config = &image.config.config;
-        let hostname = request.hostname.clone().unwrap_or_else(|| id[..12].to_owned());
+        let hostname = surroundings.hostname.clone();
         let tree = active
             .parent()
             .map(|parent| Tree::overlay(self.store.view_dirs(parent)?).map_err(EngineError::from));
@@ -111,13 +115,6 @@ impl Engine {
         let ResolvedUser { mut user, home } = resolve_user(tree.as_ref(), user)?;
         user.additional_gids.extend(group_ids(tree.as_ref(), &isolation.groups)?);
         let cwd = request.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
-        let network = self.network_of(&request.network, config, isolation, id)?;
-        let etc = EtcFiles {
-            resolv_conf: Some(runner::etc_files::resolv_conf(&isolation.resolver)?),
-            hosts: Some(network::hosts(&network, &hostname, &isolation.hosts)),
-            hostname: Some(format!("{hostname}\n").into_bytes()),
-            read_only: false,
-        };
         security::check_modules(isolation)?;
         let described = described_devices(isolation)?;
         let process = runner::RunRequest {
@@ -128,11 +125,12 @@ impl Engine {
             user,
             hostname: Some(hostname),
             domainname: isolation.domainname.clone(),
-            network,
-            share_ipc: isolation.share_ipc,
-            share_pids: isolation.share_pids,
+            network: surroundings.network.clone(),
+            ipc: surroundings.ipc.clone(),
+            pids: surroundings.pids.clone(),
+            shared_memory: surroundings.shared_memory.clone(),
             share_uts: isolation.share_uts,
-            etc,
+            etc: surroundings.etc_files()?,
             mounts: mounts(request, described.mounts)?,
             read_only_root: isolation.read_only,
             privileged: isolation.privileged,
@@ -146,11 +144,11 @@ impl Engine {
             rlimits: isolation.rlimits.clone(),
             sysctls: isolation.sysctls.clone(),
             limits: request.limits.clone(),
-            group: match (&request.cgroup_parent, isolation.share_pids) {
+            group: match (&request.cgroup_parent, &surroundings.pids) {
                 (Some(parent), _) => GroupPlace::Inside(parent.clone()),
+                (None, Sharing::Own) => GroupPlace::WhereLimited,
                 // The group is what ends all processes then.
-                (None, true) => GroupPlace::Everywhere,
-                (None, false) => GroupPlace::WhereLimited,
+                (None, _) => GroupPlace::Everywhere,
             },
             devices: if isolation.privileged { devices::all()? } else { Vec::new() },
             device_rules: isolation.device_rules.clone(),

@@ -24,7 +24,7 @@ use sys::ns::PidFd;
 use self::loans::Loans;
 use crate::error::{RequestError, RunError};
 use crate::plan::{self, Machine};
-use crate::request::{MountKind, Network, RunRequest, Stdio};
+use crate::request::{MountKind, Network, RunRequest, Sharing, Stdio};
 use crate::spec::Bundle;
 
 /// What has to be put right when the process has ended. Dropping it does that, too.
@@ -103,6 +103,8 @@ fn check(request: &RunRequest, stdio: Stdio) -> Result<&Path, RequestError> {
     }
     let refused = [
         (request.network != Network::Host, "a network other than the host's"),
+        (matches!(request.pids, Sharing::Namespace(_)), "sharing the process ids of another container"),
+        (matches!(request.ipc, Sharing::Namespace(_)), "sharing the memory of another container"),
         (request.privileged, "a privileged container"),
         (request.read_only_root, "a read-only root filesystem"),
         (!request.sysctls.is_empty(), "a kernel setting"),

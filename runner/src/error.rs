@@ -15,6 +15,7 @@ use sys::spawn::LaunchError;
 
 pub use crate::capabilities::UnknownCapability;
 pub use crate::cgroup::CgroupError;
+use crate::neighbour::NeighbourError;
 use crate::network::error::NetworkError;
 pub use crate::seccomp::SeccompError;
 
@@ -159,6 +160,9 @@ pub enum RunError {
     /// The container does not get the network that was asked for.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// Another container cannot be joined.
+    #[error(transparent)]
+    Neighbour(#[from] NeighbourError),
     /// The container cannot be limited as asked.
     #[error(transparent)]
     Group(#[from] CgroupError),
@@ -236,6 +240,7 @@ impl Faulty for RunError {
             }
             Self::Namespaces(error) => error.fault(),
             Self::Network(error) => error.fault(),
+            Self::Neighbour(error) => error.fault(),
             Self::Group(error) => error.fault(),
             Self::Launch(error) => error.fault(),
             Self::Lend(error) | Self::CleanUp(error) => error.fault(),

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use sys::path_error::PathError;
 
 use crate::error::RunError;
@@ -13,7 +14,7 @@ use crate::error::RunError;
 const LONGEST: u64 = 64 << 10;
 
 /// How names are looked up, where it is not as on the host. What is empty is as there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolver {
     /// Name servers.
     pub servers: Vec<IpAddr>,

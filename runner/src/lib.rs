@@ -25,6 +25,7 @@ mod interactive;
 pub mod isolation;
 mod logged;
 pub mod logs;
+pub mod neighbour;
 pub mod network;
 pub mod oci;
 pub mod passwd;
@@ -45,7 +46,7 @@ pub use process::{ExitStatus, Finished, Process, resize, start};
 pub use request::{
     DEFAULT_PATH, DeviceAccess, DeviceFile, DeviceKind, DeviceNumber, DeviceRate, DeviceRule, EtcFiles,
     ExtraMount, GroupPlace, Limits, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile,
-    Stdio, StreamTarget, TtySize, User,
+    SharedMemory, Sharing, Stdio, StreamTarget, TtySize, User,
 };
 pub use seccomp::{ProfileFile, SeccompError};
 pub use sys::ns::Usage;

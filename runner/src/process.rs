@@ -21,9 +21,10 @@ use crate::cgroup::{ControlGroup, DeviceList};
 use crate::chroot::Chroot;
 use crate::error::RunError;
 use crate::isolation::Mode;
+use crate::neighbour;
 use crate::network::{self, Attachment};
 use crate::plan::{self, Machine};
-use crate::request::{ExtraMount, GroupPlace, MountKind, RunRequest, Stdio, StreamTarget, TtySize};
+use crate::request::{ExtraMount, GroupPlace, MountKind, RunRequest, Sharing, Stdio, StreamTarget, TtySize};
 use crate::spec::{self, Bundle};
 use crate::stubs;
 
@@ -90,6 +91,8 @@ struct OurEnds {
 /// Starts the process of a request. Returns when its program runs; a program that cannot be executed is
 /// an error, and leaves nothing behind.
 pub fn start(request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
+    let neighbours = neighbour::join(request)?;
+    let request = neighbours.as_ref().map_or(request, |joined| &joined.request);
     match network::join(request)? {
         Some((network, joined)) => start_joined(&joined, stdio, Some(network)),
         None => start_joined(request, stdio, None),
@@ -124,7 +127,7 @@ fn start_joined(
     match launched {
         Ok(Launched { process, terminal, created }) => {
             let (handle, stubs) = (Arc::new(process), Some((request.root.clone(), created)));
-            let shares_pids = request.share_pids;
+            let shares_pids = request.pids != Sharing::Own;
             let mut process = Process {
                 handle,
                 streams,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Location;
 use crate::isolation::Mode;
+use crate::neighbour::Neighbour;
 use crate::network::Connection;
 use crate::seccomp::ProfileFile;
 
@@ -43,10 +44,11 @@ pub struct RunRequest {
     pub domainname: Option<String>,
     /// Keep the host's host name and domain name.
     pub share_uts: bool,
-    /// Keep the host's System V objects and POSIX message queues.
-    pub share_ipc: bool,
-    /// Keep the host's process ids. Then the kernel does not end the other processes with the first one.
-    pub share_pids: bool,
+    /// Whose System V objects and POSIX message queues it sees.
+    pub ipc: Sharing,
+    /// Whose process ids it sees. If they are not its own, the kernel does not end the other processes with the first
+    /// one.
+    pub pids: Sharing,
     /// Keep the host's view of control groups.
     pub share_cgroups: bool,
     /// How gladly the kernel kills the process when memory is short, from -1000 (never) to 1000; `None` is as
@@ -84,7 +86,9 @@ pub struct RunRequest {
     pub devices: Vec<DeviceFile>,
     /// Devices that may be used and made besides the usual ones and those of mounts.
     pub device_rules: Vec<DeviceRule>,
-    /// Size of `/dev/shm` in bytes.
+    /// What `/dev/shm` is.
+    pub shared_memory: SharedMemory,
+    /// Size of `/dev/shm` in bytes, if it is the container's own.
     pub shm_size: u64,
     /// Let an overlay root skip syncing its upper directory when the container ends. Right when
     /// durability is bought later for the whole store, and worth milliseconds per container.
@@ -106,8 +110,8 @@ impl RunRequest {
             hostname: None,
             domainname: None,
             share_uts: false,
-            share_ipc: false,
-            share_pids: false,
+            ipc: Sharing::Own,
+            pids: Sharing::Own,
             share_cgroups: false,
             oom_score_adjustment: None,
             sysctls: Vec::new(),
@@ -126,6 +130,7 @@ impl RunRequest {
             group: GroupPlace::default(),
             devices: Vec::new(),
             device_rules: Vec::new(),
+            shared_memory: SharedMemory::Own,
             shm_size: DEFAULT_SHM_SIZE,
             volatile_root: true,
         }
@@ -155,6 +160,43 @@ pub enum Network {
     Namespace(PathBuf),
     /// One of its own that is connected to a network when the container starts, until it ends.
     Connected(Box<Connection>),
+    /// That of another container, which has to run when this one starts.
+    Container {
+        /// The other one.
+        neighbour: Neighbour,
+        /// As [`Connection::servers_chosen`].
+        servers_chosen: bool,
+        /// As [`Connection::host_names`].
+        host_names: Vec<String>,
+    },
+}
+
+/// Whose namespace of a kind a container has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sharing {
+    /// Its own.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// That of another container, which has to run when this one starts.
+    Container(Neighbour),
+    /// The one that this file stands for, as in [`Network::Namespace`].
+    Namespace(PathBuf),
+}
+
+/// What a container has at `/dev/shm`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SharedMemory {
+    /// A directory in memory of its own.
+    #[default]
+    Own,
+    /// Nothing.
+    None,
+    /// The host's.
+    Host,
+    /// That of the container whose mount namespace this file stands for.
+    Namespace(PathBuf),
 }
 
 /// Limits of a control group, as the flags of `docker run` have them. What is `None` or empty is not limited.

@@ -9,7 +9,7 @@ pub(crate) mod groups;
 pub(crate) mod resources;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
     BoxBuilder, Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType,
@@ -22,7 +22,7 @@ use crate::error::RequestError;
 use crate::isolation::Mode;
 use crate::request::{
     DeviceFile, DeviceKind, EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest,
-    SeccompProfile, Stdio, StreamTarget,
+    SeccompProfile, SharedMemory, Sharing, Stdio, StreamTarget,
 };
 
 /// Paths of `/proc` and `/sys` that tell about or reach the host and have no namespace of their own.
@@ -72,6 +72,13 @@ pub struct Bundle {
 
 /// The type of mounts that show a [`Part`]; the OCI spec knows nothing of the kind.
 pub const PART: &str = "lapstrake.part";
+
+/// The type of mounts that show what is at the same place in another mount namespace, the file of which is their
+/// source.
+pub const SAME: &str = "lapstrake.same";
+
+/// Where programs expect shared memory (`shm_overview(7)`).
+const SHARED_MEMORY: &str = "/dev/shm";
 
 /// A file or directory of a filesystem of layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,17 +216,19 @@ fn to_spec(capabilities: CapabilitySet) -> HashSet<Capability> {
 fn linux(request: &RunRequest, capabilities: CapabilitySet) -> Linux {
     let types = [LinuxNamespaceType::Mount];
     let optional = [
-        (!request.share_pids, LinuxNamespaceType::Pid),
+        (request.pids != Sharing::Host, LinuxNamespaceType::Pid),
         (!request.share_cgroups, LinuxNamespaceType::Cgroup),
-        (!request.share_ipc, LinuxNamespaceType::Ipc),
+        (request.ipc != Sharing::Host, LinuxNamespaceType::Ipc),
         (!request.share_uts, LinuxNamespaceType::Uts),
         (request.network != Network::Host, LinuxNamespaceType::Network),
     ];
     let optional = optional.into_iter().filter_map(|(own, kind)| own.then_some(kind));
     let types = types.into_iter().chain(optional);
     let namespace = |typ| {
-        let path = match &request.network {
-            Network::Namespace(path) if typ == LinuxNamespaceType::Network => Some(path.clone()),
+        let path = match (typ, &request.network, &request.pids, &request.ipc) {
+            (LinuxNamespaceType::Network, Network::Namespace(path), ..)
+            | (LinuxNamespaceType::Pid, _, Sharing::Namespace(path), _)
+            | (LinuxNamespaceType::Ipc, _, _, Sharing::Namespace(path)) => Some(path.clone()),
             _ => None,
         };
         let mut namespace = LinuxNamespace::default();
@@ -282,23 +291,40 @@ fn device_file(file: &DeviceFile) -> Option<LinuxDevice> {
 
 fn mounts(request: &RunRequest) -> Vec<Mount> {
     let kernel = if request.privileged { "rw" } else { "ro" };
-    let shm_size = format!("size={}", request.shm_size);
-    let standard: [(&str, &str, &[&str]); 7] = [
+    let standard: [(&str, &str, &[&str]); 3] = [
         ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
-        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size]),
+    ];
+    let kernel_interfaces: [(&str, &str, &[&str]); 3] = [
         ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         ("/sys", "sysfs", &["nosuid", "noexec", "nodev", kernel]),
         ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", kernel]),
     ];
-    let standard =
-        standard.into_iter().map(|(destination, kind, options)| mount(destination, kind, kind, options));
+    let make = |(destination, kind, options)| mount(destination, kind, kind, options);
+    let standard = standard.into_iter().map(make).chain(shared_memory(request));
+    let standard = standard.chain(kernel_interfaces.into_iter().map(make));
     let mut parts = 0;
     let shown =
         |extra: &&ExtraMount| !(makes_devices(request) && matches!(extra.kind, MountKind::Device { .. }));
     let extra = request.mounts.iter().filter(shown);
     standard.chain(extra.filter_map(|extra| extra_mount(extra, &mut parts))).collect()
+}
+
+/// What is mounted at `/dev/shm`, if anything.
+fn shared_memory(request: &RunRequest) -> Option<Mount> {
+    let size = format!("size={}", request.shm_size);
+    let (kind, source, options): (_, _, &[&str]) = match &request.shared_memory {
+        SharedMemory::None => return None,
+        SharedMemory::Own => {
+            ("tmpfs", Path::new("tmpfs"), &["nosuid", "noexec", "nodev", "mode=1777", &size])
+        }
+        SharedMemory::Host => ("bind", Path::new(SHARED_MEMORY), &["bind", "nosuid", "noexec", "nodev"]),
+        SharedMemory::Namespace(namespace) => (SAME, namespace.as_path(), &[]),
+    };
+    let mut mount = mount(SHARED_MEMORY, kind, "", options);
+    mount.set_source(Some(source.to_owned()));
+    Some(mount)
 }
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {

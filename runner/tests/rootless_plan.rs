@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use base::Mount;
 use runner::plan::{self, Machine, UserNamespace};
 use runner::spec;
-use runner::{Network, RequestError, RunRequest, SeccompProfile, Stdio, User};
+use runner::{Network, RequestError, RunRequest, SeccompProfile, Sharing, Stdio, User};
 use sys::ns::Namespaces;
 use sys::spawn::{CapabilitySets, MountSource, Plan, ScratchEntry, Step};
 use sys::userns::{IdMap, IdMaps, Range};
@@ -103,7 +103,7 @@ fn a_hidden_proc_is_shown_as_it_is() {
 
 #[test]
 fn what_tells_of_the_host_is_the_hosts() {
-    let shared = RunRequest { share_pids: true, share_ipc: true, ..request() };
+    let shared = RunRequest { pids: Sharing::Host, ipc: Sharing::Host, ..request() };
     let plan = plan(&shared, machine(true));
     assert!(is_of_the_host(mounted(&plan, "/proc"), "/proc"));
     assert!(!plan.steps.iter().any(|step| step.describe().contains("mqueue")));

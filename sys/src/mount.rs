@@ -4,10 +4,14 @@
 //! host's mount table never changes. Source: `mount_setattr(2)` and the kernel's
 //! `Documentation/filesystems/overlayfs.rst`.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+use nix::sched::CloneFlags;
 
 /// The most bytes that the options of `mount(2)` may have, without the final zero: one page.
 const MAX_OPTIONS: usize = 4095;
@@ -276,6 +280,29 @@ fn push_escaped(text: &mut Vec<u8>, path: &[u8]) {
 
 fn c_string(bytes: Vec<u8>, path: &Path) -> Result<CString, OverlayError> {
     CString::new(bytes).map_err(|_| OverlayError::BadPath(path.to_owned()))
+}
+
+/// A detached copy of the mount at `path`, as it is in the mount namespace that `namespace` stands for. It can be
+/// attached in another one.
+///
+/// # Errors
+/// What the kernel says, also where a part of the path is a symbolic link.
+pub(crate) fn copy_of(namespace: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+    use rustix::mount::{OpenTreeFlags, open_tree};
+    // A thread of its own goes there, and does not come back.
+    let copy = || {
+        nix::sched::unshare(CloneFlags::CLONE_FS)?;
+        nix::sched::setns(namespace, CloneFlags::CLONE_NEWNS)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let found = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ok(open_tree(&found, c"", flags | OpenTreeFlags::AT_EMPTY_PATH)?)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("lap-mount".to_owned()).spawn_scoped(scope, copy)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
 }
 
 #[cfg(test)]

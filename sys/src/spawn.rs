@@ -224,6 +224,11 @@ impl Sources {
             (NamespacesOf::Maps { users, groups }, _) => {
                 launcher::user_namespace(users, groups).map_err(prepare("make a user namespace"))
             }
+            (NamespacesOf::Mount { namespace, path }, _) => {
+                let namespace = open_namespace(namespace)?;
+                crate::mount::copy_of(namespace.as_fd(), path)
+                    .map_err(prepare("take a mount of another container"))
+            }
             (NamespacesOf::Target, Some(target)) => {
                 target.as_fd().try_clone_to_owned().map_err(prepare("duplicate a descriptor"))
             }

@@ -3,6 +3,7 @@
 mod inspect;
 mod list;
 mod logs;
+mod ports;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ pub(crate) fn dispatch(store: &StoreChoice, command: ContainerCommand) -> Result
             let engine = open(store)?;
             for_each(&args.containers, |name| engine.unpause_container(name))
         }
+        ContainerCommand::Port(args) => ports::show(store, &args),
         ContainerCommand::Rename(args) => {
             open(store)?.rename_container(&args.container, &args.name)?;
             Ok(ExitCode::SUCCESS)

@@ -103,6 +103,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Exec(args) => containers::dispatch(store, ContainerCommand::Exec(args)),
         Command::Pause(args) => containers::dispatch(store, ContainerCommand::Pause(args)),
         Command::Unpause(args) => containers::dispatch(store, ContainerCommand::Unpause(args)),
+        Command::Port(args) => containers::dispatch(store, ContainerCommand::Port(args)),
         Command::Rename(args) => containers::dispatch(store, ContainerCommand::Rename(args)),
         Command::Rm(args) => containers::dispatch(store, ContainerCommand::Rm(args)),
         Command::Inspect(args) => containers::inspect_any(store, &args),

@@ -1,14 +1,17 @@
 //! What is kept of a container beside what running it needs: how it was asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use runner::etc_files::Resolver;
 use runner::logs::LogOptions;
+use runner::network::publish::{ContainerPort, Publish};
 use runner::shim::restart::RestartPolicy;
 use serde::{Deserialize, Serialize};
 use sys::fs::Durability;
 
 use crate::error::EngineError;
+use crate::request::HostAddress;
 
 /// A container as it was asked for. A file in its directory, written once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,12 +38,33 @@ pub struct ContainerDocument {
     pub tty: bool,
     /// Whether its input can be written to.
     pub open_stdin: bool,
-    /// The name of its network.
+    /// Its network: `bridge`, `host`, `none`, or `container:` and an id.
     pub network: String,
+    /// Whose process ids it sees: its own, `host`, or `container:` and an id.
+    #[serde(default)]
+    pub pid_mode: String,
+    /// Whose shared memory it sees: `private`, `shareable`, `none`, `host`, or `container:` and an id.
+    #[serde(default)]
+    pub ipc_mode: String,
+    /// Further names and addresses in its hosts file.
+    #[serde(default)]
+    pub hosts: Vec<(String, HostAddress)>,
+    /// How it looks names up, where not as the host.
+    #[serde(default)]
+    pub resolver: Resolver,
+    /// The ports that were to be offered by the host (`-p`).
+    #[serde(default)]
+    pub publish: Vec<Publish>,
+    /// The ports that it is said to listen on: those of the image, of `--expose`, and those to be offered.
+    #[serde(default)]
+    pub exposed: BTreeSet<ContainerPort>,
     /// Directories and files of the host: source, target, and whether they can be written to.
     pub binds: Vec<(PathBuf, String, bool)>,
     /// Whether it goes when it has ended.
     pub remove: bool,
+    /// Whether whoever made it starts it at once, and holds it until then.
+    #[serde(default)]
+    pub starts_at_once: bool,
     /// Whether it has every right.
     pub privileged: bool,
     /// Whether the image's files cannot be written to.

@@ -17,7 +17,7 @@ use base::{Digest, Timestamp};
 pub use runner::logs::Record;
 pub use runner::shim::health::HealthStatus;
 pub use runner::shim::{State, Status};
-use snapshotter::ContainerRecord;
+use snapshotter::{ContainerRecord, StoreError};
 
 use crate::Engine;
 use crate::error::EngineError;
@@ -76,7 +76,13 @@ impl Engine {
 
     /// Removes a container that was to go at its end, if whoever was to do that was killed.
     fn is_left_over(&self, container: &Container) -> Result<bool, EngineError> {
-        if !(container.document.remove && container.state.abandoned) {
+        if !container.document.remove {
+            return Ok(false);
+        }
+        if container.document.starts_at_once && container.state.status == Status::Created {
+            return self.is_given_up(container);
+        }
+        if !container.state.abandoned {
             return Ok(false);
         }
         match self.remove_container(&container.id, false) {
@@ -84,6 +90,20 @@ impl Engine {
             // Somebody else is about to.
             Err(EngineError::ContainerInUse { .. }) => Ok(true),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a container that was to start at once, if whoever made it was killed before.
+    fn is_given_up(&self, container: &Container) -> Result<bool, EngineError> {
+        match self.store.lock_container(&container.id) {
+            // Whoever holds it is about to start it.
+            Ok(None) => Ok(false),
+            Ok(Some(dir)) => match self.store.container(&container.id)? {
+                Some(record) => Ok(self.store.remove_container(&record, dir).map(|()| true)?),
+                None => Ok(true),
+            },
+            Err(StoreError::NoSuchContainer { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -37,7 +37,7 @@ impl Engine {
     /// # Errors
     /// When the container could not be started; [`EngineError::exit_code`] then knows Docker's code.
     pub fn run(&self, request: &RunRequest) -> Result<ContainerRun, EngineError> {
-        let created = self.create(request)?;
+        let created = self.create(request, !needs_shim(request))?;
         let id = created.record.id.clone();
         let foreground = match needs_shim(request) {
             true => self.run_by_shim(created, request)?,
@@ -51,17 +51,17 @@ impl Engine {
     /// # Errors
     /// There is no such image, or the request does not fit it.
     pub fn create_container(&self, request: &RunRequest) -> Result<String, EngineError> {
-        let created = self.create(request)?;
+        let created = self.create(request, false)?;
         created.config.write(created.dir.path())?;
         Ok(created.record.id)
     }
 
-    fn create(&self, request: &RunRequest) -> Result<Created, EngineError> {
+    fn create(&self, request: &RunRequest, starts_at_once: bool) -> Result<Created, EngineError> {
         request.name.as_deref().map_or(Ok(()), super::names::check)?;
         let lease = self.store.lease("run")?;
         let id = sys::random::hex(32)?;
         let dir = self.store.create_container_dir(&id)?;
-        let prepared = self.prepare_run(&lease, request, &id)?;
+        let prepared = self.prepare_run(&lease, request, &id, starts_at_once)?;
         prepared.document.write(dir.path())?;
         // Who is to go on without us, or after us, reads what to do.
         if needs_shim(request) || !request.remove {

@@ -108,9 +108,10 @@ impl BuildOps<'_> {
         let settings = &self.request.steps;
         let hostname = op.hostname.as_deref().unwrap_or(HOSTNAME);
         let network = self.engine.network_of_step(op.network, settings)?;
+        let is_connected = matches!(network, runner::Network::Connected(_));
         let etc = EtcFiles {
             resolv_conf: Some(runner::etc_files::resolv_conf(&Resolver::default())?),
-            hosts: Some(network::hosts(&network, hostname, &settings.hosts)),
+            hosts: Some(network::hosts(is_connected, hostname, &settings.hosts)),
             hostname: None,
             read_only: true,
         };

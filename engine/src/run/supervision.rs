@@ -14,7 +14,9 @@ use runner::shim::restart::RestartPolicy;
 use crate::containers::ContainerDocument;
 use crate::error::EngineError;
 use crate::manifest::Image;
+use crate::network::exposed_ports;
 use crate::request::{HealthChoice, RunRequest};
+use crate::run::surroundings::Surroundings;
 
 /// The signal that asks a container to end when nobody says otherwise.
 const STOP_SIGNAL: &str = "SIGTERM";
@@ -66,6 +68,8 @@ pub(super) fn document(
     request: &RunRequest,
     image: &Image,
     process: &runner::RunRequest,
+    surroundings: &Surroundings,
+    starts_at_once: bool,
 ) -> ContainerDocument {
     let supervision = &request.supervision;
     let config = &image.config.config;
@@ -86,9 +90,16 @@ pub(super) fn document(
         labels: labels(config, &supervision.labels),
         tty: request.tty,
         open_stdin: request.interactive,
-        network: network_name(&process.network).to_owned(),
+        network: surroundings.network_mode.clone(),
+        pid_mode: surroundings.pid_mode.clone(),
+        ipc_mode: surroundings.ipc_mode.clone(),
+        hosts: surroundings.hosts.clone(),
+        resolver: surroundings.resolver.clone(),
+        publish: request.network.publish.clone(),
+        exposed: exposed_ports(&request.network, config),
         binds: request.volumes.iter().map(bind).collect(),
         remove: request.remove,
+        starts_at_once,
         privileged: process.privileged,
         read_only: process.read_only_root,
         log: log(request),
@@ -103,14 +114,6 @@ fn labels(config: &ContainerConfig, given: &BTreeMap<String, String>) -> BTreeMa
     let mut labels = config.labels.clone();
     labels.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
     labels
-}
-
-fn network_name(network: &runner::Network) -> &'static str {
-    match network {
-        runner::Network::None => "none",
-        runner::Network::Host | runner::Network::Namespace(_) => "host",
-        runner::Network::Connected(_) => "bridge",
-    }
 }
 
 /// A container in the foreground that goes at its end has somebody who reads its output, and nobody who could ask

@@ -16,7 +16,7 @@ use super::namespaces::id_map;
 use super::{Machine, c_string, path, terminal};
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
-use crate::spec::{Bundle, PART, ProvidedFile};
+use crate::spec::{Bundle, PART, ProvidedFile, SAME};
 
 /// The devices that every container has: name in `/dev`, major and minor number. Sources: OCI runtime-spec
 /// `config-linux.md` (default devices) and the kernel's `devices.txt`.
@@ -202,6 +202,7 @@ fn mount(
             }
         },
         PART => part(mount, bundle)?,
+        SAME => MountSource::Prepared,
         "none" => return Err(incomplete(destination, "type")),
         _ => {
             let mut filesystem = options.filesystem;
@@ -232,12 +233,18 @@ fn bind_mount_source(mount: &Mount, bundle: &Bundle) -> Result<CString, RequestE
     path("mount source", &source)
 }
 
-/// The steps that take what is mounted with other owners. They come before everything else: inside of a user
-/// namespace nobody may do that.
+/// The steps that take what is mounted with other owners, or from another mount namespace. They come before everything
+/// else: inside of a user namespace nobody may do that.
 pub(super) fn prepare(bundle: &Bundle) -> Result<Vec<Step>, RequestError> {
     let mut steps = Vec::new();
     for mount in bundle.spec.mounts().iter().flatten() {
         let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
+        if mount.typ().as_deref() == Some(SAME) {
+            let missing = || incomplete(mount.destination(), "source");
+            let namespace = path("mount namespace", mount.source().as_deref().ok_or_else(missing)?)?;
+            let path = path("mount source", mount.destination())?;
+            steps.push(Step::TakeMount { mount: NamespacesOf::Mount { namespace, path } });
+        }
         if options.mapped && (options.bind || mount.typ().as_deref() == Some("bind")) {
             let (recursive, attributes) = (options.recursive, options.attributes);
             let (path, map) = (bind_mount_source(mount, bundle)?, maps(mount, bundle));

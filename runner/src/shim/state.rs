@@ -9,6 +9,7 @@ use sys::lock::FileLock;
 
 use super::error::ShimError;
 use super::health::Health;
+use crate::network::endpoint::Endpoint;
 
 /// What a container does. The names are Docker's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,6 +67,9 @@ pub struct State {
     pub restart_count: u32,
     /// Its health, if it has a check.
     pub health: Option<Health>,
+    /// What it has of its network, while it runs and if it has one of its own.
+    #[serde(default)]
+    pub network: Option<Endpoint>,
     /// Whether its supervisor was killed and could not even write this.
     #[serde(skip)]
     pub abandoned: bool,
@@ -107,7 +111,7 @@ impl State {
         }
         let exit_code = if self.status == Status::Restarting { self.exit_code } else { 128 + 9 };
         let error = "its supervisor was killed".to_owned();
-        Self { status: Status::Exited, pid: 0, exit_code, error, abandoned: true, ..self }
+        Self { status: Status::Exited, pid: 0, exit_code, error, network: None, abandoned: true, ..self }
     }
 }
 

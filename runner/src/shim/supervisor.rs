@@ -28,6 +28,7 @@ use super::restart::{Restarts, Run as Outcome};
 use super::state::{State, Status};
 use super::streams::{End, Streams};
 use crate::logs::{LogDriver, LogWriter};
+use crate::network::Attachment;
 use crate::process::{Process, resize, start};
 use crate::request::{Stdio, StreamTarget, TtySize};
 
@@ -234,6 +235,7 @@ impl Supervisor {
         self.state = State {
             status: Status::Running,
             pid: process.pid()?.unwrap_or(0),
+            network: process.network().map(Attachment::endpoint),
             started_at: Some(SystemClock.now()),
             exit_code: 0,
             out_of_memory: false,
@@ -353,6 +355,7 @@ impl Supervisor {
     /// Decides how it goes on after a run of that length.
     fn run_ended(&mut self, length: Duration) -> Result<(), ShimError> {
         self.state.pid = 0;
+        self.state.network = None;
         self.state.finished_at = Some(SystemClock.now());
         self.kill_at = None;
         if let Some(restarter) = self.restarter.take() {

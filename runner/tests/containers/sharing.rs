@@ -10,7 +10,7 @@ use oci_spec::runtime::{
     Capability, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType, LinuxTimeOffset, Spec,
 };
 use runner::plan::Machine;
-use runner::{ExitStatus, RunRequest, Stdio, User};
+use runner::{ExitStatus, RunRequest, Sharing, Stdio, User};
 
 use crate::support::{image, run};
 
@@ -106,7 +106,7 @@ fn the_host_s_process_ids_are_shared_on_request_and_nothing_is_left() {
          > /dev/null 2>&1 & echo $!"
     );
     let mut request = image.script(&script);
-    request.share_pids = true;
+    request.pids = Sharing::Host;
     let output = run(&request);
     let lines: Vec<&str> = output.stdout.lines().collect();
     let [namespace, "seen", left] = lines[..] else { panic!("{output:?}") };

@@ -202,6 +202,11 @@ impl Child {
                 self.prepared.get_or_insert(namespace);
                 mounts::prepare(path, *recursive, *attributes, namespace)
             }
+            Step::TakeMount { .. } => {
+                let mount = self.take_namespace();
+                self.prepared.get_or_insert(mount);
+                Ok(())
+            }
             Step::Mount { target, kind, source, attributes } => {
                 let prepared = match (source, &mut self.prepared) {
                     (MountSource::Prepared, Some(next)) => {

@@ -33,6 +33,7 @@ impl Plan {
         self.steps.iter().filter_map(|step| match step {
             Step::Join { of, .. } => Some(of),
             Step::PrepareMount { map, .. } => Some(map),
+            Step::TakeMount { mount } => Some(mount),
             _ => None,
         })
     }
@@ -123,6 +124,11 @@ pub enum Step {
         attributes: MountAttributes,
         /// The user namespace.
         map: NamespacesOf,
+    },
+    /// Takes what we have opened for a later [`MountSource::Prepared`].
+    TakeMount {
+        /// [`NamespacesOf::Mount`]
+        mount: NamespacesOf,
     },
     /// Has the ids of its own, new user namespace mapped by us.
     MapIds {
@@ -307,6 +313,13 @@ pub enum NamespacesOf {
     File(CString),
     /// Those of the process [`Descriptors::target`](super::Descriptors::target).
     Target,
+    /// Nothing to join: a mount of another mount namespace, to be shown in this one too.
+    Mount {
+        /// The file that stands for that namespace, as `/proc/PID/ns/mnt`.
+        namespace: CString,
+        /// Where it is there; no part of the path may be a symbolic link.
+        path: CString,
+    },
     /// A new user namespace in which nobody is, with these maps.
     Maps {
         /// User ids.
@@ -431,7 +444,7 @@ pub enum MountSource {
         /// Whether mounts below it come along.
         recursive: bool,
     },
-    /// The next of those that [`Step::PrepareMount`] has taken.
+    /// The next of those that [`Step::PrepareMount`] and [`Step::TakeMount`] have taken.
     Prepared,
     /// An entry of the scratch filesystem.
     Scratch(CString),
@@ -471,6 +484,7 @@ impl Step {
             }
             Self::Unshare(kinds) => format!("make its own namespaces ({})", list(*kinds)),
             Self::PrepareMount { path, .. } => format!("map the owners of {path:?}"),
+            Self::TakeMount { .. } => "take a mount of another container".to_owned(),
             Self::MapIds { .. } => "have the ids of its user namespace mapped".to_owned(),
             Self::BecomeRoot => "become root of its user namespace".to_owned(),
             Self::CreateProcess => "create the process in its namespaces".to_owned(),
@@ -529,7 +543,7 @@ impl MountSource {
             Self::Filesystem { kind, .. } => kind.to_string_lossy().into_owned(),
             Self::Filled { .. } => "tmpfs".to_owned(),
             Self::Host { path, .. } => format!("{path:?}"),
-            Self::Prepared => "what has its owners mapped".to_owned(),
+            Self::Prepared => "what was prepared for it".to_owned(),
             Self::Scratch(name) => format!("the provided {name:?}"),
             Self::Part { source: RootSource::Overlay(overlay), path, .. } => format!("{path:?} of {overlay}"),
             Self::Part { source: RootSource::Bind(source), path, .. } => format!("{path:?} of {source:?}"),

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use base::Timestamp;
 use engine::containers::{Container, Status};
 use engine::error::EngineError;
+use engine::network::{Endpoint, InetEndpoint, Publish};
 use serde_json::{Value, json};
 
 use super::super::images::inspect_json;
 use super::super::{StoreChoice, open};
+use super::ports;
 use crate::container_args::{AnyInspectArgs, ContainerInspectArgs};
 use crate::error::{CliError, FAILED};
 use crate::template;
@@ -78,6 +80,8 @@ fn document(container: &Container) -> Value {
     let asked = &container.document;
     let (path, args) =
         asked.command.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
+    let exposed: serde_json::Map<String, Value> =
+        asked.exposed.iter().map(|port| (port.to_string(), json!({}))).collect();
     json!({
         "Id": container.id,
         "Created": container.created_at.to_string(),
@@ -104,11 +108,56 @@ fn document(container: &Container) -> Value {
             "WorkingDir": asked.working_dir,
             "Entrypoint": asked.entrypoint,
             "Labels": asked.labels,
+            "ExposedPorts": exposed,
             "StopSignal": asked.stop_signal,
             "StopTimeout": asked.stop_timeout,
         },
-        "NetworkSettings": { "Networks": { &asked.network: {} } },
+        "NetworkSettings": network(container),
     })
+}
+
+/// What a container has of its network. What it does not have is empty, as in Docker.
+fn network(container: &Container) -> Value {
+    let endpoint = container.state.network.clone().unwrap_or_default();
+    let address = |inet: &Option<InetEndpoint>| inet.map_or(String::new(), |inet| inet.address.to_string());
+    let length = |inet: &Option<InetEndpoint>| inet.and_then(|inet| inet.length).unwrap_or(0);
+    let gateway = |inet: &Option<InetEndpoint>| {
+        inet.and_then(|inet| inet.gateway).map_or(String::new(), |gateway| gateway.to_string())
+    };
+    let Endpoint { inet, inet6, mac, .. } = &endpoint;
+    let own = json!({
+        "IPAddress": address(inet),
+        "IPPrefixLen": length(inet),
+        "Gateway": gateway(inet),
+        "GlobalIPv6Address": address(inet6),
+        "GlobalIPv6PrefixLen": length(inet6),
+        "IPv6Gateway": gateway(inet6),
+        "MacAddress": mac.map_or(String::new(), |mac| mac.to_string()),
+    });
+    let mut settings = own.clone();
+    settings["Ports"] = ports::document(container);
+    settings["Networks"] = match container.document.network.starts_with("container:") {
+        true => json!({}),
+        false => json!({ &container.document.network: own }),
+    };
+    settings
+}
+
+/// The ports that were asked for, by those of the container.
+fn port_bindings(container: &Container) -> Value {
+    let mut bindings = serde_json::Map::new();
+    for Publish { host, ports, container } in &container.document.publish {
+        let ports = ports.as_ref().map_or(String::new(), |ports| match ports.start() == ports.end() {
+            true => ports.start().to_string(),
+            false => format!("{}-{}", ports.start(), ports.end()),
+        });
+        let address = host.map_or(String::new(), |host| host.to_string());
+        let all = bindings.entry(container.to_string()).or_insert_with(|| json!([]));
+        if let Some(all) = all.as_array_mut() {
+            all.push(json!({ "HostIp": address, "HostPort": ports }));
+        }
+    }
+    bindings.into()
 }
 
 fn state(container: &Container) -> Value {
@@ -165,6 +214,13 @@ fn host_config(container: &Container) -> Value {
         "Binds": asked.binds.iter().map(bind).collect::<Vec<_>>(),
         "LogConfig": { "Type": asked.log.driver.name(), "Config": log },
         "NetworkMode": asked.network,
+        "PortBindings": port_bindings(container),
+        "PidMode": asked.pid_mode,
+        "IpcMode": asked.ipc_mode,
+        "ExtraHosts": asked.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect::<Vec<_>>(),
+        "Dns": asked.resolver.servers,
+        "DnsSearch": asked.resolver.search,
+        "DnsOptions": asked.resolver.options,
         "RestartPolicy": { "Name": asked.restart.name(), "MaximumRetryCount": asked.restart.most() },
         "AutoRemove": asked.remove,
         "Privileged": asked.privileged,

@@ -6,6 +6,7 @@ use engine::containers::{Container, HealthStatus, Status};
 use serde_json::{Value, json};
 
 use super::super::{StoreChoice, now, open};
+use super::ports;
 use crate::container_args::PsArgs;
 use crate::container_filter::ContainerFilters;
 use crate::error::CliError;
@@ -65,7 +66,7 @@ fn row(container: &Container, whole: bool) -> Value {
         "Mounts": mounts.join(","),
         "Names": container.name,
         "Networks": document.network,
-        "Ports": "",
+        "Ports": ports::column(container),
         "RunningFor": format!("{} ago", units::age(container.created_at, now())),
         "Size": "0B",
         "State": container.state.status.name(),
