@@ -3,6 +3,7 @@
 //! One JSON document per line: what was written, by which stream, when. The file gives way to a new one when
 //! it is as large as allowed, and older ones are numbered; so a container's logs take a bounded amount of disk.
 
+mod json_text;
 mod options;
 mod reader;
 mod record;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use base::Timestamp;
 use base::event::Stream;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+
+use super::json_text;
 
 /// Something that a container wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,39 +21,57 @@ pub struct Record {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// The JSON document of a record.
-#[derive(Serialize, Deserialize)]
-struct Document<T, A> {
-    log: T,
-    stream: T,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    attrs: Option<A>,
+/// The JSON document of a record. What is written is what [`encode`] makes.
+#[derive(Deserialize)]
+struct Document {
+    log: String,
+    stream: String,
+    #[serde(default)]
+    attrs: Option<BTreeMap<String, String>>,
     time: Timestamp,
 }
 
-/// Adds a record as a line to `out`.
-pub(super) fn encode(
-    out: &mut Vec<u8>,
-    stream: Stream,
-    time: Timestamp,
-    text: &[u8],
-    attributes: &BTreeMap<String, String>,
-) {
-    let text = String::from_utf8_lossy(text);
-    let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
-    let attrs = (!attributes.is_empty()).then_some(attributes);
-    let document = Document { log: text.as_ref(), stream: name, attrs, time };
-    let before = out.len();
-    match serde_json::to_writer(&mut *out, &document) {
-        Ok(()) => out.push(b'\n'),
-        // Text, numbers and maps of text have a form, and memory takes all; half a line would be worse.
-        Err(_) => out.truncate(before),
+/// What follows the text in the lines of all records of one stream and moment.
+#[derive(Debug)]
+pub(super) struct LineEnd(Vec<u8>);
+
+impl LineEnd {
+    /// The end of lines of that stream and time, with these names and values.
+    pub(super) fn new(stream: Stream, time: Timestamp, attributes: &BTreeMap<String, String>) -> Self {
+        let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+        let mut end = format!("\",\"stream\":\"{name}\",").into_bytes();
+        let mut before = &b"\"attrs\":{"[..];
+        for (name, value) in attributes {
+            end.extend_from_slice(before);
+            before = b",";
+            push_string(&mut end, name);
+            end.push(b':');
+            push_string(&mut end, value);
+        }
+        if !attributes.is_empty() {
+            end.extend_from_slice(b"},");
+        }
+        end.extend_from_slice(format!("\"time\":\"{time}\"}}\n").as_bytes());
+        Self(end)
     }
+}
+
+fn push_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    json_text::push(out, text.as_bytes());
+    out.push(b'"');
+}
+
+/// Adds a record as a line to `out`.
+pub(super) fn encode(out: &mut Vec<u8>, text: &[u8], LineEnd(end): &LineEnd) {
+    out.extend_from_slice(b"{\"log\":\"");
+    json_text::push(out, text);
+    out.extend_from_slice(end);
 }
 
 /// Reads a line; `None` for one that is damaged, such as the last one before a crash.
 pub(super) fn decode(line: &[u8]) -> Option<Record> {
-    let document: Document<String, BTreeMap<String, String>> = serde_json::from_slice(line).ok()?;
+    let document: Document = serde_json::from_slice(line).ok()?;
     let stream = match document.stream.as_str() {
         "stdout" => Stream::Stdout,
         "stderr" => Stream::Stderr,
@@ -69,7 +89,7 @@ mod tests {
     fn the_form_is_dockers() {
         let mut out = Vec::new();
         let time: Timestamp = "2026-01-02T03:04:05.6Z".parse().unwrap();
-        encode(&mut out, Stream::Stderr, time, b"a \"b\"\xff\n", &BTreeMap::new());
+        encode(&mut out, b"a \"b\"\xff\n", &LineEnd::new(Stream::Stderr, time, &BTreeMap::new()));
         let line = String::from_utf8(out).unwrap();
         assert_eq!(
             line,
@@ -78,6 +98,12 @@ mod tests {
         let record = decode(line.as_bytes()).unwrap();
         assert_eq!((record.stream, record.time), (Stream::Stderr, time));
         assert_eq!(record.text, "a \"b\"\u{fffd}\n");
+        let mut out = Vec::new();
+        let attributes =
+            BTreeMap::from([("a".to_owned(), "\"1\"".to_owned()), ("b".to_owned(), "2".to_owned())]);
+        encode(&mut out, b"x", &LineEnd::new(Stream::Stdout, time, &attributes));
+        assert!(out.starts_with(br#"{"log":"x","stream":"stdout","attrs":{"a":"\"1\"","b":"2"},"time":"#));
+        assert_eq!(decode(&out).unwrap().attributes, attributes);
     }
 
     #[test]

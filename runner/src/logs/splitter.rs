@@ -16,8 +16,9 @@ impl Splitter {
     pub(super) fn feed(&mut self, mut bytes: &[u8], mut record: impl FnMut(&[u8])) {
         while !self.rest.is_empty() && !bytes.is_empty() {
             let room = LONGEST - self.rest.len();
-            let end = bytes.iter().take(room).position(|byte| *byte == b'\n').map_or(room, |at| at + 1);
-            let (now, later) = bytes.split_at(end.min(bytes.len()));
+            let room = room.min(bytes.len());
+            let end = memchr::memchr(b'\n', &bytes[..room]).map_or(room, |at| at + 1);
+            let (now, later) = bytes.split_at(end);
             self.rest.extend_from_slice(now);
             bytes = later;
             if let Some(length) = complete(&self.rest) {
@@ -44,7 +45,7 @@ impl Splitter {
 /// The length of the record that `bytes` begin with, if it is all there.
 fn complete(bytes: &[u8]) -> Option<usize> {
     let start = &bytes[..bytes.len().min(LONGEST)];
-    match start.iter().position(|byte| *byte == b'\n') {
+    match memchr::memchr(b'\n', start) {
         Some(at) => Some(at + 1),
         None if start.len() == LONGEST => Some(whole_characters(start)),
         None => None,

@@ -10,7 +10,7 @@ use base::event::Stream;
 use sys::path_error::{PathContext as _, PathError};
 
 use super::options::{LogDriver, LogOptions};
-use super::record::encode;
+use super::record::{LineEnd, encode};
 use super::splitter::Splitter;
 use super::{current, older};
 
@@ -55,10 +55,11 @@ impl LogWriter {
     /// The file cannot be written; records may be lost.
     pub fn write(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) -> Result<(), PathError> {
         let mut splitter = std::mem::take(self.splitter(stream));
+        let end = LineEnd::new(stream, now, &self.options.attributes);
         let mut result = Ok(());
         splitter.feed(bytes, |record| {
             if result.is_ok() {
-                result = self.add(stream, record, now);
+                result = self.add(record, &end);
             }
         });
         *self.splitter(stream) = splitter;
@@ -72,8 +73,9 @@ impl LogWriter {
     pub fn finish(&mut self, now: Timestamp) -> Result<(), PathError> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut splitter = std::mem::take(self.splitter(stream));
+            let end = LineEnd::new(stream, now, &self.options.attributes);
             let mut result = Ok(());
-            splitter.finish(|record| result = self.add(stream, record, now));
+            splitter.finish(|record| result = self.add(record, &end));
             result?;
         }
         self.flush()
@@ -86,9 +88,9 @@ impl LogWriter {
         }
     }
 
-    fn add(&mut self, stream: Stream, text: &[u8], now: Timestamp) -> Result<(), PathError> {
+    fn add(&mut self, text: &[u8], end: &LineEnd) -> Result<(), PathError> {
         let before = self.pending.len();
-        encode(&mut self.pending, stream, now, text, &self.options.attributes);
+        encode(&mut self.pending, text, end);
         let full = |max| self.size + self.pending.len() as u64 > max && self.size + before as u64 > 0;
         if self.options.max_size.is_some_and(full) {
             let record = self.pending.split_off(before);
