@@ -21,6 +21,8 @@ pub enum Attached {
     Ended(Ended),
     /// We have left it.
     Detached,
+    /// A signal has ended us.
+    Interrupted,
 }
 
 impl Client {

@@ -31,7 +31,7 @@ pub enum RestartPolicy {
     },
     /// Always, unless somebody stopped it.
     Always,
-    /// The same; Docker tells the two apart when the machine starts.
+    /// The same, and the two differ when the machine starts: see [`RestartPolicy::applies_at_boot`].
     UnlessStopped,
 }
 
@@ -43,6 +43,16 @@ impl RestartPolicy {
             Self::OnFailure { .. } => "on-failure",
             Self::Always => "always",
             Self::UnlessStopped => "unless-stopped",
+        }
+    }
+
+    /// Whether a container that ran before is started again when the machine has been. `stopped` tells whether
+    /// somebody had asked for its end.
+    pub fn applies_at_boot(self, stopped: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::UnlessStopped => !stopped,
+            Self::No | Self::OnFailure { .. } => false,
         }
     }
 

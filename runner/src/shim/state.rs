@@ -70,6 +70,9 @@ pub struct State {
     /// What it has of its network, while it runs and if it has one of its own.
     #[serde(default)]
     pub network: Option<Endpoint>,
+    /// Whether it ended, or is to end, because somebody asked for that; the end of the machine does not count.
+    #[serde(default)]
+    pub stopped: bool,
     /// Whether its supervisor was killed and could not even write this.
     #[serde(skip)]
     pub abandoned: bool,

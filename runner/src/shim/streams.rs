@@ -4,18 +4,23 @@
 //! and until it can, the container's output is not read: a slow reader slows the container down, and nothing
 //! is lost.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use base::Timestamp;
 use base::event::Stream;
 use rustix::event::PollFlags;
 use rustix::io::{Errno, ioctl_fionbio, read, write};
+use rustix::pipe::{SpliceFlags, splice};
 
 use super::connection::ConnectionId;
 use crate::logs::LogWriter;
 
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
+
+/// Bytes thrown away at once.
+const DISCARDED: usize = 1 << 20;
 
 /// Which descriptor of the streams is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +85,10 @@ pub(super) struct Streams {
     /// What the outputs begin with, and how many bytes of that are wanted.
     captured: Vec<u8>,
     capture: usize,
+    /// What is read last, kept so that its memory is.
+    chunk: Vec<u8>,
+    /// Where goes what nobody wants, once there was such.
+    nowhere: Option<File>,
 }
 
 impl Streams {
@@ -217,33 +226,65 @@ impl Streams {
 
     /// Reads a piece of an output and passes it on. `false` when there is nothing to read now.
     fn read_output(&mut self, index: usize, now: Timestamp) -> bool {
-        let mut chunk = vec![0; CHUNK];
-        let Some(output) = self.outputs.get_mut(index) else { return false };
-        let length = match read(&output.fd, &mut chunk[..]) {
+        let Some(stream) = self.outputs.get(index).map(|output| output.stream) else { return false };
+        if let Some(discarded) = self.discard(index, stream) {
+            return self.has_read(index, discarded).is_some();
+        }
+        let mut chunk = std::mem::take(&mut self.chunk);
+        chunk.resize(CHUNK, 0);
+        let read = read(&self.outputs[index].fd, &mut chunk[..]);
+        let read = self.has_read(index, read);
+        if let Some(Some(length)) = read {
+            self.pass_on(stream, &chunk[..length], now);
+        }
+        self.chunk = chunk;
+        read.is_some()
+    }
+
+    /// Takes a piece of an output that nobody wants out of its pipe without reading it. `None` where somebody wants
+    /// it, or that cannot be done.
+    fn discard(&mut self, index: usize, stream: Stream) -> Option<rustix::io::Result<usize>> {
+        let is_wanted = self.log.is_some()
+            || self.captured.len() < self.capture
+            || self.outlets.iter().any(|outlet| outlet.stream == stream);
+        if is_wanted {
+            return None;
+        }
+        if self.nowhere.is_none() {
+            self.nowhere = Some(File::options().write(true).open("/dev/null").ok()?);
+        }
+        let (from, to) = (&self.outputs.get(index)?.fd, self.nowhere.as_ref()?);
+        match splice(from, None, to, None, DISCARDED, SpliceFlags::NONBLOCK) {
+            // A terminal is no pipe.
+            Err(Errno::INVAL) => None,
+            taken => Some(taken),
+        }
+    }
+
+    /// What came of reading an output: how many bytes, or none yet; `None` when there is nothing to read now.
+    fn has_read(&mut self, index: usize, read: rustix::io::Result<usize>) -> Option<Option<usize>> {
+        match read {
+            Ok(length @ 1..) => Some(Some(length)),
+            Err(Errno::INTR) => Some(None),
+            Err(Errno::AGAIN) => None,
             // The last closing of a terminal is told as an error.
-            Ok(0) | Err(Errno::IO) => {
-                output.ended = true;
-                return false;
+            Ok(0) | Err(_) => {
+                self.outputs[index].ended = true;
+                None
             }
-            Ok(length) => length,
-            Err(Errno::INTR) => return true,
-            Err(Errno::AGAIN) => return false,
-            Err(_) => {
-                output.ended = true;
-                return false;
-            }
-        };
-        let (bytes, stream) = (&chunk[..length], output.stream);
+        }
+    }
+
+    fn pass_on(&mut self, stream: Stream, bytes: &[u8], now: Timestamp) {
         if let Some(log) = &mut self.log {
             let result = log.write(stream, bytes, now);
             self.note(result);
         }
-        let wanted = self.capture.saturating_sub(self.captured.len()).min(length);
+        let wanted = self.capture.saturating_sub(self.captured.len()).min(bytes.len());
         self.captured.extend_from_slice(&bytes[..wanted]);
         for outlet in self.outlets.iter_mut().filter(|outlet| outlet.stream == stream) {
             outlet.write(bytes);
         }
-        true
     }
 
     fn note(&mut self, result: Result<(), sys::path_error::PathError>) {
@@ -291,24 +332,33 @@ impl Streams {
 }
 
 impl Outlet {
+    /// Passes bytes on, now as far as there is room.
     fn write(&mut self, bytes: &[u8]) {
-        self.pending.extend_from_slice(bytes);
-        self.flush();
+        let written = if self.pending.is_empty() { self.write_now(bytes) } else { 0 };
+        self.pending.extend_from_slice(&bytes[written..]);
     }
 
-    fn flush(&mut self) {
+    /// Writes what there is room for, and tells how much that was. Who has gone takes all.
+    fn write_now(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
-        while written < self.pending.len() {
-            match write(&self.fd, &self.pending[written..]) {
+        while written < bytes.len() {
+            match write(&self.fd, &bytes[written..]) {
                 Ok(length) => written += length,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(_) => {
                     self.closed = true;
-                    written = self.pending.len();
+                    return bytes.len();
                 }
             }
         }
+        written
+    }
+
+    fn flush(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        let written = self.write_now(&pending);
+        self.pending = pending;
         self.pending.drain(..written);
         if self.pending.is_empty() {
             // Idle, it takes no memory.

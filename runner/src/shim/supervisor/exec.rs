@@ -14,8 +14,9 @@ use super::super::health::{MAX_OUTPUT, Monitor, Outcome, TIMED_OUT};
 use super::super::protocol::{Ended, Execution, Reply};
 use super::super::state::Status;
 use super::super::streams::{End, Streams};
+use super::life::ends;
 use super::requests::refused;
-use super::{LOCAL, Phase, Supervisor, ends, failed};
+use super::{LOCAL, Phase, Supervisor, failed};
 use crate::process::{Process, resize};
 use crate::request::{RunRequest, Stdio, StreamTarget, TtySize};
 
@@ -137,10 +138,32 @@ impl Supervisor {
         }
     }
 
+    /// The container has ended, and its further processes with it. Those without a process id namespace to end them
+    /// are ended here.
+    pub(super) fn end_execs(&mut self) -> Result<(), ShimError> {
+        let left: Vec<ExecId> = self.execs.iter().filter(|exec| !exec.told).map(|exec| exec.id).collect();
+        for id in left {
+            if let Some(exec) = self.execs.iter().find(|exec| exec.id == id) {
+                // It can only fail for a process that has ended, which is what was wanted.
+                let _ = exec.process.kill();
+            }
+            self.exec_ended(id)?;
+        }
+        Ok(())
+    }
+
     /// Forgets further processes that have ended and whose output was taken.
     pub(super) fn sweep_execs(&mut self) {
         self.execs.iter_mut().for_each(|exec| exec.streams.sweep());
         self.execs.retain(|exec| !exec.told || !exec.streams.is_flushed());
+    }
+
+    /// Lets go on alone what somebody asked for who leaves it.
+    pub(super) fn leave_execs(&mut self, of: ConnectionId) {
+        for exec in self.execs.iter_mut().filter(|exec| exec.of == of) {
+            exec.streams.forget(of);
+            exec.of = LOCAL;
+        }
     }
 
     /// Ends what somebody asked for who has gone.

@@ -33,6 +33,7 @@ impl Supervisor {
             Request::Wait => self.wait_for_end(id),
             Request::Signal { signal } => Some(self.signal(signal)),
             Request::Stop { signal, timeout } => {
+                self.state.stopped = true;
                 self.stop(signal, timeout);
                 self.wait_for_end(id)
             }
@@ -50,6 +51,7 @@ impl Supervisor {
             }
             Request::Detach => {
                 self.streams.forget(id);
+                self.leave_execs(id);
                 if let Some(connection) = self.connections.get(id) {
                     connection.owner = false;
                     connection.waits = false;
@@ -112,7 +114,9 @@ impl Supervisor {
     fn signal(&mut self, signal: i32) -> Reply {
         let Phase::Running(run) = &self.phase else { return refused("it is not running") };
         // Who sends these wants it to end.
-        self.stopped |= signal == self.config.stop_signal || signal == Signal::KILL.as_raw();
+        if signal == self.config.stop_signal || signal == Signal::KILL.as_raw() {
+            (self.stopped, self.state.stopped) = (true, true);
+        }
         match run.process.signal(signal) {
             Ok(()) => Reply::Done,
             Err(error) => refused(&base::fault::chain(&error)),

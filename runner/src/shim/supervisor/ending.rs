@@ -1,0 +1,104 @@
+//! Signals to a container, and its end when somebody asks for it.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use sys::signals::SignalPipe;
+
+use super::super::config::STOP_TIMEOUT;
+use super::super::state::Status;
+use super::{Phase, Supervisor};
+use crate::process::resize;
+use crate::request::TtySize;
+
+/// So many requests to end that somebody types make one to be killed.
+const IMPATIENCE: u32 = 3;
+
+/// What signals that the supervisor gets are for.
+pub(super) enum Signals {
+    /// They stop the container: nobody else gets them.
+    Stop(SignalPipe),
+    /// They are passed on to the container.
+    Forward(SignalPipe, fn() -> Option<TtySize>),
+}
+
+impl Supervisor {
+    /// Asks the container to end, and sees to it that it does.
+    pub(super) fn stop(&mut self, signal: Option<i32>, timeout: Option<i64>) {
+        self.stopped = true;
+        self.thaw();
+        match &self.phase {
+            Phase::Running(run) => {
+                let timeout = timeout.or(self.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
+                // It can only fail for a process that has ended, which is what was wanted.
+                let _ = run.process.signal(signal.unwrap_or(self.config.stop_signal));
+                let timeout = u64::try_from(timeout).ok().map(Duration::from_secs);
+                self.kill_at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            }
+            Phase::Waiting(_) => self.give_up(),
+            Phase::Idle | Phase::Ended => {}
+        }
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.kill_at = None;
+        self.stopped = true;
+        self.thaw();
+        match &self.phase {
+            // As above.
+            Phase::Running(run) => drop(run.process.kill()),
+            Phase::Waiting(_) => self.give_up(),
+            Phase::Idle | Phase::Ended => {}
+        }
+    }
+
+    /// Does not start it again.
+    fn give_up(&mut self) {
+        self.phase = Phase::Ended;
+        self.state.status = Status::Exited;
+        if let Err(error) = self.state.write(&self.directory) {
+            // Nobody to tell it to; the lock says that it does not run.
+            self.state.error = error.to_string();
+        }
+        self.tell_the_end();
+    }
+
+    pub(super) fn take_signals(&mut self) {
+        loop {
+            let (signal, forward) = match &self.signals {
+                Some(Signals::Stop(pipe)) => (pipe.next(), None),
+                Some(Signals::Forward(pipe, size)) => (pipe.next(), Some(*size)),
+                None => return,
+            };
+            let Some(signal) = signal else { return };
+            match forward {
+                None => self.stop(None, None),
+                Some(size) if signal == Signal::WINCH.as_raw() => {
+                    size().into_iter().for_each(|size| self.resize(size));
+                }
+                Some(_) => self.forward(signal),
+            }
+        }
+    }
+
+    /// Passes a signal on. Who keeps asking in vain for the end gets it.
+    fn forward(&mut self, signal: i32) {
+        if signal == Signal::INT.as_raw() || signal == Signal::TERM.as_raw() {
+            self.interrupts += 1;
+        }
+        match &self.phase {
+            _ if self.interrupts >= IMPATIENCE => self.kill(),
+            Phase::Running(run) => drop(run.process.signal(signal)),
+            _ => self.stop(None, None),
+        }
+    }
+
+    pub(super) fn resize(&self, size: TtySize) {
+        if let Phase::Running(run) = &self.phase
+            && let Some(terminal) = &run.terminal
+        {
+            // The terminal exists for as long as we hold it.
+            let _ = resize(terminal, size);
+        }
+    }
+}

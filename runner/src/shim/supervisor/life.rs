@@ -1,0 +1,149 @@
+//! The runs of a container: its process is started, and when that has ended it is decided how it goes on.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use base::event::Stream;
+use base::time::Clock as _;
+use sys::clock::SystemClock;
+
+use super::super::error::ShimError;
+use super::super::health::Monitor;
+use super::super::protocol::{Ended, Reply};
+use super::super::restart::Run as Outcome;
+use super::super::state::{State, Status};
+use super::{Phase, Run, Supervisor, failed};
+use crate::network::Attachment;
+use crate::process::{Process, start};
+use crate::request::{Stdio, StreamTarget};
+
+impl Supervisor {
+    /// Starts the process. Answers its outputs if they bypass us.
+    pub(super) fn start(&mut self) -> Result<Vec<(Stream, OwnedFd)>, ShimError> {
+        match self.try_start() {
+            Ok(outputs) => Ok(outputs),
+            Err(error) => {
+                self.state.error = base::fault::chain(&error);
+                self.state.exit_code = i32::from(error.exit_code());
+                self.phase = Phase::Ended;
+                self.state.write(&self.directory)?;
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn try_start(&mut self) -> Result<Vec<(Stream, OwnedFd)>, ShimError> {
+        let mut process = start(&self.config.request, self.stdio())?;
+        let terminal = process.take_terminal();
+        let (outputs, input) = ends(&mut process, terminal.as_ref())?;
+        let direct = match self.direct {
+            true => outputs,
+            false => {
+                self.streams.connect(outputs);
+                Vec::new()
+            }
+        };
+        self.streams.set_input(input);
+        self.state = State {
+            status: Status::Running,
+            pid: process.pid()?.unwrap_or(0),
+            network: process.network().map(Attachment::endpoint),
+            started_at: Some(SystemClock.now()),
+            exit_code: 0,
+            out_of_memory: false,
+            error: String::new(),
+            stopped: false,
+            ..std::mem::take(&mut self.state)
+        };
+        self.stopped = false;
+        let monitor = self.config.health.clone().map(Monitor::new);
+        self.state.health = monitor.as_ref().map(|monitor| monitor.health().clone());
+        self.phase = Phase::Running(Box::new(Run { process, terminal, began: Instant::now(), monitor }));
+        self.state.write(&self.directory)?;
+        Ok(direct)
+    }
+
+    fn stdio(&self) -> Stdio {
+        let stdin = if self.config.open_stdin { StreamTarget::Piped } else { StreamTarget::Null };
+        match self.config.terminal {
+            Some(size) => Stdio::Terminal(size),
+            None => Stdio::Streams { stdin, stdout: StreamTarget::Piped, stderr: StreamTarget::Piped },
+        }
+    }
+
+    pub(super) fn process_ended(&mut self) -> Result<(), ShimError> {
+        let Phase::Running(mut run) = std::mem::replace(&mut self.phase, Phase::Ended) else { return Ok(()) };
+        if !self.direct {
+            self.streams.finish(SystemClock.now());
+        }
+        // An error is about cleaning up; how it ended is known by then.
+        let problem = run.process.wait().err();
+        let finished = run.process.wait()?;
+        self.end_execs()?;
+        self.state.exit_code = finished.status.code();
+        self.state.out_of_memory = finished.out_of_memory;
+        self.state.error = problem.map(|error| base::fault::chain(&error)).unwrap_or_default();
+        if let Some(failure) = self.streams.take_log_failure() {
+            self.state.error = failure;
+        }
+        self.run_ended(run.began.elapsed())
+    }
+
+    /// Decides how it goes on after a run of that length.
+    pub(super) fn run_ended(&mut self, length: Duration) -> Result<(), ShimError> {
+        self.state.pid = 0;
+        self.state.network = None;
+        self.state.finished_at = Some(SystemClock.now());
+        self.kill_at = None;
+        if let Some(restarter) = self.restarter.take() {
+            let reply = match self.start() {
+                Ok(_) => Reply::Done,
+                Err(error) => failed(&error),
+            };
+            self.answer(restarter, &reply);
+            return Ok(());
+        }
+        let outcome = Outcome { succeeded: self.state.exit_code == 0, length, stopped: self.stopped };
+        match self.restarts.after(outcome) {
+            Some(delay) => {
+                self.phase = Phase::Waiting(Instant::now() + delay);
+                self.state.status = Status::Restarting;
+            }
+            None => {
+                self.phase = Phase::Ended;
+                self.state.status = Status::Exited;
+            }
+        }
+        self.state.write(&self.directory)?;
+        if matches!(self.phase, Phase::Ended) {
+            self.tell_the_end();
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_the_end(&mut self) {
+        let reply = Reply::Ended(self.ended());
+        for connection in self.connections.iter_mut().filter(|connection| connection.waits) {
+            connection.waits = false;
+            connection.owner = false;
+            connection.answer(&reply);
+        }
+    }
+
+    pub(super) fn ended(&self) -> Ended {
+        Ended { code: self.state.exit_code, out_of_memory: self.state.out_of_memory }
+    }
+}
+
+/// The container's outputs and its input.
+pub(super) type Ends = (Vec<(Stream, OwnedFd)>, Option<OwnedFd>);
+
+pub(super) fn ends(process: &mut Process, terminal: Option<&OwnedFd>) -> Result<Ends, ShimError> {
+    let Some(terminal) = terminal else {
+        let outputs = [(Stream::Stdout, process.take_stdout()), (Stream::Stderr, process.take_stderr())];
+        let outputs = outputs.into_iter().filter_map(|(stream, fd)| Some((stream, fd?))).collect();
+        return Ok((outputs, process.take_stdin()));
+    };
+    let copy = || terminal.try_clone().map_err(ShimError::system("duplicate a descriptor"));
+    Ok((vec![(Stream::Stdout, copy()?)], Some(copy()?)))
+}
