@@ -8,6 +8,7 @@
 //! Signals go to the container's first process, which ignores those that it has no handler for, as with
 //! `docker run`; who asks for the end three times gets it.
 
+mod carrier;
 pub(crate) mod detach_keys;
 mod raw_mode;
 mod relay;
@@ -22,6 +23,8 @@ use rustix::process::Signal;
 use rustix::termios::{isatty, tcgetwinsize};
 use sys::signals::SignalPipe;
 
+pub(crate) use self::carrier::Carrier;
+pub(crate) use self::relay::wait_for;
 pub use self::session::{Attach, attach, exec};
 use crate::request::TtySize;
 use crate::shim::{Config, Ended, Local, ShimError, Supervisor};

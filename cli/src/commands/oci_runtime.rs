@@ -99,7 +99,7 @@ fn dispatch(cli: &OciCli) -> Outcome {
     let runtime = Runtime::new(root);
     let done = |()| Ok(ExitCode::SUCCESS);
     match command {
-        OciCommand::Create(args) => create(&runtime, args).map(|_| ExitCode::SUCCESS),
+        OciCommand::Create(args) => create(&runtime, args, false).map(|_| ExitCode::SUCCESS),
         OciCommand::Start(args) => done(runtime.start(&args.id)?),
         OciCommand::Run(args) => run_to_end(&runtime, args),
         OciCommand::State(args) => state(&runtime, &args.id),
@@ -122,7 +122,8 @@ fn default_root() -> Result<PathBuf, Failure> {
     Ok(places::runtime_directory(&store).join("oci"))
 }
 
-fn create(runtime: &Runtime, args: &CreateArgs) -> Result<Created, Failure> {
+/// `stays` tells whether we stay in the foreground.
+fn create(runtime: &Runtime, args: &CreateArgs, stays: bool) -> Result<Created, Failure> {
     let kept = oci::inherited(args.preserve_fds)?;
     Ok(runtime.create(&CreateRequest {
         id: &args.id,
@@ -130,31 +131,21 @@ fn create(runtime: &Runtime, args: &CreateArgs) -> Result<Created, Failure> {
         console_socket: args.console_socket.as_deref(),
         pid_file: args.pid_file.as_deref(),
         kept: kept.iter().map(|fd| fd.as_fd()).collect(),
+        stays,
     })?)
 }
 
 fn run_to_end(runtime: &Runtime, args: &RunArgs) -> Outcome {
     let id = &args.create.id;
-    let created = create(runtime, &args.create)?;
-    let finish = || -> Outcome {
-        if created.terminal.is_some() {
-            return Err(Failure(untaken_terminal().to_owned()));
-        }
-        runtime.start(id)?;
-        if args.detach {
-            return Ok(ExitCode::SUCCESS);
-        }
-        Ok(exit_code(oci::attend(&created.process)?.code()))
+    let created = create(runtime, &args.create, !args.detach)?;
+    let finished = match args.detach {
+        true => runtime.start(id).map(|()| ExitCode::SUCCESS),
+        false => oci::attend(created, || runtime.start(id)).map(|ended| exit_code(ended.code())),
     };
-    let finished = finish();
     if (!args.detach && !args.keep) || finished.is_err() {
-        runtime.delete(id, true)?;
+        delete(runtime, &DeleteArgs { id: id.clone(), force: true })?;
     }
-    finished
-}
-
-fn untaken_terminal() -> &'static str {
-    "the process has a terminal and nobody takes it: give --console-socket, or set process.terminal to false"
+    Ok(finished?)
 }
 
 fn exit_code(code: i32) -> ExitCode {
@@ -198,14 +189,11 @@ fn exec(runtime: &Runtime, args: &ExecArgs) -> Outcome {
         kept: kept.iter().map(|fd| fd.as_fd()).collect(),
         detached: args.detach,
     })?;
-    if created.terminal.is_some() {
-        created.end()?;
-        return Err(Failure(untaken_terminal().to_owned()));
+    match args.detach {
+        true => Ok(ExitCode::SUCCESS),
+        // It runs already.
+        false => Ok(exit_code(oci::attend(created, || Ok(()))?.code())),
     }
-    if args.detach {
-        return Ok(ExitCode::SUCCESS);
-    }
-    Ok(exit_code(oci::attend(&created.process)?.code()))
 }
 
 fn exec_options(args: &ExecArgs) -> Result<ExecOptions, Failure> {

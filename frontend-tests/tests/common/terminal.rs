@@ -28,22 +28,19 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts `lap ARGS…` on a terminal of 40 lines of 120 characters.
     pub(crate) fn start(env: &TestEnv, args: &[&str]) -> Self {
+        let mut command = Command::new(testkit::binary::lap());
+        command.arg("--root").arg(env.root()).args(args);
+        command.env_clear().env("HOME", env.home()).env("LAPSTRAKE_GC", "off");
+        Self::of(command)
+    }
+
+    /// Starts a command on such a terminal.
+    pub(crate) fn of(mut command: Command) -> Self {
         let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).unwrap();
         let (master, slave) = (File::from(pair.master), pair.slave);
         let end = || Stdio::from(slave.try_clone().unwrap());
-        let child = Command::new(testkit::binary::lap())
-            .arg("--root")
-            .arg(env.root())
-            .args(args)
-            .env_clear()
-            .env("HOME", env.home())
-            .env("LAPSTRAKE_GC", "off")
-            .stdin(end())
-            .stdout(end())
-            .stderr(end())
-            .spawn()
-            .unwrap();
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let (sender, pieces) = channel();
         let mut reader = master.try_clone().unwrap();
         // Ends when the terminal does, which is when this value and the command are gone.
@@ -83,6 +80,15 @@ impl Terminal {
     pub(crate) fn is_raw(&self) -> bool {
         let mode = tcgetattr(&self.slave).unwrap();
         !mode.local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
+    }
+
+    /// Waits until it is so.
+    pub(crate) fn wait_until_raw(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.is_raw() {
+            assert!(Instant::now() < deadline, "the terminal is not raw");
+            std::thread::yield_now();
+        }
     }
 
     /// Changes the size and tells the command.

@@ -4,4 +4,10 @@ mod bundle;
 mod callers;
 mod hooks;
 mod life;
+mod propagation;
 mod settings;
+mod terminal;
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "../common/terminal.rs"]
+mod person;

@@ -19,16 +19,23 @@ struct Before {
 }
 
 impl RawMode {
-    /// Makes a terminal raw; `None` when it is no terminal or cannot be made so.
-    pub(super) fn enter(terminal: BorrowedFd<'_>) -> Option<Self> {
-        let mode = tcgetattr(terminal).ok()?;
-        let mut raw = mode.clone();
+    /// Makes a terminal raw; `None` when it is no terminal or cannot be made so. Of one that `was` raw already the
+    /// mode before that is the one to be restored.
+    pub(super) fn enter(was: Option<Self>, terminal: BorrowedFd<'_>) -> Option<Self> {
+        let entered = match was {
+            Some(was) => was,
+            None => {
+                let mode = tcgetattr(terminal).ok()?;
+                let before = Arc::new(Before { terminal: terminal.try_clone_to_owned().ok()?, mode });
+                restore_at_panic();
+                *IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&before));
+                Self(before)
+            }
+        };
+        let mut raw = entered.0.mode.clone();
         raw.make_raw();
-        let before = Arc::new(Before { terminal: terminal.try_clone_to_owned().ok()?, mode });
-        restore_at_panic();
-        *IN_FORCE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&before));
-        tcsetattr(&before.terminal, OptionalActions::Drain, &raw).ok()?;
-        Some(Self(before))
+        tcsetattr(&entered.0.terminal, OptionalActions::Drain, &raw).ok()?;
+        Some(entered)
     }
 }
 

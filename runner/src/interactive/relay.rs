@@ -1,17 +1,23 @@
 //! Moving bytes between our streams and the container's.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use base::event::Stream;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionbio, read, write};
+use rustix::pipe::{SpliceFlags, splice};
 
 use super::detach_keys::KeyMatcher;
 
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
+
+/// Bytes moved by one call between pipes.
+const SPLICED: usize = 1 << 20;
+
+/// Bytes that a pipe takes at once when it is ready for writing (`PIPE_BUF`, pipe(7)).
+const SURE_ROOM: usize = 4096;
 
 /// Copies an output to its end. Where our side is closed the container's is closed too, so that the
 /// process gets SIGPIPE as it would without us.
@@ -21,8 +27,116 @@ pub(super) fn copy_output(from: OwnedFd, stream: Stream) {
         Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
     };
     if let Ok(ours) = ours {
-        // Between files and pipes this does not pass through our memory. An error is the closing.
-        let _ = io::copy(&mut File::from(from), &mut File::from(ours));
+        copy(&from, &ours);
+    }
+}
+
+/// Copies to the end of either side, without the bytes passing through our memory where the kernel can.
+fn copy(from: &OwnedFd, to: &OwnedFd) {
+    loop {
+        match splice(from, None, to, None, SPLICED, SpliceFlags::MOVE) {
+            Ok(1..) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait_for_room(to),
+            // Not between these two: a file that is appended to, a terminal.
+            Err(Errno::INVAL) => break,
+            Ok(0) | Err(_) => return,
+        }
+    }
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match read(from, &mut chunk[..]) {
+            Ok(length @ 1..) if write_all(to, &chunk[..length]) => {}
+            Err(Errno::INTR) => {}
+            _ => return,
+        }
+    }
+}
+
+/// Our outputs do not block if others, whom we share them with, have made them so.
+fn wait_for_room(to: &OwnedFd) {
+    // What goes wrong here goes wrong again with the next writing.
+    let _ = poll(&mut [PollFd::new(to, PollFlags::OUT)], None);
+}
+
+/// Whether all could be written.
+fn write_all(to: &OwnedFd, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match write(to, bytes) {
+            Ok(length) => bytes = &bytes[length..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait_for_room(to),
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// What a terminal shows on its way to our standard output: bytes read and not yet written. Our side is never
+/// made non-blocking, because others use it, too: it gets no more at once than there is surely room for.
+pub(super) struct Output {
+    /// Where it comes from, without blocking; `None` once it has ended.
+    from: Option<OwnedFd>,
+    buffer: Vec<u8>,
+}
+
+impl Output {
+    /// `from` must not block.
+    pub(super) fn new(from: OwnedFd) -> Self {
+        Self { from: Some(from), buffer: Vec::new() }
+    }
+
+    /// Where bytes should be read from now.
+    pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
+        self.from.as_ref().filter(|_| self.buffer.is_empty()).map(AsFd::as_fd)
+    }
+
+    /// Where bytes wait to be written to.
+    pub(super) fn target(&self) -> Option<io::Stdout> {
+        (!self.buffer.is_empty()).then(io::stdout)
+    }
+
+    /// Reads a piece.
+    pub(super) fn fill(&mut self) {
+        let Some(from) = &self.from else { return };
+        let mut chunk = vec![0; CHUNK];
+        match read(from, &mut chunk[..]) {
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // The last closing of a terminal is told as an error.
+            Ok(0) | Err(_) => self.from = None,
+            Ok(length) => {
+                chunk.truncate(length);
+                self.buffer = chunk;
+            }
+        }
+    }
+
+    /// Writes what a pipe that is ready for writing takes without blocking.
+    pub(super) fn write_some(&mut self) {
+        let length = self.buffer.len().min(SURE_ROOM);
+        match write(io::stdout(), &self.buffer[..length]) {
+            Ok(length) => drop(self.buffer.drain(..length)),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // Nobody looks any more.
+            Err(_) => (self.from, self.buffer) = (None, Vec::new()),
+        }
+    }
+
+    /// The process has ended: passes on what is left.
+    pub(super) fn finish(&mut self) {
+        self.write_all();
+        while self.from.is_some() {
+            self.fill();
+            if self.buffer.is_empty() {
+                return;
+            }
+            self.write_all();
+        }
+    }
+
+    fn write_all(&mut self) {
+        while !self.buffer.is_empty() {
+            self.write_some();
+        }
     }
 }
 
@@ -47,6 +161,11 @@ impl Input {
     /// Whether our input should be read now.
     pub(super) fn wants_more(&self) -> bool {
         self.to.is_some() && !self.ended && self.buffer.is_empty()
+    }
+
+    /// Whether nothing more is passed on.
+    pub(super) fn is_over(&self) -> bool {
+        self.to.is_none()
     }
 
     /// Where bytes wait to be written to.
@@ -93,7 +212,7 @@ impl Input {
 }
 
 /// Waits until something happens on one of the descriptors, and tells on which.
-pub(super) fn wait_for<const N: usize>(
+pub(crate) fn wait_for<const N: usize>(
     wanted: [Option<(BorrowedFd<'_>, PollFlags)>; N],
 ) -> io::Result<[bool; N]> {
     let present = wanted.iter().flatten();

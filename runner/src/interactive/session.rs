@@ -24,6 +24,8 @@ const IMPATIENCE: u32 = 3;
 pub struct Attach {
     /// Pass our input on.
     pub stdin: bool,
+    /// Take its output and its errors. Without either, we leave it at the end of our input.
+    pub outputs: [bool; 2],
     /// The container has a terminal.
     pub terminal: bool,
     /// The keys that leave it, where it has a terminal.
@@ -43,7 +45,7 @@ pub struct Attach {
 /// The supervisor refuses, has gone, or could not start the container.
 pub fn attach(client: &mut Client, how: &Attach) -> Result<Attached, ShimError> {
     let signals = SignalPipe::new(&caught()).map_err(ShimError::system("catch the signals"))?;
-    let [stdout, stderr] = [true, !how.terminal];
+    let [stdout, stderr] = how.outputs_there();
     let request = Request::Attach { stdin: how.stdin, stdout, stderr, owner: how.owner };
     let ends = connect(client, [how.stdin, stdout, stderr], &request)?;
     if how.start {
@@ -52,18 +54,33 @@ pub fn attach(client: &mut Client, how: &Attach) -> Result<Attached, ShimError> 
     relay(client, how, &signals, ends)
 }
 
-/// Runs a further process in the container, connected to our streams, until it ends. With us it ends, too.
+impl Attach {
+    /// Those of the outputs that the container has: a terminal has one.
+    fn outputs_there(&self) -> [bool; 2] {
+        let [stdout, stderr] = self.outputs;
+        if self.terminal { [stdout || stderr, false] } else { [stdout, stderr] }
+    }
+}
+
+/// Runs a further process in the container, connected to our streams, until it ends, or the keys leave it. With us it
+/// ends, too.
 ///
 /// # Errors
 /// The supervisor refuses or has gone, or the program cannot be started.
-pub fn exec(client: &mut Client, mut execution: Execution, stdin: bool) -> Result<Attached, ShimError> {
+pub fn exec(
+    client: &mut Client,
+    mut execution: Execution,
+    stdin: bool,
+    keys: DetachKeys,
+) -> Result<Attached, ShimError> {
     let signals = SignalPipe::new(&caught()).map_err(ShimError::system("catch the signals"))?;
     let terminal = execution.terminal.is_some();
     execution.streams = [stdin, true, !terminal];
     let how = Attach {
         stdin,
+        outputs: [true; 2],
         terminal,
-        keys: DetachKeys::default(),
+        keys,
         forward_signals: false,
         owner: true,
         start: false,
@@ -94,7 +111,7 @@ fn relay(
                 .map_err(ShimError::system("copy the output"))?;
         }
         let ended = Session::new(client, how, signals, stdin)?.run();
-        if ended.is_err() || matches!(ended, Ok(Attached::Detached)) {
+        if !matches!(ended, Ok(Attached::Ended(_))) {
             client.hang_up();
         }
         ended
@@ -159,7 +176,7 @@ impl<'a> Session<'a> {
     fn enter(&mut self) -> Result<(), ShimError> {
         if self.how.terminal {
             if self.how.stdin {
-                self.raw = RawMode::enter(io::stdin().as_fd());
+                self.raw = RawMode::enter(self.raw.take(), io::stdin().as_fd());
             }
             self.resize()?;
         }
@@ -191,13 +208,17 @@ impl<'a> Session<'a> {
                 return Ok(Attached::Ended(ended));
             }
             if signalled && self.take_signals()? {
-                return Ok(Attached::Detached);
+                return Ok(Attached::Interrupted);
             }
             if readable && self.input.fill().map_err(ShimError::system("read the input"))? {
                 self.client.tell(&Request::Detach)?;
                 return Ok(Attached::Detached);
             }
             self.input.drain().map_err(ShimError::system("pass on the input"))?;
+            if self.how.outputs == [false; 2] && self.input.is_over() {
+                self.client.tell(&Request::Detach)?;
+                return Ok(Attached::Detached);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
-//! Handing a container's terminal to whoever asked for it.
+//! Who gets a container's terminal, and handing it over to whoever asked for it.
 //!
-//! The caller listens at a socket; it gets the terminal's other end as a descriptor (`SCM_RIGHTS`) with its
+//! A command that stays in the foreground takes the terminal itself ([`super::foreground`]). Else the caller listens at a socket; it gets the terminal's other end as a descriptor (`SCM_RIGHTS`) with its
 //! name as the message, which is what containerd and Podman's monitor expect.
 
 use std::io::{self, IoSlice};
@@ -12,6 +12,22 @@ use std::path::Path;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::error::OciError;
+
+/// Refuses a terminal that nobody would take, and takers of none, or of one that is taken already. `stays` tells
+/// whether the command stays in the foreground.
+pub(super) fn check(terminal: bool, socket: Option<&Path>, stays: bool) -> Result<(), OciError> {
+    let problem = match (terminal, socket.is_some(), stays) {
+        (true, false, false) => {
+            "the process has a terminal and nobody takes it: give --console-socket, or set process.terminal to false"
+        }
+        (true, true, true) => {
+            "there is a console socket, but a command in the foreground takes the terminal itself: add --detach"
+        }
+        (false, true, _) => "there is a console socket, but the process of the configuration has no terminal",
+        _ => return Ok(()),
+    };
+    Err(OciError::Terminal { problem })
+}
 
 /// Sends `terminal` to the listener at `socket`.
 pub(super) fn hand_over(terminal: &OwnedFd, socket: &Path) -> Result<(), OciError> {

@@ -37,6 +37,8 @@ pub struct CreateRequest<'a> {
     pub pid_file: Option<&'a Path>,
     /// Descriptors that the program gets from number 3 on.
     pub kept: Vec<BorrowedFd<'a>>,
+    /// Whether we stay in the foreground, and take its terminal if it has one.
+    pub stays: bool,
 }
 
 /// A container whose process waits.
@@ -65,11 +67,7 @@ impl Runtime {
     /// Nothing is left of a container that could not be created.
     pub fn create(&self, request: &CreateRequest<'_>) -> Result<Created, OciError> {
         let config = Config::read(&absolute(request.bundle)?)?;
-        let terminal = has_terminal(&config.spec);
-        if request.console_socket.is_some() && !terminal {
-            let problem = "there is a console socket, but the process of the configuration has no terminal";
-            return Err(OciError::Terminal { problem });
-        }
+        console::check(has_terminal(&config.spec), request.console_socket, request.stays)?;
         let directory = self.directory(request.id)?;
         sys::fs::create_dir_all(&self.root, 0o711)?;
         if let Err(error) = sys::fs::create_dir(&directory, 0o711) {
@@ -250,7 +248,9 @@ pub(super) fn stdio(spec: &Spec) -> Stdio {
     let size = spec.process().as_ref().and_then(Process::console_size);
     let number = |number: u64| u16::try_from(number).unwrap_or(0);
     let size = size.map(|size| TtySize { rows: number(size.height()), columns: number(size.width()) });
-    Stdio::Terminal(size.unwrap_or(TtySize { rows: 0, columns: 0 }))
+    // Whoever takes a terminal later tells its size later.
+    let size = size.or_else(crate::interactive::own_size).unwrap_or(TtySize { rows: 0, columns: 0 });
+    Stdio::Terminal(size)
 }
 
 /// The name of the program, for messages.
@@ -271,9 +271,13 @@ pub(super) fn supervise(source: io::Error) -> OciError {
     RunError::Supervise { operation: "look up the process id", source }.into()
 }
 
-/// Removes a container's directory and what is in it.
+/// Removes a container's directory and what is in it, unless somebody else has done so meanwhile.
 fn remove_all(directory: &Path) -> Result<(), PathError> {
-    for name in sys::fs::list(directory)? {
+    let names = match sys::fs::list(directory) {
+        Err(error) if error.is_not_found() => return Ok(()),
+        names => names?,
+    };
+    for name in names {
         sys::fs::remove_file(&directory.join(name))?;
     }
     sys::fs::remove_dir(directory).map(drop)

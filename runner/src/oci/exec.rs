@@ -74,6 +74,7 @@ impl Runtime {
         let mut config = Config::read(&record.bundle)?;
         let process = self.process(request, &config)?;
         config.spec.set_process(Some(process));
+        console::check(has_terminal(&config.spec), request.console_socket, !request.detached)?;
         let target = process_of(&record)?.ok_or_else(|| OciError::NotRunning { id: record.id.clone() })?;
         let kinds = sys::ns::differing(record.pid)?;
         let group = record.group();
