@@ -143,3 +143,45 @@ fn user_namespaces_of_single_containers_are_refused_by_name() {
     let refused = env.lap(["run", "--rm", "--userns", "auto", "busybox", "true"]).fails(2);
     refused.stderr_has(&["\"auto\"", "ordinary user"]);
 }
+
+#[test]
+fn a_container_is_started_with_the_isolation_that_it_was_made_for() {
+    if testkit::privilege::root().is_none() {
+        return;
+    }
+    let env = native_env();
+    let create = ["create", "--isolation", "chroot", "--network", "host", "-i", "--name", "c", "busybox"];
+    let script = "echo x > /made; echo $$; test -e /proc/self/status && echo proc; read line; echo \"got $line\"; exit 4";
+    env.lap(create).args(["sh", "-c", script]).ok();
+    let started = env.lap(["start", "-ai", "c"]).stdin("it\n").fails(4).stdout_text();
+    let (id, rest) = started.split_once('\n').unwrap();
+    // A process id of its own would be 1, and a /proc of its own be there.
+    assert!(id.parse::<u32>().unwrap() > 1, "{started}");
+    assert_eq!(rest, "got it\n");
+    env.lap(["rm", "c"]).ok();
+}
+
+#[test]
+fn a_container_in_another_root_directory_is_entered_and_ends_with_its_first_process() {
+    if testkit::privilege::root().is_none() {
+        return;
+    }
+    let env = native_env();
+    let run = ["run", "-d", "--isolation", "chroot", "--network", "host", "--name", "c", "busybox"];
+    env.lap(run).args(["sh", "-c", "echo x > /made; exec sleep 1000"]).ok();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while env.lap(["exec", "c", "test", "-s", "/made"]).run().code() != Some(0) {
+        assert!(std::time::Instant::now() < deadline, "the container's files are not seen");
+    }
+    let exec = |args: &[&str]| env.lap(["exec"]).args(args).ok().stdout_text();
+    assert_eq!(exec(&["-u", "7:8", "-w", "/tmp", "c", "sh", "-c", "id -u; id -g; pwd"]), "7\n8\n/tmp\n");
+    // Neither another root directory nor devices may lead it out.
+    env.lap(["exec", "c", "chroot", "/tmp", "/bin/true"]).run().stderr_has(&["not permitted"]);
+    env.lap(["exec", "c", "mknod", "/disk", "b", "8", "0"]).fails(1);
+    env.lap(["exec", "--privileged", "c", "true"]).fails(1).stderr_has(&["a privileged container"]);
+    let mut further = env.lap(["exec", "c", "sh", "-c", "echo ready; exec sleep 999"]).spawn();
+    further.wait_for("ready");
+    env.lap(["kill", "c"]).ok();
+    assert_eq!(further.finish().code(), Some(137));
+    env.lap(["rm", "-f", "c"]).ok();
+}

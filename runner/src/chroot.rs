@@ -53,6 +53,16 @@ impl Chroot {
         Ok((chroot, plan))
     }
 
+    /// The plan of a further process in this container. It is ended with what the first one leaves behind.
+    pub(crate) fn further(
+        request: &RunRequest,
+        bundle: &Bundle,
+        machine: Machine,
+        entrances: &[PathBuf],
+    ) -> Result<sys::spawn::Plan, RequestError> {
+        plan::chroot(bundle, check(request, bundle.stdio)?, machine, entrances)
+    }
+
     /// Has what the first process leaves behind ended as soon as it has ended itself.
     pub(crate) fn watch(&mut self, first: &Arc<PidFd>) -> Result<(), RunError> {
         let first = Arc::clone(first);

@@ -11,11 +11,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::Mount;
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 use rustix::termios::{Winsize, tcsetwinsize};
 use sys::ns::{Ending, PidFd, Usage};
-use sys::spawn::{Created, Descriptors, Launched, launch, launch_with};
+use sys::spawn::{Created, Descriptors, Launched, Plan, launch, launch_with};
 
 use crate::cgroup::{ControlGroup, DeviceList};
 use crate::chroot::Chroot;
@@ -236,14 +237,7 @@ impl Process {
     /// end only when all others have been waited for, so this one has to be, too. A container that has ended is
     /// [`RunError::NotRunning`].
     pub fn exec(&self, request: &RunRequest, stdio: Stdio) -> Result<Process, RunError> {
-        let pid = self.pid()?.ok_or(RunError::NotRunning)?;
-        let kinds = sys::ns::differing(pid).map_err(|error| match error.is_not_found() {
-            true => RunError::NotRunning,
-            false => RunError::Namespaces(error),
-        })?;
-        let bundle = spec::build(request, stdio)?;
-        let entrances: Vec<PathBuf> = self.group.iter().flat_map(ControlGroup::entrances).collect();
-        let plan = plan::join(&bundle, Machine::this(), &entrances, kinds)?;
+        let plan = self.plan_further(request, stdio)?;
         let (streams, theirs) = streams(stdio).map_err(supervise("make the standard streams"))?;
         let descriptors = Descriptors {
             streams: theirs.as_ref().map(|theirs| theirs.each_ref().map(AsFd::as_fd)),
@@ -271,6 +265,20 @@ impl Process {
             }
             Err(failed) => Err(RunError::of_launch(failed.error)),
         }
+    }
+
+    fn plan_further(&self, request: &RunRequest, stdio: Stdio) -> Result<Plan, RunError> {
+        let pid = self.pid()?.ok_or(RunError::NotRunning)?;
+        let bundle = spec::build(request, stdio)?;
+        let entrances: Vec<PathBuf> = self.group.iter().flat_map(ControlGroup::entrances).collect();
+        if self.chroot.is_some() {
+            return Ok(Chroot::further(request, &bundle, Machine::this(), &entrances)?);
+        }
+        let kinds = sys::ns::differing(pid).map_err(|error| match error.is_not_found() {
+            true => RunError::NotRunning,
+            false => RunError::Namespaces(error),
+        })?;
+        Ok(plan::join(&bundle, Machine::this(), &entrances, kinds)?)
     }
 
     /// Whether the first process has ended, which need not have been waited for.
@@ -345,7 +353,14 @@ impl Process {
         if let Some(finished) = self.finished {
             return Ok(finished);
         }
-        let (ending, usage) = self.handle.wait().map_err(supervise("wait for the first process"))?;
+        let (ending, usage) = match self.handle.wait() {
+            // With the first process of a container that has no process ids of its own, the others are killed and
+            // collected.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::CHILD) => {
+                (Ending::Signaled(Signal::KILL.as_raw()), Usage::default())
+            }
+            ended => ended.map_err(supervise("wait for the first process"))?,
+        };
         self.finish(ending, usage)
     }
 
