@@ -333,6 +333,10 @@ pub(crate) struct RunArgs {
     #[arg(short, long = "volume", value_name = "VOLUME")]
     pub(crate) volumes: Vec<String>,
 
+    /// The same by names: type=bind,source=PATH,target=PATH[,readonly][,bind-propagation=rslave]
+    #[arg(long = "mount", value_name = "MOUNT")]
+    pub(crate) mounts: Vec<String>,
+
     /// Replaces the image's ENTRYPOINT
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,

@@ -326,6 +326,21 @@ pub enum EngineError {
     /// The source of a bind mount is missing.
     #[error("the host path {} of a volume does not exist", .0.display())]
     NoVolumeSource(PathBuf),
+    /// A bind mount is to stay connected with a mount of the host that is connected with none.
+    #[error(
+        "path {} is mounted on {} but it is not {wanted}; mount it so, or leave {name} out", path.display(),
+        mount_point.display()
+    )]
+    NotConnected {
+        /// The source.
+        path: PathBuf,
+        /// Where the mount is that it is on.
+        mount_point: PathBuf,
+        /// What it would have to be.
+        wanted: &'static str,
+        /// The option's name.
+        name: &'static str,
+    },
     /// A device that a container is to have is missing, or is none.
     #[error("{} is neither a device of this machine nor a directory with devices", .0.display())]
     NoHostDevice(PathBuf),

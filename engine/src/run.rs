@@ -15,7 +15,7 @@ use llb::DeviceRequest;
 use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
-use runner::{ExtraMount, GroupPlace, MountKind, RequestError, RunError, Sharing};
+use runner::{ExtraMount, GroupPlace, MountKind, Peering, RequestError, RunError, Sharing};
 use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
@@ -253,9 +253,28 @@ fn bind(volume: &BindVolume) -> Result<ExtraMount, EngineError> {
     if !sys::fs::exists(&volume.source)? {
         return Err(EngineError::NoVolumeSource(PathBuf::from(&volume.source)));
     }
-    let kind =
-        MountKind::Bind { source: volume.source.clone(), read_only: volume.read_only, recursive: true };
+    let (source, read_only) = (volume.source.clone(), volume.read_only);
+    let kind = match volume.peering {
+        None => MountKind::Bind { source, read_only, recursive: true },
+        Some(peering) => {
+            check_peering(&source, peering)?;
+            MountKind::Connected { source, read_only, peering }
+        }
+    };
     Ok(ExtraMount { destination: volume.target.clone(), kind })
+}
+
+/// Refuses a connection that the mount of the host does not have: it would silently be none. In a user namespace
+/// no mount of the host is shared (`mount_namespaces(7)`), so its containers can receive only.
+fn check_peering(source: &Path, peering: Peering) -> Result<(), EngineError> {
+    let found = sys::peers::peers_of(source)?;
+    let fits = if peering.gives { found.is_shared } else { found.is_shared || found.is_slave };
+    if fits {
+        return Ok(());
+    }
+    let (path, mount_point) = (source.to_owned(), found.mount_point);
+    let wanted = if peering.gives { "a shared mount" } else { "a shared or slave mount" };
+    Err(EngineError::NotConnected { path, mount_point, wanted, name: peering.name() })
 }
 
 /// A user by name or number as the image's files know it, and its home directory.

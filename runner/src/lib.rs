@@ -45,8 +45,8 @@ pub use logged::run_logged;
 pub use process::{ExitStatus, Finished, Process, resize, start};
 pub use request::{
     DEFAULT_PATH, DeviceAccess, DeviceFile, DeviceKind, DeviceNumber, DeviceRate, DeviceRule, EtcFiles,
-    ExtraMount, GroupPlace, Limits, MountKind, Network, Resource, ResourceLimit, RunRequest, SeccompProfile,
-    SharedMemory, Sharing, Stdio, StreamTarget, TtySize, User,
+    ExtraMount, GroupPlace, Limits, MountKind, Network, Peering, Resource, ResourceLimit, RunRequest,
+    SeccompProfile, SharedMemory, Sharing, Stdio, StreamTarget, TtySize, User,
 };
 pub use seccomp::{ProfileFile, SeccompError};
 pub use sys::ns::Usage;

@@ -94,7 +94,7 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
     }
     let capabilities = Rights::of(&process, machine);
     let namespaces = NamespacePlan::of(&bundle.spec, entrances)?;
-    let mut steps = mounts::prepare(bundle)?;
+    let mut steps = mounts::prepare(bundle, namespaces.own)?;
     steps.extend(namespaces.steps);
     if has_hooks(&bundle.spec, |hooks| [prestart(hooks), hooks.create_runtime()]) {
         steps.push(Step::Checkpoint(Checkpoint::Namespaces));
@@ -116,6 +116,7 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
         steps.push(Step::Checkpoint(Checkpoint::Mounts));
     }
     steps.push(Step::Pivot);
+    steps.extend(mounts::propagation_of_root(&bundle.spec)?);
     steps.extend(process_steps(bundle, &process, machine, capabilities)?);
     let (namespaces, creation) = (namespaces.created, namespaces.creation);
     Ok(Plan { namespaces, creation, steps, exec: exec(&process)?, ..Plan::default() })

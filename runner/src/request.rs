@@ -384,6 +384,29 @@ pub struct ExtraMount {
     pub kind: MountKind,
 }
 
+/// How a mount of a container is connected with the mount of the host that it was copied from
+/// (`mount_namespaces(7)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peering {
+    /// Whether what is mounted in the container appears on the host as well. That takes a mount that is shared there,
+    /// and the rights of the machine's root; else it is only received.
+    pub gives: bool,
+    /// Whether this is meant for the mounts below it, too.
+    pub recursive: bool,
+}
+
+impl Peering {
+    /// The name of the option in Docker's and the OCI's documents.
+    pub fn name(self) -> &'static str {
+        match (self.gives, self.recursive) {
+            (true, true) => "rshared",
+            (true, false) => "shared",
+            (false, true) => "rslave",
+            (false, false) => "slave",
+        }
+    }
+}
+
 /// What an [`ExtraMount`] shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountKind {
@@ -395,6 +418,16 @@ pub enum MountKind {
         read_only: bool,
         /// Whether mounts below `source` come along.
         recursive: bool,
+    },
+    /// A file or directory of the host, with the mounts below it, that stays connected with the host's: what is
+    /// mounted there later appears here, too.
+    Connected {
+        /// Absolute path on the host.
+        source: PathBuf,
+        /// Whether writes are refused.
+        read_only: bool,
+        /// In which way.
+        peering: Peering,
     },
     /// A file or directory of a filesystem of layers.
     Part {

@@ -358,6 +358,12 @@ fn extra_mount(extra: &ExtraMount, parts: &mut usize) -> Option<Mount> {
             bound.set_source(Some(source.clone()));
             Some(bound)
         }
+        MountKind::Connected { source, read_only, peering } => {
+            let access = if *read_only { "ro" } else { "rw" };
+            let mut bound = mount(&extra.destination, "bind", "", &["rbind", access, peering.name()]);
+            bound.set_source(Some(source.clone()));
+            Some(bound)
+        }
         MountKind::Tmpfs { size, mode, options } => {
             let mode = format!("mode={mode:o}");
             let size = size.map(|size| format!("size={size}"));

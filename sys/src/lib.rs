@@ -19,6 +19,7 @@ pub mod mount;
 pub mod ns;
 pub mod open_files;
 pub mod path_error;
+pub mod peers;
 pub mod probe;
 pub mod random;
 pub mod rootdir;

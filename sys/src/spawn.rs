@@ -41,6 +41,7 @@ mod target;
 mod terminal;
 
 use std::ffi::{CString, c_char};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 
@@ -220,19 +221,20 @@ impl Sources {
     fn new(plan: &Plan, descriptors: &Descriptors<'_>, report: &OwnedFd) -> Result<Self, LaunchError> {
         let prepare = |operation| move |source: io::Error| LaunchError::Prepare { operation, source };
         let joined = plan.namespaces_used().map(|of| match (of, descriptors.target) {
-            (NamespacesOf::File(file), _) => open_namespace(file),
-            (NamespacesOf::Maps { users, groups }, _) => {
+            (None, _) => File::open("/dev/null").map(OwnedFd::from).map_err(prepare("open /dev/null")),
+            (Some(NamespacesOf::File(file)), _) => open_namespace(file),
+            (Some(NamespacesOf::Maps { users, groups }), _) => {
                 launcher::user_namespace(users, groups).map_err(prepare("make a user namespace"))
             }
-            (NamespacesOf::Mount { namespace, path }, _) => {
+            (Some(NamespacesOf::Mount { namespace, path }), _) => {
                 let namespace = open_namespace(namespace)?;
                 crate::mount::copy_of(namespace.as_fd(), path)
                     .map_err(prepare("take a mount of another container"))
             }
-            (NamespacesOf::Target, Some(target)) => {
+            (Some(NamespacesOf::Target), Some(target)) => {
                 target.as_fd().try_clone_to_owned().map_err(prepare("duplicate a descriptor"))
             }
-            (NamespacesOf::Target, None) => {
+            (Some(NamespacesOf::Target), None) => {
                 let source = io::Error::from(io::ErrorKind::NotFound);
                 Err(LaunchError::Prepare { operation: "find the container to join", source })
             }

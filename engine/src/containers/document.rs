@@ -58,8 +58,8 @@ pub struct ContainerDocument {
     /// The ports that it is said to listen on: those of the image, of `--expose`, and those to be offered.
     #[serde(default)]
     pub exposed: BTreeSet<ContainerPort>,
-    /// Directories and files of the host: source, target, and whether they can be written to.
-    pub binds: Vec<(PathBuf, String, bool)>,
+    /// Directories and files of the host.
+    pub binds: Vec<Bind>,
     /// Whether it goes when it has ended.
     pub remove: bool,
     /// Whether whoever made it starts it at once, and holds it until then.
@@ -79,6 +79,19 @@ pub struct ContainerDocument {
     pub stop_timeout: Option<i64>,
     /// `os/architecture` of its image.
     pub platform: String,
+}
+
+/// Something of the host that a container shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Where it is on the host.
+    pub source: PathBuf,
+    /// Where it appears.
+    pub target: String,
+    /// Whether it can be written to.
+    pub writable: bool,
+    /// What becomes of mounts below it, by Docker's name.
+    pub propagation: String,
 }
 
 impl ContainerDocument {

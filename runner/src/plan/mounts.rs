@@ -63,7 +63,9 @@ pub(super) fn steps(
     let of_root = root_propagation(spec)?;
     let options = mounts.iter().map(|mount| Options::parse(mount.options().as_deref().unwrap_or_default()));
     let options = options.collect::<Result<Vec<_>, _>>()?;
-    let receive = options.iter().any(Options::receives)
+    // With a user namespace of its own, nobody may give anything to the host's mounts: it only receives then.
+    let receives = |options: &Options| options.receives() && !gives_back(options, own);
+    let receive = options.iter().any(receives)
         || of_root.is_some_and(|(kind, _)| matches!(kind, Propagation::Slave | Propagation::Shared));
     let mut steps = vec![Step::PrivateMounts { receive }, Step::Scratch { entries }];
     let devices = devices_of_mounts(machine, bounding);
@@ -81,10 +83,6 @@ pub(super) fn steps(
     steps.extend(listed_devices(spec)?);
     steps.extend(terminal(bundle.stdio, true));
     steps.extend(protected_paths(bundle)?);
-    steps.extend(of_root.map(|(kind, recursive)| {
-        let target = c"/".to_owned();
-        Step::Propagation { target, kind, recursive }
-    }));
     if spec.root().as_ref().and_then(|root| root.readonly()) == Some(true) {
         steps.push(Step::ReadOnlyRoot);
     }
@@ -195,7 +193,7 @@ fn mount(
         // they are not shown.
         "cgroup" if !machine.unified_cgroups => return Ok(()),
         "cgroup" => MountSource::Filesystem { kind: c"cgroup2".to_owned(), options: Vec::new() },
-        _ if options.bind || kind == "bind" => match options.mapped {
+        _ if options.bind || kind == "bind" => match options.mapped || gives_back(&options, own) {
             true => MountSource::Prepared,
             false => {
                 MountSource::Host { path: bind_mount_source(mount, bundle)?, recursive: options.recursive }
@@ -233,9 +231,17 @@ fn bind_mount_source(mount: &Mount, bundle: &Bundle) -> Result<CString, RequestE
     path("mount source", &source)
 }
 
-/// The steps that take what is mounted with other owners, or from another mount namespace. They come before everything
-/// else: inside of a user namespace nobody may do that.
-pub(super) fn prepare(bundle: &Bundle) -> Result<Vec<Step>, RequestError> {
+/// Whether what the container mounts below this mount is to appear on the host. Who has a user namespace of his own
+/// may not change the host's mounts; the kernel would not stop him where the mount was taken before.
+fn gives_back(options: &Options, own: Namespaces) -> bool {
+    let shared = options.propagation.is_some_and(|(kind, _)| kind == Propagation::Shared);
+    shared && !own.contains(Namespaces::USER)
+}
+
+/// The steps that take what is mounted with other owners, stays connected with the host, or comes from another mount
+/// namespace. They come before everything else: inside of a user namespace nobody may do the first, and the second is for mounts that are not
+/// cut off yet.
+pub(super) fn prepare(bundle: &Bundle, own: Namespaces) -> Result<Vec<Step>, RequestError> {
     let mut steps = Vec::new();
     for mount in bundle.spec.mounts().iter().flatten() {
         let options = Options::parse(mount.options().as_deref().unwrap_or_default())?;
@@ -245,9 +251,11 @@ pub(super) fn prepare(bundle: &Bundle) -> Result<Vec<Step>, RequestError> {
             let path = path("mount source", mount.destination())?;
             steps.push(Step::TakeMount { mount: NamespacesOf::Mount { namespace, path } });
         }
-        if options.mapped && (options.bind || mount.typ().as_deref() == Some("bind")) {
+        let taken = options.mapped || gives_back(&options, own);
+        if taken && (options.bind || mount.typ().as_deref() == Some("bind")) {
             let (recursive, attributes) = (options.recursive, options.attributes);
-            let (path, map) = (bind_mount_source(mount, bundle)?, maps(mount, bundle));
+            let (path, map) =
+                (bind_mount_source(mount, bundle)?, options.mapped.then(|| maps(mount, bundle)));
             steps.push(Step::PrepareMount { path, recursive, attributes, map });
         }
     }
@@ -266,7 +274,14 @@ fn maps(mount: &Mount, bundle: &Bundle) -> NamespacesOf {
     }
 }
 
-/// What becomes of mounts below the root, if the spec says it.
+/// The step that says what becomes of mounts below the root, if the spec does. It comes when the root is the
+/// process's: nothing that is shared can become that (`pivot_root(2)`).
+pub(super) fn propagation_of_root(spec: &Spec) -> Result<Option<Step>, RequestError> {
+    let target = c"/".to_owned();
+    let step = |(kind, recursive)| Step::Propagation { target, kind, recursive };
+    Ok(root_propagation(spec)?.map(step))
+}
+
 fn root_propagation(spec: &Spec) -> Result<Option<(Propagation, bool)>, RequestError> {
     let text = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };

@@ -197,10 +197,10 @@ impl Child {
                 let directory = mounts::root(at, source, *attributes)?;
                 self.root.set(directory)
             }
-            Step::PrepareMount { path, recursive, attributes, .. } => {
-                let namespace = self.take_namespace();
-                self.prepared.get_or_insert(namespace);
-                mounts::prepare(path, *recursive, *attributes, namespace)
+            Step::PrepareMount { path, recursive, attributes, map } => {
+                let slot = self.take_namespace();
+                self.prepared.get_or_insert(slot);
+                mounts::prepare(path, *recursive, *attributes, (slot, map.is_some()))
             }
             Step::TakeMount { .. } => {
                 let mount = self.take_namespace();

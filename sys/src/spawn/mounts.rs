@@ -49,14 +49,16 @@ pub(super) fn cut_off(receive: bool) -> Result<(), Failure> {
         .map(drop)
 }
 
-/// Changes what becomes of mounts below the one at a target.
+/// Changes what becomes of mounts below the one at a target. Once the root is the process's, targets are looked up
+/// from the working directory, which is that root then.
 pub(super) fn propagate(
     root: &Root,
     target: &CStr,
     kind: Propagation,
     recursive: bool,
 ) -> Result<(), Failure> {
-    let mount = raw::open(root.fd, target, libc::O_PATH, 0, CONFINED)?;
+    let directory = if root.fd < 0 { HERE } else { root.fd };
+    let mount = raw::open(directory, target, libc::O_PATH, 0, CONFINED)?;
     let depth = if recursive { Depth::All } else { Depth::One };
     set(mount, Change { propagation: kind.flag(), ..NO_CHANGE }, depth)?;
     raw::close(mount);
@@ -415,22 +417,24 @@ fn set_attributes(tree: Fd, attributes: MountAttributes, depth: Depth) -> Result
     set(tree, Change { attr_set, attr_clr, ..NO_CHANGE }, depth)
 }
 
-/// Takes something of the host, has it show owners as the user namespace `slot` maps them, and leaves it in
-/// place of that descriptor.
+/// Takes something of the host and leaves it in place of the descriptor `slot`. If that is a user namespace, owners
+/// are shown as it maps them.
 pub(super) fn prepare(
     path: &CStr,
     recursive: bool,
     attributes: MountAttributes,
-    slot: Fd,
+    (slot, is_namespace): (Fd, bool),
 ) -> Result<(), Failure> {
     let depth = if recursive { Depth::All } else { Depth::One };
     let tree = clone_tree(HERE, path, depth)?;
     set_attributes(tree, attributes, depth)?;
-    // It is not cut off from the host yet, as all mounts of the new namespace will be.
-    let propagation = Propagation::Private.flag();
-    let change =
-        Change { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd: slot as u64, propagation, ..NO_CHANGE };
-    set(tree, change, depth)?;
+    if is_namespace {
+        // It is not cut off from the host yet, as all mounts of the new namespace will be.
+        let propagation = Propagation::Private.flag();
+        let change =
+            Change { attr_set: libc::MOUNT_ATTR_IDMAP, userns_fd: slot as u64, propagation, ..NO_CHANGE };
+        set(tree, change, depth)?;
+    }
     raw::duplicate(tree, slot, libc::O_CLOEXEC)?;
     raw::close(tree);
     Ok(())

@@ -28,12 +28,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The namespaces that steps need, in the order of the steps.
-    pub(super) fn namespaces_used(&self) -> impl Iterator<Item = &NamespacesOf> {
+    /// The namespaces that steps need, in the order of the steps. `None` where a step needs but the number of a
+    /// descriptor.
+    pub(super) fn namespaces_used(&self) -> impl Iterator<Item = Option<&NamespacesOf>> {
         self.steps.iter().filter_map(|step| match step {
-            Step::Join { of, .. } => Some(of),
-            Step::PrepareMount { map, .. } => Some(map),
-            Step::TakeMount { mount } => Some(mount),
+            Step::Join { of, .. } => Some(Some(of)),
+            Step::PrepareMount { map, .. } => Some(map.as_ref()),
+            Step::TakeMount { mount } => Some(Some(mount)),
             _ => None,
         })
     }
@@ -112,9 +113,9 @@ pub enum Step {
     },
     /// Makes namespaces of its own. Process ids count for the processes that it creates.
     Unshare(Namespaces),
-    /// Takes a file or directory of the host for a later [`MountSource::Prepared`], and has it show owners as a
-    /// user namespace maps them (`mount_setattr(2)`, "ID-mapped mounts"). Inside of a user namespace that would
-    /// not be allowed.
+    /// Takes a file or directory of the host for a later [`MountSource::Prepared`], before the mounts are cut off
+    /// from the host's: to have it show owners as a user namespace maps them (`mount_setattr(2)`, "ID-mapped
+    /// mounts"), which would not be allowed inside of a user namespace, or to leave it connected with the host.
     PrepareMount {
         /// Where it is.
         path: CString,
@@ -122,8 +123,9 @@ pub enum Step {
         recursive: bool,
         /// How it will be mounted.
         attributes: MountAttributes,
-        /// The user namespace.
-        map: NamespacesOf,
+        /// The user namespace. `None` leaves owners as they are, and the mount a peer of the host's if that is
+        /// shared: what is mounted below one of them appears below the other (`mount_namespaces(7)`).
+        map: Option<NamespacesOf>,
     },
     /// Takes what we have opened for a later [`MountSource::Prepared`].
     TakeMount {
@@ -483,7 +485,8 @@ impl Step {
                 format!("join the namespaces of the container ({})", list(*kinds))
             }
             Self::Unshare(kinds) => format!("make its own namespaces ({})", list(*kinds)),
-            Self::PrepareMount { path, .. } => format!("map the owners of {path:?}"),
+            Self::PrepareMount { path, map: Some(_), .. } => format!("map the owners of {path:?}"),
+            Self::PrepareMount { path, map: None, .. } => format!("take the mount at {path:?}"),
             Self::TakeMount { .. } => "take a mount of another container".to_owned(),
             Self::MapIds { .. } => "have the ids of its user namespace mapped".to_owned(),
             Self::BecomeRoot => "become root of its user namespace".to_owned(),
