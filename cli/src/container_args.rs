@@ -235,6 +235,9 @@ pub(crate) struct ExecArgs {
     #[arg(short, long)]
     pub(crate) tty: bool,
 
+    #[command(flatten)]
+    pub(crate) detach_keys: DetachKeysArg,
+
     /// Set an environment variable; without a value it is taken from the environment
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,

@@ -30,6 +30,7 @@ mod table;
 mod template;
 mod terminal;
 mod units;
+mod volume_args;
 
 use std::process::ExitCode;
 

@@ -29,6 +29,18 @@ pub(crate) enum SystemCommand {
     Prune(SystemPruneArgs),
     /// Show the machine and the store
     Info(FormatArgs),
+    /// Start the containers that are to run whenever the machine does
+    ///
+    /// Those with the restart policy always, and those with unless-stopped that nobody has stopped. For the start of
+    /// the machine: there is no daemon that would do it.
+    StartContainers(StartContainersArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartContainersArgs {
+    /// Start nothing; print a unit for systemd that starts them with the machine
+    #[arg(long)]
+    pub(crate) systemd_unit: bool,
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,11 @@ pub(crate) struct SupervisionArgs {
     #[arg(short, long)]
     pub(crate) detach: bool,
 
+    /// Connect only to stdin, stdout or stderr; may be given more than once
+    #[arg(short, long, value_name = "STREAM", conflicts_with = "detach", ignore_case = true,
+          value_parser = ["stdin", "stdout", "stderr"])]
+    attach: Vec<String>,
+
     #[command(flatten)]
     detach_keys: DetachKeysArg,
 
@@ -105,6 +110,7 @@ impl SupervisionArgs {
             log: self.log(&labels, env)?,
             labels,
             detach: self.detach,
+            attach: self.attached(),
             detach_keys: self.detach_keys.detach_keys.unwrap_or_default(),
             forward_signals: self.sig_proxy,
             restart: self.restart,
@@ -121,6 +127,11 @@ impl SupervisionArgs {
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
         })
+    }
+
+    fn attached(&self) -> Option<[bool; 3]> {
+        let named = |name: &str| self.attach.iter().any(|stream| stream.eq_ignore_ascii_case(name));
+        (!self.attach.is_empty()).then(|| ["stdin", "stdout", "stderr"].map(named))
     }
 
     fn labels(&self) -> Result<BTreeMap<String, String>, CliError> {

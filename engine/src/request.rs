@@ -19,7 +19,8 @@ pub use runner::network::publish::{ContainerPort, Publish};
 pub use runner::shim::restart::RestartPolicy;
 pub use runner::signal::parse as signal_number;
 pub use runner::{
-    Attach, DetachKeys, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, Resource, ResourceLimit,
+    Attach, DetachKeys, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, Peering, Resource,
+    ResourceLimit,
 };
 use serde::{Deserialize, Serialize};
 pub use snapshotter::Compression;
@@ -301,6 +302,9 @@ pub struct RunRequest {
 pub struct Supervision {
     /// `--detach`: it runs on when we have ended.
     pub detach: bool,
+    /// `--attach`: whether our input, output and errors are connected; `None` is all that there are. Without the
+    /// last two the container is left at the end of our input.
+    pub attach: Option<[bool; 3]>,
     /// `--detach-keys`
     pub detach_keys: DetachKeys,
     /// `--sig-proxy`: it gets the signals that we get, and ends with us.
@@ -327,6 +331,7 @@ impl Default for Supervision {
     fn default() -> Self {
         Self {
             detach: false,
+            attach: None,
             detach_keys: DetachKeys::default(),
             forward_signals: true,
             log: None,
@@ -507,6 +512,8 @@ pub struct BindVolume {
     pub target: String,
     /// `:ro`
     pub read_only: bool,
+    /// `:rslave`, `:rshared`: whether what is mounted there later appears on the other side. `None` is `:rprivate`.
+    pub peering: Option<Peering>,
 }
 
 /// When a registry is asked for an image.

@@ -51,7 +51,7 @@ fn a_command_ends_with_who_asked_for_it() {
     exec.wait_for("ready");
     exec.signal(Signal::SIGKILL);
     exec.finish();
-    env.wait_for_exec("c", "! pgrep -f 'sleep 999'");
+    env.wait_for_exec("c", "test \"$(pidof sleep)\" = 1");
     let mut exec = env.lap(["exec", "c", "sh", "-c", "echo ready; exec sleep 999"]).spawn();
     exec.wait_for("ready");
     env.lap(["kill", "c"]).ok();
@@ -98,4 +98,33 @@ fn a_paused_container_stands_still() {
     env.lap(["pause", "c"]).ok();
     env.lap(["stop", "-t", "0", "c"]).ok();
     assert_eq!(env.inspect("c", ".State.ExitCode"), "137", "what is paused can be stopped");
+}
+
+#[test]
+fn keys_leave_a_command_running() {
+    let env = Containers::new();
+    env.detached(&["--name", "c", "busybox", "sleep", "1000"]);
+    for (flags, keys) in [(&[][..], "\x10\x11"), (&["--detach-keys", "ctrl-a,d"], "\x01d")] {
+        let args = [&["exec", "-it"], flags, &["c", "sh", "-c", "echo rea''dy; exec sleep 999"]].concat();
+        let mut terminal = Terminal::start(&env, &args);
+        terminal.wait_for("ready");
+        terminal.write(keys);
+        assert_eq!(terminal.finish(), Some(0));
+        assert!(!terminal.is_raw());
+        // It runs on, with nobody at its terminal.
+        env.lap(["exec", "c", "sh", "-c", "kill -9 $(pidof sleep | tr ' ' '\\n' | grep -vx 1)"]).ok();
+        env.wait_for_exec("c", "test \"$(pidof sleep)\" = 1");
+    }
+    env.lap(["exec", "--detach-keys", "ctrl-1", "c", "true"]).fails(2).stderr_has(&["ctrl-1"]);
+}
+
+#[test]
+fn variables_come_from_flags_files_and_ours() {
+    let env = Containers::new();
+    env.detached(&["--name", "c", "-e", "A=container", "busybox", "sleep", "1000"]);
+    let file = env.work().join("variables");
+    std::fs::write(&file, "# a comment\nA=file\nB=file\nOURS\n").unwrap();
+    let flags = ["--env-file", file.to_str().unwrap(), "-e", "B=flag", "-e", "MISSING"];
+    let exec = env.lap(["exec"]).args(flags).args(["c", "sh", "-c", "echo $A $B $OURS ${MISSING-none}"]);
+    assert_eq!(exec.env("OURS", "ours").ok().stdout_text(), "file flag ours none\n");
 }

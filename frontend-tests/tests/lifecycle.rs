@@ -136,3 +136,73 @@ fn the_first_process_may_be_one_that_collects_others() {
     running.signal(Signal::SIGTERM);
     assert_eq!(running.finish().code(), Some(143));
 }
+
+#[test]
+fn one_connects_only_to_what_one_names() {
+    let env = Containers::new();
+    let script = "cat; echo out; echo err >&2; exit 3";
+    let run = |flags: &[&str]| {
+        env.lap(["run", "-i", "--name", "c"]).args(flags).args(["busybox", "sh", "-c", script]).stdin("in\n")
+    };
+    let remove = || env.lap(["rm", "-f", "c"]).ok();
+    let all = run(&["-a", "stdin", "-a", "stdout", "-a", "STDERR"]).fails(3);
+    assert_eq!((all.stdout_text().as_str(), all.stderr_text().as_str()), ("in\nout\n", "err\n"));
+    remove();
+    let errors = run(&["-a", "stdin", "-a", "stderr"]).fails(3);
+    assert_eq!((errors.stdout_text().as_str(), errors.stderr_text().as_str()), ("", "err\n"));
+    // What nobody is connected to is in the log all the same.
+    assert_eq!(env.lap(["logs", "c"]).ok().stdout_text(), "in\nout\n");
+    remove();
+    // Who only has something to say leaves, and gets the id.
+    let told = run(&["-a", "stdin"]).ok();
+    assert_eq!(told.stdout_text().trim(), env.inspect("c", ".Id"));
+    assert_eq!(env.lap(["wait", "c"]).ok().stdout_text(), "3\n");
+    assert_eq!(env.lap(["logs", "c"]).ok().stdout_text(), "in\nout\n");
+    env.lap(["run", "-d", "-a", "stdout", "busybox", "true"]).fails(2).stderr_has(&["--detach"]);
+    env.lap(["run", "-a", "stdall", "busybox", "true"]).fails(2).stderr_has(&["stdall"]);
+}
+
+/// The sum of a stream, and how long it was.
+fn sum(mut stream: impl std::io::Read) -> (u64, blake3::Hash) {
+    let mut hasher = blake3::Hasher::new();
+    let mut chunk = vec![0; 1 << 20];
+    let mut length = 0;
+    loop {
+        match stream.read(&mut chunk).unwrap() {
+            0 => return (length, hasher.finalize()),
+            read => {
+                length += read as u64;
+                hasher.update(&chunk[..read]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gibibyte_arrives_whole_and_in_order() {
+    let env = Containers::new();
+    let file = env.work().join("numbers");
+    let numbers: String = (0..1 << 19).map(|number| format!("{number:015}\n")).collect();
+    std::fs::write(&file, &numbers).unwrap();
+    let (volume, times) = (format!("{}:/numbers:ro", file.display()), (1 << 30) / numbers.len());
+    let mut expected = blake3::Hasher::new();
+    for _ in 0..times {
+        expected.update(numbers.as_bytes());
+    }
+    let script = format!("i=0; while [ $i -lt {times} ]; do cat /numbers; i=$((i+1)); done");
+    // Straight, through the supervisor with no log, and past a reader that takes it in its own time.
+    for flags in [&["--rm"][..], &["--log-driver", "none", "--sig-proxy=false"]] {
+        let mut lap = std::process::Command::new(testkit::binary::lap())
+            .arg("--root")
+            .arg(env.root())
+            .args(["run", "--network", "none", "-v", &volume])
+            .args(flags)
+            .args(["busybox", "sh", "-c", &script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (length, hash) = sum(lap.stdout.take().unwrap());
+        assert!(lap.wait().unwrap().success());
+        assert_eq!((length, hash), (1 << 30, expected.finalize()), "{flags:?}");
+    }
+}

@@ -131,6 +131,7 @@ fn start(store: &StoreChoice, args: &StartArgs) -> Result<ExitCode, CliError> {
     };
     let how = Attach {
         stdin: args.interactive,
+        outputs: [true; 2],
         terminal: false,
         keys: args.detach_keys.detach_keys.clone().unwrap_or_default(),
         forward_signals: true,
@@ -144,6 +145,7 @@ fn start(store: &StoreChoice, args: &StartArgs) -> Result<ExitCode, CliError> {
 fn attach(store: &StoreChoice, args: &AttachArgs) -> Result<ExitCode, CliError> {
     let how = Attach {
         stdin: !args.no_stdin,
+        outputs: [true; 2],
         terminal: false,
         keys: args.detach_keys.detach_keys.clone().unwrap_or_default(),
         forward_signals: args.sig_proxy,
@@ -169,6 +171,7 @@ fn exec(store: &StoreChoice, args: ExecArgs) -> Result<ExitCode, CliError> {
         tty: args.tty,
         interactive: args.interactive,
         detach: args.detach,
+        detach_keys: args.detach_keys.detach_keys.unwrap_or_default(),
     };
     let ended = open(store)?.exec(&request).map_err(|error| {
         let code = error.exit_code().filter(|code| matches!(code, 126 | 127));
@@ -176,8 +179,6 @@ fn exec(store: &StoreChoice, args: ExecArgs) -> Result<ExitCode, CliError> {
     })?;
     Ok(match ended {
         None => ExitCode::SUCCESS,
-        // A signal has ended us, and the command with us.
-        Some(Exit::Detached) => ExitCode::from(INTERRUPTED),
         Some(ended) => exit_code(ended),
     })
 }
@@ -186,6 +187,7 @@ fn exec(store: &StoreChoice, args: ExecArgs) -> Result<ExitCode, CliError> {
 pub(super) fn exit_code(ended: Exit) -> ExitCode {
     match ended {
         Exit::Detached => ExitCode::SUCCESS,
+        Exit::Interrupted => ExitCode::from(INTERRUPTED),
         Exit::Ended { code, out_of_memory } => {
             if out_of_memory {
                 complain("the kernel killed a process of the container: it reached the memory limit");

@@ -1,5 +1,6 @@
 //! One file for each group of commands; each is thin over the engine.
 
+mod boot;
 mod build;
 mod containers;
 mod df;
@@ -132,6 +133,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             SystemCommand::Df(args) => df::show(store, &args),
             SystemCommand::Prune(args) => prune::system(store, &args),
             SystemCommand::Info(args) => system::info(store, &args),
+            SystemCommand::StartContainers(args) => boot::start_containers(store, &args),
         },
     }
 }

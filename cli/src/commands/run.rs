@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use engine::containers::Exit;
 use engine::error::EngineError;
-use engine::request::{BindVolume, PullPolicy, RunRequest};
+use engine::request::{PullPolicy, RunRequest};
 
 use super::containers::exit_code;
 use super::{StoreChoice, open, platform, with_environment};
@@ -12,6 +13,7 @@ use crate::args::RunArgs;
 use crate::error::{CliError, RUN_FAILED};
 use crate::network_args;
 use crate::terminal::{complain, print_line};
+use crate::volume_args::volumes;
 
 /// Runs a container, and returns its exit code unless it runs on detached.
 pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliError> {
@@ -31,7 +33,13 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
     network_args::settle(&engine, &mut request.network).map_err(|error| error.with_code(RUN_FAILED))?;
     let ran = engine.run(&request).map_err(|error| self::error(&error))?;
     write_id(id_file.as_deref(), &ran.id)?;
+    let shows_nothing = request.supervision.attach.is_some_and(|[_, stdout, stderr]| !stdout && !stderr);
     match ran.foreground {
+        // Nothing else could tell it.
+        Some(Exit::Detached) if shows_nothing => {
+            print_line(&ran.id);
+            Ok(ExitCode::SUCCESS)
+        }
         Some(ended) => Ok(exit_code(ended)),
         None => {
             print_line(&ran.id);
@@ -112,7 +120,7 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
         entrypoint: args.entrypoint,
         workdir: args.workdir,
         user: args.user,
-        volumes: args.volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
+        volumes: volumes(&args.volumes, &args.mounts)?,
         network: args.network.settings()?,
         name: args.name,
         hostname: args.hostname,
@@ -155,49 +163,6 @@ fn pull_policy(text: &str) -> Result<PullPolicy, CliError> {
         "never" => Ok(PullPolicy::Never),
         other => {
             Err(CliError::usage(format!("unknown pull policy \"{other}\""), "use always, missing or never"))
-        }
-    }
-}
-
-/// `host:container[:options]`; a name instead of a host path is a volume, which is not supported yet.
-fn volume(text: &str) -> Result<BindVolume, CliError> {
-    let invalid = |why: &str| {
-        CliError::usage(format!("invalid volume \"{text}\": {why}"), "write /host/path:/container/path[:ro]")
-    };
-    let mut parts = text.split(':');
-    let (source, target) = match (parts.next(), parts.next()) {
-        (Some(source), Some(target)) if !source.is_empty() => (source, target),
-        _ => return Err(invalid("volumes without a host path are not supported yet")),
-    };
-    if !source.starts_with('/') && !source.starts_with('.') {
-        return Err(invalid("named volumes are not supported yet"));
-    }
-    if !target.starts_with('/') {
-        return Err(invalid("the path in the container must be absolute"));
-    }
-    let mut read_only = false;
-    for option in parts.flat_map(|options| options.split(',')) {
-        match option {
-            "ro" => read_only = true,
-            "rw" | "z" | "Z" => {}
-            other => return Err(invalid(&format!("unknown option \"{other}\""))),
-        }
-    }
-    let source = std::path::absolute(Path::new(source)).map_err(|error| invalid(&error.to_string()))?;
-    Ok(BindVolume { source, target: target.to_owned(), read_only })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn volumes_are_bind_mounts() {
-        let parsed = volume("/a:/b:ro").unwrap();
-        assert_eq!((parsed.target.as_str(), parsed.read_only), ("/b", true));
-        assert!(volume("./a:/b").unwrap().source.is_absolute());
-        for bad in ["/a", "name:/b", "/a:b", "/a:/b:nope", ":/b"] {
-            assert!(volume(bad).is_err(), "{bad}");
         }
     }
 }

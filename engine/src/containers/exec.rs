@@ -1,5 +1,6 @@
 //! Further processes in running containers.
 
+use runner::DetachKeys;
 use runner::passwd::ResolvedUser;
 use runner::shim::{Execution, Request};
 use snapshotter::Tree;
@@ -30,6 +31,8 @@ pub struct ExecRequest {
     pub interactive: bool,
     /// `-d`
     pub detach: bool,
+    /// `--detach-keys`
+    pub detach_keys: DetachKeys,
 }
 
 impl Engine {
@@ -68,6 +71,8 @@ impl Engine {
             client.ask(&Request::Exec(Box::new(execution)))?;
             return Ok(None);
         }
-        Ok(Some(runner::exec(&mut client, execution, request.interactive)?.into()))
+        Ok(Some(
+            runner::exec(&mut client, execution, request.interactive, request.detach_keys.clone())?.into(),
+        ))
     }
 }

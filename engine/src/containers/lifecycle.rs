@@ -20,6 +20,8 @@ pub enum Exit {
     },
     /// We have left it.
     Detached,
+    /// A signal has ended us.
+    Interrupted,
 }
 
 impl From<Attached> for Exit {
@@ -27,6 +29,7 @@ impl From<Attached> for Exit {
         match attached {
             Attached::Ended(ended) => ended.into(),
             Attached::Detached => Self::Detached,
+            Attached::Interrupted => Self::Interrupted,
         }
     }
 }

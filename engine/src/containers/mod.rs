@@ -4,6 +4,7 @@
 //! it writes ([`runner::shim`]). So any process can tell how all containers are without asking anybody, and
 //! speaks to a supervisor only to have something done.
 
+mod boot;
 mod document;
 mod exec;
 mod lifecycle;
@@ -22,7 +23,8 @@ use snapshotter::{ContainerRecord, StoreError};
 use crate::Engine;
 use crate::error::EngineError;
 pub use base::event::Stream;
-pub use document::ContainerDocument;
+pub use boot::BootStart;
+pub use document::{Bind, ContainerDocument};
 pub use exec::ExecRequest;
 pub use lifecycle::Exit;
 pub use logs::{Logs, LogsRequest};

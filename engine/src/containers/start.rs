@@ -1,8 +1,8 @@
 //! Making containers and running them, in the foreground or detached.
 
 use runner::Attach;
-use runner::shim::Config;
 use runner::shim::restart::RestartPolicy;
+use runner::shim::{Attached, Config};
 use snapshotter::{ContainerDir, ContainerRecord, StoreError};
 
 use super::document::ContainerDocument;
@@ -126,7 +126,8 @@ impl Engine {
             client.ask(&runner::shim::Request::Start).map(|_| None)
         } else {
             let how = Attach {
-                stdin: request.interactive,
+                stdin: request.interactive && supervision.attach.is_none_or(|[stdin, ..]| stdin),
+                outputs: supervision.attach.map_or([true; 2], |[_, stdout, stderr]| [stdout, stderr]),
                 terminal: request.tty,
                 keys: supervision.detach_keys.clone(),
                 forward_signals: supervision.forward_signals,
@@ -135,7 +136,12 @@ impl Engine {
             };
             runner::attach(&mut client, &how).map(Some)
         };
-        if !matches!(ran, Ok(None | Some(runner::shim::Attached::Detached))) {
+        let is_over = match &ran {
+            Ok(Some(Attached::Interrupted)) => supervision.forward_signals,
+            Ok(None | Some(Attached::Detached)) => false,
+            Ok(Some(Attached::Ended(_))) | Err(_) => true,
+        };
+        if is_over {
             client.wait_until_gone();
         }
         Ok(ran?.map(Exit::from))
@@ -147,6 +153,7 @@ fn needs_shim(request: &RunRequest) -> bool {
     let supervision = &request.supervision;
     supervision.detach
         || supervision.restart != RestartPolicy::No
+        || supervision.attach.is_some()
         || !supervision.forward_signals
         || (request.tty && request.interactive && runner::is_typed())
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base::image::{ContainerConfig, Healthcheck};
-use runner::TtySize;
 use runner::logs::{LogDriver, LogOptions};
 use runner::request::GroupPlace;
 use runner::shim::Config;
 use runner::shim::health::HealthCheck;
 use runner::shim::restart::RestartPolicy;
+use runner::{Peering, TtySize};
 
-use crate::containers::ContainerDocument;
+use crate::containers::{Bind, ContainerDocument};
 use crate::error::EngineError;
 use crate::manifest::Image;
 use crate::network::exposed_ports;
@@ -75,8 +75,11 @@ pub(super) fn document(
     let config = &image.config.config;
     let given = request.entrypoint.as_ref().map(|program| vec![program.clone()]);
     let stop_signal = supervision.stop_signal.clone().unwrap_or_else(|| config.stop_signal.clone());
-    let bind = |volume: &crate::request::BindVolume| {
-        (volume.source.clone(), volume.target.clone(), !volume.read_only)
+    let bind = |volume: &crate::request::BindVolume| Bind {
+        source: volume.source.clone(),
+        target: volume.target.clone(),
+        writable: !volume.read_only,
+        propagation: volume.peering.map_or("rprivate", Peering::name).to_owned(),
     };
     ContainerDocument {
         image: request.image.clone(),
@@ -120,7 +123,7 @@ fn labels(config: &ContainerConfig, given: &BTreeMap<String, String>) -> BTreeMa
 /// for its log afterwards: it keeps none unless that was asked for.
 fn log(request: &RunRequest) -> LogOptions {
     let supervision = &request.supervision;
-    let unread = supervision.detach || !request.remove;
+    let unread = supervision.detach || supervision.attach.is_some() || !request.remove;
     let driver = if unread { LogDriver::JsonFile } else { LogDriver::None };
     supervision.log.clone().unwrap_or(LogOptions { driver, max_files: 1, ..LogOptions::default() })
 }

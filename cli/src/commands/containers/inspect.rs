@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use base::Timestamp;
-use engine::containers::{Container, Status};
+use engine::containers::{Bind, Container, Status};
 use engine::error::EngineError;
 use engine::network::{Endpoint, InetEndpoint, Publish};
 use serde_json::{Value, json};
@@ -187,14 +187,14 @@ fn state(container: &Container) -> Value {
 }
 
 fn mounts(container: &Container) -> Vec<Value> {
-    let mount = |(source, target, writable): &(std::path::PathBuf, String, bool)| {
+    let mount = |bind: &Bind| {
         json!({
             "Type": "bind",
-            "Source": source.display().to_string(),
-            "Destination": target,
-            "Mode": if *writable { "" } else { "ro" },
-            "RW": writable,
-            "Propagation": "rprivate",
+            "Source": bind.source.display().to_string(),
+            "Destination": bind.target,
+            "Mode": if bind.writable { "" } else { "ro" },
+            "RW": bind.writable,
+            "Propagation": bind.propagation,
         })
     };
     container.document.binds.iter().map(mount).collect()
@@ -202,8 +202,9 @@ fn mounts(container: &Container) -> Vec<Value> {
 
 fn host_config(container: &Container) -> Value {
     let asked = &container.document;
-    let bind = |(source, target, writable): &(std::path::PathBuf, String, bool)| {
-        format!("{}:{target}{}", source.display(), if *writable { "" } else { ":ro" })
+    let bind = |bind: &Bind| {
+        let access = if bind.writable { "" } else { ":ro" };
+        format!("{}:{}{access}", bind.source.display(), bind.target)
     };
     let mut log = serde_json::Map::new();
     if let Some(size) = asked.log.max_size {

@@ -54,8 +54,7 @@ fn table_of(containers: &[Container], whole: bool) -> String {
 fn row(container: &Container, whole: bool) -> Value {
     let document = &container.document;
     let labels: Vec<String> = document.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let mounts: Vec<String> =
-        document.binds.iter().map(|(source, ..)| source.display().to_string()).collect();
+    let mounts: Vec<String> = document.binds.iter().map(|bind| bind.source.display().to_string()).collect();
     json!({
         "Command": command(&document.command, whole),
         "CreatedAt": container.created_at.to_string(),
