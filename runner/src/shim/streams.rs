@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use base::Timestamp;
 use base::event::Stream;
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, ioctl_fionbio, read, write};
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -134,13 +134,16 @@ impl Streams {
         self.sources.push(Source { of, fd, ended: false });
     }
 
-    /// Disconnects what belongs to a connection, with the next [`sweep`](Self::sweep).
+    /// Disconnects what belongs to a connection, with the next [`sweep`](Self::sweep). What somebody has said before he
+    /// left is still passed on, to its end.
     pub(super) fn forget(&mut self, of: ConnectionId) {
         for outlet in self.outlets.iter_mut().filter(|outlet| outlet.of == of) {
             outlet.closed = true;
             outlet.pending.clear();
         }
-        self.sources.iter_mut().filter(|source| source.of == of).for_each(|source| source.ended = true);
+        for source in self.sources.iter_mut().filter(|source| source.of == of) {
+            source.ended |= !has_more(&source.fd);
+        }
     }
 
     /// What to wait for.
@@ -329,6 +332,12 @@ impl Streams {
             }
         }
     }
+}
+
+/// Whether something can be read, which may be the end.
+fn has_more(source: &OwnedFd) -> bool {
+    let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut [PollFd::new(source, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 impl Outlet {
