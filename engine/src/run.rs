@@ -15,7 +15,7 @@ use llb::DeviceRequest;
 use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
-use runner::{ExtraMount, GroupPlace, MountKind, Peering, RequestError, RunError, Sharing};
+use runner::{ExtraMount, GroupPlace, MountKind, Network, Peering, RequestError, RunError, Sharing};
 use snapshotter::tree::Follow;
 use snapshotter::{ActiveSnapshot, Lease, Tree};
 
@@ -117,6 +117,7 @@ impl Engine {
         let cwd = request.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
         security::check_modules(isolation)?;
         let described = described_devices(isolation)?;
+        let sysctls = self.sysctls(isolation, &surroundings.network)?;
         let process = runner::RunRequest {
             isolation: self.isolation()?.mode,
             env: environment(request, &config.env, &described.env, (&hostname, &home)),
@@ -142,7 +143,7 @@ impl Engine {
             oom_score_adjustment: isolation.oom_score_adjustment,
             share_cgroups: isolation.share_cgroups,
             rlimits: isolation.rlimits.clone(),
-            sysctls: isolation.sysctls.clone(),
+            sysctls,
             limits: request.limits.clone(),
             group: match (&request.cgroup_parent, &surroundings.pids) {
                 (Some(parent), _) => GroupPlace::Inside(parent.clone()),
@@ -156,6 +157,35 @@ impl Engine {
             ..runner::RunRequest::new(active.mount()?, command_line(request, image)?)
         };
         Ok(if request.supervision.init { with_init(process) } else { process })
+    }
+}
+
+/// Settings of a network that is the container's own, as in Docker: there is nobody to be protected from its users, so
+/// all of them may have any port, and send the messages of `ping` (`ip(7)`, `icmp(7)`).
+const FREE_NETWORK: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+
+impl Engine {
+    /// The settings of the kernel for a container: those given, after what every one gets that has its own network.
+    fn sysctls(
+        &self,
+        isolation: &Isolation,
+        network: &Network,
+    ) -> Result<Vec<(String, String)>, EngineError> {
+        let mut settings = Vec::new();
+        let is_own = matches!(network, Network::None | Network::Connected(_));
+        // In a user namespace not all of these groups mean something.
+        if is_own && self.isolation()?.mode == Mode::Oci {
+            for (name, value) in FREE_NETWORK {
+                let given = isolation.sysctls.iter().any(|(given, _)| given.replace('/', ".") == name);
+                let file = Path::new("/proc/sys").join(name.replace('.', "/"));
+                if !given && sys::fs::exists(&file)? {
+                    settings.push((name.to_owned(), value.to_owned()));
+                }
+            }
+        }
+        settings.extend(isolation.sysctls.iter().cloned());
+        Ok(settings)
     }
 }
 

@@ -99,6 +99,20 @@ fn much_output_arrives_whole_whoever_reads_it() {
 }
 
 #[test]
+fn both_outputs_arrive_whole_in_one_file() {
+    let env = Containers::new();
+    let path = env.work().join("both");
+    let lap = format!("{} --root {}", testkit::binary::lap().display(), env.root().display());
+    let script = "i=0; while [ $i -lt 3000 ]; do echo out; echo err >&2; i=$((i+1)); done";
+    let line = format!("{lap} run --rm --network none busybox sh -c '{script}' > {} 2>&1", path.display());
+    let status = std::process::Command::new("sh").args(["-c", &line]).status().unwrap();
+    assert!(status.success());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let count = |wanted: &str| text.lines().filter(|line| *line == wanted).count();
+    assert_eq!((count("out"), count("err"), text.len()), (3000, 3000, 24_000));
+}
+
+#[test]
 fn a_reader_that_goes_away_is_a_closed_pipe() {
     let env = Containers::new();
     let script = "while echo line; do :; done 2>/dev/null; exit 8";

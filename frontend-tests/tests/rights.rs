@@ -166,6 +166,38 @@ fn kernel_settings_are_named_in_either_way() {
     }
 }
 
+/// There is nobody to be protected from the users of a network that is the container's own.
+#[test]
+fn any_user_may_have_any_port_of_a_network_of_its_own() {
+    if testkit::privilege::root().is_none() {
+        return;
+    }
+    let env = env();
+    let serve = "nc -l -p 80 > /dev/shm/got & i=0; until echo hello | nc 127.0.0.1 80 2> /dev/null; do i=$((i+1)); \
+                 [ $i -lt 200 ] || exit 1; sleep 0.02; done; wait; cat /dev/shm/got";
+    assert_eq!(says(&env, &["-u", "1000"], serve), "hello\n");
+    let settings = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range";
+    assert_eq!(says(&env, &[], settings), "0\n0\t2147483647\n");
+    let port = ["--sysctl", "net/ipv4/ip_unprivileged_port_start=1024"];
+    assert_eq!(says(&env, &port, settings), "1024\n0\t2147483647\n");
+    let refused = [&port[..], &["-u", "1000"]].concat();
+    assert_ne!(says(&env, &refused, "nc -l -p 80 < /dev/null 2> /dev/null || echo refused"), "");
+    // The machine's own is as it was.
+    let own = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let before = std::fs::read_to_string(own).unwrap();
+    let shared = env.lap(["run", "--rm", "--network", "host", "busybox", "cat", own]).ok();
+    assert_eq!(shared.stdout_text(), before);
+}
+
+/// Who is in no group of a file's rules may get rid of none of his own (CVE-2022-36109).
+#[test]
+fn the_primary_group_is_among_the_others() {
+    let env = env();
+    let groups = |flags: &[&str]| says(&env, flags, "grep ^Groups /proc/self/status");
+    assert_eq!(groups(&["-u", "1000:1001", "--group-add", "4242"]).trim_end(), "Groups:\t1001 4242");
+    assert_eq!(groups(&[]).trim_end(), "Groups:\t0");
+}
+
 #[test]
 fn bad_groups_and_capabilities_are_named() {
     let env = env();

@@ -21,8 +21,8 @@ use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
 use crate::isolation::Mode;
 use crate::request::{
-    DeviceFile, DeviceKind, EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit, RunRequest,
-    SeccompProfile, SharedMemory, Sharing, Stdio, StreamTarget,
+    self, DeviceFile, DeviceKind, EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit,
+    RunRequest, SeccompProfile, SharedMemory, Sharing, Stdio, StreamTarget,
 };
 
 /// Paths of `/proc` and `/sys` that tell about or reach the host and have no namespace of their own.
@@ -176,7 +176,7 @@ fn process(request: &RunRequest, stdio: Stdio, capabilities: CapabilitySet) -> P
     user.set_uid(request.user.uid)
         .set_gid(request.user.gid)
         .set_umask(Some(UMASK))
-        .set_additional_gids(Some(request.user.additional_gids.clone()));
+        .set_additional_gids(Some(supplementary_groups(&request.user)));
     let mut process = Process::default();
     process
         .set_terminal(Some(matches!(stdio, Stdio::Terminal(_))))
@@ -194,6 +194,13 @@ fn process(request: &RunRequest, stdio: Stdio, capabilities: CapabilitySet) -> P
         process.set_console_size(console.ok());
     }
     process
+}
+
+/// The user's groups, with the primary one among them: who left that out could get rid of it by a set-group-id
+/// program, and with it of rules against it (CVE-2022-36109).
+fn supplementary_groups(user: &request::User) -> Vec<u32> {
+    let others = user.additional_gids.iter().copied().filter(|gid| *gid != user.gid);
+    std::iter::once(user.gid).chain(others).collect()
 }
 
 /// Root has the whole set in force. Another user has nothing, but programs that it executes may gain what

@@ -124,7 +124,7 @@ fn rights_are_given_up_after_everything_that_needs_them() {
     let steps = steps(&plan);
     let order = [
         "make the new root",
-        "set resource limit 7 to 1:2",
+        "set the resource limit nofile to 1:2",
         "change to the working directory",
         "give the standard streams to user 5",
         "limit the capability bounding set",
@@ -140,7 +140,7 @@ fn rights_are_given_up_after_everything_that_needs_them() {
         Step::Identity { groups, .. } => groups.clone(),
         _ => None,
     });
-    assert_eq!(groups, Some(vec![7]));
+    assert_eq!(groups, Some(vec![6, 7]));
 }
 
 #[test]
@@ -188,8 +188,12 @@ fn a_container_begins_with_the_limit_of_open_files_that_we_began_with() {
     request.rlimits = vec![ResourceLimit { resource: Resource::Nofile, soft: 5, hard: 6 }];
     let plan = plan::build(&spec::build(&request, Stdio::CAPTURED).unwrap(), machine, &[]).unwrap();
     let steps = steps(&plan);
-    let ours = position(&steps, "set resource limit 7 to 1024:4096");
-    assert_eq!(position(&steps, "set resource limit 7 to 5:6"), ours + 1, "the user's word is the last");
+    let ours = position(&steps, "set the resource limit nofile to 1024:4096");
+    assert_eq!(
+        position(&steps, "set the resource limit nofile to 5:6"),
+        ours + 1,
+        "the user's word is the last"
+    );
 }
 
 #[test]

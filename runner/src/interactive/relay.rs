@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use base::event::Stream;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, ioctl_fionbio, read, write};
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -32,12 +33,15 @@ pub(super) fn copy_output(from: OwnedFd, stream: Stream) {
 }
 
 /// Copies to the end of either side, without the bytes passing through our memory where the kernel can.
+///
+/// Not into files: both outputs may go to one (`> file 2>&1`), at one position. Writes take turns to move that, and
+/// `splice(2)` does not, so that each stream would overwrite what the other has just written.
 fn copy(from: &OwnedFd, to: &OwnedFd) {
-    loop {
+    while !is_file(to) {
         match splice(from, None, to, None, SPLICED, SpliceFlags::MOVE) {
             Ok(1..) | Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => wait_for_room(to),
-            // Not between these two: a file that is appended to, a terminal.
+            // Not between these two, if one is a terminal.
             Err(Errno::INVAL) => break,
             Ok(0) | Err(_) => return,
         }
@@ -50,6 +54,10 @@ fn copy(from: &OwnedFd, to: &OwnedFd) {
             _ => return,
         }
     }
+}
+
+fn is_file(fd: &OwnedFd) -> bool {
+    fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
 }
 
 /// Our outputs do not block if others, whom we share them with, have made them so.

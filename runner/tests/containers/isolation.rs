@@ -155,7 +155,10 @@ fn other_users_have_no_rights_in_force() {
         ("0000000000000000".to_owned(), "0000000000000000".to_owned())
     );
     assert_eq!(field("CapBnd"), "00000000a80425fb");
-    assert_eq!((field("Uid"), field("Groups")), ("1000\t1000\t1000\t1000".to_owned(), "10 44".to_owned()));
+    assert_eq!(
+        (field("Uid"), field("Groups")),
+        ("1000\t1000\t1000\t1000".to_owned(), "10 44 100".to_owned())
+    );
 }
 
 #[test]
