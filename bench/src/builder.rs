@@ -21,6 +21,11 @@ pub(crate) trait Builder {
     /// if this is no runtime.
     fn start_true(&self) -> Option<Command>;
 
+    /// The same with these flags about its network, if that is to be measured.
+    fn start_connected(&self, _flags: &[&str]) -> Option<Command> {
+        None
+    }
+
     /// The command that runs `true` in so many containers at once, if that is to be measured.
     fn start_many(&self, _count: usize) -> Option<Command> {
         None

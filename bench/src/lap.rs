@@ -42,8 +42,12 @@ impl Builder for Lap {
     }
 
     fn start_true(&self) -> Option<Command> {
+        self.start_connected(&["--network", "none"])
+    }
+
+    fn start_connected(&self, flags: &[&str]) -> Option<Command> {
         let mut command = self.command();
-        command.args(["run", "--rm", "--network", "none", BASE, "true"]);
+        command.args(["run", "--rm"]).args(flags).args([BASE, "true"]);
         Some(command)
     }
 

@@ -42,7 +42,7 @@ pub(crate) struct Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 9] {
+pub(crate) fn all() -> [Work; 10] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false };
     [
@@ -51,6 +51,7 @@ pub(crate) fn all() -> [Work; 9] {
         of_builders("COPY of 50,000 files of 4 KiB, first time", copy_first),
         of_builders("COPY of 50,000 files of 4 KiB, one file changed", copy_changed),
         of_builders("container start to exit, true", start),
+        of_builders("container start to exit, true, by network", start_connected),
         of_builders("100 containers at once, true", start_many),
         of_builders("exec of true in a container", exec),
         of_images("load of an image of 1 GiB", transfer::load),
@@ -121,6 +122,24 @@ fn start(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, Ben
     let builders = builders.filter_map(|builder| Some((builder.name().to_owned(), builder.start_true()?)));
     let runtimes = subjects.runtimes.iter().map(|runtime| (runtime.name().to_owned(), runtime.start_true()));
     repeat(rounds.saturating_mul(3), &builders.chain(runtimes).collect::<Vec<_>>())
+}
+
+/// What a network adds, and what a published port adds to that.
+fn start_connected(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let networks: [(&str, &[&str]); 3] = [
+        ("none", &["--network", "none"]),
+        ("bridge", &["--network", "bridge"]),
+        ("bridge, one port", &["--network", "bridge", "-p", "80"]),
+    ];
+    let mut commands = Vec::new();
+    for builder in &subjects.builders {
+        let of = |(network, flags): &(&str, &[&str])| {
+            let name = format!("{} ({network})", builder.name());
+            builder.start_connected(flags).map(|command| (name, command))
+        };
+        commands.extend(networks.iter().filter_map(of));
+    }
+    repeat(rounds.saturating_mul(3), &commands)
 }
 
 fn start_many(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, BenchError> {

@@ -3,6 +3,7 @@
 mod common;
 
 use common::containers::Containers;
+use testkit::{OrdinaryUser, Ranges};
 
 /// What a container with these flags prints.
 fn says(env: &Containers, flags: &[&str], script: &str) -> String {
@@ -118,4 +119,15 @@ fn shared_memory_is_shared_by_consent() {
     let none = says(&env, &["--ipc", "none"], "test -e /dev/shm || echo missing; readlink /proc/self/ns/ipc");
     assert!(none.starts_with("missing\nipc:"), "{none}");
     env.lap(["run", "--rm", "--ipc", "theirs", "busybox", "true"]).fails(2).stderr_has(&["theirs"]);
+}
+
+#[test]
+fn an_ordinary_user_is_told_what_cannot_be_joined() {
+    let Some(user) = OrdinaryUser::new(Ranges::Usual) else { return };
+    user.load(&testkit::images::busybox());
+    let flags = ["run", "-d", "--name", "web", "--network", "none", "busybox", "sleep", "1000"];
+    user.lap(flags).ok();
+    let refused = user.lap(["run", "--rm", "--pid", "container:web", "busybox", "true"]).fails(125);
+    refused.stderr_has(&["cannot join PID namespace of container web", "user namespaces of their own"]);
+    user.lap(["rm", "-f", "web"]).ok();
 }

@@ -34,9 +34,11 @@ fn main() -> Outcome<()> {
     let first = start(runtime.path(), &[])?;
     println!("first container, which makes the bridge: {} us", begin.elapsed().as_micros());
     first.disconnect()?;
+    measure_none()?;
     measure(runtime.path(), "a container", &[])?;
     measure(runtime.path(), "a container with a published port", &["8080:80"])?;
     let held: Vec<Attachment> = (0..100).map(|_| start(runtime.path(), &["80"])).collect::<Outcome<_>>()?;
+    measure(runtime.path(), "a container beside 100 with published ports", &[])?;
     measure(runtime.path(), "a container with a published port beside 100 more", &["8080:80"])?;
     drop(held);
     Ok(())
@@ -48,6 +50,18 @@ fn start(runtime: &Path, ports: &[&str]) -> Outcome<Attachment> {
         wanted.publish.extend(publish::parse(port)?);
     }
     Ok(connect(runtime, &wanted, prepare(runtime, &wanted)?)?)
+}
+
+/// What a network namespace costs in which there is nothing.
+fn measure_none() -> Outcome<()> {
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        std::thread::spawn(sys::ns::unshare_network).join().map_err(|_| "the thread panicked")??;
+        times.push(begin.elapsed());
+    }
+    println!("none, a namespace alone: {}", shown(times));
+    Ok(())
 }
 
 fn measure(runtime: &Path, what: &str, ports: &[&str]) -> Outcome<()> {

@@ -173,10 +173,12 @@ impl Neighbour {
             }
             let (name, kind) = (self.name.clone(), kind.name);
             return match opened {
-                _ if has_our_users.is_ok_and(|ours| !ours) => {
+                Ok(namespace) if has_our_users.unwrap_or(true) => Ok((namespace, state)),
+                // Who may not enter a user namespace may not even look at those in it.
+                Ok(_) => Err(NeighbourError::OtherUserNamespace { kind, name }),
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                     Err(NeighbourError::OtherUserNamespace { kind, name })
                 }
-                Ok(namespace) => Ok((namespace, state)),
                 // Its process has ended, and its supervisor is about to write that.
                 Err(error) if error.is_not_found() => {
                     Err(NeighbourError::NotRunning { kind, name, status: Status::Exited })

@@ -21,6 +21,7 @@ pub(super) mod nftables;
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,10 @@ impl Backend {
     }
 }
 
+/// After so long, what was removed from nf_tables has been freed: its readers have a grace period of the kernel's, some
+/// 10 ms.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// What messages call the newer firewall.
 const NFTABLES: &str = "nf_tables";
 
@@ -175,11 +180,17 @@ impl Firewall {
         }
     }
 
-    /// Closes the connection without waiting for that.
+    /// Closes the connection later, when the kernel has nothing to wait for: until then it would let nobody else
+    /// change rules either. Nobody waits for this; if we end before, the kernel closes it.
     pub(super) fn close(self) {
         let thread = std::thread::Builder::new().name("lap-firewall".to_owned());
+        let close = move || {
+            // The kernel tells nobody when it has freed something, and nobody wakes this thread.
+            std::thread::park_timeout(GRACE);
+            drop(self);
+        };
         // Without a thread it is closed here and now.
-        drop(thread.spawn(move || drop(self)));
+        drop(thread.spawn(close));
     }
 
     /// Removes all rules of the network.
