@@ -18,6 +18,7 @@ mod lap;
 mod machine;
 mod measure;
 mod options;
+mod output;
 mod report;
 mod runtime;
 mod subject;

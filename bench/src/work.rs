@@ -9,6 +9,7 @@ use testkit::Context;
 use crate::builder::{BASE, Builder};
 use crate::error::BenchError;
 use crate::measure::{Sample, measure};
+use crate::output;
 use crate::subject::Subjects;
 use crate::transfer;
 
@@ -54,6 +55,7 @@ pub(crate) fn all() -> [Work; 10] {
         of_builders("container start to exit, true, by network", start_connected),
         of_builders("100 containers at once, true", start_many),
         of_builders("exec of true in a container", exec),
+        of_builders("4 GiB of output through a pipe", output::piped),
         of_images("load of an image of 1 GiB", transfer::load),
         of_images("save of an image of 1 GiB", transfer::save),
     ]
@@ -159,7 +161,7 @@ fn exec(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, Benc
 }
 
 /// Runs each command once in each round.
-fn repeat(rounds: usize, commands: &[(String, Command)]) -> Result<Samples, BenchError> {
+pub(crate) fn repeat(rounds: usize, commands: &[(String, Command)]) -> Result<Samples, BenchError> {
     let mut samples: Samples = commands.iter().map(|(name, _)| (name.clone(), Vec::new())).collect();
     for _ in 0..rounds {
         for ((_, command), (_, samples)) in commands.iter().zip(&mut samples) {

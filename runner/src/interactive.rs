@@ -48,10 +48,15 @@ pub fn run_foreground(directory: &Path, config: Config) -> Result<(Ended, Superv
     let signals = SignalPipe::new(&caught).map_err(ShimError::system("catch the signals"))?;
     let stdin = config.open_stdin.then(|| io::stdin().as_fd().try_clone_to_owned()).transpose();
     let stdin = stdin.map_err(ShimError::system("duplicate a descriptor"))?;
+    // What lies in a pipe counts as the memory of who wrote it.
+    let wide = config.request.limits.memory.is_none();
     let mut supervisor = Supervisor::new(directory, config)?;
     let outputs = supervisor.start_here(Local { signals, size: own_size, stdin })?;
     let ended = thread::scope(|scope| {
         for (stream, from) in outputs {
+            if wide {
+                relay::widen(&from);
+            }
             let copy = move || relay::copy_output(from, stream);
             thread::Builder::new()
                 .name("lap-output".to_owned())

@@ -7,7 +7,7 @@ use base::event::Stream;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::{Errno, ioctl_fionbio, read, write};
-use rustix::pipe::{SpliceFlags, splice};
+use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
 use super::detach_keys::KeyMatcher;
 
@@ -20,6 +20,12 @@ const SPLICED: usize = 1 << 20;
 /// Bytes that a pipe takes at once when it is ready for writing (`PIPE_BUF`, pipe(7)).
 const SURE_ROOM: usize = 4096;
 
+/// Lets a pipe hold more, so that its two ends take turns less often. What an ordinary user's pipes hold in all is
+/// limited (`pipe-user-pages-soft`, pipe(7)); it stays as it is then.
+pub(super) fn widen(pipe: &OwnedFd) {
+    let _ = fcntl_setpipe_size(pipe, SPLICED);
+}
+
 /// Copies an output to its end. Where our side is closed the container's is closed too, so that the
 /// process gets SIGPIPE as it would without us.
 pub(super) fn copy_output(from: OwnedFd, stream: Stream) {
@@ -28,6 +34,7 @@ pub(super) fn copy_output(from: OwnedFd, stream: Stream) {
         Stream::Stderr => io::stderr().as_fd().try_clone_to_owned(),
     };
     if let Ok(ours) = ours {
+        widen(&ours);
         copy(&from, &ours);
     }
 }

@@ -1,0 +1,43 @@
+//! Much output of a container in the foreground, read through a pipe.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::error::BenchError;
+use crate::subject::Subjects;
+use crate::work::{Samples, repeat};
+
+/// What writes four gibibytes, in pieces as large as a pipe.
+const WRITE: &str = "dd if=/dev/zero bs=65536 count=65536 2>/dev/null";
+
+/// How many rounds are enough: each takes seconds.
+const ROUNDS: usize = 5;
+
+/// Every runner of images, and the same two programs without a container, which nobody can be faster than.
+pub(crate) fn piped(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let builders = subjects.builders.iter();
+    let runs = builders
+        .filter_map(|builder| Some((builder.name().to_owned(), through_pipe(&builder.start_true()?))));
+    let without = ("dd | cat".to_owned(), shell(&format!("{WRITE} | cat >/dev/null")));
+    repeat(rounds.min(ROUNDS), &runs.chain([without]).collect::<Vec<_>>())
+}
+
+/// The command that runs `true` in a container, with more to say and somebody who reads it.
+fn through_pipe(start_true: &Command) -> Command {
+    let words = [start_true.get_program()].into_iter().chain(start_true.get_args());
+    let mut words: Vec<String> = words.map(|word| quoted(&word.to_string_lossy())).collect();
+    words.pop();
+    let mut command = shell(&format!("{} sh -c {} | cat >/dev/null", words.join(" "), quoted(WRITE)));
+    command.envs(start_true.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
+fn shell(line: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", line]);
+    command
+}
+
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
