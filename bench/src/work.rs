@@ -43,7 +43,7 @@ pub(crate) struct Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 10] {
+pub(crate) fn all() -> [Work; 11] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false };
     [
