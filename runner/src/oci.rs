@@ -17,6 +17,7 @@ mod exec;
 pub mod features;
 mod foreground;
 mod hooks;
+mod limits;
 pub mod record;
 mod signal;
 mod update;

@@ -305,7 +305,7 @@ fn limit(limit: &PosixRlimit) -> Step {
 }
 
 /// `RLIMIT_…` numbers (`asm-generic/resource.h`), the same on x86-64 and arm64.
-fn resource_number(kind: PosixRlimitType) -> u32 {
+pub(crate) fn resource_number(kind: PosixRlimitType) -> u32 {
     match kind {
         PosixRlimitType::RlimitCpu => 0,
         PosixRlimitType::RlimitFsize => 1,

@@ -38,6 +38,15 @@ pub fn original_limit() -> Option<OpenFiles> {
     ORIGINAL.get().copied()
 }
 
+/// The hard limit of a resource of this process (`RLIMIT_…` number), `u64::MAX` for none; `None` if there is no such
+/// resource.
+pub fn ceiling(resource: u32) -> Option<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit64, which lives until the call returns.
+    let result = unsafe { libc::prlimit64(0, resource, std::ptr::null(), &raw mut limit) };
+    (result == 0).then_some(limit.rlim_max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

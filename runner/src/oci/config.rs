@@ -6,6 +6,7 @@ use base::Mount;
 use oci_spec::runtime::Spec;
 
 use super::error::OciError;
+use super::limits;
 use crate::cgroup::Location;
 use crate::request::{RunRequest, SeccompProfile, Stdio};
 use crate::spec::{self, Bundle};
@@ -30,8 +31,11 @@ impl Config {
             let problem = format!("is larger than {LARGEST} bytes");
             return Err(OciError::Invalid { path, problem });
         };
-        let spec: Spec = serde_json::from_slice(&bytes)
+        let mut spec: Spec = serde_json::from_slice(&bytes)
             .map_err(|source| OciError::Config { path: path.clone(), source })?;
+        if let Some(process) = spec.process_mut() {
+            limits::make_attainable(process);
+        }
         let config = Self { spec, path, bundle: bundle.to_owned() };
         config.check()?;
         Ok(config)

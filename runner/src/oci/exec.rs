@@ -11,6 +11,7 @@ use sys::spawn::{Descriptors, Launched, Lifetime, launch_with};
 use super::config::Config;
 use super::create::{Created, has_terminal, stdio, supervise, write_pid};
 use super::error::OciError;
+use super::limits;
 use super::record::Status;
 use super::{Known, Runtime, console, process_of};
 use crate::capabilities::CapabilitySet;
@@ -120,8 +121,10 @@ impl Runtime {
         match &request.process {
             ExecProcess::File(path) => {
                 let bytes = sys::fs::read(path)?;
-                serde_json::from_slice(&bytes)
-                    .map_err(|source| OciError::Config { path: path.to_path_buf(), source })
+                let mut process: Process = serde_json::from_slice(&bytes)
+                    .map_err(|source| OciError::Config { path: path.to_path_buf(), source })?;
+                limits::make_attainable(&mut process);
+                Ok(process)
             }
             ExecProcess::Like(options) => {
                 let mut process = config.spec.process().clone().unwrap_or_default();
