@@ -54,6 +54,13 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
+    /// A vertex has to run, and why: what is not as it was in an earlier build.
+    VertexExplained {
+        /// Which vertex.
+        vertex: Digest,
+        /// One line.
+        reason: String,
+    },
     /// Work on a vertex ended.
     VertexCompleted {
         /// Which vertex.

@@ -9,6 +9,7 @@ use crate::container_args::{
     AnyInspectArgs, AttachArgs, ContainerArgs, ExecArgs, KillArgs, LogsArgs, NamesArgs, PortArgs, PsArgs,
     RenameArgs, RmArgs, StartArgs, StopArgs,
 };
+use crate::history_args::{AnyHistoryArgs, WhyArgs};
 use crate::isolation_args::IsolationArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
 use crate::network_args::NetworkArgs;
@@ -131,8 +132,10 @@ pub(crate) enum Command {
     Tag(TagArgs),
     /// Remove images
     Rmi(RmiArgs),
-    /// Show how an image was made
-    History(HistoryArgs),
+    /// Show how an image was made, or the builds that are remembered
+    History(AnyHistoryArgs),
+    /// Tell why the steps of a build ran
+    Why(WhyArgs),
     /// Manage images
     Image(ImageArgs),
     /// Build images, and manage the build cache

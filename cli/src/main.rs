@@ -13,6 +13,7 @@ mod context;
 mod device_args;
 mod error;
 mod filter;
+mod history_args;
 mod image_filter;
 mod isolation_args;
 mod limit_args;

@@ -9,6 +9,7 @@ use snapshotter::{Compression, LayerBlob, LayerForm, Lease, SnapshotId};
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::history::Timing;
 use crate::ops::Filesystem;
 use crate::report::BuildReport;
 use crate::request::{BuildRequest, LayerOptions};
@@ -42,13 +43,15 @@ impl Built {
         media_type::is_index(&self.root.media_type)
     }
 
-    pub(crate) fn report(&self, request: &BuildRequest) -> BuildReport {
+    pub(crate) fn report(&self, request: &BuildRequest, build: &str, timing: Timing) -> BuildReport {
         // The id of an image is its config's digest; several images have only their index in common.
         let only = self.images.first().filter(|_| !self.is_index());
         BuildReport {
             image_id: only.map_or(self.root.digest, |image| image.manifest.config.digest),
             manifest: self.root.digest,
             names: request.tags.iter().map(ToString::to_string).collect(),
+            build: build.to_owned(),
+            timing,
         }
     }
 }

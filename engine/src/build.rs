@@ -14,6 +14,7 @@ use crate::context::BuildContext;
 use crate::contexts::Contexts;
 use crate::definition::Definition;
 use crate::error::{BuildError, EngineError, StepError};
+use crate::history::{self, Recorder};
 use crate::layouts::Layouts;
 use crate::ops::{BuildOps, Filesystem};
 use crate::progress::Progress;
@@ -38,13 +39,35 @@ impl Engine {
         cancel: &CancelToken,
     ) -> Result<BuildReport, BuildError> {
         export::check(request)?;
-        let progress = Progress::new(events, self.clock.clone());
+        let recorder = self.record_of(request)?;
+        let progress = Progress::new(events, self.clock.clone()).recorded(Arc::clone(&recorder));
         progress.emit(Event::BuildBegun { isolation: self.isolation_line() });
+        let result = self.build_recorded(request, &recorder, &progress, cancel);
+        if let Err(error) = recorder.finish(&result, self.clock.now()) {
+            progress.emit(no_record(&error));
+        }
+        result
+    }
+
+    /// Begins the record of a build.
+    fn record_of(&self, request: &BuildRequest) -> Result<Arc<Recorder>, EngineError> {
+        let (project, subject) = history::subject(request);
+        let name = history::build_name(&subject);
+        Recorder::new(&self.store, project, name, subject, self.isolation_line(), self.clock.now())
+    }
+
+    fn build_recorded(
+        &self,
+        request: &BuildRequest,
+        recorder: &Recorder,
+        progress: &Progress,
+        cancel: &CancelToken,
+    ) -> Result<BuildReport, BuildError> {
         let lease = self.store.lease("build").map_err(EngineError::from)?;
         let access = Access::of(request)?;
-        let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
+        let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress, cancel };
         let (context, definition) = self.definition(request, &fetcher)?;
-        understood(&definition, &progress)?;
+        understood(&definition, progress)?;
         let mut request = dated(request, &context)?;
         let layouts = self.import_layouts(&lease, &request, cancel)?;
         let lowered = lower(&request, &definition, &context, &layouts, &fetcher)?;
@@ -64,7 +87,7 @@ impl Engine {
             })
         })?;
         self.store.sync().map_err(EngineError::from)?;
-        Ok(image.report(request))
+        Ok(image.report(request, recorder.id(), recorder.timing(self.clock.now())))
     }
 
     /// Opens the context and reads the Dockerfile and the ignore file.
@@ -80,6 +103,18 @@ impl Engine {
         let context = context.with_ignore_file(&dockerfile)?;
         let definition = Definition::parse(&dockerfile, request)?;
         Ok((context, definition))
+    }
+}
+
+/// That a build goes well is worth more than its record.
+fn no_record(error: &EngineError) -> Event {
+    let message = format!("the record of this build is not complete: {error}");
+    Event::Warning {
+        vertex: None,
+        code: "BuildRecord".to_owned(),
+        message,
+        excerpt: String::new(),
+        url: None,
     }
 }
 
@@ -185,6 +220,9 @@ fn solve_once(
     fetcher: &Fetcher<'_>,
 ) -> Result<Vec<Option<Filesystem>>, BuildError> {
     let targets: Vec<VertexIndex> = lowered.images.iter().filter_map(|image| image.target).collect();
+    if let Some(recorder) = fetcher.progress.recorder() {
+        recorder.begin_graph(&lowered.graph);
+    }
     let ops = BuildOps::new(&lowered.graph, contexts, request, fetcher);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let solved = solver::solve(&lowered.graph, &targets, Limits::for_cores(cores), &ops, fetcher.cancel);

@@ -179,6 +179,18 @@ pub enum EngineError {
     /// A short id fits several images.
     #[error("\"{0}\" fits several images")]
     Ambiguous(String),
+    /// No build is remembered.
+    #[error("no build is remembered")]
+    NoBuilds,
+    /// No build that is remembered has an id that begins so.
+    #[error("no build \"{0}\" is remembered")]
+    NoSuchBuild(String),
+    /// Several builds have ids that begin so.
+    #[error("\"{0}\" fits several builds")]
+    AmbiguousBuild(String),
+    /// A build cannot be removed while it runs.
+    #[error("the build {0} is running")]
+    BuildRuns(String),
     /// A name is not an image name.
     #[error(transparent)]
     Reference(#[from] base::reference::ReferenceError),
@@ -393,7 +405,8 @@ impl EngineError {
             Self::NoDockerfile { .. } => {
                 Some("name another file with -f, or build in the directory that has it".to_owned())
             }
-            Self::Ambiguous(_) => Some("give more digits of the id".to_owned()),
+            Self::NoSuchBuild(_) => Some("`lap history ls` lists the builds".to_owned()),
+            Self::Ambiguous(_) | Self::AmbiguousBuild(_) => Some("give more digits of the id".to_owned()),
             Self::Conflict(conflict) => Some(conflict.hint()),
             Self::NoSuchContainer(_) => Some("`lap ps --all` lists the containers".to_owned()),
             Self::ContainerNameTaken { .. } => Some("remove or rename that container, or take another name".to_owned()),

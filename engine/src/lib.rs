@@ -19,6 +19,7 @@ pub mod doctor;
 mod emulation;
 pub mod error;
 mod export;
+pub mod history;
 mod images;
 mod import;
 mod layouts;

@@ -4,23 +4,40 @@
 use std::sync::Arc;
 
 use base::Digest;
-use base::event::{Event, EventSink, Outcome};
+use base::event::{Event, EventSink, Outcome, Stream};
 use base::time::Clock;
+
+use crate::history::Recorder;
 
 /// Tells what happens, with the time.
 #[derive(Clone)]
 pub(crate) struct Progress {
     sink: Arc<dyn EventSink>,
     clock: Arc<dyn Clock>,
+    /// Takes down a build.
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl Progress {
     pub(crate) fn new(sink: Arc<dyn EventSink>, clock: Arc<dyn Clock>) -> Self {
-        Self { sink, clock }
+        Self { sink, clock, recorder: None }
+    }
+
+    /// The same for a build that is taken down.
+    pub(crate) fn recorded(self, recorder: Arc<Recorder>) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
+
+    /// Who takes down the build, if somebody does.
+    pub(crate) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_deref()
     }
 
     /// Sends an event as it is.
     pub(crate) fn emit(&self, event: Event) {
+        if let Some(recorder) = &self.recorder {
+            recorder.observe(&event);
+        }
         self.sink.emit(event);
     }
 
@@ -36,8 +53,16 @@ impl Progress {
         self.emit(Event::VertexCompleted { vertex, at: self.clock.now(), outcome });
     }
 
-    pub(crate) fn log(&self, vertex: Digest, stream: base::event::Stream, data: &[u8]) {
-        self.emit(Event::Log { vertex, stream, data: data.to_vec(), at: self.clock.now() });
+    /// What a process wrote, and what of it is to be shown. The record of the build has all of it.
+    pub(crate) fn log(&self, vertex: Digest, stream: Stream, data: &[u8], shown: &[u8]) {
+        let at = self.clock.now();
+        let event = |data: &[u8]| Event::Log { vertex, stream, data: data.to_vec(), at };
+        if let Some(recorder) = &self.recorder {
+            recorder.log(&event(data));
+        }
+        if !shown.is_empty() {
+            self.sink.emit(event(shown));
+        }
     }
 
     pub(crate) fn status(&self, vertex: Digest, id: &str, current: u64, total: u64, completed: bool) {

@@ -6,6 +6,8 @@ use base::image::{Healthcheck, History, ImageConfig};
 use base::{Digest, Platform, Timestamp};
 use snapshotter::CacheUsage;
 
+use crate::history::Timing;
+
 /// A finished build.
 #[derive(Debug, Clone)]
 pub struct BuildReport {
@@ -15,6 +17,10 @@ pub struct BuildReport {
     pub manifest: Digest,
     /// Complete names under which it is in the store.
     pub names: Vec<String>,
+    /// The id under which the build is remembered.
+    pub build: String,
+    /// Where the time went.
+    pub timing: Timing,
 }
 
 /// An image in the store.

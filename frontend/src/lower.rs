@@ -9,6 +9,8 @@ mod mounts;
 mod remote;
 mod run;
 
+use std::sync::Arc;
+
 use ::base::image::ImageConfig;
 use ::base::{Platform, Timestamp};
 use llb::{Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex};
@@ -35,7 +37,7 @@ pub(crate) const CONTEXT: &str = "context";
 #[derive(Debug)]
 pub struct Lowered {
     /// The operations, for all platforms.
-    pub graph: Graph,
+    pub graph: Arc<Graph>,
     /// One image for each platform, in the order that was asked for.
     pub images: Vec<LoweredImage>,
     /// `SOURCE_DATE_EPOCH`, from the options or a default in the Dockerfile.
@@ -116,7 +118,7 @@ fn lower_stages(
         epoch = lowering.epoch;
         graph = lowering.graph;
     }
-    Ok(Lowered { graph: graph.finish()?, images, epoch, warnings: Vec::new() })
+    Ok(Lowered { graph: Arc::new(graph.finish()?), images, epoch, warnings: Vec::new() })
 }
 
 /// Arguments from before the first FROM, and those that every Dockerfile knows.
@@ -415,6 +417,7 @@ impl<'a> Lowering<'a> {
         let text = uppercase_keyword(&text);
         Metadata {
             name: state.names.next(&text),
+            stage: state.names.stage().to_owned(),
             source: Some((instruction.span.start, instruction.span.end)),
             ignore_cache: state.ignore_cache,
         }

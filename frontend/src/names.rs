@@ -17,6 +17,11 @@ impl StepNames {
         Self { prefix: words.map(|word| format!("{word} ")).collect(), total, next: 0 }
     }
 
+    /// Platform and stage, as in the names.
+    pub(crate) fn stage(&self) -> &str {
+        self.prefix.trim_end()
+    }
+
     /// The name of the next step.
     pub(crate) fn next(&mut self, text: &str) -> String {
         self.next += 1;

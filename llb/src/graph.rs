@@ -21,6 +21,8 @@ pub type VertexIndex = NodeIndex<u32>;
 pub struct Metadata {
     /// As BuildKit prints it: `[stage 2/5] RUN make`.
     pub name: String,
+    /// The stage that it belongs to, with the platform where a build has several; empty for none.
+    pub stage: String,
     /// Bytes of the Dockerfile that this vertex came from, `start..end`.
     pub source: Option<(usize, usize)>,
     /// Whether the cache must not be asked (`--no-cache`); the result is still saved.

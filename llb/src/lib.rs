@@ -7,10 +7,12 @@
 //!
 //! This crate does no I/O and knows nothing of Dockerfiles, caches or containers.
 
+mod aspects;
 pub mod graph;
 mod identity;
 pub mod op;
 
+pub use aspects::{Aspect, aspects};
 pub use graph::{Graph, GraphBuilder, GraphError, Input, Metadata, Vertex, VertexIndex};
 pub use op::{
     BindMount, CacheMount, ChmodMode, CopyAction, DeviceRequest, ExecMount, ExecOp, FileAction, FileOp,

@@ -17,6 +17,7 @@ use sys::xattr::{self, Target, Xattr};
 
 use crate::batch::{Batch, BatchKind, batches};
 use crate::content_hash::{Buffer, hash_file};
+use crate::listing::{self, Listed};
 use crate::merkle::{Content, fold, leaf_key};
 use crate::scan::{Child, Dir, Scan, Scanner};
 use crate::select::Selection;
@@ -43,8 +44,21 @@ pub fn content_key(
     cache: Option<&StatCache>,
     cancel: &CancelToken,
 ) -> Result<Key, TreeError> {
+    Ok(listed_content_key(tree, selection, options, cache, &|_| false, cancel)?.key)
+}
+
+/// The same, with the listing of the files if `wanted` says so of the key.
+pub fn listed_content_key(
+    tree: &Tree,
+    selection: &Selection,
+    options: &KeyOptions,
+    cache: Option<&StatCache>,
+    wanted: &dyn Fn(&Key) -> bool,
+    cancel: &CancelToken,
+) -> Result<Listed, TreeError> {
     let batches = batches(tree, selection, options.xattrs, cancel)?;
     let mut keys = Vec::with_capacity(batches.len());
+    let mut all_leaves = Vec::with_capacity(batches.len());
     for batch in &batches {
         let pass = HashPass { tree, options: *options, wanted: is_content_xattr, cache, cancel };
         let leaves = pass.run(&batch.scan)?;
@@ -52,8 +66,11 @@ pub fn content_key(
         if let Some(cache) = cache {
             note_in_cache(cache, &batch.scan, &leaves);
         }
+        all_leaves.push(leaves);
     }
-    Ok(selection_key(&keys))
+    let key = selection_key(&keys);
+    let listing = wanted(&key).then(|| listing::encode(*options, &batches, &all_leaves)).flatten();
+    Ok(Listed { key, listing })
 }
 
 /// The key of a layer directory as it is, so that two layers that change the same in the same way have

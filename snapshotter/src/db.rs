@@ -14,6 +14,7 @@
 //! One file for each group of tables; only these files contain SQL.
 
 pub(crate) mod blobs;
+pub(crate) mod builds;
 pub(crate) mod cache;
 pub(crate) mod cache_mounts;
 mod compaction;
@@ -243,7 +244,8 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let mut connection = Connection::open_with_flags(&self.path, flags)?;
+        let opened = Connection::open_with_flags(&self.path, flags);
+        let mut connection = opened.map_err(|error| with_reason(error, &self.path))?;
         connection.busy_handler(Some(wait_while_busy))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
@@ -255,6 +257,16 @@ impl Database {
 
     fn error(&self, operation: &'static str, source: rusqlite::Error) -> DbError {
         DbError::Statement { operation, path: self.path.clone(), source }
+    }
+}
+
+/// SQLite does not say why a file cannot be opened, but whoever tries the same is told.
+fn with_reason(error: rusqlite::Error, path: &Path) -> rusqlite::Error {
+    match (error, std::fs::File::open(path)) {
+        (rusqlite::Error::SqliteFailure(code, _), Err(reason)) if code.code == ErrorCode::CannotOpen => {
+            rusqlite::Error::SqliteFailure(code, Some(reason.to_string()))
+        }
+        (error, _) => error,
     }
 }
 
@@ -317,7 +329,7 @@ mod tests {
         drop(Database::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let Err(error) = Database::open(&path) else { panic!("opened") };
-        assert!(error.to_string().contains("format 99 instead of 4; use a newer lap"), "{error}");
+        assert!(error.to_string().contains("format 99 instead of 5; use a newer lap"), "{error}");
     }
 
     #[test]

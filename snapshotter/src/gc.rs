@@ -148,6 +148,8 @@ impl Store {
         self.sweep_snapshots()?;
         self.sweep_cache_mounts()?;
         self.sweep_containers()?;
+        self.sweep_builds()?;
+        self.sweep_hints()?;
         self.sweep_stat_caches()?;
         self.sweep_ingests()?;
         self.sweep_claims()

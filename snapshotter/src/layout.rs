@@ -17,6 +17,9 @@
 //!   cache-mounts-v1/<name>/{fs,lock} cache mounts; `lock` is held while `fs` is used
 //!   containers-v1/<id>/               what runs a container; its `lock` is held by whoever makes, runs or
 //!                                    removes it
+//!   builds-v1/<id>/                  what is kept of a build; its `lock` is held while it runs
+//!   graphs-v1/<key>                  the steps of build graphs, for explanations; may go at any time
+//!   listings-v1/<key>                the files behind content keys, for explanations; may go at any time
 //!   snapshots-v1/<id>/{fs,work}      layers; `work` is overlayfs's own and goes at commit; a snapshot
 //!                                    that shares the layer of another has no directory
 //! ```
@@ -29,6 +32,7 @@ use std::path::{Path, PathBuf};
 use base::{Digest, Key};
 use sys::fs::PathError;
 
+use crate::hint::HintKind;
 use crate::snapshot::SnapshotId;
 
 /// The paths of one store.
@@ -139,6 +143,26 @@ impl Layout {
 
     pub(crate) fn cache_mount(&self, name: &str) -> CacheMountDirs {
         CacheMountDirs { top: self.cache_mounts().join(name) }
+    }
+
+    pub(crate) fn builds(&self) -> PathBuf {
+        self.root.join("builds-v1")
+    }
+
+    pub(crate) fn build(&self, id: &str) -> PathBuf {
+        self.builds().join(id)
+    }
+
+    pub(crate) fn build_lock(&self, id: &str) -> PathBuf {
+        self.build(id).join("lock")
+    }
+
+    pub(crate) fn hints(&self, kind: HintKind) -> PathBuf {
+        self.root.join(kind.directory())
+    }
+
+    pub(crate) fn hint(&self, kind: HintKind, key: &Key) -> PathBuf {
+        self.hints(kind).join(key.hex())
     }
 
     pub(crate) fn containers(&self) -> PathBuf {

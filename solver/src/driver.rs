@@ -190,6 +190,9 @@ where
 
     /// Carries out look-ups at once and queues the rest.
     fn take(&mut self, actions: Vec<Action>) {
+        for (vertex, definition) in self.planner.take_keyed() {
+            self.ops.keyed(vertex, &definition);
+        }
         let mut pending = VecDeque::from(actions);
         while let Some(action) = pending.pop_front() {
             if self.work.is_cancelled() {

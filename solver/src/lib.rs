@@ -26,6 +26,7 @@
 
 pub mod driver;
 pub mod event;
+pub mod explain;
 pub mod key;
 pub mod limits;
 pub mod planner;

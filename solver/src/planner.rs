@@ -81,6 +81,8 @@ pub struct Planner<T> {
     targets_unkeyed: usize,
     /// How many vertices are being looked up by definition key.
     probing: usize,
+    /// Those that got their definition key since somebody asked.
+    newly_keyed: Vec<VertexIndex>,
     failed: bool,
 }
 
@@ -95,7 +97,7 @@ impl<T: Clone> Planner<T> {
         connect(&mut nodes, targets);
         let unkeyed = |node: &&Node<T>| node.is_target && matches!(node.state, State::Unkeyed);
         let targets_unkeyed = nodes.iter().filter(unkeyed).count();
-        Self { nodes, targets_unkeyed, probing: 0, failed: false }
+        Self { nodes, targets_unkeyed, probing: 0, newly_keyed: Vec::new(), failed: false }
     }
 
     /// The first actions. To be called once, before any event.
@@ -159,6 +161,12 @@ impl<T: Clone> Planner<T> {
         self.node(vertex).definition
     }
 
+    /// The vertices that got their definition key since this was called last, inputs before those that use them.
+    pub fn take_keyed(&mut self) -> Vec<(VertexIndex, Key)> {
+        let keyed = std::mem::take(&mut self.newly_keyed);
+        keyed.into_iter().filter_map(|vertex| Some((vertex, self.definition(vertex)?))).collect()
+    }
+
     /// The results of `vertex`'s inputs by slot; local directories have none.
     pub fn input_outputs(&self, vertex: VertexIndex) -> Vec<Option<T>> {
         self.node(vertex).inputs.iter().map(|input| self.output(*input)).collect()
@@ -190,6 +198,7 @@ impl<T: Clone> Planner<T> {
     fn give_keys(&mut self, mut keyable: Vec<VertexIndex>, actions: &mut Vec<Action>) {
         while let Some(vertex) = keyable.pop() {
             let Some((definition, below_findable)) = self.define(vertex) else { continue };
+            self.newly_keyed.push(vertex);
             let node = self.node_mut(vertex);
             node.definition = Some(definition);
             node.findable = below_findable && !node.ignore_cache;

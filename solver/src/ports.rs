@@ -46,6 +46,9 @@ pub trait Ops: Sync {
         cancel: &CancelToken,
     ) -> Result<Executed<Self::Output>, Self::Error>;
 
+    /// The definition key of `vertex` is known; its inputs' were told before. Called on the scheduling thread.
+    fn keyed(&self, vertex: VertexIndex, definition: &Key);
+
     /// Work on `vertex` begins. Called on the scheduling thread.
     fn started(&self, vertex: VertexIndex);
 

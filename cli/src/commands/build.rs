@@ -14,7 +14,7 @@ use crate::args::BuildArgs;
 use crate::error::CliError;
 use crate::render::{self, Mode};
 use crate::retention::AutoCollect;
-use crate::terminal::print_line;
+use crate::terminal::{complain, print_line};
 use crate::{build_flags, call, context, output, signals};
 
 /// Builds, tells the result, and writes the id file.
@@ -32,11 +32,19 @@ pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, Cl
     collector.warn_of_low_space(&engine, renderer.as_ref());
     let result = engine.build(&request, renderer.clone(), &cancel);
     renderer.finish();
+    if let (Ok(report), true) = (&result, tells_timing(&args)) {
+        complain(&format!("\n{}", render::timing(&report.timing)));
+    }
     let result = result.map_err(|error| CliError::build(&error, renderer.failed_step()));
     let told = result.and_then(|report| tell(&args, &request, &report));
     // A failed build has filled the disk as well.
     collector.after_build(&engine);
     told
+}
+
+/// Programs read the other forms.
+fn tells_timing(args: &BuildArgs) -> bool {
+    !args.quiet && !matches!(args.progress, Mode::Quiet | Mode::Rawjson)
 }
 
 /// Writes the id file, and prints the id when that is all that is wanted.

@@ -5,6 +5,7 @@ mod build;
 mod containers;
 mod df;
 mod du;
+mod history;
 mod images;
 mod import;
 pub(crate) mod oci_runtime;
@@ -13,6 +14,7 @@ mod run;
 mod store;
 mod system;
 mod transfer;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -117,7 +119,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Import(args) => image_command(store, ImageCommand::Import(args)),
         Command::Tag(args) => image_command(store, ImageCommand::Tag(args)),
         Command::Rmi(args) => image_command(store, ImageCommand::Rm(args)),
-        Command::History(args) => image_command(store, ImageCommand::History(args)),
+        Command::History(args) => history::dispatch(store, &args),
+        Command::Why(args) => why::why(store, &args),
         Command::OciRuntime { arguments } => Ok(oci_runtime::run(arguments)),
         Command::Version(args) => system::version(&args),
         Command::Info(args) => system::info(store, &args),

@@ -5,10 +5,12 @@ mod plain;
 mod rawjson;
 mod tty;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{Event, EventSink};
+use engine::history::Timing;
 
 pub(crate) use model::FailedStep;
 
@@ -42,11 +44,42 @@ pub(crate) fn renderer(mode: Mode) -> Arc<dyn Renderer> {
     match mode {
         Mode::Tty => Arc::new(tty::TtyRenderer::new()),
         Mode::Auto if std::io::stderr().is_terminal() => Arc::new(tty::TtyRenderer::new()),
-        Mode::Auto | Mode::Plain => Arc::new(plain::PlainRenderer::new(Box::new(std::io::stderr()))),
-        Mode::Rawjson => Arc::new(rawjson::RawJsonRenderer::new(Box::new(std::io::stderr()))),
+        mode => renderer_to(mode, Box::new(std::io::stderr())),
+    }
+}
+
+/// A renderer that writes lines.
+pub(crate) fn renderer_to(mode: Mode, out: Box<dyn Write + Send>) -> Arc<dyn Renderer> {
+    match mode {
+        Mode::Auto | Mode::Plain | Mode::Tty => Arc::new(plain::PlainRenderer::new(out)),
+        Mode::Rawjson => Arc::new(rawjson::RawJsonRenderer::new(out)),
         Mode::Quiet => Arc::new(plain::PlainRenderer::new(Box::new(std::io::sink()))),
     }
 }
+
+/// Where the time of a build went, in one line.
+pub(crate) fn timing(timing: &Timing) -> String {
+    let mut longest: Vec<&(String, Duration)> =
+        timing.critical.iter().filter(|(_, duration)| *duration >= WORTH_TELLING).collect();
+    longest.sort_by_key(|(_, duration)| std::cmp::Reverse(*duration));
+    let parts: Vec<String> = longest
+        .iter()
+        .take(TOLD)
+        .map(|(name, duration)| format!("{:.1}s {name}", duration.as_secs_f64()))
+        .collect();
+    let parts = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    let saved = match timing.saved {
+        saved if saved >= WORTH_TELLING => format!("; the cache saved {:.1}s", saved.as_secs_f64()),
+        _ => String::new(),
+    };
+    format!("{:.1}s{parts}{saved}", timing.total.as_secs_f64())
+}
+
+/// Less is not worth telling.
+const WORTH_TELLING: Duration = Duration::from_millis(50);
+
+/// How many parts of the critical path are told.
+const TOLD: usize = 3;
 
 /// A warning as people see it: what is wrong, where it is explained, and the place. Empty for other events.
 fn warning(event: &Event) -> String {

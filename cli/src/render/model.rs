@@ -27,6 +27,8 @@ pub(crate) struct Step {
     pub(crate) number: usize,
     pub(crate) name: String,
     pub(crate) started: Option<Timestamp>,
+    /// Why it was not found in the cache.
+    pub(crate) reason: Option<String>,
     /// Complete lines, the newest last.
     pub(crate) lines: VecDeque<String>,
     /// The beginning of a line that has not ended.
@@ -34,6 +36,14 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    /// Its name, and why it was not found in the cache.
+    pub(crate) fn title(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{} (not cached: {reason})", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// Seconds from the start to `at`.
     pub(crate) fn seconds_at(&self, at: Timestamp) -> f64 {
         self.started.map_or(0.0, |start| seconds_between(start, at))
@@ -109,6 +119,11 @@ impl Model {
             Event::VertexStarted { vertex, at } => {
                 if let Some(step) = self.steps.get_mut(vertex) {
                     step.started.get_or_insert(*at);
+                }
+            }
+            Event::VertexExplained { vertex, reason } => {
+                if let Some(step) = self.steps.get_mut(vertex) {
+                    step.reason = Some(reason.clone());
                 }
             }
             Event::VertexCompleted { vertex, outcome: Outcome::Failed(_), .. } => {

@@ -59,6 +59,7 @@ impl State {
                 self.status(vertex, id, *current, *total, *completed)
             }
             Event::VertexCompleted { vertex, at, outcome } => self.completed(vertex, *at, outcome),
+            Event::VertexExplained { vertex, reason } => self.line(vertex, &format!("not cached: {reason}")),
             Event::Warning { .. } => {
                 self.last = None;
                 writeln!(self.out, "\n{}", super::warning(event))

@@ -70,6 +70,10 @@ fn message(event: &Event, model: &mut Model) -> Option<Value> {
             let data = base64::engine::general_purpose::STANDARD.encode(data);
             json!({"logs": [{"vertex": vertex, "stream": stream, "data": data, "timestamp": at}]})
         }
+        // A member that BuildKit does not have, and that its readers pass over.
+        Event::VertexExplained { vertex, reason } => {
+            json!({"reasons": [{"vertex": vertex, "reason": reason}]})
+        }
         Event::Warning { vertex, code, message, excerpt, url } => {
             let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
             json!({"warnings": [{"vertex": vertex, "level": 1, "short": encode(&format!("{code}: {message}")), "detail": [encode(excerpt)], "url": url}]})

@@ -59,7 +59,7 @@ impl TtyRenderer {
             bar.finish_and_clear();
         }
         let Some(step) = state.model.step(vertex) else { return };
-        let line = format!(" => {end} {}", sanitised(&step.name));
+        let line = format!(" => {end} {}", sanitised(&step.title()));
         // A terminal that went away must not stop a build.
         let _ = self.terminal.println(line);
     }
@@ -98,6 +98,13 @@ impl EventSink for TtyRenderer {
             }
             Event::BuildBegun { isolation } => {
                 let _ = self.terminal.println(format!(" building with {isolation}"));
+            }
+            Event::VertexExplained { vertex, .. } => {
+                if let (Some(bar), Some(step)) =
+                    (state.running.get(vertex).cloned(), state.model.step(vertex))
+                {
+                    bar.set_prefix(sanitised(&step.title()));
+                }
             }
             Event::VertexDeclared { .. } => {}
         }

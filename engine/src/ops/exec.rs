@@ -41,9 +41,7 @@ impl BuildOps<'_> {
         let mut limit = LogLimit::new(self.request.steps.log, clock.now());
         let mut log = |stream: Stream, data: &[u8]| {
             let shown = limit.show(data, clock.now());
-            if !shown.is_empty() {
-                self.progress.log(vertex.id, stream, &shown);
-            }
+            self.progress.log(vertex.id, stream, data, &shown);
         };
         let finished = runner::run_logged(&request, &mut log, cancel).map_err(EngineError::from)?;
         drop(mounts);

@@ -49,7 +49,7 @@ pub(crate) struct BuildOps<'a> {
     access: &'a Access,
     /// The content keys of what steps select from the context, as they were when keys were made.
     context_keys: Mutex<HashMap<(VertexIndex, usize), Key>>,
-    /// What this build has made.
+    /// How the results were made that this build has made or found.
     made: Mutex<HashMap<SnapshotId, Made>>,
     group: BuildGroup,
 }
@@ -57,11 +57,21 @@ pub(crate) struct BuildOps<'a> {
 /// What the collector is told of a result, and people who look at the cache.
 #[derive(Debug, Clone, Default)]
 struct Made {
-    /// How long it took, in milliseconds; 0 for what this build has found.
+    /// How long it took, in milliseconds.
     cost_ms: u64,
+    /// How long the longest chain of steps took that led to it, in milliseconds.
+    path_ms: u64,
     kind: RecordKind,
     /// The name of the step.
     by: String,
+}
+
+impl Made {
+    /// What the store knows of a result.
+    fn of(value: &CacheValue) -> Self {
+        let path = <[u8; 8]>::try_from(value.metadata.as_slice()).map_or(0, u64::from_le_bytes);
+        Self { cost_ms: value.cost_ms, path_ms: path, kind: value.kind, by: value.description.clone() }
+    }
 }
 
 impl<'a> BuildOps<'a> {
@@ -85,15 +95,46 @@ impl<'a> BuildOps<'a> {
     }
 
     /// Remembers how a result was made and how long it took: what is cheap goes first.
-    fn note_made(&self, output: &Filesystem, vertex: &Vertex, since: Timestamp) {
+    fn note_made(&self, output: &Filesystem, index: VertexIndex, since: Timestamp) {
+        let vertex = self.graph.vertex(index);
         let elapsed = self.engine.clock.now().duration_since(since).as_millis();
+        let cost_ms = u64::try_from(elapsed).unwrap_or(0);
+        let inputs: Vec<VertexIndex> = self.graph.inputs(index).iter().map(|input| input.vertex).collect();
+        let path_ms = self.progress.recorder().map_or(0, |recorder| recorder.made(index, &inputs, cost_ms));
         let is_checkout = matches!(vertex.op, Op::Source(SourceOp::Git(_)));
         let made = Made {
-            cost_ms: u64::try_from(elapsed).unwrap_or(0),
+            cost_ms,
+            path_ms,
             kind: if is_checkout { RecordKind::GitCheckout } else { RecordKind::Regular },
             by: without_credentials_in(&vertex.metadata.name),
         };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(output.snapshot, made);
+    }
+
+    /// Remembers how a result was made that was found.
+    fn note_found(&self, output: &Filesystem, index: VertexIndex, value: &CacheValue) {
+        let made = Made::of(value);
+        if let Some(recorder) = self.progress.recorder() {
+            recorder.found(index, made.cost_ms, made.path_ms);
+        }
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(output.snapshot, made);
+    }
+
+    /// Tells why a step has to run.
+    fn explain(&self, index: VertexIndex) {
+        let vertex = self.graph.vertex(index);
+        let is_image = matches!(vertex.op, Op::Source(SourceOp::Image(_)));
+        let reason = self.progress.recorder().and_then(|recorder| recorder.runs(index));
+        if let Some(reason) = reason.filter(|_| !is_image) {
+            self.progress.emit(base::Event::VertexExplained { vertex: vertex.id, reason });
+        }
+    }
+
+    /// Notes the content key of what a step uses of an input.
+    fn note_content_key(&self, vertex: VertexIndex, slot: usize, key: &Key) {
+        if let Some(recorder) = self.progress.recorder() {
+            recorder.content_key(vertex, slot, key);
+        }
     }
 
     /// What is known of how a result was made.
@@ -183,6 +224,7 @@ impl Ops for BuildOps<'_> {
     fn local_key(&self, vertex: VertexIndex, slot: usize, cancel: &CancelToken) -> Result<Key, StepError> {
         let key = self.local_selection_key(vertex, slot, cancel)?;
         self.context_keys.lock().unwrap_or_else(PoisonError::into_inner).insert((vertex, slot), key);
+        self.note_content_key(vertex, slot, &key);
         Ok(key)
     }
 
@@ -193,7 +235,9 @@ impl Ops for BuildOps<'_> {
         input: &Filesystem,
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
-        self.input_key(vertex, slot, input, cancel)
+        let key = self.input_key(vertex, slot, input, cancel)?;
+        self.note_content_key(vertex, slot, &key);
+        Ok(key)
     }
 
     fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<Filesystem>, StepError> {
@@ -201,7 +245,14 @@ impl Ops for BuildOps<'_> {
             return Ok(self.unpacked(source)?);
         }
         let value = self.engine.store.cache_get(self.lease, key).map_err(EngineError::from)?;
-        Ok(value.and_then(|value| Some(Filesystem { snapshot: value.snapshot?, content: value.content? })))
+        let output =
+            |value: &CacheValue| Some(Filesystem { snapshot: value.snapshot?, content: value.content? });
+        let Some((value, output)) = value.and_then(|value| output(&value).map(|output| (value, output)))
+        else {
+            return Ok(None);
+        };
+        self.note_found(&output, vertex, &value);
+        Ok(Some(output))
     }
 
     fn save(&self, key: &Key, output: &Filesystem) -> Result<(), StepError> {
@@ -212,6 +263,7 @@ impl Ops for BuildOps<'_> {
             cost_ms: made.cost_ms,
             kind: made.kind,
             description: made.by,
+            metadata: made.path_ms.to_le_bytes().to_vec(),
             ..CacheValue::default()
         };
         Ok(self.engine.store.cache_put(key, value).map_err(EngineError::from)?)
@@ -232,12 +284,19 @@ impl Ops for BuildOps<'_> {
         {
             return Ok(Executed { output, reused: true });
         }
+        self.explain(vertex);
         let started = self.engine.clock.now();
         let output = self.run(vertex, inputs, content, cancel)?;
-        self.note_made(&output, self.graph.vertex(vertex), started);
+        self.note_made(&output, vertex, started);
         // Saved while the claim is held, so that whoever waits for it finds the result.
         self.save(content, &output)?;
         Ok(Executed { output, reused: false })
+    }
+
+    fn keyed(&self, vertex: VertexIndex, definition: &Key) {
+        if let Some(recorder) = self.progress.recorder() {
+            recorder.keyed(vertex, definition);
+        }
     }
 
     fn started(&self, vertex: VertexIndex) {

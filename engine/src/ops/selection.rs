@@ -8,7 +8,7 @@ use llb::{CopyAction, FileAction, FileOp, Op, SourceOp, VertexIndex};
 use parser::glob::Pattern;
 use parser::ignore::IgnoreFile;
 use snapshotter::Tree;
-use snapshotter::content_key::{KeyOptions, content_key};
+use snapshotter::content_key::{KeyOptions, listed_content_key};
 use snapshotter::select::{BadPattern, PatternLanguage, SelectError, Selection, SourcePattern};
 use snapshotter::stat_cache::StatCache;
 use snapshotter::tree::Filter;
@@ -107,8 +107,24 @@ impl BuildOps<'_> {
             }
             Op::Merge | Op::Source(_) => return Err(self.no_selection(vertex)),
         };
-        let key = content_key(source.tree(), &selection, &source.key_options(), source.stat_cache(), cancel);
-        Ok(key.map_err(EngineError::from)?)
+        Ok(self.listed_key(source, &selection, cancel)?)
+    }
+
+    /// The content key of a selection. The files behind it are kept for explanations, once for each key.
+    fn listed_key(
+        &self,
+        source: &Source<'_>,
+        selection: &Selection,
+        cancel: &CancelToken,
+    ) -> Result<Key, EngineError> {
+        let recorder = self.progress.recorder();
+        let wanted = |key: &Key| recorder.is_some_and(|recorder| recorder.wants_listing(key));
+        let (options, cache) = (source.key_options(), source.stat_cache());
+        let listed = listed_content_key(source.tree(), selection, &options, cache, &wanted, cancel)?;
+        if let (Some(recorder), Some(listing)) = (recorder, &listed.listing) {
+            recorder.keep_listing(&listed.key, listing);
+        }
+        Ok(listed.key)
     }
 
     fn no_selection(&self, vertex: VertexIndex) -> StepError {

@@ -88,7 +88,8 @@ impl Fetcher<'_> {
         let git = Git::new(self, &source.remote)?;
         let directory = self.engine.store.scratch(self.lease)?;
         let mut told = |text: &str| {
-            self.progress.log(vertex, Stream::Stderr, format!("{}\n", text.trim_end()).as_bytes());
+            let line = format!("{}\n", text.trim_end());
+            self.progress.log(vertex, Stream::Stderr, line.as_bytes(), line.as_bytes());
         };
         checkout::checkout(&git, source, directory, &mut told)
     }

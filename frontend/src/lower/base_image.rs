@@ -203,7 +203,8 @@ impl<'a> Lowering<'a> {
         self.expander.findings().base_platform(reference, &found, &platform, &stage.from.image);
         let name = names.next(&format!("FROM {}", image.reference));
         let source = Some((stage.instruction.span.start, stage.instruction.span.end));
-        let metadata = Metadata { name, source, ignore_cache: false };
+        let stage = names.stage().to_owned();
+        let metadata = Metadata { name, stage, source, ignore_cache: false };
         let root = self.image_source(&image, &platform, metadata);
         Ok(StageState { root, ..fresh(image.config, platform, names) })
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use base::{Digest, Platform};
 
 use super::*;
+use crate::aspects;
 use crate::op::{ImageSource, LocalSource};
 
 fn exec() -> ExecOp {
@@ -187,8 +188,8 @@ fn host() -> Platform {
     Platform::new("linux", "amd64", "")
 }
 
-#[test]
-fn everything_that_decides_the_result_is_in_the_key() {
+/// Operations that all differ in what decides their result.
+fn different() -> Vec<Op> {
     let sources = [
         image("a", "1"),
         image("a", "2"),
@@ -210,7 +211,12 @@ fn everything_that_decides_the_result_is_in_the_key() {
         git(|commit| commit.commit_times = true),
         Op::Merge,
     ];
-    let all: Vec<Op> = execs().into_iter().chain(files()).chain(sources).collect();
+    execs().into_iter().chain(files()).chain(sources).collect()
+}
+
+#[test]
+fn everything_that_decides_the_result_is_in_the_key() {
+    let all = different();
     let mut seen = HashMap::new();
     for op in &all {
         if let Some(other) = seen.insert(op_key(op, &host()), op) {
@@ -244,6 +250,42 @@ fn the_name_of_a_cache_is_not() {
         Op::Exec(ExecOp { mounts: vec![mount(kind)], ..exec() })
     };
     assert_eq!(op_key(&with("a"), &host()), op_key(&with("b"), &host()));
+}
+
+/// The names and values of an operation's aspects, without what is only shown.
+fn said(op: &Op, platform: &Platform) -> Vec<(String, String)> {
+    aspects(op, platform).into_iter().map(|aspect| (aspect.name, aspect.value)).collect()
+}
+
+#[test]
+fn aspects_differ_where_keys_do() {
+    let mut seen = HashMap::new();
+    for op in different() {
+        if let Some(other) = seen.insert(said(&op, &host()), op.clone()) {
+            panic!("{op:?} and {other:?} have the same aspects");
+        }
+    }
+    let arm = Platform::new("linux", "arm64", "");
+    assert_ne!(said(&Op::Exec(exec()), &host()), said(&Op::Exec(exec()), &arm));
+}
+
+#[test]
+fn aspects_are_equal_where_keys_are() {
+    let cached = |id: &str| {
+        let kind = MountKind::Cache(CacheMount { id: id.to_owned(), ..cache() });
+        Op::Exec(ExecOp { mounts: vec![mount(kind)], ..exec() })
+    };
+    let proxy_env = vec!["http_proxy=http://10.0.0.1".to_owned()];
+    let pairs = [
+        (image("a", "1"), image("b", "1")),
+        (http(|_| {}), http(|file| file.url = "https://mirror/f".to_owned())),
+        (Op::Exec(exec()), Op::Exec(ExecOp { proxy_env, ..exec() })),
+        (cached("a"), cached("b")),
+    ];
+    for (one, other) in pairs {
+        assert_eq!(op_key(&one, &host()), op_key(&other, &host()));
+        assert_eq!(said(&one, &host()), said(&other, &host()), "{one:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 4] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
+const STEPS: [&str; 5] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
@@ -159,6 +159,29 @@ CREATE TABLE containers (
     created  INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX containers_by_snapshot ON containers(snapshot);
+";
+
+/// Builds are remembered, and when results were removed.
+const FORMAT_5: &str = "
+CREATE TABLE builds (
+    id      TEXT PRIMARY KEY,
+    project BLOB NOT NULL,              -- equal for builds that are worth comparing
+    name    TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    ended   INTEGER,                    -- null while it runs, and for good when it was killed
+    status  TEXT NOT NULL,
+    pinned  INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX builds_by_project ON builds(project, created);
+
+CREATE TABLE removed_results (
+    output  BLOB PRIMARY KEY,
+    removed INTEGER NOT NULL
+) WITHOUT ROWID;
+-- Also when a value goes with its snapshot. Not when it is replaced.
+CREATE TRIGGER cache_value_removed AFTER DELETE ON cache_values BEGIN
+    INSERT OR REPLACE INTO removed_results VALUES (old.output, unixepoch() * 1000);
+END;
 ";
 
 /// The format of an open database; 0 is an empty one.

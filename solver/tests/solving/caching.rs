@@ -40,6 +40,7 @@ fn a_second_build_looks_up_the_target_and_nothing_else() {
     let second = world.build(&graph, &[target]);
     assert_eq!(second.ran, [""; 0]);
     assert_eq!(second.looked_up, ["make"]);
+    assert_eq!(second.keyed, ["base", "install", "copy", "make"], "each once, inputs first");
     assert_eq!(second.events, ["cached base", "cached install", "cached copy", "cached make"]);
     assert_eq!(first.outputs(), second.outputs());
 }

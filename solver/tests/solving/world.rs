@@ -122,6 +122,8 @@ pub(crate) struct Record {
     pub(crate) result: Option<Result<Solved<Key>, SolveError<String>>>,
     pub(crate) scanned: Vec<String>,
     pub(crate) looked_up: Vec<String>,
+    /// What got its definition key.
+    pub(crate) keyed: Vec<String>,
     pub(crate) ran: Vec<String>,
     /// `start x`, `done x`, `cached x`, `failed x`, `cancelled x`.
     pub(crate) events: Vec<String>,
@@ -245,6 +247,10 @@ impl Ops for FakeOps<'_> {
         };
         self.save(content, &output)?;
         Ok(Executed { output, reused: self.world.elsewhere.contains(&name) })
+    }
+
+    fn keyed(&self, vertex: VertexIndex, _definition: &Key) {
+        self.record().keyed.push(self.name(vertex));
     }
 
     fn started(&self, vertex: VertexIndex) {

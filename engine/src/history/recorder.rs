@@ -1,0 +1,344 @@
+//! Takes down a build while it runs: its log, its keys, how long its steps took, and why they ran.
+//!
+//! A record is worth less than the build: what cannot be written is told as a warning and fails nothing.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use base::event::{Event, Outcome};
+use base::{Digest, Key, Timestamp};
+use llb::{Graph, VertexIndex};
+use snapshotter::{BuildDir, BuildRecord, BuildStatus, HintKind, Store};
+use solver::explain::{Now, StepFacts};
+
+use super::document::{
+    BuildDocument, GraphDocument, OtherDocument, RequestDocument, StepDocument, StepOutcome, facts_of,
+};
+use super::earlier::EarlierBuilds;
+use super::log::EventLog;
+use super::reasons;
+use super::timing::Timing;
+use crate::error::{BuildError, EngineError};
+use crate::report::BuildReport;
+
+/// Takes down one build.
+pub(crate) struct Recorder {
+    store: Store,
+    id: String,
+    project: Key,
+    name: String,
+    request: RequestDocument,
+    started: Timestamp,
+    isolation: String,
+    log: EventLog,
+    /// Made when the first step runs.
+    directory: Mutex<Option<BuildDir>>,
+    graph: OnceLock<RecordedGraph>,
+    steps: Mutex<Vec<StepDocument>>,
+    other: Mutex<HashMap<Digest, Other>>,
+    earlier: Mutex<EarlierBuilds>,
+    /// The first thing that could not be written; told at the end.
+    failed: Mutex<Option<EngineError>>,
+}
+
+/// The graph of the build. It is the same when the solver has to begin anew.
+struct RecordedGraph {
+    key: Key,
+    places: HashMap<Digest, usize>,
+    /// Made when a step needs an explanation, or the graph was not written yet.
+    facts: OnceLock<Vec<StepFacts>>,
+    graph: Arc<Graph>,
+}
+
+impl RecordedGraph {
+    fn facts(&self) -> &[StepFacts] {
+        self.facts.get_or_init(|| facts_of(&self.graph))
+    }
+}
+
+/// Work that is no step of the graph.
+struct Other {
+    name: String,
+    started: Option<Timestamp>,
+    ended: Option<Timestamp>,
+}
+
+impl Recorder {
+    /// Begins the record of a build.
+    pub(crate) fn new(
+        store: &Store,
+        project: Key,
+        name: String,
+        request: RequestDocument,
+        isolation: String,
+        started: Timestamp,
+    ) -> Result<Arc<Self>, EngineError> {
+        let id = sys::random::hex(13)?.split_off(1);
+        let earlier = EarlierBuilds::of(project, &id, started);
+        Ok(Arc::new(Self {
+            store: store.clone(),
+            id,
+            project,
+            name,
+            request,
+            started,
+            isolation,
+            log: EventLog::default(),
+            directory: Mutex::default(),
+            graph: OnceLock::new(),
+            steps: Mutex::default(),
+            other: Mutex::default(),
+            earlier: Mutex::new(earlier),
+            failed: Mutex::default(),
+        }))
+    }
+
+    /// The build's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Notes an event, which others are told as well.
+    pub(crate) fn observe(&self, event: &Event) {
+        self.log.add(event);
+        match event {
+            Event::VertexDeclared { vertex, name, .. } if self.place(vertex).is_none() => {
+                let other = Other { name: name.clone(), started: None, ended: None };
+                self.lock_other().entry(*vertex).or_insert(other);
+            }
+            Event::VertexStarted { vertex, at } => self.started(vertex, *at),
+            Event::VertexCompleted { vertex, at, outcome } => self.completed(vertex, *at, outcome),
+            _ => {}
+        }
+    }
+
+    fn started(&self, vertex: &Digest, at: Timestamp) {
+        match self.place(vertex) {
+            Some(step) => self.lock_steps()[step].started = Some(at),
+            None => {
+                if let Some(other) = self.lock_other().get_mut(vertex) {
+                    other.started = Some(at);
+                }
+            }
+        }
+    }
+
+    fn completed(&self, vertex: &Digest, at: Timestamp, outcome: &Outcome) {
+        let Some(step) = self.place(vertex) else {
+            if let Some(other) = self.lock_other().get_mut(vertex) {
+                other.ended = Some(at);
+            }
+            return;
+        };
+        let document = &mut self.lock_steps()[step];
+        document.ended = document.started.map(|_| at);
+        document.outcome = match outcome {
+            Outcome::Cached => StepOutcome::Cached,
+            Outcome::Done => StepOutcome::Done,
+            Outcome::Failed(_) => StepOutcome::Failed,
+            Outcome::Cancelled => StepOutcome::Canceled,
+        };
+        if let Outcome::Failed(message) = outcome {
+            document.error = Some(message.clone());
+        }
+    }
+
+    /// The steps are known.
+    pub(crate) fn begin_graph(&self, graph: &Arc<Graph>) {
+        let mut steps = self.lock_steps();
+        steps.clear();
+        steps.extend(graph.topological().iter().map(|index| {
+            let not_asked = graph.vertex(*index).metadata.ignore_cache;
+            StepDocument { not_asked, ..StepDocument::default() }
+        }));
+        self.graph.get_or_init(|| {
+            let places =
+                graph.topological().iter().map(|index| (graph.vertex(*index).id, index.index())).collect();
+            let (key, facts) = (GraphDocument::key(graph), OnceLock::new());
+            RecordedGraph { key, places, facts, graph: Arc::clone(graph) }
+        });
+    }
+
+    /// The definition key of a step is known.
+    pub(crate) fn keyed(&self, vertex: VertexIndex, definition: &Key) {
+        self.lock_steps()[vertex.index()].definition = Some(*definition);
+    }
+
+    /// The content key of what a step uses of an input is known.
+    pub(crate) fn content_key(&self, vertex: VertexIndex, slot: usize, key: &Key) {
+        let inputs = &mut self.lock_steps()[vertex.index()].inputs;
+        if inputs.len() <= slot {
+            inputs.resize(slot + 1, None);
+        }
+        inputs[slot] = Some(*key);
+    }
+
+    /// Whether the files behind a content key are to be kept.
+    pub(crate) fn wants_listing(&self, key: &Key) -> bool {
+        !self.store.has_hint(HintKind::Listing, key).unwrap_or(true)
+    }
+
+    /// Keeps the files behind a content key.
+    pub(crate) fn keep_listing(&self, key: &Key, listing: &[u8]) {
+        if let Err(error) = self.store.put_hint(HintKind::Listing, key, listing) {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.into());
+        }
+    }
+
+    /// A result was found. `path_ms` is what [`made`](Self::made) said when it was made.
+    pub(crate) fn found(&self, vertex: VertexIndex, cost_ms: u64, path_ms: u64) {
+        let step = &mut self.lock_steps()[vertex.index()];
+        step.cost_ms = Some(cost_ms);
+        step.path_ms = Some(path_ms);
+    }
+
+    /// A result was made. Says how long the longest chain of steps took that led to it, in milliseconds.
+    pub(crate) fn made(&self, vertex: VertexIndex, inputs: &[VertexIndex], cost_ms: u64) -> u64 {
+        let mut steps = self.lock_steps();
+        let below = inputs.iter().filter_map(|input| steps[input.index()].path_ms).max().unwrap_or(0);
+        let path_ms = below.saturating_add(cost_ms);
+        let step = &mut steps[vertex.index()];
+        (step.cost_ms, step.path_ms) = (Some(cost_ms), Some(path_ms));
+        path_ms
+    }
+
+    /// A step is about to run: why, in one line, if there is an earlier build to compare with.
+    ///
+    /// From now on the build is in the history, also if it is killed.
+    pub(crate) fn runs(&self, vertex: VertexIndex) -> Option<String> {
+        // What is wrong with it is told at the end, when it will not have got better.
+        let _ = self.make_directory();
+        let graph = self.graph.get()?;
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        if earlier.is_empty(&self.store) {
+            return None;
+        }
+        let keys = |step: usize| self.lock_steps()[step].keys();
+        let ran = |step: usize| self.lock_steps()[step].started.is_some();
+        let now = Now { steps: graph.facts(), keys: &keys };
+        let chain = earlier.chain(&self.store, now, vertex.index(), &ran);
+        let mut steps = self.lock_steps();
+        for (step, explanation) in &chain {
+            let document = &mut steps[*step];
+            document.reasons.clone_from(&explanation.reasons);
+            document.compared_with.clone_from(&explanation.compared_with);
+        }
+        Some(reasons::in_one_line(vertex.index(), &chain, graph.facts(), &self.request.build_args))
+    }
+
+    /// Makes the directory of the build with its row, if that is not done yet, and gives its path.
+    fn make_directory(&self) -> Result<PathBuf, EngineError> {
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(directory) = &*directory {
+            return Ok(directory.path().to_owned());
+        }
+        let made = self.store.create_build_dir(&self.id)?;
+        self.store.put_build(&self.row(None, BuildStatus::Running))?;
+        self.log.open(made.path());
+        Ok(directory.insert(made).path().to_owned())
+    }
+
+    fn row(&self, ended: Option<Timestamp>, status: BuildStatus) -> BuildRecord {
+        BuildRecord {
+            id: self.id.clone(),
+            project: self.project,
+            name: self.name.clone(),
+            created: self.started,
+            ended,
+            status,
+            pinned: false,
+        }
+    }
+
+    /// Where the time of the build went so far.
+    pub(crate) fn timing(&self, now: Timestamp) -> Timing {
+        let other = self.other();
+        let graph = self.graph.get().map(|graph| &*graph.graph);
+        Timing::of(graph, &self.lock_steps(), &other, self.started, now)
+    }
+
+    /// Writes the record. To be called once, when all has been told.
+    pub(crate) fn finish(
+        &self,
+        result: &Result<BuildReport, BuildError>,
+        ended: Timestamp,
+    ) -> Result<(), EngineError> {
+        self.write(&self.document(result, ended), Self::status(result))?;
+        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn status(result: &Result<BuildReport, BuildError>) -> BuildStatus {
+        match result {
+            Ok(_) => BuildStatus::Completed,
+            Err(BuildError::Cancelled) => BuildStatus::Canceled,
+            Err(_) => BuildStatus::Failed,
+        }
+    }
+
+    fn write(&self, document: &BuildDocument, status: BuildStatus) -> Result<(), EngineError> {
+        if let Some(graph) = self.graph.get()
+            && !self.store.has_hint(HintKind::Graph, &graph.key)?
+        {
+            let document = GraphDocument::of(graph.facts());
+            self.store.put_hint(HintKind::Graph, &graph.key, &super::to_json(&document))?;
+        }
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = match &mut *directory {
+            Some(directory) => directory,
+            none => none.insert(self.store.create_build_dir(&self.id)?),
+        };
+        self.log.finish(directory.path())?;
+        super::write_record(directory.path(), document)?;
+        Ok(self.store.put_build(&self.row(Some(document.ended), status))?)
+    }
+
+    fn document(&self, result: &Result<BuildReport, BuildError>, ended: Timestamp) -> BuildDocument {
+        let report = result.as_ref().ok();
+        BuildDocument {
+            version: BuildDocument::VERSION,
+            id: self.id.clone(),
+            request: self.request.clone(),
+            started: self.started,
+            ended,
+            isolation: self.isolation.clone(),
+            error: result.as_ref().err().map(ToString::to_string),
+            image: report.map(|report| report.image_id),
+            names: report.map(|report| report.names.clone()).unwrap_or_default(),
+            graph: self.graph.get().map(|graph| graph.key),
+            steps: self.lock_steps().clone(),
+            other: self.other(),
+        }
+    }
+
+    /// What ended that is no step of the graph, in the order in which it began.
+    fn other(&self) -> Vec<OtherDocument> {
+        let ended = |other: &Other| {
+            let (started, ended) = (other.started?, other.ended?);
+            Some(OtherDocument { name: other.name.clone(), started, ended })
+        };
+        let mut all: Vec<OtherDocument> = self.lock_other().values().filter_map(ended).collect();
+        all.sort_by(|a, b| (a.started, &a.name).cmp(&(b.started, &b.name)));
+        all
+    }
+
+    fn place(&self, vertex: &Digest) -> Option<usize> {
+        self.graph.get()?.places.get(vertex).copied()
+    }
+
+    fn lock_steps(&self) -> MutexGuard<'_, Vec<StepDocument>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_other(&self) -> MutexGuard<'_, HashMap<Digest, Other>> {
+        self.other.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what a process wrote: all of it, also what others are not shown.
+    pub(crate) fn log(&self, event: &Event) {
+        self.log.add(event);
+    }
+}

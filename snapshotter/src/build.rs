@@ -1,0 +1,199 @@
+//! Builds that are remembered: a row for each, and a directory for what is kept of it.
+//!
+//! The store does not know what is in that directory, but for a lock that the build holds while it runs. The
+//! directory is made before the row and removed after it; without a row and a holder of its lock it is garbage.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use base::{Key, Timestamp};
+use sys::lock::{FileLock, LockMode};
+
+use crate::db::{builds, from_millis};
+use crate::error::StoreError;
+use crate::store::Store;
+
+/// How many builds are kept that nobody pinned.
+const MOST_BUILDS: usize = 200;
+
+/// How long it is remembered that a result was removed, in milliseconds.
+const REMOVALS_KEPT_FOR: i64 = 30 * 24 * 3_600_000;
+
+/// What became of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildStatus {
+    /// It runs, or it was killed: see [`Store::is_building`].
+    Running,
+    /// It gave what was asked for.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was stopped by its user.
+    Canceled,
+}
+
+impl BuildStatus {
+    /// The name in the row, BuildKit's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "error",
+            Self::Canceled => "canceled",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Self {
+        let all = [Self::Running, Self::Completed, Self::Failed, Self::Canceled];
+        all.into_iter().find(|status| status.name() == name).unwrap_or(Self::Failed)
+    }
+}
+
+/// A build that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRecord {
+    /// Lower-case letters and digits.
+    pub id: String,
+    /// What it is a build of: equal for builds that are worth comparing.
+    pub project: Key,
+    /// What people call it.
+    pub name: String,
+    /// When it began.
+    pub created: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// How it ended.
+    pub status: BuildStatus,
+    /// Whether it stays until somebody removes it.
+    pub pinned: bool,
+}
+
+/// The directory of a build that runs.
+#[derive(Debug)]
+pub struct BuildDir {
+    path: PathBuf,
+    /// Held, not looked at.
+    _lock: FileLock,
+}
+
+impl BuildDir {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Store {
+    /// Makes the directory of a new build. It is garbage until [`put_build`](Self::put_build).
+    pub fn create_build_dir(&self, id: &str) -> Result<BuildDir, StoreError> {
+        let path = self.layout().build(id);
+        loop {
+            sys::fs::create_dir_all(&path, 0o700)?;
+            match FileLock::try_acquire(&self.layout().build_lock(id), LockMode::Exclusive) {
+                Ok(Some(lock)) => return Ok(BuildDir { path, _lock: lock }),
+                // A collector was between our two steps.
+                Ok(None) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Where the directory of a build is.
+    pub fn build_path(&self, id: &str) -> PathBuf {
+        self.layout().build(id)
+    }
+
+    /// Records a build, or what became of it.
+    pub fn put_build(&self, build: &BuildRecord) -> Result<(), StoreError> {
+        Ok(self.db().write("record a build", |c| builds::put(c, build))?)
+    }
+
+    /// Every build, the newest first.
+    pub fn builds(&self) -> Result<Vec<BuildRecord>, StoreError> {
+        Ok(self.db().read("list builds", builds::all)?)
+    }
+
+    /// The newest builds of a project, `most` of them at most.
+    pub fn builds_of(&self, project: &Key, most: usize) -> Result<Vec<BuildRecord>, StoreError> {
+        Ok(self.db().read("list builds", |c| builds::of_project(c, project, most))?)
+    }
+
+    /// The builds whose id is `prefix` or begins with it, two at most. None for what cannot begin an id.
+    pub fn builds_beginning_with(&self, prefix: &str) -> Result<Vec<BuildRecord>, StoreError> {
+        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Ok(Vec::new());
+        }
+        Ok(self.db().read("look up a build", |c| builds::beginning_with(c, prefix))?)
+    }
+
+    /// Whether the process of a build is alive.
+    pub fn is_building(&self, id: &str) -> Result<bool, StoreError> {
+        match FileLock::try_acquire(&self.layout().build_lock(id), LockMode::Shared) {
+            Ok(lock) => Ok(lock.is_none()),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Pins a build, so that it stays until somebody removes it, or takes the pin away. `false` when there is no such
+    /// build.
+    pub fn pin_build(&self, id: &str, pinned: bool) -> Result<bool, StoreError> {
+        Ok(self.db().write("pin a build", |c| builds::pin(c, id, pinned))?)
+    }
+
+    /// Forgets a build that does not run. `false` when it does, or there is none.
+    pub fn remove_build(&self, id: &str) -> Result<bool, StoreError> {
+        if self.is_building(id)? || !self.db().write("remove a build", |c| builds::delete(c, id))? {
+            return Ok(false);
+        }
+        match self.discard(&self.layout().build(id)) {
+            // A collector was faster, or somebody has cleared it away.
+            Err(error) if error.is_not_found() => Ok(true),
+            discarded => Ok(discarded.map(|()| true)?),
+        }
+    }
+
+    /// When the result of a key was removed from the cache, as far as that is remembered.
+    pub fn removed_at(&self, output: &Key) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.db().read("look up a removed result", |c| builds::removed_at(c, output))?.map(from_millis))
+    }
+
+    /// Forgets the oldest builds where there are too many, and moves directories without a row to the trash.
+    pub(crate) fn sweep_builds(&self) -> Result<(), StoreError> {
+        let unpinned = self.builds()?.into_iter().filter(|build| !build.pinned);
+        for build in unpinned.skip(MOST_BUILDS) {
+            self.remove_build(&build.id)?;
+        }
+        let before = self.now_millis() - REMOVALS_KEPT_FOR;
+        self.db().write("forget removed results", |c| builds::forget_removed(c, before))?;
+        for name in self.unknown_builds()? {
+            let id = name.to_string_lossy();
+            // Held while the build runs and has no row yet, and so it may have one now.
+            match FileLock::try_acquire(&self.layout().build_lock(&id), LockMode::Exclusive) {
+                Ok(Some(_lock)) if self.unknown_builds()?.contains(&name) => {
+                    self.discard(&self.layout().build(&id))?;
+                }
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of directories of builds that have no row.
+    fn unknown_builds(&self) -> Result<Vec<OsString>, StoreError> {
+        // In this order: a row comes after its directory.
+        let names = match sys::fs::list(&self.layout().builds()) {
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            names => names?,
+        };
+        let known: HashSet<OsString> = self.builds()?.into_iter().map(|row| row.id.into()).collect();
+        Ok(names.into_iter().filter(|name| !known.contains(name)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

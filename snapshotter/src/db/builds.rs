@@ -1,0 +1,76 @@
+//! The rows of build records, and of results that were removed.
+
+use base::Key;
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+use super::{from_millis, key};
+use crate::build::{BuildRecord, BuildStatus};
+
+const COLUMNS: &str = "SELECT id, project, name, created, ended, status, pinned FROM builds";
+
+/// Records a build, or what became of it. Whether it is pinned stays.
+pub(crate) fn put(connection: &Connection, build: &BuildRecord) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO builds (id, project, name, created, ended, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET ended = excluded.ended, status = excluded.status, name = excluded.name",
+    )?;
+    let (project, created) = (build.project.as_bytes(), super::to_millis(build.created));
+    let ended = build.ended.map(super::to_millis);
+    statement.execute((&build.id, project, &build.name, created, ended, build.status.name())).map(drop)
+}
+
+/// The builds of a project, the newest first.
+pub(crate) fn of_project(
+    connection: &Connection,
+    project: &Key,
+    most: usize,
+) -> rusqlite::Result<Vec<BuildRecord>> {
+    let sql = format!("{COLUMNS} WHERE project = ?1 ORDER BY created DESC, id LIMIT ?2");
+    connection.prepare_cached(&sql)?.query_map((project.as_bytes(), most), read)?.collect()
+}
+
+/// Every build, the newest first.
+pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<BuildRecord>> {
+    let sql = format!("{COLUMNS} ORDER BY created DESC, id");
+    connection.prepare_cached(&sql)?.query_map([], read)?.collect()
+}
+
+/// The builds whose id begins so, two at most. `prefix` is letters and digits.
+pub(crate) fn beginning_with(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<BuildRecord>> {
+    let sql = format!("{COLUMNS} WHERE id >= ?1 AND id < ?1 || '~' LIMIT 2");
+    connection.prepare_cached(&sql)?.query_map([prefix], read)?.collect()
+}
+
+/// Pins a build, or takes the pin away. `false` when it is not there.
+pub(crate) fn pin(connection: &Connection, id: &str, pinned: bool) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached("UPDATE builds SET pinned = ?2 WHERE id = ?1")?;
+    Ok(statement.execute((id, pinned))? > 0)
+}
+
+/// Forgets a build. `false` when it is not there.
+pub(crate) fn delete(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
+    Ok(connection.prepare_cached("DELETE FROM builds WHERE id = ?1")?.execute([id])? > 0)
+}
+
+/// When the result of `output` was removed from the cache, in milliseconds since 1970.
+pub(crate) fn removed_at(connection: &Connection, output: &Key) -> rusqlite::Result<Option<i64>> {
+    let mut statement = connection.prepare_cached("SELECT removed FROM removed_results WHERE output = ?1")?;
+    statement.query_row([output.as_bytes()], |row| row.get(0)).optional()
+}
+
+/// Forgets removals before a time.
+pub(crate) fn forget_removed(connection: &Connection, before: i64) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM removed_results WHERE removed < ?1", [before]).map(drop)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<BuildRecord> {
+    Ok(BuildRecord {
+        id: row.get(0)?,
+        project: key(row, 1)?,
+        name: row.get(2)?,
+        created: from_millis(row.get(3)?),
+        ended: row.get::<_, Option<i64>>(4)?.map(from_millis),
+        status: BuildStatus::from_name(&row.get::<_, String>(5)?),
+        pinned: row.get(6)?,
+    })
+}

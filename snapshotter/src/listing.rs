@@ -1,0 +1,274 @@
+//! The files behind a content key, kept so that two keys can be compared path by path.
+//!
+//! A key says only that something differs. A listing has, for each path, its kind, mode and owner, and the
+//! beginnings of two hashes: of what it holds, and of everything. It serves explanations and nothing else: six
+//! bytes of a hash are enough for those, and a listing that is missing or damaged is no listing.
+//!
+//! ```text
+//! "lapls1"  directory*
+//! directory := path  (0 | 1 mode uid gid attributes[6])  count  entry*     1: chosen itself
+//! entry     := name  kind[1]  mode  uid  gid  content[6]  all[6]
+//! ```
+//!
+//! Texts are preceded by their length; lengths, counts, modes and owners are variable-length integers, seven bits
+//! a byte, low bits first.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
+
+use base::{FileChange, FileDifference, Key, KeyHasher};
+use sys::stat::{Kind, Stat};
+
+use crate::batch::Batch;
+use crate::content_key::Leaf;
+use crate::merkle::KeyOptions;
+use crate::scan::Dir;
+
+const MAGIC: &[u8] = b"lapls1";
+
+/// Larger selections have no listing.
+const MOST_ENTRIES: usize = 200_000;
+
+/// No path or name is longer, in bytes.
+const LONGEST_NAME: u64 = 4096;
+
+/// The beginning of a hash.
+type Short = [u8; 6];
+
+/// What is kept of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Item {
+    kind: u8,
+    mode: u32,
+    owner: (u32, u32),
+    content: Short,
+    all: Short,
+}
+
+/// The files of a selection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing(BTreeMap<Vec<u8>, Item>);
+
+impl Listing {
+    /// Reads what [`encode`] wrote; `None` when it is something else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
+        let mut items = BTreeMap::new();
+        while !reader.0.is_empty() {
+            let path = reader.text()?;
+            match reader.byte()? {
+                0 => {}
+                1 => {
+                    let (mode, owner) = (reader.number32()?, (reader.number32()?, reader.number32()?));
+                    let all = reader.short()?;
+                    items.insert(path.to_vec(), Item { kind: DIRECTORY, mode, owner, content: all, all });
+                }
+                _ => return None,
+            }
+            for _ in 0..reader.number()? {
+                let name = reader.text()?;
+                let kind = reader.byte()?;
+                let (mode, owner) = (reader.number32()?, (reader.number32()?, reader.number32()?));
+                let item = Item { kind, mode, owner, content: reader.short()?, all: reader.short()? };
+                items.insert(joined(path, name), item);
+            }
+        }
+        Some(Self(items))
+    }
+
+    /// What is not in `now` as it is here, by path.
+    pub fn changes(&self, now: &Self) -> Vec<FileChange> {
+        let mut changes = Vec::new();
+        for (path, was) in &self.0 {
+            let what = match now.0.get(path) {
+                None => Some(FileDifference::Removed),
+                Some(is) => difference(was, is),
+            };
+            changes.extend(what.map(|what| FileChange { path: shown(path), what }));
+        }
+        let added = now.0.keys().filter(|path| !self.0.contains_key(*path));
+        changes.extend(added.map(|path| FileChange { path: shown(path), what: FileDifference::Added }));
+        changes.sort_by(|a, b| a.path.cmp(&b.path));
+        changes
+    }
+
+    /// How many paths there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn difference(was: &Item, is: &Item) -> Option<FileDifference> {
+    if was.kind != is.kind {
+        return Some(FileDifference::Kind);
+    }
+    if was.content != is.content && was.kind != DIRECTORY {
+        return Some(FileDifference::Content);
+    }
+    if was.mode != is.mode {
+        return Some(FileDifference::Mode { before: was.mode, now: is.mode });
+    }
+    if was.owner != is.owner {
+        return Some(FileDifference::Owner { before: was.owner, now: is.owner });
+    }
+    match was.all == is.all {
+        true => None,
+        // What a link leads to, or the number of a device, is in no other hash.
+        false if matches!(was.kind, FILE | DIRECTORY) => Some(FileDifference::Attributes),
+        false => Some(FileDifference::Content),
+    }
+}
+
+fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let separator: &[u8] = if dir.is_empty() { b"" } else { b"/" };
+    [dir, separator, name].concat()
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+const FILE: u8 = 0;
+const DIRECTORY: u8 = 1;
+
+fn ordinal(kind: Kind) -> u8 {
+    match kind {
+        Kind::File => FILE,
+        Kind::Directory => DIRECTORY,
+        Kind::Symlink => 2,
+        Kind::CharDevice => 3,
+        Kind::BlockDevice => 4,
+        Kind::Fifo => 5,
+        Kind::Socket => 6,
+    }
+}
+
+/// The listing of what was hashed. `None` when there is too much of it.
+pub(crate) fn encode(
+    options: KeyOptions,
+    batches: &[Batch],
+    leaves: &[Vec<Vec<Option<Leaf>>>],
+) -> Option<Vec<u8>> {
+    let entries: usize =
+        batches.iter().flat_map(|batch| &batch.scan.dirs).map(|dir| dir.children.len()).sum();
+    if entries > MOST_ENTRIES {
+        return None;
+    }
+    let mut writer = Writer(MAGIC.to_vec());
+    for (batch, leaves) in batches.iter().zip(leaves) {
+        for (index, (dir, leaves)) in batch.scan.dirs.iter().zip(leaves).enumerate() {
+            writer.directory(options, dir, index > 0 && dir.chosen, leaves);
+        }
+    }
+    Some(writer.0)
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn directory(&mut self, options: KeyOptions, dir: &Dir, described: bool, leaves: &[Option<Leaf>]) {
+        let files =
+            || dir.children.iter().zip(leaves).filter_map(|(child, leaf)| Some((child, leaf.as_ref()?)));
+        self.text(dir.entry.path().as_os_str().as_bytes());
+        self.0.push(described.into());
+        if described {
+            self.attributes(options, dir.entry.stat());
+            let mut hasher = KeyHasher::new("lapstrake/listing/v1");
+            for xattr in &dir.xattrs {
+                hasher.bytes(xattr.name.as_bytes()).bytes(&xattr.value);
+            }
+            self.short(hasher.finish().as_bytes());
+        }
+        self.number(files().count() as u64);
+        for (child, leaf) in files() {
+            self.text(child.entry.name().as_bytes());
+            self.0.push(ordinal(child.entry.kind()));
+            self.attributes(options, child.entry.stat());
+            self.short(leaf.record.map_or([0; 32], |record| record.hash).as_slice());
+            self.short(leaf.key.as_bytes());
+        }
+    }
+
+    /// What is no part of the key is no part of a difference.
+    fn attributes(&mut self, options: KeyOptions, stat: &Stat) {
+        let is_link = stat.kind == Kind::Symlink;
+        self.number(if is_link { 0 } else { stat.mode.into() });
+        self.number(if options.owner { stat.uid.into() } else { 0 });
+        self.number(if options.owner { stat.gid.into() } else { 0 });
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        self.number(text.len() as u64);
+        self.0.extend_from_slice(text);
+    }
+
+    fn short(&mut self, hash: &[u8]) {
+        self.0.extend_from_slice(&hash[..size_of::<Short>()]);
+    }
+
+    fn number(&mut self, mut number: u64) {
+        while number > 0x7f {
+            self.0.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let length = self.number().filter(|length| *length <= LONGEST_NAME)?;
+        self.bytes(usize::try_from(length).ok()?)
+    }
+
+    fn short(&mut self) -> Option<Short> {
+        self.bytes(size_of::<Short>())?.try_into().ok()
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..63).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn number32(&mut self) -> Option<u32> {
+        self.number().and_then(|number| u32::try_from(number).ok())
+    }
+}
+
+/// A content key, and the listing behind it if it was wanted and is not too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The key.
+    pub key: Key,
+    /// For [`Listing::decode`].
+    pub listing: Option<Vec<u8>>,
+}
+
+#[cfg(test)]
+mod tests;
