@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use engine::isolation::Wanted;
 
+use crate::cache_mount_args::CacheMountArgs;
 use crate::container_args::{
     AnyInspectArgs, AttachArgs, ContainerArgs, ExecArgs, KillArgs, LogsArgs, NamesArgs, PortArgs, PsArgs,
     RenameArgs, RmArgs, StartArgs, StopArgs,
@@ -138,6 +139,9 @@ pub(crate) enum Command {
     Why(WhyArgs),
     /// Manage images
     Image(ImageArgs),
+    /// Manage the directories of RUN --mount=type=cache
+    #[command(name = "cache-mount")]
+    CacheMount(CacheMountArgs),
     /// Build images, and manage the build cache
     #[command(alias = "buildx")]
     Builder(BuilderArgs),

@@ -179,6 +179,18 @@ pub enum EngineError {
     /// A short id fits several images.
     #[error("\"{0}\" fits several images")]
     Ambiguous(String),
+    /// There is no cache mount of this id or name.
+    #[error("no such cache mount: {0}")]
+    NoSuchCacheMount(String),
+    /// Several cache mounts have names that begin so.
+    #[error("\"{0}\" fits several cache mounts")]
+    AmbiguousCacheMount(String),
+    /// A step uses a cache mount.
+    #[error("a step is using the cache mount {0}")]
+    CacheMountInUse(String),
+    /// A cache mount of this id is there already.
+    #[error("there is a cache mount {0} already")]
+    CacheMountExists(String),
     /// No build is remembered.
     #[error("no build is remembered")]
     NoBuilds,
@@ -405,8 +417,11 @@ impl EngineError {
             Self::NoDockerfile { .. } => {
                 Some("name another file with -f, or build in the directory that has it".to_owned())
             }
+            Self::NoSuchCacheMount(_) => Some("`lap cache-mount ls` lists them".to_owned()),
+            Self::CacheMountInUse(_) => Some("wait for the build that uses it, or stop it".to_owned()),
+            Self::CacheMountExists(_) => Some("remove it first, or give another --id".to_owned()),
             Self::NoSuchBuild(_) => Some("`lap history ls` lists the builds".to_owned()),
-            Self::Ambiguous(_) | Self::AmbiguousBuild(_) => Some("give more digits of the id".to_owned()),
+            Self::Ambiguous(_) | Self::AmbiguousBuild(_) | Self::AmbiguousCacheMount(_) => Some("give more digits of the id".to_owned()),
             Self::Conflict(conflict) => Some(conflict.hint()),
             Self::NoSuchContainer(_) => Some("`lap ps --all` lists the containers".to_owned()),
             Self::ContainerNameTaken { .. } => Some("remove or rename that container, or take another name".to_owned()),

@@ -166,7 +166,9 @@ impl Store {
         for build in unpinned.skip(MOST_BUILDS) {
             self.remove_build(&build.id)?;
         }
-        let before = self.now_millis() - REMOVALS_KEPT_FOR;
+        // Without builds there is nothing to explain.
+        let kept_for = if self.builds()?.is_empty() { 0 } else { REMOVALS_KEPT_FOR };
+        let before = self.now_millis() - kept_for;
         self.db().write("forget removed results", |c| builds::forget_removed(c, before))?;
         for name in self.unknown_builds()? {
             let id = name.to_string_lossy();

@@ -142,6 +142,26 @@ impl Store {
         Ok(infos)
     }
 
+    /// The directory of a cache mount, in use from now on as [`Sharing::Shared`] has it; `None` when somebody has it alone, or
+    /// it is not there.
+    pub fn read_cache_mount(&self, directory: &str) -> Result<Option<CacheMount>, StoreError> {
+        match self.take_cache_mount(directory, Sharing::Shared)? {
+            Found::Free(mount) => Ok(Some(mount)),
+            Found::Busy | Found::Nothing => Ok(None),
+        }
+    }
+
+    /// Removes a cache mount with all that is in it. `false` when somebody uses it, or it is not there.
+    pub fn remove_cache_mount(&self, directory: &str) -> Result<bool, StoreError> {
+        let Found::Free(mount) = self.take_cache_mount(directory, Sharing::Private)? else {
+            return Ok(false);
+        };
+        self.db().write("remove a cache mount", |c| cache_mounts::delete(c, directory))?;
+        self.discard(&self.layout().cache_mount(directory).top)?;
+        drop(mount);
+        Ok(true)
+    }
+
     fn try_cache_mount(
         &self,
         lease: &Lease,
@@ -201,29 +221,45 @@ impl Store {
         Ok(Found::Nothing)
     }
 
-    /// Makes a directory for `request`: aside, then under its name, then its row.
+    /// Makes a directory for `request`.
     fn make_cache_mount(
         &self,
         lease: &Lease,
         request: &CacheMountRequest<'_>,
         cancel: &CancelToken,
     ) -> Result<(), StoreError> {
-        let name = new_name()?;
+        self.add_cache_mount(lease, request.id, |directory| {
+            if let Some(seed) = &request.seed {
+                self.fill_cache_mount(lease, request.id, seed, directory, cancel)?;
+            }
+            let root = sys::fs::open(directory)?;
+            sys::rootdir::set_owner_of(root.as_fd(), directory, request.uid, request.gid)?;
+            Ok(sys::rootdir::set_mode_of(root.as_fd(), directory, request.mode)?)
+        })
+    }
+
+    /// Makes a further cache mount that is called `id` and holds what `fill` writes into the directory it is given: aside,
+    /// then under its name, then its row.
+    pub fn add_cache_mount<E: From<StoreError>>(
+        &self,
+        lease: &Lease,
+        id: &str,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let name = new_name().map_err(StoreError::from)?;
         let aside = self.scratch(lease)?;
         let dirs = CacheMountDirs { top: aside.path().to_owned() };
         // Held until the row is there, so that the collector does not take the directory for garbage.
-        let Some(_lock) = FileLock::create(&dirs.lock())? else { return Ok(()) };
-        sys::fs::create_dir(&dirs.fs(), 0o700)?;
-        if let Some(seed) = &request.seed {
-            self.fill_cache_mount(lease, request.id, seed, &dirs.fs(), cancel)?;
-        }
-        let root = sys::fs::open(&dirs.fs())?;
-        sys::rootdir::set_owner_of(root.as_fd(), &dirs.fs(), request.uid, request.gid)?;
-        sys::rootdir::set_mode_of(root.as_fd(), &dirs.fs(), request.mode)?;
-        sys::fs::create_dir_all(&self.layout().cache_mounts(), 0o700)?;
-        sys::fs::rename(&dirs.top, &self.layout().cache_mount(&name).top)?;
-        let now = self.now_millis();
-        Ok(self.db().write("add a cache mount", |c| cache_mounts::insert(c, &name, request.id, now))?)
+        let Some(_lock) = FileLock::create(&dirs.lock()).map_err(StoreError::from)? else { return Ok(()) };
+        sys::fs::create_dir(&dirs.fs(), 0o700).map_err(StoreError::from)?;
+        fill(&dirs.fs())?;
+        let place = || -> Result<(), StoreError> {
+            sys::fs::create_dir_all(&self.layout().cache_mounts(), 0o700)?;
+            sys::fs::rename(&dirs.top, &self.layout().cache_mount(&name).top)?;
+            let now = self.now_millis();
+            Ok(self.db().write("add a cache mount", |c| cache_mounts::insert(c, &name, id, now))?)
+        };
+        Ok(place()?)
     }
 
     /// Copies what a new directory begins with.

@@ -87,7 +87,9 @@ impl Store {
 
     /// Moves hints that nobody used for long to the trash, and what dead writers left.
     pub(crate) fn sweep_hints(&self) -> Result<(), StoreError> {
-        let oldest = self.now_millis() - KEPT_FOR;
+        // Without builds there is nothing to explain.
+        let kept_for = if self.builds()?.is_empty() { -USE_GRAIN } else { KEPT_FOR };
+        let oldest = self.now_millis() - kept_for;
         for kind in HintKind::ALL {
             let directory = self.layout().hints(kind);
             let names = match sys::fs::list(&directory) {

@@ -2,6 +2,7 @@
 
 mod boot;
 mod build;
+mod cache_mounts;
 mod containers;
 mod df;
 mod du;
@@ -121,6 +122,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Rmi(args) => image_command(store, ImageCommand::Rm(args)),
         Command::History(args) => history::dispatch(store, &args),
         Command::Why(args) => why::why(store, &args),
+        Command::CacheMount(mounts) => cache_mounts::dispatch(store, &mounts.command),
         Command::OciRuntime { arguments } => Ok(oci_runtime::run(arguments)),
         Command::Version(args) => system::version(&args),
         Command::Info(args) => system::info(store, &args),

@@ -1,6 +1,7 @@
 //! `lap pull`, `lap load` and `lap save`
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
@@ -60,17 +61,7 @@ pub(crate) fn load(store: &StoreChoice, args: &LoadArgs) -> Result<ExitCode, Cli
 /// Writes images to an archive.
 pub(crate) fn save(store: &StoreChoice, args: &SaveArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
-    let destination = match &args.output {
-        Some(path) => Destination::File(path.clone()),
-        None if std::io::stdout().is_terminal() => {
-            let hint = "name a file with -o, or redirect the output";
-            return Err(CliError::failed_with_hint(
-                "refusing to write an archive to a terminal".to_owned(),
-                hint,
-            ));
-        }
-        None => Destination::Stream(Arc::new(Mutex::new(std::io::stdout()))),
-    };
+    let destination = destination(args.output.as_deref())?;
     let format = match args.format {
         ArchiveFormat::DockerArchive => SaveFormat::Docker,
         ArchiveFormat::OciArchive => SaveFormat::Oci,
@@ -80,6 +71,18 @@ pub(crate) fn save(store: &StoreChoice, args: &SaveArgs) -> Result<ExitCode, Cli
     open(store)?.save(&request, &cancel)?;
     let _ = std::io::stdout().flush();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where an archive goes: the file that `--output` names, or standard output.
+pub(super) fn destination(output: Option<&Path>) -> Result<Destination, CliError> {
+    match output {
+        Some(path) => Ok(Destination::File(path.to_owned())),
+        None if std::io::stdout().is_terminal() => {
+            let hint = "name a file with -o, or redirect the output";
+            Err(CliError::failed_with_hint("refusing to write an archive to a terminal".to_owned(), hint))
+        }
+        None => Ok(Destination::Stream(Arc::new(Mutex::new(std::io::stdout())))),
+    }
 }
 
 /// A complete name as people write it.

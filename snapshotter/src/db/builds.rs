@@ -58,9 +58,9 @@ pub(crate) fn removed_at(connection: &Connection, output: &Key) -> rusqlite::Res
     statement.query_row([output.as_bytes()], |row| row.get(0)).optional()
 }
 
-/// Forgets removals before a time.
+/// Forgets removals until a time.
 pub(crate) fn forget_removed(connection: &Connection, before: i64) -> rusqlite::Result<()> {
-    connection.execute("DELETE FROM removed_results WHERE removed < ?1", [before]).map(drop)
+    connection.execute("DELETE FROM removed_results WHERE removed <= ?1", [before]).map(drop)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<BuildRecord> {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::build::{BuildRecord, BuildStatus};
 use crate::test_support::TestStore;
 
 const KEY: Key = Key::from_bytes([3; 32]);
@@ -41,6 +42,7 @@ fn any_number_may_keep_the_same_hint_at_once() {
 #[test]
 fn what_nobody_used_for_long_goes_and_a_use_keeps_it() {
     let test = TestStore::new();
+    test.store.put_build(&build()).unwrap();
     let used = Key::from_bytes([4; 32]);
     for key in [KEY, used] {
         test.store.put_hint(HintKind::Listing, &key, b"x").unwrap();
@@ -52,4 +54,19 @@ fn what_nobody_used_for_long_goes_and_a_use_keeps_it() {
     test.store.sweep_hints().unwrap();
     assert!(test.store.hint(HintKind::Listing, &used).unwrap().is_some());
     assert_eq!(test.store.hint(HintKind::Listing, &KEY).unwrap(), None);
+    test.store.remove_build("a").unwrap();
+    test.store.sweep_hints().unwrap();
+    assert_eq!(test.store.hint(HintKind::Listing, &used).unwrap(), None, "there is nothing to explain");
+}
+
+fn build() -> BuildRecord {
+    BuildRecord {
+        id: "a".to_owned(),
+        project: KEY,
+        name: "a".to_owned(),
+        created: Timestamp::UNIX_EPOCH,
+        ended: None,
+        status: BuildStatus::Running,
+        pinned: false,
+    }
 }
