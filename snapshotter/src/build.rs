@@ -2,6 +2,7 @@
 //!
 //! The store does not know what is in that directory, but for a lock that the build holds while it runs. The
 //! directory is made before the row and removed after it; without a row and a holder of its lock it is garbage.
+//! A build in which nothing ran has no directory: what is kept of it is little and is in its row.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -69,6 +70,15 @@ pub struct BuildRecord {
     pub pinned: bool,
 }
 
+/// What is kept of a build in which nothing ran. The store does not know what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildContent {
+    /// What became of it.
+    pub record: Vec<u8>,
+    /// Its log.
+    pub events: Vec<u8>,
+}
+
 /// The directory of a build that runs.
 #[derive(Debug)]
 pub struct BuildDir {
@@ -107,7 +117,17 @@ impl Store {
 
     /// Records a build, or what became of it.
     pub fn put_build(&self, build: &BuildRecord) -> Result<(), StoreError> {
-        Ok(self.db().write("record a build", |c| builds::put(c, build))?)
+        Ok(self.db().write("record a build", |c| builds::put(c, build, None))?)
+    }
+
+    /// Records a build that is over and has no directory.
+    pub fn put_build_with(&self, build: &BuildRecord, content: &BuildContent) -> Result<(), StoreError> {
+        Ok(self.db().write("record a build", |c| builds::put(c, build, Some(content)))?)
+    }
+
+    /// What is kept of a build that has no directory; `None` for one that has.
+    pub fn build_content(&self, id: &str) -> Result<Option<BuildContent>, StoreError> {
+        Ok(self.db().read("look up a build", |c| builds::content(c, id))?)
     }
 
     /// Every build, the newest first.

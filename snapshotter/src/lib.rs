@@ -60,7 +60,7 @@ pub mod writer;
 
 pub use apply::Layering;
 pub use blob::{BlobInfo, BlobWriter, Expected};
-pub use build::{BuildDir, BuildRecord, BuildStatus};
+pub use build::{BuildContent, BuildDir, BuildRecord, BuildStatus};
 pub use cache::{CacheValue, CacheWrite, KeyValue};
 pub use cache_mount::{CacheMount, CacheMountInfo, CacheMountRequest, CacheSeed, Sharing};
 pub use check::Findings;

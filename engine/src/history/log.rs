@@ -2,7 +2,7 @@
 //!
 //! It begins in memory. When the first step runs it becomes a zstd stream in the build's directory, which is
 //! flushed whenever a step ends, so that the log of a build that is killed reaches as far as its last step did. The
-//! log of a build in which nothing ran is small and is written as it is.
+//! log of a build in which nothing ran is small, and goes into the build's row.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,9 +22,6 @@ const LEVEL: i32 = 1;
 
 /// More than this of what a build says is not kept, in bytes.
 const LONGEST: u64 = 8 << 30;
-
-/// What zstd files begin with (RFC 8878).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Takes the events of one build.
 #[derive(Default)]
@@ -72,6 +69,11 @@ impl EventLog {
         }
     }
 
+    /// What there is of a log that was never opened.
+    pub(super) fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lock().buffer)
+    }
+
     /// Writes what is left. Nothing may be added afterwards.
     pub(super) fn finish(&self, directory: &Path) -> Result<(), EngineError> {
         let path = directory.join(FILE);
@@ -83,7 +85,7 @@ impl EventLog {
         }
         match state.stream.take() {
             Some(stream) => stream.finish().map(drop).map_err(failed),
-            None => std::fs::write(&path, &state.buffer).map_err(failed),
+            None => Ok(()),
         }
     }
 
@@ -111,22 +113,22 @@ pub struct Events {
 }
 
 impl Events {
+    /// The events of a log that is not in a file.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self { lines: Box::new(std::io::Cursor::new(bytes)) }
+    }
+
     pub(super) fn open(directory: &Path) -> Result<Self, EngineError> {
         let path: PathBuf = directory.join(FILE);
-        let failed = |source| EngineError::from(sys::path_error::PathError::new("read", &path, source));
         let file = match sys::fs::open(&path) {
             Ok(file) => file,
             // It ran nothing yet.
-            Err(error) if error.is_not_found() => return Ok(Self { lines: Box::new(std::io::empty()) }),
+            Err(error) if error.is_not_found() => return Ok(Self::of(Vec::new())),
             Err(error) => return Err(error.into()),
         };
-        let mut file = BufReader::new(file);
-        let is_compressed = file.fill_buf().map_err(failed)?.starts_with(&ZSTD_MAGIC);
-        let lines: Box<dyn BufRead + Send> = match is_compressed {
-            true => Box::new(BufReader::new(zstd::Decoder::with_buffer(file).map_err(failed)?)),
-            false => Box::new(file),
-        };
-        Ok(Self { lines })
+        let decoder = zstd::Decoder::new(file)
+            .map_err(|source| sys::path_error::PathError::new("read", &path, source))?;
+        Ok(Self { lines: Box::new(BufReader::new(decoder)) })
     }
 }
 

@@ -77,6 +77,9 @@ fn write_record(directory: &Path, document: &BuildDocument) -> Result<(), Engine
 
 /// The record of a build, if it has one already.
 fn read_record(store: &Store, id: &str) -> Result<Option<Vec<u8>>, EngineError> {
+    if let Some(content) = store.build_content(id)? {
+        return Ok(Some(content.record));
+    }
     match sys::fs::read(&store.build_path(id).join(RECORD_FILE)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.is_not_found() => Ok(None),

@@ -120,7 +120,11 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoSuchBuild`] and [`EngineError::AmbiguousBuild`].
     pub fn build_log(&self, id: Option<&str>) -> Result<Events, EngineError> {
-        Events::open(&self.store.build_path(&self.find_build(id)?.id))
+        let id = self.find_build(id)?.id;
+        match self.store.build_content(&id)? {
+            Some(content) => Ok(Events::of(content.events)),
+            None => Events::open(&self.store.build_path(&id)),
+        }
     }
 
     /// Forgets a build. Its results stay in the cache.

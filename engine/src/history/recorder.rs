@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use base::event::{Event, Outcome};
 use base::{Digest, Key, Timestamp};
 use llb::{Graph, VertexIndex};
-use snapshotter::{BuildDir, BuildRecord, BuildStatus, HintKind, Store};
+use snapshotter::{BuildContent, BuildDir, BuildRecord, BuildStatus, HintKind, Store};
 use solver::explain::{Now, StepFacts};
 
 use super::document::{
@@ -286,14 +286,19 @@ impl Recorder {
             let document = GraphDocument::of(graph.facts());
             self.store.put_hint(HintKind::Graph, &graph.key, &super::to_json(&document))?;
         }
-        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = match &mut *directory {
-            Some(directory) => directory,
-            none => none.insert(self.store.create_build_dir(&self.id)?),
-        };
-        self.log.finish(directory.path())?;
-        super::write_record(directory.path(), document)?;
-        Ok(self.store.put_build(&self.row(Some(document.ended), status))?)
+        let row = self.row(Some(document.ended), status);
+        match &*self.directory.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(directory) => {
+                self.log.finish(directory.path())?;
+                super::write_record(directory.path(), document)?;
+                Ok(self.store.put_build(&row)?)
+            }
+            // Nothing ran.
+            None => {
+                let content = BuildContent { record: super::to_json(document), events: self.log.take() };
+                Ok(self.store.put_build_with(&row, &content)?)
+            }
+        }
     }
 
     fn document(&self, result: &Result<BuildReport, BuildError>, ended: Timestamp) -> BuildDocument {

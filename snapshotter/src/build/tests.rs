@@ -48,6 +48,20 @@ fn what_became_of_a_build_replaces_its_row_and_a_pin_stays() {
 }
 
 #[test]
+fn a_build_in_which_nothing_ran_is_a_row_alone() {
+    let test = TestStore::new();
+    let content = BuildContent { record: b"{}".to_vec(), events: b"x\n".to_vec() };
+    let build = BuildRecord { status: BuildStatus::Completed, ..record("a1", 1) };
+    test.store.put_build_with(&build, &content).unwrap();
+    test.store.put_build(&record("b", 1)).unwrap();
+    assert_eq!(test.store.build_content("a1").unwrap(), Some(content));
+    assert_eq!(test.store.build_content("b").unwrap(), None);
+    assert!(!test.store.is_building("a1").unwrap());
+    assert!(test.store.remove_build("a1").unwrap());
+    assert_eq!(test.store.build_content("a1").unwrap(), None);
+}
+
+#[test]
 fn builds_are_found_by_the_beginning_of_an_id() {
     let test = TestStore::new();
     for (id, second) in [("abc1", 1), ("abc2", 2), ("b", 3)] {

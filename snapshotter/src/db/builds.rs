@@ -4,19 +4,39 @@ use base::Key;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::{from_millis, key};
-use crate::build::{BuildRecord, BuildStatus};
+use crate::build::{BuildContent, BuildRecord, BuildStatus};
 
 const COLUMNS: &str = "SELECT id, project, name, created, ended, status, pinned FROM builds";
 
 /// Records a build, or what became of it. Whether it is pinned stays.
-pub(crate) fn put(connection: &Connection, build: &BuildRecord) -> rusqlite::Result<()> {
+pub(crate) fn put(
+    connection: &Connection,
+    build: &BuildRecord,
+    content: Option<&BuildContent>,
+) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO builds (id, project, name, created, ended, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO builds (id, project, name, created, ended, status, record, events)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (id) DO UPDATE SET ended = excluded.ended, status = excluded.status, name = excluded.name",
     )?;
     let (project, created) = (build.project.as_bytes(), super::to_millis(build.created));
-    let ended = build.ended.map(super::to_millis);
-    statement.execute((&build.id, project, &build.name, created, ended, build.status.name())).map(drop)
+    let (ended, status) = (build.ended.map(super::to_millis), build.status.name());
+    let record = content.map(|content| &content.record);
+    let events = content.map(|content| &content.events);
+    statement.execute((&build.id, project, &build.name, created, ended, status, record, events)).map(drop)
+}
+
+/// What is kept of a build in its row.
+pub(crate) fn content(connection: &Connection, id: &str) -> rusqlite::Result<Option<BuildContent>> {
+    let mut statement = connection
+        .prepare_cached("SELECT record, events FROM builds WHERE id = ?1 AND record IS NOT NULL")?;
+    let read = |row: &Row<'_>| {
+        Ok(BuildContent {
+            record: row.get(0)?,
+            events: row.get::<_, Option<Vec<u8>>>(1)?.unwrap_or_default(),
+        })
+    };
+    statement.query_row([id], read).optional()
 }
 
 /// The builds of a project, the newest first.

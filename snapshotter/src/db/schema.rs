@@ -170,8 +170,10 @@ CREATE TABLE builds (
     created INTEGER NOT NULL,
     ended   INTEGER,                    -- null while it runs, and for good when it was killed
     status  TEXT NOT NULL,
-    pinned  INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
+    pinned  INTEGER NOT NULL DEFAULT 0,
+    record  BLOB,                       -- what is kept of a build that has no directory, since nothing ran in it
+    events  BLOB
+);
 CREATE INDEX builds_by_project ON builds(project, created);
 
 CREATE TABLE removed_results (
