@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::args::HistoryArgs;
+use crate::image_args::HistoryArgs;
 
 /// `lap history IMAGE` shows an image, as Docker's command does; its subcommands show builds, as buildx's do.
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod device_args;
 mod error;
 mod filter;
 mod history_args;
+mod image_args;
 mod image_filter;
 mod isolation_args;
 mod limit_args;

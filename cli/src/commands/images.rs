@@ -7,8 +7,8 @@ use engine::report::{HistoryLine, ImageDetails, ImageSummary, Removal};
 use serde_json::{Value, json};
 
 use super::{StoreChoice, now, open};
-use crate::args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 use crate::error::{CliError, FAILED};
+use crate::image_args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 use crate::image_filter::ImageFilters;
 use crate::terminal::{print, print_line};
 use crate::{table, template, units};

@@ -8,8 +8,8 @@ use base::git_url::is_http;
 use engine::request::{ImportRequest, ImportSource};
 
 use super::{StoreChoice, environment, open, platform, reference, source_date_epoch};
-use crate::args::ImportArgs;
 use crate::error::CliError;
+use crate::image_args::ImportArgs;
 use crate::signals;
 use crate::terminal::print_line;
 

@@ -27,9 +27,10 @@ use engine::isolation::{Isolation, Mode, NoIsolation, Wanted};
 use engine::request::NetworkMode;
 use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
-use crate::args::{BuilderArgs, BuilderCommand, Cli, Command, ImageArgs, ImageCommand, StorageDriver};
+use crate::args::{BuilderArgs, BuilderCommand, Cli, Command, StorageDriver};
 use crate::container_args::{ContainerArgs, ContainerCommand};
 use crate::error::{CliError, FAILED, RUN_FAILED};
+use crate::image_args::{ImageArgs, ImageCommand};
 use crate::places;
 use crate::prune_args::{StoreArgs, StoreCommand, SystemCommand};
 

@@ -9,8 +9,8 @@ use base::Reference;
 use engine::request::{Destination, LoadSource, SaveFormat, SaveRequest};
 
 use super::{StoreChoice, open, platform, platforms};
-use crate::args::{ArchiveFormat, LoadArgs, PullArgs, SaveArgs};
 use crate::error::CliError;
+use crate::image_args::{ArchiveFormat, LoadArgs, PullArgs, SaveArgs};
 use crate::render::{self, Mode};
 use crate::signals;
 use crate::terminal::print_line;
