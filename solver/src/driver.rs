@@ -3,7 +3,7 @@
 //! One loop owns the planner. Look-ups by definition key are quick and happen on this thread, as does
 //! telling what begins and ends; everything else runs on a scoped thread of its own, as many at once as
 //! the [`Limits`] allow. On the first failure the other work is cancelled, waited for, and the failure
-//! returned.
+//! returned; a solve that keeps going ends when nothing is left that can be done, with all failures.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,9 +15,26 @@ use llb::{Graph, VertexIndex};
 
 use crate::event::{Action, Event};
 use crate::key;
-use crate::limits::{Class, Limits, ReadyQueue, distances};
+use crate::limits::{Class, Limits, ReadyQueue, distances, longest_ways};
 use crate::planner::{Planner, State};
 use crate::ports::{Ops, StepOutcome};
+use crate::stall::WaitGraph;
+
+/// How a graph is solved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// How much runs at once.
+    pub limits: Limits,
+    /// After a failure, go on with all that does not depend on what failed.
+    pub keep_going: bool,
+}
+
+impl From<Limits> for Schedule {
+    /// With these limits, up to the first failure.
+    fn from(limits: Limits) -> Self {
+        Self { limits, keep_going: false }
+    }
+}
 
 /// The results of a solve.
 #[derive(Debug, Clone)]
@@ -26,30 +43,39 @@ pub struct Solved<T> {
     pub outputs: Vec<T>,
 }
 
+/// A vertex that failed.
+#[derive(Debug)]
+pub struct Failure<E> {
+    /// Which one.
+    pub vertex: VertexIndex,
+    /// Why.
+    pub error: E,
+}
+
 /// Why a solve gave no results.
 #[derive(Debug, thiserror::Error)]
 pub enum SolveError<E> {
     /// A vertex failed.
     #[error("a build step failed")]
     Failed {
-        /// Which one.
-        vertex: VertexIndex,
-        /// Why.
-        error: E,
+        /// The first that did.
+        first: Failure<E>,
+        /// Those that failed after it, in this order, if the solve kept going.
+        others: Vec<Failure<E>>,
     },
     /// The cancel token was cancelled.
     #[error("the build was cancelled")]
     Cancelled,
     /// Nothing is left to do and a target has no result: a defect of this crate, or a local directory
     /// was given as a target.
-    #[error("the build plan stalled with \"{0}\" unfinished; this is a bug in lapstrake, please report it")]
-    Stalled(String),
+    #[error("the build plan stalled; this is a bug in lapstrake, please report it with what waits:{0}")]
+    Stalled(WaitGraph),
 }
 
 impl<E: Faulty> Faulty for SolveError<E> {
     fn fault(&self) -> Fault {
         match self {
-            Self::Failed { error, .. } => error.fault(),
+            Self::Failed { first, .. } => first.error.fault(),
             Self::Cancelled => Fault::Cancelled,
             Self::Stalled(_) => Fault::Bug,
         }
@@ -61,30 +87,35 @@ impl<E: Faulty> Faulty for SolveError<E> {
 /// Actions are carried out through `ops`. When this returns, none of its work is still running.
 ///
 /// # Errors
-/// [`SolveError::Failed`] with the first failure, or [`SolveError::Cancelled`].
+/// [`SolveError::Failed`] with the first failure, or all of them if the schedule says so, or
+/// [`SolveError::Cancelled`].
 ///
 /// # Panics
 /// If a method of `ops` panics, after the other work was cancelled and has ended.
 pub fn solve<O: Ops>(
     graph: &Graph,
     targets: &[VertexIndex],
-    limits: Limits,
+    schedule: impl Into<Schedule>,
     ops: &O,
     cancel: &CancelToken,
 ) -> Result<Solved<O::Output>, SolveError<O::Error>> {
+    let schedule = schedule.into();
     let (work, _guard) = cancel.child();
     std::thread::scope(|scope| {
         let (sender, receiver) = crossbeam_channel::unbounded();
+        let planner = Planner::new(graph, targets);
         let mut driver = Driver {
             graph,
             ops,
-            planner: Planner::new(graph, targets),
-            queue: ReadyQueue::new(limits),
-            priority: distances(graph),
+            planner: if schedule.keep_going { planner.keep_going() } else { planner },
+            queue: ReadyQueue::new(schedule.limits),
+            keep_going: schedule.keep_going,
+            distances: distances(graph),
+            ways: None,
             started: vec![false; graph.len()],
             ended: vec![false; graph.len()],
             needs_told: false,
-            failure: None,
+            failures: Vec::new(),
             work,
             sender,
         };
@@ -139,14 +170,17 @@ struct Driver<'a, O: Ops> {
     ops: &'a O,
     planner: Planner<O::Output>,
     queue: ReadyQueue<Job<O::Output>>,
-    priority: Vec<u32>,
+    keep_going: bool,
+    distances: Vec<u64>,
+    /// How long it takes from each vertex to a target; found out when the first vertex has to run.
+    ways: Option<Vec<u64>>,
     /// Vertices whose start has been told to `ops`.
     started: Vec<bool>,
     /// Vertices whose end has been told to `ops`.
     ended: Vec<bool>,
     /// Whether it has been told which vertices were found or not needed.
     needs_told: bool,
-    failure: Option<(VertexIndex, O::Error)>,
+    failures: Vec<Failure<O::Error>>,
     work: CancelToken,
     sender: Sender<Message<O::Output, O::Error>>,
 }
@@ -174,7 +208,10 @@ where
             self.queue.finished(class);
             match answer {
                 Some(Ok(event)) => self.happened(event),
-                Some(Err((vertex, error))) => self.fail(vertex, error),
+                Some(Err((vertex, error))) => {
+                    let actions = self.fail(vertex, error);
+                    self.take(actions);
+                }
                 // The scope hands the panic on once all threads have ended.
                 None => self.work.cancel(),
             }
@@ -204,7 +241,7 @@ where
                         pending.extend(self.planner.handle(Event::Probed { vertex, found }));
                         self.tell_done(vertex);
                     }
-                    Err(error) => self.fail(vertex, error),
+                    Err(error) => pending.extend(self.fail(vertex, error)),
                 },
                 action => self.enqueue(action),
             }
@@ -213,10 +250,12 @@ where
     }
 
     fn enqueue(&mut self, action: Action) {
-        let (class, vertex, job) = match action {
+        let (class, priority, job) = match action {
             // Answered by `take` without a thread.
             Action::Probe { .. } => return,
-            Action::LocalKey { vertex, slot } => (Class::Files, vertex, Job::LocalKey { vertex, slot }),
+            Action::LocalKey { vertex, slot } => {
+                (Class::Files, self.distances[vertex.index()], Job::LocalKey { vertex, slot })
+            }
             Action::ProbeContent { vertex, lookup } => {
                 let job = Job::ProbeContent {
                     vertex,
@@ -226,15 +265,22 @@ where
                     lookup,
                     definition: self.planner.definition(vertex),
                 };
-                (Class::Files, vertex, job)
+                (Class::Files, self.distances[vertex.index()], job)
             }
             Action::Execute { vertex, definition, content } => {
                 let inputs = self.planner.input_outputs(vertex);
                 let class = Class::of(&self.graph.vertex(vertex).op);
-                (class, vertex, Job::Execute { vertex, inputs, definition, content })
+                (class, self.way(vertex), Job::Execute { vertex, inputs, definition, content })
             }
         };
-        self.queue.push(class, self.priority[vertex.index()], job);
+        self.queue.push(class, priority, job);
+    }
+
+    /// How long it takes from the beginning of `vertex` to a target, by what is known of earlier times.
+    fn way(&mut self, vertex: VertexIndex) -> u64 {
+        let (graph, ops) = (self.graph, self.ops);
+        let ways = self.ways.get_or_insert_with(|| longest_ways(graph, &ops.expected_costs()));
+        ways[vertex.index()]
     }
 
     fn spawn(&mut self, scope: &'scope Scope<'scope, 'env>, class: Class, job: Job<O::Output>) {
@@ -257,15 +303,21 @@ where
         }
     }
 
-    fn fail(&mut self, vertex: VertexIndex, error: O::Error) {
-        self.planner.handle(Event::Failed { vertex });
-        if !self.work.is_cancelled() {
-            self.tell_end(vertex, StepOutcome::Failed(&error));
-            self.failure = Some((vertex, error));
-            self.work.cancel();
-        } else if self.started[vertex.index()] {
-            self.tell_end(vertex, StepOutcome::Cancelled);
+    /// A vertex has failed: gives what is to be done all the same.
+    fn fail(&mut self, vertex: VertexIndex, error: O::Error) -> Vec<Action> {
+        let actions = self.planner.handle(Event::Failed { vertex });
+        if self.work.is_cancelled() {
+            if self.started[vertex.index()] {
+                self.tell_end(vertex, StepOutcome::Cancelled);
+            }
+            return Vec::new();
         }
+        self.tell_end(vertex, StepOutcome::Failed(&error));
+        self.failures.push(Failure { vertex, error });
+        if !self.keep_going {
+            self.work.cancel();
+        }
+        actions
     }
 
     fn tell_end(&mut self, vertex: VertexIndex, outcome: StepOutcome<'_, O::Error>) {
@@ -310,17 +362,21 @@ where
         for vertex in self.graph.topological() {
             self.tell_done(*vertex);
         }
-        if let Some((vertex, error)) = self.failure {
-            return Err(SolveError::Failed { vertex, error });
+        if self.keep_going && cancel.is_cancelled() {
+            return Err(SolveError::Cancelled);
+        }
+        let mut failures = self.failures.into_iter();
+        if let Some(first) = failures.next() {
+            return Err(SolveError::Failed { first, others: failures.collect() });
         }
         if cancel.is_cancelled() {
             return Err(SolveError::Cancelled);
         }
-        let output = |target: &VertexIndex| {
-            let name = || self.graph.vertex(*target).metadata.name.clone();
-            self.planner.output(*target).ok_or_else(|| SolveError::Stalled(name()))
-        };
-        Ok(Solved { outputs: targets.iter().map(output).collect::<Result<_, _>>()? })
+        let outputs: Option<Vec<_>> = targets.iter().map(|target| self.planner.output(*target)).collect();
+        match outputs {
+            Some(outputs) => Ok(Solved { outputs }),
+            None => Err(SolveError::Stalled(WaitGraph::of(self.graph, &self.planner, targets))),
+        }
     }
 }
 

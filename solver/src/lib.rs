@@ -31,7 +31,9 @@ pub mod key;
 pub mod limits;
 pub mod planner;
 pub mod ports;
+pub mod stall;
 
-pub use driver::{SolveError, Solved, solve};
+pub use driver::{Failure, Schedule, SolveError, Solved, solve};
 pub use limits::{Class, Limits};
 pub use ports::{Executed, Ops, StepOutcome};
+pub use stall::{WaitGraph, WaitingVertex};

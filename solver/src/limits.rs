@@ -63,7 +63,7 @@ pub struct ReadyQueue<A> {
 }
 
 struct Entry<A> {
-    priority: u32,
+    priority: u64,
     sequence: Reverse<u64>,
     action: A,
 }
@@ -75,7 +75,7 @@ impl<A> ReadyQueue<A> {
     }
 
     /// Adds an action; a higher priority goes first, equals in order of arrival.
-    pub fn push(&mut self, class: Class, priority: u32, action: A) {
+    pub fn push(&mut self, class: Class, priority: u64, action: A) {
         self.sequence += 1;
         let entry = Entry { priority, sequence: Reverse(self.sequence), action };
         self.waiting[class as usize].push(entry);
@@ -112,7 +112,7 @@ impl<A> ReadyQueue<A> {
 }
 
 impl<A> Entry<A> {
-    fn rank(&self) -> (u32, Reverse<u64>) {
+    fn rank(&self) -> (u64, Reverse<u64>) {
         (self.priority, self.sequence)
     }
 }
@@ -137,15 +137,27 @@ impl<A> Ord for Entry<A> {
     }
 }
 
-/// For every vertex, how many vertices lie between it and a target along the longest way. A vertex with
-/// a long way to go starts first, because the build cannot end before it.
-pub fn distances(graph: &llb::Graph) -> Vec<u32> {
-    let mut distance = vec![0; graph.len()];
+/// For every vertex, how many vertices lie on the longest way from it to a target, itself included. A vertex
+/// with a long way to go starts first, because the build cannot end before it.
+pub fn distances(graph: &llb::Graph) -> Vec<u64> {
+    longest_ways(graph, &[])
+}
+
+/// The same with the cost of each vertex by its index, in any unit, as far as it is known. What is not known
+/// counts as the mean of what is.
+pub fn longest_ways(graph: &llb::Graph, costs: &[Option<u64>]) -> Vec<u64> {
+    let known = || costs.iter().flatten();
+    let sum = known().fold(0u64, |sum, cost| sum.saturating_add(*cost));
+    let mean = sum.checked_div(known().count() as u64).unwrap_or(0).max(1);
+    let mut ways = vec![0u64; graph.len()];
     for vertex in graph.topological().iter().rev() {
-        let through = |consumer: &VertexIndex| distance[consumer.index()] + 1;
-        distance[vertex.index()] = graph.consumers(*vertex).iter().map(through).max().unwrap_or(0);
+        let onward =
+            graph.consumers(*vertex).iter().map(|consumer| ways[consumer.index()]).max().unwrap_or(0);
+        // Equal vertices still count: of two ways that cost nothing, the one with more to do goes first.
+        let cost = costs.get(vertex.index()).copied().flatten().unwrap_or(mean).max(1);
+        ways[vertex.index()] = onward.saturating_add(cost);
     }
-    distance
+    ways
 }
 
 #[cfg(test)]

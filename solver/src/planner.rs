@@ -15,6 +15,11 @@
 //! A vertex that is still `Keyed` at the end was not needed: something above it hit. What no target uses
 //! stays `Unkeyed` and is never touched. Local directories have no key and no result and stay `Local`.
 //!
+//! A failure ends the plan, unless it is to go on ([`Planner::keep_going`]). Then a vertex whose inputs can no
+//! longer all come about is `Blocked`, once it is known that it needs them: what is found above a failure is as
+//! good as ever. One whose definition key can no longer be known counts as looked up and not found, so all else
+//! that it needs is still made.
+//!
 //! A vertex counts what it waits for, so that all events of a solve together cost as much as the graph
 //! has vertices and edges.
 
@@ -50,6 +55,31 @@ pub enum State<T> {
     },
     /// It failed.
     Failed,
+    /// Something that it needs failed, and the plan went on without it.
+    Blocked,
+}
+
+impl<T> State<T> {
+    /// In one or two words, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Local => "local directory",
+            Self::Unkeyed => "without key",
+            Self::Keyed => "not asked for",
+            Self::Probing => "being looked up",
+            Self::Missing => "waiting for inputs",
+            Self::ProbingContent => "being looked up by content",
+            Self::Running => "running",
+            Self::Done { .. } => "done",
+            Self::Failed => "failed",
+            Self::Blocked => "blocked",
+        }
+    }
+
+    /// Whether there will be no result.
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Failed | Self::Blocked)
+    }
 }
 
 struct Node<T> {
@@ -72,32 +102,43 @@ struct Node<T> {
     /// cache: that one may come out different this time, under the same definition.
     findable: bool,
     is_target: bool,
+    /// Whether its result is asked for as soon as it has a key. Targets are wanted.
+    wanted: bool,
 }
 
 /// The state of one solve.
 pub struct Planner<T> {
     nodes: Vec<Node<T>>,
-    /// How many targets have no definition key yet.
-    targets_unkeyed: usize,
+    /// How many wanted vertices have no definition key yet.
+    wanted_unkeyed: usize,
     /// How many vertices are being looked up by definition key.
     probing: usize,
     /// Those that got their definition key since somebody asked.
     newly_keyed: Vec<VertexIndex>,
     failed: bool,
+    keep_going: bool,
 }
 
 impl<T: Clone> Planner<T> {
-    /// A plan for `targets` and what they use, directly or not.
+    /// A plan for `targets` and what they use, directly or not. It ends with the first failure.
     pub fn new(graph: &Graph, targets: &[VertexIndex]) -> Self {
         let mut nodes: Vec<Node<T>> =
             (0..graph.len()).map(|index| Node::new(graph, VertexIndex::new(index))).collect();
         for target in targets {
             nodes[target.index()].is_target = true;
+            nodes[target.index()].wanted = true;
         }
         connect(&mut nodes, targets);
         let unkeyed = |node: &&Node<T>| node.is_target && matches!(node.state, State::Unkeyed);
-        let targets_unkeyed = nodes.iter().filter(unkeyed).count();
-        Self { nodes, targets_unkeyed, probing: 0, newly_keyed: Vec::new(), failed: false }
+        let wanted_unkeyed = nodes.iter().filter(unkeyed).count();
+        let newly_keyed = Vec::new();
+        Self { nodes, wanted_unkeyed, probing: 0, newly_keyed, failed: false, keep_going: false }
+    }
+
+    /// The same plan, which goes on after failures with all that does not depend on them.
+    #[must_use]
+    pub fn keep_going(self) -> Self {
+        Self { keep_going: true, ..self }
     }
 
     /// The first actions. To be called once, before any event.
@@ -121,7 +162,8 @@ impl<T: Clone> Planner<T> {
         actions
     }
 
-    /// Takes an event and gives the actions that follow from it. After a failure nothing follows.
+    /// Takes an event and gives the actions that follow from it. After a failure nothing follows, unless the
+    /// plan keeps going.
     pub fn handle(&mut self, event: Event<T>) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
@@ -139,11 +181,11 @@ impl<T: Clone> Planner<T> {
             Event::ContentProbed { vertex, inputs, found: None } => self.run(vertex, &inputs, &mut actions),
             Event::Executed { vertex, output, reused } => self.done(vertex, output, reused, &mut actions),
             Event::Failed { vertex } => {
-                self.node_mut(vertex).state = State::Failed;
                 self.failed = true;
+                self.lose(vertex, State::Failed, &mut actions);
             }
         }
-        if self.failed { Vec::new() } else { actions }
+        if self.failed && !self.keep_going { Vec::new() } else { actions }
     }
 
     /// Where `vertex` stands.
@@ -153,7 +195,7 @@ impl<T: Clone> Planner<T> {
 
     /// Whether it is settled what the targets need: a vertex that is `Keyed` now will stay so.
     pub fn needs_are_settled(&self) -> bool {
-        self.targets_unkeyed == 0 && self.probing == 0
+        self.wanted_unkeyed == 0 && self.probing == 0
     }
 
     /// The definition key of `vertex`, once known.
@@ -165,6 +207,25 @@ impl<T: Clone> Planner<T> {
     pub fn take_keyed(&mut self) -> Vec<(VertexIndex, Key)> {
         let keyed = std::mem::take(&mut self.newly_keyed);
         keyed.into_iter().filter_map(|vertex| Some((vertex, self.definition(vertex)?))).collect()
+    }
+
+    /// The inputs of `vertex` that have neither a result nor lost the prospect of one, if it is without a result
+    /// itself. Local directories are not among them.
+    pub fn waits_for(&self, vertex: VertexIndex) -> Vec<VertexIndex> {
+        let node = self.node(vertex);
+        if matches!(node.state, State::Done { .. } | State::Local) || node.state.is_lost() {
+            return Vec::new();
+        }
+        let is_open = |input: &&VertexIndex| {
+            let state = &self.node(**input).state;
+            !matches!(state, State::Done { .. } | State::Local) && !state.is_lost()
+        };
+        node.inputs.iter().filter(is_open).copied().collect()
+    }
+
+    /// How many keys `vertex` waits for before it has one of its own.
+    pub fn keys_awaited(&self, vertex: VertexIndex) -> usize {
+        self.node(vertex).keys_awaited
     }
 
     /// The results of `vertex`'s inputs by slot; local directories have none.
@@ -189,7 +250,7 @@ impl<T: Clone> Planner<T> {
         let node = self.node_mut(vertex);
         node.local_keys[slot] = Some(key);
         node.keys_awaited -= 1;
-        if node.keys_awaited == 0 {
+        if node.keys_awaited == 0 && matches!(node.state, State::Unkeyed) {
             self.give_keys(vec![vertex], actions);
         }
     }
@@ -206,12 +267,12 @@ impl<T: Clone> Planner<T> {
             for consumer in node.consumers.clone() {
                 let node = self.node_mut(consumer);
                 node.keys_awaited -= 1;
-                if node.keys_awaited == 0 {
+                if node.keys_awaited == 0 && matches!(node.state, State::Unkeyed) {
                     keyable.push(consumer);
                 }
             }
-            if self.node(vertex).is_target {
-                self.targets_unkeyed -= 1;
+            if self.node(vertex).wanted {
+                self.wanted_unkeyed -= 1;
                 self.ask_for(vec![vertex], actions);
             }
         }
@@ -236,6 +297,16 @@ impl<T: Clone> Planner<T> {
     fn ask_for(&mut self, mut asked: Vec<VertexIndex>, actions: &mut Vec<Action>) {
         while let Some(vertex) = asked.pop() {
             let node = self.node_mut(vertex);
+            if matches!(node.state, State::Unkeyed) && !node.wanted {
+                node.wanted = true;
+                self.wanted_unkeyed += 1;
+                continue;
+            }
+            if node.state.is_lost() && !node.wanted && node.definition.is_none() {
+                node.wanted = true;
+                asked.extend(&node.inputs);
+                continue;
+            }
             let (State::Keyed, Some(key)) = (&node.state, node.definition) else { continue };
             if node.findable {
                 node.state = State::Probing;
@@ -244,7 +315,7 @@ impl<T: Clone> Planner<T> {
             } else {
                 node.state = State::Missing;
                 asked.extend(&node.inputs);
-                self.go_on(vertex, actions);
+                self.begin(vertex, actions);
             }
         }
     }
@@ -255,7 +326,17 @@ impl<T: Clone> Planner<T> {
         node.state = State::Missing;
         let inputs = node.inputs.clone();
         self.ask_for(inputs, actions);
-        self.go_on(vertex, actions);
+        self.begin(vertex, actions);
+    }
+
+    /// Goes on with a vertex that has just become missing, unless it has lost an input before.
+    fn begin(&mut self, vertex: VertexIndex, actions: &mut Vec<Action>) {
+        let is_lost = |input: &VertexIndex| self.node(*input).state.is_lost();
+        if self.failed && self.node(vertex).inputs.iter().any(is_lost) {
+            self.lose(vertex, State::Blocked, actions);
+        } else {
+            self.go_on(vertex, actions);
+        }
     }
 
     /// Goes on with a missing vertex once all its inputs exist.
@@ -290,6 +371,34 @@ impl<T: Clone> Planner<T> {
         }
     }
 
+    /// `lost` will have no result, for the reason that `state` says; and so will what needs it.
+    fn lose(&mut self, lost: VertexIndex, state: State<T>, actions: &mut Vec<Action>) {
+        let mut all_lost = vec![(lost, state)];
+        while let Some((vertex, state)) = all_lost.pop() {
+            let node = self.node_mut(vertex);
+            if node.state.is_lost() {
+                continue;
+            }
+            let before = std::mem::replace(&mut node.state, state);
+            let (wanted, has_key, inputs) = (node.wanted, node.definition.is_some(), node.inputs.clone());
+            match before {
+                State::Probing => self.probing -= 1,
+                State::Unkeyed if wanted => {
+                    self.wanted_unkeyed -= 1;
+                    self.ask_for(inputs, actions);
+                }
+                _ => {}
+            }
+            for consumer in &self.node(vertex).consumers {
+                match self.node(*consumer).state {
+                    State::Unkeyed if !has_key => all_lost.push((*consumer, State::Blocked)),
+                    State::Missing => all_lost.push((*consumer, State::Blocked)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     fn node(&self, vertex: VertexIndex) -> &Node<T> {
         &self.nodes[vertex.index()]
     }
@@ -320,6 +429,7 @@ impl<T> Node<T> {
             ignore_cache: vertex.metadata.ignore_cache,
             findable: false,
             is_target: false,
+            wanted: false,
         }
     }
 

@@ -46,6 +46,10 @@ pub trait Ops: Sync {
         cancel: &CancelToken,
     ) -> Result<Executed<Self::Output>, Self::Error>;
 
+    /// How long vertices took to run in earlier builds, by index, in milliseconds; what is left out is not known.
+    /// Asked once at most, when the first vertex has to run.
+    fn expected_costs(&self) -> Vec<Option<u64>>;
+
     /// The definition key of `vertex` is known; its inputs' were told before. Called on the scheduling thread.
     fn keyed(&self, vertex: VertexIndex, definition: &Key);
 
@@ -73,8 +77,8 @@ pub enum StepOutcome<'a, E> {
     Cached,
     /// It ran.
     Done,
-    /// It could not run or its command failed. The first failure alone is told as one: it cancels all
-    /// else, and what ends after that ends for this reason.
+    /// It could not run or its command failed. Unless the solve keeps going, the first failure alone is told
+    /// as one: it cancels all else, and what ends after that ends for this reason.
     Failed(&'a E),
     /// It had started and was stopped.
     Cancelled,

@@ -13,8 +13,8 @@ pub(crate) type Cache = HashMap<Key, Key>;
 
 /// What steps do.
 pub(crate) trait Steps {
-    /// The content key of what `vertex` selects from the local directory in `slot`.
-    fn local_key(&self, vertex: VertexIndex, slot: usize) -> Key;
+    /// The content key of what `vertex` selects from the local directory in `slot`; `None` if it cannot be read.
+    fn local_key(&self, vertex: VertexIndex, slot: usize) -> Option<Key>;
     /// What `vertex` leaves when run over `inputs`; `None` if it fails.
     fn run(&self, vertex: VertexIndex, inputs: &[Option<Key>]) -> Option<Key>;
 }
@@ -24,6 +24,8 @@ pub(crate) trait Steps {
 pub(crate) struct Solve {
     /// By target; `None` if something failed.
     pub(crate) outputs: Option<Vec<Key>>,
+    /// By target, as far as they were made.
+    pub(crate) made: Vec<Option<Key>>,
     /// Looked up by definition.
     pub(crate) probed: BTreeSet<VertexIndex>,
     pub(crate) ran: BTreeSet<VertexIndex>,
@@ -37,9 +39,31 @@ pub(crate) fn solve<S: Steps>(
     targets: &[VertexIndex],
     steps: &S,
     cache: &mut Cache,
-    mut seed: u64,
+    seed: u64,
 ) -> Solve {
-    let mut planner = Planner::new(graph, targets);
+    drive(graph, Planner::new(graph, targets), targets, steps, cache, seed, false)
+}
+
+/// The same with all that does not depend on what failed.
+pub(crate) fn solve_all<S: Steps>(
+    graph: &Graph,
+    targets: &[VertexIndex],
+    steps: &S,
+    cache: &mut Cache,
+    seed: u64,
+) -> Solve {
+    drive(graph, Planner::new(graph, targets).keep_going(), targets, steps, cache, seed, true)
+}
+
+fn drive<S: Steps>(
+    graph: &Graph,
+    mut planner: Planner<Key>,
+    targets: &[VertexIndex],
+    steps: &S,
+    cache: &mut Cache,
+    mut seed: u64,
+    keep_going: bool,
+) -> Solve {
     let mut outstanding = planner.start();
     let (mut probed, mut ran, mut failed, mut events) = (BTreeSet::new(), BTreeSet::new(), false, 0);
     while !outstanding.is_empty() {
@@ -56,13 +80,19 @@ pub(crate) fn solve<S: Steps>(
         let actions = planner.handle(event);
         events += 1;
         assert!(rank(planner.state(vertex)) >= before, "{vertex:?} went back to {:?}", planner.state(vertex));
-        assert!(!failed || actions.is_empty(), "more to do after a failure");
+        assert!(!failed || keep_going || actions.is_empty(), "more to do after a failure");
         outstanding.extend(actions);
     }
-    let outputs: Option<Vec<Key>> = targets.iter().map(|target| planner.output(*target)).collect();
+    let made: Vec<Option<Key>> = targets.iter().map(|target| planner.output(*target)).collect();
+    let outputs: Option<Vec<Key>> = made.iter().copied().collect();
     assert!(failed || outputs.is_some(), "nothing is left to do, but a target has no result");
-    assert!(failed || planner.needs_are_settled());
-    Solve { outputs: if failed { None } else { outputs }, probed, ran, events }
+    assert!((failed && !keep_going) || planner.needs_are_settled());
+    if !failed || keep_going {
+        for target in targets {
+            assert_eq!(planner.waits_for(*target), [], "{target:?} still waits");
+        }
+    }
+    Solve { outputs: if failed { None } else { outputs }, made, probed, ran, events }
 }
 
 fn carry_out<S: Steps>(
@@ -74,7 +104,8 @@ fn carry_out<S: Steps>(
 ) -> Event<Key> {
     match action {
         Action::LocalKey { vertex, slot } => {
-            Event::LocalKey { vertex, slot, key: steps.local_key(vertex, slot) }
+            let key = steps.local_key(vertex, slot);
+            key.map_or(Event::Failed { vertex }, |key| Event::LocalKey { vertex, slot, key })
         }
         Action::Probe { vertex, key } => Event::Probed { vertex, found: cache.get(&key).copied() },
         Action::ProbeContent { vertex, lookup } => {
@@ -108,7 +139,7 @@ fn rank(state: &State<Key>) -> usize {
         State::Missing => 3,
         State::ProbingContent => 4,
         State::Running => 5,
-        State::Done { .. } | State::Failed => 6,
+        State::Done { .. } | State::Failed | State::Blocked => 6,
     }
 }
 

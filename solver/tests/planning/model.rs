@@ -10,7 +10,7 @@ use llb::{
 use proptest::prelude::*;
 use solver::key;
 
-use crate::drive::{Cache, Solve, Steps, solve};
+use crate::drive::{Cache, Solve, Steps, solve, solve_all};
 
 /// A graph before it is one: each vertex names inputs among those before it.
 #[derive(Debug, Clone)]
@@ -46,8 +46,17 @@ struct Circumstances {
     /// By vertex: whether the cache must not be used.
     uncached: Vec<bool>,
     failing: BTreeSet<usize>,
+    /// Those of whose local directories nothing can be read.
+    unreadable: BTreeSet<usize>,
     /// Of all keys in the cache, these parts in 16 are collected before the build.
     collected: u8,
+}
+
+impl Circumstances {
+    /// The same without failures.
+    fn healthy(&self) -> Self {
+        Self { failing: BTreeSet::new(), unreadable: BTreeSet::new(), ..self.clone() }
+    }
 }
 
 const MOST_VERTICES: usize = 30;
@@ -84,13 +93,15 @@ fn circumstances(outside: u8, uncached: f64, failing: usize) -> impl Strategy<Va
         prop::collection::vec(0..=outside, size),
         prop::collection::vec(prop::bool::weighted(uncached), size),
         prop::collection::btree_set(0..size, 0..=failing),
+        prop::collection::btree_set(0..size, 0..=failing),
         prop_oneof![3 => Just(0), 1 => 1..16u8],
     )
-        .prop_map(|(files, outside, uncached, failing, collected)| Circumstances {
+        .prop_map(|(files, outside, uncached, failing, unreadable, collected)| Circumstances {
             files,
             outside,
             uncached,
             failing,
+            unreadable,
             collected,
         })
 }
@@ -121,6 +132,10 @@ impl<'a> Scene<'a> {
         solve(&self.graph, &self.targets, self, cache, seed)
     }
 
+    fn solve_all(&self, cache: &mut Cache, seed: u64) -> Solve {
+        solve_all(&self.graph, &self.targets, self, cache, seed)
+    }
+
     fn kind(&self, vertex: VertexIndex) -> Kind {
         self.shape.vertices[vertex.index()].kind
     }
@@ -140,9 +155,10 @@ fn op(kind: Kind, number: usize) -> Op {
 }
 
 impl Steps for Scene<'_> {
-    fn local_key(&self, vertex: VertexIndex, slot: usize) -> Key {
+    fn local_key(&self, vertex: VertexIndex, slot: usize) -> Option<Key> {
         let files = self.now.files[vertex.index()];
-        KeyHasher::new("files").u64(files.into()).u64(slot as u64).finish()
+        let key = KeyHasher::new("files").u64(files.into()).u64(slot as u64).finish();
+        Some(key).filter(|_| !self.now.unreadable.contains(&vertex.index()))
     }
 
     fn run(&self, vertex: VertexIndex, inputs: &[Option<Key>]) -> Option<Key> {
@@ -154,7 +170,7 @@ impl Steps for Scene<'_> {
         hasher.u64(number as u64).u64(self.now.outside[number].into());
         let keys: Vec<Key> = (0..)
             .zip(inputs)
-            .map(|(slot, input)| input.unwrap_or_else(|| self.local_key(vertex, slot)))
+            .map(|(slot, input)| input.or_else(|| self.local_key(vertex, slot)).unwrap())
             .collect();
         match self.kind(vertex) {
             Kind::Parity => {
@@ -171,24 +187,25 @@ struct Naive<'a> {
     scene: &'a Scene<'a>,
     cache: &'a mut Cache,
     outputs: HashMap<VertexIndex, Option<Key>>,
+    probed: BTreeSet<VertexIndex>,
     ran: BTreeSet<VertexIndex>,
 }
 
 impl Naive<'_> {
-    /// The definition key, and whether it may find a result.
-    fn definition(&self, vertex: VertexIndex) -> (Key, bool) {
+    /// The definition key, and whether it may find a result; `None` if something that it is made of cannot be read.
+    fn definition(&self, vertex: VertexIndex) -> Option<(Key, bool)> {
         let mut may_find = !self.scene.now.uncached[vertex.index()];
         let mut keys = Vec::new();
         for (slot, input) in self.scene.graph.inputs(vertex).iter().enumerate() {
             if self.scene.kind(input.vertex) == Kind::Local {
-                keys.push(self.scene.local_key(vertex, slot));
+                keys.push(self.scene.local_key(vertex, slot)?);
                 continue;
             }
-            let (key, input_may_find) = self.definition(input.vertex);
+            let (key, input_may_find) = self.definition(input.vertex)?;
             keys.push(key);
             may_find &= input_may_find;
         }
-        (key::definition(&self.scene.graph.vertex(vertex).op_key, &keys), may_find)
+        Some((key::definition(&self.scene.graph.vertex(vertex).op_key, &keys), may_find))
     }
 
     fn make(&mut self, vertex: VertexIndex) -> Option<Key> {
@@ -201,9 +218,12 @@ impl Naive<'_> {
     }
 
     fn make_anew(&mut self, vertex: VertexIndex) -> Option<Key> {
-        let (definition, may_find) = self.definition(vertex);
-        if may_find && let Some(found) = self.cache.get(&definition) {
-            return Some(*found);
+        let definition = self.definition(vertex);
+        if let Some((definition, true)) = definition {
+            self.probed.insert(vertex);
+            if let Some(found) = self.cache.get(&definition) {
+                return Some(*found);
+            }
         }
         let (mut outputs, mut keys) = (Vec::new(), Vec::new());
         for (slot, input) in self.scene.graph.inputs(vertex).iter().enumerate() {
@@ -211,11 +231,13 @@ impl Naive<'_> {
                 outputs.push(None);
                 keys.push(self.scene.local_key(vertex, slot));
             } else {
-                let output = self.make(input.vertex)?;
-                outputs.push(Some(output));
+                let output = self.make(input.vertex);
+                outputs.push(output);
                 keys.push(output);
             }
         }
+        let (definition, _) = definition?;
+        let keys: Vec<Key> = keys.into_iter().collect::<Option<_>>()?;
         let content = key::content(&self.scene.graph.vertex(vertex).op_key, &keys);
         // Without inputs both keys say the same, and the first has been tried.
         let try_content = !keys.is_empty() && !self.scene.now.uncached[vertex.index()];
@@ -229,11 +251,20 @@ impl Naive<'_> {
     }
 }
 
-/// Solves naively: the outputs, unless something fails, and what ran.
-fn naively(scene: &Scene<'_>, cache: &mut Cache) -> (Option<Vec<Key>>, BTreeSet<VertexIndex>) {
-    let mut naive = Naive { scene, cache, outputs: HashMap::new(), ran: BTreeSet::new() };
-    let outputs = scene.targets.iter().map(|target| naive.make(*target)).collect();
-    (outputs, naive.ran)
+/// What the naive evaluator did.
+struct NaiveSolve {
+    /// By target.
+    made: Vec<Option<Key>>,
+    probed: BTreeSet<VertexIndex>,
+    ran: BTreeSet<VertexIndex>,
+}
+
+/// Solves naively, with all that does not depend on what fails.
+fn naively(scene: &Scene<'_>, cache: &mut Cache) -> NaiveSolve {
+    let (probed, ran) = (BTreeSet::new(), BTreeSet::new());
+    let mut naive = Naive { scene, cache, outputs: HashMap::new(), probed, ran };
+    let made = scene.targets.iter().map(|target| naive.make(*target)).collect();
+    NaiveSolve { made, probed: naive.probed, ran: naive.ran }
 }
 
 /// Forgets part of the cache, the same part for equal caches.
@@ -261,15 +292,49 @@ proptest! {
             collect(&mut cache, now.collected);
             let scene = Scene::new(&shape, now);
             let mut naive_cache = cache.clone();
-            let (outputs, ran) = naively(&scene, &mut naive_cache);
+            let naive = naively(&scene, &mut naive_cache);
             for seed in seeds {
                 let mut cache = cache.clone();
                 let solve = scene.solve(&mut cache, seed);
-                prop_assert_eq!((&solve.outputs, &solve.ran), (&outputs, &ran));
+                prop_assert_eq!((&solve.made, &solve.probed, &solve.ran), (&naive.made, &naive.probed, &naive.ran));
                 prop_assert_eq!(&cache, &naive_cache);
             }
             cache = naive_cache;
         }
+    }
+
+    /// Builds that keep going after failures make, look up and run exactly what the naive evaluator does, which
+    /// tries everything; what was made is kept, and nothing else.
+    #[test]
+    fn keeping_going_does_all_that_does_not_depend_on_a_failure(
+        shape in shapes(),
+        builds in prop::collection::vec(circumstances(2, 0.1, 3), 1..4),
+        seeds in prop::array::uniform3(any::<u64>()),
+    ) {
+        let mut cache = Cache::new();
+        for now in &builds {
+            collect(&mut cache, now.collected);
+            let scene = Scene::new(&shape, now);
+            let mut naive_cache = cache.clone();
+            let naive = naively(&scene, &mut naive_cache);
+            for seed in seeds {
+                let mut cache = cache.clone();
+                let solve = scene.solve_all(&mut cache, seed);
+                prop_assert_eq!((&solve.made, &solve.probed, &solve.ran), (&naive.made, &naive.probed, &naive.ran));
+                prop_assert_eq!(&cache, &naive_cache);
+            }
+            cache = naive_cache;
+        }
+    }
+
+    /// A build that ends with the first failure does nothing that one which keeps going would not do.
+    #[test]
+    fn failing_fast_does_a_part_of_the_same(
+        shape in shapes(), now in circumstances(0, 0.1, 3), seed in any::<u64>(),
+    ) {
+        let scene = Scene::new(&shape, &now);
+        let (fast, all) = (scene.solve(&mut Cache::new(), seed), scene.solve_all(&mut Cache::new(), seed));
+        prop_assert!(fast.ran.is_subset(&all.ran) && fast.probed.is_subset(&all.probed));
     }
 
     /// If steps leave the same for the same inputs, no history of builds, failures, builds without cache
@@ -284,7 +349,7 @@ proptest! {
             collect(&mut cache, now.collected);
             let scene = Scene::new(&shape, now);
             if let Some(outputs) = scene.solve(&mut cache, *seed).outputs {
-                let never_failing = Circumstances { failing: BTreeSet::new(), ..now.clone() };
+                let never_failing = now.healthy();
                 let from_nothing = Scene::new(&shape, &never_failing).solve(&mut Cache::new(), 0);
                 prop_assert_eq!(Some(outputs), from_nothing.outputs);
             }
@@ -330,7 +395,7 @@ proptest! {
     ) {
         let mut cache = Cache::new();
         let failed = Scene::new(&shape, &now).solve(&mut cache, seeds[0]);
-        let healthy = Circumstances { failing: BTreeSet::new(), ..now.clone() };
+        let healthy = now.healthy();
         let scene = Scene::new(&shape, &healthy);
         let repaired = scene.solve(&mut cache, seeds[1]);
         for vertex in failed.ran.intersection(&repaired.ran) {

@@ -3,13 +3,13 @@
 use base::{Key, KeyHasher, Platform};
 use llb::{ExecOp, Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex};
 
-use crate::drive::{Cache, Solve, Steps, solve};
+use crate::drive::{Cache, Solve, Steps, solve, solve_all};
 
 struct Plain;
 
 impl Steps for Plain {
-    fn local_key(&self, vertex: VertexIndex, _slot: usize) -> Key {
-        KeyHasher::new("files").u64(vertex.index() as u64).finish()
+    fn local_key(&self, vertex: VertexIndex, _slot: usize) -> Option<Key> {
+        Some(KeyHasher::new("files").u64(vertex.index() as u64).finish())
     }
 
     fn run(&self, vertex: VertexIndex, _inputs: &[Option<Key>]) -> Option<Key> {
@@ -104,4 +104,50 @@ fn a_hundred_thousand_consumers_of_one_vertex_all_targets() {
     let base = plan.step(&[context]);
     let targets: Vec<VertexIndex> = (0..100_000).map(|_| plan.step(&[base, context]).vertex).collect();
     check_twice(&plan.finish(), &targets, 100_001);
+}
+
+/// Steps of which one fails, by its index.
+struct Failing(usize);
+
+impl Steps for Failing {
+    fn local_key(&self, vertex: VertexIndex, slot: usize) -> Option<Key> {
+        Plain.local_key(vertex, slot)
+    }
+
+    fn run(&self, vertex: VertexIndex, inputs: &[Option<Key>]) -> Option<Key> {
+        if vertex.index() == self.0 { None } else { Plain.run(vertex, inputs) }
+    }
+}
+
+#[test]
+fn a_chain_of_ten_thousand_whose_first_step_fails() {
+    let mut plan = Plan::default();
+    let first = plan.step(&[]);
+    let mut top = first;
+    for _ in 1..10_000 {
+        top = plan.step(&[top]);
+    }
+    let steps = Failing(first.vertex.index());
+    let solve = solve_all(&plan.finish(), &[top.vertex], &steps, &mut Cache::new(), 1);
+    assert_eq!((solve.ran.len(), solve.made), (1, vec![None]));
+}
+
+#[test]
+fn one_failure_under_a_hundred_thousand_targets() {
+    let mut plan = Plan::default();
+    let base = plan.step(&[]);
+    let targets: Vec<VertexIndex> = (0..100_000).map(|_| plan.step(&[base]).vertex).collect();
+    let steps = Failing(base.vertex.index());
+    let solve = solve_all(&plan.finish(), &targets, &steps, &mut Cache::new(), 1);
+    assert_eq!((solve.ran.len(), solve.made.iter().flatten().count()), (1, 0));
+}
+
+#[test]
+fn one_failure_among_a_hundred_thousand_inputs() {
+    let mut plan = Plan::default();
+    let inputs: Vec<Input> = (0..100_000).map(|_| plan.step(&[])).collect();
+    let top = plan.step(&inputs);
+    let steps = Failing(inputs[500].vertex.index());
+    let solve = solve_all(&plan.finish(), &[top.vertex], &steps, &mut Cache::new(), 1);
+    assert_eq!((solve.ran.len(), solve.made), (100_000, vec![None]), "all but the top");
 }

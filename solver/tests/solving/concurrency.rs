@@ -103,8 +103,17 @@ fn the_longest_way_starts_first() {
     let top = plan.run("top", &[short, long]);
     let limits = Limits { process: 1, files: 1, network: 1 };
     let none = CancelToken::new();
-    let record = World::default().build_with(&plan.finish(), &[top], limits, &none, &|_, _| {});
+    let graph = plan.finish();
+    let record = World::default().build_with(&graph, &[top], limits, &none, &|_, _| {});
     assert_eq!(record.ran[0], "long 0");
+
+    // What a step cost before counts more than how many there are.
+    let mut world = World::default();
+    for (name, cost) in [("short", 900), ("long 0", 10), ("long 1", 10), ("long 2", 10), ("long 3", 10)] {
+        world.set_cost(name, cost);
+    }
+    let record = world.build_with(&graph, &[top], limits, &none, &|_, _| {});
+    assert_eq!(record.ran[0], "short");
 }
 
 /// Blocks until `cancel` is cancelled.
@@ -140,7 +149,9 @@ fn a_failure_cancels_the_others_and_is_told_once() {
     assert!(record.position("failed quick") < record.position("cancelled slow"));
     assert_eq!(record.events.len(), 4, "nothing is told of top: {:?}", record.events);
     match record.result.unwrap() {
-        Err(SolveError::Failed { error, .. }) => assert_eq!(error, "quick failed"),
+        Err(SolveError::Failed { first, others }) => {
+            assert_eq!((first.error.as_str(), others.len()), ("quick failed", 0));
+        }
         other => panic!("{other:?}"),
     }
 }

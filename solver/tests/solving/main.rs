@@ -2,4 +2,5 @@
 
 mod caching;
 mod concurrency;
+mod failures;
 mod world;

@@ -8,7 +8,7 @@ use base::{CancelToken, Digest, Key, KeyHasher, Platform};
 use llb::{
     ExecOp, FileOp, Graph, GraphBuilder, ImageSource, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex,
 };
-use solver::{Executed, Limits, Ops, SolveError, Solved, StepOutcome, solve};
+use solver::{Executed, Limits, Ops, Schedule, SolveError, Solved, StepOutcome, solve};
 
 /// Builds a graph whose vertices are called by one word each.
 #[derive(Default)]
@@ -67,6 +67,8 @@ pub(crate) struct World {
     failing: BTreeSet<String>,
     /// What another process makes while this one is about to.
     elsewhere: BTreeSet<String>,
+    /// How long steps took before.
+    costs: BTreeMap<String, u64>,
 }
 
 impl World {
@@ -86,6 +88,10 @@ impl World {
         }
     }
 
+    pub(crate) fn set_cost(&mut self, vertex: &str, milliseconds: u64) {
+        self.costs.insert(vertex.to_owned(), milliseconds);
+    }
+
     pub(crate) fn set_made_elsewhere(&mut self, vertex: &str) {
         self.elsewhere.insert(vertex.to_owned());
     }
@@ -99,13 +105,13 @@ impl World {
         &self,
         graph: &Graph,
         targets: &[Input],
-        limits: Limits,
+        schedule: impl Into<Schedule>,
         cancel: &CancelToken,
         during: During<'_>,
     ) -> Record {
         let ops = FakeOps { world: self, graph, during, record: Mutex::default() };
         let targets: Vec<VertexIndex> = targets.iter().map(|target| target.vertex).collect();
-        let result = solve(graph, &targets, limits, &ops, cancel);
+        let result = solve(graph, &targets, schedule, &ops, cancel);
         let record = Record { result: Some(result), ..ops.record.into_inner().unwrap() };
         record.check_events();
         record
@@ -135,6 +141,11 @@ impl Record {
         let mut names: Vec<&str> = self.ran.iter().map(String::as_str).collect();
         names.sort_unstable();
         names
+    }
+
+    /// What ran to a good end.
+    pub(crate) fn ended_well(&self) -> BTreeSet<String> {
+        self.events.iter().filter_map(|event| event.strip_prefix("done ")).map(str::to_owned).collect()
     }
 
     pub(crate) fn outputs(&self) -> &[Key] {
@@ -247,6 +258,11 @@ impl Ops for FakeOps<'_> {
         };
         self.save(content, &output)?;
         Ok(Executed { output, reused: self.world.elsewhere.contains(&name) })
+    }
+
+    fn expected_costs(&self) -> Vec<Option<u64>> {
+        let cost = |index: usize| self.world.costs.get(&self.name(VertexIndex::new(index))).copied();
+        (0..self.graph.len()).map(cost).collect()
     }
 
     fn keyed(&self, vertex: VertexIndex, _definition: &Key) {
