@@ -17,6 +17,7 @@ use crate::limit_args::{LimitArgs, RunLimitArgs};
 use crate::network_args::NetworkArgs;
 use crate::prune_args::{BuilderPruneArgs, DuArgs, StoreArgs, SystemArgs};
 use crate::render::Mode;
+use crate::step_args::StepArgs;
 use crate::supervision_args::SupervisionArgs;
 use crate::units;
 
@@ -255,17 +256,8 @@ pub(crate) struct BuildArgs {
     #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub(crate) allow: Vec<String>,
 
-    /// Add a line to /etc/hosts of every RUN
-    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
-    pub(crate) add_hosts: Vec<String>,
-
-    /// Size of /dev/shm of every RUN, for example 256m
-    #[arg(long, value_name = "SIZE", value_parser = units::size)]
-    pub(crate) shm_size: Option<u64>,
-
-    /// Limit what every RUN may use: NAME=SOFT[:HARD]
-    #[arg(long = "ulimit", value_name = "LIMIT")]
-    pub(crate) ulimits: Vec<String>,
+    #[command(flatten)]
+    pub(crate) steps: StepArgs,
 
     /// How strongly containers are isolated: auto, oci, rootless or chroot
     ///
@@ -284,10 +276,6 @@ pub(crate) struct BuildArgs {
     /// Limit what all RUN of the build may use together, as memory=4g
     #[arg(long = "total-resource", value_name = "NAME=VALUE", help_heading = "Limits")]
     pub(crate) total_resources: Vec<String>,
-
-    /// Where devices for RUN --device are described [default: /etc/cdi, /var/run/cdi, /etc/buildkit/cdi]
-    #[arg(long = "cdi-spec-dir", value_name = "DIR")]
-    pub(crate) cdi_spec_dirs: Vec<PathBuf>,
 
     /// Print only the image's id
     #[arg(short, long)]

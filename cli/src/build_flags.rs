@@ -127,13 +127,13 @@ pub(crate) fn step_settings(
 ) -> Result<StepSettings, CliError> {
     Ok(StepSettings {
         bridge: args.network == "bridge",
-        hosts: args.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
-        shm_size: args.shm_size,
+        hosts: args.steps.add_hosts.iter().map(|text| host(text)).collect::<Result<_, _>>()?,
+        shm_size: args.steps.shm_size,
         limits: with_resources(args.limits.clone(), "--resource", &args.resources)?,
         total: with_resources(LimitArgs::default(), "--total-resource", &args.total_resources)?,
         cgroup_parent: args.limits.cgroup_parent.clone(),
-        rlimits: args.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
-        device_directories: args.cdi_spec_dirs.clone(),
+        rlimits: args.steps.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
+        device_directories: args.steps.cdi_spec_dirs.clone(),
         log: LogLimits {
             size: log_limit("BUILDKIT_STEP_LOG_MAX_SIZE", environment)?,
             speed: log_limit("BUILDKIT_STEP_LOG_MAX_SPEED", environment)?,

@@ -15,7 +15,7 @@
 use std::process::ExitCode;
 
 use base::{Fault, Faulty};
-use engine::error::{BuildError, EngineError};
+use engine::error::{BuildError, EngineError, StepFailure};
 
 use crate::render::FailedStep;
 use crate::terminal::complain;
@@ -63,10 +63,15 @@ impl CliError {
         Self { detail: String::new(), message: error.to_string(), causes: causes(error), hint, code }
     }
 
-    /// An error of a build. `failed` is what progress remembers of the step.
-    pub(crate) fn build(error: &BuildError, failed: Option<FailedStep>) -> Self {
+    /// An error of a build. `failed` is what progress remembers of the steps that failed.
+    pub(crate) fn build(error: &BuildError, failed: &[FailedStep]) -> Self {
         let code = if error.fault() == Fault::Cancelled { INTERRUPTED } else { FAILED };
-        let mut detail = failed.map(|step| last_lines(&step)).unwrap_or_default();
+        let mut detail = match error {
+            BuildError::Steps(failures) => {
+                failures.iter().map(|failure| failed_step(failure, failed)).collect()
+            }
+            _ => failed.first().map(last_lines).unwrap_or_default(),
+        };
         detail.push_str(&error.excerpt());
         let hint = error.hint().or_else(|| report_hint(error.fault()));
         Self { detail, message: error.to_string(), causes: causes(error), hint, code }
@@ -125,6 +130,20 @@ fn causes(error: &dyn std::error::Error) -> Vec<String> {
 fn report_hint(fault: Fault) -> Option<String> {
     (fault == Fault::Bug)
         .then(|| "this is a defect of lapstrake; please report it with this message".to_owned())
+}
+
+/// One of several failures, as whole as a single one.
+fn failed_step(failure: &StepFailure, failed: &[FailedStep]) -> String {
+    let mut text = failed.iter().find(|step| step.name == failure.name).map(last_lines).unwrap_or_default();
+    text.push_str(&failure.excerpt);
+    text.push_str(&format!("ERROR: {}: {}\n", failure.name, failure.error));
+    for cause in causes(&failure.error) {
+        text.push_str(&format!("  because: {cause}\n"));
+    }
+    if let Some(hint) = failure.error.hint() {
+        text.push_str(&format!("  hint: {hint}\n"));
+    }
+    text + "\n"
 }
 
 /// The end of a failed step's output, framed as BuildKit frames it.

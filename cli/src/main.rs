@@ -28,6 +28,7 @@ mod render;
 mod retention;
 mod shim;
 mod signals;
+mod step_args;
 mod supervision_args;
 mod table;
 mod template;

@@ -7,13 +7,13 @@ use base::{CancelToken, Platform};
 use frontend::{Lowered, Options};
 use llb::VertexIndex;
 use parser::span::Span;
-use solver::{Limits, SolveError};
+use solver::{Failure, Limits, Schedule, SolveError};
 
 use crate::assemble::Assembly;
 use crate::context::BuildContext;
 use crate::contexts::Contexts;
 use crate::definition::Definition;
-use crate::error::{BuildError, EngineError, StepError};
+use crate::error::{BuildError, EngineError, StepError, StepFailure};
 use crate::history::{self, Recorder};
 use crate::layouts::Layouts;
 use crate::ops::{BuildOps, Filesystem};
@@ -158,7 +158,8 @@ fn solve(
 ) -> Result<Vec<Option<Filesystem>>, BuildError> {
     for _ in 1..ATTEMPTS {
         match solve_once(lowered, contexts, request, definition, fetcher) {
-            Err(BuildError::Step { error, name, .. }) if matches!(*error, StepError::Changed) => {
+            Err(error) => {
+                let Some(name) = error.found_changes() else { return Err(error) };
                 let message = format!("{name}: files changed while they were copied; looking again");
                 let (code, excerpt) = ("ContextChanged".to_owned(), String::new());
                 fetcher.progress.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
@@ -225,18 +226,22 @@ fn solve_once(
     }
     let ops = BuildOps::new(&lowered.graph, contexts, request, fetcher);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let solved = solver::solve(&lowered.graph, &targets, Limits::for_cores(cores), &ops, fetcher.cancel);
+    let schedule = Schedule { limits: Limits::for_cores(cores), keep_going: request.keep_going };
+    let solved = solver::solve(&lowered.graph, &targets, schedule, &ops, fetcher.cancel);
     match solved {
         Ok(solved) => {
             let mut outputs = solved.outputs.into_iter();
             Ok(lowered.images.iter().map(|image| image.target.and_then(|_| outputs.next())).collect())
         }
         Err(SolveError::Cancelled) => Err(BuildError::Cancelled),
-        Err(SolveError::Stalled(name)) => Err(BuildError::Stalled(name)),
-        Err(SolveError::Failed { vertex, error }) => {
-            let metadata = &lowered.graph.vertex(vertex).metadata;
-            let excerpt = metadata.source.map(|(start, end)| definition.place(Span::new(start, end)));
-            Err(BuildError::step(metadata.name.clone(), excerpt.unwrap_or_default(), error))
+        Err(SolveError::Stalled(waiting)) => Err(BuildError::Stalled(waiting)),
+        Err(SolveError::Failed { first, others }) => {
+            let failure = |Failure { vertex, error }: Failure<StepError>| {
+                let metadata = &lowered.graph.vertex(vertex).metadata;
+                let excerpt = metadata.source.map(|(start, end)| definition.place(Span::new(start, end)));
+                StepFailure { name: metadata.name.clone(), excerpt: excerpt.unwrap_or_default(), error }
+            };
+            Err(BuildError::steps(std::iter::once(first).chain(others).map(failure).collect()))
         }
     }
 }

@@ -13,7 +13,7 @@ use runner::isolation::NoIsolation;
 use snapshotter::StoreError;
 use snapshotter::apply::ApplyError;
 
-pub use self::build::{BuildError, DockerfileProblem, StepError};
+pub use self::build::{BuildError, DockerfileProblem, StepError, StepFailure};
 pub use crate::images::Conflict;
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;

@@ -46,6 +46,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// `--platform`; empty is the host's.
     pub platforms: Vec<Platform>,
+    /// `--keep-going`: after a failure, all that does not depend on what failed is still done.
+    pub keep_going: bool,
     /// `--no-cache`
     pub no_cache: bool,
     /// `--no-cache-filter`: names of stages whose steps run again.

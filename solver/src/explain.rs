@@ -123,6 +123,11 @@ impl Comparison {
         Self { before, matches }
     }
 
+    /// The earlier step that `step` was, by its place in the list.
+    pub fn matched(&self, step: usize) -> Option<usize> {
+        self.matches.of(step)
+    }
+
     /// How much this says about `step`, whose keys are `now`.
     pub fn standing(&self, step: usize, now: &StepKeys) -> Standing {
         let Some(before) = self.before(step) else { return Standing::Unknown };

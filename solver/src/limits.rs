@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use llb::{Op, VertexIndex};
+use llb::Op;
 
 /// What kind of resource an action mostly waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -92,7 +92,7 @@ pub(crate) fn ask(
     renderer: &Arc<dyn Renderer>,
     cancel: &CancelToken,
 ) -> Result<ExitCode, CliError> {
-    let failed = |error| CliError::build(&error, None);
+    let failed = |error| CliError::build(&error, &[]);
     let status = match question {
         Question::Check => {
             let result = engine.check(request, renderer.clone(), cancel);
@@ -103,7 +103,7 @@ pub(crate) fn ask(
                 Format::Text => {
                     print(&text::check(&report));
                     if let Some(error) = &report.error {
-                        return Err(CliError::build(&error.error, None));
+                        return Err(CliError::build(&error.error, &[]));
                     }
                 }
             }

@@ -35,7 +35,7 @@ pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, Cl
     if let (Ok(report), true) = (&result, tells_timing(&args)) {
         complain(&format!("\n{}", render::timing(&report.timing)));
     }
-    let result = result.map_err(|error| CliError::build(&error, renderer.failed_step()));
+    let result = result.map_err(|error| CliError::build(&error, &renderer.failed_steps()));
     let told = result.and_then(|report| tell(&args, &request, &report));
     // A failed build has filled the disk as well.
     collector.after_build(&engine);
@@ -81,6 +81,7 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
         labels: args.labels.iter().map(|label| pair(label)).collect(),
         target: args.target.clone().filter(|target| !target.is_empty()),
         platforms: platforms(&args.platforms)?,
+        keep_going: args.steps.keep_going,
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
         named_contexts: context::named(&args.build_contexts)?,

@@ -35,8 +35,8 @@ pub(crate) trait Renderer: EventSink {
     /// Takes down what is drawn only while the build runs. Called once, at the end.
     fn finish(&self);
 
-    /// The step that failed, with the last lines of its output.
-    fn failed_step(&self) -> Option<FailedStep>;
+    /// The steps that failed, with the last lines of their output.
+    fn failed_steps(&self) -> Vec<FailedStep>;
 }
 
 /// A renderer for standard error.

@@ -12,6 +12,9 @@ const KEPT_LINES: usize = 20;
 /// A longer line is cut, so that a step which never ends its line cannot fill the memory.
 const LONGEST_LINE: usize = 8 * 1024;
 
+/// Of how many failed steps the last lines are remembered.
+const MOST_FAILED: usize = 50;
+
 /// A step that failed, with what people need to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FailedStep {
@@ -101,7 +104,7 @@ fn line_text(bytes: &[u8]) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     steps: HashMap<Digest, Step>,
-    failed: Option<FailedStep>,
+    failed: Vec<FailedStep>,
 }
 
 impl Model {
@@ -127,9 +130,11 @@ impl Model {
                 }
             }
             Event::VertexCompleted { vertex, outcome: Outcome::Failed(_), .. } => {
-                if let Some(step) = self.steps.get_mut(vertex) {
+                if let Some(step) = self.steps.get_mut(vertex)
+                    && self.failed.len() < MOST_FAILED
+                {
                     let last_lines = step.last_lines();
-                    self.failed.get_or_insert(FailedStep { name: step.name.clone(), last_lines });
+                    self.failed.push(FailedStep { name: step.name.clone(), last_lines });
                 }
             }
             _ => {}
@@ -140,7 +145,8 @@ impl Model {
         self.steps.get_mut(vertex)
     }
 
-    pub(crate) fn failed(&self) -> Option<FailedStep> {
+    /// The first steps that failed, in their order.
+    pub(crate) fn failed(&self) -> Vec<FailedStep> {
         self.failed.clone()
     }
 }

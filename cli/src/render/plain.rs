@@ -43,7 +43,7 @@ impl Renderer for PlainRenderer {
         let _ = self.lock().out.flush();
     }
 
-    fn failed_step(&self) -> Option<FailedStep> {
+    fn failed_steps(&self) -> Vec<FailedStep> {
         self.lock().model.failed()
     }
 }
@@ -186,7 +186,7 @@ mod tests {
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         let expected = "#1 [1/2] RUN a\n#1 1.000 one\n\n#2 [2/2] RUN b\n#2 CACHED\n\n#1 [1/2] RUN a\n#1 2.000 two\n#1 ERROR: exit code: 7\n";
         assert_eq!(text, expected);
-        let failed = renderer.failed_step().unwrap();
+        let failed = renderer.failed_steps().swap_remove(0);
         assert_eq!(failed.last_lines, ["one", "two"]);
     }
 }

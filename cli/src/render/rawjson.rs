@@ -41,7 +41,7 @@ impl Renderer for RawJsonRenderer {
         let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).1.flush();
     }
 
-    fn failed_step(&self) -> Option<FailedStep> {
+    fn failed_steps(&self) -> Vec<FailedStep> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.failed()
     }
 }

@@ -118,7 +118,7 @@ impl Renderer for TtyRenderer {
         }
     }
 
-    fn failed_step(&self) -> Option<FailedStep> {
+    fn failed_steps(&self) -> Vec<FailedStep> {
         self.lock().model.failed()
     }
 }

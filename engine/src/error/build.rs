@@ -2,6 +2,7 @@
 
 use base::{Fault, Faulty};
 use parser::{Diagnostic, SourceFile};
+use solver::WaitGraph;
 
 use super::EngineError;
 
@@ -76,6 +77,9 @@ pub enum BuildError {
         #[source]
         error: Box<StepError>,
     },
+    /// Several steps failed, in a build that went on after the first of them.
+    #[error("failed to solve: {} steps failed", .0.len())]
+    Steps(Vec<StepFailure>),
     /// Anything else.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -83,11 +87,22 @@ pub enum BuildError {
     #[error(transparent)]
     Graph(llb::GraphError),
     /// The plan came to a stop.
-    #[error("the build plan stalled at {0}")]
-    Stalled(String),
+    #[error("the build plan stalled; what waits:{0}")]
+    Stalled(WaitGraph),
     /// The user asked us to stop.
     #[error("build cancelled")]
     Cancelled,
+}
+
+/// One of several steps that failed.
+#[derive(Debug)]
+pub struct StepFailure {
+    /// The step's name, as in `[2/3] RUN make`.
+    pub name: String,
+    /// Its lines of the Dockerfile.
+    pub excerpt: String,
+    /// Why.
+    pub error: StepError,
 }
 
 /// Why one step failed.
@@ -127,7 +142,8 @@ pub enum StepError {
 }
 
 impl StepError {
-    fn hint(&self) -> Option<String> {
+    /// What the user may do about it.
+    pub fn hint(&self) -> Option<String> {
         match self {
             Self::Process { hint, .. } => hint.clone(),
             Self::NotFound { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
@@ -173,6 +189,29 @@ impl BuildError {
         Self::Step { name, excerpt, error: Box::new(error) }
     }
 
+    /// All failures of a build that kept going, the first one first.
+    pub(crate) fn steps(mut failures: Vec<StepFailure>) -> Self {
+        failures.retain(|failure| failure.error.fault() != Fault::Cancelled);
+        match failures.len() {
+            0 => Self::Cancelled,
+            1 => {
+                let StepFailure { name, excerpt, error } = failures.swap_remove(0);
+                Self::step(name, excerpt, error)
+            }
+            _ => Self::Steps(failures),
+        }
+    }
+
+    /// Whether files of the context changed while a step copied them.
+    pub(crate) fn found_changes(&self) -> Option<&str> {
+        let changed = |error: &StepError| matches!(error, StepError::Changed);
+        match self {
+            Self::Step { name, error, .. } => changed(error).then_some(name),
+            Self::Steps(all) => Some(&all.iter().find(|failure| changed(&failure.error))?.name),
+            _ => None,
+        }
+    }
+
     /// The lines of the Dockerfile that the error is about; empty when there are none.
     pub fn excerpt(&self) -> String {
         match self {
@@ -200,6 +239,7 @@ impl Faulty for BuildError {
             Self::Dockerfile(_) | Self::CheckOptions(_) | Self::Findings { .. } => Fault::Input,
             Self::Resolve { fault, .. } => *fault,
             Self::Step { error, .. } => error.fault(),
+            Self::Steps(failures) => failures.first().map_or(Fault::Bug, |failure| failure.error.fault()),
             Self::Engine(error) => error.fault(),
             Self::Graph(_) | Self::Stalled(_) => Fault::Bug,
             Self::Cancelled => Fault::Cancelled,

@@ -16,6 +16,8 @@ const MOST_LOOKED_AT: usize = 6;
 struct Earlier {
     id: String,
     comparison: Comparison,
+    /// How long its steps took, now or when they ran, in milliseconds.
+    costs: Vec<Option<u64>>,
 }
 
 /// The earlier builds of one project, the newest first, read one after another as they are needed.
@@ -122,21 +124,32 @@ impl EarlierBuilds {
     /// Reads the next build that can be read. `false` when there is none.
     fn read_next(&mut self, store: &Store, now: &[StepFacts]) -> bool {
         while let Some(record) = self.unread(store).pop() {
-            if let Some(before) = read(store, &record) {
-                self.read.push(Earlier { id: record.id, comparison: Comparison::new(now, before) });
+            if let Some((before, costs)) = read(store, &record) {
+                self.read.push(Earlier { id: record.id, comparison: Comparison::new(now, before), costs });
                 return true;
             }
         }
         false
     }
+
+    /// How long each step took by what the newest of the builds knows, in milliseconds.
+    pub(crate) fn costs(&mut self, store: &Store, now: &[StepFacts]) -> Vec<Option<u64>> {
+        if self.read.is_empty() && !self.read_next(store, now) {
+            return Vec::new();
+        }
+        let newest = &self.read[0];
+        let cost = |step| newest.costs.get(newest.comparison.matched(step)?).copied().flatten();
+        (0..now.len()).map(cost).collect()
+    }
 }
 
-fn read(store: &Store, record: &BuildRecord) -> Option<Before> {
+fn read(store: &Store, record: &BuildRecord) -> Option<(Before, Vec<Option<u64>>)> {
     let document = BuildDocument::decode(&super::read_record(store, &record.id).ok()??)?;
     let graph = store.hint(HintKind::Graph, &document.graph?).ok()??;
     let steps = GraphDocument::decode(&graph)?.facts()?;
     let keys = document.steps.iter().map(super::document::StepDocument::keys).collect::<Vec<_>>();
-    (steps.len() == keys.len()).then_some(Before { steps, keys })
+    let costs = document.steps.iter().map(|step| step.cost_ms).collect();
+    (steps.len() == keys.len()).then_some((Before { steps, keys }, costs))
 }
 
 /// How the files behind two content keys differ, if both listings are there.

@@ -203,6 +203,16 @@ impl Recorder {
         path_ms
     }
 
+    /// How long each step took when it ran in the newest earlier build, in milliseconds, as far as that is known.
+    pub(crate) fn expected_costs(&self) -> Vec<Option<u64>> {
+        let Some(graph) = self.graph.get() else { return Vec::new() };
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        if earlier.is_empty(&self.store) {
+            return Vec::new();
+        }
+        earlier.costs(&self.store, graph.facts())
+    }
+
     /// A step is about to run: why, in one line, if there is an earlier build to compare with.
     ///
     /// From now on the build is in the history, also if it is killed.

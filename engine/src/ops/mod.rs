@@ -26,6 +26,7 @@ use self::build_group::BuildGroup;
 use crate::Engine;
 use crate::contexts::Contexts;
 use crate::error::{EngineError, StepError};
+use crate::history::Recorder;
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher, without_credentials};
 use crate::request::BuildRequest;
@@ -291,6 +292,10 @@ impl Ops for BuildOps<'_> {
         // Saved while the claim is held, so that whoever waits for it finds the result.
         self.save(content, &output)?;
         Ok(Executed { output, reused: false })
+    }
+
+    fn expected_costs(&self) -> Vec<Option<u64>> {
+        self.progress.recorder().map(Recorder::expected_costs).unwrap_or_default()
     }
 
     fn keyed(&self, vertex: VertexIndex, definition: &Key) {
