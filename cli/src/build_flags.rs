@@ -133,6 +133,7 @@ pub(crate) fn step_settings(
         total: with_resources(LimitArgs::default(), "--total-resource", &args.total_resources)?,
         cgroup_parent: args.limits.cgroup_parent.clone(),
         rlimits: args.steps.ulimits.iter().map(|text| limit(text)).collect::<Result<_, _>>()?,
+        rules: args.steps.rules(),
         device_directories: args.steps.cdi_spec_dirs.clone(),
         log: LogLimits {
             size: log_limit("BUILDKIT_STEP_LOG_MAX_SIZE", environment)?,

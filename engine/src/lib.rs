@@ -41,6 +41,7 @@ mod run;
 mod save;
 mod secrets;
 mod ssh;
+mod step_rules;
 mod system;
 
 use std::path::{Path, PathBuf};

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use snapshotter::Compression;
 
 pub use crate::secrets::{SecretSource, Secrets};
+pub use crate::step_rules::{StepRule, StepRules};
 
 /// A build.
 #[derive(Debug, Clone)]
@@ -152,6 +153,8 @@ pub struct StepSettings {
     pub cgroup_parent: Option<Location>,
     /// How much of their output is shown.
     pub log: LogLimits,
+    /// How long they may take, and how often they are tried again.
+    pub rules: StepRules,
     /// Directories with descriptions of devices (CDI); empty means the standard ones.
     pub device_directories: Vec<PathBuf>,
 }

@@ -58,7 +58,8 @@ impl ExitStatus {
 pub struct Finished {
     /// How the first process ended.
     pub status: ExitStatus,
-    /// What it and the processes that it collected used.
+    /// What the container used: what its control group counted, and where it has none or that counts something not,
+    /// what its first process and those that it collected used.
     pub usage: Usage,
     /// Whether the kernel killed a process of the container because its memory limit was reached.
     pub out_of_memory: bool,
@@ -380,6 +381,8 @@ impl Process {
             Ending::Exited(code) => ExitStatus::Exited(code),
             Ending::Signaled(signal) => ExitStatus::Signaled(signal),
         };
+        let counted = self.group.as_ref().and_then(|group| group.statistics().ok());
+        let usage = counted.map_or(usage, |counted| counted.refine(usage));
         let kills = self.group.as_ref().map_or(Ok(0), ControlGroup::memory_kills);
         let finished = Finished { status, usage, out_of_memory: *kills.as_ref().unwrap_or(&0) > 0 };
         self.finished = Some(finished);

@@ -122,6 +122,10 @@ pub struct Usage {
     pub system: Duration,
     /// The largest resident set of any one of them, in bytes.
     pub peak_memory: u64,
+    /// Bytes read from block devices.
+    pub read_bytes: u64,
+    /// Bytes written to block devices, or to be written.
+    pub written_bytes: u64,
 }
 
 /// A process. Only a child of ours can be waited for. Dropping it neither kills nor waits.
@@ -227,7 +231,11 @@ impl AsFd for PidFd {
     }
 }
 
+/// What `getrusage(2)` counts input and output in, in bytes.
+const BLOCK: u64 = 512;
+
 fn usage_of(usage: &libc::rusage) -> Usage {
+    let blocks = |count: i64| u64::try_from(count).unwrap_or(0).saturating_mul(BLOCK);
     let duration = |time: libc::timeval| {
         let micros = u64::try_from(time.tv_usec).unwrap_or(0);
         Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0)) + Duration::from_micros(micros)
@@ -236,6 +244,8 @@ fn usage_of(usage: &libc::rusage) -> Usage {
         user: duration(usage.ru_utime),
         system: duration(usage.ru_stime),
         peak_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0).saturating_mul(1024),
+        read_bytes: blocks(usage.ru_inblock),
+        written_bytes: blocks(usage.ru_oublock),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use engine::history::{BuildDetails, BuildSummary, Status, trace};
+use engine::history::{BuildDetails, BuildSummary, Status, UsageDocument, trace};
 use serde_json::{Value, json};
 
 use super::{StoreChoice, images, now, open};
@@ -101,6 +101,7 @@ fn details_json(build: &BuildDetails) -> Value {
             "Seconds": step.duration().map(|duration| duration.as_secs_f64()),
             "Reasons": step.reasons,
             "Error": step.document.error,
+            "Usage": step.document.usage,
         })
     };
     let mut fields = fields(&build.summary);
@@ -145,16 +146,24 @@ fn in_full(build: &BuildDetails) -> String {
     }
     text.push('\n');
     let rows: Vec<Vec<String>> = build.steps.iter().filter(|step| !step.is_directory).map(step_row).collect();
-    text.push_str(&table::render(&["STEP", "OUTCOME", "DURATION", "WHY"], &rows));
+    text.push_str(&table::render(
+        &["STEP", "OUTCOME", "DURATION", "CPU", "MEMORY", "READ / WRITTEN", "WHY"],
+        &rows,
+    ));
     text
 }
 
 fn step_row(step: &engine::history::RememberedStep) -> Vec<String> {
     let outcome = serde_json::to_value(step.document.outcome).unwrap_or_default();
+    let used =
+        |text: fn(&UsageDocument) -> String| step.document.usage.as_ref().map(text).unwrap_or_default();
     vec![
         step.name.clone(),
         outcome.as_str().unwrap_or_default().replace('_', " "),
         step.duration().map(|duration| format!("{:.1}s", duration.as_secs_f64())).unwrap_or_default(),
+        used(|usage| format!("{:.1}s", (usage.cpu_user_ms + usage.cpu_system_ms) as f64 / 1000.0)),
+        used(|usage| units::bytes(usage.peak_memory)),
+        used(|usage| format!("{} / {}", units::bytes(usage.read_bytes), units::bytes(usage.written_bytes))),
         if step.ran() { step.reasons.first().cloned().unwrap_or_default() } else { String::new() },
     ]
 }

@@ -2,6 +2,7 @@
 
 use base::{Fault, Faulty};
 use parser::{Diagnostic, SourceFile};
+use runner::Expired;
 use solver::WaitGraph;
 
 use super::EngineError;
@@ -118,6 +119,14 @@ pub enum StepError {
         /// A likely reason that the command did not tell.
         hint: Option<String>,
     },
+    /// The user's command took too long.
+    #[error("process \"{command}\" {} and was killed", expired_in_words(*expired))]
+    TimedOut {
+        /// The command line.
+        command: String,
+        /// Which limit it reached.
+        expired: Expired,
+    },
     /// Something to copy is not there.
     #[error("failed to calculate checksum: \"{pattern}\": not found{place}")]
     NotFound {
@@ -141,11 +150,24 @@ pub enum StepError {
     Engine(#[from] EngineError),
 }
 
+fn expired_in_words(expired: Expired) -> String {
+    match expired {
+        Expired::Total(limit) => format!("did not end within {limit:?}"),
+        Expired::Idle(limit) => format!("wrote nothing for {limit:?}"),
+    }
+}
+
 impl StepError {
     /// What the user may do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Process { hint, .. } => hint.clone(),
+            Self::TimedOut { expired: Expired::Total(_), .. } => {
+                Some("give it more time with --timeout".to_owned())
+            }
+            Self::TimedOut { expired: Expired::Idle(_), .. } => {
+                Some("if it works in silence, give it more time with --idle-timeout".to_owned())
+            }
             Self::NotFound { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
             Self::Changed => Some("run the build again when nothing writes to the context".to_owned()),
             Self::NoSelection(_) => None,
@@ -153,9 +175,14 @@ impl StepError {
         }
     }
 
+    /// Whether the user's own command is the reason, so that it may go better another time.
+    pub(crate) fn is_of_command(&self) -> bool {
+        matches!(self, Self::Process { .. } | Self::TimedOut { .. })
+    }
+
     fn fault(&self) -> Fault {
         match self {
-            Self::Process { .. } | Self::NotFound { .. } => Fault::Input,
+            Self::Process { .. } | Self::TimedOut { .. } | Self::NotFound { .. } => Fault::Input,
             Self::Changed => Fault::Environment,
             Self::NoSelection(_) => Fault::Bug,
             Self::Engine(error) => error.fault(),

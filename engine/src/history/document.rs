@@ -2,9 +2,11 @@
 //! share.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base::{Digest, Key, KeyHasher, Timestamp};
 use llb::{Aspect, Graph, Op, SourceOp};
+use runner::Usage;
 use serde::{Deserialize, Serialize};
 use solver::explain::{InputFacts, Reason, StepEnd, StepFacts, StepKeys};
 
@@ -107,6 +109,42 @@ pub struct StepDocument {
     /// Why it failed, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What its processes used; `None` if none ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageDocument>,
+}
+
+/// What the processes of a step used, in its last attempt if there were several. Where the step has a control group,
+/// that counted it; else it is what the step's first process and those that it waited for used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UsageDocument {
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Processor time in user mode, in milliseconds.
+    pub cpu_user_ms: u64,
+    /// Processor time in the kernel, in milliseconds.
+    pub cpu_system_ms: u64,
+    /// The most memory in use at once, in bytes: of the whole step in a control group, else of its largest process.
+    pub peak_memory: u64,
+    /// Bytes read from block devices.
+    pub read_bytes: u64,
+    /// Bytes written to block devices.
+    pub written_bytes: u64,
+}
+
+impl UsageDocument {
+    /// What an attempt used, which was this one.
+    pub(crate) fn new(attempts: u32, usage: &Usage) -> Self {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            attempts,
+            cpu_user_ms: milliseconds(usage.user),
+            cpu_system_ms: milliseconds(usage.system),
+            peak_memory: usage.peak_memory,
+            read_bytes: usage.read_bytes,
+            written_bytes: usage.written_bytes,
+        }
+    }
 }
 
 /// How a step ended.

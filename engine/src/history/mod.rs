@@ -18,6 +18,7 @@ use std::path::Path;
 use base::{Key, KeyHasher};
 use snapshotter::Store;
 
+pub use self::document::UsageDocument;
 use self::document::{BuildDocument, RequestDocument};
 pub use self::log::Events;
 pub use self::read::{BuildDetails, BuildSummary, RememberedStep, Status};

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use base::event::{Event, Outcome};
 use base::{Digest, Key, Timestamp};
 use llb::{Graph, VertexIndex};
+use runner::Usage;
 use snapshotter::{BuildContent, BuildDir, BuildRecord, BuildStatus, HintKind, Store};
 use solver::explain::{Now, StepFacts};
 
 use super::document::{
-    BuildDocument, GraphDocument, OtherDocument, RequestDocument, StepDocument, StepOutcome, facts_of,
+    BuildDocument, GraphDocument, OtherDocument, RequestDocument, StepDocument, StepOutcome, UsageDocument,
+    facts_of,
 };
 use super::earlier::EarlierBuilds;
 use super::log::EventLog;
@@ -201,6 +203,13 @@ impl Recorder {
         let step = &mut steps[vertex.index()];
         (step.cost_ms, step.path_ms) = (Some(cost_ms), Some(path_ms));
         path_ms
+    }
+
+    /// An attempt at a step has ended, and its processes used this.
+    pub(crate) fn used(&self, vertex: VertexIndex, usage: Usage) {
+        let step = &mut self.lock_steps()[vertex.index()];
+        let before = step.usage.map_or(0, |before| before.attempts);
+        step.usage = Some(UsageDocument::new(before.saturating_add(1), &usage));
     }
 
     /// How long each step took when it ran in the newest earlier build, in milliseconds, as far as that is known.

@@ -15,7 +15,12 @@ pub fn trace(build: &BuildDetails) -> Value {
     let steps = build.steps.iter().filter_map(|step| {
         let (started, ended) = (step.document.started?, step.document.ended?);
         let outcome = serde_json::to_value(step.document.outcome).unwrap_or_default();
-        Some((step.name.as_str(), started, ended, json!({"outcome": outcome, "why": step.reasons})))
+        Some((
+            step.name.as_str(),
+            started,
+            ended,
+            json!({"outcome": outcome, "why": step.reasons, "usage": step.document.usage}),
+        ))
     });
     let other =
         document.other.iter().map(|other| (other.name.as_str(), other.started, other.ended, json!({})));

@@ -2,11 +2,11 @@
 
 use base::event::Stream;
 use base::{CancelToken, Key, KeyHasher};
-use llb::{ExecOp, SecurityMode, Vertex};
+use llb::{ExecOp, SecurityMode, VertexIndex};
 use runner::etc_files::Resolver;
 use runner::isolation::Gap;
 use runner::request::DEFAULT_SHM_SIZE;
-use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest};
+use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest, Watched};
 use snapshotter::{ActiveSnapshot, CommitInfo};
 
 use super::log_limit::LogLimit;
@@ -24,14 +24,39 @@ const HOSTNAME: &str = "buildkitsandbox";
 const LEAST_SPACE: u64 = 1 << 20;
 
 impl BuildOps<'_> {
+    /// Runs the process of a step, again if it fails and is to be tried again. Each attempt begins with the same
+    /// files.
     pub(super) fn exec(
         &self,
-        vertex: &Vertex,
+        index: VertexIndex,
         op: &ExecOp,
         inputs: &[Option<Filesystem>],
         cancel: &CancelToken,
     ) -> Result<Filesystem, StepError> {
+        let vertex = self.graph.vertex(index);
         emulation::check(&vertex.platform)?;
+        let retries = self.request.steps.rules.retries(&vertex.metadata.name, &vertex.metadata.stage);
+        for attempt in 1..=retries {
+            match self.attempt(index, op, inputs, cancel) {
+                Err(error) if error.is_of_command() => {
+                    let attempts = u64::from(retries) + 1;
+                    let told = format!("attempt {attempt} of {attempts} failed: {error}; trying again\n");
+                    self.progress.log(vertex.id, Stream::Stderr, told.as_bytes(), told.as_bytes());
+                }
+                result => return result,
+            }
+        }
+        self.attempt(index, op, inputs, cancel)
+    }
+
+    fn attempt(
+        &self,
+        index: VertexIndex,
+        op: &ExecOp,
+        inputs: &[Option<Filesystem>],
+        cancel: &CancelToken,
+    ) -> Result<Filesystem, StepError> {
+        let vertex = self.graph.vertex(index);
         let root = if op.has_root { inputs.first().copied().flatten() } else { None };
         let store = &self.engine.store;
         let active = store.prepare(self.lease, root.map(|root| root.snapshot)).map_err(EngineError::from)?;
@@ -43,8 +68,16 @@ impl BuildOps<'_> {
             let shown = limit.show(data, clock.now());
             self.progress.log(vertex.id, stream, data, &shown);
         };
-        let finished = runner::run_logged(&request, &mut log, cancel).map_err(EngineError::from)?;
+        let time = self.request.steps.rules.time_limits(&vertex.metadata.name, &vertex.metadata.stage);
+        let watched = runner::run_watched(&request, time, &mut log, cancel).map_err(EngineError::from)?;
+        let Watched { finished, expired } = watched;
         drop(mounts);
+        if let Some(recorder) = self.progress.recorder() {
+            recorder.used(index, finished.usage);
+        }
+        if let Some(expired) = expired {
+            return Err(StepError::TimedOut { command: op.args.join(" "), expired });
+        }
         if let Some(status) = failure(finished.status) {
             let hint = if finished.out_of_memory {
                 Some(

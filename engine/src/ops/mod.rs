@@ -195,7 +195,7 @@ impl<'a> BuildOps<'a> {
     ) -> Result<Filesystem, StepError> {
         let vertex = self.graph.vertex(index);
         match &vertex.op {
-            Op::Exec(op) => self.exec(vertex, op, inputs, cancel),
+            Op::Exec(op) => self.exec(index, op, inputs, cancel),
             Op::File(op) => self.file(index, op, inputs, content, cancel),
             Op::Merge => Ok(self.merge(inputs, cancel)?),
             Op::Source(SourceOp::Image(source)) => Ok(self.image(vertex, source, cancel)?),

@@ -7,7 +7,9 @@ mod second;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
+use sys::ns::Usage;
 use sys::path_error::PathError;
 
 use super::error::CgroupError;
@@ -25,6 +27,25 @@ pub struct Statistics {
     pub processes: Option<ProcessStatistics>,
     /// What was read of and written to block devices, by major and minor number.
     pub block_devices: Option<BTreeMap<(u32, u32), DeviceStatistics>>,
+}
+
+impl Statistics {
+    /// What a container used, with `usage` for what is not counted here.
+    pub(crate) fn refine(&self, usage: Usage) -> Usage {
+        let peak = self.memory.as_ref().and_then(|memory| memory.peak).filter(|peak| *peak > 0);
+        let processor = self.processor.as_ref().filter(|processor| processor.user + processor.system > 0);
+        let devices = self.block_devices.as_ref().map(BTreeMap::values);
+        let sum = |bytes: fn(&DeviceStatistics) -> u64, otherwise: u64| {
+            devices.clone().map_or(otherwise, |devices| devices.map(bytes).sum())
+        };
+        Usage {
+            user: processor.map_or(usage.user, |processor| Duration::from_nanos(processor.user)),
+            system: processor.map_or(usage.system, |processor| Duration::from_nanos(processor.system)),
+            peak_memory: peak.unwrap_or(usage.peak_memory),
+            read_bytes: sum(|device| device.read_bytes, usage.read_bytes),
+            written_bytes: sum(|device| device.written_bytes, usage.written_bytes),
+        }
+    }
 }
 
 /// Memory, in bytes.
@@ -194,6 +215,21 @@ mod tests {
     fn what_is_not_counted_is_not_told() {
         let group = ControlGroup::open(Vec::new());
         assert_eq!(group.statistics().unwrap(), Statistics::default());
+    }
+
+    #[test]
+    fn what_the_group_does_not_count_comes_from_the_process() {
+        let usage = Usage { user: Duration::from_secs(1), peak_memory: 7, read_bytes: 9, ..Usage::default() };
+        assert_eq!(Statistics::default().refine(usage), usage);
+        let memory = MemoryStatistics { peak: Some(100), ..MemoryStatistics::default() };
+        let device = DeviceStatistics { written_bytes: 4096, ..DeviceStatistics::default() };
+        let counted = Statistics {
+            memory: Some(memory),
+            block_devices: Some(BTreeMap::from([((8, 0), device), ((8, 16), device)])),
+            ..Statistics::default()
+        };
+        let expected = Usage { peak_memory: 100, read_bytes: 0, written_bytes: 8192, ..usage };
+        assert_eq!(counted.refine(usage), expected);
     }
 
     #[test]

@@ -1,0 +1,175 @@
+//! How steps are run: going on after failures, limits of time, trying again, and what each has used.
+
+mod common;
+
+use common::{build, build_fails, env, outcome, steps_run};
+use serde_json::Value;
+use testkit::TestEnv;
+
+/// The steps of the last build, by `lap history inspect`.
+fn steps(env: &TestEnv) -> Vec<Value> {
+    let text = env.lap(["history", "inspect", "--format", "{{json .Steps}}"]).ok().stdout_text();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn usage(env: &TestEnv, step: &str) -> Value {
+    let found = steps(env).into_iter().find(|found| found["Name"].as_str().unwrap().contains(step));
+    found.unwrap_or_else(|| panic!("no step {step}"))["Usage"].clone()
+}
+
+const FORK: &str = "FROM busybox AS base\n\
+    FROM base AS bad\nRUN echo broken; exit 3\n\
+    FROM base AS good\nRUN echo fine > /good\nRUN echo more > /more\n\
+    FROM base AS worse\nRUN echo worse; exit 4\n\
+    FROM base\nCOPY --from=good /good /\nCOPY --from=bad /bad /\nCOPY --from=worse /worse /\n";
+
+#[test]
+fn keep_going_does_all_that_does_not_depend_on_what_failed_and_tells_every_failure() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile(FORK);
+    let output = build_fails(&env, &context, &["--keep-going", "-t", "never"]);
+    let text = output.stderr_text();
+    assert_eq!(outcome(&output, "RUN echo more > /more"), "DONE");
+    assert_eq!(
+        (outcome(&output, "RUN echo broken"), outcome(&output, "RUN echo worse")),
+        ("ERROR".into(), "ERROR".into())
+    );
+    assert!(text.contains("ERROR: failed to solve: 2 steps failed"), "{text}");
+    for (step, last_line, line) in [("bad 2/2", "broken", "exit 3"), ("worse 2/2", "worse", "exit 4")] {
+        let told = text.split("------\n > ").find(|part| part.starts_with(&format!("[{step}]")));
+        let rest = text.split_once("------\n > ").unwrap().1;
+        assert!(told.is_some_and(|told| told.contains(last_line)), "{step} in {text}");
+        assert!(
+            rest.contains(&format!("ERROR: [{step}]")) && rest.contains(&format!("{line}\" did not")),
+            "{text}"
+        );
+    }
+    env.lap(["image", "inspect", "never"]).fails(1);
+    env.lap(["store", "check"]).ok();
+
+    // What was made is not made again.
+    context.dockerfile(&FORK.replace("; exit 3", " > /bad").replace("; exit 4", " > /worse"));
+    let repaired = build(&env, &context, &["-t", "whole"]);
+    let ran = steps_run(&repaired);
+    assert!(!ran.iter().any(|step| step.contains("[good")), "{ran:?}");
+}
+
+#[test]
+fn without_it_the_first_failure_ends_the_build() {
+    let env = env();
+    let context = env.context();
+    context
+        .dockerfile("FROM busybox AS bad\nRUN exit 3\nFROM busybox\nRUN sleep 600\nCOPY --from=bad /a /\n");
+    let output = build_fails(&env, &context, &[]);
+    assert_eq!(outcome(&output, "RUN sleep 600"), "CANCELED");
+    assert!(output.stderr_text().contains("exit code: 3"), "{output}");
+}
+
+#[test]
+fn keep_going_with_one_failure_looks_as_ever() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN exit 3\nRUN echo after\n");
+    let (fast, all) = (build_fails(&env, &context, &[]), build_fails(&env, &context, &["--keep-going"]));
+    let end = |output: &testkit::Output| output.stderr_text().split_once("------\n").unwrap().1.to_owned();
+    assert_eq!(end(&fast), end(&all));
+}
+
+#[test]
+fn a_step_that_takes_too_long_is_killed_with_all_that_it_started() {
+    let env = env();
+    let context = env.context();
+    // The inner shell ignores polite signals, is in a session of its own, and has the outputs open.
+    context.dockerfile(
+        "FROM busybox\nRUN echo begun; setsid sh -c 'trap \"\" TERM HUP; exec sleep 98765' & sleep 98765\n",
+    );
+    let output = build_fails(&env, &context, &["--timeout", "500ms"]);
+    let text = output.stderr_text();
+    assert!(text.contains("did not end within 500ms and was killed"), "{text}");
+    assert!(text.contains("hint: give it more time with --timeout") && text.contains("begun"), "{text}");
+    assert!(!testkit_processes().contains("sleep\098765"), "a process is left");
+    assert_eq!(usage(&env, "RUN echo begun")["attempts"], 1);
+    env.lap(["store", "check"]).ok();
+}
+
+/// The command lines of all processes.
+fn testkit_processes() -> String {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let line = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline")).ok();
+    let lines = processes.filter_map(|entry| line(entry.ok()?));
+    lines.map(|line| String::from_utf8_lossy(&line).into_owned() + "\n").collect()
+}
+
+#[test]
+fn a_step_may_take_long_as_long_as_it_writes() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.25; done\n");
+    build(&env, &context, &["--idle-timeout", "1500ms"]);
+    // It has closed its outputs, and nothing more can come.
+    context.dockerfile("FROM busybox\nRUN exec >/dev/null 2>&1; sleep 98764\n");
+    let output = build_fails(&env, &context, &["--idle-timeout", "500ms", "--timeout", "10m"]);
+    assert!(output.stderr_text().contains("wrote nothing for 500ms and was killed"), "{output}");
+}
+
+#[test]
+fn limits_hold_for_the_steps_that_fit_the_pattern() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile(
+        "FROM busybox AS slow\nRUN sleep 1\nFROM busybox\nRUN sleep 0.1\nCOPY --from=slow /etc /etc2\n",
+    );
+    let output = build_fails(&env, &context, &["--timeout", "1h", "--timeout", "slow=200ms"]);
+    assert_eq!(outcome(&output, "RUN sleep 1"), "ERROR");
+    build(
+        &env,
+        &context,
+        &["--timeout", "200ms", "--timeout", "RUN sleep ?=1h", "--timeout", "RUN sleep 0.1=1h"],
+    );
+    let wrong = env.lap(["build", "--timeout", "slow", "."]).fails(2);
+    assert!(wrong.stderr_text().contains("write a time such as 30s"), "{wrong}");
+}
+
+#[test]
+fn a_failed_step_is_tried_again_from_the_same_files() {
+    let env = env();
+    let context = env.context();
+    // The cache mount remembers the attempts; what the failed ones wrote to the root is gone.
+    context.dockerfile(
+        "FROM busybox\nRUN --mount=type=cache,target=/tries [ ! -e /left ] || exit 9; touch /left; \
+         echo x >> /tries/n; [ $(wc -l < /tries/n) -ge 3 ]\n",
+    );
+    let output = build_fails(&env, &context, &["--retry", "1"]);
+    let text = output.stderr_text();
+    assert!(text.contains("attempt 1 of 2 failed: process"), "{text}");
+    assert!(text.contains("exit code: 1; trying again") && !text.contains("attempt 2"), "{text}");
+    assert_eq!(usage(&env, "RUN")["attempts"], 2);
+
+    // One attempt more is the third.
+    build(&env, &context, &["--retry", "other=5"]);
+    assert_eq!(usage(&env, "RUN")["attempts"], 1);
+    context.dockerfile("FROM busybox\nRUN sleep 98763\n");
+    let output = build_fails(&env, &context, &["--retry", "RUN sleep*=2", "--timeout", "200ms"]);
+    let text = output.stderr_text();
+    assert!(text.contains("attempt 2 of 3 failed") && text.contains("did not end within 200ms"), "{text}");
+}
+
+#[test]
+fn what_a_step_used_is_recorded() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile(
+        "FROM busybox\nRUN i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/dev/null bs=40M count=1\n\
+         RUN true\n",
+    );
+    build(&env, &context, &[]);
+    let busy = usage(&env, "RUN i=0");
+    assert!(busy["cpu_user_ms"].as_u64().unwrap() + busy["cpu_system_ms"].as_u64().unwrap() >= 50, "{busy}");
+    assert!((40_000_000..400_000_000).contains(&busy["peak_memory"].as_u64().unwrap()), "{busy}");
+    assert!(busy["written_bytes"].is_u64() && busy["read_bytes"].is_u64());
+    let table = env.lap(["history", "inspect"]).ok().stdout_text();
+    assert!(table.contains("MEMORY") && table.contains("READ / WRITTEN"), "{table}");
+    build(&env, &context, &[]);
+    assert_eq!(usage(&env, "RUN i=0"), Value::Null, "a cached step has used nothing");
+}
