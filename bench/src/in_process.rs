@@ -1,4 +1,4 @@
-//! Work that needs no process: what a build does with text before anything runs. Measured in this process,
+//! Work that needs no process: what a build does with text and graphs before anything runs. Measured in this process,
 //! since a process of its own would cost more than the work.
 
 use std::fmt::Write as _;
@@ -11,6 +11,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use parser::ignore::IgnoreFile;
 
 use crate::measure::Sample;
+use crate::planning::Planning;
 use crate::work::Samples;
 
 /// Lines of the Dockerfile that is parsed and lowered.
@@ -29,12 +30,13 @@ pub(crate) struct Work {
 }
 
 /// All of it, in the order of the results.
-pub(crate) fn all() -> [Work; 4] {
+pub(crate) fn all() -> [Work; 5] {
     [
         Work { name: "parse and lower a Dockerfile of 1,000 lines", run: parse_and_lower },
         Work { name: "200 usual ignore patterns over 100,000 paths", run: ignore_usual },
         Work { name: "200 ignore patterns with the same ends over 100,000 paths", run: ignore_alike },
         Work { name: "200 ignore patterns of stars and classes over 100,000 paths", run: ignore_stars },
+        Work { name: "plan 10,000 steps that are all cached", run: plan_cached },
     ]
 }
 
@@ -103,6 +105,11 @@ fn ignore(rounds: usize, rule: impl Fn(usize) -> String) -> Samples {
         });
         directories.sum()
     })
+}
+
+fn plan_cached(rounds: usize) -> Samples {
+    let planning = Planning::prepare();
+    measured(rounds, || planning.as_ref().map_or(0, Planning::solve))
 }
 
 /// Times some work, whose result keeps the compiler from leaving it out.

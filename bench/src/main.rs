@@ -19,6 +19,7 @@ mod machine;
 mod measure;
 mod options;
 mod output;
+mod planning;
 mod report;
 mod runtime;
 mod subject;

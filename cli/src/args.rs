@@ -178,17 +178,17 @@ pub(crate) struct BuildArgs {
     #[arg(value_name = "PATH | URL | -")]
     pub(crate) context: String,
 
-    /// Name of the image, as name:tag; may be repeated
-    #[arg(short, long = "tag", value_name = "NAME")]
+    /// Name of the image, as name:tag, or STAGE=name:tag with several targets; may be repeated
+    #[arg(short, long = "tag", value_name = "[STAGE=]NAME")]
     pub(crate) tags: Vec<String>,
 
     /// The Dockerfile, its URL, or - for standard input [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<String>,
 
-    /// Build this stage, not the last
-    #[arg(long, value_name = "STAGE")]
-    pub(crate) target: Option<String>,
+    /// Build this stage, not the last; several are built at once
+    #[arg(long = "target", value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) targets: Vec<String>,
 
     /// Set an ARG; without a value it is taken from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
@@ -210,7 +210,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
     pub(crate) progress: Mode,
 
-    /// Where the result goes: type=oci|docker|tar|local,dest=PATH; or a directory; or - for a tar
+    /// Where the result goes: [target=STAGE,]type=oci|docker|tar|local,dest=PATH; or a directory; or - for a tar
     ///
     /// Layers of oci, docker and image are written as compression=uncompressed|gzip|zstd says, at
     /// compression-level=N; those of base images only with force-compression=true. With SOURCE_DATE_EPOCH,
@@ -218,9 +218,13 @@ pub(crate) struct BuildArgs {
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<String>,
 
-    /// Write the image's id to a file
+    /// Write the image's id to a file; with several targets, a line with the id for each
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
+
+    /// Write what was made to a file, as JSON; with several targets, by their names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
 
     /// Network of RUN: default (the host's), bridge (an address of its own), host or none
     #[arg(long, default_value = "default", value_name = "MODE")]

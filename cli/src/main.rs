@@ -5,6 +5,7 @@
 
 mod args;
 mod build_flags;
+mod build_targets;
 mod cache_mount_args;
 mod call;
 mod commands;

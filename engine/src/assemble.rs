@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use base::image::{Descriptor, History, ImageConfig, Index, Manifest, media_type};
 use base::{CancelToken, Digest, Platform, Timestamp};
-use frontend::{Lowered, LoweredImage};
+use frontend::LoweredImage;
 use snapshotter::{Compression, LayerBlob, LayerForm, Lease, SnapshotId};
 
 use crate::Engine;
 use crate::error::EngineError;
-use crate::history::Timing;
 use crate::ops::Filesystem;
-use crate::report::BuildReport;
+use crate::report::TargetReport;
 use crate::request::{BuildRequest, LayerOptions};
 
 /// The build argument that asks for an index even of one platform.
@@ -43,15 +42,14 @@ impl Built {
         media_type::is_index(&self.root.media_type)
     }
 
-    pub(crate) fn report(&self, request: &BuildRequest, build: &str, timing: Timing) -> BuildReport {
+    pub(crate) fn report(&self, request: &BuildRequest) -> TargetReport {
         // The id of an image is its config's digest; several images have only their index in common.
         let only = self.images.first().filter(|_| !self.is_index());
-        BuildReport {
+        TargetReport {
+            stage: request.target.clone(),
             image_id: only.map_or(self.root.digest, |image| image.manifest.config.digest),
             manifest: self.root.digest,
             names: request.tags.iter().map(ToString::to_string).collect(),
-            build: build.to_owned(),
-            timing,
         }
     }
 }
@@ -63,14 +61,15 @@ struct Layer {
     created: Timestamp,
 }
 
-/// A finished build, of which images are made.
+/// A target of a finished build, of which images are made.
 #[derive(Clone, Copy)]
 pub(crate) struct Assembly<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) lease: &'a Lease,
     pub(crate) request: &'a BuildRequest,
-    pub(crate) lowered: &'a Lowered,
-    /// The root filesystems, one for each lowered image; `None` is empty.
+    /// What the frontend knows of the images, one for each platform.
+    pub(crate) lowered: &'a [LoweredImage],
+    /// The root filesystems, one for each of them; `None` is empty.
     pub(crate) roots: &'a [Option<Filesystem>],
     pub(crate) cancel: &'a CancelToken,
 }
@@ -78,7 +77,7 @@ pub(crate) struct Assembly<'a> {
 impl Assembly<'_> {
     /// Makes the image with its layers as `options` ask; with several platforms, an index of one for each.
     pub(crate) fn image(&self, options: LayerOptions) -> Result<Built, EngineError> {
-        let lowered = self.lowered.images.iter().zip(self.roots);
+        let lowered = self.lowered.iter().zip(self.roots);
         let images: Vec<BuiltImage> =
             lowered.map(|(lowered, root)| self.one(lowered, *root, options)).collect::<Result<_, _>>()?;
         let root = root(self.engine, self.lease, self.request, &images)?;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use base::event::{Event, EventSink};
 use base::{CancelToken, Platform};
-use frontend::{Lowered, Options};
+use frontend::{Lowered, LoweredImage, Options};
 use llb::VertexIndex;
 use parser::span::Span;
+use snapshotter::Lease;
 use solver::{Failure, Limits, Schedule, SolveError};
 
-use crate::assemble::Assembly;
+use crate::assemble::{Assembly, BuiltImage};
 use crate::context::BuildContext;
 use crate::contexts::Contexts;
 use crate::definition::Definition;
@@ -19,7 +20,7 @@ use crate::layouts::Layouts;
 use crate::ops::{BuildOps, Filesystem};
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher};
-use crate::report::BuildReport;
+use crate::report::{BuildReport, TargetReport};
 use crate::request::{BuildRequest, NamedContext};
 use crate::resolve::SourceResolver;
 use crate::{Engine, export};
@@ -38,7 +39,7 @@ impl Engine {
         events: Arc<dyn EventSink>,
         cancel: &CancelToken,
     ) -> Result<BuildReport, BuildError> {
-        export::check(request)?;
+        request.of_each_target().iter().try_for_each(export::check)?;
         let recorder = self.record_of(request)?;
         let progress = Progress::new(events, self.clock.clone()).recorded(Arc::clone(&recorder));
         progress.emit(Event::BuildBegun { isolation: self.isolation_line() });
@@ -78,16 +79,37 @@ impl Engine {
         let roots = solve(&lowered, &contexts, request, &definition, &fetcher)?;
         contexts.save_stat_caches()?;
 
-        let image = progress.step("exporting to image", |vertex| {
-            let (lowered, roots) = (&lowered, roots.as_slice());
-            export::all(&Assembly { engine: self, lease: &lease, request, lowered, roots, cancel }, |image| {
+        let targets = progress.step("exporting to image", |vertex| {
+            let all = (lowered.images.as_slice(), roots.as_slice());
+            self.export_targets(&lease, request, all, cancel, |image| {
                 let id = image.manifest.config.digest;
                 progress.status(vertex, "exporting layers", 0, 0, true);
                 progress.status(vertex, &format!("writing image {id}"), 0, 0, true);
             })
         })?;
         self.store.sync().map_err(EngineError::from)?;
-        Ok(image.report(request, recorder.id(), recorder.timing(self.clock.now())))
+        let (build, timing) = (recorder.id().to_owned(), recorder.timing(self.clock.now()));
+        Ok(BuildReport { targets, build, timing })
+    }
+
+    /// Puts what was built of each target where it is asked for. `all` are the images and their root filesystems, the
+    /// platforms of one target after those of another.
+    fn export_targets(
+        &self,
+        lease: &Lease,
+        request: &BuildRequest,
+        all: (&[LoweredImage], &[Option<Filesystem>]),
+        cancel: &CancelToken,
+        mut made: impl FnMut(&BuiltImage),
+    ) -> Result<Vec<TargetReport>, EngineError> {
+        let requests = request.of_each_target();
+        let platforms = (all.0.len() / requests.len()).max(1);
+        let images = all.0.chunks(platforms).zip(all.1.chunks(platforms));
+        let one = |(request, (lowered, roots)): (&BuildRequest, _)| {
+            let assembly = Assembly { engine: self, lease, request, lowered, roots, cancel };
+            Ok(export::all(&assembly, &mut made)?.report(request))
+        };
+        requests.iter().zip(images).map(one).collect()
     }
 
     /// Opens the context and reads the Dockerfile and the ignore file.
@@ -199,6 +221,7 @@ pub(crate) fn options(
     Options {
         build_args: request.build_args.clone(),
         target: request.target.clone(),
+        further_targets: request.further_targets.iter().map(|target| target.stage.clone()).collect(),
         platforms,
         build_platform: host,
         no_cache: request.no_cache,

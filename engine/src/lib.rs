@@ -43,6 +43,7 @@ mod secrets;
 mod ssh;
 mod step_rules;
 mod system;
+mod targets;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

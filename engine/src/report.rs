@@ -11,16 +11,25 @@ use crate::history::Timing;
 /// A finished build.
 #[derive(Debug, Clone)]
 pub struct BuildReport {
-    /// The digest of the image's config, which is its id.
-    pub image_id: Digest,
-    /// The digest of its manifest.
-    pub manifest: Digest,
-    /// Complete names under which it is in the store.
-    pub names: Vec<String>,
+    /// What became of each target, in the order of the request; at least one.
+    pub targets: Vec<TargetReport>,
     /// The id under which the build is remembered.
     pub build: String,
     /// Where the time went.
     pub timing: Timing,
+}
+
+/// The image of one target.
+#[derive(Debug, Clone)]
+pub struct TargetReport {
+    /// The stage, if it was asked for by name.
+    pub stage: Option<String>,
+    /// The digest of the image's config, which is its id; of several platforms, that of their index.
+    pub image_id: Digest,
+    /// The digest of its manifest or index.
+    pub manifest: Digest,
+    /// Complete names under which it is in the store.
+    pub names: Vec<String>,
 }
 
 /// An image in the store.

@@ -27,6 +27,7 @@ pub use snapshotter::Compression;
 
 pub use crate::secrets::{SecretSource, Secrets};
 pub use crate::step_rules::{StepRule, StepRules};
+pub use crate::targets::TargetRequest;
 
 /// A build.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// `--target`
     pub target: Option<String>,
+    /// What is built besides, in the same graph: what targets share is made once.
+    pub further_targets: Vec<TargetRequest>,
     /// `--platform`; empty is the host's.
     pub platforms: Vec<Platform>,
     /// `--keep-going`: after a failure, all that does not depend on what failed is still done.

@@ -38,7 +38,8 @@ pub(crate) const CONTEXT: &str = "context";
 pub struct Lowered {
     /// The operations, for all platforms.
     pub graph: Arc<Graph>,
-    /// One image for each platform, in the order that was asked for.
+    /// One image for each target and platform, in the order that was asked for: all platforms of the first target, then
+    /// those of the next.
     pub images: Vec<LoweredImage>,
     /// `SOURCE_DATE_EPOCH`, from the options or a default in the Dockerfile.
     pub epoch: Option<Timestamp>,
@@ -104,19 +105,25 @@ fn lower_stages(
     extent: Extent,
 ) -> Result<Lowered, LowerError> {
     let stages = Stages::of(file)?;
-    let target = stages.target(options.target.as_deref())?.index;
+    let further = options.further_targets.iter().map(|target| Some(target.as_str()));
     let mut graph = GraphBuilder::new();
     let (mut images, mut epoch) = (Vec::new(), None);
-    for platform in &options.platforms {
-        let expander = Expander::new(file.directives.escape, findings);
-        let mut lowering = Lowering::new(&stages, options, resolver, platform, target, expander, graph)?;
-        lowering.need(target)?;
-        if extent == Extent::All {
-            lowering.all()?;
+    for name in std::iter::once(options.target.as_deref()).chain(further) {
+        let target = stages.target(name)?.index;
+        // What several targets need is lowered for each of them, and is the same in the graph.
+        for platform in &options.platforms {
+            let expander = Expander::new(file.directives.escape, findings);
+            let target_name = name.and(stages.all[target].name.as_deref()).unwrap_or("default");
+            let mut lowering =
+                Lowering::new(&stages, options, resolver, platform, target_name, expander, graph)?;
+            lowering.need(target)?;
+            if extent == Extent::All {
+                lowering.all()?;
+            }
+            images.push(lowering.image(target));
+            epoch = lowering.epoch;
+            graph = lowering.graph;
         }
-        images.push(lowering.image(target));
-        epoch = lowering.epoch;
-        graph = lowering.graph;
     }
     Ok(Lowered { graph: Arc::new(graph.finish()?), images, epoch, warnings: Vec::new() })
 }
@@ -261,11 +268,10 @@ impl<'a> Lowering<'a> {
         options: &'a Options,
         resolver: &'a dyn MetaResolver,
         platform: &'a Platform,
-        target: usize,
+        target: &str,
         expander: Expander<'a>,
         graph: GraphBuilder,
     ) -> Result<Self, LowerError> {
-        let target = options.target.as_ref().and(stages.all[target].name.as_deref()).unwrap_or("default");
         let globals = Globals::new(stages, options, platform, target, &expander)?;
         let bases = base_image::bases(stages, options, platform, &globals, &expander)?;
         let mut children = vec![0; stages.all.len()];

@@ -16,6 +16,8 @@ pub struct Options {
     pub build_args: BTreeMap<String, String>,
     /// `--target`; the last stage without it.
     pub target: Option<String>,
+    /// Further `--target`s: stages that are built besides.
+    pub further_targets: Vec<String>,
     /// The platforms to build for, at least one.
     pub platforms: Vec<Platform>,
     /// The platform that builds.
@@ -46,6 +48,7 @@ impl Options {
         Self {
             build_args: BTreeMap::new(),
             target: None,
+            further_targets: Vec::new(),
             platforms: vec![Platform::host()],
             build_platform: Platform::host(),
             no_cache: false,

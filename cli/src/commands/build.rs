@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use engine::report::BuildReport;
 use engine::request::{BuildRequest, Destination, Output};
 
-use super::{
-    StoreChoice, environment, network_mode, open, platforms, reference, source_date_epoch, with_environment,
-};
+use super::{StoreChoice, environment, network_mode, open, platforms, source_date_epoch, with_environment};
 use crate::args::BuildArgs;
+use crate::build_targets::Targets;
+use crate::call::Question;
 use crate::error::CliError;
 use crate::render::{self, Mode};
 use crate::retention::AutoCollect;
 use crate::terminal::{complain, print_line};
-use crate::{build_flags, call, context, output, signals};
+use crate::{build_flags, build_targets, call, context, signals};
 
 /// Builds, tells the result, and writes the id file.
 pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, CliError> {
@@ -26,6 +26,10 @@ pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, Cl
     let collector = AutoCollect::read()?;
     let renderer = render::renderer(if args.quiet { Mode::Quiet } else { args.progress });
     let engine = open(store)?;
+    if let (Some(Question::Outline), [_, ..]) = (call.question, request.further_targets.as_slice()) {
+        let hint = "ask for one target after the other";
+        return Err(CliError::usage("--call=outline is about one target".to_owned(), hint));
+    }
     if let Some(question) = call.question {
         return call::ask(call, question, &engine, &request, &renderer, &cancel);
     }
@@ -47,19 +51,22 @@ fn tells_timing(args: &BuildArgs) -> bool {
     !args.quiet && !matches!(args.progress, Mode::Quiet | Mode::Rawjson)
 }
 
-/// Writes the id file, and prints the id when that is all that is wanted.
+/// Writes the files about the result, and prints the id when that is all that is wanted.
 fn tell(args: &BuildArgs, request: &BuildRequest, report: &BuildReport) -> Result<ExitCode, CliError> {
     if let Some(path) = &args.iidfile {
-        write_id(path, report)?;
+        write(path, &build_targets::ids(report))?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, &format!("{:#}\n", build_targets::metadata(report)))?;
     }
     if args.quiet && !writes_to_stdout(request) {
-        print_line(&report.image_id.to_string());
+        report.targets.iter().for_each(|target| print_line(&target.image_id.to_string()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest, CliError> {
-    let outputs = args.outputs.iter().map(|text| output::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let targets = Targets::of(args)?;
     let mut build_args: BTreeMap<String, String> =
         args.build_args.iter().filter_map(|entry| with_environment(entry)).collect();
     let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| environment("SOURCE_DATE_EPOCH"));
@@ -75,11 +82,12 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
     Ok(BuildRequest {
         context: sources.context.clone(),
         dockerfile: sources.dockerfile.clone(),
-        tags: args.tags.iter().map(|tag| reference(tag)).collect::<Result<_, _>>()?,
-        outputs,
+        tags: targets.tags,
+        outputs: targets.outputs,
         build_args,
         labels: args.labels.iter().map(|label| pair(label)).collect(),
-        target: args.target.clone().filter(|target| !target.is_empty()),
+        target: targets.stage,
+        further_targets: targets.further,
         platforms: platforms(&args.platforms)?,
         keep_going: args.steps.keep_going,
         no_cache: args.no_cache,
@@ -101,8 +109,8 @@ fn pair(text: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-fn write_id(path: &Path, report: &BuildReport) -> Result<(), CliError> {
-    std::fs::write(path, report.image_id.to_string())
+fn write(path: &Path, text: &str) -> Result<(), CliError> {
+    std::fs::write(path, text)
         .map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))
 }
 
@@ -111,5 +119,6 @@ fn writes_to_stdout(request: &BuildRequest) -> bool {
         Output::Oci(to, _) | Output::Docker(to, _) | Output::Tar(to) => matches!(to, Destination::Stream(_)),
         Output::Store(_) | Output::Local(_) | Output::OciLayout(..) => false,
     };
-    request.outputs.iter().any(is_stream)
+    let further = request.further_targets.iter().flat_map(|target| &target.outputs);
+    request.outputs.iter().chain(further).any(is_stream)
 }

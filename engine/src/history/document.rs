@@ -30,7 +30,7 @@ pub struct BuildDocument {
     pub isolation: String,
     /// Why it failed, in one line.
     pub error: Option<String>,
-    /// The id of the image that it made.
+    /// The id of the image that it made; of several targets, that of the first.
     pub image: Option<Digest>,
     /// Complete names that the image was given.
     pub names: Vec<String>,
@@ -60,7 +60,7 @@ pub struct RequestDocument {
     pub context: String,
     /// The Dockerfile, as errors call it.
     pub dockerfile: String,
-    /// `--target`
+    /// `--target`, several with commas.
     pub target: Option<String>,
     /// `--platform`
     pub platforms: Vec<String>,

@@ -46,7 +46,7 @@ pub(crate) fn subject(request: &BuildRequest) -> (Key, RequestDocument) {
     let document = RequestDocument {
         context,
         dockerfile,
-        target: request.target.clone(),
+        target: Some(request.target_names().join(", ")).filter(|names| !names.is_empty()),
         platforms: request.platforms.iter().map(ToString::to_string).collect(),
         build_args: request.build_args.clone(),
         no_cache: request.no_cache,

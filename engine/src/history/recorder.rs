@@ -330,8 +330,12 @@ impl Recorder {
             ended,
             isolation: self.isolation.clone(),
             error: result.as_ref().err().map(ToString::to_string),
-            image: report.map(|report| report.image_id),
-            names: report.map(|report| report.names.clone()).unwrap_or_default(),
+            image: report.and_then(|report| Some(report.targets.first()?.image_id)),
+            names: report
+                .iter()
+                .flat_map(|report| &report.targets)
+                .flat_map(|one| one.names.clone())
+                .collect(),
             graph: self.graph.get().map(|graph| graph.key),
             steps: self.lock_steps().clone(),
             other: self.other(),
