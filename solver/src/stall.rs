@@ -33,7 +33,7 @@ pub struct WaitingVertex {
 
 impl WaitGraph {
     /// What `planner` waits for: `targets`, and what they use.
-    pub(crate) fn of<T: Clone>(graph: &Graph, planner: &Planner<T>, targets: &[VertexIndex]) -> Self {
+    pub fn of<T: Clone>(graph: &Graph, planner: &Planner<T>, targets: &[VertexIndex]) -> Self {
         let name = |vertex: &VertexIndex| graph.vertex(*vertex).metadata.name.clone();
         let mut reached = vec![false; graph.len()];
         let mut pending: Vec<VertexIndex> =

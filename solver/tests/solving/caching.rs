@@ -1,7 +1,10 @@
 //! Which vertices are looked up and which run, counted exactly.
 
 use crate::world::{Plan, World};
+use base::Key;
 use llb::{Graph, Input, Metadata, Op, SourceOp};
+use solver::WaitGraph;
+use solver::planner::Planner;
 
 /// `base ── install ── copy ── make`, where `copy` also takes files from the context.
 fn line() -> (Graph, Input) {
@@ -215,7 +218,26 @@ fn a_local_directory_as_target_is_refused_with_its_name() {
     let graph = plan.finish();
     assert!(matches!(graph.vertex(context.vertex).op, Op::Source(SourceOp::Local(_))));
     let record = World::default().build(&graph, &[context]);
-    assert!(record.result.unwrap().unwrap_err().to_string().contains("\"context\""));
+    assert!(record.result.unwrap().unwrap_err().to_string().contains("\"context\": local directory"));
+}
+
+#[test]
+fn a_stall_tells_what_waits_for_what_from_the_bottom_up() {
+    let mut plan = Plan::default();
+    let mut top = plan.run("step 0", &[]);
+    for number in 1..60 {
+        top = plan.run(&format!("step {number}"), &[top]);
+    }
+    let graph = plan.finish();
+    let mut planner: Planner<Key> = Planner::new(&graph, &[top.vertex]);
+    // Nobody carries out what the planner asks for.
+    let actions = planner.start();
+    let waiting = WaitGraph::of(&graph, &planner, &[top.vertex]);
+    assert_eq!((actions.len(), waiting.vertices.len(), waiting.more), (1, 40, 20));
+    assert_eq!((waiting.vertices[0].name.as_str(), waiting.vertices[0].state), ("step 0", "not asked for"));
+    let text = waiting.to_string();
+    assert!(text.contains("\"step 3\": not asked for, waits for \"step 2\""), "{text}");
+    assert!(text.ends_with("and 20 more"), "{text}");
 }
 
 #[test]
