@@ -82,6 +82,20 @@ fn what_is_found_above_a_failure_is_as_good_as_ever() {
 }
 
 #[test]
+fn a_look_up_that_fails_is_a_failure_of_its_vertex_alone() {
+    let mut plan = Plan::default();
+    let (bad, known, fresh) = (plan.run("bad", &[]), plan.run("known", &[]), plan.run("new", &[]));
+    let graph = plan.finish();
+    let mut world = World::default();
+    world.build(&graph, &[known]);
+    world.set_lookup_fails("bad");
+    let record = build_all(&world, &graph, &[bad, known, fresh]);
+    assert_eq!((record.ran(), failed(&record)), (vec!["new"], vec!["bad".to_owned()]));
+    // What was found is told as soon as it is settled what has to be made, and not only at the end.
+    assert!(record.position("cached known") < record.position("start new"), "{:?}", record.events);
+}
+
+#[test]
 fn files_that_cannot_be_read_leave_the_other_inputs_to_be_made() {
     let mut plan = Plan::default();
     let context = plan.local("context");

@@ -67,6 +67,8 @@ pub(crate) struct World {
     failing: BTreeSet<String>,
     /// What another process makes while this one is about to.
     elsewhere: BTreeSet<String>,
+    /// Looking them up fails.
+    lookup_fails: BTreeSet<String>,
     /// How long steps took before.
     costs: BTreeMap<String, u64>,
 }
@@ -86,6 +88,10 @@ impl World {
         } else {
             self.failing.remove(vertex);
         }
+    }
+
+    pub(crate) fn set_lookup_fails(&mut self, vertex: &str) {
+        self.lookup_fails.insert(vertex.to_owned());
     }
 
     pub(crate) fn set_cost(&mut self, vertex: &str, milliseconds: u64) {
@@ -226,7 +232,11 @@ impl Ops for FakeOps<'_> {
     }
 
     fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<Key>, String> {
-        self.record().looked_up.push(self.name(vertex));
+        let name = self.name(vertex);
+        self.record().looked_up.push(name.clone());
+        if self.world.lookup_fails.contains(&name) {
+            return Err(format!("{name} failed"));
+        }
         Ok(self.cache().get(key).copied())
     }
 
