@@ -36,7 +36,7 @@ fn keep_going_does_all_that_does_not_depend_on_what_failed_and_tells_every_failu
         ("ERROR".into(), "ERROR".into())
     );
     assert!(text.contains("ERROR: failed to solve: 2 steps failed"), "{text}");
-    for (step, last_line, line) in [("bad 2/2", "broken", "exit 3"), ("worse 2/2", "worse", "exit 4")] {
+    for (step, last_line, line) in [("bad 1/1", "broken", "exit 3"), ("worse 1/1", "worse", "exit 4")] {
         let told = text.split("------\n > ").find(|part| part.starts_with(&format!("[{step}]")));
         let rest = text.split_once("------\n > ").unwrap().1;
         assert!(told.is_some_and(|told| told.contains(last_line)), "{step} in {text}");

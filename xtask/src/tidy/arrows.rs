@@ -21,7 +21,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("cli", &["base", "daemon", "engine"]),
     ("testkit", &["base", "sys"]),
     ("frontend-tests", &["base", "testkit"]),
-    ("bench", &["base", "frontend", "parser", "testkit"]),
+    ("bench", &["base", "frontend", "llb", "parser", "solver", "testkit"]),
     ("xtask", &["base", "frontend-tests", "testkit"]),
 ];
 
