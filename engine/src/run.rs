@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::event::NullSink;
-use base::{CancelToken, Platform, Reference};
+use base::{CancelToken, Mount, Platform, Reference};
 use llb::DeviceRequest;
 use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
 use runner::{ExtraMount, GroupPlace, MountKind, Network, Peering, RequestError, RunError, Sharing};
 use snapshotter::tree::Follow;
-use snapshotter::{ActiveSnapshot, Lease, Tree};
+use snapshotter::{Lease, SnapshotId, Tree};
 
 use self::surroundings::Surroundings;
 use crate::Engine;
@@ -34,11 +34,10 @@ use crate::request::{BindVolume, Isolation, PullPolicy, RunRequest};
 const LARGEST_PASSWD: u64 = 10 << 20;
 
 impl Engine {
-    /// Finds the image of a container and makes all that the container needs. `lease` protects it meanwhile.
+    /// Finds the image of a container, fetches and unpacks what is missing of it, and finds out what to run.
     /// `starts_at_once` is for [`ContainerDocument::starts_at_once`](crate::containers::ContainerDocument).
     pub(crate) fn prepare_run(
         &self,
-        lease: &Lease,
         request: &RunRequest,
         id: &str,
         starts_at_once: bool,
@@ -48,13 +47,13 @@ impl Engine {
             return Err(RunError::from(RequestError::NeedsMounts { what: what.to_owned() }).into());
         }
         let (found, reference) = self.image_to_run(request)?;
-        self.hold(lease, &found, &request.image)?;
-        let snapshot = self.root_filesystem(lease, &found.image, &reference)?;
+        let (parent, lease) = self.root_filesystem(request, &found, &reference)?;
         let surroundings = self.surroundings(request, &found.image.config.config, id)?;
-        let process = self.process(request, &found.image, &snapshot, &surroundings)?;
+        let process = self.process(request, &found.image, parent, &surroundings)?;
         let document = supervision::document(request, &found.image, &process, &surroundings, starts_at_once);
         let config = supervision::config(request, &found.image, process, &document)?;
-        Ok(Prepared { image: found.image.id(), snapshot, config, document })
+        let (image, target) = (found.image.id(), found.target.digest);
+        Ok(Prepared { image, target, parent, config, document, lease })
     }
 
     fn image_to_run(&self, request: &RunRequest) -> Result<(Found, Reference), EngineError> {
@@ -84,33 +83,42 @@ impl Engine {
         Ok(Found { image, ..found })
     }
 
+    /// The snapshot with all layers of an image, and what protects it if it had to be made. One that is there needs
+    /// no protection: the container is refused if it is gone by then.
     fn root_filesystem(
         &self,
-        lease: &Lease,
-        image: &Image,
+        request: &RunRequest,
+        found: &Found,
         reference: &Reference,
-    ) -> Result<ActiveSnapshot, EngineError> {
+    ) -> Result<(Option<SnapshotId>, Option<Lease>), EngineError> {
+        let image = &found.image;
+        let chain_id = base::image::chain_id(&image.config.rootfs.diff_ids);
+        let there = chain_id.map(|chain_id| self.store.find_chain_id(&chain_id)).transpose()?.flatten();
+        if there.is_some() || image.config.rootfs.diff_ids.is_empty() {
+            return Ok((there, None));
+        }
+        let lease = self.store.lease("run")?;
+        self.hold(&lease, found, &request.image)?;
         let progress = Progress::new(Arc::new(NullSink), self.clock.clone());
         let vertex = image.id();
-        let parent = self.unpack(lease, reference, image, &progress, vertex, &CancelToken::new())?;
-        Ok(self.store.prepare(lease, parent)?)
+        let made = self.unpack(&lease, reference, image, &progress, vertex, &CancelToken::new())?;
+        Ok((made, Some(lease)))
     }
 
-    /// The image's config, changed by the request, as the runner wants it.
+    /// The image's config, changed by the request, as the runner wants it, but for its root: that of the image is in
+    /// the place of the one to be made on top of it.
     fn process(
         &self,
         request: &RunRequest,
         image: &Image,
-        active: &ActiveSnapshot,
+        parent: Option<SnapshotId>,
         surroundings: &Surroundings,
     ) -> Result<runner::RunRequest, EngineError> {
         let config = &image.config.config;
         let hostname = surroundings.hostname.clone();
-        let tree = active
-            .parent()
-            .map(|parent| Tree::overlay(self.store.view_dirs(parent)?).map_err(EngineError::from));
+        let layers = parent.map(|parent| self.store.view_dirs(parent)).transpose()?.unwrap_or_default();
         let user = request.user.as_deref().unwrap_or(&config.user);
-        let tree = tree.transpose()?;
+        let tree = parent.map(|_| Tree::overlay(layers.clone())).transpose()?;
         let isolation = &request.isolation;
         let ResolvedUser { mut user, home } = resolve_user(tree.as_ref(), user)?;
         user.additional_gids.extend(group_ids(tree.as_ref(), &isolation.groups)?);
@@ -154,10 +162,15 @@ impl Engine {
             devices: if isolation.privileged { devices::all()? } else { Vec::new() },
             device_rules: isolation.device_rules.clone(),
             shm_size: isolation.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
-            ..runner::RunRequest::new(active.mount()?, command_line(request, image)?)
+            ..runner::RunRequest::new(image_root(layers), command_line(request, image)?)
         };
         Ok(if request.supervision.init { with_init(process) } else { process })
     }
+}
+
+/// A root that shows the layers of an image, until there is the container's own.
+fn image_root(layers: Vec<PathBuf>) -> Mount {
+    Mount::Overlay { lower: layers, upper: None, userxattr: false }
 }
 
 /// Settings of a network that is the container's own, as in Docker: there is nobody to be protected from its users, so

@@ -32,7 +32,7 @@ mod supervisor;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use sys::lock::{FileLock, LockMode};
+use sys::lock::FileLock;
 
 pub use client::{Attached, Client};
 pub use config::Config;
@@ -47,16 +47,20 @@ pub fn lock_path(directory: &Path) -> PathBuf {
 }
 
 /// The life of a shim: takes the requests on `starter`, of which one is to start the container whose directory
-/// this is, and supervises the container to its end.
+/// this is and whose lock is `lock`, and supervises the container to its end.
 ///
 /// Answers the lock and whether the container is to be removed. Who is waiting for that waits until the
 /// supervisor, the third of the answer, is dropped.
 ///
 /// # Errors
 /// The directory cannot be used, or somebody else supervises the container.
-pub fn run(directory: &Path, starter: OwnedFd) -> Result<(FileLock, bool, Supervisor), ShimError> {
+pub fn run(
+    directory: &Path,
+    starter: OwnedFd,
+    lock: OwnedFd,
+) -> Result<(FileLock, bool, Supervisor), ShimError> {
     let held = || ShimError::Busy { directory: directory.to_owned() };
-    let lock = FileLock::try_acquire(&lock_path(directory), LockMode::Exclusive)?.ok_or_else(held)?;
+    let lock = FileLock::handed_over(lock.into(), &lock_path(directory))?.ok_or_else(held)?;
     let config = Config::read(directory)?;
     let remove = config.remove;
     let mut supervisor = Supervisor::new(directory, config)?;

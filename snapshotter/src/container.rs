@@ -2,19 +2,22 @@
 //!
 //! The store does not know what is in that directory, but for a lock: whoever makes, runs or removes the
 //! container holds it. It is made before the row and removed after it; without a row and a holder of its
-//! lock it is garbage.
+//! lock it is garbage. What the container writes to is made after the row, under that lock ([`making`]).
+
+mod making;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use base::{Digest, Timestamp};
+pub use making::{NewContainer, UnfinishedContainer};
 use sys::lock::{FileLock, LockMode};
 
 use crate::apply::Layering;
-use crate::db::{containers, from_millis, snapshots};
+use crate::db::{containers, snapshots};
 use crate::error::StoreError;
-use crate::snapshot::{ActiveSnapshot, SnapshotId};
+use crate::snapshot::SnapshotId;
 use crate::store::Store;
 
 /// A container.
@@ -36,8 +39,7 @@ pub struct ContainerRecord {
 #[derive(Debug)]
 pub struct ContainerDir {
     path: PathBuf,
-    /// Held, not looked at.
-    _lock: FileLock,
+    lock: FileLock,
 }
 
 impl ContainerDir {
@@ -49,7 +51,12 @@ impl ContainerDir {
     /// The directory of a container whose lock we hold.
     pub fn of_lock(lock: FileLock) -> Self {
         let path = lock.path().parent().unwrap_or(Path::new("/")).to_owned();
-        Self { path, _lock: lock }
+        Self { path, lock }
+    }
+
+    /// The lock, for whoever goes on in our place.
+    pub fn into_lock(self) -> FileLock {
+        self.lock
     }
 }
 
@@ -59,13 +66,13 @@ impl Store {
         self.layout().container(id)
     }
 
-    /// Makes the directory of a new container. It is garbage until [`keep_container`](Self::keep_container).
+    /// Makes the directory of a new container. It is garbage until [`begin_container`](Self::begin_container).
     pub fn create_container_dir(&self, id: &str) -> Result<ContainerDir, StoreError> {
         let path = self.layout().container(id);
         loop {
             sys::fs::create_dir_all(&path, 0o700)?;
             match FileLock::try_acquire(&self.layout().container_lock(id), LockMode::Exclusive) {
-                Ok(Some(lock)) => return Ok(ContainerDir { path, _lock: lock }),
+                Ok(Some(lock)) => return Ok(ContainerDir { path, lock }),
                 // A collector was between our two steps.
                 Ok(None) => {}
                 Err(error) if error.is_not_found() => {}
@@ -81,7 +88,7 @@ impl Store {
     pub fn lock_container(&self, id: &str) -> Result<Option<ContainerDir>, StoreError> {
         let path = self.layout().container(id);
         match FileLock::try_acquire(&self.layout().container_lock(id), LockMode::Exclusive) {
-            Ok(lock) => Ok(lock.map(|lock| ContainerDir { path, _lock: lock })),
+            Ok(lock) => Ok(lock.map(|lock| ContainerDir { path, lock })),
             Err(error) if error.is_not_found() => Err(StoreError::NoSuchContainer { id: id.to_owned() }),
             Err(error) => Err(error.into()),
         }
@@ -94,40 +101,10 @@ impl Store {
     pub fn wait_for_container(&self, id: &str) -> Result<ContainerDir, StoreError> {
         let path = self.layout().container(id);
         match FileLock::acquire(&self.layout().container_lock(id), LockMode::Exclusive) {
-            Ok(lock) => Ok(ContainerDir { path, _lock: lock }),
+            Ok(lock) => Ok(ContainerDir { path, lock }),
             Err(error) if error.is_not_found() => Err(StoreError::NoSuchContainer { id: id.to_owned() }),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Records a container. From then on the snapshot belongs to it, and is kept until
-    /// [`remove_container`](Self::remove_container).
-    ///
-    /// # Errors
-    /// [`StoreError::ContainerNameTaken`].
-    pub fn keep_container(
-        &self,
-        id: &str,
-        name: &str,
-        image: &Digest,
-        snapshot: ActiveSnapshot,
-    ) -> Result<ContainerRecord, StoreError> {
-        let now = self.now_millis();
-        let record = ContainerRecord {
-            id: id.to_owned(),
-            name: name.to_owned(),
-            image: *image,
-            snapshot: snapshot.id(),
-            created_at: from_millis(now),
-        };
-        let outcome = self.db().write("record a container", |c| match containers::named(c, name)? {
-            Some(other) => Ok(Err(StoreError::ContainerNameTaken { name: name.to_owned(), id: other.id })),
-            None if containers::insert(c, &record, now)? => Ok(Ok(())),
-            None => Ok(Err(StoreError::SnapshotLost { id: record.snapshot })),
-        })?;
-        outcome?;
-        snapshot.give_away();
-        Ok(record)
     }
 
     /// The directories that make up the files of a container, topmost first, for a merged view in user space.
@@ -177,6 +154,10 @@ impl Store {
 
     /// Removes a container with all that it wrote. Nobody else may use it, which `dir` shows.
     pub fn remove_container(&self, record: &ContainerRecord, dir: ContainerDir) -> Result<(), StoreError> {
+        self.take_away(record, &dir)
+    }
+
+    fn take_away(&self, record: &ContainerRecord, dir: &ContainerDir) -> Result<(), StoreError> {
         self.db().write("remove a container", |c| containers::delete(c, &record.id))?;
         for path in [&dir.path, &self.layout().snapshot(record.snapshot).top] {
             let name = crate::store::new_name()?;

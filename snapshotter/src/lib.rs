@@ -66,7 +66,7 @@ pub use cache_mount::{CacheMount, CacheMountInfo, CacheMountRequest, CacheSeed, 
 pub use check::Findings;
 pub use claim::Claim;
 pub use compress::Compression;
-pub use container::{ContainerDir, ContainerRecord};
+pub use container::{ContainerDir, ContainerRecord, NewContainer, UnfinishedContainer};
 pub use db::DbError;
 pub use driver::DriverKind;
 pub use error::StoreError;

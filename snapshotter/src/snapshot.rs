@@ -187,6 +187,11 @@ impl Store {
         Ok(())
     }
 
+    /// The committed snapshot whose layers have this chain id. Nothing protects it: it may be gone when it is used.
+    pub fn find_chain_id(&self, chain_id: &Digest) -> Result<Option<SnapshotId>, StoreError> {
+        Ok(self.db().read("look up a chain id", |c| snapshots::by_chain_id(c, chain_id))?)
+    }
+
     /// The committed snapshot whose layers have this chain id, protected by `lease` from then on.
     pub fn snapshot_by_chain_id(
         &self,
@@ -337,13 +342,6 @@ impl ActiveSnapshot {
             info.cache.iter().try_for_each(|write| db::cache::apply(c, write, now))?;
             Ok(Outcome::Committed)
         })
-    }
-}
-
-impl ActiveSnapshot {
-    /// Lets go of the snapshot, which belongs to a container now.
-    pub(crate) fn give_away(mut self) {
-        self.committed = true;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Starting a program that goes on when we are gone.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -25,35 +25,53 @@ pub fn start(program: &Path, args: &[OsString], variables: &[(OsString, OsString
     command.current_dir("/").process_group(0).spawn().map(drop).at("start", program)
 }
 
-/// Starts `program`, called `name` in lists of processes, to go on without us, connected to us by a socket: its
-/// standard input, whose other end is answered. It begins with [`detach`].
+/// What a program that was started by [`start_connected`] was given.
+#[derive(Debug)]
+pub struct Given {
+    /// The connection to the process that started us.
+    pub starter: OwnedFd,
+    /// The file that it handed over.
+    pub file: OwnedFd,
+}
+
+/// Starts `program`, called `name` in lists of processes, to go on without us, connected to us by a socket, whose
+/// other end is answered. `file` goes over to it, with the lock that it may carry. The program gets the socket as its
+/// standard input and the file as its standard output, and begins with [`detach`].
 ///
 /// # Errors
 /// The program cannot be started.
-pub fn start_connected(program: &Path, name: &str, args: &[OsString]) -> Result<OwnedFd, PathError> {
+pub fn start_connected(
+    program: &Path,
+    name: &str,
+    args: &[OsString],
+    file: OwnedFd,
+) -> Result<OwnedFd, PathError> {
     let (ours, theirs) = UnixStream::pair().at("make a connection to", program)?;
     #[expect(clippy::disallowed_methods, reason = "this is where programs are started that outlive us")]
     let mut command = Command::new(program);
     command.arg0(name).args(args).current_dir("/");
-    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(OwnedFd::from(theirs)).stdout(file).stderr(Stdio::null());
     command.spawn().map(drop).at("start", program)?;
     Ok(ours.into())
 }
 
-/// Takes the connection to the process that started us by [`start_connected`], and leaves its session: what
-/// happens at its terminal is nothing to us.
+/// Takes what [`start_connected`] gave us, and leaves the session of the process that did: what happens at its
+/// terminal is nothing to us.
 ///
 /// # Errors
-/// There is no such connection.
-pub fn detach() -> io::Result<OwnedFd> {
+/// It gave us nothing.
+pub fn detach() -> io::Result<Given> {
     let starter = io::stdin().as_fd().try_clone_to_owned()?;
-    let null = File::open("/dev/null")?;
-    // SAFETY: no pointers. The standard input has no owner that could be surprised.
-    if unsafe { libc::dup2(null.as_raw_fd(), libc::STDIN_FILENO) } < 0 {
-        return Err(io::Error::last_os_error());
+    let file = io::stdout().as_fd().try_clone_to_owned()?;
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    for stream in [libc::STDIN_FILENO, libc::STDOUT_FILENO] {
+        // SAFETY: no pointers. The standard streams have no owner that could be surprised.
+        if unsafe { libc::dup2(null.as_raw_fd(), stream) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
     rustix::process::setsid()?;
-    Ok(starter)
+    Ok(Given { starter, file })
 }
 
 #[cfg(test)]

@@ -81,6 +81,19 @@ impl FileLock {
         }
     }
 
+    /// The lock as an open file, which another process can be given. It is held until the last of those who have the
+    /// file closes it.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
+    /// The lock that `file`, the open file of `path`, carries because whoever held it has [handed it
+    /// over](Self::into_file). `None` when somebody else holds one.
+    pub fn handed_over(file: File, path: &Path) -> Result<Option<Self>, PathError> {
+        let is_held = try_lock(&file, LockMode::Exclusive).at("lock", path)?;
+        Ok(is_held.then(|| Self { file, path: path.to_owned() }))
+    }
+
     /// The locked file's path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -204,6 +217,20 @@ mod tests {
             }
         });
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_lock_that_is_handed_over_is_never_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let given = FileLock::acquire(&path, LockMode::Exclusive).unwrap().into_file();
+        assert!(FileLock::is_held(&path).unwrap());
+        let taken = FileLock::handed_over(given.try_clone().unwrap(), &path).unwrap().unwrap();
+        drop(given);
+        assert!(FileLock::is_held(&path).unwrap());
+        assert!(FileLock::handed_over(File::open(&path).unwrap(), &path).unwrap().is_none());
+        drop(taken);
+        assert!(!FileLock::is_held(&path).unwrap());
     }
 
     #[test]

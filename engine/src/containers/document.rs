@@ -62,7 +62,7 @@ pub struct ContainerDocument {
     pub binds: Vec<Bind>,
     /// Whether it goes when it has ended.
     pub remove: bool,
-    /// Whether whoever made it starts it at once, and holds it until then.
+    /// Whether whoever made it starts it at once. It is held until then.
     #[serde(default)]
     pub starts_at_once: bool,
     /// Whether it has every right.

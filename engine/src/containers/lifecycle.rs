@@ -147,10 +147,8 @@ impl Engine {
     /// There is no such container, or its program cannot be started.
     pub fn start_container(&self, name: &str) -> Result<(), EngineError> {
         let record = self.find_container(name)?;
-        if self.is_supervised(&record.id)? {
-            return Ok(());
-        }
-        self.start_shim(&record.id)?.ask(&Request::Start)?;
+        let Some(dir) = self.claim(&record.id)? else { return Ok(()) };
+        self.start_shim(&record.id, dir)?.ask(&Request::Start)?;
         Ok(())
     }
 
@@ -160,10 +158,8 @@ impl Engine {
     /// There is no such container, it runs, or its program cannot be started.
     pub fn start_attached(&self, name: &str, how: &Attach) -> Result<Exit, EngineError> {
         let container = self.container(name)?;
-        if self.is_supervised(&container.id)? {
-            return self.attach_container(name, how);
-        }
-        let mut client = self.start_shim(&container.id)?;
+        let Some(dir) = self.claim(&container.id)? else { return self.attach_container(name, how) };
+        let mut client = self.start_shim(&container.id, dir)?;
         let terminal = container.document.tty;
         let stdin = how.stdin && container.document.open_stdin;
         let how = Attach { start: true, terminal, stdin, ..how.clone() };
@@ -183,16 +179,15 @@ impl Engine {
         Ok(runner::attach(&mut client, &how)?.into())
     }
 
-    /// Whether somebody runs the container.
-    fn is_supervised(&self, id: &str) -> Result<bool, EngineError> {
-        Ok(self.claim(id)?.is_none())
-    }
-
     /// The container for us alone; `None` when somebody runs it. A supervisor whose container has ended is about
     /// to let go of it, and is waited for.
     pub(super) fn claim(&self, id: &str) -> Result<Option<ContainerDir>, EngineError> {
         let claimed = match self.store.lock_container(id) {
             Ok(None) if !State::read(&self.store.container_path(id))?.status.is_live() => {
+                // Who is attached and does not read may not keep it for ever.
+                if let Some(mut client) = self.supervisor(id)? {
+                    gone_is_fine(client.ask_for_end(&Request::Stop { signal: None, timeout: None }))?;
+                }
                 self.store.wait_for_container(id).map(Some)
             }
             claimed => claimed,

@@ -16,6 +16,7 @@ mod start;
 
 use base::{Digest, Timestamp};
 pub use runner::logs::Record;
+use runner::shim::Config;
 pub use runner::shim::health::HealthStatus;
 pub use runner::shim::{State, Status};
 use snapshotter::{ContainerRecord, StoreError};
@@ -76,29 +77,24 @@ impl Engine {
         Ok(containers)
     }
 
-    /// Removes a container that was to go at its end, if whoever was to do that was killed.
+    /// Removes a container that nobody finishes, starts or removes any more, because whoever was to do that was killed:
+    /// one that is not complete, one that was to start at once and to go at its end, and one that was to go and has ended.
     fn is_left_over(&self, container: &Container) -> Result<bool, EngineError> {
-        if !container.document.remove {
-            return Ok(false);
-        }
-        if container.document.starts_at_once && container.state.status == Status::Created {
-            return self.is_given_up(container);
-        }
-        if !container.state.abandoned {
-            return Ok(false);
-        }
-        match self.remove_container(&container.id, false) {
-            Ok(()) | Err(EngineError::NoSuchContainer(_)) => Ok(true),
-            // Somebody else is about to.
-            Err(EngineError::ContainerInUse { .. }) => Ok(true),
-            Err(error) => Err(error),
-        }
+        let document = &container.document;
+        let is_over = match container.state.status {
+            Status::Created => {
+                let is_complete = Config::is_written(&self.store.container_path(&container.id))?;
+                document.starts_at_once && document.remove || !is_complete
+            }
+            status => document.remove && !status.is_live(),
+        };
+        Ok(is_over && self.is_given_up(container)?)
     }
 
-    /// Removes a container that was to start at once, if whoever made it was killed before.
+    /// Removes a container that nobody holds.
     fn is_given_up(&self, container: &Container) -> Result<bool, EngineError> {
         match self.store.lock_container(&container.id) {
-            // Whoever holds it is about to start it.
+            // Whoever holds it is about to do it.
             Ok(None) => Ok(false),
             Ok(Some(dir)) => match self.store.container(&container.id)? {
                 Some(record) => Ok(self.store.remove_container(&record, dir).map(|()| true)?),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use runner::shim::Client;
 use snapshotter::{ContainerDir, Store};
+use sys::detached::Given;
 
 use crate::Engine;
 use crate::error::EngineError;
@@ -20,11 +21,12 @@ const NAME: &str = "lap-shim";
 const OURSELVES: &str = "/proc/self/exe";
 
 impl Engine {
-    /// Starts a shim for a container whose directory is not locked. It waits for requests.
-    pub(super) fn start_shim(&self, id: &str) -> Result<Client, EngineError> {
-        let directory = self.store.container_path(id);
-        let args: [OsString; 4] = [COMMAND.into(), directory.into_os_string(), self.root().into(), id.into()];
-        let socket: OwnedFd = sys::detached::start_connected(Path::new(OURSELVES), NAME, &args)?;
+    /// Starts a shim for a container, which goes over to it: at no time nobody has it. It waits for requests.
+    pub(super) fn start_shim(&self, id: &str, dir: ContainerDir) -> Result<Client, EngineError> {
+        let directory = dir.path().as_os_str().to_owned();
+        let args: [OsString; 4] = [COMMAND.into(), directory, self.root().into(), id.into()];
+        let lock = dir.into_lock().into_file().into();
+        let socket: OwnedFd = sys::detached::start_connected(Path::new(OURSELVES), NAME, &args, lock)?;
         Ok(Client::over(socket))
     }
 }
@@ -36,9 +38,9 @@ impl Engine {
 /// The container cannot be supervised, or not be removed at its end.
 pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
     let [directory, root, id] = args else { return Err(EngineError::NoSuchContainer(String::new())) };
-    let starter = sys::detached::detach()
+    let Given { starter, file } = sys::detached::detach()
         .map_err(|error| sys::path_error::PathError::new("detach", directory, error))?;
-    let (lock, remove, supervisor) = runner::shim::run(Path::new(directory), starter)?;
+    let (lock, remove, supervisor) = runner::shim::run(Path::new(directory), starter, file)?;
     if remove {
         let store = Store::open(Path::new(root), snapshotter::Options::default())?;
         if let Some(record) = store.container(&id.to_string_lossy())? {

@@ -3,7 +3,7 @@
 use runner::Attach;
 use runner::shim::restart::RestartPolicy;
 use runner::shim::{Attached, Config};
-use snapshotter::{ContainerDir, ContainerRecord, StoreError};
+use snapshotter::{ContainerDir, ContainerRecord, Lease, NewContainer, SnapshotId, StoreError};
 
 use super::document::ContainerDocument;
 use super::lifecycle::Exit;
@@ -37,7 +37,7 @@ impl Engine {
     /// # Errors
     /// When the container could not be started; [`EngineError::exit_code`] then knows Docker's code.
     pub fn run(&self, request: &RunRequest) -> Result<ContainerRun, EngineError> {
-        let created = self.create(request, !needs_shim(request))?;
+        let created = self.create(request, true)?;
         let id = created.record.id.clone();
         let foreground = match needs_shim(request) {
             true => self.run_by_shim(created, request)?,
@@ -58,38 +58,26 @@ impl Engine {
 
     fn create(&self, request: &RunRequest, starts_at_once: bool) -> Result<Created, EngineError> {
         request.name.as_deref().map_or(Ok(()), super::names::check)?;
-        let lease = self.store.lease("run")?;
         let id = sys::random::hex(32)?;
         let dir = self.store.create_container_dir(&id)?;
-        let prepared = self.prepare_run(&lease, request, &id, starts_at_once)?;
-        prepared.document.write(dir.path())?;
+        let Prepared { image, target, parent, mut config, document, lease } =
+            self.prepare_run(request, &id, starts_at_once)?;
+        document.write(dir.path())?;
+        let name = request.name.clone().map_or_else(|| self.free_name(), Ok)?;
+        let new = NewContainer { id: &id, name: &name, image: &image, target: &target, parent };
+        let unfinished = self.store.begin_container(&new, &dir).map_err(|error| refused(error, request))?;
+        // What it stands on is the container's now.
+        drop(lease);
+        config.request.root = unfinished.mount()?;
         // Who is to go on without us, or after us, reads what to do.
         if needs_shim(request) || !request.remove {
-            prepared.config.write(dir.path())?;
+            config.write(dir.path())?;
         }
-        let record = self.keep_named(&id, request.name.as_deref(), &prepared.image, prepared.snapshot)?;
+        let record = unfinished.keep();
         if !request.remove {
             self.store.sync()?;
         }
-        Ok(Created { record, dir, config: prepared.config })
-    }
-
-    /// Records a container under its name, or under one that is free.
-    fn keep_named(
-        &self,
-        id: &str,
-        name: Option<&str>,
-        image: &base::Digest,
-        snapshot: snapshotter::ActiveSnapshot,
-    ) -> Result<ContainerRecord, EngineError> {
-        let name = match name {
-            Some(name) => name.to_owned(),
-            None => self.free_name()?,
-        };
-        self.store.keep_container(id, &name, image, snapshot).map_err(|error| match error {
-            StoreError::ContainerNameTaken { name, id } => EngineError::ContainerNameTaken { name, id },
-            other => other.into(),
-        })
+        Ok(Created { record, dir, config })
     }
 
     fn free_name(&self) -> Result<String, EngineError> {
@@ -118,9 +106,7 @@ impl Engine {
     /// Runs a container with a shim as its parent.
     fn run_by_shim(&self, created: Created, request: &RunRequest) -> Result<Option<Exit>, EngineError> {
         let Created { record, dir, config: _ } = created;
-        // The shim takes it over.
-        drop(dir);
-        let mut client = self.start_shim(&record.id)?;
+        let mut client = self.start_shim(&record.id, dir)?;
         let supervision = &request.supervision;
         let ran = if supervision.detach {
             client.ask(&runner::shim::Request::Start).map(|_| None)
@@ -158,10 +144,28 @@ fn needs_shim(request: &RunRequest) -> bool {
         || (request.tty && request.interactive && runner::is_typed())
 }
 
+/// Why a container was not recorded, in the words of its request.
+fn refused(error: StoreError, request: &RunRequest) -> EngineError {
+    match error {
+        StoreError::ContainerNameTaken { name, id } => EngineError::ContainerNameTaken { name, id },
+        StoreError::NoSuchBlob { .. } | StoreError::NoSuchSnapshot { .. } => {
+            EngineError::NoSuchImage(request.image.clone())
+        }
+        other => other.into(),
+    }
+}
+
 /// What a container is made of.
 pub(crate) struct Prepared {
+    /// The id of its image.
     pub(crate) image: base::Digest,
-    pub(crate) snapshot: snapshotter::ActiveSnapshot,
+    /// What the image was found by.
+    pub(crate) target: base::Digest,
+    /// The image's layers.
+    pub(crate) parent: Option<SnapshotId>,
+    /// What to run, on the image's layers rather than on top of them.
     pub(crate) config: Config,
     pub(crate) document: ContainerDocument,
+    /// What protects the layers until the container does.
+    pub(crate) lease: Option<Lease>,
 }

@@ -49,6 +49,14 @@ impl Config {
         serde_json::from_slice(&sys::fs::read(&path)?).map_err(|source| ShimError::Document { path, source })
     }
 
+    /// Whether [`write`](Self::write) was there.
+    ///
+    /// # Errors
+    /// The directory cannot be looked at.
+    pub fn is_written(directory: &Path) -> Result<bool, ShimError> {
+        Ok(sys::fs::exists(&path(directory))?)
+    }
+
     /// Writes it into the container's directory.
     ///
     /// # Errors

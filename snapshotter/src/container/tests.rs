@@ -9,11 +9,16 @@ const ID: &str = "c0ffee";
 /// A container on top of a new snapshot, which has written a file.
 fn container(test: &TestStore, id: &str, name: &str) -> ContainerRecord {
     let base = test.snapshot(None, "base");
-    let active = test.store.prepare(&test.lease, Some(base)).unwrap();
-    std::fs::write(active.layer_dir().join("written"), vec![1; 64 << 10]).unwrap();
     let dir = test.store.create_container_dir(id).unwrap();
     std::fs::write(dir.path().join("state"), "x").unwrap();
-    test.store.keep_container(id, name, &Digest::of(b"image"), active).unwrap()
+    let image = test.store.put_blob(&test.lease, b"image").unwrap().digest;
+    let new = NewContainer { id, name, image: &image, target: &image, parent: Some(base) };
+    let unfinished = test.store.begin_container(&new, &dir).unwrap();
+    unfinished.mount().unwrap();
+    let record = unfinished.keep();
+    let written = test.store.layout().snapshot(record.snapshot).fs().join("written");
+    std::fs::write(written, vec![1; 64 << 10]).unwrap();
+    record
 }
 
 #[test]
@@ -41,14 +46,52 @@ fn a_container_outlives_its_maker_and_collections() {
 fn a_name_has_one_container() {
     let test = TestStore::new();
     let first = container(&test, ID, "web");
-    let active = test.store.prepare(&test.lease, None).unwrap();
-    let _dir = test.store.create_container_dir("decaf").unwrap();
-    let taken = test.store.keep_container("decaf", "web", &first.image, active).unwrap_err();
+    let dir = test.store.create_container_dir("decaf").unwrap();
+    let new =
+        NewContainer { id: "decaf", name: "web", image: &first.image, target: &first.image, parent: None };
+    let taken = test.store.begin_container(&new, &dir).unwrap_err();
     assert!(matches!(&taken, StoreError::ContainerNameTaken { id, .. } if id == ID), "{taken}");
     container(&test, "bad", "db");
     assert!(test.store.rename_container("bad", "web").is_err());
     test.store.rename_container("bad", "other").unwrap();
     assert_eq!(test.store.container("bad").unwrap().unwrap().name, "other");
+}
+
+#[test]
+fn a_container_that_was_not_finished_is_taken_back() {
+    for mut test in TestStore::each_driver() {
+        let base = test.snapshot(None, "base");
+        let dir = test.store.create_container_dir(ID).unwrap();
+        let image = test.store.put_blob(&test.lease, b"image").unwrap().digest;
+        let new = NewContainer { id: ID, name: "web", image: &image, target: &image, parent: Some(base) };
+        let unfinished = test.store.begin_container(&new, &dir).unwrap();
+        let snapshot = test.store.containers().unwrap()[0].snapshot;
+        assert!(test.store.layout().snapshot(snapshot).fs().exists());
+        drop(unfinished);
+        assert_eq!(test.store.containers().unwrap(), []);
+        assert!(!test.store.layout().snapshot(snapshot).top.exists());
+        drop(dir);
+        test.release();
+        test.assert_nothing_left();
+    }
+}
+
+#[test]
+fn an_image_that_was_removed_meanwhile_gets_no_container() {
+    let mut test = TestStore::new();
+    let base = test.snapshot(None, "base");
+    let image = test.store.put_blob(&test.lease, b"image").unwrap().digest;
+    test.release();
+    test.store.gc(Policy::DROP_CACHE).unwrap();
+    let dir = test.store.create_container_dir(ID).unwrap();
+    let new = NewContainer { id: ID, name: "web", image: &image, target: &image, parent: Some(base) };
+    let error = test.store.begin_container(&new, &dir).unwrap_err();
+    assert!(matches!(&error, StoreError::NoSuchBlob { digest } if *digest == image), "{error}");
+    let kept = test.store.lease("test").unwrap();
+    test.store.put_blob(&kept, b"image").unwrap();
+    let error = test.store.begin_container(&new, &dir).unwrap_err();
+    assert!(matches!(&error, StoreError::NoSuchSnapshot { id } if *id == base), "{error}");
+    assert_eq!(test.store.containers().unwrap(), []);
 }
 
 #[test]

@@ -7,28 +7,26 @@ use base::Digest;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::{digest, from_millis};
-use crate::container::ContainerRecord;
+use crate::container::{ContainerRecord, NewContainer};
 use crate::snapshot::SnapshotId;
 
 const COLUMNS: &str = "SELECT id, name, image, snapshot, created FROM containers";
 
-/// Records a container, which takes the snapshot from the lease that owns it. `false` when there is no such
-/// snapshot. The snapshot counts as having reached the disk: what a container writes is its own affair.
+/// Records a container on top of `parent`, with an active snapshot of its own, which counts as having reached the
+/// disk: what a container writes is its own affair. Answers the snapshot.
 pub(crate) fn insert(
     connection: &Connection,
-    container: &ContainerRecord,
+    container: &NewContainer<'_>,
     now: i64,
-) -> rusqlite::Result<bool> {
-    let mut take = connection
-        .prepare_cached("UPDATE snapshots SET lease = ?2, synced = 1 WHERE id = ?1 AND lease IS NOT NULL")?;
-    if take.execute((container.snapshot, &container.id))? == 0 {
-        return Ok(false);
-    }
+) -> rusqlite::Result<SnapshotId> {
+    let mut insert = connection
+        .prepare_cached("INSERT INTO snapshots (parent, lease, created, synced) VALUES (?1, ?2, ?3, 1)")?;
+    let snapshot = insert.insert((container.parent, container.id, now)).map(SnapshotId::from_row)?;
     let mut insert = connection.prepare_cached(
         "INSERT INTO containers (id, name, image, snapshot, created) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     let image = container.image.as_bytes();
-    insert.execute((&container.id, &container.name, image, container.snapshot, now)).map(|_| true)
+    insert.execute((container.id, container.name, image, snapshot, now)).map(|_| snapshot)
 }
 
 /// The container with this name.

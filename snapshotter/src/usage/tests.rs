@@ -5,6 +5,7 @@ use base::{CancelToken, Digest};
 use super::*;
 use crate::cache::CacheValue;
 use crate::compress::Compression;
+use crate::container::NewContainer;
 use crate::snapshot::CommitInfo;
 use crate::test_support::{TestStore, key};
 
@@ -31,10 +32,13 @@ fn images_containers_and_cache_are_told_apart() {
     test.image("used", used);
     test.image("idle", idle);
     test.image("idle:again", idle);
-    let container = test.store.prepare(&test.lease, Some(used)).unwrap();
-    std::fs::write(container.layer_dir().join("d"), vec![1; 64 << 10]).unwrap();
-    drop(test.store.create_container_dir("c0ffee").unwrap());
-    test.store.keep_container("c0ffee", "c1", &Digest::of(b""), container).unwrap();
+    let dir = test.store.create_container_dir("c0ffee").unwrap();
+    let image = test.store.resolve("used").unwrap().unwrap().descriptor.digest;
+    let new = NewContainer { id: "c0ffee", name: "c1", image: &image, target: &image, parent: Some(used) };
+    let container = test.store.begin_container(&new, &dir).unwrap().keep();
+    let fs = test.store.layout().snapshot(container.snapshot).fs();
+    std::fs::write(fs.join("d"), vec![1; 64 << 10]).unwrap();
+    drop(dir);
     test.store.cache_put(&key(1), CacheValue { snapshot: Some(cached), ..CacheValue::default() }).unwrap();
     test.store.cache_put(&key(2), CacheValue { snapshot: Some(used), ..CacheValue::default() }).unwrap();
     test.release();

@@ -1,0 +1,110 @@
+//! Making a container: one transaction for its row, its snapshot and the look at whether its image is still there,
+//! and then the directories that it writes to.
+//!
+//! Nothing has to be protected before: until the row is there, the container is not. From then on it protects what it
+//! stands on. Whoever makes it holds its lock until it is complete, so a row whose lock is free and whose directory lacks
+//! what runs it is that of a maker who was killed.
+
+use std::path::PathBuf;
+
+use base::{Digest, Mount};
+
+use super::{ContainerDir, ContainerRecord};
+use crate::db::{blobs, containers, from_millis, snapshots};
+use crate::error::StoreError;
+use crate::snapshot::SnapshotId;
+use crate::store::Store;
+
+/// A container that is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct NewContainer<'a> {
+    /// 64 hex digits.
+    pub id: &'a str,
+    /// Its name, which no other container has.
+    pub name: &'a str,
+    /// The id of its image.
+    pub image: &'a Digest,
+    /// The document that the image was found by: its manifest, or an index.
+    pub target: &'a Digest,
+    /// The snapshot with all of the image's layers; `None` for an image without any.
+    pub parent: Option<SnapshotId>,
+}
+
+/// A container with a row that is not complete. Dropping it without [`keep`](Self::keep) takes it back.
+#[derive(Debug)]
+pub struct UnfinishedContainer<'a> {
+    store: &'a Store,
+    /// Its lock is held for as long as it is not complete.
+    dir: &'a ContainerDir,
+    record: ContainerRecord,
+    lower: Vec<PathBuf>,
+    is_kept: bool,
+}
+
+impl Store {
+    /// Records a container and makes what it writes to. From then on that, and all below it, is kept until
+    /// [`remove_container`](Self::remove_container).
+    ///
+    /// # Errors
+    /// [`StoreError::ContainerNameTaken`]; [`StoreError::NoSuchBlob`] or [`StoreError::NoSuchSnapshot`] when the
+    /// image was removed meanwhile.
+    pub fn begin_container<'a>(
+        &'a self,
+        new: &NewContainer<'_>,
+        dir: &'a ContainerDir,
+    ) -> Result<UnfinishedContainer<'a>, StoreError> {
+        let driver = self.driver()?;
+        let now = self.now_millis();
+        let (snapshot, chain) = self.db().write("record a container", |c| {
+            if let Some(other) = containers::named(c, new.name)? {
+                let name = new.name.to_owned();
+                return Ok(Err(StoreError::ContainerNameTaken { name, id: other.id }));
+            }
+            if blobs::size(c, new.target)?.is_none() {
+                return Ok(Err(StoreError::NoSuchBlob { digest: *new.target }));
+            }
+            let chain = new.parent.map(|id| snapshots::chain(c, id)).transpose()?.unwrap_or_default();
+            match new.parent.filter(|_| chain.is_empty()) {
+                Some(id) => Ok(Err(StoreError::NoSuchSnapshot { id })),
+                None => Ok(Ok((containers::insert(c, new, now)?, chain))),
+            }
+        })??;
+        let record = ContainerRecord {
+            id: new.id.to_owned(),
+            name: new.name.to_owned(),
+            image: *new.image,
+            snapshot,
+            created_at: from_millis(now),
+        };
+        let lower = driver.view(self.visible(&chain));
+        // From here on, dropping it takes everything back.
+        let unfinished = UnfinishedContainer { store: self, dir, record, lower, is_kept: false };
+        let dirs = self.layout().snapshot(snapshot);
+        sys::fs::create_dir(&dirs.top, 0o700)?;
+        driver.create(&dirs, &unfinished.lower)?;
+        Ok(unfinished)
+    }
+}
+
+impl UnfinishedContainer<'_> {
+    /// What to mount for its processes to run in.
+    pub fn mount(&self) -> Result<Mount, StoreError> {
+        let dirs = self.store.layout().snapshot(self.record.snapshot);
+        Ok(self.store.driver()?.writable_mount(&dirs, &self.lower)?)
+    }
+
+    /// Says that it is complete.
+    pub fn keep(mut self) -> ContainerRecord {
+        self.is_kept = true;
+        self.record.clone()
+    }
+}
+
+impl Drop for UnfinishedContainer<'_> {
+    /// Whatever fails here is done by the next who lists the containers.
+    fn drop(&mut self) {
+        if !self.is_kept {
+            let _ = self.store.take_away(&self.record, self.dir);
+        }
+    }
+}
