@@ -161,6 +161,7 @@ impl Engine {
             },
             devices: if isolation.privileged { devices::all()? } else { Vec::new() },
             device_rules: isolation.device_rules.clone(),
+            marks: true,
             shm_size: isolation.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..runner::RunRequest::new(image_root(layers), command_line(request, image)?)
         };

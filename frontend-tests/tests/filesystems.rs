@@ -142,3 +142,25 @@ fn resolvers_are_those_given_with_all_that_belongs_to_them() {
     assert!(!says(&env, &["--dns-search", "."], "cat /etc/resolv.conf").contains("search"));
     env.lap(["run", "--rm", "--dns", "nobody", "busybox", "true"]).fails(2).stderr_has(&["nobody"]);
 }
+
+#[test]
+fn programs_find_the_files_of_dockers_containers() {
+    let env = env();
+    let script =
+        "test -f /.dockerenv && test ! -s /.dockerenv && readlink /etc/mtab && grep -c ' / ' /etc/mtab";
+    assert_eq!(says(&env, &["--network", "none"], script), "/proc/mounts\n1\n");
+    assert_eq!(says(&env, &["--network", "none", "--read-only"], script), "/proc/mounts\n1\n");
+    // What the image has stays, and nothing is put into directories of the host.
+    let context = env.context();
+    context.dockerfile(
+        "FROM busybox\nRUN test ! -e /.dockerenv && test ! -e /etc/mtab\nRUN echo mine >/etc/mtab\n",
+    );
+    env.lap(["build", "-q", "-t", "own"]).arg(context.path()).ok();
+    let own = env.lap(["run", "--rm", "own", "sh", "-c", "cat /etc/mtab; ls -A / | grep docker"]).ok();
+    assert_eq!(own.stdout_text(), "mine\n.dockerenv\n");
+    let etc = env.work().join("etc");
+    std::fs::create_dir(&etc).unwrap();
+    let volume = format!("{}:/etc", etc.display());
+    says(&env, &["--network", "none", "-v", &volume], "test ! -e /etc/mtab");
+    assert!(!common::names_in(&etc).contains(&"mtab".to_owned()));
+}

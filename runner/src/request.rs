@@ -90,6 +90,11 @@ pub struct RunRequest {
     pub shared_memory: SharedMemory,
     /// Size of `/dev/shm` in bytes, if it is the container's own.
     pub shm_size: u64,
+    /// Make the files by which programs know Docker's containers, where there is nothing else: `/.dockerenv`, which is
+    /// empty, and `/etc/mtab`, a link to `/proc/mounts`. They land in the layer; containers without mounts of their own
+    /// have none.
+    #[serde(default)]
+    pub marks: bool,
     /// Let an overlay root skip syncing its upper directory when the container ends. Right when
     /// durability is bought later for the whole store, and worth milliseconds per container.
     pub volatile_root: bool,
@@ -132,6 +137,7 @@ impl RunRequest {
             device_rules: Vec::new(),
             shared_memory: SharedMemory::Own,
             shm_size: DEFAULT_SHM_SIZE,
+            marks: false,
             volatile_root: true,
         }
     }

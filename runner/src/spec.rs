@@ -66,6 +66,8 @@ pub struct Bundle {
     pub seccomp: SeccompProfile,
     /// Whether a missing working directory is made.
     pub create_cwd: bool,
+    /// Whether the container gets the files by which programs know Docker's.
+    pub marks: bool,
     /// The terminal of the container, if it has one, else which of its streams are our pipes.
     pub stdio: Stdio,
 }
@@ -143,6 +145,7 @@ pub fn build(request: &RunRequest, stdio: Stdio) -> Result<Bundle, RequestError>
         files: files(&request.etc, &request.mounts),
         seccomp: if request.privileged { SeccompProfile::Unconfined } else { request.seccomp.clone() },
         create_cwd: request.create_cwd,
+        marks: request.marks,
         stdio,
     })
 }

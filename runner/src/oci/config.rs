@@ -94,6 +94,7 @@ impl Config {
             files: Vec::new(),
             seccomp: SeccompProfile::Unconfined,
             create_cwd: true,
+            marks: false,
             stdio,
         }
     }

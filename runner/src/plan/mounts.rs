@@ -45,6 +45,9 @@ const LINKS: [(&CStr, &CStr); 6] = [
     (c"pts/ptmx", c"/dev/ptmx"),
 ];
 
+/// The files of Docker's containers that programs look for, and what they are links to.
+const MARKS: [(&CStr, Option<&CStr>); 2] = [(c"/.dockerenv", None), (c"/etc/mtab", Some(c"/proc/mounts"))];
+
 /// Scratch entries behind masked files and directories.
 const MASK_FILE: &CStr = c"null";
 const MASK_DIRECTORY: &CStr = c"empty";
@@ -70,6 +73,8 @@ pub(super) fn steps(
     let mut steps = vec![Step::PrivateMounts { receive }, Step::Scratch { entries }];
     let devices = devices_of_mounts(machine, bounding);
     steps.push(root(bundle, devices)?);
+    // Before the mounts: what is mounted over their directories hides them, and is not touched.
+    steps.extend(MARKS.into_iter().filter(|_| bundle.marks).map(mark));
     for (one, options) in mounts.iter().zip(options) {
         mount(one, options, bundle, (machine, own, devices), &mut steps)?;
     }
@@ -344,6 +349,10 @@ fn standard_devices() -> Vec<Step> {
         .into_iter()
         .map(|(content, target)| Step::Symlink { content: content.to_owned(), target: target.to_owned() });
     devices.chain(links).collect()
+}
+
+fn mark((target, link): (&CStr, Option<&CStr>)) -> Step {
+    Step::Mark { target: target.to_owned(), link: link.map(CStr::to_owned) }
 }
 
 /// The devices that the spec lists, but for those that every container has.

@@ -222,6 +222,10 @@ impl Child {
                 mounts::propagate(root, target, *kind, *recursive)
             }
             Step::Symlink { content, target } => mounts::symlink(root, content, target),
+            Step::Mark { target, link } => {
+                mounts::mark(root, target, link.as_deref());
+                Ok(())
+            }
             Step::Terminal { rows, columns, console } => {
                 terminal::open(root, (*rows, *columns), *console)?;
                 if self.is_process { terminal::take_control() } else { Ok(()) }

@@ -283,6 +283,19 @@ pub(super) fn symlink(root: &Root, content: &CStr, target: &CStr) -> Result<(), 
     }
 }
 
+/// Makes a symbolic link, or an empty file that everybody may read and execute, if that is possible.
+pub(super) fn mark(root: &Root, target: &CStr, link: Option<&CStr>) {
+    let Ok((parent, name)) = root.open_parent(target) else { return };
+    let mode = libc::S_IFREG | 0o755;
+    let _ = match link {
+        // SAFETY: both strings are live.
+        Some(content) => unsafe { invoke!(libc::SYS_symlinkat, content, parent, name) },
+        // SAFETY: the string is live.
+        None => unsafe { invoke!(libc::SYS_mknodat, parent, name, mode, 0) },
+    };
+    raw::close(parent);
+}
+
 /// Hides a target behind a scratch entry, if the target exists.
 pub(super) fn mask(
     root: &Root,

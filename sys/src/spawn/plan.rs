@@ -203,6 +203,14 @@ pub enum Step {
         /// Where it is.
         target: CString,
     },
+    /// Puts an empty file, or a symbolic link, into the new root for programs that look for it. What is there stays,
+    /// and where nothing can be made, nothing is.
+    Mark {
+        /// Where it is.
+        target: CString,
+        /// What the link points to; `None` makes a file.
+        link: Option<CString>,
+    },
     /// Opens a terminal in the new root's `/dev/pts`, makes it the controlling terminal and the standard
     /// streams, and hands its other end to the parent.
     Terminal {
@@ -505,6 +513,7 @@ impl Step {
             Self::Attributes { target, .. } => format!("change the attributes of the mount at {target:?}"),
             Self::Propagation { target, .. } => format!("change the propagation of {target:?}"),
             Self::Symlink { content, target } => format!("link {target:?} to {content:?}"),
+            Self::Mark { target, .. } => format!("make {target:?}"),
             Self::Terminal { .. } => "open the terminal".to_owned(),
             Self::Mask { target, .. } => format!("mask {target:?}"),
             Self::ReadOnly { target } => format!("make {target:?} read-only"),
