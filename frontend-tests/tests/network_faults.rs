@@ -69,6 +69,9 @@ fn nothing_is_left_of_commands_that_were_killed_at_any_moment() {
         running.signal(Signal::SIGKILL);
         running.finish();
     }
+    // What they left is garbage, and no damage.
+    let check = env.lap(["store", "check"]).ok().stdout_text();
+    assert!(check.contains("The store is sound"), "{check}");
     // The next one takes the same port, and finds nothing in its way.
     env.lap(["run", "--rm", "-p", &publish, "busybox", "true"]).ok();
     let leases = env.run().join("networks/default/leases");
@@ -79,6 +82,8 @@ fn nothing_is_left_of_commands_that_were_killed_at_any_moment() {
     let device = Path::new("/sys/class/net").join(&bridge);
     assert_in_the_end("cables are left", || std::fs::read_dir(device.join("brif")).unwrap().count() == 0);
     assert_eq!(env.lap(["ps", "-aq"]).ok().stdout_text(), "");
+    env.lap(["store", "gc"]).ok();
+    assert_eq!(env.lap(["store", "check"]).ok().stdout_text(), "The store is sound\n");
     let doctor = env.lap(["system", "doctor"]).run().stdout_text();
     assert!(!doctor.contains("killed containers"), "{doctor}");
     env.lap(["system", "doctor", "--fix"]).run().stdout_has(&["removed: network \"default\""]);

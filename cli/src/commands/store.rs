@@ -1,6 +1,7 @@
 //! `lap store check` and `lap store gc`
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::Findings;
@@ -17,8 +18,9 @@ pub(crate) fn check(store: &StoreChoice, args: &CheckArgs) -> Result<ExitCode, C
     let engine = open(store)?;
     let findings = engine.check_store(&cancel)?;
     let problems = problems(&findings);
-    problems.iter().for_each(|problem| print_line(problem));
-    print_line(&summary(problems.len(), findings.leftovers.len()));
+    let nameless = nameless(&findings);
+    problems.iter().chain(&nameless).for_each(|line| print_line(line));
+    print_line(&summary(problems.len(), nameless.len() + findings.leftovers.len()));
     if args.repair {
         let freed = engine.repair_store(&findings, &cancel)?;
         print_line(&format!("Repaired; total reclaimed space: {}", units::bytes(freed)));
@@ -36,12 +38,11 @@ pub(crate) fn collect(store: &StoreChoice, args: &GcArgs) -> Result<ExitCode, Cl
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line for everything that is wrong. What dead processes left is not: the next collection removes it.
+/// One line for everything that is damaged.
 fn problems(findings: &Findings) -> Vec<String> {
     fn lines<T: Display>(of: &[T], what: &str, is: &str) -> Vec<String> {
         of.iter().map(|one| format!("{what} {one}: {is}")).collect()
     }
-    let files: Vec<String> = findings.without_row.iter().map(|path| path.display().to_string()).collect();
     [
         lines(&findings.lost_snapshots, "snapshot", "its directory is gone"),
         lines(&findings.orphaned_snapshots, "snapshot", "what it stands on is gone"),
@@ -49,9 +50,15 @@ fn problems(findings: &Findings) -> Vec<String> {
         lines(&findings.wrong_blobs, "blob", "its content does not match its digest"),
         lines(&findings.incomplete_images, "image", "parts of it are damaged"),
         lines(&findings.lost_cache_mounts, "cache mount", "its directory is gone"),
-        lines(&files, "file", "nothing in the database names it"),
     ]
     .concat()
+}
+
+/// One line for each file that belongs to nothing. That is no damage: somebody was killed before its row was written
+/// or after that was removed, and the next collection removes the file.
+fn nameless(findings: &Findings) -> Vec<String> {
+    let line = |path: &PathBuf| format!("file {}: nothing in the database names it", path.display());
+    findings.without_row.iter().map(line).collect()
 }
 
 fn summary(problems: usize, leftovers: usize) -> String {
