@@ -24,6 +24,7 @@ pub mod history;
 mod images;
 mod import;
 mod layouts;
+pub mod limits_here;
 mod load;
 mod manifest;
 pub mod network;

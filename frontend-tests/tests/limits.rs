@@ -246,3 +246,46 @@ fn steps_are_limited_one_by_one_and_all_together() {
         env.lap(["build", "--total-resource", bad]).arg(context.path()).fails(2).stderr_has(&["memory"]);
     }
 }
+
+/// Where the controller `pids` of version 1 is mounted alone.
+fn mount_of_pids() -> Option<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let is_it = |line: &&str| line.contains(" - cgroup ") && line.ends_with(",pids");
+    mounts.lines().find(is_it)?.split(' ').nth(4).map(str::to_owned)
+}
+
+#[test]
+fn a_missing_controller_is_told_once_and_refused_when_it_is_asked_for() {
+    if testkit::privilege::root().is_none() {
+        return;
+    }
+    let Some(pids) = mount_of_pids() else {
+        return testkit::privilege::skip("the controller pids is not mounted as one of version 1");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let lap = dir.path().join("lap");
+    let script = format!(
+        "#!/bin/sh\nexec /usr/bin/unshare --mount /bin/sh -c '/bin/umount {pids} && exec \"{}\" \"$@\"' lap \"$@\"\n",
+        testkit::binary::lap().display()
+    );
+    std::fs::write(&lap, script).unwrap();
+    std::fs::set_permissions(&lap, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let env = testkit::TestEnv::with_binary(&lap);
+    env.load(&testkit::images::busybox());
+    let run =
+        |flags: &[&str]| env.lap(["run", "--rm", "--network", "none"]).args(flags).args(["busybox", "true"]);
+    let first = run(&[]).ok().stderr_text();
+    assert!(
+        first.starts_with("WARNING: pids cannot be limited here") && first.lines().count() == 1,
+        "{first}"
+    );
+    assert_eq!(run(&[]).ok().stderr_text(), "", "it is told once");
+    run(&["--pids-limit", "10"]).fails(125).stderr_has(&["the number of processes", "pids"]);
+    // Where nothing is missing, nothing is told.
+    let whole = env.lap(["info"]).run();
+    assert!(!whole.stdout_text().contains("Limits: cpu, cpuset, memory, pids"), "{whole}");
+    let usual = common::env();
+    if can_limit(&["cpu", "cpuset", "memory", "pids", "io"]) {
+        assert_eq!(usual.lap(["run", "--rm", "busybox", "true"]).ok().stderr_text(), "");
+    }
+}

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use engine::Engine;
 use engine::containers::Exit;
 use engine::error::EngineError;
+use engine::limits_here::Unlimited;
 use engine::request::{PullPolicy, RunRequest};
 
 use super::containers::exit_code;
@@ -31,6 +33,7 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
     check_id_file(id_file.as_deref())?;
     let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
     network_args::settle(&engine, &mut request.network).map_err(|error| error.with_code(RUN_FAILED))?;
+    warn_of_limits(&engine, &request);
     let ran = engine.run(&request).map_err(|error| self::error(&error))?;
     write_id(id_file.as_deref(), &ran.id)?;
     let shows_nothing = request.supervision.attach.is_some_and(|[_, stdout, stderr]| !stdout && !stderr);
@@ -55,10 +58,29 @@ pub(crate) fn create(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, Cli
     check_id_file(id_file.as_deref())?;
     let engine = open(store)?;
     network_args::settle(&engine, &mut request.network)?;
+    warn_of_limits(&engine, &request);
     let id = engine.create_container(&request)?;
     write_id(id_file.as_deref(), &id)?;
     print_line(&id);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what cannot be limited here. A container does not fail because that cannot be found out.
+fn warn_of_limits(engine: &Engine, request: &RunRequest) {
+    for unlimited in engine.unlimited(&request.limits).unwrap_or_default() {
+        complain(&match unlimited {
+            Unlimited::Controllers(names) => format!(
+                "WARNING: {} cannot be limited here: containers may use all there is (see lap system doctor)",
+                names.join(", ")
+            ),
+            // Docker's words.
+            Unlimited::Swap => {
+                "WARNING: Your kernel does not support swap limit capabilities or the cgroup is not \
+                                mounted. Memory limited without swap."
+                    .to_owned()
+            }
+        });
+    }
 }
 
 /// An error of a container that does not start, with Docker's exit code.

@@ -241,6 +241,24 @@ impl Hierarchies {
         Controller::LIMITERS.into_iter().filter(is_usable).collect()
     }
 
+    /// Which of [`Controller::LIMITERS`] this process may not make groups of.
+    pub fn missing(&self) -> Vec<Controller> {
+        let usable = self.usable();
+        Controller::LIMITERS.into_iter().filter(|controller| !usable.contains(controller)).collect()
+    }
+
+    /// Whether the kernel counts swap space, so that a limit of memory can hold for both together.
+    pub fn counts_swap(&self) -> bool {
+        let Ok(hierarchy) = self.of(Controller::Memory) else { return false };
+        let file = match hierarchy.version {
+            Version::One => "memory.memsw.limit_in_bytes",
+            // The group of all has no limits.
+            Version::Two if hierarchy.own == hierarchy.mount => return true,
+            Version::Two => "memory.swap.max",
+        };
+        hierarchy.own.join(file).exists()
+    }
+
     /// The names of all controllers that there are.
     pub(super) fn available(&self) -> Vec<&'static str> {
         let offers = |controller: Controller| {
