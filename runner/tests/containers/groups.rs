@@ -1,12 +1,13 @@
 //! Control groups at a given place: made, entered, read, stopped, ended, left to another process, removed.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder, LinuxPidsBuilder,
-    LinuxResources,
+    LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder,
+    LinuxPidsBuilder, LinuxResources, LinuxThrottleDeviceBuilder,
 };
 use runner::cgroup::hierarchy::{Controller, Hierarchies, Version};
 use runner::cgroup::{CgroupError, ControlGroup, DeviceList, GroupDirectory, Location, abandoned};
@@ -213,6 +214,45 @@ fn limits_change_up_and_down_and_are_read_back() {
     bad.set_cpu(Some(LinuxCpuBuilder::default().cpus("4000").build().unwrap()));
     let error = group.set(&bad).unwrap_err();
     assert!(explain(&error).contains("the processors to 4000"), "{}", explain(&error));
+    group.remove().unwrap();
+}
+
+#[test]
+fn what_passes_the_page_cache_by_is_counted_for_each_block_device() {
+    let Some(place) = Place::new() else { return };
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = directory.path().join("file");
+    let device = fs::metadata(directory.path()).unwrap().dev();
+    let numbers = (rustix::fs::major(device), rustix::fs::minor(device));
+    if numbers.0 == 0 {
+        eprintln!("skipped: {} is not on a block device", directory.path().display());
+        return;
+    }
+    // Some kernels count for version 1 from the first limit of a device on.
+    let limit = LinuxThrottleDeviceBuilder::default().major(i64::from(numbers.0)).minor(i64::from(numbers.1));
+    let limit = limit.rate(1u64 << 40).build().unwrap();
+    let mut resources = LinuxResources::default();
+    let limits = LinuxBlockIoBuilder::default().throttle_write_bps_device(vec![limit]).build().unwrap();
+    resources.set_block_io(Some(limits));
+    let group = place.group("traffic", &resources);
+    let traffic = || {
+        let devices = group.statistics().unwrap().block_devices.unwrap_or_default();
+        devices.get(&numbers).copied().unwrap_or_default()
+    };
+    let before = traffic();
+    let write = format!("dd if=/dev/zero of={0} bs=1M count=4 oflag=direct", file.display());
+    let read = format!("dd if={0} of=/dev/null bs=1M count=2 iflag=direct", file.display());
+    let mut child = start(&group, &format!("{write} && {read} && echo done; read line"));
+    assert_eq!(line(&mut child), "done", "direct writing and reading works here");
+    let after = traffic();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let written = after.written_bytes - before.written_bytes;
+    let read = after.read_bytes - before.read_bytes;
+    // Beside it, the file system writes for itself, but not megabytes.
+    assert!((4 << 20..5 << 20).contains(&written), "{written} bytes written");
+    assert!((2 << 20..3 << 20).contains(&read), "{read} bytes read");
+    assert!(after.writes > before.writes && after.reads > before.reads, "{after:?}");
     group.remove().unwrap();
 }
 
