@@ -25,6 +25,12 @@ pub(crate) enum BenchError {
     /// A daemon did not say that it is ready.
     #[error("{command} did not get ready; its last words: {output}")]
     NotReady { command: String, output: String },
+    /// The process that looks after a detached container is not there.
+    #[error("container {id} has no shim")]
+    NoShim { id: String },
+    /// It takes more memory than it may.
+    #[error("a shim takes {memory} KiB of memory, and {most} KiB are the most")]
+    LargeShim { memory: u64, most: u64 },
     /// The measuring process answered with something else than a sample.
     #[error("measuring {command} gave no figures: {output}")]
     NoSample { command: String, output: String },

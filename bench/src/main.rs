@@ -22,6 +22,7 @@ mod output;
 mod planning;
 mod report;
 mod runtime;
+mod shim;
 mod subject;
 mod transfer;
 mod work;

@@ -10,6 +10,7 @@ use crate::builder::{BASE, Builder};
 use crate::error::BenchError;
 use crate::measure::{Sample, measure};
 use crate::output;
+use crate::shim;
 use crate::subject::Subjects;
 use crate::transfer;
 
@@ -43,7 +44,7 @@ pub(crate) struct Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 11] {
+pub(crate) fn all() -> [Work; 12] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false };
     [
@@ -54,6 +55,7 @@ pub(crate) fn all() -> [Work; 11] {
         of_builders("container start to exit, true", start),
         of_builders("container start to exit, true, by network", start_connected),
         of_builders("100 containers at once, true", start_many),
+        of_images("start of a detached container, memory of its shim", shim::detached),
         of_builders("exec of true in a container", exec),
         of_builders("4 GiB of output through a pipe", output::piped),
         of_images("load of an image of 1 GiB", transfer::load),
