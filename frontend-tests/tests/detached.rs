@@ -4,6 +4,7 @@ mod common;
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use common::containers::Containers;
 use nix::sys::signal::{Signal, kill};
@@ -254,4 +255,68 @@ fn a_shim_takes_little_memory() {
     // What counts is what nobody else has; pages of the program are the file's, and more of them without optimisation.
     assert!(kilobytes("Private_Dirty:") <= 2 << 10, "{rollup}");
     assert!(kilobytes("Rss:") <= 6 << 10, "{rollup}");
+}
+
+/// How many commands are killed while they start a container.
+const KILLS: u32 = 40;
+
+#[test]
+fn a_container_whose_starter_is_killed_runs_or_is_gone() {
+    let env = Containers::new();
+    let run = ["run", "-d", "--rm", "--network", "none", "busybox", "sleep", "1000"];
+    let begin = Instant::now();
+    env.lap(run).ok();
+    let usual = begin.elapsed();
+    for kill in 0..KILLS {
+        let moment = usual * kill / KILLS;
+        let begin = Instant::now();
+        let running = env.lap(run).spawn();
+        while begin.elapsed() < moment {
+            std::thread::yield_now();
+        }
+        running.signal(Signal::SIGKILL);
+        // A shim that goes on has none of its streams.
+        running.finish();
+    }
+    // A shim that has just been started may be about to start its container, or to notice that it is alone.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while env.lap(["ps", "-aq", "--filter", "status=created"]).ok().stdout_text() != "" {
+        assert!(Instant::now() < deadline, "{}", env.lap(["ps", "-a"]).ok());
+    }
+    let count = |args: &[&str]| env.lap(["ps", "-q"]).args(args).ok().stdout_text().lines().count();
+    assert!(count(&[]) >= 1);
+    assert_eq!(count(&["-a"]), count(&[]), "{}", env.lap(["ps", "-a"]).ok());
+    env.lap(["store", "check"]).ok();
+}
+
+/// The processor time that a process has used, in ticks.
+fn processor_time(pid: &str) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn who_is_attached_and_does_not_read_keeps_no_container_from_being_removed() {
+    let env = Containers::new();
+    let flags = ["--log-driver", "none", "--network", "none", "--name", "web", "busybox"];
+    let script = "echo begin; read line </dev/null; while ! test -e /go; do :; done; exec yes";
+    env.detached(&[&flags[..], &["sh", "-c", script]].concat());
+    let mut attached = env.lap(["attach", "--no-stdin", "web"]).spawn();
+    env.lap(["exec", "web", "touch", "/go"]).ok();
+    attached.wait_for("y\ny\n");
+    attached.signal(Signal::SIGSTOP);
+    // All pipes are full when it does nothing any more.
+    let pid = env.inspect("web", ".State.Pid");
+    let mut before = None;
+    while before != Some(processor_time(&pid)) {
+        before = Some(processor_time(&pid));
+        env.inspect("web", ".State.Status");
+    }
+    env.lap(["kill", "web"]).ok();
+    env.wait_until("web", ".State.Status", |status| status == "exited");
+    env.lap(["rm", "web"]).deadline(Duration::from_secs(30)).ok();
+    assert_eq!(env.lap(["ps", "-aq"]).ok().stdout_text(), "");
+    attached.signal(Signal::SIGCONT);
+    attached.finish();
 }

@@ -185,3 +185,35 @@ fn a_container_in_another_root_directory_is_entered_and_ends_with_its_first_proc
     assert_eq!(further.finish().code(), Some(137));
     env.lap(["rm", "-f", "c"]).ok();
 }
+
+#[test]
+fn processes_without_a_parent_are_collected_when_they_end() {
+    if testkit::privilege::root().is_none() {
+        return;
+    }
+    let env = native_env();
+    let run = ["run", "-d", "--isolation", "chroot", "--network", "host", "--name", "c", "busybox"];
+    // The middle one ends, so that the inner one has no parent; it goes on until it is told to end.
+    let script = "mkfifo /end; sh -c 'sh -c \"read line </end\" & echo $!'; exec sleep 1000";
+    env.lap(run).args(["sh", "-c", script]).ok();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let orphan = loop {
+        let said = env.lap(["logs", "c"]).ok().stdout_text();
+        if let Some((pid, _)) = said.split_once('\n') {
+            break std::path::PathBuf::from(format!("/proc/{pid}"));
+        }
+        assert!(std::time::Instant::now() < deadline, "the container says nothing");
+    };
+    assert!(orphan.exists());
+    env.lap(["exec", "c", "sh", "-c", "echo x >/end"]).ok();
+    while orphan.exists() {
+        let status = std::fs::read_to_string(orphan.join("status")).unwrap_or_default();
+        assert!(std::time::Instant::now() < deadline, "{status}");
+    }
+    // The exit codes of those that we started ourselves are not lost.
+    for code in [0, 3, 77] {
+        assert_eq!(env.lap(["exec", "c", "sh", "-c", &format!("exit {code}")]).run().code(), Some(code));
+    }
+    assert_eq!(env.lap(["ps", "-q"]).ok().stdout_text().lines().count(), 1);
+    env.lap(["rm", "-f", "c"]).ok();
+}

@@ -43,7 +43,7 @@ const FORWARDED: [Signal; 6] =
 /// The container cannot be started or followed.
 pub fn run_foreground(directory: &Path, config: Config) -> Result<(Ended, Supervisor), ShimError> {
     let mut caught: Vec<i32> = FORWARDED.iter().map(|signal| signal.as_raw()).collect();
-    caught.push(Signal::WINCH.as_raw());
+    caught.extend([Signal::WINCH, Signal::CHILD].map(Signal::as_raw));
     // Caught before the start, so that no signal ends us while the container lives.
     let signals = SignalPipe::new(&caught).map_err(ShimError::system("catch the signals"))?;
     let stdin = config.open_stdin.then(|| io::stdin().as_fd().try_clone_to_owned()).transpose();

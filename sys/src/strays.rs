@@ -41,6 +41,23 @@ pub fn end() -> io::Result<()> {
     }
 }
 
+/// Collects the children that have ended and that we did not start: descendants whose parents ended before them.
+/// `started` are those that we wait for ourselves; what lives in our own session is a program of the host.
+pub fn collect(started: &[u32]) -> io::Result<()> {
+    let own = std::process::id();
+    let session = rustix::process::getsid(None)?.as_raw_nonzero().get().cast_unsigned();
+    let is_stray = |process: &u32, about: &About| {
+        about.has_ended && about.parent == own && about.session != session && !started.contains(process)
+    };
+    for (process, _) in processes()?.iter().filter(|(process, about)| is_stray(process, about)) {
+        if let Some(pid) = i32::try_from(*process).ok().and_then(Pid::from_raw) {
+            // Until it is collected, its number is not used again. Somebody else may have been faster.
+            let _ = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+    }
+    Ok(())
+}
+
 fn wait_for_end(process: &OwnedFd) -> io::Result<()> {
     loop {
         match poll(&mut [PollFd::new(process, PollFlags::IN)], None) {
@@ -53,13 +70,13 @@ fn wait_for_end(process: &OwnedFd) -> io::Result<()> {
 /// The living descendants of ours in another root directory.
 fn strays() -> io::Result<Vec<OwnedFd>> {
     let own = std::process::id();
-    let parents = parents()?;
+    let processes = processes()?;
     let descends = |mut process: u32| {
         // A process is nobody's own ancestor, but pids may have been used again while we looked.
-        for _ in 0..parents.len() {
-            match parents.get(&process) {
-                Some(&parent) if parent == own => return true,
-                Some(&parent) => process = parent,
+        for _ in 0..processes.len() {
+            match processes.get(&process) {
+                Some(about) if about.parent == own => return true,
+                Some(about) => process = about.parent,
                 None => return false,
             }
         }
@@ -67,7 +84,7 @@ fn strays() -> io::Result<Vec<OwnedFd>> {
     };
     let ours = root_of("self");
     let mut strays = Vec::new();
-    for &process in parents.keys().filter(|&&process| descends(process)) {
+    for &process in processes.keys().filter(|&&process| descends(process)) {
         let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { continue };
         let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
         // Whoever hides his root from us has other rights than we have: no program that we started for
@@ -92,24 +109,38 @@ fn root_of(process: &str) -> Option<(u64, u64)> {
     Some((root.dev(), root.ino()))
 }
 
-/// The parent of every process that is seen.
-fn parents() -> io::Result<HashMap<u32, u32>> {
-    let mut parents = HashMap::new();
+/// What is known of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct About {
+    parent: u32,
+    session: u32,
+    /// Whether it has ended and was not collected yet.
+    has_ended: bool,
+}
+
+/// Every process that is seen.
+fn processes() -> io::Result<HashMap<u32, About>> {
+    let mut processes = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(process) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
         let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { continue };
-        if let Some(parent) = parent_in(&stat) {
-            parents.insert(process, parent);
+        if let Some(about) = About::parse(&stat) {
+            processes.insert(process, about);
         }
     }
-    Ok(parents)
+    Ok(processes)
 }
 
-/// The fourth field. The second is the program's name in parentheses, which may hold anything.
-fn parent_in(stat: &str) -> Option<u32> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
+impl About {
+    /// The fields from the third on. The second is the program's name in parentheses, which may hold anything.
+    fn parse(stat: &str) -> Option<Self> {
+        let (_, rest) = stat.rsplit_once(')')?;
+        let mut fields = rest.split_whitespace();
+        let (state, parent) = (fields.next()?, fields.next()?.parse().ok()?);
+        let session = fields.nth(1)?.parse().ok()?;
+        Some(Self { parent, session, has_ended: state == "Z" })
+    }
 }
 
 #[cfg(test)]
@@ -118,8 +149,10 @@ mod tests {
 
     #[test]
     fn names_of_programs_confuse_nobody() {
-        assert_eq!(parent_in("7 (sh) S 3 7 7 0"), Some(3));
-        assert_eq!(parent_in("7 (a) R 9 (b) S 3 7 7 0"), Some(3));
-        assert_eq!(parent_in(""), None);
+        let about = About { parent: 3, session: 8, has_ended: false };
+        assert_eq!(About::parse("7 (sh) S 3 7 8 0"), Some(about));
+        let about = About { parent: 3, session: 8, has_ended: true };
+        assert_eq!(About::parse("7 (a) R 9 (b) Z 3 7 8 0"), Some(about));
+        assert_eq!(About::parse(""), None);
     }
 }

@@ -218,6 +218,11 @@ impl Streams {
         self.outlets.iter().all(|outlet| outlet.pending.is_empty())
     }
 
+    /// Lets go of those who have not read everything.
+    pub(super) fn give_up(&mut self) {
+        self.outlets.iter_mut().for_each(|outlet| outlet.pending.clear());
+    }
+
     /// The first failure to write the log, once.
     pub(super) fn take_log_failure(&mut self) -> Option<String> {
         self.log_failure.take()

@@ -37,6 +37,9 @@ use crate::request::TtySize;
 /// The connection that stands for the process of the supervisor itself.
 const LOCAL: ConnectionId = 0;
 
+/// How long somebody may leave the last output of a container unread that others want to have.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often memory is given back after the start, which took more than waiting does.
 const SETTLING: u32 = 8;
 
@@ -62,6 +65,8 @@ pub struct Supervisor {
     restarts: Restarts,
     /// When the process is killed that was asked to end.
     kill_at: Option<Instant>,
+    /// When those who are attached to a container that has ended are given up.
+    give_up_at: Option<Instant>,
     /// Whether somebody asked for the end.
     stopped: bool,
     /// Who wants the container to be started again once it has ended.
@@ -111,6 +116,7 @@ impl Supervisor {
             phase: Phase::Idle,
             restarts: Restarts::new(config.restart),
             kill_at: None,
+            give_up_at: None,
             stopped: false,
             restarter: None,
             interrupts: 0,
@@ -124,7 +130,7 @@ impl Supervisor {
     /// Takes requests, first on `starter`, until the container has ended for good and everybody has got its
     /// output, or the starter has gone without starting it.
     pub(super) fn serve(&mut self, starter: OwnedFd) -> Result<(), ShimError> {
-        let caught = [Signal::TERM, Signal::INT, Signal::QUIT].map(Signal::as_raw);
+        let caught = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::CHILD].map(Signal::as_raw);
         let signals = SignalPipe::new(&caught).map_err(ShimError::system("catch the signals"))?;
         self.signals = Some(Signals::Stop(signals));
         let starter = self.connections.add(starter);
@@ -215,6 +221,9 @@ impl Supervisor {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill();
+        }
+        if self.give_up_at.is_some_and(|at| at <= now) {
+            self.streams.give_up();
         }
         self.probe(now)?;
         if matches!(self.phase, Phase::Waiting(until) if until <= now) {

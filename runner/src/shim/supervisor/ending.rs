@@ -7,8 +7,9 @@ use sys::signals::SignalPipe;
 
 use super::super::config::STOP_TIMEOUT;
 use super::super::state::Status;
-use super::{Phase, Supervisor};
-use crate::process::resize;
+use super::{PATIENCE, Phase, Supervisor};
+use crate::isolation::Mode;
+use crate::process::{Process, resize};
 use crate::request::TtySize;
 
 /// So many requests to end that somebody types make one to be killed.
@@ -36,7 +37,9 @@ impl Supervisor {
                 self.kill_at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             }
             Phase::Waiting(_) => self.give_up(),
-            Phase::Idle | Phase::Ended => {}
+            // Somebody wants the container itself, and only its last readers keep it.
+            Phase::Ended => self.give_up_at = self.give_up_at.or(Some(Instant::now() + PATIENCE)),
+            Phase::Idle => {}
         }
     }
 
@@ -72,12 +75,30 @@ impl Supervisor {
             };
             let Some(signal) = signal else { return };
             match forward {
+                _ if signal == Signal::CHILD.as_raw() => self.collect_orphans(),
                 None => self.stop(None, None),
                 Some(size) if signal == Signal::WINCH.as_raw() => {
                     size().into_iter().for_each(|size| self.resize(size));
                 }
                 Some(_) => self.forward(signal),
             }
+        }
+    }
+
+    /// Collects processes of a container without process ids of its own that have become our children and have ended.
+    fn collect_orphans(&self) {
+        if self.config.request.isolation != Mode::Chroot {
+            return;
+        }
+        let first = match &self.phase {
+            Phase::Running(run) => Some(&run.process),
+            _ => None,
+        };
+        let started = first.into_iter().chain(self.execs.iter().map(|exec| &exec.process));
+        let started: Result<Vec<_>, _> = started.map(Process::pid).collect();
+        if let Ok(started) = started {
+            // What is not collected now is at the end of the container.
+            let _ = sys::strays::collect(&started.into_iter().flatten().collect::<Vec<_>>());
         }
     }
 

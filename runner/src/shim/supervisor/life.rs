@@ -56,6 +56,7 @@ impl Supervisor {
             ..std::mem::take(&mut self.state)
         };
         self.stopped = false;
+        self.give_up_at = None;
         let monitor = self.config.health.clone().map(Monitor::new);
         self.state.health = monitor.as_ref().map(|monitor| monitor.health().clone());
         self.phase = Phase::Running(Box::new(Run { process, terminal, began: Instant::now(), monitor }));

@@ -57,7 +57,7 @@ impl Supervisor {
             Phase::Waiting(until) => Some(until),
             _ => None,
         };
-        [restart, self.kill_at, self.probe_deadline()].into_iter().flatten().min()
+        [restart, self.kill_at, self.give_up_at, self.probe_deadline()].into_iter().flatten().min()
     }
 }
 
