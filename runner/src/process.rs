@@ -123,12 +123,16 @@ fn start_joined(
             (Some(chroot), plan)
         }
     };
+    if request.transient_root {
+        stubs::prepare(&request.root).map_err(RunError::CleanUp)?;
+    }
     let (streams, theirs) = streams(stdio).map_err(supervise("make the standard streams"))?;
     let borrowed = theirs.as_ref().map(|theirs| theirs.each_ref().map(AsFd::as_fd));
     let launched = launch(plan, borrowed);
     match launched {
         Ok(Launched { process, terminal, created }) => {
-            let (handle, stubs) = (Arc::new(process), Some((request.root.clone(), created)));
+            let stubs = (!request.transient_root).then(|| (request.root.clone(), created));
+            let handle = Arc::new(process);
             let shares_pids = request.pids != Sharing::Own;
             let mut process = Process {
                 handle,

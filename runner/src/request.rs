@@ -95,6 +95,9 @@ pub struct RunRequest {
     /// have none.
     #[serde(default)]
     pub marks: bool,
+    /// What the process writes goes with the container: what mounting made in it is left there.
+    #[serde(default)]
+    pub transient_root: bool,
     /// Let an overlay root skip syncing its upper directory when the container ends. Right when
     /// durability is bought later for the whole store, and worth milliseconds per container.
     pub volatile_root: bool,
@@ -138,6 +141,7 @@ impl RunRequest {
             shared_memory: SharedMemory::Own,
             shm_size: DEFAULT_SHM_SIZE,
             marks: false,
+            transient_root: false,
             volatile_root: true,
         }
     }

@@ -42,6 +42,14 @@ pub(crate) fn clean_up(root: &Mount, created: &[Created]) -> Result<()> {
     }
 }
 
+/// Removes the mark of an earlier run after which nothing was cleaned up.
+pub(crate) fn prepare(root: &Mount) -> Result<()> {
+    match root {
+        Mount::Overlay { upper: Some(OverlayUpper { work, .. }), .. } => remove_volatile_mark(work),
+        Mount::Overlay { upper: None, .. } | Mount::Bind { .. } => Ok(()),
+    }
+}
+
 /// Removes the targets, last made first, and gives the directories around them their times back.
 fn remove_all(root: &RootDir, created: &[Created]) -> Result<()> {
     created.iter().rev().try_for_each(|one| remove_one(root, one))

@@ -19,9 +19,6 @@ use crate::layout::Layout;
 /// Changes at every start of the machine (`proc_sys_kernel(5)`).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// A new random name at every read (`proc_sys_kernel(5)`).
-const NEW_UUID: &str = "/proc/sys/kernel/random/uuid";
-
 /// How to open a store.
 #[derive(Clone)]
 pub struct Options {
@@ -263,7 +260,7 @@ fn recover(database: &Database, layout: &Layout) -> Result<(), StoreError> {
 
 /// A random name that nobody else uses.
 pub(crate) fn new_name() -> Result<String, PathError> {
-    read_line(NEW_UUID)
+    sys::random::hex(16)
 }
 
 fn read_line(path: &str) -> Result<String, PathError> {

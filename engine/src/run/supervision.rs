@@ -50,7 +50,7 @@ pub(super) fn config(
         place => place,
     };
     Ok(Config {
-        request: runner::RunRequest { volatile_root: once, group: place, ..process },
+        request: runner::RunRequest { volatile_root: once, transient_root: once, group: place, ..process },
         terminal,
         open_stdin: request.interactive,
         stdin_once: request.interactive && !request.tty && !supervision.detach,
