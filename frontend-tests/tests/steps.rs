@@ -173,3 +173,20 @@ fn what_a_step_used_is_recorded() {
     build(&env, &context, &[]);
     assert_eq!(usage(&env, "RUN i=0"), Value::Null, "a cached step has used nothing");
 }
+
+#[test]
+fn a_step_with_a_control_group_is_measured_as_a_whole() {
+    let env = env();
+    let limits = env.lap(["info", "--format", "{{json .Limits}}"]).run();
+    if !limits.stdout_text().contains("memory") {
+        eprintln!("skipped: no control group can limit memory here");
+        return;
+    }
+    let context = env.context();
+    // Two processes of 30 MB at once, which no process alone has.
+    let half = "dd if=/dev/zero of=/dev/null bs=30M count=20";
+    context.dockerfile(&format!("FROM busybox\nRUN {half} & {half}; wait\n"));
+    build(&env, &context, &["--resource", "memory=512m"]);
+    let used = usage(&env, "RUN dd");
+    assert!((58_000_000..512_000_000).contains(&used["peak_memory"].as_u64().unwrap()), "{used}");
+}
