@@ -10,6 +10,7 @@ use crate::container_args::{
     AnyInspectArgs, AttachArgs, ContainerArgs, ExecArgs, KillArgs, LogsArgs, NamesArgs, PortArgs, PsArgs,
     RenameArgs, RmArgs, StartArgs, StopArgs,
 };
+use crate::debug_args::{DebugArgs, FailureArgs};
 use crate::history_args::{AnyHistoryArgs, WhyArgs};
 use crate::image_args::{ImageArgs, ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmiArgs, SaveArgs, TagArgs};
 use crate::isolation_args::IsolationArgs;
@@ -139,6 +140,8 @@ pub(crate) enum Command {
     History(AnyHistoryArgs),
     /// Tell why the steps of a build ran
     Why(WhyArgs),
+    /// Look at a step that failed, as it left everything
+    Debug(DebugArgs),
     /// Manage images
     Image(ImageArgs),
     /// Manage the directories of RUN --mount=type=cache
@@ -280,6 +283,9 @@ pub(crate) struct BuildArgs {
     /// Limit what all RUN of the build may use together, as memory=4g
     #[arg(long = "total-resource", value_name = "NAME=VALUE", help_heading = "Limits")]
     pub(crate) total_resources: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) failure: FailureArgs,
 
     /// Print only the image's id
     #[arg(short, long)]

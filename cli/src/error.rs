@@ -74,6 +74,10 @@ impl CliError {
         };
         detail.push_str(&error.excerpt());
         let hint = error.hint().or_else(|| report_hint(error.fault()));
+        let debug =
+            error.kept().map(|build| format!("lap debug {build} opens a shell where the step failed"));
+        let hints: Vec<String> = hint.into_iter().chain(debug).collect();
+        let hint = (!hints.is_empty()).then(|| hints.join("\n  hint: "));
         Self { detail, message: error.to_string(), causes: causes(error), hint, code }
     }
 

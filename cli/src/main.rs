@@ -12,6 +12,7 @@ mod commands;
 mod container_args;
 mod container_filter;
 mod context;
+mod debug_args;
 mod device_args;
 mod error;
 mod filter;

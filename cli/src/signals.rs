@@ -6,13 +6,13 @@
 use base::CancelToken;
 use nix::sys::signal::{SigSet, Signal};
 
+/// The signals that ask us to stop.
+const CAUGHT: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
 /// A token that SIGINT, SIGTERM and SIGHUP cancel. Call before any other thread is started.
 pub(crate) fn cancel_token() -> CancelToken {
     let token = CancelToken::new();
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
+    let signals: SigSet = CAUGHT.into_iter().collect();
     if signals.thread_block().is_err() {
         return token;
     }
@@ -30,6 +30,12 @@ pub(crate) fn cancel_token() -> CancelToken {
         let _ = signals.thread_unblock();
     }
     token
+}
+
+/// Lets the signals reach this thread again, for whoever catches them in another way from now on.
+pub(crate) fn release() {
+    let signals: SigSet = CAUGHT.into_iter().collect();
+    let _ = signals.thread_unblock();
 }
 
 #[expect(clippy::disallowed_methods, reason = "the second Ctrl-C ends the process wherever it is")]

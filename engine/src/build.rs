@@ -23,7 +23,7 @@ use crate::remote::{Access, Fetcher};
 use crate::report::{BuildReport, TargetReport};
 use crate::request::{BuildRequest, NamedContext};
 use crate::resolve::SourceResolver;
-use crate::{Engine, export};
+use crate::{Engine, export, failed};
 
 /// How often a build looks at its context again when files keep changing.
 const ATTEMPTS: usize = 3;
@@ -259,10 +259,15 @@ fn solve_once(
         Err(SolveError::Cancelled) => Err(BuildError::Cancelled),
         Err(SolveError::Stalled(waiting)) => Err(BuildError::Stalled(waiting)),
         Err(SolveError::Failed { first, others }) => {
+            let kept = ops.kept();
+            if let Some(kept) = kept {
+                failed::export_on_failure(fetcher, kept, &request.on_failure);
+            }
             let failure = |Failure { vertex, error }: Failure<StepError>| {
                 let metadata = &lowered.graph.vertex(vertex).metadata;
                 let excerpt = metadata.source.map(|(start, end)| definition.place(Span::new(start, end)));
-                StepFailure { name: metadata.name.clone(), excerpt: excerpt.unwrap_or_default(), error }
+                let (name, excerpt) = (metadata.name.clone(), excerpt.unwrap_or_default());
+                StepFailure { name, excerpt, error, kept: kept.map(|kept| kept.build.clone()) }
             };
             Err(BuildError::steps(std::iter::once(first).chain(others).map(failure).collect()))
         }

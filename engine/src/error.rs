@@ -203,6 +203,20 @@ pub enum EngineError {
     /// A build cannot be removed while it runs.
     #[error("the build {0} is running")]
     BuildRuns(String),
+    /// Nothing is kept of a failed step of any build.
+    #[error("no failed step is kept")]
+    NoFailedSteps,
+    /// No step of the build failed, or what it left is no longer kept.
+    #[error("no failed step of the build {0} is kept")]
+    NoFailedStep(String),
+    /// The root filesystem of a failed step has no shell.
+    #[error("there is no {shell} where the step of the build {build} failed")]
+    NoShell {
+        /// The build.
+        build: String,
+        /// The shell.
+        shell: String,
+    },
     /// A name is not an image name.
     #[error(transparent)]
     Reference(#[from] base::reference::ReferenceError),
@@ -422,6 +436,13 @@ impl EngineError {
             Self::CacheMountExists(_) => Some("remove it first, or give another --id".to_owned()),
             Self::NoSuchBuild(_) => Some("`lap history ls` lists the builds".to_owned()),
             Self::Ambiguous(_) | Self::AmbiguousBuild(_) | Self::AmbiguousCacheMount(_) => Some("give more digits of the id".to_owned()),
+            Self::NoFailedStep(_) => Some(
+                "only a RUN whose command failed is kept: that of the ten newest builds in which one did, for a week"
+                    .to_owned(),
+            ),
+            Self::NoShell { build, .. } => {
+                Some(format!("name a program: lap debug {build} -- PROGRAM; or copy files out: lap debug cp {build}:PATH DEST"))
+            }
             Self::Conflict(conflict) => Some(conflict.hint()),
             Self::NoSuchContainer(_) => Some("`lap ps --all` lists the containers".to_owned()),
             Self::ContainerNameTaken { .. } => Some("remove or rename that container, or take another name".to_owned()),

@@ -20,6 +20,7 @@ pub mod doctor;
 mod emulation;
 pub mod error;
 mod export;
+pub mod failed;
 pub mod history;
 mod images;
 mod import;

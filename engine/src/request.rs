@@ -25,6 +25,7 @@ pub use runner::{
 use serde::{Deserialize, Serialize};
 pub use snapshotter::Compression;
 
+pub use crate::failed::FailureOutput;
 pub use crate::secrets::{SecretSource, Secrets};
 pub use crate::step_rules::{StepRule, StepRules};
 pub use crate::targets::TargetRequest;
@@ -66,6 +67,8 @@ pub struct BuildRequest {
     pub ssh: BTreeMap<String, SshSource>,
     /// What every step's process gets besides.
     pub steps: StepSettings,
+    /// `--output-on-failure`: files of the step that fails.
+    pub on_failure: Vec<FailureOutput>,
     /// `--pull`: ask the registry for every base image, even one that the store has.
     pub pull: bool,
     /// `--network`

@@ -24,6 +24,7 @@ use rustix::termios::{isatty, tcgetwinsize};
 use sys::signals::SignalPipe;
 
 pub(crate) use self::carrier::Carrier;
+use self::raw_mode::RawMode;
 pub(crate) use self::relay::wait_for;
 pub use self::session::{Attach, attach, exec};
 use crate::request::TtySize;
@@ -50,6 +51,8 @@ pub fn run_foreground(directory: &Path, config: Config) -> Result<(Ended, Superv
     let stdin = stdin.map_err(ShimError::system("duplicate a descriptor"))?;
     // What lies in a pipe counts as the memory of who wrote it.
     let wide = config.request.limits.memory.is_none();
+    let is_typed_into = config.terminal.is_some() && config.open_stdin;
+    let _raw = is_typed_into.then(|| RawMode::enter(None, io::stdin().as_fd())).flatten();
     let mut supervisor = Supervisor::new(directory, config)?;
     let outputs = supervisor.start_here(Local { signals, size: own_size, stdin })?;
     let ended = thread::scope(|scope| {

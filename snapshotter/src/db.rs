@@ -19,6 +19,7 @@ pub(crate) mod cache;
 pub(crate) mod cache_mounts;
 mod compaction;
 pub(crate) mod containers;
+pub(crate) mod failed_steps;
 pub(crate) mod images;
 pub(crate) mod kv;
 pub(crate) mod layers;

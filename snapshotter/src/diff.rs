@@ -18,6 +18,7 @@
 mod emit;
 mod load;
 mod overlay;
+mod paths;
 mod same;
 mod two_trees;
 
@@ -29,6 +30,7 @@ use base::{CancelToken, Fault, Faulty};
 use sys::path_error::PathError;
 use sys::rootdir::RootDir;
 
+pub use self::paths::{PathChange, PathChangeKind, changed_paths};
 use crate::tar_write::TarWriteError;
 use crate::tree::TreeError;
 use load::Loader;

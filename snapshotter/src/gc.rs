@@ -95,6 +95,7 @@ impl Store {
     /// done when the outcome was told.
     pub fn collect(&self, policies: &[Policy]) -> Result<Collection, StoreError> {
         let drops_cache = drops_cache(policies);
+        self.bound_failed_steps(policies)?;
         let freed = match self.decide(policies) {
             // Deleting rows takes some space itself. Removing what is garbage already makes room for it.
             Err(error) if error.is_disk_full() => {

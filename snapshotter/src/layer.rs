@@ -15,7 +15,7 @@ use crate::apply::{self, ApplyOptions, Ownership};
 use crate::blob::BlobInfo;
 use crate::compress::{Compression, LayerEncoder};
 use crate::db::{layers, sharing, snapshots};
-use crate::diff::{self, DiffError, DiffOptions};
+use crate::diff::{self, DiffError, DiffOptions, PathChange};
 use crate::digest_thread::DigestThread;
 use crate::error::StoreError;
 use crate::lease::Lease;
@@ -178,6 +178,18 @@ impl Store {
             LayerBlob { diff_id: digest, descriptor: Descriptor::new(form.media_type(), digest, size) };
         self.remember(id, form, &layer, size)?;
         Ok(layer)
+    }
+
+    /// The paths that the layer of a committed snapshot changes, in tree order. The snapshot must be protected by a
+    /// lease.
+    pub fn changed_paths(&self, id: SnapshotId, cancel: &CancelToken) -> Result<Vec<PathChange>, StoreError> {
+        let parent = self.snapshot_info(id)?.parent;
+        let lower = parent.map(|parent| self.view_dirs(parent)).transpose()?.unwrap_or_default();
+        let layer = self.layout().snapshot(self.layer_owner(id)?).fs();
+        match diff::changed_paths(self.driver()?.layer_source(&layer, &lower), cancel) {
+            Err(DiffError::Cancelled) => Err(StoreError::Cancelled),
+            changes => changes.map_err(|source| StoreError::Diff { id, source }),
+        }
     }
 
     /// The snapshot that the layer of `id` is kept with.

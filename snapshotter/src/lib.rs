@@ -27,6 +27,7 @@ pub mod diff;
 mod digest_thread;
 mod driver;
 mod error;
+mod failed_step;
 mod gc;
 mod hint;
 mod image;
@@ -70,6 +71,7 @@ pub use container::{ContainerDir, ContainerRecord, NewContainer, UnfinishedConta
 pub use db::DbError;
 pub use driver::DriverKind;
 pub use error::StoreError;
+pub use failed_step::FailedPart;
 pub use gc::{Collection, Freed, Policy, SpaceLimits};
 pub use hint::HintKind;
 pub use image::{ImageRecord, MAX_DOCUMENT};

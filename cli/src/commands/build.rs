@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use engine::Engine;
+use engine::error::BuildError;
 use engine::report::BuildReport;
-use engine::request::{BuildRequest, Destination, Output};
+use engine::request::{BuildRequest, Destination, FailureOutput, Output};
 
-use super::{StoreChoice, environment, network_mode, open, platforms, source_date_epoch, with_environment};
+use super::{
+    StoreChoice, debug, environment, network_mode, open, platforms, source_date_epoch, with_environment,
+};
 use crate::args::BuildArgs;
 use crate::build_targets::Targets;
 use crate::call::Question;
+use crate::debug_args::OnError;
 use crate::error::CliError;
-use crate::render::{self, Mode};
+use crate::render::{self, FailedStep, Mode};
 use crate::retention::AutoCollect;
 use crate::terminal::{complain, print_line};
 use crate::{build_flags, build_targets, call, context, signals};
@@ -39,11 +44,31 @@ pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, Cl
     if let (Ok(report), true) = (&result, tells_timing(&args)) {
         complain(&format!("\n{}", render::timing(&report.timing)));
     }
-    let result = result.map_err(|error| CliError::build(&error, &renderer.failed_steps()));
-    let told = result.and_then(|report| tell(&args, &request, &report));
+    let told = match result {
+        Ok(report) => tell(&args, &request, &report),
+        Err(error) => tell_failure(&args, &request, &engine, (&error, &renderer.failed_steps())),
+    };
     // A failed build has filled the disk as well.
     collector.after_build(&engine);
     told
+}
+
+/// Tells why the build failed. With `--on-error shell` that is told at once, before the shell.
+fn tell_failure(
+    args: &BuildArgs,
+    request: &BuildRequest,
+    engine: &Engine,
+    (error, steps): (&BuildError, &[FailedStep]),
+) -> Result<ExitCode, CliError> {
+    let failure = CliError::build(error, steps);
+    match (args.failure.on_error, error.kept()) {
+        (Some(OnError::Shell), Some(build)) => {
+            let code = failure.report();
+            debug::after_build(engine, build, request);
+            Ok(code)
+        }
+        _ => Err(failure),
+    }
 }
 
 /// Programs read the other forms.
@@ -97,11 +122,22 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
         secrets: build_flags::secrets(&args.secrets, &environment)?,
         ssh: build_flags::ssh(&args.ssh, &environment)?,
         steps: build_flags::step_settings(args, &environment)?,
+        on_failure: args.failure.output_on_failure.iter().map(|text| failure_output(text)).collect(),
         pull: args.pull,
         network: network_mode(&args.network)?,
         epoch,
         epoch_of_context,
     })
+}
+
+/// `DEST` or `PATH=DEST`.
+fn failure_output(text: &str) -> FailureOutput {
+    match text.split_once('=') {
+        Some((path, destination)) => {
+            FailureOutput { path: Some(path.to_owned()), destination: destination.into() }
+        }
+        None => FailureOutput { path: None, destination: text.into() },
+    }
 }
 
 fn pair(text: &str) -> (String, String) {

@@ -4,6 +4,7 @@ mod boot;
 mod build;
 mod cache_mounts;
 mod containers;
+mod debug;
 mod df;
 mod du;
 mod history;
@@ -64,6 +65,7 @@ fn wanted(command: &Command) -> Wanted {
         | Command::Container(ContainerArgs {
             command: ContainerCommand::Run(args) | ContainerCommand::Create(args),
         }) => args.isolation.mode,
+        Command::Debug(args) => args.isolation,
         _ => Wanted::Auto,
     }
 }
@@ -124,6 +126,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::History(args) => history::dispatch(store, &args),
         Command::Why(args) => why::why(store, &args),
         Command::CacheMount(mounts) => cache_mounts::dispatch(store, &mounts.command),
+        Command::Debug(args) => debug::dispatch(store, args),
         Command::OciRuntime { arguments } => Ok(oci_runtime::run(arguments)),
         Command::Version(args) => system::version(&args),
         Command::Info(args) => system::info(store, &args),

@@ -77,6 +77,8 @@ pub enum BuildError {
         /// Why.
         #[source]
         error: Box<StepError>,
+        /// The build, if what its failed step left is kept.
+        kept: Option<String>,
     },
     /// Several steps failed, in a build that went on after the first of them.
     #[error("failed to solve: {} steps failed", .0.len())]
@@ -104,6 +106,8 @@ pub struct StepFailure {
     pub excerpt: String,
     /// Why.
     pub error: StepError,
+    /// The build, if what its failed step left is kept.
+    pub kept: Option<String>,
 }
 
 /// Why one step failed.
@@ -209,11 +213,11 @@ impl BuildError {
         Self::Resolve { reference, excerpt, source, fault, near }
     }
 
-    pub(crate) fn step(name: String, excerpt: String, error: StepError) -> Self {
+    pub(crate) fn step(name: String, excerpt: String, error: StepError, kept: Option<String>) -> Self {
         if error.fault() == Fault::Cancelled {
             return Self::Cancelled;
         }
-        Self::Step { name, excerpt, error: Box::new(error) }
+        Self::Step { name, excerpt, error: Box::new(error), kept }
     }
 
     /// All failures of a build that kept going, the first one first.
@@ -222,8 +226,8 @@ impl BuildError {
         match failures.len() {
             0 => Self::Cancelled,
             1 => {
-                let StepFailure { name, excerpt, error } = failures.swap_remove(0);
-                Self::step(name, excerpt, error)
+                let StepFailure { name, excerpt, error, kept } = failures.swap_remove(0);
+                Self::step(name, excerpt, error, kept)
             }
             _ => Self::Steps(failures),
         }
@@ -245,6 +249,15 @@ impl BuildError {
             Self::Dockerfile(problem) => problem.render(),
             Self::Resolve { excerpt, .. } | Self::Step { excerpt, .. } => excerpt.clone(),
             _ => String::new(),
+        }
+    }
+
+    /// The id of the build, if what its failed step left is kept and can be looked at.
+    pub fn kept(&self) -> Option<&str> {
+        match self {
+            Self::Step { kept, .. } => kept.as_deref(),
+            Self::Steps(failures) => failures.first()?.kept.as_deref(),
+            _ => None,
         }
     }
 

@@ -246,6 +246,11 @@ impl Recorder {
         Some(reasons::in_one_line(vertex.index(), &chain, graph.facts(), &self.request.build_args))
     }
 
+    /// The directory of the build, with a row from now on.
+    pub(crate) fn directory(&self) -> Result<PathBuf, EngineError> {
+        self.make_directory()
+    }
+
     /// Makes the directory of the build with its row, if that is not done yet, and gives its path.
     fn make_directory(&self) -> Result<PathBuf, EngineError> {
         let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);

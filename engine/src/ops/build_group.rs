@@ -9,7 +9,7 @@ use crate::request::StepSettings;
 
 /// It is made for the first step that runs, and goes with this value, which is after the last one.
 #[derive(Debug, Default)]
-pub(super) struct BuildGroup(Mutex<Option<ControlGroup>>);
+pub(crate) struct BuildGroup(Mutex<Option<ControlGroup>>);
 
 impl BuildGroup {
     /// Where the group of a step is made.

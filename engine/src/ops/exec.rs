@@ -9,9 +9,10 @@ use runner::request::DEFAULT_SHM_SIZE;
 use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest, Watched};
 use snapshotter::{ActiveSnapshot, CommitInfo};
 
+use super::failed::FailedProcess;
 use super::log_limit::LogLimit;
 use super::mounts::StepMounts;
-use super::{BuildOps, Filesystem};
+use super::{BuildOps, Filesystem, Surroundings};
 use crate::emulation;
 use crate::error::{EngineError, StepError};
 use crate::network;
@@ -37,7 +38,7 @@ impl BuildOps<'_> {
         emulation::check(&vertex.platform)?;
         let retries = self.request.steps.rules.retries(&vertex.metadata.name, &vertex.metadata.stage);
         for attempt in 1..=retries {
-            match self.attempt(index, op, inputs, cancel) {
+            match self.attempt(index, op, inputs, false, cancel) {
                 Err(error) if error.is_of_command() => {
                     let attempts = u64::from(retries) + 1;
                     let told = format!("attempt {attempt} of {attempts} failed: {error}; trying again\n");
@@ -46,22 +47,25 @@ impl BuildOps<'_> {
                 result => return result,
             }
         }
-        self.attempt(index, op, inputs, cancel)
+        self.attempt(index, op, inputs, true, cancel)
     }
 
+    /// Runs the process once. What the last attempt left when it failed is kept.
     fn attempt(
         &self,
         index: VertexIndex,
         op: &ExecOp,
         inputs: &[Option<Filesystem>],
+        is_last: bool,
         cancel: &CancelToken,
     ) -> Result<Filesystem, StepError> {
         let vertex = self.graph.vertex(index);
         let root = if op.has_root { inputs.first().copied().flatten() } else { None };
         let store = &self.engine.store;
         let active = store.prepare(self.lease, root.map(|root| root.snapshot)).map_err(EngineError::from)?;
-        let mounts = self.mounts(op, inputs, cancel)?;
-        let request = self.step_request(op, root, &active, &mounts)?;
+        let surroundings = self.surroundings();
+        let mounts = surroundings.mounts(op, inputs, cancel)?;
+        let request = surroundings.process(op, root, &active, &mounts)?;
         let clock = &self.engine.clock;
         let mut limit = LogLimit::new(self.request.steps.log, clock.now());
         let mut log = |stream: Stream, data: &[u8]| {
@@ -71,28 +75,44 @@ impl BuildOps<'_> {
         let time = self.request.steps.rules.time_limits(&vertex.metadata.name, &vertex.metadata.stage);
         let watched = runner::run_watched(&request, time, &mut log, cancel).map_err(EngineError::from)?;
         let Watched { finished, expired } = watched;
-        drop(mounts);
+        // Others may have the caches from now on.
+        let written = mounts.into_written();
         if let Some(recorder) = self.progress.recorder() {
             recorder.used(index, finished.usage);
         }
-        if let Some(expired) = expired {
-            return Err(StepError::TimedOut { command: op.args.join(" "), expired });
-        }
-        if let Some(status) = failure(finished.status) {
-            let hint = if finished.out_of_memory {
-                Some(
-                    "a process of the step reached the memory limit and was killed; raise --memory or --total-resource memory"
-                        .to_owned(),
-                )
-            } else {
-                self.disk_hint()?.or_else(|| self.users_hint())
-            };
-            return Err(StepError::Process { command: op.args.join(" "), status, hint });
+        let error = match (expired, failure(finished.status)) {
+            (Some(expired), _) => Some(StepError::TimedOut { command: op.args.join(" "), expired }),
+            (None, Some(status)) => {
+                let hint = self.hint(finished.out_of_memory)?;
+                Some(StepError::Process { command: op.args.join(" "), status, hint })
+            }
+            (None, None) => None,
+        };
+        if let Some(error) = error {
+            // On a full disk nothing is kept that could go.
+            if is_last && !self.is_disk_full()? {
+                let process = FailedProcess { error: &error, active, written };
+                self.keep_failed(vertex, op, inputs, process);
+            }
+            return Err(error);
         }
         let content = exec_content(root, &active, cancel)?;
         let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
         let snapshot = active.commit(info).map_err(EngineError::from)?;
         Ok(Filesystem { snapshot, content })
+    }
+
+    /// A likely reason for a failure that the command did not tell.
+    fn hint(&self, out_of_memory: bool) -> Result<Option<String>, EngineError> {
+        if out_of_memory {
+            return Ok(Some(
+                "a process of the step reached the memory limit and was killed; raise --memory or --total-resource memory"
+                    .to_owned(),
+            ));
+        }
+        let root = self.engine.store.root().display();
+        let full = || format!("the disk of the store, {root}, is full");
+        Ok(self.is_disk_full()?.then(full).or_else(|| self.users_hint()))
     }
 
     /// A command that changes owners or users fails where there is no other than root.
@@ -104,15 +124,15 @@ impl BuildOps<'_> {
         ))
     }
 
-    /// A command that fails on a full disk often says something else, so we say it.
-    fn disk_hint(&self) -> Result<Option<String>, EngineError> {
-        let root = self.engine.store.root();
-        let free = sys::fs::free_space(root)?;
-        let full = || format!("the disk of the store, {}, is full ({free} bytes are left)", root.display());
-        Ok((free < LEAST_SPACE).then(full))
+    /// A command that fails on a full disk often says something else.
+    fn is_disk_full(&self) -> Result<bool, EngineError> {
+        Ok(sys::fs::free_space(self.engine.store.root())? < LEAST_SPACE)
     }
+}
 
-    fn step_request(
+impl Surroundings<'_> {
+    /// The process of `op` over `active`, which is on top of `root`.
+    pub(crate) fn process(
         &self,
         op: &ExecOp,
         root: Option<Filesystem>,
@@ -136,7 +156,7 @@ impl BuildOps<'_> {
                 read_only: true,
             },
         };
-        let settings = &self.request.steps;
+        let settings = self.settings;
         let hostname = op.hostname.as_deref().unwrap_or(HOSTNAME);
         let network = self.engine.network_of_step(op.network, settings)?;
         let is_connected = matches!(network, runner::Network::Connected(_));

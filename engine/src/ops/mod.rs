@@ -3,6 +3,7 @@
 
 mod build_group;
 mod exec;
+mod failed;
 mod file;
 mod git;
 mod http;
@@ -11,9 +12,11 @@ mod log_limit;
 mod merge;
 mod mounts;
 mod selection;
+mod surroundings;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use base::event::Outcome;
 use base::{CancelToken, Key, Timestamp};
@@ -22,10 +25,13 @@ use snapshotter::writer::{LayerWriter, WriterOptions};
 use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, RecordKind, SnapshotId, Tree};
 use solver::{Executed, Ops, StepOutcome};
 
-use self::build_group::BuildGroup;
+pub(crate) use self::build_group::BuildGroup;
+pub(crate) use self::selection::DockerPatterns;
+pub(crate) use self::surroundings::Surroundings;
 use crate::Engine;
 use crate::contexts::Contexts;
 use crate::error::{EngineError, StepError};
+use crate::failed::KeptStep;
 use crate::history::Recorder;
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher, without_credentials};
@@ -53,6 +59,10 @@ pub(crate) struct BuildOps<'a> {
     /// How the results were made that this build has made or found.
     made: Mutex<HashMap<SnapshotId, Made>>,
     group: BuildGroup,
+    /// Whether a process of a step has failed.
+    has_failed: AtomicBool,
+    /// What is kept of the first that did.
+    kept: OnceLock<KeptStep>,
 }
 
 /// What the collector is told of a result, and people who look at the cache.
@@ -92,7 +102,20 @@ impl<'a> BuildOps<'a> {
             }
         }
         let (context_keys, made, group) = (Mutex::default(), Mutex::default(), BuildGroup::default());
-        Self { engine, graph, contexts, request, lease, progress, access, context_keys, made, group }
+        Self {
+            engine,
+            graph,
+            contexts,
+            request,
+            lease,
+            progress,
+            access,
+            context_keys,
+            made,
+            group,
+            has_failed: AtomicBool::new(false),
+            kept: OnceLock::new(),
+        }
     }
 
     /// Remembers how a result was made and how long it took: what is cheap goes first.

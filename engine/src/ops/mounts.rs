@@ -8,7 +8,7 @@ use runner::ExtraMount;
 use runner::isolation::Mode;
 use snapshotter::{ActiveSnapshot, CacheMountRequest, CacheSeed, ScratchDir};
 
-use super::{BuildOps, Filesystem};
+use super::{Filesystem, Surroundings};
 use crate::cdi;
 use crate::error::EngineError;
 use crate::ssh::Agent;
@@ -18,50 +18,62 @@ const TMPFS_MODE: u32 = 0o1777;
 
 /// The mounts of one process, and what must stay until it has ended.
 #[derive(Default)]
-pub(super) struct StepMounts {
+pub(crate) struct StepMounts {
     /// In the order in which they are made: what is nearer to the root first.
-    pub(super) mounts: Vec<ExtraMount>,
+    pub(crate) mounts: Vec<ExtraMount>,
     /// `NAME=value` of secrets and devices.
-    pub(super) env: Vec<String>,
+    pub(crate) env: Vec<String>,
     /// The directories of the caches, by id.
     caches: Vec<(String, PathBuf)>,
     held: Vec<Held>,
 }
 
 /// Caches first, by id: steps that lock the same ones never wait for each other in a circle.
-fn in_locking_order(mounts: &[ExecMount]) -> Vec<&ExecMount> {
+fn in_locking_order(mounts: &[ExecMount]) -> Vec<(usize, &ExecMount)> {
     let id = |mount: &ExecMount| match &mount.kind {
         MountKind::Cache(cache) => (false, cache.id.clone()),
         _ => (true, String::new()),
     };
-    let mut ordered: Vec<&ExecMount> = mounts.iter().collect();
-    ordered.sort_by_cached_key(|mount| id(mount));
+    let mut ordered: Vec<(usize, &ExecMount)> = mounts.iter().enumerate().collect();
+    ordered.sort_by_cached_key(|(_, mount)| id(mount));
     ordered
+}
+
+impl StepMounts {
+    /// What the process wrote to filesystems that were to be thrown away, by the places of their mounts. Everything
+    /// else goes.
+    pub(super) fn into_written(self) -> Vec<(usize, ActiveSnapshot)> {
+        let written = self.held.into_iter().filter_map(|held| match held {
+            Held::Changes(index, changes) => Some((index, changes)),
+            _ => None,
+        });
+        written.collect()
+    }
 }
 
 /// Goes away with the process.
 #[expect(dead_code, reason = "held for what dropping them does")]
 enum Held {
-    /// Takes what the process wrote, to be thrown away.
-    Changes(ActiveSnapshot),
+    /// Takes what the process wrote, to be thrown away, and says by which mount.
+    Changes(usize, ActiveSnapshot),
     Cache(snapshotter::CacheMount),
     Empty(ScratchDir),
     Agent(Agent),
 }
 
-impl BuildOps<'_> {
+impl Surroundings<'_> {
     /// Prepares the mounts of a process. Waits for a cache that another process has locked.
-    pub(super) fn mounts(
+    pub(crate) fn mounts(
         &self,
         op: &ExecOp,
         inputs: &[Option<Filesystem>],
         cancel: &CancelToken,
     ) -> Result<StepMounts, EngineError> {
         let mut step = StepMounts::default();
-        for mount in in_locking_order(&op.mounts) {
+        for (index, mount) in in_locking_order(&op.mounts) {
             let input = mount.input().and_then(|slot| inputs.get(slot as usize).copied().flatten());
             let kind = match &mount.kind {
-                MountKind::Bind(bind) => Some(self.bind(bind, input, &mut step)?),
+                MountKind::Bind(bind) => Some(self.bind((index, bind), input, &mut step)?),
                 MountKind::Cache(cache) => Some(self.cache(cache, input, &mut step, cancel)?),
                 MountKind::Tmpfs(tmpfs) => {
                     Some(runner::MountKind::Tmpfs { size: tmpfs.size, mode: TMPFS_MODE, options: Vec::new() })
@@ -73,7 +85,7 @@ impl BuildOps<'_> {
                 step.mounts.push(ExtraMount { destination: mount.target.clone(), kind });
             }
         }
-        let devices = cdi::edits(&op.devices, &self.request.steps.device_directories)?;
+        let devices = cdi::edits(&op.devices, &self.settings.device_directories)?;
         step.mounts.extend(devices.mounts);
         step.env.extend(devices.env);
         step.mounts.sort_by_key(|mount| mount.destination.matches('/').count());
@@ -82,7 +94,7 @@ impl BuildOps<'_> {
 
     fn bind(
         &self,
-        bind: &BindMount,
+        (index, bind): (usize, &BindMount),
         input: Option<Filesystem>,
         step: &mut StepMounts,
     ) -> Result<runner::MountKind, EngineError> {
@@ -97,7 +109,7 @@ impl BuildOps<'_> {
         let source = if bind.writable {
             let changes = store.prepare(self.lease, Some(input.snapshot))?;
             let mount = changes.mount()?;
-            step.held.push(Held::Changes(changes));
+            step.held.push(Held::Changes(index, changes));
             mount
         } else {
             store.mount_read_only(self.lease, input.snapshot)?
@@ -147,7 +159,7 @@ impl BuildOps<'_> {
         secret: &SecretMount,
         step: &mut StepMounts,
     ) -> Result<Option<runner::MountKind>, EngineError> {
-        let Some(content) = self.request.secrets.get(&secret.id)? else {
+        let Some(content) = self.secrets.get(&secret.id)? else {
             return if secret.required { Err(EngineError::NoSecret(secret.id.clone())) } else { Ok(None) };
         };
         if let Some(name) = &secret.env {
@@ -171,7 +183,7 @@ impl BuildOps<'_> {
         step: &mut StepMounts,
         cancel: &CancelToken,
     ) -> Result<Option<runner::MountKind>, EngineError> {
-        let Some(source) = self.request.ssh.get(&ssh.id) else {
+        let Some(source) = self.ssh.get(&ssh.id) else {
             return if ssh.required { Err(EngineError::NoSshAgent(ssh.id.clone())) } else { Ok(None) };
         };
         let (store, owner) = (&self.engine.store, (ssh.uid, ssh.gid));

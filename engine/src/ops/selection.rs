@@ -170,7 +170,7 @@ fn excludes(patterns: &[String]) -> Result<Option<Arc<dyn Filter>>, StepError> {
 }
 
 /// The patterns of Dockerfiles, as the store asks for them.
-struct DockerPatterns;
+pub(crate) struct DockerPatterns;
 
 impl PatternLanguage for DockerPatterns {
     fn matches_name(&self, pattern: &str, name: &str) -> bool {

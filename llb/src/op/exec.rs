@@ -1,7 +1,9 @@
 //! The exec operation: a process, what it sees and where it runs.
 
+use serde::{Deserialize, Serialize};
+
 /// A process to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecOp {
     /// Whether input 0 is the root filesystem; otherwise the root starts empty.
     pub has_root: bool,
@@ -9,7 +11,9 @@ pub struct ExecOp {
     pub args: Vec<String>,
     /// `NAME=value`, in order.
     pub env: Vec<String>,
-    /// `NAME=value` of the proxy variables; given to the process, kept out of the key.
+    /// `NAME=value` of the proxy variables; given to the process, kept out of the key, and not written anywhere:
+    /// they may have passwords.
+    #[serde(skip)]
     pub proxy_env: Vec<String>,
     /// The working directory, absolute.
     pub cwd: String,
@@ -55,7 +59,7 @@ impl ExecOp {
 }
 
 /// A small file that exists only while the process runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptFile {
     /// Where it appears, absolute.
     pub path: String,
@@ -66,7 +70,7 @@ pub struct ScriptFile {
 }
 
 /// Something that is mounted while the process runs and never part of the result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecMount {
     /// Where it appears, absolute; not `/`.
     pub target: String,
@@ -95,7 +99,7 @@ impl ExecMount {
 }
 
 /// The kinds of [`ExecMount`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountKind {
     /// A part of an input.
     Bind(BindMount),
@@ -110,7 +114,7 @@ pub enum MountKind {
 }
 
 /// `--mount=type=bind`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindMount {
     /// Which input slot; `None` shows an empty directory.
     pub input: Option<u32>,
@@ -121,7 +125,7 @@ pub struct BindMount {
 }
 
 /// `--mount=type=cache`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheMount {
     /// Names the directory. Not part of the key.
     pub id: String,
@@ -142,7 +146,7 @@ pub struct CacheMount {
 }
 
 /// How processes share a cache mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Sharing {
     /// Any number at once.
     #[default]
@@ -154,14 +158,14 @@ pub enum Sharing {
 }
 
 /// `--mount=type=tmpfs`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TmpfsMount {
     /// Most bytes; `None` is the kernel's default.
     pub size: Option<u64>,
 }
 
 /// `--mount=type=secret`. The value is never part of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretMount {
     /// What the caller calls it.
     pub id: String,
@@ -180,7 +184,7 @@ pub struct SecretMount {
 }
 
 /// `--mount=type=ssh`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SshMount {
     /// What the caller calls the agent.
     pub id: String,
@@ -195,7 +199,7 @@ pub struct SshMount {
 }
 
 /// `--device`, a device by its CDI name (Container Device Interface specification).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRequest {
     /// `vendor/class=name` or a class or a name.
     pub name: String,
@@ -204,7 +208,7 @@ pub struct DeviceRequest {
 }
 
 /// What a process may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SecurityMode {
     /// What a container may.
     #[default]
@@ -214,7 +218,7 @@ pub enum SecurityMode {
 }
 
 /// Which network a process sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum NetworkMode {
     /// The builder's default.
     #[default]

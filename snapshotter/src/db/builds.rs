@@ -67,8 +67,9 @@ pub(crate) fn pin(connection: &Connection, id: &str, pinned: bool) -> rusqlite::
     Ok(statement.execute((id, pinned))? > 0)
 }
 
-/// Forgets a build. `false` when it is not there.
+/// Forgets a build, with what a failed step of it left. `false` when it is not there.
 pub(crate) fn delete(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
+    super::failed_steps::delete(connection, id)?;
     Ok(connection.prepare_cached("DELETE FROM builds WHERE id = ?1")?.execute([id])? > 0)
 }
 

@@ -39,7 +39,7 @@ impl Policy {
     }
 
     /// The time of last use, in milliseconds since 1970, up to which something idle may go.
-    pub(super) fn deadline(&self, now: i64) -> Option<i64> {
+    pub(crate) fn deadline(&self, now: i64) -> Option<i64> {
         self.unused_for.map(|idle| now.saturating_sub(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)))
     }
 }
