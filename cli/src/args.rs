@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use engine::isolation::Wanted;
+use engine::request::ContextModes;
 
 use crate::cache_mount_args::CacheMountArgs;
 use crate::container_args::{
@@ -80,6 +81,24 @@ pub(crate) enum StorageDriver {
     Overlay,
     /// Every layer is a full copy. Works everywhere.
     Native,
+}
+
+/// `--context-modes`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ContextModesArg {
+    /// As they are on the disk.
+    Keep,
+    /// 0755 for directories and what its owner may execute, else 0644.
+    Git,
+}
+
+impl From<ContextModesArg> for ContextModes {
+    fn from(modes: ContextModesArg) -> Self {
+        match modes {
+            ContextModesArg::Keep => Self::Keep,
+            ContextModesArg::Git => Self::Git,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -246,6 +265,11 @@ pub(crate) struct BuildArgs {
     /// Run every step of these stages again
     #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+
+    /// Permission bits of files of the context: as they are, or as git knows them, so that checkouts under different umasks
+    /// give the same image [default: keep]
+    #[arg(long, value_enum, value_name = "MODES")]
+    pub(crate) context_modes: Option<ContextModesArg>,
 
     /// Give a name to more content: NAME=PATH, NAME=docker-image://IMAGE or NAME=oci-layout://PATH[:TAG]
     #[arg(long = "build-context", value_name = "NAME=VALUE")]

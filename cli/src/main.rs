@@ -9,6 +9,7 @@ mod build_targets;
 mod cache_mount_args;
 mod call;
 mod commands;
+mod config_file;
 mod container_args;
 mod container_filter;
 mod context;

@@ -1,23 +1,19 @@
 //! The file with the rules of automatic collection, and carrying them out around a build.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use base::{Event, EventSink};
 use engine::Engine;
 use engine::retention::Retention;
 
 use crate::commands::environment;
+use crate::config_file::FILE;
 use crate::error::CliError;
 use crate::terminal::complain;
 use crate::units;
 
-/// Names the file, in place of those that are looked for.
-const FILE: &str = "LAPSTRAKE_CONFIG";
 /// Says who collects after a build.
 const COLLECT: &str = "LAPSTRAKE_GC";
-/// The file of the whole machine.
-const SYSTEM_FILE: &str = "/etc/lapstrake/lapstrake.toml";
 
 /// `LAPSTRAKE_GC`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +33,8 @@ pub(crate) struct AutoCollect {
 }
 
 impl AutoCollect {
-    /// Reads the environment and the file.
-    pub(crate) fn read() -> Result<Self, CliError> {
+    /// With the rules of the configuration file, and what the environment says.
+    pub(crate) fn new(retention: Retention) -> Result<Self, CliError> {
         let collect = match environment(COLLECT).as_deref() {
             None | Some("background") => Collect::Background,
             Some("wait") => Collect::Wait,
@@ -48,7 +44,7 @@ impl AutoCollect {
                 return Err(CliError::usage(message, "it can be background, wait or off"));
             }
         };
-        Ok(Self { retention: read_rules()?, collect })
+        Ok(Self { retention, collect })
     }
 
     /// Warns when there is less room than the rules want. That the file system does not tell is no reason
@@ -89,30 +85,4 @@ impl AutoCollect {
             file.map(|file| (FILE.into(), file.into())).into_iter().collect();
         engine.collect_in_background(&program, &args, &variables)
     }
-}
-
-/// The rules of the file that the environment names, else of the user's, else of the machine's, else the
-/// default ones.
-pub(crate) fn read_rules() -> Result<Retention, CliError> {
-    let named = environment(FILE).map(PathBuf::from);
-    let config = environment("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".config")));
-    let users = config.map(|config| config.join("lapstrake/lapstrake.toml"));
-    let candidates = match &named {
-        Some(named) => vec![named.clone()],
-        None => users.into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect(),
-    };
-    for path in candidates {
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                return Retention::parse(&path, &text).map_err(|error| CliError::failed(error.to_string()));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => {}
-            Err(error) => {
-                return Err(CliError::failed(format!("cannot read {}: {error}", path.display())));
-            }
-        }
-    }
-    Ok(Retention::default())
 }

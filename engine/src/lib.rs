@@ -11,6 +11,7 @@ pub mod cache_mounts;
 pub mod call;
 mod cdi;
 mod changes;
+pub mod config_file;
 pub mod containers;
 pub mod context;
 mod contexts;

@@ -57,6 +57,8 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// `--no-cache-filter`: names of stages whose steps run again.
     pub no_cache_filter: Vec<String>,
+    /// `--context-modes`
+    pub context_modes: ContextModes,
     /// `--build-context`, by name.
     pub named_contexts: BTreeMap<String, NamedContext>,
     /// `--allow`
@@ -525,6 +527,18 @@ pub struct BindVolume {
     pub read_only: bool,
     /// `:rslave`, `:rshared`: whether what is mounted there later appears on the other side. `None` is `:rprivate`.
     pub peering: Option<Peering>,
+}
+
+/// Which permission bits files of a build context have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContextModes {
+    /// Those that they have on the disk.
+    #[default]
+    Keep,
+    /// Those that git knows: a file is 0755 if its owner may execute it, else 0644, and a directory 0755. So two checkouts
+    /// under different umasks are the same.
+    Git,
 }
 
 /// When a registry is asked for an image.

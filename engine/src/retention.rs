@@ -11,7 +11,7 @@ use snapshotter::{Policy, RecordFilter, SpaceLimits};
 
 use crate::Engine;
 use crate::error::EngineError;
-pub use file::RetentionFileError;
+pub(crate) use file::Worker;
 
 /// How long after one automatic collection the next one may begin, in milliseconds.
 const INTERVAL: i64 = 60_000;
@@ -123,14 +123,6 @@ fn default_rules(spaces: Spaces) -> Vec<Rule> {
 }
 
 impl Retention {
-    /// The rules that the text of a file says. `path` is for messages.
-    ///
-    /// # Errors
-    /// [`RetentionFileError`] says in which line what is wrong.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, RetentionFileError> {
-        file::parse(path, text)
-    }
-
     /// The rules for a file system of `disk` bytes.
     fn policies(&self, disk: u64) -> Vec<Policy> {
         let policy = |rule: &Rule| Policy {
@@ -247,7 +239,7 @@ mod tests {
     fn only_written_rules_ask_for_a_share_of_a_large_disk() {
         assert_eq!(Retention::default().wanted(4 * TERABYTE), 10 * GIGABYTE);
         let text = "[worker.oci]\nminFreeSpace = \"20%\"\n";
-        let written = Retention::parse(Path::new("/f"), text).unwrap();
+        let written = crate::config_file::ConfigFile::parse(Path::new("/f"), text).unwrap().retention;
         assert_eq!(written.wanted(4 * TERABYTE), 800 * GIGABYTE);
     }
 }

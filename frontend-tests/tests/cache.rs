@@ -217,3 +217,33 @@ fn two_builds_at_once_run_each_step_once() {
     assert_eq!(image_id(&env, "a"), image_id(&env, "b"));
     assert_eq!(image_id(&env, "a"), image_id(&env, "c"));
 }
+
+#[test]
+fn with_the_modes_of_git_checkouts_under_different_umasks_are_the_same() {
+    let env = env();
+    let (one, other) = (env.context(), env.context());
+    for (context, file, script, dir) in [(&one, 0o644, 0o755, 0o755), (&other, 0o660, 0o770, 0o2770)] {
+        context.file("src/a", "a").file("src/run", "#!/bin/sh\n");
+        context.mode("src/a", file).mode("src/run", script).mode("src", dir);
+        context.dockerfile("FROM busybox\nCOPY src /src\nRUN stat -c '%a %n' /src /src/* > /modes\n");
+    }
+    build(&env, &one, &["--context-modes", "git"]);
+    assert_eq!(steps_run(&build(&env, &other, &["--context-modes=git"])), Vec::<String>::new());
+    assert_eq!(
+        steps_run(&build(&env, &one, &[])),
+        Vec::<String>::new(),
+        "these are the modes of git already"
+    );
+    let modes = |args: &[&str]| common::build_tree(&env, &other, args).text("modes");
+    assert_eq!(modes(&["--context-modes", "git"]), "755 /src\n644 /src/a\n755 /src/run\n");
+    assert_eq!(modes(&[]), "755 /src\n660 /src/a\n770 /src/run\n", "the default is BuildKit's");
+
+    let config = env.work().join("lapstrake.toml");
+    std::fs::write(&config, "[build]\ncontextModes = \"git\"\n").unwrap();
+    let by_file =
+        env.lap(["build", "--progress", "plain"]).env("LAPSTRAKE_CONFIG", &config).arg(other.path()).ok();
+    assert_eq!(steps_run(&by_file), Vec::<String>::new());
+    other.mode("src/a", 0o750);
+    let executable = build(&env, &other, &["--context-modes", "git"]);
+    assert!(steps_run(&executable).contains(&"[2/3] COPY src /src".to_owned()), "{executable}");
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use base::CancelToken;
 use base::time::Clock as _;
-use snapshotter::content_key::{KeyOptions, content_key};
+use snapshotter::content_key::{KeyOptions, Modes, content_key};
 use snapshotter::copy::{CopyOptions, copy};
 use snapshotter::select::Selection;
 use snapshotter::stat_cache::StatCache;
@@ -96,7 +96,7 @@ fn load(cache: &Path) -> StatCache {
     StatCache::load(cache, sys::clock::SystemClock.now())
 }
 
-const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true };
+const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true, modes: Modes::Own };
 
 fn key(context: &Path, cache: Option<&Path>) {
     let tree = Tree::directory(context, None).expect("a tree");
@@ -120,6 +120,7 @@ fn copy_context(context: &Path, target: &Path, cache: Option<&Path>, with_key: b
         create_destination: true,
         chown: Some((0, 0)),
         parent_owner: (0, 0),
+        modes: Modes::Own,
         chmod: None,
         xattrs: true,
         key: with_key.then_some(KEY),

@@ -24,7 +24,7 @@ use crate::select::Selection;
 use crate::stat_cache::{DirRecords, Record, StatCache, XattrState};
 use crate::tree::{OpenDir, Tree, TreeError, is_content_xattr, is_layer_xattr};
 
-pub use crate::merkle::KeyOptions;
+pub use crate::merkle::{KeyOptions, Modes};
 
 /// How many files of a directory one task takes.
 const CHUNK: usize = 64;
@@ -77,7 +77,7 @@ pub fn listed_content_key(
 /// the same key. Owner and attributes count, as do overlayfs's whiteouts and marks of opaque directories.
 pub fn diff_key(layer_dir: &Path, cancel: &CancelToken) -> Result<Key, TreeError> {
     let tree = Tree::directory(layer_dir, None)?;
-    let options = KeyOptions { owner: true, xattrs: true };
+    let options = KeyOptions { owner: true, xattrs: true, modes: Modes::Own };
     let scanner = Scanner { tree: &tree, filters: &[], xattrs: Some(is_layer_xattr), cancel };
     let scan = scanner.scan(&tree.root()?)?;
     let pass = HashPass { tree: &tree, options, wanted: is_layer_xattr, cache: None, cancel };

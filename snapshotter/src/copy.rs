@@ -25,7 +25,7 @@ use sys::stat::Stat;
 
 use crate::batch::{Batch, BatchKind, batches};
 use crate::content_key::{Leaf, batch_key, gather, note_in_cache, selection_key};
-use crate::merkle::KeyOptions;
+use crate::merkle::{KeyOptions, Modes};
 use crate::mode_change::ModeChange;
 use crate::select::Selection;
 use crate::stat_cache::StatCache;
@@ -49,7 +49,9 @@ pub struct CopyOptions<'a> {
     pub chown: Option<(u32, u32)>,
     /// The owner of directories that have no source, if `chown` does not say.
     pub parent_owner: (u32, u32),
-    /// How the modes of files and directories change.
+    /// Which modes files and directories have.
+    pub modes: Modes,
+    /// How those change.
     pub chmod: Option<&'a ModeChange>,
     /// Whether extended attributes are copied.
     pub xattrs: bool,
@@ -68,6 +70,7 @@ impl CopyOptions<'_> {
             create_destination: true,
             chown: None,
             parent_owner: (0, 0),
+            modes: Modes::Own,
             chmod: None,
             xattrs: true,
             key: None,
@@ -246,7 +249,8 @@ impl Job<'_> {
     /// The owner and mode that a copy of a file with this status gets.
     fn target_attributes(&self, stat: &Stat, xattrs: Vec<sys::xattr::Xattr>) -> Attributes {
         let (uid, gid) = self.options.chown.unwrap_or((stat.uid, stat.gid));
-        let mode = self.options.chmod.map_or(stat.mode, |change| change.apply(stat.mode, stat.is_dir()));
+        let mode = self.options.modes.of(stat);
+        let mode = self.options.chmod.map_or(mode, |change| change.apply(mode, stat.is_dir()));
         let xattrs = if self.options.xattrs { xattrs } else { Vec::new() };
         Attributes { mode, uid, gid, mtime: Some(stat.mtime), xattrs }
     }

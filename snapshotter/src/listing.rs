@@ -197,7 +197,7 @@ impl Writer {
     /// What is no part of the key is no part of a difference.
     fn attributes(&mut self, options: KeyOptions, stat: &Stat) {
         let is_link = stat.kind == Kind::Symlink;
-        self.number(if is_link { 0 } else { stat.mode.into() });
+        self.number(if is_link { 0 } else { options.modes.of(stat).into() });
         self.number(if options.owner { stat.uid.into() } else { 0 });
         self.number(if options.owner { stat.gid.into() } else { 0 });
     }

@@ -25,6 +25,30 @@ pub struct KeyOptions {
     pub owner: bool,
     /// Extended attributes (those that [`crate::tree::is_content_xattr`] accepts).
     pub xattrs: bool,
+    /// Which permission bits.
+    pub modes: Modes,
+}
+
+/// Which permission bits files count with, and get when they are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Modes {
+    /// Their own.
+    #[default]
+    Own,
+    /// Those that git would give them: 0755 for directories and files that their owner may execute, else 0644.
+    Git,
+}
+
+impl Modes {
+    /// The bits for a file with this status.
+    pub fn of(self, stat: &Stat) -> u32 {
+        match (self, stat.kind) {
+            (Self::Git, Kind::Directory) => 0o755,
+            (Self::Git, Kind::File) if stat.mode & 0o100 != 0 => 0o755,
+            (Self::Git, Kind::File) => 0o644,
+            _ => stat.mode,
+        }
+    }
 }
 
 /// What an entry that is not a directory holds.
@@ -82,7 +106,7 @@ fn entry_hasher(kind: u8, options: KeyOptions, stat: &Stat, xattrs: &[Xattr]) ->
     let mut hasher = KeyHasher::new(DOMAIN);
     hasher.ordinal(kind);
     // A link's own permission bits mean nothing and differ between systems.
-    hasher.u64(if stat.kind == Kind::Symlink { 0 } else { stat.mode.into() });
+    hasher.u64(if stat.kind == Kind::Symlink { 0 } else { options.modes.of(stat).into() });
     hasher.bool(options.owner);
     if options.owner {
         hasher.u64(stat.uid.into()).u64(stat.gid.into());

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use engine::Engine;
+use engine::config_file::ConfigFile;
 use engine::error::BuildError;
 use engine::report::BuildReport;
-use engine::request::{BuildRequest, Destination, FailureOutput, Output};
+use engine::request::{BuildRequest, ContextModes, Destination, FailureOutput, Output};
 
 use super::{
     StoreChoice, debug, environment, network_mode, open, platforms, source_date_epoch, with_environment,
@@ -20,15 +21,16 @@ use crate::error::CliError;
 use crate::render::{self, FailedStep, Mode};
 use crate::retention::AutoCollect;
 use crate::terminal::{complain, print_line};
-use crate::{build_flags, build_targets, call, context, signals};
+use crate::{build_flags, build_targets, call, config_file, context, signals};
 
 /// Builds, tells the result, and writes the id file.
 pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, CliError> {
     let call = call::parse(args.call.as_deref(), args.check)?;
     let cancel = signals::cancel_token();
     let sources = context::sources(&args.context, args.file.as_deref())?;
-    let request = request(&args, &sources)?;
-    let collector = AutoCollect::read()?;
+    let config = config_file::read()?;
+    let request = request(&args, &sources, &config)?;
+    let collector = AutoCollect::new(config.retention)?;
     let renderer = render::renderer(if args.quiet { Mode::Quiet } else { args.progress });
     let engine = open(store)?;
     if let (Some(Question::Outline), [_, ..]) = (call.question, request.further_targets.as_slice()) {
@@ -90,7 +92,11 @@ fn tell(args: &BuildArgs, request: &BuildRequest, report: &BuildReport) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest, CliError> {
+fn request(
+    args: &BuildArgs,
+    sources: &context::Sources,
+    config: &ConfigFile,
+) -> Result<BuildRequest, CliError> {
     let targets = Targets::of(args)?;
     let mut build_args: BTreeMap<String, String> =
         args.build_args.iter().filter_map(|entry| with_environment(entry)).collect();
@@ -117,6 +123,11 @@ fn request(args: &BuildArgs, sources: &context::Sources) -> Result<BuildRequest,
         keep_going: args.steps.keep_going,
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
+        context_modes: args
+            .context_modes
+            .map(ContextModes::from)
+            .or(config.context_modes)
+            .unwrap_or_default(),
         named_contexts: context::named(&args.build_contexts)?,
         allow: build_flags::entitlements(&args.allow)?,
         secrets: build_flags::secrets(&args.secrets, &environment)?,

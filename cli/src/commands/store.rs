@@ -10,7 +10,7 @@ use super::{StoreChoice, open};
 use crate::error::{CliError, FAILED};
 use crate::prune_args::{CheckArgs, GcArgs};
 use crate::terminal::print_line;
-use crate::{retention, signals, units};
+use crate::{config_file, signals, units};
 
 /// Looks for damage, and repairs it when asked to.
 pub(crate) fn check(store: &StoreChoice, args: &CheckArgs) -> Result<ExitCode, CliError> {
@@ -31,7 +31,7 @@ pub(crate) fn check(store: &StoreChoice, args: &CheckArgs) -> Result<ExitCode, C
 
 /// Applies the rules of automatic collection now.
 pub(crate) fn collect(store: &StoreChoice, args: &GcArgs) -> Result<ExitCode, CliError> {
-    let rules = retention::read_rules()?;
+    let rules = config_file::read()?.retention;
     if let Some(freed) = open(store)?.collect(&rules, args.if_due)? {
         print_line(&format!("Total reclaimed space: {}", units::bytes(freed)));
     }

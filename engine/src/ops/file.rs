@@ -137,6 +137,7 @@ impl FileStep<'_> {
             create_destination: true,
             chown,
             parent_owner: given.unwrap_or((0, 0)),
+            modes: source.modes(),
             chmod: chmod.as_ref(),
             xattrs: true,
             key: from_context.then(|| source.key_options()),

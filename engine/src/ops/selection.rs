@@ -8,7 +8,7 @@ use llb::{CopyAction, FileAction, FileOp, Op, SourceOp, VertexIndex};
 use parser::glob::Pattern;
 use parser::ignore::IgnoreFile;
 use snapshotter::Tree;
-use snapshotter::content_key::{KeyOptions, listed_content_key};
+use snapshotter::content_key::{KeyOptions, Modes, listed_content_key};
 use snapshotter::select::{BadPattern, PatternLanguage, SelectError, Selection, SourcePattern};
 use snapshotter::stat_cache::StatCache;
 use snapshotter::tree::Filter;
@@ -16,11 +16,12 @@ use snapshotter::tree::Filter;
 use super::{BuildOps, Filesystem};
 use crate::context::IgnoreRules;
 use crate::error::{EngineError, StepError};
+use crate::request::ContextModes;
 
 /// Where a copy reads from.
 pub(super) enum Source<'a> {
-    /// The build context, and what is remembered of its files.
-    Context(&'a Tree, Option<&'a StatCache>),
+    /// The build context, what is remembered of its files, and which modes they have.
+    Context(&'a Tree, Option<&'a StatCache>, Modes),
     /// Another filesystem.
     Filesystem(Tree),
 }
@@ -28,21 +29,29 @@ pub(super) enum Source<'a> {
 impl Source<'_> {
     pub(super) fn tree(&self) -> &Tree {
         match self {
-            Self::Context(tree, _) => tree,
+            Self::Context(tree, ..) => tree,
             Self::Filesystem(tree) => tree,
         }
     }
 
     pub(super) fn stat_cache(&self) -> Option<&StatCache> {
         match self {
-            Self::Context(_, cache) => *cache,
+            Self::Context(_, cache, _) => *cache,
             Self::Filesystem(_) => None,
+        }
+    }
+
+    /// Which modes the files have.
+    pub(super) fn modes(&self) -> Modes {
+        match self {
+            Self::Context(.., modes) => *modes,
+            Self::Filesystem(_) => Modes::Own,
         }
     }
 
     /// What of the files is part of a key. Files of a context belong to nobody in particular.
     pub(super) fn key_options(&self) -> KeyOptions {
-        KeyOptions { owner: matches!(self, Self::Filesystem(_)), xattrs: true }
+        KeyOptions { owner: matches!(self, Self::Filesystem(_)), xattrs: true, modes: self.modes() }
     }
 }
 
@@ -83,7 +92,11 @@ impl BuildOps<'_> {
         let input = self.graph.inputs(vertex).get(slot).map(|input| &self.graph.vertex(input.vertex).op);
         let Some(Op::Source(SourceOp::Local(local))) = input else { return Err(self.no_selection(vertex)) };
         let context = self.contexts.get(&local.name)?;
-        Ok(Source::Context(&context.tree, context.stat_cache.as_ref()))
+        let modes = match self.request.context_modes {
+            ContextModes::Keep => Modes::Own,
+            ContextModes::Git => Modes::Git,
+        };
+        Ok(Source::Context(&context.tree, context.stat_cache.as_ref(), modes))
     }
 
     fn selection_key(

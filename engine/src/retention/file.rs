@@ -1,5 +1,5 @@
-//! The file with the rules: the part of `buildkitd.toml` that is about garbage collection, under the same
-//! names (BuildKit, `docs/buildkitd.toml.md`).
+//! The rules of garbage collection in the configuration file, under the names of `buildkitd.toml` (BuildKit,
+//! `docs/buildkitd.toml.md`).
 //!
 //! ```toml
 //! [worker.oci]
@@ -10,70 +10,36 @@
 //!     keepDuration = "48h"
 //!     maxUsedSpace = "512MB"
 //! ```
-//!
-//! Anything else in the file is an error: what is misspelt must not silently be no rule.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use base::{Fault, Faulty};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use snapshotter::RecordFilter;
 
 use super::{Retention, Rule, Space, Spaces, default_rules, default_spaces};
 
-/// Why a file with rules cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}, line {line}: {problem}", path.display())]
-pub struct RetentionFileError {
-    /// The file.
-    pub path: PathBuf,
-    /// Counted from 1.
-    pub line: usize,
-    /// What is wrong, and what would be right.
-    pub problem: String,
-}
-
-impl Faulty for RetentionFileError {
-    fn fault(&self) -> Fault {
-        Fault::Input
-    }
-}
-
-/// Reads a file with rules.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Retention, RetentionFileError> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
-        RetentionFileError { path: path.to_owned(), line, problem: one_line(error.message()) }
-    })?;
-    let oci = file.worker.oci;
-    let rules = if oci.gcpolicy.is_empty() {
-        let written = oci.spaces();
-        default_rules(if written.is_empty() { default_spaces() } else { written })
-    } else {
-        oci.gcpolicy.into_iter().map(GcPolicy::rule).collect()
-    };
-    Ok(Retention { enabled: oci.gc, file: Some(path.to_owned()), rules })
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    worker: Worker,
-}
-
+/// The table `worker`.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct Worker {
+pub(crate) struct Worker {
     #[serde(default)]
     oci: Oci,
+}
+
+impl Worker {
+    /// The rules that the file at `path` gives.
+    pub(crate) fn retention(self, path: &Path) -> Retention {
+        let oci = self.oci;
+        let rules = if oci.gcpolicy.is_empty() {
+            let written = oci.spaces();
+            default_rules(if written.is_empty() { default_spaces() } else { written })
+        } else {
+            oci.gcpolicy.into_iter().map(GcPolicy::rule).collect()
+        };
+        Retention { enabled: oci.gc, file: Some(path.to_owned()), rules }
+    }
 }
 
 #[derive(Deserialize)]
@@ -196,13 +162,14 @@ fn filters<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<RecordFilter>, D::E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config_file::ConfigFile;
 
     fn parsed(text: &str) -> Retention {
-        parse(Path::new("/f"), text).unwrap()
+        ConfigFile::parse(Path::new("/f"), text).unwrap().retention
     }
 
     fn problem(text: &str) -> String {
-        parse(Path::new("/etc/f.toml"), text).unwrap_err().to_string()
+        ConfigFile::parse(Path::new("/etc/f.toml"), text).unwrap_err().to_string()
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::*;
 use crate::select::SourcePattern;
 use crate::tree_fixture::{Stars, build, is_root, tree_of};
 
-const ALL: KeyOptions = KeyOptions { owner: true, xattrs: true };
-const CONTEXT: KeyOptions = KeyOptions { owner: false, xattrs: false };
+const ALL: KeyOptions = KeyOptions { owner: true, xattrs: true, modes: Modes::Own };
+const CONTEXT: KeyOptions = KeyOptions { owner: false, xattrs: false, modes: Modes::Own };
 
 const SPEC: &str = "f a one
     f d/b two

@@ -23,7 +23,7 @@ use super::links::HardLinks;
 use super::{CopyError, Job, Result};
 use crate::content_hash::{ATTEMPTS, Buffer, Hash, SMALL, read_pieces, stat_now, update};
 use crate::content_key::{Chunk, Leaf, chunks, xattr_state};
-use crate::merkle::{Content, leaf_key};
+use crate::merkle::{Content, KeyOptions, Modes, leaf_key};
 use crate::scan::{Child, Scan};
 use crate::stat_cache::Record;
 use crate::tree::{OpenDir, TreeError, is_content_xattr};
@@ -274,7 +274,8 @@ impl Job<'_> {
     fn file_leaf(&self, child: &Child, stat: &Stat, xattrs: &[Xattr], hash: Option<Hash>) -> Option<Leaf> {
         let hash = hash?;
         // Without a key, a leaf still carries the hash to the cache.
-        let options = self.options.key.unwrap_or(crate::merkle::KeyOptions { owner: false, xattrs: false });
+        let none = KeyOptions { owner: false, xattrs: false, modes: Modes::Own };
+        let options = self.options.key.unwrap_or(none);
         let key = leaf_key(options, stat, xattrs, Content::File(&hash));
         let record = Record::new(stat, xattr_state(options, xattrs), hash);
         Some(Leaf { key, record: Some(record), remembered: self.remembered(child, stat) == Some(record) })

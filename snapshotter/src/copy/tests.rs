@@ -19,7 +19,7 @@ mod chosen;
 
 const NOW: i64 = 1_700_000_000;
 
-const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true };
+const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true, modes: Modes::Own };
 
 /// A context, an image to copy into, and the layer that receives the copy.
 struct Fixture {
@@ -66,6 +66,7 @@ impl Fixture {
             create_destination: true,
             chown: None,
             parent_owner: sys::rootdir::own_ids(),
+            modes: Modes::Own,
             chmod: None,
             xattrs: true,
             key: Some(KEY),

@@ -6,11 +6,12 @@ use base::CancelToken;
 
 use super::*;
 use crate::content_key::{KeyOptions, content_key};
+use crate::merkle::Modes;
 use crate::select::Selection;
 use crate::tree::Tree;
 use crate::tree_fixture::build;
 
-const OPTIONS: KeyOptions = KeyOptions { owner: false, xattrs: true };
+const OPTIONS: KeyOptions = KeyOptions { owner: false, xattrs: true, modes: Modes::Own };
 
 struct Fixture {
     dir: tempfile::TempDir,

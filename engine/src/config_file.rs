@@ -1,0 +1,100 @@
+//! The configuration file: what `lap` does when its command line does not say.
+//!
+//! ```toml
+//! [build]
+//!   contextModes = "git"
+//!
+//! [worker.oci]                # as in buildkitd.toml
+//!   maxUsedSpace = "60%"
+//! ```
+//!
+//! Anything else in the file is an error: what is misspelt must not silently be no setting.
+
+use std::path::{Path, PathBuf};
+
+use base::{Fault, Faulty};
+use serde::Deserialize;
+
+use crate::request::ContextModes;
+use crate::retention::{Retention, Worker};
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConfigFile {
+    /// What of the cache is kept.
+    pub retention: Retention,
+    /// Which modes files of a context have.
+    pub context_modes: Option<ContextModes>,
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}, line {line}: {problem}", path.display())]
+pub struct ConfigFileError {
+    /// The file.
+    pub path: PathBuf,
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+impl Faulty for ConfigFileError {
+    fn fault(&self) -> Fault {
+        Fault::Input
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    build: Build,
+    #[serde(default)]
+    worker: Worker,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Build {
+    context_modes: Option<ContextModes>,
+}
+
+impl ConfigFile {
+    /// Reads the text of the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigFileError`] says in which line what is wrong.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigFileError> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start).min(text.len());
+            let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+            ConfigFileError { path: path.to_owned(), line, problem: one_line(error.message()) }
+        })?;
+        Ok(Self { retention: file.worker.retention(path), context_modes: file.build.context_modes })
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<ConfigFile, ConfigFileError> {
+        ConfigFile::parse(Path::new("/f.toml"), text)
+    }
+
+    #[test]
+    fn modes_of_contexts_are_read_and_others_named() {
+        assert_eq!(parsed("").unwrap().context_modes, None);
+        let git = parsed("[build]\ncontextModes = \"git\"\n").unwrap();
+        assert_eq!(git.context_modes, Some(ContextModes::Git));
+        let wrong = parsed("[build]\ncontextModes = \"plain\"\n").unwrap_err().to_string();
+        assert!(wrong.contains("line 2") && wrong.contains("`keep`") && wrong.contains("`git`"), "{wrong}");
+        let misspelt = parsed("[build]\ncontextMode = \"git\"\n").unwrap_err().to_string();
+        assert!(misspelt.contains("unknown field `contextMode`"), "{misspelt}");
+    }
+}
