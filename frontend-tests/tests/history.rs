@@ -116,6 +116,18 @@ fn a_trace_shows_each_step_with_its_time() {
 }
 
 #[test]
+fn a_password_in_a_build_argument_is_not_remembered() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN true\n");
+    build(&env, &context, &["--build-arg", "HTTP_PROXY=http://me:hunter2hunter2@proxy.invalid:3128"]);
+    let inspected = env.lap(["history", "inspect", "--format", "json"]).ok().stdout_text();
+    assert!(inspected.contains("proxy.invalid:3128") && !inspected.contains("hunter2"), "{inspected}");
+    let kept = std::process::Command::new("grep").args(["-rl", "hunter2"]).arg(env.root()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&kept.stdout), "", "no file of the store holds it");
+}
+
+#[test]
 fn unknown_and_ambiguous_builds_are_errors_and_images_keep_their_history() {
     let env = env();
     assert!(env.lap(["history", "logs"]).fails(1).stderr_text().contains("no build is remembered"));

@@ -48,12 +48,18 @@ pub(crate) fn subject(request: &BuildRequest) -> (Key, RequestDocument) {
         dockerfile,
         target: Some(request.target_names().join(", ")).filter(|names| !names.is_empty()),
         platforms: request.platforms.iter().map(ToString::to_string).collect(),
-        build_args: request.build_args.clone(),
+        build_args: request.build_args.iter().map(without_secrets).collect(),
         no_cache: request.no_cache,
         no_cache_filter: request.no_cache_filter.clone(),
         builder: env!("CARGO_PKG_VERSION").to_owned(),
     };
     (project, document)
+}
+
+/// A build argument without the name and password that a URL in it may have.
+fn without_secrets((name, value): (&String, &String)) -> (String, String) {
+    let value = if value.contains("://") { without_credentials(value) } else { value.clone() };
+    (name.clone(), value)
 }
 
 /// What people call a build, after buildx: the last part of its context, and the target.
