@@ -72,7 +72,7 @@ fn a_removed_cache_mount_is_empty_for_the_next_step() {
 fn what_a_step_uses_is_not_removed() {
     let env = env();
     let context = env.context();
-    context.dockerfile("FROM busybox\nRUN --mount=type=cache,id=deps,target=/c echo in-use; sleep 1000\n");
+    context.dockerfile("FROM busybox\nRUN --mount=type=cache,id=deps,target=/c echo in-''use; sleep 1000\n");
     let mut running = env.lap(["build", "--progress", "plain"]).arg(context.path()).spawn();
     running.wait_for("in-use");
     assert_eq!(mounts(&env)[0]["InUse"], true);

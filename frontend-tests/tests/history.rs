@@ -66,7 +66,7 @@ fn the_log_has_what_was_clipped_on_the_screen() {
 fn a_killed_build_is_remembered_with_the_log_so_far() {
     let env = env();
     let context = env.context();
-    context.dockerfile("FROM busybox\nRUN echo first-step\nRUN echo second-step; sleep 1000\n");
+    context.dockerfile("FROM busybox\nRUN echo first-step\nRUN echo second-''step; sleep 1000\n");
     let mut running = env.lap(["build", "--progress", "plain"]).arg(context.path()).spawn();
     running.wait_for("second-step");
     assert_eq!(builds(&env, "{{.Status}}"), ["Running"]);
@@ -87,7 +87,7 @@ fn a_killed_build_is_remembered_with_the_log_so_far() {
 fn a_cancelled_build_is_remembered_as_one() {
     let env = env();
     let context = env.context();
-    context.dockerfile("FROM busybox\nRUN echo waiting; sleep 1000\n");
+    context.dockerfile("FROM busybox\nRUN echo wait''ing; sleep 1000\n");
     let mut running = env.lap(["build", "--progress", "plain"]).arg(context.path()).spawn();
     running.wait_for("waiting");
     running.signal(Signal::SIGINT);

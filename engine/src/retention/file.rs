@@ -219,6 +219,9 @@ mod tests {
         ] {
             assert!(in_policy(line).contains(says), "{}", in_policy(line));
         }
-        assert!(problem("[registry]\n").contains("line 1: unknown field `registry`, expected `worker`"));
+        assert!(
+            problem("[registry]\n")
+                .contains("line 1: unknown field `registry`, expected `build` or `worker`")
+        );
     }
 }
