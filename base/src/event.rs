@@ -3,13 +3,18 @@
 //! Libraries emit [`Event`]s; only the outermost layer draws them. The set is closed and is a superset
 //! of BuildKit's status stream, so that the same events feed a terminal, a log file and an API.
 
+mod output;
+
 use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::time::Timestamp;
 
 /// Which output of a process a log line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stream {
     /// File descriptor 1.
     Stdout,
@@ -18,7 +23,8 @@ pub enum Stream {
 }
 
 /// How a vertex ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Its result was found, nothing ran.
     Cached,
@@ -31,7 +37,8 @@ pub enum Outcome {
 }
 
 /// One thing that happened. Vertices are named by a digest that is unique within a build.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A build began.
     BuildBegun {
@@ -92,6 +99,7 @@ pub enum Event {
         /// Which output.
         stream: Stream,
         /// The bytes as they came; not lines, not necessarily UTF-8.
+        #[serde(with = "output")]
         data: Vec<u8>,
         /// When.
         at: Timestamp,
@@ -141,3 +149,6 @@ impl EventSink for RecordingSink {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,13 +55,15 @@ impl Progress {
 
     /// What a process wrote, and what of it is to be shown. The record of the build has all of it.
     pub(crate) fn log(&self, vertex: Digest, stream: Stream, data: &[u8], shown: &[u8]) {
-        let at = self.clock.now();
-        let event = |data: &[u8]| Event::Log { vertex, stream, data: data.to_vec(), at };
+        let log = |data: &[u8]| Event::Log { vertex, stream, data: data.to_vec(), at: self.clock.now() };
+        let event = log(data);
         if let Some(recorder) = &self.recorder {
-            recorder.log(&event(data));
+            recorder.log(&event);
         }
-        if !shown.is_empty() {
-            self.sink.emit(event(shown));
+        if shown == data {
+            self.sink.emit(event);
+        } else if !shown.is_empty() {
+            self.sink.emit(log(shown));
         }
     }
 

@@ -9,13 +9,9 @@ use common::env;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use testkit::TestEnv;
 
-/// The standard output of a shell script in a container with some flags.
+/// The standard output of a shell script in a container with some flags, and without a network.
 fn says(env: &TestEnv, flags: &[&str], script: &str) -> String {
-    env.lap(["run", "--rm", "--network", "none"])
-        .args(flags)
-        .args(["busybox", "sh", "-c", script])
-        .ok()
-        .stdout_text()
+    common::says(env, &[&["--network", "none"], flags].concat(), script)
 }
 
 /// A directory of the host with devices: `null` (mode 0640, of user 3), `in/zero` and the kernel's log `in/log`, and

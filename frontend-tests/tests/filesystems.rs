@@ -6,14 +6,8 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use common::env;
+use common::{env, says};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
-use testkit::TestEnv;
-
-/// The standard output of a shell script in a container with some flags.
-fn says(env: &TestEnv, flags: &[&str], script: &str) -> String {
-    env.lap(["run", "--rm"]).args(flags).args(["busybox", "sh", "-c", script]).ok().stdout_text()
-}
 
 #[test]
 fn directories_in_memory_have_the_options_that_are_given() {

@@ -2,13 +2,7 @@
 
 mod common;
 
-use common::env;
-use testkit::TestEnv;
-
-/// The standard output of a shell script in a container with some flags.
-fn says(env: &TestEnv, flags: &[&str], script: &str) -> String {
-    env.lap(["run", "--rm"]).args(flags).args(["busybox", "sh", "-c", script]).ok().stdout_text()
-}
+use common::{env, says};
 
 #[test]
 fn capabilities_are_added_and_dropped() {

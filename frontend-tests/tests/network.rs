@@ -2,27 +2,17 @@
 
 mod common;
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
 
+use common::ports::{PATIENCE, echo_inside, free_port, get};
 use common::{build, env};
 use nix::sys::signal::Signal;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use testkit::{OrdinaryUser, Ranges, Running, TestEnv};
 
-/// How long an answer may take. It is only ever used up by failures.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Serves a file with one line, and says when it does.
 const SERVER: &str = "echo hello > /tmp/index.html; httpd -p 80 -h /tmp && echo ready; sleep 1000";
-
-/// A port of the host that nobody has now.
-fn free_port() -> u16 {
-    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A container with a server on port 80, and these flags.
 fn server(env: &TestEnv, flags: &[&str]) -> Running {
@@ -30,16 +20,6 @@ fn server(env: &TestEnv, flags: &[&str]) -> Running {
     let mut running = command.spawn();
     running.wait_for("ready");
     running
-}
-
-/// What a web server answers at an address of this machine.
-fn get(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }
 
 /// What is written down about the containers of an environment.
@@ -57,7 +37,7 @@ fn published_ports_lead_to_the_container() {
     let port = free_port();
     let _server = server(&env, &["-p", &format!("{port}:80")]);
     for address in ["127.0.0.1", "[::1]"] {
-        assert!(get(&format!("{address}:{port}")).ends_with("hello\n"), "{address}");
+        assert!(get(&format!("{address}:{port}")).unwrap().ends_with("hello\n"), "{address}");
     }
     // Another container: by the server's own address, and by the host's.
     let server = leases(&env)[0]["address"].as_str().unwrap().to_owned();
@@ -94,20 +74,6 @@ fn namespace_of(running: &Running) -> OwnedFd {
     std::fs::File::open(others.next().expect("a process of the container")).unwrap().into()
 }
 
-/// Sends one message back, from inside of a container.
-fn echo_inside(namespace: OwnedFd, port: u16) {
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        let server = UdpSocket::bind(("0.0.0.0", port)).unwrap();
-        ready.send(()).unwrap();
-        let mut buffer = [0; 64];
-        let (length, from) = server.recv_from(&mut buffer).unwrap();
-        server.send_to(&buffer[..length], from).unwrap();
-    });
-    is_ready.recv().unwrap();
-}
-
 #[test]
 fn messages_are_carried_too() {
     let env = env();
@@ -137,7 +103,7 @@ fn exposed_ports_get_any_port() {
     kinds.dedup();
     assert_eq!(kinds, ["80/\"tcp\"", "90/\"udp\""]);
     let host = published.iter().find(|one| one["container_port"] == 80).unwrap()["host"].as_str().unwrap();
-    assert!(get(host).ends_with("hello\n"));
+    assert!(get(host).unwrap().ends_with("hello\n"));
 }
 
 #[test]
@@ -153,7 +119,7 @@ fn a_killed_lap_leaves_nothing_that_the_next_one_does_not_remove() {
     // The port is free at once, and the address is when the next one comes.
     let _next = server(&env, &["-p", &ports]);
     assert_eq!(leases(&env).len(), 1);
-    assert!(get(&format!("127.0.0.1:{port}")).ends_with("hello\n"));
+    assert!(get(&format!("127.0.0.1:{port}")).unwrap().ends_with("hello\n"));
 }
 
 #[test]
@@ -236,7 +202,7 @@ fn an_ordinary_user_publishes_ports() {
     let mut running = command.spawn();
     running.wait_for("ready");
     for address in ["127.0.0.1", "[::1]"] {
-        assert!(get(&format!("{address}:{port}")).ends_with("hello\n"), "{address}");
+        assert!(get(&format!("{address}:{port}")).unwrap().ends_with("hello\n"), "{address}");
     }
     running.signal_group(Signal::SIGKILL);
 }

@@ -3,40 +3,20 @@
 mod common;
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd as _;
-use std::time::{Duration, Instant};
+use std::net::{TcpListener, UdpSocket};
+use std::time::Instant;
 
 use common::build;
 use common::containers::Containers;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
-/// How long an answer may take. It is only ever used up by failures.
-const PATIENCE: Duration = Duration::from_secs(20);
+use common::ports::{PATIENCE, echo_inside, free_port, get};
 
 /// Serves a file with one line on port 80.
 const SERVER: &str = "echo hello > /tmp/index.html; trap 'exit 0' TERM; httpd -p 80 -h /tmp && echo ready; \
                       while :; do sleep 0.1; done";
 
-/// A port of the host that nobody has now.
-fn free_port() -> u16 {
-    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
-}
-
 fn server(env: &Containers, name: &str, flags: &[&str]) {
     env.detached(&[&["--name", name], flags, &["busybox", "sh", "-c", SERVER]].concat());
     env.wait_for(name, "ready");
-}
-
-/// What a web server answers at an address of this machine, if one does.
-fn get(address: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Asks until the server answers: a container that has just been started may not listen yet.
@@ -128,21 +108,6 @@ fn what_is_published_is_shown() {
     assert_eq!(env.inspect("web", ".NetworkSettings.IPAddress"), "");
 }
 
-/// Sends one message back, from inside of the network of a process.
-fn echo_inside(pid: &str, port: u16) {
-    let namespace = File::open(format!("/proc/{pid}/ns/net")).unwrap();
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        let server = UdpSocket::bind(("0.0.0.0", port)).unwrap();
-        ready.send(()).unwrap();
-        let mut buffer = [0; 64];
-        let (length, from) = server.recv_from(&mut buffer).unwrap();
-        server.send_to(&buffer[..length], from).unwrap();
-    });
-    is_ready.recv().unwrap();
-}
-
 #[test]
 fn ranges_and_messages_are_published() {
     let env = Containers::new();
@@ -154,7 +119,8 @@ fn ranges_and_messages_are_published() {
     env.detached(&["--name", "echo", "-p", &range, "busybox", "sleep", "1000"]);
     let shown = ports(&env, "echo");
     assert!(shown.contains(&format!("7001/udp -> 0.0.0.0:{}\n", first + 1)), "{shown}");
-    echo_inside(&env.inspect("echo", ".State.Pid"), 7001);
+    let pid = env.inspect("echo", ".State.Pid");
+    echo_inside(File::open(format!("/proc/{pid}/ns/net")).unwrap().into(), 7001);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(("127.0.0.1", first + 1)).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -5,19 +5,15 @@ mod common;
 use common::env;
 use testkit::TestEnv;
 
+/// The standard output of a shell script in a container with some flags, and without a network.
+fn says(env: &TestEnv, flags: &[&str], script: &str) -> String {
+    common::says(env, &[&["--network", "none"], flags].concat(), script)
+}
+
 /// Capabilities of a container that nothing was said about, as in Docker.
 const USUAL: u64 = 0xa804_25fb;
 const SYS_ADMIN: u64 = 1 << 21;
 const NET_ADMIN: u64 = 1 << 12;
-
-/// The standard output of a shell script in a container with some flags.
-fn says(env: &TestEnv, flags: &[&str], script: &str) -> String {
-    env.lap(["run", "--rm", "--network", "none"])
-        .args(flags)
-        .args(["busybox", "sh", "-c", script])
-        .ok()
-        .stdout_text()
-}
 
 /// The five sets of a process: inheritable, permitted, effective, bounding, ambient.
 fn capabilities(env: &TestEnv, flags: &[&str]) -> [u64; 5] {

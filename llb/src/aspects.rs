@@ -7,6 +7,7 @@
 
 use base::git_url::without_password;
 use base::{KeyHasher, Platform};
+use serde::{Deserialize, Serialize};
 
 use crate::op::{
     BindMount, CacheMount, ChmodMode, CopyAction, ExecMount, ExecOp, FileAction, FileOp, GitSource,
@@ -18,13 +19,14 @@ use crate::op::{
 const SHOWN: usize = 60;
 
 /// One part of an operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aspect {
     /// What it is: `command`, `env PATH`, `mount /root/.cache`.
     pub name: String,
     /// What it is set to. Equal values are equal parts of the key.
     pub value: String,
     /// What to show in place of the value, which is a digest then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<String>,
 }
 

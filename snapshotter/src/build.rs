@@ -4,15 +4,14 @@
 //! directory is made before the row and removed after it; without a row and a holder of its lock it is garbage.
 //! A build in which nothing ran has no directory: what is kept of it is little and is in its row.
 
-use std::collections::HashSet;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base::{Key, Timestamp};
 use sys::lock::{FileLock, LockMode};
 
 use crate::db::{builds, from_millis};
 use crate::error::StoreError;
+use crate::held_dir::{HeldDir, LOCK, Owners};
 use crate::store::Store;
 
 /// How many builds are kept that nobody pinned.
@@ -79,35 +78,10 @@ pub struct BuildContent {
     pub events: Vec<u8>,
 }
 
-/// The directory of a build that runs.
-#[derive(Debug)]
-pub struct BuildDir {
-    path: PathBuf,
-    /// Held, not looked at.
-    _lock: FileLock,
-}
-
-impl BuildDir {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
 impl Store {
     /// Makes the directory of a new build. It is garbage until [`put_build`](Self::put_build).
-    pub fn create_build_dir(&self, id: &str) -> Result<BuildDir, StoreError> {
-        let path = self.layout().build(id);
-        loop {
-            sys::fs::create_dir_all(&path, 0o700)?;
-            match FileLock::try_acquire(&self.layout().build_lock(id), LockMode::Exclusive) {
-                Ok(Some(lock)) => return Ok(BuildDir { path, _lock: lock }),
-                // A collector was between our two steps.
-                Ok(None) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+    pub fn create_build_dir(&self, id: &str) -> Result<HeldDir, StoreError> {
+        self.create_held_dir(self.layout().build(id))
     }
 
     /// Where the directory of a build is.
@@ -150,7 +124,8 @@ impl Store {
 
     /// Whether the process of a build is alive.
     pub fn is_building(&self, id: &str) -> Result<bool, StoreError> {
-        match FileLock::try_acquire(&self.layout().build_lock(id), LockMode::Shared) {
+        // Shared, so that several who ask do not take each other for the build.
+        match FileLock::try_acquire(&self.layout().build(id).join(LOCK), LockMode::Shared) {
             Ok(lock) => Ok(lock.is_none()),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error.into()),
@@ -190,30 +165,7 @@ impl Store {
         let kept_for = if self.builds()?.is_empty() { 0 } else { REMOVALS_KEPT_FOR };
         let before = self.now_millis() - kept_for;
         self.db().write("forget removed results", |c| builds::forget_removed(c, before))?;
-        for name in self.unknown_builds()? {
-            let id = name.to_string_lossy();
-            // Held while the build runs and has no row yet, and so it may have one now.
-            match FileLock::try_acquire(&self.layout().build_lock(&id), LockMode::Exclusive) {
-                Ok(Some(_lock)) if self.unknown_builds()?.contains(&name) => {
-                    self.discard(&self.layout().build(&id))?;
-                }
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// The names of directories of builds that have no row.
-    fn unknown_builds(&self) -> Result<Vec<OsString>, StoreError> {
-        // In this order: a row comes after its directory.
-        let names = match sys::fs::list(&self.layout().builds()) {
-            Err(error) if error.is_not_found() => return Ok(Vec::new()),
-            names => names?,
-        };
-        let known: HashSet<OsString> = self.builds()?.into_iter().map(|row| row.id.into()).collect();
-        Ok(names.into_iter().filter(|name| !known.contains(name)).collect())
+        self.sweep_unknown(Owners::Builds)
     }
 }
 

@@ -13,6 +13,7 @@ use sys::lock::{FileLock, LockMode};
 
 use crate::db::{blobs, cache_mounts, snapshots};
 use crate::error::StoreError;
+use crate::held_dir::Owners;
 use crate::layout::Layout;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
@@ -124,19 +125,8 @@ impl Store {
                 findings.lost_cache_mounts.push(row.directory);
             }
         }
-        for name in self.unknown_cache_mounts()? {
-            let dirs = self.layout().cache_mount(&name.to_string_lossy());
-            // Held while it is made and has no row yet.
-            let is_made = || FileLock::is_held(&dirs.lock());
-            if !is_made()? && self.unknown_cache_mounts()?.contains(&name) {
-                findings.without_row.push(dirs.top);
-            }
-        }
-        for name in self.unknown_containers()? {
-            let is_made = FileLock::is_held(&self.layout().container_lock(&name.to_string_lossy()))?;
-            if !is_made && self.unknown_containers()?.contains(&name) {
-                findings.without_row.push(self.layout().container(&name.to_string_lossy()));
-            }
+        for owners in Owners::ALL {
+            findings.without_row.extend(self.garbage_of(owners)?);
         }
         Ok(())
     }

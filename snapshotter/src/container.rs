@@ -6,9 +6,7 @@
 
 mod making;
 
-use std::collections::HashSet;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base::{Digest, Timestamp};
 pub use making::{NewContainer, UnfinishedContainer};
@@ -17,6 +15,7 @@ use sys::lock::{FileLock, LockMode};
 use crate::apply::Layering;
 use crate::db::{containers, snapshots};
 use crate::error::StoreError;
+use crate::held_dir::HeldDir;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
 
@@ -35,31 +34,6 @@ pub struct ContainerRecord {
     pub created_at: Timestamp,
 }
 
-/// The directory of a container that is being made, run or removed by us alone.
-#[derive(Debug)]
-pub struct ContainerDir {
-    path: PathBuf,
-    lock: FileLock,
-}
-
-impl ContainerDir {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The directory of a container whose lock we hold.
-    pub fn of_lock(lock: FileLock) -> Self {
-        let path = lock.path().parent().unwrap_or(Path::new("/")).to_owned();
-        Self { path, lock }
-    }
-
-    /// The lock, for whoever goes on in our place.
-    pub fn into_lock(self) -> FileLock {
-        self.lock
-    }
-}
-
 impl Store {
     /// Where the directory of a container is.
     pub fn container_path(&self, id: &str) -> PathBuf {
@@ -67,28 +41,17 @@ impl Store {
     }
 
     /// Makes the directory of a new container. It is garbage until [`begin_container`](Self::begin_container).
-    pub fn create_container_dir(&self, id: &str) -> Result<ContainerDir, StoreError> {
-        let path = self.layout().container(id);
-        loop {
-            sys::fs::create_dir_all(&path, 0o700)?;
-            match FileLock::try_acquire(&self.layout().container_lock(id), LockMode::Exclusive) {
-                Ok(Some(lock)) => return Ok(ContainerDir { path, lock }),
-                // A collector was between our two steps.
-                Ok(None) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+    pub fn create_container_dir(&self, id: &str) -> Result<HeldDir, StoreError> {
+        self.create_held_dir(self.layout().container(id))
     }
 
     /// The directory of a container that nobody makes, runs or removes now; `None` when somebody does.
     ///
     /// # Errors
     /// [`StoreError::NoSuchContainer`].
-    pub fn lock_container(&self, id: &str) -> Result<Option<ContainerDir>, StoreError> {
-        let path = self.layout().container(id);
+    pub fn lock_container(&self, id: &str) -> Result<Option<HeldDir>, StoreError> {
         match FileLock::try_acquire(&self.layout().container_lock(id), LockMode::Exclusive) {
-            Ok(lock) => Ok(lock.map(|lock| ContainerDir { path, lock })),
+            Ok(lock) => Ok(lock.map(HeldDir::of_lock)),
             Err(error) if error.is_not_found() => Err(StoreError::NoSuchContainer { id: id.to_owned() }),
             Err(error) => Err(error.into()),
         }
@@ -98,10 +61,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSuchContainer`].
-    pub fn wait_for_container(&self, id: &str) -> Result<ContainerDir, StoreError> {
-        let path = self.layout().container(id);
+    pub fn wait_for_container(&self, id: &str) -> Result<HeldDir, StoreError> {
         match FileLock::acquire(&self.layout().container_lock(id), LockMode::Exclusive) {
-            Ok(lock) => Ok(ContainerDir { path, lock }),
+            Ok(lock) => Ok(HeldDir::of_lock(lock)),
             Err(error) if error.is_not_found() => Err(StoreError::NoSuchContainer { id: id.to_owned() }),
             Err(error) => Err(error.into()),
         }
@@ -153,13 +115,13 @@ impl Store {
     }
 
     /// Removes a container with all that it wrote. Nobody else may use it, which `dir` shows.
-    pub fn remove_container(&self, record: &ContainerRecord, dir: ContainerDir) -> Result<(), StoreError> {
+    pub fn remove_container(&self, record: &ContainerRecord, dir: HeldDir) -> Result<(), StoreError> {
         self.take_away(record, &dir)
     }
 
-    fn take_away(&self, record: &ContainerRecord, dir: &ContainerDir) -> Result<(), StoreError> {
+    fn take_away(&self, record: &ContainerRecord, dir: &HeldDir) -> Result<(), StoreError> {
         self.db().write("remove a container", |c| containers::delete(c, &record.id))?;
-        for path in [&dir.path, &self.layout().snapshot(record.snapshot).top] {
+        for path in [dir.path(), &self.layout().snapshot(record.snapshot).top] {
             let name = crate::store::new_name()?;
             let trash = self.layout().trashed(&name, self.next_number());
             match sys::fs::rename(path, &trash) {
@@ -170,34 +132,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Moves directories of containers that have no row to the trash.
-    pub(crate) fn sweep_containers(&self) -> Result<(), StoreError> {
-        for name in self.unknown_containers()? {
-            let id = name.to_string_lossy();
-            // Held while it is made and has no row yet, and so it may have one now.
-            match FileLock::try_acquire(&self.layout().container_lock(&id), LockMode::Exclusive) {
-                Ok(Some(_lock)) if self.unknown_containers()?.contains(&name) => {
-                    self.discard(&self.layout().container(&id))?;
-                }
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// The names of directories of containers that have no row.
-    pub(crate) fn unknown_containers(&self) -> Result<Vec<OsString>, StoreError> {
-        // In this order: a row comes after its directory.
-        let names = match sys::fs::list(&self.layout().containers()) {
-            Err(error) if error.is_not_found() => return Ok(Vec::new()),
-            names => names?,
-        };
-        let known: HashSet<OsString> = self.containers()?.into_iter().map(|row| row.id.into()).collect();
-        Ok(names.into_iter().filter(|name| !known.contains(name)).collect())
     }
 }
 

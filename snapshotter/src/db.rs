@@ -51,6 +51,9 @@ const CHECKPOINT_PAGES: u32 = 500;
 /// How often the busy handler tries again before it gives up: for about a minute.
 const BUSY_TRIES: i32 = 30_000;
 
+/// With fewer files left to open than this, their number is why SQLite could not open one.
+const SPARE_FILES: usize = 64;
+
 /// Statements kept ready for each connection.
 const STATEMENTS: usize = 128;
 
@@ -245,8 +248,7 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let opened = Connection::open_with_flags(&self.path, flags);
-        let mut connection = opened.map_err(|error| with_reason(error, &self.path))?;
+        let mut connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_handler(Some(wait_while_busy))?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
@@ -257,18 +259,31 @@ impl Database {
     }
 
     fn error(&self, operation: &'static str, source: rusqlite::Error) -> DbError {
-        DbError::Statement { operation, path: self.path.clone(), source }
+        DbError::Statement { operation, path: self.path.clone(), source: with_reason(source, &self.path) }
     }
 }
 
-/// SQLite does not say why a file cannot be opened, but whoever tries the same is told.
+/// SQLite does not say why a file cannot be opened. Whoever tries the same is told.
 fn with_reason(error: rusqlite::Error, path: &Path) -> rusqlite::Error {
-    match (error, std::fs::File::open(path)) {
-        (rusqlite::Error::SqliteFailure(code, _), Err(reason)) if code.code == ErrorCode::CannotOpen => {
-            rusqlite::Error::SqliteFailure(code, Some(reason.to_string()))
+    match error {
+        rusqlite::Error::SqliteFailure(code, _) if code.code == ErrorCode::CannotOpen => {
+            let reason = try_to_open(path).err().map(|reason| reason.to_string());
+            rusqlite::Error::SqliteFailure(code, reason)
         }
-        (error, _) => error,
+        error => error,
     }
+}
+
+/// Fails for the likely reasons why a connection to the database at `path` cannot be opened.
+///
+/// The database itself is not opened: closing it would drop the locks of every connection of this process
+/// (<https://sqlite.org/howtocorrupt.html>, "POSIX advisory locks canceled").
+fn try_to_open(path: &Path) -> std::io::Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD};
+    rustix::fs::accessat(CWD, path, Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS)?;
+    // Other threads may have closed some in between.
+    let files: std::io::Result<Vec<_>> = (0..SPARE_FILES).map(|_| std::fs::File::open("/")).collect();
+    files.map(drop)
 }
 
 /// Runs `write` in a transaction.

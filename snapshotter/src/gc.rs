@@ -26,6 +26,7 @@ use sys::lock::{FileLock, LockMode};
 use crate::db::marks;
 use crate::db::{blobs, cache, leases, settings, snapshots};
 use crate::error::StoreError;
+use crate::held_dir::Owners;
 use crate::layout::Layout;
 use crate::mark::Node;
 use crate::record::CacheUsage;
@@ -147,8 +148,8 @@ impl Store {
     fn sweep(&self) -> Result<(), StoreError> {
         self.sweep_blobs()?;
         self.sweep_snapshots()?;
-        self.sweep_cache_mounts()?;
-        self.sweep_containers()?;
+        self.sweep_unknown(Owners::CacheMounts)?;
+        self.sweep_unknown(Owners::Containers)?;
         self.sweep_builds()?;
         self.sweep_hints()?;
         self.sweep_stat_caches()?;

@@ -1,16 +1,13 @@
 //! Small files that are named by their content and may go at any time: what explanations are made of.
 
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 
-use base::{Key, Timestamp};
+use base::Key;
 use sys::path_error::PathError;
 
 use crate::error::StoreError;
+use crate::last_use::{USE_GRAIN, last_use};
 use crate::store::Store;
-
-/// How old the time of a file must be before another use sets it again, in milliseconds.
-const USE_GRAIN: i64 = 3_600_000;
 
 /// How long a hint is kept that nobody uses, in milliseconds.
 const KEPT_FOR: i64 = 8 * 24 * 3_600_000;
@@ -39,19 +36,7 @@ impl HintKind {
 impl Store {
     /// Whether there is a hint for `key`. Its use is noted.
     pub fn has_hint(&self, kind: HintKind, key: &Key) -> Result<bool, StoreError> {
-        let path = self.layout().hint(kind, key);
-        let modified = match sys::fs::metadata(&path) {
-            Ok(metadata) => Timestamp::from_second(metadata.mtime()).unwrap_or(Timestamp::UNIX_EPOCH),
-            Err(error) if error.is_not_found() => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        if modified.as_millisecond() < self.now_millis() - USE_GRAIN {
-            match sys::fs::set_modified(&path, self.now().into()) {
-                Err(error) if error.is_not_found() => return Ok(false),
-                set => set?,
-            }
-        }
-        Ok(true)
+        self.note_use(&self.layout().hint(kind, key))
     }
 
     /// The hint for `key`, if there is one.
@@ -98,10 +83,8 @@ impl Store {
             };
             for name in names {
                 let path = directory.join(name);
-                match sys::fs::metadata(&path) {
-                    Ok(metadata) if metadata.mtime() * 1000 >= oldest => {}
-                    Err(error) if error.is_not_found() => {}
-                    _ => self.discard(&path)?,
+                if last_use(&path)?.is_some_and(|(last_used, _)| last_used.as_millisecond() < oldest) {
+                    self.discard(&path)?;
                 }
             }
         }

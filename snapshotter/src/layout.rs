@@ -153,10 +153,6 @@ impl Layout {
         self.builds().join(id)
     }
 
-    pub(crate) fn build_lock(&self, id: &str) -> PathBuf {
-        self.build(id).join("lock")
-    }
-
     pub(crate) fn hints(&self, kind: HintKind) -> PathBuf {
         self.root.join(kind.directory())
     }

@@ -9,12 +9,13 @@ mod reason;
 
 use base::{FileChange, Key};
 use llb::Aspect;
+use serde::{Deserialize, Serialize};
 
 pub use matching::{Matches, match_steps};
 pub use reason::{AspectChange, Reason};
 
 /// What a step is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepFacts {
     /// As progress shows it: `[build 2/5] RUN make`.
     pub name: String,
@@ -35,7 +36,8 @@ impl StepFacts {
 }
 
 /// Where an input comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum InputFacts {
     /// The result of another step, by its place in the list of steps.
     Step(usize),

@@ -2,7 +2,7 @@
 
 use runner::Attach;
 use runner::shim::{Attached, Client, Ended, Request, ShimError, State};
-use snapshotter::{ContainerDir, StoreError};
+use snapshotter::{HeldDir, StoreError};
 
 use super::{Container, has_processes};
 use crate::Engine;
@@ -181,7 +181,7 @@ impl Engine {
 
     /// The container for us alone; `None` when somebody runs it. A supervisor whose container has ended is about
     /// to let go of it, and is waited for.
-    pub(super) fn claim(&self, id: &str) -> Result<Option<ContainerDir>, EngineError> {
+    pub(super) fn claim(&self, id: &str) -> Result<Option<HeldDir>, EngineError> {
         let claimed = match self.store.lock_container(id) {
             Ok(None) if !State::read(&self.store.container_path(id))?.status.is_live() => {
                 // Who is attached and does not read may not keep it for ever.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use runner::shim::Client;
-use snapshotter::{ContainerDir, Store};
+use snapshotter::{HeldDir, Store};
 use sys::detached::Given;
 
 use crate::Engine;
@@ -22,7 +22,7 @@ const OURSELVES: &str = "/proc/self/exe";
 
 impl Engine {
     /// Starts a shim for a container, which goes over to it: at no time nobody has it. It waits for requests.
-    pub(super) fn start_shim(&self, id: &str, dir: ContainerDir) -> Result<Client, EngineError> {
+    pub(super) fn start_shim(&self, id: &str, dir: HeldDir) -> Result<Client, EngineError> {
         let directory = dir.path().as_os_str().to_owned();
         let args: [OsString; 4] = [COMMAND.into(), directory, self.root().into(), id.into()];
         let lock = dir.into_lock().into_file().into();
@@ -44,7 +44,7 @@ pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
     if remove {
         let store = Store::open(Path::new(root), snapshotter::Options::default())?;
         if let Some(record) = store.container(&id.to_string_lossy())? {
-            store.remove_container(&record, ContainerDir::of_lock(lock))?;
+            store.remove_container(&record, HeldDir::of_lock(lock))?;
         }
     }
     // Those who wait for the removal are told by this.

@@ -3,7 +3,7 @@
 use runner::Attach;
 use runner::shim::restart::RestartPolicy;
 use runner::shim::{Attached, Config};
-use snapshotter::{ContainerDir, ContainerRecord, Lease, NewContainer, SnapshotId, StoreError};
+use snapshotter::{ContainerRecord, HeldDir, Lease, NewContainer, SnapshotId, StoreError};
 
 use super::document::ContainerDocument;
 use super::lifecycle::Exit;
@@ -26,7 +26,7 @@ pub struct ContainerRun {
 /// A container that was made, and that nobody else uses yet.
 struct Created {
     record: ContainerRecord,
-    dir: ContainerDir,
+    dir: HeldDir,
     config: Config,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base::{Digest, Key, KeyHasher, Timestamp};
-use llb::{Aspect, Graph, Op, SourceOp};
+use llb::{Graph, Op, SourceOp};
 use runner::Usage;
 use serde::{Deserialize, Serialize};
 use solver::explain::{InputFacts, Reason, StepEnd, StepFacts, StepKeys};
@@ -35,7 +35,6 @@ pub struct BuildDocument {
     /// Complete names that the image was given.
     pub names: Vec<String>,
     /// The steps of its graph, if it came so far: the name of a [`GraphDocument`].
-    #[serde(with = "optional_key")]
     pub graph: Option<Key>,
     /// What became of the steps, in the order of the graph.
     pub steps: Vec<StepDocument>,
@@ -78,10 +77,10 @@ pub struct RequestDocument {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StepDocument {
     /// Its definition key.
-    #[serde(with = "optional_key", default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Key>,
     /// The content keys of what it uses of its inputs, by slot, as far as they were made.
-    #[serde(with = "optional_keys", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Option<Key>>,
     /// Whether the cache was not to be asked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -195,30 +194,7 @@ pub struct OtherDocument {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct GraphDocument {
     version: u32,
-    steps: Vec<GraphStep>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct GraphStep {
-    name: String,
-    stage: String,
-    aspects: Vec<GraphAspect>,
-    inputs: Vec<GraphInput>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct GraphAspect {
-    name: String,
-    value: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    shown: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
-enum GraphInput {
-    Step(usize),
-    Directory(String),
+    steps: Vec<StepFacts>,
 }
 
 impl GraphDocument {
@@ -239,13 +215,7 @@ impl GraphDocument {
 
     /// The document with these steps.
     pub(crate) fn of(steps: &[StepFacts]) -> Self {
-        let step = |facts: &StepFacts| GraphStep {
-            name: facts.name.clone(),
-            stage: facts.stage.clone(),
-            aspects: facts.aspects.iter().map(GraphAspect::of).collect(),
-            inputs: facts.inputs.iter().map(GraphInput::of).collect(),
-        };
-        Self { version: VERSION, steps: steps.iter().map(step).collect() }
+        Self { version: VERSION, steps: steps.to_vec() }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
@@ -254,46 +224,10 @@ impl GraphDocument {
 
     /// As the explanation takes it. `None` when an input is none of the steps before it.
     pub(crate) fn facts(self) -> Option<Vec<StepFacts>> {
-        let is_sound = |(index, step): (usize, &GraphStep)| {
-            step.inputs.iter().all(|input| !matches!(input, GraphInput::Step(input) if *input >= index))
+        let is_sound = |(index, step): (usize, &StepFacts)| {
+            step.inputs.iter().all(|input| !matches!(input, InputFacts::Step(input) if *input >= index))
         };
-        if !self.steps.iter().enumerate().all(is_sound) {
-            return None;
-        }
-        let facts = |step: GraphStep| StepFacts {
-            name: step.name,
-            stage: step.stage,
-            aspects: step.aspects.into_iter().map(GraphAspect::aspect).collect(),
-            inputs: step.inputs.into_iter().map(GraphInput::facts).collect(),
-        };
-        Some(self.steps.into_iter().map(facts).collect())
-    }
-}
-
-impl GraphAspect {
-    fn of(aspect: &Aspect) -> Self {
-        let Aspect { name, value, shown } = aspect.clone();
-        Self { name, value, shown }
-    }
-
-    fn aspect(self) -> Aspect {
-        Aspect { name: self.name, value: self.value, shown: self.shown }
-    }
-}
-
-impl GraphInput {
-    fn of(input: &InputFacts) -> Self {
-        match input {
-            InputFacts::Step(step) => Self::Step(*step),
-            InputFacts::Directory(name) => Self::Directory(name.clone()),
-        }
-    }
-
-    fn facts(self) -> InputFacts {
-        match self {
-            Self::Step(step) => InputFacts::Step(step),
-            Self::Directory(name) => InputFacts::Directory(name),
-        }
+        self.steps.iter().enumerate().all(is_sound).then_some(self.steps)
     }
 }
 
@@ -313,39 +247,4 @@ pub(crate) fn facts_of(graph: &Graph) -> Vec<StepFacts> {
         }
     };
     graph.topological().iter().map(facts).collect()
-}
-
-/// Keys as hexadecimal digits.
-mod optional_key {
-    use base::Key;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    #[expect(clippy::ref_option, reason = "serde gives a reference to the field")]
-    pub(super) fn serialize<S: Serializer>(key: &Option<Key>, serializer: S) -> Result<S::Ok, S::Error> {
-        key.map(|key| key.hex()).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Key>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| Key::from_hex(&text).ok_or_else(|| D::Error::custom("not a key"))).transpose()
-    }
-}
-
-/// The same for lists; a key that is not known is empty.
-mod optional_keys {
-    use base::Key;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(keys: &[Option<Key>], serializer: S) -> Result<S::Ok, S::Error> {
-        let texts: Vec<String> =
-            keys.iter().map(|key| key.map(|key| key.hex()).unwrap_or_default()).collect();
-        texts.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<Option<Key>>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        Ok(texts.iter().map(|text| Key::from_hex(text)).collect())
-    }
 }

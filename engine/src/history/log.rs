@@ -11,7 +11,6 @@ use std::sync::{Mutex, PoisonError};
 
 use base::event::Event;
 
-use super::events;
 use crate::error::EngineError;
 
 /// The file in the build's directory.
@@ -43,7 +42,8 @@ const BUFFER: usize = 64 * 1024;
 impl EventLog {
     /// Takes an event.
     pub(crate) fn add(&self, event: &Event) {
-        let line = events::encode(event);
+        let mut line = super::to_json(event);
+        line.push(b'\n');
         let mut state = self.lock();
         state.written += line.len() as u64;
         if state.failed.is_some() || state.written > LONGEST {
@@ -143,7 +143,7 @@ impl Iterator for Events {
             if !matches!(read, Ok(1..)) {
                 return None;
             }
-            if let Some(event) = events::decode(&line) {
+            if let Ok(event) = serde_json::from_slice(&line) {
                 return Some(event);
             }
         }

@@ -5,7 +5,6 @@
 
 pub mod document;
 mod earlier;
-mod events;
 mod log;
 mod read;
 mod reasons;

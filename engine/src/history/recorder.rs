@@ -10,7 +10,7 @@ use base::event::{Event, Outcome};
 use base::{Digest, Key, Timestamp};
 use llb::{Graph, VertexIndex};
 use runner::Usage;
-use snapshotter::{BuildContent, BuildDir, BuildRecord, BuildStatus, HintKind, Store};
+use snapshotter::{BuildContent, BuildRecord, BuildStatus, HeldDir, HintKind, Store};
 use solver::explain::{Now, StepFacts};
 
 use super::document::{
@@ -35,7 +35,7 @@ pub(crate) struct Recorder {
     isolation: String,
     log: EventLog,
     /// Made when the first step runs.
-    directory: Mutex<Option<BuildDir>>,
+    directory: Mutex<Option<HeldDir>>,
     graph: OnceLock<RecordedGraph>,
     steps: Mutex<Vec<StepDocument>>,
     other: Mutex<HashMap<Digest, Other>>,

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod containers;
+pub(crate) mod ports;
 pub(crate) mod terminal;
 
 use std::path::Path;
@@ -64,6 +65,11 @@ pub(crate) fn steps_run(output: &Output) -> Vec<String> {
     names.retain(|name| seen.insert(name.clone()));
     names.retain(|name| outcome(output, name) == "DONE");
     names
+}
+
+/// The standard output of a shell script in a container with some flags.
+pub(crate) fn says(env: &TestEnv, flags: &[&str], script: &str) -> String {
+    env.lap(["run", "--rm"]).args(flags).args(["busybox", "sh", "-c", script]).ok().stdout_text()
 }
 
 /// The id of an image.

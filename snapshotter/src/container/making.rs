@@ -9,9 +9,10 @@ use std::path::PathBuf;
 
 use base::{Digest, Mount};
 
-use super::{ContainerDir, ContainerRecord};
+use super::ContainerRecord;
 use crate::db::{blobs, containers, from_millis, snapshots};
 use crate::error::StoreError;
+use crate::held_dir::HeldDir;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
 
@@ -35,7 +36,7 @@ pub struct NewContainer<'a> {
 pub struct UnfinishedContainer<'a> {
     store: &'a Store,
     /// Its lock is held for as long as it is not complete.
-    dir: &'a ContainerDir,
+    dir: &'a HeldDir,
     record: ContainerRecord,
     lower: Vec<PathBuf>,
     is_kept: bool,
@@ -51,7 +52,7 @@ impl Store {
     pub fn begin_container<'a>(
         &'a self,
         new: &NewContainer<'_>,
-        dir: &'a ContainerDir,
+        dir: &'a HeldDir,
     ) -> Result<UnfinishedContainer<'a>, StoreError> {
         let driver = self.driver()?;
         let now = self.now_millis();

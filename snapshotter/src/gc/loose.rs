@@ -2,7 +2,6 @@
 //! in use is locked, and is never touched; what is remembered of a context may go at any time.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 
 use base::Timestamp;
 use sys::lock::{FileLock, LockMode};
@@ -79,33 +78,6 @@ impl Store {
             dropped.push(row.directory);
         }
         Ok(dropped)
-    }
-
-    /// Moves directories of cache mounts without rows to the trash.
-    pub(super) fn sweep_cache_mounts(&self) -> Result<(), StoreError> {
-        for name in self.unknown_cache_mounts()? {
-            let dirs = self.layout().cache_mount(&name.to_string_lossy());
-            // Locked while it is made and has no row yet, and so it may have one now.
-            match FileLock::try_acquire(&dirs.lock(), LockMode::Exclusive) {
-                Ok(Some(_lock)) if self.unknown_cache_mounts()?.contains(&name) => self.discard(&dirs.top)?,
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// The names of directories of cache mounts that have no row.
-    pub(crate) fn unknown_cache_mounts(&self) -> Result<Vec<OsString>, StoreError> {
-        // In this order: a row comes after its directory.
-        let names = match sys::fs::list(&self.layout().cache_mounts()) {
-            Err(error) if error.is_not_found() => return Ok(Vec::new()),
-            names => names?,
-        };
-        let rows = self.db().read("list cache mounts", cache_mounts::all)?;
-        let known: HashSet<OsString> = rows.into_iter().map(|row| row.directory.into()).collect();
-        Ok(names.into_iter().filter(|name| !known.contains(name)).collect())
     }
 }
 

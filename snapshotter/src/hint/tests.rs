@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use base::Timestamp;
+
 use super::*;
 use crate::build::{BuildRecord, BuildStatus};
 use crate::test_support::TestStore;

@@ -1,18 +1,14 @@
 //! Where stat caches are kept in a store, and how they go.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base::{Key, Timestamp};
-use sys::fs::PathError;
 use sys::lock::{FileLock, LockMode};
 
 use super::LOCK_EXTENSION;
 use crate::error::StoreError;
+use crate::last_use::last_use;
 use crate::store::Store;
-
-/// How old the time of a file must be before another use sets it again, in milliseconds.
-const USE_GRAIN: i64 = 3_600_000;
 
 /// A stat cache in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,12 +28,7 @@ impl Store {
         let directory = self.layout().stat_caches();
         sys::fs::create_dir_all(&directory, 0o700)?;
         let path = directory.join(key.hex());
-        match modified(&path)? {
-            Some((last_used, _)) if last_used.as_millisecond() < self.now_millis() - USE_GRAIN => {
-                sys::fs::set_modified(&path, self.now().into())?;
-            }
-            _ => {}
-        }
+        self.note_use(&path)?;
         Ok(path)
     }
 
@@ -46,7 +37,7 @@ impl Store {
         let mut files = Vec::new();
         for name in self.stat_cache_names()? {
             let is_cache = name.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if let Some((last_used, bytes)) = modified(&self.layout().stat_caches().join(&name))?
+            if let Some((last_used, bytes)) = last_use(&self.layout().stat_caches().join(&name))?
                 && is_cache
             {
                 files.push(StatCacheFile { name, bytes, last_used });
@@ -91,17 +82,5 @@ impl Store {
         };
         // Ours are letters and digits.
         Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
-    }
-}
-
-/// When a file was last changed, and how many bytes of disk it takes; `None` when it is not there.
-fn modified(path: &Path) -> Result<Option<(Timestamp, u64)>, PathError> {
-    match sys::fs::metadata(path) {
-        Ok(metadata) => {
-            let time = Timestamp::from_second(metadata.mtime()).unwrap_or(Timestamp::UNIX_EPOCH);
-            Ok(Some((time, metadata.blocks() * 512)))
-        }
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
     }
 }
