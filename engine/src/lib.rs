@@ -60,9 +60,11 @@ pub use snapshotter::apply::Limits as ArchiveLimits;
 pub use snapshotter::{
     CacheUsage, DriverKind, FilterError, Findings, Policy, RecordFilter, RecordKind, SpaceLimits,
 };
+use solver::Flights;
 pub use sys::userns::owns_system;
 
 use crate::error::EngineError;
+use crate::progress::Onlooker;
 
 /// The time on the machine's clock.
 pub fn now() -> base::Timestamp {
@@ -100,6 +102,8 @@ pub struct Engine {
     docker_config: Option<PathBuf>,
     proxies: Vec<(String, String)>,
     network: OnceLock<blocking::Network>,
+    /// The steps that builds of this engine run now.
+    flights: Flights<Onlooker>,
 }
 
 impl Engine {
@@ -123,8 +127,16 @@ impl Engine {
         )?;
         let EngineOptions { runtime_directory, isolation, docker_config, proxies, .. } = options;
         let isolation = isolation.map(|found| found.for_files_in(store.root()));
-        let network = OnceLock::new();
-        Ok(Self { store, runtime_directory, isolation, clock, docker_config, proxies, network })
+        Ok(Self {
+            store,
+            runtime_directory,
+            isolation,
+            clock,
+            docker_config,
+            proxies,
+            network: OnceLock::new(),
+            flights: Flights::default(),
+        })
     }
 
     /// The directory of the store.

@@ -90,3 +90,27 @@ impl Progress {
         result
     }
 }
+
+/// A build that waits for a step which another build runs, and hears of it.
+#[derive(Clone)]
+pub(crate) struct Onlooker {
+    progress: Progress,
+    /// The step, as it is called there.
+    vertex: Digest,
+}
+
+impl Onlooker {
+    pub(crate) fn new(progress: &Progress, vertex: Digest) -> Self {
+        Self { progress: progress.clone(), vertex }
+    }
+
+    /// Tells those who look at this build that it waits.
+    pub(crate) fn waits(&self) {
+        self.progress.status(self.vertex, "waiting for another build that runs this step", 0, 0, false);
+    }
+
+    /// Passes on what the step's process wrote.
+    pub(crate) fn log(&self, stream: Stream, data: &[u8], shown: &[u8]) {
+        self.progress.log(self.vertex, stream, data, shown);
+    }
+}

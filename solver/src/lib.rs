@@ -27,6 +27,7 @@
 pub mod driver;
 pub mod event;
 pub mod explain;
+pub mod flight;
 pub mod key;
 pub mod limits;
 pub mod planner;
@@ -34,6 +35,7 @@ pub mod ports;
 pub mod stall;
 
 pub use driver::{Failure, Schedule, SolveError, Solved, solve};
+pub use flight::{Flights, Lead};
 pub use limits::{Class, Limits};
 pub use ports::{Executed, Ops, StepOutcome};
 pub use stall::{WaitGraph, WaitingVertex};

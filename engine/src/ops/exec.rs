@@ -8,6 +8,7 @@ use runner::isolation::Gap;
 use runner::request::DEFAULT_SHM_SIZE;
 use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest, Watched};
 use snapshotter::{ActiveSnapshot, CommitInfo};
+use solver::Lead;
 
 use super::failed::FailedProcess;
 use super::log_limit::LogLimit;
@@ -16,6 +17,7 @@ use super::{BuildOps, Filesystem, Surroundings};
 use crate::emulation;
 use crate::error::{EngineError, StepError};
 use crate::network;
+use crate::progress::Onlooker;
 use crate::run::resolve_user;
 
 /// What a step's process sees as its host's name, as in BuildKit.
@@ -32,13 +34,13 @@ impl BuildOps<'_> {
         index: VertexIndex,
         op: &ExecOp,
         inputs: &[Option<Filesystem>],
-        cancel: &CancelToken,
+        lead: &Lead<'_, Onlooker>,
     ) -> Result<Filesystem, StepError> {
         let vertex = self.graph.vertex(index);
         emulation::check(&vertex.platform)?;
         let retries = self.request.steps.rules.retries(&vertex.metadata.name, &vertex.metadata.stage);
         for attempt in 1..=retries {
-            match self.attempt(index, op, inputs, false, cancel) {
+            match self.attempt(index, op, inputs, false, lead) {
                 Err(error) if error.is_of_command() => {
                     let attempts = u64::from(retries) + 1;
                     let told = format!("attempt {attempt} of {attempts} failed: {error}; trying again\n");
@@ -47,7 +49,7 @@ impl BuildOps<'_> {
                 result => return result,
             }
         }
-        self.attempt(index, op, inputs, true, cancel)
+        self.attempt(index, op, inputs, true, lead)
     }
 
     /// Runs the process once. What the last attempt left when it failed is kept.
@@ -57,9 +59,10 @@ impl BuildOps<'_> {
         op: &ExecOp,
         inputs: &[Option<Filesystem>],
         is_last: bool,
-        cancel: &CancelToken,
+        lead: &Lead<'_, Onlooker>,
     ) -> Result<Filesystem, StepError> {
         let vertex = self.graph.vertex(index);
+        let cancel = lead.cancel();
         let root = if op.has_root { inputs.first().copied().flatten() } else { None };
         let store = &self.engine.store;
         let active = store.prepare(self.lease, root.map(|root| root.snapshot)).map_err(EngineError::from)?;
@@ -71,6 +74,7 @@ impl BuildOps<'_> {
         let mut log = |stream: Stream, data: &[u8]| {
             let shown = limit.show(data, clock.now());
             self.progress.log(vertex.id, stream, data, &shown);
+            lead.waiting().iter().for_each(|onlooker| onlooker.log(stream, data, &shown));
         };
         let time = self.request.steps.rules.time_limits(&vertex.metadata.name, &vertex.metadata.stage);
         let watched = runner::run_watched(&request, time, &mut log, cancel).map_err(EngineError::from)?;

@@ -23,7 +23,7 @@ use base::{CancelToken, Key, Timestamp};
 use llb::{Graph, Op, SourceOp, Vertex, VertexIndex};
 use snapshotter::writer::{LayerWriter, WriterOptions};
 use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, RecordKind, SnapshotId, Tree};
-use solver::{Executed, Ops, StepOutcome};
+use solver::{Executed, Lead, Ops, StepOutcome};
 
 pub(crate) use self::build_group::BuildGroup;
 pub(crate) use self::selection::DockerPatterns;
@@ -33,7 +33,7 @@ use crate::contexts::Contexts;
 use crate::error::{EngineError, StepError};
 use crate::failed::KeptStep;
 use crate::history::Recorder;
-use crate::progress::Progress;
+use crate::progress::{Onlooker, Progress};
 use crate::remote::{Access, Fetcher, without_credentials};
 use crate::request::BuildRequest;
 
@@ -214,11 +214,12 @@ impl<'a> BuildOps<'a> {
         index: VertexIndex,
         inputs: &[Option<Filesystem>],
         content: &Key,
-        cancel: &CancelToken,
+        lead: &Lead<'_, Onlooker>,
     ) -> Result<Filesystem, StepError> {
         let vertex = self.graph.vertex(index);
+        let cancel = lead.cancel();
         match &vertex.op {
-            Op::Exec(op) => self.exec(index, op, inputs, cancel),
+            Op::Exec(op) => self.exec(index, op, inputs, lead),
             Op::File(op) => self.file(index, op, inputs, content, cancel),
             Op::Merge => Ok(self.merge(inputs, cancel)?),
             Op::Source(SourceOp::Image(source)) => Ok(self.image(vertex, source, cancel)?),
@@ -300,8 +301,12 @@ impl Ops for BuildOps<'_> {
         content: &Key,
         cancel: &CancelToken,
     ) -> Result<Executed<Filesystem>, StepError> {
-        // One process at a time makes a result, and whoever comes later finds it. Nothing is wrong without
-        // this, only slow.
+        // One build at a time makes a result, of this process and of all, and whoever comes later finds it.
+        // Nothing is wrong without this, only slow.
+        let we = Onlooker::new(self.progress, self.graph.vertex(vertex).id);
+        let lead =
+            self.engine.flights.lead(content, &we, cancel, || we.waits()).map_err(EngineError::from)?;
+        let cancel = lead.cancel();
         let _claim = self.engine.store.claim(content, cancel).map_err(EngineError::from)?;
         if !self.graph.vertex(vertex).metadata.ignore_cache
             && let Some(output) = self.lookup(vertex, content)?
@@ -310,7 +315,7 @@ impl Ops for BuildOps<'_> {
         }
         self.explain(vertex);
         let started = self.engine.clock.now();
-        let output = self.run(vertex, inputs, content, cancel)?;
+        let output = self.run(vertex, inputs, content, &lead)?;
         self.note_made(&output, vertex, started);
         // Saved while the claim is held, so that whoever waits for it finds the result.
         self.save(content, &output)?;

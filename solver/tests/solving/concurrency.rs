@@ -117,7 +117,7 @@ fn the_longest_way_starts_first() {
 }
 
 /// Blocks until `cancel` is cancelled.
-fn wait_for(cancel: &CancelToken) {
+pub(crate) fn wait_for(cancel: &CancelToken) {
     let (sender, receiver) = bounded(1);
     let _guard = cancel.on_cancel(move || {
         let _ = sender.send(());

@@ -3,4 +3,5 @@
 mod caching;
 mod concurrency;
 mod failures;
+mod sharing;
 mod world;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base::{CancelToken, Digest, Key, KeyHasher, Platform};
+use crossbeam_channel::Sender;
 use llb::{
     ExecOp, FileOp, Graph, GraphBuilder, ImageSource, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex,
 };
-use solver::{Executed, Limits, Ops, Schedule, SolveError, Solved, StepOutcome, solve};
+use solver::{Executed, Flights, Limits, Ops, Schedule, SolveError, Solved, StepOutcome, solve};
 
 /// Builds a graph whose vertices are called by one word each.
 #[derive(Default)]
@@ -60,6 +61,8 @@ pub(crate) fn exec(command: &str) -> Op {
 #[derive(Default)]
 pub(crate) struct World {
     cache: Mutex<HashMap<Key, Key>>,
+    /// How often each result was made, by content key.
+    made: Mutex<HashMap<Key, usize>>,
     /// What a vertex selects from local directories.
     files: BTreeMap<String, String>,
     /// What steps leave; of others, something made of their name and inputs.
@@ -71,6 +74,10 @@ pub(crate) struct World {
     lookup_fails: BTreeSet<String>,
     /// How long steps took before.
     costs: BTreeMap<String, u64>,
+    /// The steps that builds share which go on at the same time.
+    flights: Flights<String>,
+    /// Is told the name of each step that a build waits for.
+    waits: Option<Sender<String>>,
 }
 
 impl World {
@@ -96,6 +103,15 @@ impl World {
 
     pub(crate) fn set_cost(&mut self, vertex: &str, milliseconds: u64) {
         self.costs.insert(vertex.to_owned(), milliseconds);
+    }
+
+    /// How often that was made which was made most often.
+    pub(crate) fn most_often_made(&self) -> usize {
+        self.made.lock().unwrap().values().copied().max().unwrap_or(0)
+    }
+
+    pub(crate) fn tell_waits(&mut self, waits: Sender<String>) {
+        self.waits = Some(waits);
     }
 
     pub(crate) fn set_made_elsewhere(&mut self, vertex: &str) {
@@ -253,6 +269,15 @@ impl Ops for FakeOps<'_> {
         cancel: &CancelToken,
     ) -> Result<Executed<Key>, String> {
         let name = self.name(vertex);
+        let waits = || self.world.waits.iter().for_each(|waits| waits.send(name.clone()).unwrap());
+        let lead =
+            self.world.flights.lead(content, &name, cancel, waits).map_err(|error| error.to_string())?;
+        let cancel = lead.cancel();
+        if !self.graph.vertex(vertex).metadata.ignore_cache
+            && let Some(output) = self.cache().get(content).copied()
+        {
+            return Ok(Executed { output, reused: true });
+        }
         self.record().ran.push(name.clone());
         (self.during)(&name, cancel);
         if self.world.failing.contains(&name) || cancel.is_cancelled() {
@@ -267,6 +292,7 @@ impl Ops for FakeOps<'_> {
                 .finish(),
         };
         self.save(content, &output)?;
+        *self.world.made.lock().unwrap().entry(*content).or_default() += 1;
         Ok(Executed { output, reused: self.world.elsewhere.contains(&name) })
     }
 
