@@ -28,10 +28,57 @@ pub(crate) enum BuildHistoryCommand {
     Logs(BuildLogsArgs),
     /// Forget builds
     Rm(BuildRmArgs),
+    /// Keep builds until they are removed, also when there are many newer ones
+    Pin(BuildNames),
+    /// Keep builds no longer than others
+    Unpin(BuildNames),
+    /// Write builds as an archive that lap history import reads on another machine
+    Export(BuildExportArgs),
+    /// Read builds that lap history export wrote
+    Import(BuildImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildNames {
+    /// Ids of builds or their beginnings; ^1 is the build before the newest
+    #[arg(required = true)]
+    pub(crate) builds: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildExportArgs {
+    /// Ids of builds or their beginnings; ^1 is the build before the newest [default: the newest build]
+    pub(crate) builds: Vec<String>,
+
+    /// Write all builds that do not run
+    #[arg(long, conflicts_with = "builds")]
+    pub(crate) all: bool,
+
+    /// Write to this file instead of standard output, which is also -
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Does nothing: a record is complete when its build is over
+    #[arg(long, hide = true)]
+    pub(crate) finalize: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildImportArgs {
+    /// The archive; - is standard input [default: -]
+    pub(crate) archive: Option<PathBuf>,
+
+    /// The archive, as buildx spells it
+    #[arg(short, long, value_name = "FILE", conflicts_with = "archive")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildLsArgs {
+    /// Only builds that fit: status=error, ref!=ID, name=NAME, pinned=true, startedAt>24h, completedAt<DATE, duration>30s
+    #[arg(long = "filter", value_name = "CONDITION")]
+    pub(crate) filters: Vec<String>,
+
     /// Print with a template such as '{{.ID}}', or as json
     #[arg(long)]
     pub(crate) format: Option<String>,
@@ -43,7 +90,7 @@ pub(crate) struct BuildLsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildInspectArgs {
-    /// The build's id or its beginning [default: the newest build]
+    /// The build's id or its beginning; ^1 is the build before the newest [default: the newest build]
     pub(crate) build: Option<String>,
 
     /// Print with a template such as '{{.Status}}', or as json
@@ -57,7 +104,7 @@ pub(crate) struct BuildInspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildLogsArgs {
-    /// The build's id or its beginning [default: the newest build]
+    /// The build's id or its beginning; ^1 is the build before the newest [default: the newest build]
     pub(crate) build: Option<String>,
 
     /// The form of the log
@@ -76,7 +123,7 @@ pub(crate) enum LogForm {
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildRmArgs {
-    /// Ids of builds or their beginnings
+    /// Ids of builds or their beginnings; ^1 is the build before the newest
     #[arg(required_unless_present = "all")]
     pub(crate) builds: Vec<String>,
 

@@ -4,6 +4,7 @@
 //! draws what the engine says, and chooses the exit code. Nothing is decided here about building.
 
 mod args;
+mod build_filter;
 mod build_flags;
 mod build_targets;
 mod cache_mount_args;

@@ -22,6 +22,12 @@ pub(crate) fn print_line(text: &str) {
     print(&format!("{text}\n"));
 }
 
+/// The text with nothing in it that a terminal would obey, for what another machine has written.
+pub(crate) fn printable(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(harmless).collect()
+}
+
 /// Prints a message for people.
 pub(crate) fn complain(text: &str) {
     let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());

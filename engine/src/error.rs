@@ -8,12 +8,13 @@ use std::sync::Arc;
 use base::cancel::Cancelled;
 use base::{Digest, Fault, Faulty};
 use registry::{ArchiveError, DockerConfigError};
-use runner::RunError;
 use runner::isolation::NoIsolation;
+use runner::{Expired, RunError};
 use snapshotter::StoreError;
 use snapshotter::apply::ApplyError;
 
 pub use self::build::{BuildError, DockerfileProblem, StepError, StepFailure};
+pub use crate::history::BuildArchiveError;
 pub use crate::images::Conflict;
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
@@ -33,6 +34,9 @@ pub enum EngineError {
     /// An archive cannot be read or written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// The builds of an archive cannot be read.
+    #[error(transparent)]
+    BuildArchive(#[from] BuildArchiveError),
     /// Docker's configuration cannot be read.
     #[error(transparent)]
     DockerConfig(#[from] DockerConfigError),
@@ -141,6 +145,14 @@ pub enum EngineError {
     /// A program of the host could not do its work.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// A server took longer than the user wants to wait.
+    #[error("{name} {}", expired_fetch(*expired))]
+    FetchTimedOut {
+        /// What was fetched, as progress calls it.
+        name: String,
+        /// Which limit it reached.
+        expired: Expired,
+    },
     /// The network's threads could not be started.
     #[error("cannot start the network threads")]
     Threads {
@@ -470,6 +482,12 @@ impl EngineError {
                 "if it is an ordinary Dockerfile, build with --build-arg BUILDKIT_SYNTAX=dockerfile.v0"
                     .to_owned(),
             ),
+            Self::FetchTimedOut { expired: Expired::Total(_), .. } => {
+                Some("give it more time with --timeout, or another try with --retry".to_owned())
+            }
+            Self::FetchTimedOut { expired: Expired::Idle(_), .. } => {
+                Some("give it more time with --idle-timeout, or another try with --retry".to_owned())
+            }
             Self::NoSecret(id) => Some(format!("give it with --secret id={id},src=FILE or ,env=NAME")),
             Self::NoSshAgent(id) => Some(format!(
                 "give it with --ssh {id}, when SSH_AUTH_SOCK leads to an agent, or --ssh {id}=KEYFILE"
@@ -505,6 +523,13 @@ impl EngineError {
     }
 }
 
+fn expired_fetch(expired: Expired) -> String {
+    match expired {
+        Expired::Total(limit) => format!("did not end within {limit:?} and was given up"),
+        Expired::Idle(limit) => format!("received nothing for {limit:?} and was given up"),
+    }
+}
+
 impl From<Cancelled> for EngineError {
     fn from(_: Cancelled) -> Self {
         Self::Cancelled
@@ -519,6 +544,7 @@ impl Faulty for EngineError {
             Self::Compress(error) => error.fault(),
             Self::Registry(error) => error.fault(),
             Self::Archive(error) => error.fault(),
+            Self::BuildArchive(error) => error.fault(),
             Self::DockerConfig(error) => error.fault(),
             Self::Tree(error) => error.fault(),
             Self::Copy(error) => error.fault(),
@@ -535,9 +561,10 @@ impl Faulty for EngineError {
             Self::ContainerFile { .. } => Fault::Environment,
             Self::File(error) => error.fault(),
             Self::Program(error) => error.fault(),
-            Self::Threads { .. } | Self::NoEmulator { .. } | Self::EmulatorOutside { .. } => {
-                Fault::Environment
-            }
+            Self::FetchTimedOut { .. }
+            | Self::Threads { .. }
+            | Self::NoEmulator { .. }
+            | Self::EmulatorOutside { .. } => Fault::Environment,
             Self::Output { source, .. } => base::fault::of_io(source),
             Self::Cancelled => Fault::Cancelled,
             _ => Fault::Input,

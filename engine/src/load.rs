@@ -31,11 +31,7 @@ impl Engine {
         cancel: &CancelToken,
     ) -> Result<Vec<LoadedImage>, EngineError> {
         let lease = self.store.lease("load")?;
-        let scratch = self.store.scratch_dir();
-        let archive = match source {
-            LoadSource::Path(path) => Archive::open(&path, &scratch)?,
-            LoadSource::Stream(stream) => Archive::open_stream(stream, STREAM, &scratch)?,
-        };
+        let archive = self.open_archive(source)?;
         let mut loaded = Vec::with_capacity(archive.images().len());
         for image in archive.images() {
             let tree = archive.whole(image)?;
@@ -49,6 +45,15 @@ impl Engine {
         }
         self.store.sync()?;
         Ok(loaded.into_iter().map(|(_, image)| image).collect())
+    }
+
+    /// Opens an archive; what has to be unpacked is unpacked into the store's scratch directory.
+    pub(crate) fn open_archive(&self, source: LoadSource) -> Result<Archive, EngineError> {
+        let scratch = self.store.scratch_dir();
+        Ok(match source {
+            LoadSource::Path(path) => Archive::open(&path, &scratch)?,
+            LoadSource::Stream(stream) => Archive::open_stream(stream, STREAM, &scratch)?,
+        })
     }
 
     fn name_loaded(&self, root: &Descriptor, names: &[String]) -> Result<(), EngineError> {

@@ -44,7 +44,8 @@ impl BuildStatus {
         }
     }
 
-    pub(crate) fn from_name(name: &str) -> Self {
+    /// The status of this name; one that is not known is a failure.
+    pub fn from_name(name: &str) -> Self {
         let all = [Self::Running, Self::Completed, Self::Failed, Self::Canceled];
         all.into_iter().find(|status| status.name() == name).unwrap_or(Self::Failed)
     }
@@ -107,6 +108,11 @@ impl Store {
     /// Every build, the newest first.
     pub fn builds(&self) -> Result<Vec<BuildRecord>, StoreError> {
         Ok(self.db().read("list builds", builds::all)?)
+    }
+
+    /// The newest build, or the one so many before it.
+    pub fn build_before_newest(&self, back: u32) -> Result<Option<BuildRecord>, StoreError> {
+        Ok(self.db().read("look up a build", |c| builds::before_newest(c, back))?)
     }
 
     /// The newest builds of a project, `most` of them at most.

@@ -1,19 +1,23 @@
-//! `lap history ls|inspect|logs|rm`: the builds that are remembered.
+//! `lap history`: the builds that are remembered.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use engine::Engine;
 use engine::history::{BuildDetails, BuildSummary, Status, UsageDocument, trace};
 use serde_json::{Value, json};
 
-use super::{StoreChoice, images, now, open};
+use super::{StoreChoice, images, now, open, transfer};
+use crate::build_filter::BuildFilters;
 use crate::error::CliError;
 use crate::history_args::{
-    AnyHistoryArgs, BuildHistoryCommand, BuildInspectArgs, BuildLogsArgs, BuildLsArgs, BuildRmArgs, LogForm,
+    AnyHistoryArgs, BuildExportArgs, BuildHistoryCommand, BuildImportArgs, BuildInspectArgs, BuildLogsArgs,
+    BuildLsArgs, BuildNames, BuildRmArgs, LogForm,
 };
 use crate::render::{self, Mode};
-use crate::terminal::{print, print_line};
-use crate::{table, template, units};
+use crate::terminal::{complain, print, print_line, printable};
+use crate::{signals, table, template, units};
 
 /// How much of a name is shown in lists, in characters.
 const NAME_SHOWN: usize = 40;
@@ -25,13 +29,19 @@ pub(crate) fn dispatch(store: &StoreChoice, args: &AnyHistoryArgs) -> Result<Exi
         (Some(BuildHistoryCommand::Inspect(args)), _) => inspect(store, args),
         (Some(BuildHistoryCommand::Logs(args)), _) => logs(store, args),
         (Some(BuildHistoryCommand::Rm(args)), _) => remove(store, args),
+        (Some(BuildHistoryCommand::Pin(args)), _) => pin(store, args, true),
+        (Some(BuildHistoryCommand::Unpin(args)), _) => pin(store, args, false),
+        (Some(BuildHistoryCommand::Export(args)), _) => export(store, args),
+        (Some(BuildHistoryCommand::Import(args)), _) => import(store, args),
         (None, Some(image)) => images::history(store, image),
         (None, None) => Err(CliError::usage("no image is named".to_owned(), "lap history ls lists builds")),
     }
 }
 
 fn list(store: &StoreChoice, args: &BuildLsArgs) -> Result<ExitCode, CliError> {
-    let builds = open(store)?.builds()?;
+    let filters = BuildFilters::parse(&args.filters, now())?;
+    let builds: Vec<BuildSummary> =
+        open(store)?.builds()?.into_iter().filter(|build| filters.fit(build, now())).collect();
     if let Some(format) = &args.format {
         for build in &builds {
             print_line(&template::fill(format, &fields(build))?);
@@ -50,7 +60,7 @@ fn list(store: &StoreChoice, args: &BuildLsArgs) -> Result<ExitCode, CliError> {
         ]
     };
     let rows: Vec<Vec<String>> = builds.iter().map(row).collect();
-    print(&table::render(&["BUILD ID", "NAME", "STATUS", "CREATED AT", "DURATION"], &rows));
+    print(&printable(&table::render(&["BUILD ID", "NAME", "STATUS", "CREATED AT", "DURATION"], &rows)));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -88,7 +98,7 @@ fn inspect(store: &StoreChoice, args: &BuildInspectArgs) -> Result<ExitCode, Cli
     }
     match &args.format {
         Some(format) => print_line(&template::fill(format, &details_json(&build))?),
-        None => print(&in_full(&build)),
+        None => print(&printable(&in_full(&build))),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -161,7 +171,7 @@ fn step_row(step: &engine::history::RememberedStep) -> Vec<String> {
         step.name.clone(),
         outcome.as_str().unwrap_or_default().replace('_', " "),
         step.duration().map(|duration| format!("{:.1}s", duration.as_secs_f64())).unwrap_or_default(),
-        used(|usage| format!("{:.1}s", (usage.cpu_user_ms + usage.cpu_system_ms) as f64 / 1000.0)),
+        used(|usage| format!("{:.1}s", (usage.cpu_user_ms as f64 + usage.cpu_system_ms as f64) / 1000.0)),
         used(|usage| units::bytes(usage.peak_memory)),
         used(|usage| format!("{} / {}", units::bytes(usage.read_bytes), units::bytes(usage.written_bytes))),
         if step.ran() { step.reasons.first().cloned().unwrap_or_default() } else { String::new() },
@@ -183,13 +193,60 @@ fn logs(store: &StoreChoice, args: &BuildLogsArgs) -> Result<ExitCode, CliError>
 
 fn remove(store: &StoreChoice, args: &BuildRmArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
-    let ended = |build: &BuildSummary| build.status != Status::Running;
+    // One that is removed changes what ^1 is.
     let builds = match args.all {
-        true => engine.builds()?.into_iter().filter(ended).map(|build| build.id).collect(),
-        false => args.builds.clone(),
+        true => all_that_ended(&engine)?,
+        false => ids(&engine, &args.builds)?,
     };
     for build in builds {
         print_line(&engine.remove_build(&build)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn all_that_ended(engine: &Engine) -> Result<Vec<String>, CliError> {
+    let ended = |build: &BuildSummary| build.status != Status::Running;
+    Ok(engine.builds()?.into_iter().filter(ended).map(|build| build.id).collect())
+}
+
+/// The whole ids of builds.
+fn ids(engine: &Engine, names: &[String]) -> Result<Vec<String>, CliError> {
+    names.iter().map(|name| Ok(engine.build_id(Some(name))?)).collect()
+}
+
+fn pin(store: &StoreChoice, args: &BuildNames, pinned: bool) -> Result<ExitCode, CliError> {
+    let engine = open(store)?;
+    for build in &args.builds {
+        print_line(&engine.pin_build(build, pinned)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(store: &StoreChoice, args: &BuildExportArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    let engine = open(store)?;
+    let builds = match (args.all, args.builds.is_empty()) {
+        (true, _) => all_that_ended(&engine)?,
+        (false, true) => vec![engine.build_id(None)?],
+        (false, false) => args.builds.clone(),
+    };
+    if builds.is_empty() {
+        return Err(CliError::failed("there is no build to export".to_owned()));
+    }
+    engine.export_builds(&builds, &transfer::destination(output)?, &cancel)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(store: &StoreChoice, args: &BuildImportArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let archive = args.archive.as_ref().or(args.file.as_ref()).filter(|path| *path != Path::new("-"));
+    let source = transfer::source(archive.map(PathBuf::as_path), "name a file, or pipe an archive in")?;
+    for build in open(store)?.import_builds(source, &cancel)? {
+        print_line(&build.id);
+        if !build.is_new {
+            complain(&format!("{} was here already and is left as it is", build.id));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

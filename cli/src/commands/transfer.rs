@@ -35,14 +35,7 @@ pub(crate) fn pull(store: &StoreChoice, args: &PullArgs) -> Result<ExitCode, Cli
 /// Loads images into the store.
 pub(crate) fn load(store: &StoreChoice, args: &LoadArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
-    let source = match &args.input {
-        Some(path) => LoadSource::Path(path.clone()),
-        None if std::io::stdin().is_terminal() => {
-            let hint = "name a file with -i, or pipe an archive in";
-            return Err(CliError::usage("there is no archive on standard input".to_owned(), hint));
-        }
-        None => LoadSource::Stream(Box::new(std::io::stdin())),
-    };
+    let source = source(args.input.as_deref(), "name a file with -i, or pipe an archive in")?;
     let loaded = open(store)?.load(source, &platforms(&args.platforms)?, &cancel)?;
     for image in loaded {
         if args.quiet {
@@ -71,6 +64,17 @@ pub(crate) fn save(store: &StoreChoice, args: &SaveArgs) -> Result<ExitCode, Cli
     open(store)?.save(&request, &cancel)?;
     let _ = std::io::stdout().flush();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where an archive comes from: a file, or standard input. `hint` says how to name one.
+pub(super) fn source(input: Option<&Path>, hint: &'static str) -> Result<LoadSource, CliError> {
+    match input {
+        Some(path) => Ok(LoadSource::Path(path.to_owned())),
+        None if std::io::stdin().is_terminal() => {
+            Err(CliError::usage("there is no archive on standard input".to_owned(), hint))
+        }
+        None => Ok(LoadSource::Stream(Box::new(std::io::stdin()))),
+    }
 }
 
 /// Where an archive goes: the file that `--output` names, or standard output.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{StoreChoice, open};
 use crate::error::CliError;
 use crate::history_args::WhyArgs;
-use crate::terminal::{print, print_line};
+use crate::terminal::{print, print_line, printable};
 
 /// Tells why the steps ran that the command line names, or all that did.
 pub(crate) fn why(store: &StoreChoice, args: &WhyArgs) -> Result<ExitCode, CliError> {
@@ -25,7 +25,7 @@ pub(crate) fn why(store: &StoreChoice, args: &WhyArgs) -> Result<ExitCode, CliEr
         print_line(&format!("build {}: {}", build.summary.id, nothing_ran(&build)));
     }
     for step in chosen {
-        print(&told(&build, step));
+        print(&printable(&told(&build, step)));
     }
     Ok(ExitCode::SUCCESS)
 }

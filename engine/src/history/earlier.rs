@@ -1,8 +1,9 @@
 //! Earlier builds of the same project, and what they say about the steps of this one.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use base::{FileChange, Key, Timestamp};
+use base::{FileChange, Key};
 use snapshotter::listing::Listing;
 use snapshotter::{BuildRecord, HintKind, Store};
 use solver::explain::{Before, Comparison, Now, Reason, Standing, StepFacts};
@@ -20,15 +21,33 @@ struct Earlier {
     costs: Vec<Option<u64>>,
 }
 
-/// The earlier builds of one project, the newest first, read one after another as they are needed.
+/// The earlier builds of one project, read one after another as they are needed.
+///
+/// Steps that begin at once may read the same build twice; none waits while another reads.
 pub(crate) struct EarlierBuilds {
     project: Key,
-    /// The build that is explained, and when it began.
-    own: (String, Timestamp),
-    /// Not read yet, the newest last; `None` before anybody asked.
-    unread: Option<Vec<BuildRecord>>,
-    read: Vec<Earlier>,
-    known: HashMap<usize, Explanation>,
+    /// The build that is explained.
+    own: String,
+    /// The newest first; empty before anybody asked.
+    builds: OnceLock<Vec<EarlierBuild>>,
+    /// The roots of the steps that were explained.
+    roots: Mutex<HashMap<usize, Root>>,
+}
+
+struct EarlierBuild {
+    record: BuildRecord,
+    /// `None` inside when it cannot be read.
+    read: OnceLock<Option<Earlier>>,
+}
+
+/// The step that a chain of reasons begins with, and why that one had to run.
+pub(crate) type Root = (usize, Reason);
+
+/// The reasons of a step.
+pub(crate) struct Chain {
+    /// The step and those that are the reason for it, as far as they were not told before.
+    pub(crate) new: Vec<(usize, Explanation)>,
+    pub(crate) root: Root,
 }
 
 /// Why a step had to run.
@@ -41,103 +60,116 @@ pub(crate) struct Explanation {
 }
 
 impl EarlierBuilds {
-    /// The builds of `project` that began before the build `id` did, at `started`. Reads nothing yet.
-    pub(crate) fn of(project: Key, id: &str, started: Timestamp) -> Self {
-        Self { project, own: (id.to_owned(), started), unread: None, read: Vec::new(), known: HashMap::new() }
+    /// The builds of `project` that are over when the build `id` needs them, whatever the clock said in them. Reads nothing
+    /// yet.
+    pub(crate) fn of(project: Key, id: &str) -> Self {
+        Self { project, own: id.to_owned(), builds: OnceLock::new(), roots: Mutex::default() }
     }
 
     /// Whether nothing can be compared with.
-    pub(crate) fn is_empty(&mut self, store: &Store) -> bool {
-        self.read.is_empty() && self.unread(store).is_empty()
+    pub(crate) fn is_empty(&self, store: &Store) -> bool {
+        self.builds(store).is_empty()
     }
 
-    fn unread(&mut self, store: &Store) -> &mut Vec<BuildRecord> {
-        let (project, (own, started)) = (self.project, &self.own);
-        self.unread.get_or_insert_with(|| {
-            // One more, since this one may be among them.
-            let mut records = store.builds_of(&project, MOST_LOOKED_AT + 1).unwrap_or_default();
-            records.retain(|record| record.created <= *started && record.id != *own);
-            records.truncate(MOST_LOOKED_AT);
-            records.reverse();
-            records
+    fn builds(&self, store: &Store) -> &[EarlierBuild] {
+        if let Some(builds) = self.builds.get() {
+            return builds;
+        }
+        // One more, since this one may be among them.
+        let mut records = store.builds_of(&self.project, MOST_LOOKED_AT + 1).unwrap_or_default();
+        records.retain(|record| record.id != self.own);
+        records.truncate(MOST_LOOKED_AT);
+        let unread = |record| EarlierBuild { record, read: OnceLock::new() };
+        self.builds.get_or_init(|| records.into_iter().map(unread).collect())
+    }
+
+    /// The builds that can be read, the newest first.
+    fn read<'a>(&'a self, store: &'a Store, now: &'a [StepFacts]) -> impl Iterator<Item = &'a Earlier> {
+        self.builds(store).iter().filter_map(move |build| {
+            if let Some(read) = build.read.get() {
+                return read.as_ref();
+            }
+            let earlier = read(store, &build.record).map(|(before, costs)| Earlier {
+                id: build.record.id.clone(),
+                comparison: Comparison::new(now, before),
+                costs,
+            });
+            build.read.get_or_init(|| earlier).as_ref()
         })
     }
 
-    /// Why `step` had to run, and whatever above it is the reason for that: the chain down to its root, each with its
-    /// step. `ran` tells whether a step ran in this build.
+    /// Why `step` had to run, and whatever above it is the reason for that, down to the root. `ran` tells whether a step
+    /// ran in this build. What was told of another step is not told again, so a long chain costs no more than its steps.
     pub(crate) fn chain(
-        &mut self,
+        &self,
         store: &Store,
         now: Now<'_>,
         step: usize,
         ran: &dyn Fn(usize) -> bool,
-    ) -> Vec<(usize, Explanation)> {
-        let mut chain: Vec<(usize, Explanation)> = Vec::new();
+    ) -> Chain {
+        let mut new: Vec<(usize, Explanation)> = Vec::new();
         let mut next = Some(step);
+        let mut root = None;
         while let Some(at) = next {
+            root = self.roots().get(&at).cloned();
+            if root.is_some() {
+                break;
+            }
             let mut explanation = self.explain(store, now, at);
             if at != step && matches!(explanation.reasons[..], [Reason::Removed { .. }]) && !ran(at) {
                 explanation.reasons = vec![Reason::OtherResult];
             }
             // Inputs come before what uses them, so this ends.
             next = explanation.reasons[0].input().filter(|input| *input < at);
-            chain.push((at, explanation));
+            new.push((at, explanation));
         }
-        chain
+        let root = root.or_else(|| {
+            let (at, explanation) = new.last()?;
+            Some((*at, explanation.reasons[0].clone()))
+        });
+        let root = root.unwrap_or((step, Reason::NeverBuilt));
+        self.roots().extend(new.iter().map(|(at, _)| (*at, root.clone())));
+        Chain { new, root }
     }
 
-    fn explain(&mut self, store: &Store, now: Now<'_>, step: usize) -> Explanation {
-        if let Some(known) = self.known.get(&step) {
-            return known.clone();
-        }
+    /// The solver begins anew, with keys that may be others.
+    pub(crate) fn forget_explanations(&self) {
+        self.roots().clear();
+    }
+
+    fn roots(&self) -> MutexGuard<'_, HashMap<usize, Root>> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn explain(&self, store: &Store, now: Now<'_>, step: usize) -> Explanation {
         let keys = (now.keys)(step);
         let removed = keys.definition.and_then(|definition| store.removed_at(&definition).ok()?);
         if let Some(at) = removed.filter(|_| !keys.not_asked) {
             return Explanation { reasons: vec![Reason::Removed { at: Some(at) }], compared_with: None };
         }
-        let mut best: Option<(Standing, usize)> = None;
-        for index in 0.. {
-            if index == self.read.len() && !self.read_next(store, now.steps) {
-                break;
-            }
-            let standing = self.read[index].comparison.standing(step, &keys);
+        let mut best: Option<(Standing, &Earlier)> = None;
+        for earlier in self.read(store, now.steps) {
+            let standing = earlier.comparison.standing(step, &keys);
             if best.is_none_or(|(best, _)| standing > best) {
-                best = Some((standing, index));
+                best = Some((standing, earlier));
             }
             if standing >= Standing::Similar {
                 break;
             }
         }
-        let explanation = match best {
+        match best {
             None => Explanation { reasons: vec![Reason::NeverBuilt], compared_with: None },
-            Some((_, index)) => {
-                let earlier = &self.read[index];
+            Some((_, earlier)) => {
                 let reasons =
                     earlier.comparison.explain(now, step, &|before, now| file_changes(store, before, now));
                 Explanation { reasons, compared_with: Some(earlier.id.clone()) }
             }
-        };
-        self.known.insert(step, explanation.clone());
-        explanation
-    }
-
-    /// Reads the next build that can be read. `false` when there is none.
-    fn read_next(&mut self, store: &Store, now: &[StepFacts]) -> bool {
-        while let Some(record) = self.unread(store).pop() {
-            if let Some((before, costs)) = read(store, &record) {
-                self.read.push(Earlier { id: record.id, comparison: Comparison::new(now, before), costs });
-                return true;
-            }
         }
-        false
     }
 
     /// How long each step took by what the newest of the builds knows, in milliseconds.
-    pub(crate) fn costs(&mut self, store: &Store, now: &[StepFacts]) -> Vec<Option<u64>> {
-        if self.read.is_empty() && !self.read_next(store, now) {
-            return Vec::new();
-        }
-        let newest = &self.read[0];
+    pub(crate) fn costs(&self, store: &Store, now: &[StepFacts]) -> Vec<Option<u64>> {
+        let Some(newest) = self.read(store, now).next() else { return Vec::new() };
         let cost = |step| newest.costs.get(newest.comparison.matched(step)?).copied().flatten();
         (0..now.len()).map(cost).collect()
     }

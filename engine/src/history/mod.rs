@@ -1,8 +1,9 @@
 //! What is remembered of builds: the complete log, what became of each step, and why it ran.
 //!
-//! [`recorder`] takes down a build while it runs; the rest reads what it wrote. `docs/design/0013` says what is kept
-//! and what is compared.
+//! [`recorder`] takes down a build while it runs; the rest reads what it wrote, and [`archive`] carries it to another
+//! machine. `docs/design/0013` says what is kept and what is compared.
 
+mod archive;
 pub mod document;
 mod earlier;
 mod log;
@@ -15,10 +16,12 @@ pub mod trace;
 use std::path::Path;
 
 use base::{Key, KeyHasher};
-use snapshotter::Store;
+use snapshotter::{HintKind, Store};
 
+pub use self::archive::{BuildArchiveError, ImportedBuild};
 pub use self::document::UsageDocument;
 use self::document::{BuildDocument, RequestDocument};
+pub(crate) use self::earlier::file_changes;
 pub use self::log::Events;
 pub use self::read::{BuildDetails, BuildSummary, RememberedStep, Status};
 pub(crate) use self::recorder::Recorder;
@@ -29,6 +32,9 @@ use crate::request::{BuildRequest, ContextSource};
 
 /// The document in a build's directory.
 const RECORD_FILE: &str = "record.json";
+
+/// The steps of a build that came from another machine; those of builds made here are kept once for each graph.
+const GRAPH_FILE: &str = "graph.json";
 
 /// What a request asks for, and what it is a build of.
 pub(crate) fn subject(request: &BuildRequest) -> (Key, RequestDocument) {
@@ -86,7 +92,20 @@ fn read_record(store: &Store, id: &str) -> Result<Option<Vec<u8>>, EngineError> 
     if let Some(content) = store.build_content(id)? {
         return Ok(Some(content.record));
     }
-    match sys::fs::read(&store.build_path(id).join(RECORD_FILE)) {
+    read_file(&store.build_path(id).join(RECORD_FILE))
+}
+
+/// The steps of a build, as they are kept, as long as they are.
+fn read_graph(store: &Store, id: &str, document: &BuildDocument) -> Result<Option<Vec<u8>>, EngineError> {
+    match (read_file(&store.build_path(id).join(GRAPH_FILE))?, &document.graph) {
+        (Some(bytes), _) => Ok(Some(bytes)),
+        (None, Some(key)) => Ok(store.hint(HintKind::Graph, key)?),
+        (None, None) => Ok(None),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, EngineError> {
+    match sys::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base::Timestamp;
-use snapshotter::{BuildRecord, BuildStatus, HintKind};
+use snapshotter::{BuildRecord, BuildStatus};
 use solver::explain::{Reason, StepFacts};
 
 use super::document::{BuildDocument, GraphDocument, StepDocument, StepOutcome};
@@ -103,7 +103,8 @@ impl Engine {
         self.store.builds()?.into_iter().map(|record| self.build_summary(record)).collect()
     }
 
-    /// All that is remembered of the build whose id begins with `id`, or of the newest.
+    /// All that is remembered of a build: the one whose id begins with `id`, or the newest. `^1` is the build before the
+    /// newest, `^2` the one before that, as in buildx.
     ///
     /// # Errors
     /// [`EngineError::NoSuchBuild`] and [`EngineError::AmbiguousBuild`].
@@ -111,7 +112,8 @@ impl Engine {
         let summary = self.build_summary(self.find_build(id)?)?;
         let record = super::read_record(&self.store, &summary.id)?;
         let document = record.and_then(|bytes| BuildDocument::decode(&bytes));
-        let steps = document.as_ref().map(|document| self.remembered_steps(document)).transpose()?;
+        let steps =
+            document.as_ref().map(|document| self.remembered_steps(&summary.id, document)).transpose()?;
         Ok(BuildDetails { summary, document, steps: steps.unwrap_or_default() })
     }
 
@@ -139,12 +141,33 @@ impl Engine {
         }
     }
 
-    /// The build whose id begins with `id`, or the newest.
+    /// The whole id of a build.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchBuild`] and [`EngineError::AmbiguousBuild`].
+    pub fn build_id(&self, id: Option<&str>) -> Result<String, EngineError> {
+        Ok(self.find_build(id)?.id)
+    }
+
+    /// Keeps a build until somebody removes it, or no longer than others. Gives its id.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchBuild`] and [`EngineError::AmbiguousBuild`].
+    pub fn pin_build(&self, id: &str, pinned: bool) -> Result<String, EngineError> {
+        let id = self.find_build(Some(id))?.id;
+        match self.store.pin_build(&id, pinned)? {
+            true => Ok(id),
+            false => Err(EngineError::NoSuchBuild(id)),
+        }
+    }
+
+    /// The build whose id begins with `id`, the one that `^N` stands for, or the newest.
     pub(crate) fn find_build(&self, id: Option<&str>) -> Result<BuildRecord, EngineError> {
-        let Some(id) = id else {
-            let newest = self.store.builds()?.into_iter().next();
-            return newest.ok_or(EngineError::NoBuilds);
-        };
+        let Some(id) = id else { return self.store.build_before_newest(0)?.ok_or(EngineError::NoBuilds) };
+        if let Some(back) = id.strip_prefix('^').and_then(|back| back.parse::<u32>().ok()) {
+            let found = self.store.build_before_newest(back)?;
+            return found.ok_or_else(|| EngineError::NoSuchBuild(id.to_owned()));
+        }
         let mut found = self.store.builds_beginning_with(id)?;
         match (found.pop(), found.pop()) {
             (None, _) => Err(EngineError::NoSuchBuild(id.to_owned())),
@@ -169,9 +192,12 @@ impl Engine {
         Ok(BuildSummary { id, name, created, ended, status, pinned })
     }
 
-    fn remembered_steps(&self, document: &BuildDocument) -> Result<Vec<RememberedStep>, EngineError> {
-        let Some(key) = &document.graph else { return Ok(Vec::new()) };
-        let bytes = self.store.hint(HintKind::Graph, key)?;
+    fn remembered_steps(
+        &self,
+        id: &str,
+        document: &BuildDocument,
+    ) -> Result<Vec<RememberedStep>, EngineError> {
+        let bytes = super::read_graph(&self.store, id, document)?;
         let facts = bytes.and_then(|bytes| GraphDocument::decode(&bytes)).and_then(GraphDocument::facts);
         let Some(facts) = facts.filter(|facts| facts.len() == document.steps.len()) else {
             return Ok(Vec::new());

@@ -4,22 +4,21 @@ use std::collections::BTreeMap;
 
 use solver::explain::{Reason, StepFacts};
 
-use super::earlier::Explanation;
+use super::earlier::Root;
 
-/// The root of a chain of reasons for `step`, in one line.
+/// The root of the reasons for `step`, in one line.
 pub(super) fn in_one_line(
     step: usize,
-    chain: &[(usize, Explanation)],
+    (root, reason): &Root,
     steps: &[StepFacts],
     build_args: &BTreeMap<String, String>,
 ) -> String {
-    let Some((root, explanation)) = chain.last() else { return Reason::NeverBuilt.to_string() };
-    let reason = in_words(&explanation.reasons[0], build_args);
-    match explanation.reasons[0] {
+    let told = in_words(reason, build_args);
+    match reason {
         // The paths say enough.
-        Reason::Files { .. } => reason,
-        _ if *root == step => reason,
-        _ => format!("{}: {reason}", steps[*root].name),
+        Reason::Files { .. } => told,
+        _ if *root == step => told,
+        _ => format!("{}: {told}", steps[*root].name),
     }
 }
 

@@ -34,12 +34,12 @@ pub(crate) struct Recorder {
     started: Timestamp,
     isolation: String,
     log: EventLog,
-    /// Made when the first step runs.
+    /// Made when the first step runs. Others wait meanwhile: no step is to run before the build is in the history.
     directory: Mutex<Option<HeldDir>>,
     graph: OnceLock<RecordedGraph>,
     steps: Mutex<Vec<StepDocument>>,
     other: Mutex<HashMap<Digest, Other>>,
-    earlier: Mutex<EarlierBuilds>,
+    earlier: EarlierBuilds,
     /// The first thing that could not be written; told at the end.
     failed: Mutex<Option<EngineError>>,
 }
@@ -77,7 +77,7 @@ impl Recorder {
         started: Timestamp,
     ) -> Result<Arc<Self>, EngineError> {
         let id = sys::random::hex(13)?.split_off(1);
-        let earlier = EarlierBuilds::of(project, &id, started);
+        let earlier = EarlierBuilds::of(project, &id);
         Ok(Arc::new(Self {
             store: store.clone(),
             id,
@@ -91,7 +91,7 @@ impl Recorder {
             graph: OnceLock::new(),
             steps: Mutex::default(),
             other: Mutex::default(),
-            earlier: Mutex::new(earlier),
+            earlier,
             failed: Mutex::default(),
         }))
     }
@@ -148,6 +148,7 @@ impl Recorder {
 
     /// The steps are known.
     pub(crate) fn begin_graph(&self, graph: &Arc<Graph>) {
+        self.earlier.forget_explanations();
         let mut steps = self.lock_steps();
         steps.clear();
         steps.extend(graph.topological().iter().map(|index| {
@@ -215,11 +216,10 @@ impl Recorder {
     /// How long each step took when it ran in the newest earlier build, in milliseconds, as far as that is known.
     pub(crate) fn expected_costs(&self) -> Vec<Option<u64>> {
         let Some(graph) = self.graph.get() else { return Vec::new() };
-        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        if earlier.is_empty(&self.store) {
+        if self.earlier.is_empty(&self.store) {
             return Vec::new();
         }
-        earlier.costs(&self.store, graph.facts())
+        self.earlier.costs(&self.store, graph.facts())
     }
 
     /// A step is about to run: why, in one line, if there is an earlier build to compare with.
@@ -229,21 +229,20 @@ impl Recorder {
         // What is wrong with it is told at the end, when it will not have got better.
         let _ = self.make_directory();
         let graph = self.graph.get()?;
-        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        if earlier.is_empty(&self.store) {
+        if self.earlier.is_empty(&self.store) {
             return None;
         }
         let keys = |step: usize| self.lock_steps()[step].keys();
         let ran = |step: usize| self.lock_steps()[step].started.is_some();
         let now = Now { steps: graph.facts(), keys: &keys };
-        let chain = earlier.chain(&self.store, now, vertex.index(), &ran);
+        let chain = self.earlier.chain(&self.store, now, vertex.index(), &ran);
         let mut steps = self.lock_steps();
-        for (step, explanation) in &chain {
+        for (step, explanation) in &chain.new {
             let document = &mut steps[*step];
             document.reasons.clone_from(&explanation.reasons);
             document.compared_with.clone_from(&explanation.compared_with);
         }
-        Some(reasons::in_one_line(vertex.index(), &chain, graph.facts(), &self.request.build_args))
+        Some(reasons::in_one_line(vertex.index(), &chain.root, graph.facts(), &self.request.build_args))
     }
 
     /// The directory of the build, with a row from now on.

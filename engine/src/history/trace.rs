@@ -42,7 +42,7 @@ pub fn trace(build: &BuildDetails) -> Value {
             }
         };
         lanes[lane] = ended;
-        let (at, length) = (since(started), since(ended) - since(started));
+        let (at, length) = (since(started), since(ended).saturating_sub(since(started)));
         events.push(json!({
             "name": name, "cat": "build", "ph": "X", "pid": 1, "tid": lane + 1, "ts": at, "dur": length, "args": args,
         }));

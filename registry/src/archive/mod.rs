@@ -99,6 +99,23 @@ impl Archive {
         ArchiveErrorKind::DigestMismatch { expected, actual }.of(&self.name)
     }
 
+    /// The manifest of something that is no image. Its blobs are whatever their types say.
+    pub fn artifact(&self, entry: &LoadedImage) -> Result<Document<Manifest>> {
+        let bytes = self.manifest_bytes(&entry.descriptor).map_err(|kind| kind.of(&self.name))?;
+        Document::parse(entry.descriptor.clone(), bytes)
+            .map_err(|error| ArchiveErrorKind::from(error).of(&self.name))
+    }
+
+    /// A whole blob, of at most `limit` bytes.
+    pub fn small_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
+        self.bytes(descriptor, limit).map_err(|kind| kind.of(&self.name))
+    }
+
+    /// What errors call the archive.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The documents of an image: those for `platform` where the archive has a choice.
     pub fn image(&self, image: &LoadedImage, platform: &Platform) -> Result<ImageDocuments> {
         self.documents(&image.descriptor, platform).map_err(|kind| kind.of(&self.name))

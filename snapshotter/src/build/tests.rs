@@ -72,6 +72,8 @@ fn builds_are_found_by_the_beginning_of_an_id() {
     for none in ["", "abd", "a'; --", "%"] {
         assert!(test.store.builds_beginning_with(none).unwrap().is_empty(), "{none}");
     }
+    let newest = |back: u32| test.store.build_before_newest(back).unwrap().map(|build| build.id);
+    assert_eq!([0, 2, 3].map(newest), [Some("b".to_owned()), Some("abc1".to_owned()), None]);
     assert_eq!(ids(&test.store.builds_of(&Key::from_bytes([1; 32]), 2).unwrap()), ["b", "abc2"]);
     assert!(test.store.builds_of(&Key::from_bytes([2; 32]), 2).unwrap().is_empty());
 }

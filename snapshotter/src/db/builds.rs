@@ -55,9 +55,15 @@ pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<BuildRecord>>
     connection.prepare_cached(&sql)?.query_map([], read)?.collect()
 }
 
-/// The builds whose id begins so, two at most. `prefix` is letters and digits.
+/// The newest build, or the one `back` before it.
+pub(crate) fn before_newest(connection: &Connection, back: u32) -> rusqlite::Result<Option<BuildRecord>> {
+    let sql = format!("{COLUMNS} ORDER BY created DESC, id LIMIT 1 OFFSET ?1");
+    connection.prepare_cached(&sql)?.query_row([back], read).optional()
+}
+
+/// The builds whose id begins so, two at most, the one that is `prefix` first. It is letters and digits.
 pub(crate) fn beginning_with(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<BuildRecord>> {
-    let sql = format!("{COLUMNS} WHERE id >= ?1 AND id < ?1 || '~' LIMIT 2");
+    let sql = format!("{COLUMNS} WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT 2");
     connection.prepare_cached(&sql)?.query_map([prefix], read)?.collect()
 }
 
