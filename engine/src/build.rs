@@ -181,15 +181,26 @@ fn solve(
     for _ in 1..ATTEMPTS {
         match solve_once(lowered, contexts, request, definition, fetcher) {
             Err(error) => {
-                let Some(name) = error.found_changes() else { return Err(error) };
-                let message = format!("{name}: files changed while they were copied; looking again");
-                let (code, excerpt) = ("ContextChanged".to_owned(), String::new());
-                fetcher.progress.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
+                let changed = error.found_changes();
+                if changed.is_empty() {
+                    return Err(error);
+                }
+                changed.iter().for_each(|(step, why)| fetcher.progress.emit(looks_again(step, why)));
             }
             result => return result,
         }
     }
     solve_once(lowered, contexts, request, definition, fetcher)
+}
+
+fn looks_again(step: &str, why: &StepError) -> Event {
+    Event::Warning {
+        vertex: None,
+        code: "ContextChanged".to_owned(),
+        message: format!("{step}: {why}; looking again"),
+        excerpt: String::new(),
+        url: None,
+    }
 }
 
 /// Stops at mistakes, and tells what the checks of the text found.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{build, env, image_id, outcome, steps_run};
+use common::{build, env, image_id, outcome, steps_run, visitor};
 
 const STEPS: &str = "FROM busybox AS a\nCOPY one /one\nRUN cat /one > /a\nFROM busybox AS b\nCOPY two /two\nRUN cat /two > /b\n\
                      FROM scratch\nCOPY --from=a /a /a\nCOPY --from=b /b /b\n";
@@ -136,7 +136,7 @@ fn a_file_that_changes_during_the_build_is_never_saved_under_the_old_key() {
     drop(step);
     let output = building.finish();
     assert_eq!(output.code(), Some(0), "{output}");
-    output.stderr_has(&["ContextChanged"]);
+    output.stderr_has(&["ContextChanged", "f changed"]);
     env.lap(["run", "--rm", "changed", "cat", "/copy"]).ok().stdout_has(&["new"]);
     context.file("f", "old");
     assert_eq!(common::build_tree(&env, &context, &[]).text("copy"), "old");
@@ -177,16 +177,6 @@ fn independent_stages_run_at_the_same_time() {
     let tree = common::build_tree(&env, &context, &[]);
     meeting.join().unwrap();
     assert_eq!((tree.text("a").as_str(), tree.text("b").as_str()), ("both are here\n", "both are here\n"));
-}
-
-/// The next to come; a step that never does must not hold the tests for ever.
-fn visitor(listener: &std::net::TcpListener) -> std::net::TcpStream {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd as _;
-    let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    let came = poll(&mut waiting, PollTimeout::try_from(60_000).unwrap()).unwrap();
-    assert_eq!(came, 1, "no step came within a minute");
-    listener.accept().unwrap().0
 }
 
 /// Answers two visitors, but only once both have come: neither goes on unless both are there at once.

@@ -59,6 +59,16 @@ pub enum TreeError {
     Cancelled(#[from] base::cancel::Cancelled),
 }
 
+impl TreeError {
+    /// The file that was there when its directory was read and is not there any more, if that is what happened.
+    pub fn vanished(&self) -> Option<&Path> {
+        match self {
+            Self::File(error) if error.is_not_found() => Some(&error.path),
+            _ => None,
+        }
+    }
+}
+
 impl Faulty for TreeError {
     fn fault(&self) -> Fault {
         match self {

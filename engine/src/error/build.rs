@@ -1,9 +1,10 @@
 //! Why a build failed: its Dockerfile, one of its steps, or the engine.
 
-use base::{Fault, Faulty};
+use base::{Fault, Faulty, FileChange};
 use parser::{Diagnostic, SourceFile};
 use runner::Expired;
 use solver::WaitGraph;
+use solver::explain::Reason;
 
 use super::EngineError;
 
@@ -142,8 +143,11 @@ pub enum StepError {
         hint: String,
     },
     /// Files changed between finding the key of a copy and copying them.
-    #[error("the build context changed while it was copied")]
-    Changed,
+    #[error("the build context changed while it was copied{}", in_words(files))]
+    Changed {
+        /// Which, as far as that is known.
+        files: Vec<FileChange>,
+    },
     /// Only copies and mounts select from an input: a defect of ours.
     #[error(
         "\"{0}\" selects from an input that it does not use; this is a bug in lapstrake, please report it"
@@ -152,6 +156,14 @@ pub enum StepError {
     /// We could not run it.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// Changes of files after what they are about.
+fn in_words(files: &[FileChange]) -> String {
+    match files {
+        [] => String::new(),
+        files => format!(": {}", Reason::Files { directory: String::new(), changes: files.to_vec() }),
+    }
 }
 
 fn expired_in_words(expired: Expired) -> String {
@@ -173,7 +185,7 @@ impl StepError {
                 Some("if it works in silence, give it more time with --idle-timeout".to_owned())
             }
             Self::NotFound { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
-            Self::Changed => Some("run the build again when nothing writes to the context".to_owned()),
+            Self::Changed { .. } => Some("run the build again when nothing writes to the context".to_owned()),
             Self::NoSelection(_) => None,
             Self::Engine(error) => error.hint(),
         }
@@ -187,7 +199,7 @@ impl StepError {
     fn fault(&self) -> Fault {
         match self {
             Self::Process { .. } | Self::TimedOut { .. } | Self::NotFound { .. } => Fault::Input,
-            Self::Changed => Fault::Environment,
+            Self::Changed { .. } => Fault::Environment,
             Self::NoSelection(_) => Fault::Bug,
             Self::Engine(error) => error.fault(),
         }
@@ -233,14 +245,14 @@ impl BuildError {
         }
     }
 
-    /// Whether files of the context changed while a step copied them.
-    pub(crate) fn found_changes(&self) -> Option<&str> {
-        let changed = |error: &StepError| matches!(error, StepError::Changed);
-        match self {
-            Self::Step { name, error, .. } => changed(error).then_some(name),
-            Self::Steps(all) => Some(&all.iter().find(|failure| changed(&failure.error))?.name),
-            _ => None,
-        }
+    /// The steps that found that files of the context changed while they were copied, and why each failed. Empty if none did.
+    pub(crate) fn found_changes(&self) -> Vec<(&str, &StepError)> {
+        let all: Vec<(&str, &StepError)> = match self {
+            Self::Step { name, error, .. } => vec![(name, error)],
+            Self::Steps(all) => all.iter().map(|failure| (failure.name.as_str(), &failure.error)).collect(),
+            _ => Vec::new(),
+        };
+        all.into_iter().filter(|(_, error)| matches!(error, StepError::Changed { .. })).collect()
     }
 
     /// The lines of the Dockerfile that the error is about; empty when there are none.

@@ -13,7 +13,7 @@ use snapshotter::tree::Follow;
 use snapshotter::writer::{Attributes, LayerWriter};
 use snapshotter::{CommitInfo, Layering, ScratchDir, Tree};
 
-use super::selection::Source;
+use super::selection::{Source, or_changed};
 use super::{BuildOps, Filesystem};
 use crate::error::{EngineError, StepError};
 use crate::run::passwd_files;
@@ -144,7 +144,11 @@ impl FileStep<'_> {
             stat_cache: source.stat_cache(),
         };
         let copied = snapshotter::copy::copy(&self.writer, tree, selection, &options, self.cancel);
-        Ok(copied.map_err(EngineError::from)?.content_key)
+        match copied.map_err(|error| StepError::from(EngineError::from(error))) {
+            Ok(copied) => Ok(copied.content_key),
+            Err(error) if from_context => Err(or_changed(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// A context may change while it is read. What was copied must be what the keys were made of, or the
@@ -152,7 +156,11 @@ impl FileStep<'_> {
     fn check_unchanged(&self, copy: &CopyAction, copied: Option<Key>) -> Result<(), StepError> {
         let expected = self.ops.expected_context_key(self.vertex, copy.input as usize);
         match (copied, expected) {
-            (Some(copied), Some(expected)) if copied != expected => Err(StepError::Changed),
+            (Some(copied), Some(expected)) if copied != expected => {
+                let files =
+                    self.ops.context_changes(self.vertex, copy.input as usize, &expected, self.cancel);
+                Err(StepError::Changed { files })
+            }
             _ => Ok(()),
         }
     }

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use base::{CancelToken, Key};
+use base::{CancelToken, FileChange, FileDifference, Key};
 use llb::{CopyAction, FileAction, FileOp, Op, SourceOp, VertexIndex};
 use parser::glob::Pattern;
 use parser::ignore::IgnoreFile;
 use snapshotter::Tree;
 use snapshotter::content_key::{KeyOptions, Modes, listed_content_key};
+use snapshotter::copy::CopyError;
 use snapshotter::select::{BadPattern, PatternLanguage, SelectError, Selection, SourcePattern};
 use snapshotter::stat_cache::StatCache;
 use snapshotter::tree::Filter;
@@ -16,6 +17,7 @@ use snapshotter::tree::Filter;
 use super::{BuildOps, Filesystem};
 use crate::context::IgnoreRules;
 use crate::error::{EngineError, StepError};
+use crate::history::file_changes;
 use crate::request::ContextModes;
 
 /// Where a copy reads from.
@@ -64,7 +66,20 @@ impl BuildOps<'_> {
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
         let source = self.local(vertex, slot)?;
-        self.selection_key(vertex, slot, &source, cancel)
+        self.selection_key(vertex, slot, &source, cancel).map_err(or_changed)
+    }
+
+    /// What is not as it was when the content key of a selection of the context was made. Empty when nobody can tell: what
+    /// was changed has been changed back, or it was more than a listing has.
+    pub(super) fn context_changes(
+        &self,
+        vertex: VertexIndex,
+        slot: usize,
+        before: &Key,
+        cancel: &CancelToken,
+    ) -> Vec<FileChange> {
+        let now = self.local_selection_key(vertex, slot, cancel).ok();
+        now.and_then(|now| file_changes(&self.engine.store, before, &now)).unwrap_or_default()
     }
 
     /// The content key of what `vertex` uses of a result: all of it, or what a copy or a mount selects.
@@ -168,6 +183,20 @@ fn resolve(
         }
         error => StepError::Engine(error.into()),
     })
+}
+
+/// A file of a context that is gone since its directory was read is a change of the context.
+pub(super) fn or_changed(error: StepError) -> StepError {
+    let tree = match &error {
+        StepError::Engine(EngineError::Tree(tree) | EngineError::Copy(CopyError::Source(tree))) => tree,
+        _ => return error,
+    };
+    let removed =
+        |path: &Path| FileChange { path: path.display().to_string(), what: FileDifference::Removed };
+    match tree.vanished().map(removed) {
+        Some(file) => StepError::Changed { files: vec![file] },
+        None => error,
+    }
 }
 
 /// The filter of `--exclude`, whose patterns are those of an ignore file.

@@ -85,3 +85,13 @@ pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// The next to come; a step that never does must not hold the tests for ever.
+pub(crate) fn visitor(listener: &std::net::TcpListener) -> std::net::TcpStream {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
+    let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    let came = poll(&mut waiting, PollTimeout::try_from(60_000).unwrap()).unwrap();
+    assert_eq!(came, 1, "no step came within a minute");
+    listener.accept().unwrap().0
+}
