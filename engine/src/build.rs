@@ -66,7 +66,8 @@ impl Engine {
     ) -> Result<BuildReport, BuildError> {
         let lease = self.store.lease("build").map_err(EngineError::from)?;
         let access = Access::of(request)?;
-        let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress, cancel };
+        let rules = &request.steps.rules;
+        let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress, rules, cancel };
         let (context, definition) = self.definition(request, &fetcher)?;
         understood(&definition, progress)?;
         let mut request = dated(request, &context)?;

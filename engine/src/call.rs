@@ -163,7 +163,9 @@ impl Engine {
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("check").map_err(EngineError::from)?;
         let access = Access::of(request)?;
-        let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel };
+        let rules = &request.steps.rules;
+        let fetcher =
+            Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, rules, cancel };
         let (context, definition) = self.definition(request, &fetcher)?;
         let mut warnings = definition.warnings();
         let error = match definition.mistakes() {
@@ -226,9 +228,9 @@ impl Engine {
     ) -> Result<(BuildContext, Definition), BuildError> {
         let progress = Progress::new(events, self.clock.clone());
         let lease = self.store.lease("call").map_err(EngineError::from)?;
-        let (access, cancel) = (Access::of(request)?, CancelToken::new());
+        let (access, cancel, rules) = (Access::of(request)?, &CancelToken::new(), &request.steps.rules);
         let fetcher =
-            Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, cancel: &cancel };
+            Fetcher { engine: self, lease: &lease, access: &access, progress: &progress, rules, cancel };
         let (context, definition) = self.definition(request, &fetcher)?;
         match definition.mistakes() {
             Some(error) => Err(error),

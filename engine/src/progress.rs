@@ -1,13 +1,15 @@
 //! Progress of work that is not a vertex of the graph: loading the Dockerfile, resolving, pulling,
 //! exporting. Each is told as a vertex of its own, as BuildKit does.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use base::Digest;
 use base::event::{Event, EventSink, Outcome, Stream};
 use base::time::Clock;
 
 use crate::history::Recorder;
+use crate::remote::patience::LastReceived;
 
 /// Tells what happens, with the time.
 #[derive(Clone)]
@@ -16,16 +18,23 @@ pub(crate) struct Progress {
     clock: Arc<dyn Clock>,
     /// Takes down a build.
     recorder: Option<Arc<Recorder>>,
+    /// Notes when something was told last.
+    noting: Option<LastReceived>,
 }
 
 impl Progress {
     pub(crate) fn new(sink: Arc<dyn EventSink>, clock: Arc<dyn Clock>) -> Self {
-        Self { sink, clock, recorder: None }
+        Self { sink, clock, recorder: None, noting: None }
     }
 
     /// The same for a build that is taken down.
     pub(crate) fn recorded(self, recorder: Arc<Recorder>) -> Self {
         Self { recorder: Some(recorder), ..self }
+    }
+
+    /// The same, which notes when it was told something of a transfer.
+    pub(crate) fn noting(self, last: LastReceived) -> Self {
+        Self { noting: Some(last), ..self }
     }
 
     /// Who takes down the build, if somebody does.
@@ -68,6 +77,9 @@ impl Progress {
     }
 
     pub(crate) fn status(&self, vertex: Digest, id: &str, current: u64, total: u64, completed: bool) {
+        if let Some(last) = &self.noting {
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
         let at = self.clock.now();
         self.emit(Event::Status { vertex, id: id.to_owned(), current, total, at, completed });
     }

@@ -8,12 +8,14 @@ pub(crate) mod access;
 pub(crate) mod git;
 pub(crate) mod host_program;
 pub(crate) mod http;
+pub(crate) mod patience;
 
 use base::CancelToken;
 use snapshotter::Lease;
 
 use crate::Engine;
 use crate::progress::Progress;
+use crate::request::StepRules;
 
 pub(crate) use access::{Access, without_credentials};
 
@@ -25,5 +27,7 @@ pub(crate) struct Fetcher<'a> {
     pub(crate) lease: &'a Lease,
     pub(crate) access: &'a Access,
     pub(crate) progress: &'a Progress,
+    /// How long servers are waited for, and how often they are asked again.
+    pub(crate) rules: &'a StepRules,
     pub(crate) cancel: &'a CancelToken,
 }

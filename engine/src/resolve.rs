@@ -38,11 +38,12 @@ impl<'a> SourceResolver<'a> {
         {
             return Ok(image);
         }
-        self.fetcher.progress.step(&format!("[internal] load metadata for {reference}"), |_| {
-            let lease = self.fetcher.engine.store.lease("resolve")?;
-            let (image, root) =
-                self.fetcher.engine.pull_documents(&lease, reference, platform, self.fetcher.cancel)?;
-            self.fetcher.engine.store.tag(&reference.to_string(), &root)?;
+        let of = format!("FROM {}", reference.familiar());
+        self.fetcher.step(&format!("load metadata for {reference}"), &of, false, |fetcher, _| {
+            let engine = fetcher.engine;
+            let lease = engine.store.lease("resolve")?;
+            let (image, root) = engine.pull_documents(&lease, reference, platform, fetcher.cancel)?;
+            engine.store.tag(&reference.to_string(), &root)?;
             Ok(image)
         })
     }

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{build, build_fails, build_tree, env, outcome};
-use testkit::{Context, LayerTar, Repository, TestEnv, WebFile, WebServer};
+use testkit::registry::Fault;
+use testkit::{Context, FaultyRegistry, LayerTar, Repository, TestEnv, WebFile, WebServer};
 
 /// A context with a Dockerfile of `FROM scratch` and these lines.
 fn context(env: &TestEnv, lines: &str) -> Context {
@@ -185,4 +186,74 @@ fn a_password_in_a_url_opens_a_repository_and_is_not_shown() {
     let wrong = url.replace("hunter2", "hunter3");
     let failed = env.lap(["build", "--progress", "plain"]).arg(&wrong).fails(1);
     assert!(!failed.stderr_text().contains("hunter3"), "{failed}");
+}
+
+/// The lines that tell of attempts.
+fn attempts(output: &testkit::Output) -> usize {
+    let is_told = |line: &&str| line.starts_with('#') && line.ends_with("; trying again");
+    output.stderr_text().lines().filter(is_told).count()
+}
+
+#[test]
+fn a_file_is_fetched_again_as_often_as_the_user_wants() {
+    let (env, server) = (env(), WebServer::start());
+    let url = server.put("/file", WebFile::new("content"));
+    let context = context(&env, &format!("ADD {url} /file"));
+    // No client takes this for something that goes away by itself.
+    server.inject(2, "/file", Fault::Status(403, None));
+    let output = build(&env, &context, &["--retry", "ADD http://*/file=2"]);
+    assert_eq!((attempts(&output), server.seen("/file").len()), (2, 3), "{output}");
+    output.stderr_has(&["attempt 1 of 3 failed: cannot download", "attempt 2 of 3 failed", "403"]);
+
+    // Others are as they were, and there is an end.
+    server.inject(9, "/file", Fault::Status(403, None));
+    assert_eq!(attempts(&build_fails(&env, &context, &["--retry", "ADD */other=5"])), 0);
+    let output = build_fails(&env, &context, &["--retry", "1"]);
+    assert_eq!(attempts(&output), 1, "{output}");
+    output.stderr_has(&["attempt 1 of 2 failed", "cannot download", "Dockerfile:2"]);
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up_in_time() {
+    let (env, server) = (env(), WebServer::start());
+    let url = server.put("/file", WebFile::new("content".repeat(1000)));
+    let context = context(&env, &format!("ADD {url} /file"));
+    server.inject(1, "/file", Fault::StallBefore);
+    let output = build_fails(&env, &context, &["--timeout", "ADD *=300ms"]);
+    output
+        .stderr_has(&["did not end within 300ms and was given up", "hint: give it more time with --timeout"]);
+    server.inject(1, "/file", Fault::StallAfter(500));
+    let output = build_fails(&env, &context, &["--idle-timeout", "300ms"]);
+    output.stderr_has(&["received nothing for 300ms and was given up", "--idle-timeout"]);
+    // The next attempt has its time anew.
+    server.inject(1, "/file", Fault::StallAfter(500));
+    let output = build(&env, &context, &["--idle-timeout", "300ms", "--timeout", "1m", "--retry", "3"]);
+    assert_eq!(attempts(&output), 1, "{output}");
+    assert_eq!(build_tree(&env, &context, &[]).text("file").len(), 7000);
+    env.lap(["store", "check"]).ok();
+}
+
+#[test]
+fn repositories_and_images_are_waited_for_no_longer_than_the_user_wants() {
+    let (env, server) = (env(), WebServer::start());
+    let repository = Repository::create(&env, "app");
+    repository.file("name", "content").commit();
+    let added = context(&env, &format!("ADD {} /app", repository.serve(&server)));
+    server.inject(1, "info/refs", Fault::Status(403, None));
+    let output = build(&env, &added, &["--retry", "1"]);
+    assert_eq!(attempts(&output), 1, "{output}");
+    repository.file("name", "other").commit();
+    server.inject(1, "info/refs", Fault::StallBefore);
+    build_fails(&env, &added, &["--timeout", "ADD *app*=500ms"]).stderr_has(&["did not end within 500ms"]);
+
+    let registry = FaultyRegistry::start();
+    registry.put_image("base", "1", &testkit::images::busybox());
+    let pulled = env.context();
+    pulled.dockerfile(&format!("FROM {}\nRUN true\n", registry.reference("base:1")));
+    registry.inject(1, "/manifests/", Fault::StallBefore);
+    build_fails(&env, &pulled, &["--timeout", "FROM *=500ms"]).stderr_has(&["did not end within 500ms"]);
+    registry.inject(1, "/manifests/", Fault::Status(404, None));
+    registry.inject(1, "/blobs/", Fault::Status(404, None));
+    let output = build(&env, &pulled, &["--retry", "*=2"]);
+    assert_eq!(attempts(&output), 2, "{output}");
 }

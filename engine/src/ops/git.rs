@@ -1,12 +1,13 @@
 //! The source of a commit of a git repository: its files, owned by root.
 
-use base::{CancelToken, Key, KeyHasher};
+use base::{Key, KeyHasher};
 use llb::{GitSource, Vertex};
 use snapshotter::copy::CopyOptions;
 use snapshotter::select::Selection;
 
 use super::{BuildOps, Filesystem};
 use crate::error::EngineError;
+use crate::remote::Fetcher;
 
 impl BuildOps<'_> {
     pub(super) fn git(
@@ -14,14 +15,14 @@ impl BuildOps<'_> {
         vertex: &Vertex,
         source: &GitSource,
         content_key: &Key,
-        cancel: &CancelToken,
+        fetcher: &Fetcher<'_>,
     ) -> Result<Filesystem, EngineError> {
-        let checkout = self.fetcher(cancel).checkout(source, vertex.id)?;
+        let checkout = fetcher.checkout(source, vertex.id)?;
         let content = KeyHasher::new("lapstrake/git-content/v1").add(content_key).finish();
         let options = CopyOptions { chown: Some((0, 0)), xattrs: false, ..CopyOptions::as_it_is() };
         self.new_filesystem(content, |writer| {
             let all = Selection::all(&checkout.tree)?;
-            snapshotter::copy::copy(writer, &checkout.tree, &all, &options, cancel)?;
+            snapshotter::copy::copy(writer, &checkout.tree, &all, &options, fetcher.cancel)?;
             Ok(())
         })
     }

@@ -1,10 +1,11 @@
 //! The image source: a base image's root filesystem.
 
-use base::{CancelToken, Digest, Key, KeyHasher, Reference};
+use base::{Digest, Key, KeyHasher, Reference};
 use llb::{ImageSource, Vertex};
 
 use super::{BuildOps, Filesystem};
 use crate::error::EngineError;
+use crate::remote::Fetcher;
 
 impl BuildOps<'_> {
     /// The root filesystem of an image, if it is unpacked already.
@@ -18,13 +19,13 @@ impl BuildOps<'_> {
         &self,
         vertex: &Vertex,
         source: &ImageSource,
-        cancel: &CancelToken,
+        fetcher: &Fetcher<'_>,
     ) -> Result<Filesystem, EngineError> {
         let reference: Reference = source.reference.parse()?;
         let target = base::image::Descriptor::new(base::image::media_type::OCI_MANIFEST, source.manifest, 0);
         let image = self.engine.image(&target, &vertex.platform)?;
         let image = image.ok_or_else(|| EngineError::NoSuchImage(reference.familiar()))?;
-        let (engine, progress) = (self.engine, self.progress);
+        let Fetcher { engine, progress, cancel, .. } = *fetcher;
         let snapshot = engine.unpack(self.lease, &reference, &image, progress, vertex.id, cancel)?;
         let snapshot = snapshot.ok_or_else(|| EngineError::Inconsistent {
             image: reference.familiar(),

@@ -34,6 +34,7 @@ use crate::error::{EngineError, StepError};
 use crate::failed::KeptStep;
 use crate::history::Recorder;
 use crate::progress::{Onlooker, Progress};
+use crate::remote::patience::Fetched;
 use crate::remote::{Access, Fetcher, without_credentials};
 use crate::request::BuildRequest;
 
@@ -172,12 +173,13 @@ impl<'a> BuildOps<'a> {
         self.context_keys.lock().unwrap_or_else(PoisonError::into_inner).get(&(vertex, slot)).copied()
     }
 
-    fn fetcher(&self, cancel: &'a CancelToken) -> Fetcher<'a> {
+    fn fetcher<'b>(&'b self, cancel: &'b CancelToken) -> Fetcher<'b> {
         Fetcher {
             engine: self.engine,
             lease: self.lease,
             access: self.access,
             progress: self.progress,
+            rules: &self.request.steps.rules,
             cancel,
         }
     }
@@ -222,13 +224,32 @@ impl<'a> BuildOps<'a> {
             Op::Exec(op) => self.exec(index, op, inputs, lead),
             Op::File(op) => self.file(index, op, inputs, content, cancel),
             Op::Merge => Ok(self.merge(inputs, cancel)?),
-            Op::Source(SourceOp::Image(source)) => Ok(self.image(vertex, source, cancel)?),
+            Op::Source(SourceOp::Image(source)) => {
+                // Unpacking is no transfer.
+                Ok(self.fetch(vertex, false, cancel, |fetcher| self.image(vertex, source, fetcher))?)
+            }
             Op::Source(SourceOp::Local(_)) => {
                 unreachable!("the solver never runs a local directory, which has no result")
             }
-            Op::Source(SourceOp::Http(source)) => Ok(self.http(vertex, source, content, cancel)?),
-            Op::Source(SourceOp::Git(source)) => Ok(self.git(vertex, source, content, cancel)?),
+            Op::Source(SourceOp::Http(source)) => {
+                Ok(self.fetch(vertex, true, cancel, |fetcher| self.http(vertex, source, content, fetcher))?)
+            }
+            Op::Source(SourceOp::Git(source)) => {
+                Ok(self.fetch(vertex, false, cancel, |fetcher| self.git(vertex, source, content, fetcher))?)
+            }
         }
+    }
+
+    /// Carries out a source, with the patience that the user has for it.
+    fn fetch(
+        &self,
+        vertex: &Vertex,
+        is_told: bool,
+        cancel: &CancelToken,
+        work: impl Fn(&Fetcher<'_>) -> Result<Filesystem, EngineError>,
+    ) -> Result<Filesystem, EngineError> {
+        let fetched = Fetched { name: &vertex.metadata.name, of: &vertex.metadata.stage, is_told };
+        self.fetcher(cancel).patiently(fetched, vertex.id, work)
     }
 }
 

@@ -76,8 +76,10 @@ impl Fetcher<'_> {
             return Ok(refs::checked(url, commit.clone())?);
         }
         let asked = url.reference.as_deref().unwrap_or("HEAD");
-        self.progress.step(&format!("[internal] load metadata for {} {asked}", url.shown()), |_| {
-            let git = Git::new(self, &url.remote)?;
+        let (name, of) =
+            (format!("load metadata for {} {asked}", url.shown()), format!("ADD {}", url.shown()));
+        self.step(&name, &of, false, |fetcher, _| {
+            let git = Git::new(fetcher, &url.remote)?;
             Ok(refs::checked(url, refs::commit_of(&git, url)?)?)
         })
     }

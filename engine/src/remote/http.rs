@@ -66,11 +66,13 @@ impl Fetcher<'_> {
         {
             return Ok(known.pinned(url));
         }
-        self.progress.step(&format!("[internal] load metadata for {}", without_password(url)), |vertex| {
+        let shown = without_password(url);
+        let (name, of) = (format!("load metadata for {shown}"), format!("ADD {shown}"));
+        self.step(&name, &of, true, |fetcher, vertex| {
             let validators = known.as_ref().map(Remembered::validators);
-            let found = match (self.ask(url, validators, vertex)?, known) {
-                (Download::File(stream), _) => self.keep(url, *stream)?,
-                (Download::Unchanged, Some(known)) => known,
+            let found = match (fetcher.ask(url, validators, vertex)?, &known) {
+                (Download::File(stream), _) => fetcher.keep(url, *stream)?,
+                (Download::Unchanged, Some(known)) => known.clone(),
                 (Download::Unchanged, None) => never_unchanged(),
             };
             check(url, checksum, found.digest)?;
