@@ -41,6 +41,41 @@ fn dockerfile_mistakes_point_at_the_place() {
 }
 
 #[test]
+fn a_cycle_through_from_is_named_with_its_place() {
+    let env = env();
+    let later = "is defined after the stage that";
+    let cases: &[(&str, &[&str])] = &[
+        ("FROM busybox AS a\nCOPY --from=a /x /\n", &["Dockerfile:2:13", "circular dependency", "--from=a"]),
+        ("FROM busybox\nCOPY --from=0 /x /\n", &["Dockerfile:2:13", "circular dependency", "--from=0"]),
+        (
+            "FROM busybox AS a\nCOPY --from=b /x /\nFROM busybox AS b\nCOPY --from=a /x /\n",
+            &["Dockerfile:2:13", "stage \"b\"", later, "break the cycle"],
+        ),
+        (
+            "FROM busybox AS a\nCOPY --from=c /x /\nFROM a AS b\nFROM busybox AS c\nCOPY --from=b /x /\n",
+            &["Dockerfile:2:13", "stage \"c\"", later],
+        ),
+        (
+            "FROM busybox AS a\nRUN --mount=from=b,target=/b true\nFROM a AS b\n",
+            &["Dockerfile:2", "stage \"b\"", later],
+        ),
+        ("FROM busybox\nCOPY --from=1 /x /\nFROM busybox\nCOPY --from=0 /x /\n", &["Dockerfile:2:13", later]),
+    ];
+    for (text, said) in cases {
+        let context = env.context();
+        context.dockerfile(text);
+        build_fails(&env, &context, &[]).stderr_has(said);
+    }
+    // Long cycles take no longer than they are.
+    let stage =
+        |number: usize| format!("FROM scratch AS s{number}\nCOPY --from=s{} /x /\n", (number + 1) % 20_000);
+    let context = env.context();
+    context.dockerfile(&(0..20_000).map(stage).collect::<String>());
+    build_fails(&env, &context, &[]).stderr_has(&["Dockerfile:2:13", "stage \"s1\"", later]);
+    still_works(&env);
+}
+
+#[test]
 fn unknown_target_is_named() {
     let env = env();
     let context = env.context();

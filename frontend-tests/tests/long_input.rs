@@ -40,6 +40,64 @@ fn a_hundred_thousand_instructions_become_an_image() {
     assert!(history.lines().count() > 100_000, "{}", history.lines().count());
 }
 
+/// A Dockerfile in which each of so many stages copies a file from the one above it.
+fn chain(stages: usize) -> String {
+    let stage =
+        |number: usize| format!("FROM scratch AS s{number}\nCOPY --from=s{0} /f{0} /f{number}\n", number - 1);
+    format!("FROM scratch AS s0\nCOPY f /f0\n{}", (1..stages).map(stage).collect::<String>())
+}
+
+/// How many steps ran in the last build, and how many there are.
+fn steps(env: &TestEnv) -> (usize, usize) {
+    let steps = env.lap(["history", "inspect", "--format", "{{json .Steps}}"]).ok().stdout_text();
+    let steps: Vec<serde_json::Value> = serde_json::from_str(&steps).unwrap();
+    (steps.iter().filter(|step| step["Outcome"] == "done").count(), steps.len())
+}
+
+#[test]
+fn a_chain_of_ten_thousand_steps_is_built_once() {
+    let env = env();
+    let context = env.context();
+    context.file("f", "x").dockerfile(&chain(10_000));
+    build(&env, &context, &[]);
+    assert_eq!(steps(&env), (10_000, 10_000));
+    build(&env, &context, &[]);
+    assert_eq!(steps(&env), (0, 10_000));
+    context.dockerfile(&format!(
+        "{}RUN echo last\n",
+        chain(10_000).replace("FROM scratch AS s9999", "FROM busybox")
+    ));
+    build(&env, &context, &[]);
+    let (ran, all) = steps(&env);
+    assert!(all >= 10_000 && ran <= 3, "{ran} of {all}");
+}
+
+#[test]
+fn the_reasons_of_a_long_chain_have_one_root() {
+    let env = env();
+    let context = env.context();
+    context.file("f", "x").dockerfile(&chain(1000));
+    build(&env, &context, &[]);
+    context.file("f", "y");
+    let told = build(&env, &context, &[]).stderr_text();
+    assert_eq!(steps(&env), (1000, 1000));
+    assert_eq!(told.matches(" not cached: f changed").count(), 1000);
+    env.lap(["why", "s998 "]).ok().stdout_has(&["f changed"]);
+}
+
+#[test]
+fn a_hundred_thousand_vertices_end_in_one_clear_error() {
+    let env = env();
+    let context = env.context();
+    // All of them need the first, which cannot be had.
+    let all: String = (0..100_000).map(|number| format!("RUN echo {number}\n")).collect();
+    context.dockerfile(&format!("FROM busybox\nCOPY missing /\n{all}"));
+    let output = build_fails(&env, &context, &[]);
+    output.stderr_has(&["\"missing\": not found in the build context", "Dockerfile:2"]);
+    assert!(output.stderr_text().len() < 100_000, "nothing is told of what has not begun");
+    assert_eq!(steps(&env), (0, 100_002));
+}
+
 #[test]
 fn deep_nesting_is_refused() {
     let env = env();
