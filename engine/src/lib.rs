@@ -113,8 +113,15 @@ impl Engine {
     /// # Errors
     /// When the store cannot be opened or made, with the path and the reason.
     pub fn open(options: EngineOptions) -> Result<Self, EngineError> {
+        Self::open_with_clock(options, Arc::new(sys::clock::SystemClock))
+    }
+
+    /// The same with another clock than the machine's, which may be as wrong as clocks can be.
+    ///
+    /// # Errors
+    /// As for [`Engine::open`].
+    pub fn open_with_clock(options: EngineOptions, clock: Arc<dyn Clock>) -> Result<Self, EngineError> {
         sys::open_files::raise_limit();
-        let clock = Arc::new(sys::clock::SystemClock);
         let store = Store::open(
             &options.root,
             snapshotter::Options {

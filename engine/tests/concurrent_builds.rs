@@ -1,70 +1,30 @@
 //! Builds at the same time in one process: a step that both need runs once, whoever of them is cancelled.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod support;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::scope;
 
+use base::CancelToken;
 use base::event::{Event, EventSink};
-use base::{CancelToken, Platform};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use engine::Engine;
 use engine::error::BuildError;
-use engine::isolation::{Wanted, obtain};
-use engine::request::{
-    BuildRequest, ContextModes, ContextSource, DockerfileSource, LoadSource, NetworkMode, Secrets,
-    StepSettings,
-};
-use engine::{ArchiveLimits, Engine, EngineOptions};
+use engine::request::LoadSource;
 
-/// An engine with `busybox:latest`; `None` where an ordinary user runs the tests, since isolation has to be
-/// obtained for them before there are threads.
+use crate::support::{options, request};
+
+/// An engine with `busybox:latest`; `None` where there can be none.
 fn engine(directory: &Path) -> Option<Engine> {
-    testkit::privilege::root()?;
-    let options = EngineOptions {
-        root: directory.join("store"),
-        runtime_directory: directory.join("run"),
-        isolation: obtain(Wanted::Auto, &[]).map_err(Arc::new),
-        docker_config: None,
-        driver: None,
-        archive_limits: ArchiveLimits::default(),
-        proxies: Vec::new(),
-    };
+    let options = options(directory)?;
     let engine = Engine::open(options).unwrap();
     let archive = directory.join("busybox.tar");
     testkit::images::busybox().write_archive(&archive);
     engine.load(LoadSource::Path(archive), &[], &CancelToken::new()).unwrap();
     Some(engine)
-}
-
-/// A build of this Dockerfile, without a context.
-fn request(dockerfile: &str) -> BuildRequest {
-    BuildRequest {
-        context: ContextSource::Empty,
-        dockerfile: DockerfileSource::Text(dockerfile.as_bytes().to_vec()),
-        tags: Vec::new(),
-        outputs: Vec::new(),
-        build_args: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        target: None,
-        further_targets: Vec::new(),
-        platforms: vec![Platform::host()],
-        keep_going: false,
-        no_cache: false,
-        no_cache_filter: Vec::new(),
-        context_modes: ContextModes::default(),
-        named_contexts: BTreeMap::new(),
-        allow: BTreeSet::new(),
-        secrets: Secrets::default(),
-        ssh: BTreeMap::new(),
-        steps: StepSettings::default(),
-        on_failure: Vec::new(),
-        pull: false,
-        network: NetworkMode::Default,
-        epoch: None,
-        epoch_of_context: false,
-    }
 }
 
 /// Hands events on.

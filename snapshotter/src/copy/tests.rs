@@ -11,7 +11,7 @@ use sys::xattr::{self, Target};
 use super::*;
 use crate::content_key::content_key;
 use crate::select::SourcePattern;
-use crate::tree::Filter;
+use crate::tree::{DirectoryFilter, Filter};
 use crate::tree_fixture::{Stars, build, describe, is_root, lines};
 use crate::writer::WriterOptions;
 
@@ -97,6 +97,54 @@ impl Fixture {
     fn context(&self) -> RootDir {
         RootDir::open(self.dir.path().join("context")).unwrap()
     }
+}
+
+/// Lets everything through, and removes a file when the walk comes to a directory that lies deeper.
+struct Remover {
+    when: &'static str,
+    file: PathBuf,
+}
+
+impl Filter for Remover {
+    fn directory<'a>(&'a self, dir: &Path) -> Box<dyn DirectoryFilter + 'a> {
+        if dir == Path::new(self.when) {
+            std::fs::remove_file(&self.file).unwrap();
+        }
+        Box::new(Everything)
+    }
+
+    fn prunes(&self, _dir: &Path) -> bool {
+        false
+    }
+}
+
+struct Everything;
+
+impl DirectoryFilter for Everything {
+    fn excludes(&self, _name: &OsStr) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_file_that_vanishes_between_walk_and_copy_is_told_as_such() {
+    let context = "f a/goes 1\nf b/c/d/stays 2";
+    for with_key_alone in [false, true] {
+        let fixture = Fixture::new(context, "");
+        let file = fixture.dir.path().join("context/a/goes");
+        let remover: Arc<dyn Filter> = Arc::new(Remover { when: "b/c/d", file: file.clone() });
+        let selection = fixture.select(&["."], Some(remover));
+        let (cancel, options) = (CancelToken::new(), Fixture::options("/"));
+        let error = match with_key_alone {
+            true => content_key(&fixture.source, &selection, &KEY, None, &cancel).unwrap_err(),
+            false => match copy(&fixture.writer, &fixture.source, &selection, &options, &cancel) {
+                Err(CopyError::Source(error)) => error,
+                other => panic!("{other:?}"),
+            },
+        };
+        assert_eq!(error.vanished(), Some(&*file), "{error}");
+    }
+    assert_eq!(TreeError::NotAFile(PathBuf::from("x")).vanished(), None);
 }
 
 #[test]
