@@ -30,11 +30,11 @@ pub(crate) struct StepArgs {
     ///
     /// A pattern is compared with the whole name of the stage, with the whole instruction ("RUN make") and with the
     /// step's whole name in the progress; * stands for any text and ? for any character. What takes longer is killed
-    /// with all that it has started.
+    /// with all that it has started. Asking servers counts as well: what "ADD URL*" and "FROM image*" fit.
     #[arg(long = "timeout", value_name = "[PATTERN=]TIME", value_parser = rule_of_time, help_heading = STEPS)]
     pub(crate) timeouts: Vec<StepRule<Duration>>,
 
-    /// How long steps may write nothing, as 5m or 'PATTERN=5m'
+    /// How long steps may write nothing, and downloads receive nothing, as 5m or 'PATTERN=5m'
     #[arg(long = "idle-timeout", value_name = "[PATTERN=]TIME", value_parser = rule_of_time, help_heading = STEPS)]
     pub(crate) idle_timeouts: Vec<StepRule<Duration>>,
 
