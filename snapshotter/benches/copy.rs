@@ -96,7 +96,7 @@ fn load(cache: &Path) -> StatCache {
     StatCache::load(cache, sys::clock::SystemClock.now())
 }
 
-const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true, modes: Modes::Own };
+const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true, modes: Modes::Own, itself: false };
 
 fn key(context: &Path, cache: Option<&Path>) {
     let tree = Tree::directory(context, None).expect("a tree");

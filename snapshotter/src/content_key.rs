@@ -1,13 +1,13 @@
 //! The content key of what a copy takes: equal for equal content, wherever and whenever it was made.
 //!
 //! [`content_key`] reads every file once, in parallel, or not at all when a [`StatCache`] knows it.
-//! [`diff_key`] is the key of one layer directory: the changes themselves, whiteouts and opaque marks
-//! included. What the keys are over is defined in [`crate::merkle`].
+//! [`diff_key`] is the key of the changes in one layer directory. What the keys are over is defined in [`crate::merkle`].
+
+mod layer;
 
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::fd::AsFd as _;
-use std::path::Path;
 
 use base::{CancelToken, Key, KeyHasher};
 use rayon::prelude::*;
@@ -19,11 +19,12 @@ use crate::batch::{Batch, BatchKind, batches};
 use crate::content_hash::{Buffer, hash_file};
 use crate::listing::{self, Listed};
 use crate::merkle::{Content, fold, leaf_key};
-use crate::scan::{Child, Dir, Scan, Scanner};
+use crate::scan::{Child, Dir, Scan};
 use crate::select::Selection;
 use crate::stat_cache::{DirRecords, Record, StatCache, XattrState};
-use crate::tree::{OpenDir, Tree, TreeError, is_content_xattr, is_layer_xattr};
+use crate::tree::{OpenDir, Tree, TreeError, is_content_xattr};
 
+pub use self::layer::diff_key;
 pub use crate::merkle::{KeyOptions, Modes};
 
 /// How many files of a directory one task takes.
@@ -73,23 +74,9 @@ pub fn listed_content_key(
     Ok(Listed { key, listing })
 }
 
-/// The key of a layer directory as it is, so that two layers that change the same in the same way have
-/// the same key. Owner and attributes count, as do overlayfs's whiteouts and marks of opaque directories.
-pub fn diff_key(layer_dir: &Path, cancel: &CancelToken) -> Result<Key, TreeError> {
-    let tree = Tree::directory(layer_dir, None)?;
-    let options = KeyOptions { owner: true, xattrs: true, modes: Modes::Own };
-    let scanner = Scanner { tree: &tree, filters: &[], xattrs: Some(is_layer_xattr), cancel };
-    let scan = scanner.scan(&tree.root()?)?;
-    let pass = HashPass { tree: &tree, options, wanted: is_layer_xattr, cache: None, cancel };
-    let leaves = pass.run(&scan)?;
-    let mut hasher = KeyHasher::new("lapstrake/layer/v1");
-    hasher.add(&fold(options, &scan, &keys_of(&leaves)));
-    Ok(hasher.finish())
-}
-
 /// The key of one batch: what its root holds, and whether the sources named files or a directory.
 pub(crate) fn batch_key(options: KeyOptions, batch: &Batch, leaves: &[Vec<Option<Leaf>>]) -> Key {
-    let mut hasher = KeyHasher::new("lapstrake/batch/v1");
+    let mut hasher = KeyHasher::new("lapstrake/batch/v2");
     hasher.bool(batch.kind == BatchKind::Directory);
     hasher.add(&fold(options, &batch.scan, &keys_of(leaves)));
     hasher.finish()

@@ -25,6 +25,7 @@ use sys::stat::Stat;
 
 use crate::batch::{Batch, BatchKind, batches};
 use crate::content_key::{Leaf, batch_key, gather, note_in_cache, selection_key};
+use crate::hard_links::HardLinks;
 use crate::merkle::{KeyOptions, Modes};
 use crate::mode_change::ModeChange;
 use crate::select::Selection;
@@ -230,7 +231,7 @@ impl Job<'_> {
         stats: &mut CopyStats,
     ) -> Result<Vec<Vec<Option<Leaf>>>> {
         let targets = self.make_dirs(&batch.scan, &destination.dir)?;
-        let links = links::HardLinks::find(&batch.scan);
+        let links = HardLinks::find(&batch.scan);
         let copied = self.copy_files(&batch.scan, &targets, &links, destination.name.as_deref())?;
         stats.dirs += targets.iter().filter(|target| target.is_new()).count() as u64;
         let mut results = Vec::with_capacity(copied.len());

@@ -29,6 +29,7 @@ mod driver;
 mod error;
 mod failed_step;
 mod gc;
+mod hard_links;
 mod held_dir;
 mod hint;
 mod image;

@@ -2,7 +2,7 @@
 //!
 //! Every entry has a key over its kind, mode, owner and attributes (both by option) and what it holds: the
 //! content hash of a file, the target of a link, the number of a device, the names and keys of a
-//! directory's entries in the order of their bytes. A key knows no times, no inode numbers and no order
+//! directory's entries in the order of their bytes. Which names are one file counts too. A key knows no times, no inode numbers and no order
 //! of listing. Sockets are left out, as no image can hold one.
 
 use std::ffi::OsStr;
@@ -13,6 +13,7 @@ use sys::stat::{Kind, Stat};
 use sys::xattr::Xattr;
 
 use crate::content_hash::Hash;
+use crate::hard_links::HardLinks;
 use crate::scan::{Dir, Scan};
 
 /// The encoding's name and version.
@@ -27,6 +28,9 @@ pub struct KeyOptions {
     pub xattrs: bool,
     /// Which permission bits.
     pub modes: Modes,
+    /// Whether a directory that is a source counts itself, and not only what is in it: who mounts it sees it, who
+    /// copies it does not.
+    pub itself: bool,
 }
 
 /// Which permission bits files count with, and get when they are copied.
@@ -73,7 +77,7 @@ pub(crate) fn leaf_key(options: KeyOptions, stat: &Stat, xattrs: &[Xattr], conte
 }
 
 /// The key of what is in the root of a scan: names and keys of its entries, without the root's own
-/// attributes. `leaves` has, for each directory and each of its children, the key of one that is not a
+/// attributes unless the options say so. `leaves` has, for each directory and each of its children, the key of one that is not a
 /// directory; a child without a key is left out.
 pub(crate) fn fold(options: KeyOptions, scan: &Scan, leaves: &[Vec<Option<Key>>]) -> Key {
     let mut dir_keys: Vec<Option<Key>> = vec![None; scan.dirs.len()];
@@ -83,9 +87,26 @@ pub(crate) fn fold(options: KeyOptions, scan: &Scan, leaves: &[Vec<Option<Key>>]
         add_listing(&mut hasher, dir, &leaves[index], &dir_keys);
         dir_keys[index] = Some(hasher.finish());
     }
-    let mut hasher = KeyHasher::new(DOMAIN);
-    add_listing(&mut hasher, &scan.dirs[0], &leaves[0], &dir_keys);
+    let root = &scan.dirs[0];
+    let mut hasher = match options.itself {
+        true => entry_hasher(ordinal(Kind::Directory), options, root.entry.stat(), &root.xattrs),
+        false => KeyHasher::new(DOMAIN),
+    };
+    add_listing(&mut hasher, root, &leaves[0], &dir_keys);
+    add_hard_links(&mut hasher, scan);
     hasher.finish()
+}
+
+/// Which names are one file. Nothing is added where each has its own.
+fn add_hard_links(hasher: &mut KeyHasher, scan: &Scan) {
+    let path = |(dir, child): (usize, usize)| {
+        let dir = &scan.dirs[dir];
+        let below = dir.entry.path().strip_prefix(scan.dirs[0].entry.path()).unwrap_or(dir.entry.path());
+        below.join(dir.children[child].name())
+    };
+    for (later, first) in HardLinks::find(scan).pairs() {
+        hasher.bytes(path(later).as_os_str().as_bytes()).bytes(path(first).as_os_str().as_bytes());
+    }
 }
 
 fn add_listing(hasher: &mut KeyHasher, dir: &Dir, leaves: &[Option<Key>], dir_keys: &[Option<Key>]) {

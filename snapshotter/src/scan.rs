@@ -155,7 +155,7 @@ impl Scan {
     }
 
     /// Drops the directories that count only when something is in them, and have nothing in them.
-    fn drop_empty(&mut self, tentative: &[bool]) {
+    pub(crate) fn drop_empty(&mut self, tentative: &[bool]) {
         for index in (0..self.dirs.len()).rev() {
             let mut children = std::mem::take(&mut self.dirs[index].children);
             let is_gone = |dir: usize| tentative[dir] && self.dirs[dir].children.is_empty();

@@ -7,7 +7,7 @@ use runner::etc_files::Resolver;
 use runner::isolation::Gap;
 use runner::request::DEFAULT_SHM_SIZE;
 use runner::{EtcFiles, ExitStatus, ExtraMount, MountKind, RunRequest, Watched};
-use snapshotter::{ActiveSnapshot, CommitInfo};
+use snapshotter::{ActiveSnapshot, CommitInfo, Tree};
 use solver::Lead;
 
 use super::failed::FailedProcess;
@@ -196,7 +196,11 @@ fn exec_content(
     active: &ActiveSnapshot,
     cancel: &CancelToken,
 ) -> Result<Key, EngineError> {
-    let changes = snapshotter::content_key::diff_key(active.layer_dir(), cancel)?;
+    let below = match active.lower_dirs() {
+        [] => None,
+        dirs => Some(Tree::overlay(dirs)?),
+    };
+    let changes = snapshotter::content_key::diff_key(active.layer_dir(), below.as_ref(), cancel)?;
     let mut hasher = KeyHasher::new("lapstrake/exec-content/v1");
     hasher.add(&root.map(|root| root.content)).bool(active.is_full_copy()).add(&changes);
     Ok(hasher.finish())

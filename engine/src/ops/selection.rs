@@ -51,9 +51,17 @@ impl Source<'_> {
         }
     }
 
-    /// What of the files is part of a key. Files of a context belong to nobody in particular.
+    /// What of the files that are copied is part of a key. Files of a context belong to nobody in particular.
     pub(super) fn key_options(&self) -> KeyOptions {
-        KeyOptions { owner: matches!(self, Self::Filesystem(_)), xattrs: true, modes: self.modes() }
+        let owner = matches!(self, Self::Filesystem(_));
+        KeyOptions { owner, xattrs: true, modes: self.modes(), itself: false }
+    }
+
+    /// The same for what is mounted. The context's own directory is not one of its files.
+    fn mount_key_options(&self, selector: &str) -> KeyOptions {
+        let is_root = selector.trim_matches('/').is_empty();
+        let itself = !(is_root && matches!(self, Self::Context(..)));
+        KeyOptions { itself, ..self.key_options() }
     }
 }
 
@@ -121,21 +129,21 @@ impl BuildOps<'_> {
         source: &Source<'_>,
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
-        let selection = match &self.graph.vertex(vertex).op {
+        let (selection, options) = match &self.graph.vertex(vertex).op {
             Op::File(file) => {
                 let copy = copy_from(file, slot).ok_or_else(|| self.no_selection(vertex))?;
-                self.select(copy, source)?
+                (self.select(copy, source)?, source.key_options())
             }
             Op::Exec(exec) => {
                 let mount = u32::try_from(slot).ok().and_then(|slot| exec.mount_of(slot));
                 let mount = mount.ok_or_else(|| self.no_selection(vertex))?;
                 let pattern =
                     SourcePattern { allow_wildcard: false, ..SourcePattern::of_copy(mount.selector()) };
-                resolve(source, &[pattern], None)?
+                (resolve(source, &[pattern], None)?, source.mount_key_options(mount.selector()))
             }
             Op::Merge | Op::Source(_) => return Err(self.no_selection(vertex)),
         };
-        Ok(self.listed_key(source, &selection, cancel)?)
+        Ok(self.listed_key(source, &selection, &options, cancel)?)
     }
 
     /// The content key of a selection. The files behind it are kept for explanations, once for each key.
@@ -143,12 +151,13 @@ impl BuildOps<'_> {
         &self,
         source: &Source<'_>,
         selection: &Selection,
+        options: &KeyOptions,
         cancel: &CancelToken,
     ) -> Result<Key, EngineError> {
         let recorder = self.progress.recorder();
         let wanted = |key: &Key| recorder.is_some_and(|recorder| recorder.wants_listing(key));
-        let (options, cache) = (source.key_options(), source.stat_cache());
-        let listed = listed_content_key(source.tree(), selection, &options, cache, &wanted, cancel)?;
+        let cache = source.stat_cache();
+        let listed = listed_content_key(source.tree(), selection, options, cache, &wanted, cancel)?;
         if let (Some(recorder), Some(listing)) = (recorder, &listed.listing) {
             recorder.keep_listing(&listed.key, listing);
         }

@@ -1,5 +1,7 @@
 //! Tests of content keys: what they are sensitive to, and what not.
 
+use std::path::Path;
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use sys::stat::FileTime;
@@ -8,8 +10,8 @@ use super::*;
 use crate::select::SourcePattern;
 use crate::tree_fixture::{Stars, build, is_root, tree_of};
 
-const ALL: KeyOptions = KeyOptions { owner: true, xattrs: true, modes: Modes::Own };
-const CONTEXT: KeyOptions = KeyOptions { owner: false, xattrs: false, modes: Modes::Own };
+const ALL: KeyOptions = KeyOptions { owner: true, xattrs: true, modes: Modes::Own, itself: false };
+const CONTEXT: KeyOptions = KeyOptions { owner: false, xattrs: false, modes: Modes::Own, itself: false };
 
 const SPEC: &str = "f a one
     f d/b two
@@ -44,7 +46,7 @@ fn the_encoding_is_pinned() {
     assert_eq!(key_of(dir.path(), CONTEXT).hex(), GOLDEN);
 }
 
-const GOLDEN: &str = "93dad3a96d0abccf28b0bbf0846897057572ef8004f20ed4ae6e2ffcad032e1b";
+const GOLDEN: &str = "7fa29baecbc1e22e673ebed58367bd7978e365f56fd111ccd53e8fcf8efc0d82";
 
 #[test]
 fn times_inodes_order_and_place_do_not_count() {
@@ -123,7 +125,7 @@ fn options_leave_owner_and_attributes_out() {
 #[test]
 fn the_key_of_a_layer_knows_access_control_lists() {
     let (dir, _) = tree_of("f a 1");
-    let key = || diff_key(dir.path(), &CancelToken::new()).unwrap();
+    let key = || diff_key(dir.path(), None, &CancelToken::new()).unwrap();
     let root = RootDir::open(dir.path()).unwrap();
     root.set_mode("a", 0o640).unwrap();
     let before = key();
@@ -209,12 +211,56 @@ fn a_merged_tree_has_the_key_of_the_same_tree_in_one() {
 fn the_key_of_a_layer_sees_the_marks() {
     let key = |spec: &str| {
         let (dir, _) = tree_of(spec);
-        diff_key(dir.path(), &CancelToken::new()).unwrap()
+        diff_key(dir.path(), None, &CancelToken::new()).unwrap()
     };
     let specs = ["", "d d", "o d", "w d", "f d", "d d\nw d/x", "o d\nw d/x"];
     let keys: std::collections::BTreeSet<Key> = specs.iter().map(|spec| key(spec)).collect();
     assert_eq!(keys.len(), specs.len());
     assert_eq!(key("o d\nf d/x 1"), key("o d\nf d/x 1"));
+}
+
+#[test]
+fn which_names_are_one_file_counts() {
+    let two = "f a 1\nf d/b 1\nf d/c 1";
+    let linked = [
+        "f a 1\nh d/b a\nf d/c 1",
+        "f a 1\nf d/b 1\nh d/c a",
+        "f a 1\nf d/b 1\nh d/c d/b",
+        "f a 1\nh d/b a\nh d/c a",
+    ];
+    let keys: std::collections::BTreeSet<Key> =
+        linked.iter().chain([&two]).map(|spec| key_of_spec(spec)).collect();
+    assert_eq!(keys.len(), linked.len() + 1);
+    // A name outside of what is taken is not seen.
+    let (dir, _) = tree_of("f d/b 1\nh other d/b");
+    let (alone, _) = tree_of("f d/b 1");
+    assert_eq!(key_of_source(dir.path(), "d"), key_of_source(alone.path(), "d"));
+}
+
+#[test]
+fn a_directory_counts_itself_if_it_is_to() {
+    let (dir, _) = tree_of("f a 1");
+    let itself = KeyOptions { itself: true, ..ALL };
+    let (copied, mounted) = (key_of(dir.path(), ALL), key_of(dir.path(), itself));
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    assert_eq!(key_of(dir.path(), ALL), copied);
+    assert_ne!(key_of(dir.path(), itself), mounted);
+}
+
+#[test]
+fn directories_that_only_came_along_are_no_change() {
+    let (below, _) = tree_of("f d/e/x 1\nf d/y 1");
+    let below = Tree::overlay([below.path()]).unwrap();
+    let key = |spec: &str| {
+        let (dir, _) = tree_of(spec);
+        diff_key(dir.path(), Some(&below), &CancelToken::new()).unwrap()
+    };
+    assert_eq!(key("d d"), key(""));
+    assert_eq!(key("d d/e"), key(""));
+    assert_eq!(key("d d/e\nf d/y 2"), key("f d/y 2"));
+    let others = ["", "o d", "o d\nd d/e", "d new", "d d/e/new", "d d\nw d/y", "d d/e\nw d/e/x"];
+    let keys: std::collections::BTreeSet<Key> = others.iter().map(|spec| key(spec)).collect();
+    assert_eq!(keys.len(), others.len());
 }
 
 #[test]

@@ -19,10 +19,11 @@ use sys::stat::{Kind, Stat};
 use sys::xattr::{self, Target, Xattr};
 
 use super::dirs::TargetDir;
-use super::links::HardLinks;
+
 use super::{CopyError, Job, Result};
 use crate::content_hash::{ATTEMPTS, Buffer, Hash, SMALL, read_pieces, stat_now, update};
 use crate::content_key::{Chunk, Leaf, chunks, xattr_state};
+use crate::hard_links::HardLinks;
 use crate::merkle::{Content, KeyOptions, Modes, leaf_key};
 use crate::scan::{Child, Scan};
 use crate::stat_cache::Record;
@@ -274,7 +275,7 @@ impl Job<'_> {
     fn file_leaf(&self, child: &Child, stat: &Stat, xattrs: &[Xattr], hash: Option<Hash>) -> Option<Leaf> {
         let hash = hash?;
         // Without a key, a leaf still carries the hash to the cache.
-        let none = KeyOptions { owner: false, xattrs: false, modes: Modes::Own };
+        let none = KeyOptions { owner: false, xattrs: false, modes: Modes::Own, itself: false };
         let options = self.options.key.unwrap_or(none);
         let key = leaf_key(options, stat, xattrs, Content::File(&hash));
         let record = Record::new(stat, xattr_state(options, xattrs), hash);

@@ -1,41 +1,10 @@
 //! Hard links within one copied tree: the first name is copied, the others are linked to it.
 
-use std::collections::HashMap;
-
 use super::dirs::TargetDir;
 use super::{Job, Result};
 use crate::content_key::Leaf;
+use crate::hard_links::HardLinks;
 use crate::scan::Scan;
-
-/// The names of files that share an inode within one scan.
-pub(super) struct HardLinks {
-    /// Later names and the first name of each such file, as (directory, child) of the scan.
-    later: HashMap<(usize, usize), (usize, usize)>,
-}
-
-impl HardLinks {
-    pub(super) fn find(scan: &Scan) -> Self {
-        let (mut first, mut later) = (HashMap::new(), HashMap::new());
-        for (dir, scanned) in scan.dirs.iter().enumerate() {
-            for (index, child) in scanned.children.iter().enumerate() {
-                let stat = child.entry.stat();
-                if stat.links < 2 || child.entry.is_dir() {
-                    continue;
-                }
-                let leader = *first.entry((stat.device, stat.inode)).or_insert((dir, index));
-                if leader != (dir, index) {
-                    later.insert((dir, index), leader);
-                }
-            }
-        }
-        Self { later }
-    }
-
-    /// Whether a child of a directory of the scan is a later name of a file.
-    pub(super) fn is_later(&self, dir: usize, child: usize) -> bool {
-        self.later.contains_key(&(dir, child))
-    }
-}
 
 impl Job<'_> {
     /// Gives files their later names. Answers how many.
@@ -46,8 +15,7 @@ impl Job<'_> {
         links: &HardLinks,
         leaves: &mut [Vec<Option<Leaf>>],
     ) -> Result<u64> {
-        let mut later: Vec<_> = links.later.iter().map(|(later, first)| (*later, *first)).collect();
-        later.sort_unstable();
+        let later = links.pairs();
         for ((dir, index), (first_dir, first_index)) in later.iter().copied() {
             let (from, to) = (targets[first_dir].open(self)?, self.open_both(scan, &targets[dir], dir)?);
             let child = &scan.dirs[dir].children[index];

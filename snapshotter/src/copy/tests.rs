@@ -19,7 +19,7 @@ mod chosen;
 
 const NOW: i64 = 1_700_000_000;
 
-const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true, modes: Modes::Own };
+const KEY: KeyOptions = KeyOptions { owner: false, xattrs: true, modes: Modes::Own, itself: false };
 
 /// A context, an image to copy into, and the layer that receives the copy.
 struct Fixture {

@@ -13,7 +13,7 @@ use crate::tree_fixture::tree_of;
 fn listing_of(spec: &str) -> (Key, Listing) {
     let (dir, _) = tree_of(spec);
     let tree = Tree::directory(dir.path(), None).unwrap();
-    let options = KeyOptions { owner: false, xattrs: true, modes: Modes::Own };
+    let options = KeyOptions { owner: false, xattrs: true, modes: Modes::Own, itself: false };
     let all = Selection::all(&tree).unwrap();
     let listed = listed_content_key(&tree, &all, &options, None, &|_| true, &CancelToken::new()).unwrap();
     (listed.key, Listing::decode(&listed.listing.unwrap()).unwrap())
@@ -44,7 +44,7 @@ fn a_mode_is_named_with_what_it_was() {
     let (dir, _) = tree_of("f run x\n d d");
     let listing = || {
         let tree = Tree::directory(dir.path(), None).unwrap();
-        let options = KeyOptions { owner: false, xattrs: true, modes: Modes::Own };
+        let options = KeyOptions { owner: false, xattrs: true, modes: Modes::Own, itself: false };
         let all = Selection::all(&tree).unwrap();
         let listed = listed_content_key(&tree, &all, &options, None, &|_| true, &CancelToken::new());
         Listing::decode(&listed.unwrap().listing.unwrap()).unwrap()
@@ -65,7 +65,7 @@ fn a_mode_is_named_with_what_it_was() {
 fn a_listing_is_made_only_where_it_is_wanted() {
     let (dir, _) = tree_of("f a one");
     let tree = Tree::directory(dir.path(), None).unwrap();
-    let options = KeyOptions { owner: false, xattrs: true, modes: Modes::Own };
+    let options = KeyOptions { owner: false, xattrs: true, modes: Modes::Own, itself: false };
     let all = Selection::all(&tree).unwrap();
     let listed = listed_content_key(&tree, &all, &options, None, &|_| false, &CancelToken::new()).unwrap();
     assert_eq!(listed.listing, None);

@@ -11,7 +11,7 @@ use crate::select::Selection;
 use crate::tree::Tree;
 use crate::tree_fixture::build;
 
-const OPTIONS: KeyOptions = KeyOptions { owner: false, xattrs: true, modes: Modes::Own };
+const OPTIONS: KeyOptions = KeyOptions { owner: false, xattrs: true, modes: Modes::Own, itself: false };
 
 struct Fixture {
     dir: tempfile::TempDir,
