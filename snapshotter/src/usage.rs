@@ -10,7 +10,7 @@ use sys::fs::PathError;
 use sys::rootdir::RootDir;
 
 use crate::db::marks::{self, Rows};
-use crate::db::{containers, snapshots};
+use crate::db::{containers, failed_steps, snapshots};
 use crate::error::StoreError;
 use crate::mark::Node;
 use crate::record::{CacheUsage, RecordKind};
@@ -40,7 +40,7 @@ pub struct Usage {
     pub images: UsagePart,
     /// Containers; the store does not know which of them run.
     pub containers: UsagePart,
-    /// The build cache, with what is remembered of contexts. Active are results that images or live
+    /// The build cache, with what is remembered of contexts and what failed steps left. Active are results that images or live
     /// processes need.
     pub build_cache: UsagePart,
     /// Cache mounts; active are those in use.
@@ -49,6 +49,19 @@ pub struct Usage {
     pub temporary: UsagePart,
     /// What the store needs for itself: the database, locks, leases, directories.
     pub metadata_bytes: u64,
+}
+
+impl std::ops::Add for UsagePart {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            total: self.total + other.total,
+            active: self.active + other.active,
+            bytes: self.bytes + other.bytes,
+            reclaimable: self.reclaimable + other.reclaimable,
+        }
+    }
 }
 
 impl Usage {
@@ -64,22 +77,19 @@ impl Store {
     /// is being made, always.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         self.measure_snapshots()?;
-        let (mut rows, containers) =
-            self.db().read_consistently("count the usage", |c| Ok((marks::load(c)?, containers::all(c)?)))?;
+        let (mut rows, containers, failed) = self.db().read_consistently("count the usage", |c| {
+            Ok((marks::load(c)?, containers::all(c)?, failed_steps::snapshots(c)?))
+        })?;
         self.weigh_blobs(&mut rows)?;
         let (mounts, contexts): (Vec<CacheUsage>, Vec<CacheUsage>) =
             self.loose_records()?.into_iter().partition(|record| record.kind == RecordKind::CacheMount);
         let snapshots: Vec<SnapshotId> = containers.iter().map(|container| container.snapshot).collect();
-        let (counted, mut usage) = count(&rows, &snapshots);
+        let (mut counted, mut usage) = count(&rows, &snapshots);
+        let failed = of_failed_steps(&rows, &failed, &mut counted);
         usage.containers.bytes += self.container_bytes(&containers)?;
         let (mounts, contexts) = (of_records(&mounts), of_records(&contexts));
         Ok(Usage {
-            build_cache: UsagePart {
-                total: usage.build_cache.total + contexts.total,
-                bytes: usage.build_cache.bytes + contexts.bytes,
-                reclaimable: usage.build_cache.reclaimable + contexts.reclaimable,
-                ..usage.build_cache
-            },
+            build_cache: usage.build_cache + contexts + failed,
             cache_mounts: mounts,
             temporary: self.temporary(&rows, &counted)?,
             // The last of all, since counting may write.
@@ -117,6 +127,15 @@ fn of_records(records: &[CacheUsage]) -> UsagePart {
         bytes: bytes(true) + bytes(false),
         reclaimable: bytes(false),
     }
+}
+
+/// What failed steps left and nothing that was counted before needs. Pruning the build cache removes all of it.
+fn of_failed_steps(rows: &Rows, failed: &[SnapshotId], counted: &mut HashSet<Node>) -> UsagePart {
+    let kept: Vec<Node> = failed.iter().copied().map(Node::Snapshot).collect();
+    let own = &reach(rows, &kept) - counted;
+    let bytes = own.iter().map(|node| rows.size(node)).sum();
+    counted.extend(own);
+    UsagePart { total: failed.len(), active: 0, bytes, reclaimable: bytes }
 }
 
 /// Counts what has rows. Answers also which nodes were counted.

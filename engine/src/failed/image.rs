@@ -31,7 +31,7 @@ const STEP_LABEL: &str = "lapstrake.failed-step";
 const COMMAND_LABEL: &str = "lapstrake.failed-command";
 
 impl Engine {
-    /// Writes the failed step of a build as an OCI archive, and gives the name of the image in it.
+    /// Writes the failed step of a build as an archive that `docker load` reads too, and gives the name of the image in it.
     ///
     /// # Errors
     /// There is no such build, nothing is kept of it, or the archive cannot be written.
@@ -67,7 +67,7 @@ impl Engine {
             indexes: Vec::new(),
             manifests: vec![(target, manifest)],
         };
-        archive::write(self, ArchiveFormat::Oci, &[image], None, destination)?;
+        archive::write(self, ArchiveFormat::Docker, &[image], None, destination)?;
         Ok(name)
     }
 

@@ -1,8 +1,8 @@
 //! Writes images as an archive: an OCI image layout in a tar, for Docker with `manifest.json` beside it.
 //!
 //! The same images and options give the same bytes: entries are sorted by name, have one fixed time,
-//! mode and owner, and nothing of the machine gets in. `docker load`, `podman load` and `skopeo` read
-//! both forms.
+//! mode and owner, and nothing of the machine gets in. `podman load` and `skopeo` read both forms, `docker load`
+//! the first only where it keeps images in containerd.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

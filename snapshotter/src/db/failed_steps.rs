@@ -42,6 +42,12 @@ pub(crate) fn get(connection: &Connection, build: &str, part: usize) -> rusqlite
     super::roots::get(connection, KIND, &name(build, part))
 }
 
+/// The snapshots of all parts of all builds.
+pub(crate) fn snapshots(connection: &Connection) -> rusqlite::Result<Vec<SnapshotId>> {
+    let mut statement = connection.prepare_cached("SELECT snapshot FROM roots WHERE kind = ?1")?;
+    statement.query_map([KIND], |row| row.get(0))?.collect()
+}
+
 /// Lets go of all parts of a build. `false` when there was none.
 pub(crate) fn delete(connection: &Connection, build: &str) -> rusqlite::Result<bool> {
     // `0` comes after `/`.
