@@ -185,7 +185,8 @@ impl List {
 
     fn mkfile(&mut self, file: &MkfileAction) {
         let MkfileAction { path, name, mode, chmod, content: bytes, owner } = file;
-        self.add("file", format!("{name:?} at {path}"));
+        self.add("file", path);
+        self.add("name in a directory", name);
         self.add("content", content(bytes));
         self.add("mode", octal(*mode));
         self.mode("--chmod", chmod.as_ref());

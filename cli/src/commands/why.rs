@@ -86,15 +86,15 @@ fn told(build: &BuildDetails, index: usize) -> String {
         for reason in &step.reasons {
             let _ = writeln!(text, "{:indent$}{reason}", "");
         }
+        if step.reasons.is_empty() && step.ran() {
+            let _ = writeln!(text, "{:indent$}never built here", "");
+        }
         // Inputs come before what uses them, so this ends.
         next = step.because_of.filter(|input| *input < below).map(|input| {
             below = input;
             &build.steps[input]
         });
         indent += 2;
-    }
-    if step.reasons.is_empty() && step.ran() {
-        text.push_str("    never built here\n");
     }
     if let Some(compared) = &step.document.compared_with {
         let _ = writeln!(text, "    compared with build {compared}");
