@@ -59,11 +59,18 @@ pub struct Build {
     pub http: Files,
     /// Files to remove from the context.
     pub remove: Vec<String>,
+    /// Files of the context and the names that they get before anything is written.
+    pub rename: BTreeMap<String, String>,
+    /// Commits to add to the branch `main` of the repository at `{git}`.
+    pub commits: Vec<Commit>,
+    /// Arguments of `builder prune --force`, which runs before the build.
+    pub prune: Option<Vec<String>>,
     /// Further arguments of `build`.
     pub args: Vec<String>,
     /// Variables of the builder's own environment.
     pub env: BTreeMap<String, String>,
-    /// The context argument, by default `{context}`; an empty text leaves it out.
+    /// The context argument, by default `{context}`; an empty text leaves it out. `{elsewhere}` is a copy of the context
+    /// in a directory of its own, whose files are all of now.
     pub context: Option<String>,
     /// What comes on standard input, by default nothing.
     pub stdin: Option<Stdin>,

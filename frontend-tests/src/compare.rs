@@ -10,6 +10,7 @@ use crate::expect::{EntryExpect, Expect, FileExpect, VariableExpect};
 use crate::files::octal;
 use crate::image::SavedImage;
 use crate::progress;
+use crate::subject::Subject;
 
 /// Exit code, messages and steps. Messages are compared only if they are lap's own.
 pub fn progress(expect: &Expect, output: &Output, is_lap: bool) -> Vec<String> {
@@ -22,15 +23,9 @@ pub fn progress(expect: &Expect, output: &Output, is_lap: bool) -> Vec<String> {
     problems.extend(missing("progress", &expect.log, &log));
     let unwanted = expect.no_log.iter().filter(|text| log.contains(text.as_str()));
     problems.extend(unwanted.map(|text| format!("progress has {text:?}")));
-    if let Some(expected) = &expect.ran {
-        let (mut expected, mut ran) = (expected.clone(), progress::steps_run(&log));
-        expected.sort();
-        ran.sort();
-        if expected != ran {
-            problems.push(format!("other steps ran\n  expected {expected:#?}\n  actual   {ran:#?}"));
-        }
-    }
     let cached = progress::steps_cached(&log);
+    problems.extend(same_steps("ran", expect.ran.as_ref(), progress::steps_run(&log)));
+    problems.extend(same_steps("were cached", expect.hits.as_ref(), cached.clone()));
     let repeated =
         expect.cached.iter().filter(|name| !cached.iter().any(|step| step.contains(name.as_str())));
     problems.extend(repeated.map(|name| format!("{name:?} does not come from the cache")));
@@ -47,6 +42,37 @@ pub fn progress(expect: &Expect, output: &Output, is_lap: bool) -> Vec<String> {
         }
     }
     problems
+}
+
+/// What is wrong with the set of steps that ran or were cached, if it is to be a certain one.
+fn same_steps(what: &str, expected: Option<&Vec<String>>, mut actual: Vec<String>) -> Option<String> {
+    let mut expected = expected?.clone();
+    expected.sort();
+    actual.sort();
+    let problem = || format!("other steps {what}\n  expected {expected:#?}\n  actual   {actual:#?}");
+    (expected != actual).then(problem)
+}
+
+/// The reasons for steps that ran, in the progress and asked for afterwards.
+pub fn reasons(expect: &Expect, output: &Output, subject: &dyn Subject) -> Vec<String> {
+    let log = output.stderr_text();
+    let differing = |(step, expected): (&String, &String)| {
+        let shown = progress::reason(&log, step);
+        let told = subject.why(step)?;
+        // Progress has one line for a chain of steps: the name of the one below in which it begins, and its reason.
+        let root = expected.split_once("]").filter(|_| expected.starts_with('['));
+        let root =
+            root.and_then(|(_, rest)| rest.split_once(": ")).map_or(expected.as_str(), |(_, reason)| reason);
+        let as_expected =
+            shown == Some(expected.as_str()) && told.lines().any(|line| line.trim_start() == root);
+        let problem = || {
+            format!(
+                "{step} runs for another reason\n  expected {expected:?}\n  shown    {shown:?}\n  told     {told}"
+            )
+        };
+        (!as_expected).then(problem)
+    };
+    expect.why.iter().filter_map(differing).collect()
 }
 
 fn exit(expect: &Expect, output: &Output, is_lap: bool) -> Vec<String> {

@@ -139,6 +139,14 @@ impl Subject for Docker {
         env.iter().fold(command, |command, (name, value)| command.env(name, value)).run()
     }
 
+    fn prune(&self, args: &[String]) -> Output {
+        self.command().args(["builder", "prune", "--force"]).args(args).run()
+    }
+
+    fn why(&self, _: &str) -> Option<String> {
+        None
+    }
+
     fn save(&self, image: &str, to: &Path) -> Output {
         let output = self.command().args(["save", image, "-o"]).arg(to).run();
         // Docker refuses to save an image without layers; its config is among the daemon's own files.

@@ -25,6 +25,10 @@ pub struct Expect {
     pub ran: Option<Vec<String>>,
     /// Parts of the names of steps that came from the cache.
     pub cached: Vec<String>,
+    /// The names of all steps that came from the cache, in any order.
+    pub hits: Option<Vec<String>>,
+    /// Why steps ran again, by their names: what lap's progress says word for word, and `lap why` as well.
+    pub why: BTreeMap<String, String>,
     /// Files of the image by path. `false`: it is not there.
     pub files: BTreeMap<String, FileExpect>,
     /// All paths of the image but those of `busybox`.

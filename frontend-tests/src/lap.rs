@@ -50,6 +50,14 @@ impl Subject for Lap {
         env.iter().fold(command, |command, (name, value)| command.env(name, value)).run()
     }
 
+    fn prune(&self, args: &[String]) -> Output {
+        self.0.lap(["builder", "prune", "--force"]).args(args).run()
+    }
+
+    fn why(&self, step: &str) -> Option<String> {
+        Some(self.0.lap(["why", step]).ok().stdout_text())
+    }
+
     fn save(&self, image: &str, to: &Path) -> Output {
         self.0.lap(["save", image, "-o"]).arg(to).run()
     }

@@ -11,6 +11,12 @@ pub fn steps_cached(log: &str) -> Vec<String> {
     steps(log).into_iter().filter(|step| step.end == Some("CACHED")).map(|step| step.name).collect()
 }
 
+/// Why a step ran again, as lap's progress says it beside the step.
+pub fn reason<'l>(log: &'l str, step: &str) -> Option<&'l str> {
+    let number = steps(log).into_iter().find(|found| found.name == step)?.number;
+    log.lines().find_map(|line| line.strip_prefix(number)?.strip_prefix(" not cached: "))
+}
+
 struct Step<'l> {
     number: &'l str,
     name: String,
@@ -56,11 +62,13 @@ mod tests {
     use super::*;
 
     const LOG: &str = "#1 [internal] load build definition from Dockerfile\n#1 DONE 0.0s\n\n#2 [1/3] FROM busybox\n#2 CACHED\n\
-                       #3 [2/3] COPY f /f\n#3 CACHED\n\n#4 [3/3] RUN x\n#4 0.1 DONE is what it printed\n#4 DONE 0.2s\n";
+                       #3 [2/3] COPY f /f\n#3 CACHED\n\n#4 [3/3] RUN x\n#4 not cached: f changed\n#4 0.1 DONE is what it printed\n#4 DONE 0.2s\n";
 
     #[test]
     fn steps_are_told_from_their_output() {
         assert_eq!(steps_run(LOG), ["[3/3] RUN x"]);
         assert_eq!(steps_cached(LOG), ["[2/3] COPY f /f"]);
+        assert_eq!(reason(LOG, "[3/3] RUN x"), Some("f changed"));
+        assert_eq!(reason(LOG, "[2/3] COPY f /f"), None);
     }
 }

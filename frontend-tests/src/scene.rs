@@ -1,6 +1,7 @@
 //! Carries a case out: writes its files, builds, and collects how the results differ from what is expected.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 use testkit::Output;
@@ -57,11 +58,31 @@ impl Scene {
         self.dir.path().join("outside")
     }
 
-    /// Replaces `{context}`, `{outside}`, `{http}`, `{git}` and `{commit}`.
+    fn elsewhere(&self) -> PathBuf {
+        self.dir.path().join("a/checkout/elsewhere")
+    }
+
+    /// Makes the copy of the context anew, with the modes of its files but not their times.
+    fn copy_elsewhere(&self) {
+        let to = self.elsewhere();
+        drop(std::fs::remove_dir_all(&to));
+        std::fs::create_dir_all(to.parent().expect("it lies below others"))
+            .expect("a directory in a new one");
+        let copied = Command::new("cp")
+            .args(["-R", "--preserve=mode,links,xattr"])
+            .arg(self.context())
+            .arg(&to)
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()), "copy the context to {}", to.display());
+    }
+
+    /// Replaces `{context}`, `{elsewhere}`, `{outside}`, `{http}`, `{git}` and `{commit}`.
     fn fill(&self, text: &str) -> String {
         let path = |path: &Path| path.display().to_string();
-        let text =
-            text.replace("{context}", &path(&self.context())).replace("{outside}", &path(&self.outside()));
+        let text = text
+            .replace("{context}", &path(&self.context()))
+            .replace("{elsewhere}", &path(&self.elsewhere()))
+            .replace("{outside}", &path(&self.outside()));
         let Some(web) = &self.web else { return text };
         text.replace("{http}", &web.url())
             .replace("{git}", &web.repository())
@@ -70,10 +91,18 @@ impl Scene {
 
     fn build(&self, build: &Build, subject: &dyn Subject) -> Vec<String> {
         self.prepare(build);
+        if let Some(args) = &build.prune {
+            let output = subject.prune(args);
+            assert_eq!(output.code(), Some(0), "{output}");
+        }
         let tag = build.tag.as_deref().unwrap_or("case");
         let mut args = vec!["-t".to_owned(), tag.to_owned()];
         args.extend(build.args.iter().map(|arg| self.fill(arg)));
-        let context = self.fill(build.context.as_deref().unwrap_or("{context}"));
+        let context = build.context.as_deref().unwrap_or("{context}");
+        if context.contains("{elsewhere}") {
+            self.copy_elsewhere();
+        }
+        let context = self.fill(context);
         args.extend(Some(context).filter(|context| !context.is_empty()));
         let env = build.env.iter().map(|(name, value)| (name.clone(), self.fill(value))).collect();
         let output = subject.build(&args, &env, self.stdin(build));
@@ -90,6 +119,10 @@ impl Scene {
                 if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             removed.unwrap_or_else(|error| panic!("remove {}: {error}", path.display()));
         }
+        for (from, to) in &build.rename {
+            let renamed = std::fs::rename(context.join(from), context.join(to));
+            renamed.unwrap_or_else(|error| panic!("rename {from} to {to}: {error}"));
+        }
         match &build.dockerfile {
             Some(Dockerfile::Text(text)) => {
                 std::fs::write(context.join("Dockerfile"), text).expect("a context can be written");
@@ -100,6 +133,7 @@ impl Scene {
         files::write(&context, &build.files);
         if let Some(web) = &self.web {
             web.put(&build.http);
+            web.commit(&build.commits);
         }
     }
 
@@ -123,6 +157,7 @@ impl Scene {
     fn judge(&self, build: &Build, tag: &str, output: &Output, subject: &dyn Subject) -> Vec<String> {
         let expect = &build.expect;
         let mut problems = compare::progress(expect, output, subject.is_lap());
+        problems.extend(compare::reasons(expect, output, subject));
         if !problems.is_empty() || expect.error.is_some() {
             return problems;
         }

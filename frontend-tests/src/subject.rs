@@ -10,6 +10,12 @@ pub trait Subject {
     /// Runs `build --progress plain ARGS` with these variables and this standard input.
     fn build(&self, args: &[String], env: &BTreeMap<String, String>, stdin: Vec<u8>) -> Output;
 
+    /// Runs `builder prune --force ARGS`.
+    fn prune(&self, args: &[String]) -> Output;
+
+    /// What the builder says afterwards about why a step of the last build ran, if it can say it.
+    fn why(&self, step: &str) -> Option<String>;
+
     /// Writes an image of the store as a Docker archive.
     fn save(&self, image: &str, to: &Path) -> Output;
 

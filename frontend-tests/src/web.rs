@@ -1,6 +1,6 @@
 //! What a case finds on the web: files, and a git repository, on a server of the loopback interface.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
@@ -23,6 +23,8 @@ pub struct Commit {
 /// A server for one case.
 pub struct Web {
     server: WebServer,
+    /// Where the repository was made.
+    repositories: PathBuf,
     /// The hash of the repository's last commit.
     pub commit: String,
 }
@@ -37,7 +39,7 @@ impl Web {
         if let Some(authorization) = authorization {
             server.require_for_repositories(authorization);
         }
-        Self { server, commit }
+        Self { server, repositories: dir.to_owned(), commit }
     }
 
     /// Offers files, over older ones.
@@ -49,6 +51,15 @@ impl Web {
                 if name == "Authorization" { web.secret(&value) } else { web.header(&name, &value) }
             });
             self.server.put(&format!("/{path}"), file.etag(&tag));
+        }
+    }
+
+    /// Adds commits to the branch `main` of the repository.
+    pub fn commit(&self, commits: &[Commit]) {
+        if !commits.is_empty() {
+            let work = self.repositories.join("work");
+            add_commits(&work, commits);
+            git(&work, &["push", "--quiet", "../repo.git", "main"]);
         }
     }
 
@@ -68,21 +79,26 @@ fn make_repository(commits: &[Commit], dir: &Path) -> String {
     let work = dir.join("work");
     std::fs::create_dir_all(&work).unwrap_or_else(|error| panic!("create {}: {error}", work.display()));
     git(&work, &["init", "--quiet", "--initial-branch", "main"]);
-    for commit in commits {
-        if let Some(branch) = &commit.branch {
-            git(&work, &["checkout", "--quiet", "-b", branch]);
-        }
-        files::write(&work, &commit.files);
-        git(&work, &["add", "--all"]);
-        git(&work, &["commit", "--quiet", "--allow-empty", "--message", "a commit"]);
-        if let Some(tag) = &commit.tag {
-            git(&work, &["tag", tag]);
-        }
-    }
+    add_commits(&work, commits);
     let head = git(&work, &["rev-parse", "HEAD"]);
     git(&work, &["checkout", "--quiet", "main"]);
     git(dir, &["clone", "--quiet", "--bare", "work", "repo.git"]);
     head.trim().to_owned()
+}
+
+/// Adds commits to what is checked out in `work`.
+fn add_commits(work: &Path, commits: &[Commit]) {
+    for commit in commits {
+        if let Some(branch) = &commit.branch {
+            git(work, &["checkout", "--quiet", "-b", branch]);
+        }
+        files::write(work, &commit.files);
+        git(work, &["add", "--all"]);
+        git(work, &["commit", "--quiet", "--allow-empty", "--message", "a commit"]);
+        if let Some(tag) = &commit.tag {
+            git(work, &["tag", tag]);
+        }
+    }
 }
 
 fn git(dir: &Path, args: &[&str]) -> String {

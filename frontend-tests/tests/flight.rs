@@ -83,3 +83,45 @@ fn a_build_that_waits_can_be_cancelled_and_the_one_that_runs_goes_on() {
     assert_eq!((output.code(), outcome(&output, "RUN --mount")), (Some(0), "DONE".to_owned()), "{output}");
     assert_eq!(runs(&env), "1");
 }
+
+#[test]
+fn many_builds_run_each_step_once_although_the_one_that_works_is_killed() {
+    let env = env();
+    let context = env.context();
+    let step = |name: &str, then: &str| {
+        format!(
+            "RUN --mount=type=cache,id=runs,target=/runs echo x >> /runs/{name}; cp /proc/sys/kernel/random/uuid /{name}; {then}\n"
+        )
+    };
+    // The first one to come here hangs.
+    let hang = "echo at-''it; mkdir /runs/second-came || exit 0; sleep 1000";
+    context.dockerfile(&format!(
+        "FROM busybox AS left\n{}FROM busybox AS right\n{}{}FROM busybox\nCOPY --from=left /left /\nCOPY --from=right /right /middle /\n{}",
+        step("left", "true"),
+        step("middle", "true"),
+        step("right", hang),
+        step("last", "true"),
+    ));
+    let named =
+        |name: &str| env.lap(["build", "--progress", "plain", "-t", name]).arg(context.path()).spawn();
+    let mut first = named("first");
+    first.wait_for("at-it");
+    let others = ["a", "b", "c", "d"].map(|name| (name, named(name)));
+    first.signal(Signal::SIGKILL);
+    first.finish();
+    let ids: std::collections::BTreeSet<String> = others
+        .into_iter()
+        .map(|(name, build)| {
+            let output = build.finish();
+            assert_eq!(output.code(), Some(0), "{output}");
+            common::image_id(&env, name)
+        })
+        .collect();
+    assert_eq!(ids.len(), 1, "all have the same results");
+    let asking = env.context();
+    asking.dockerfile("FROM busybox\nRUN --mount=type=cache,id=runs,target=/runs cd /runs; wc -l left middle right last > /counts\n");
+    let counts = common::build_tree(&env, &asking, &[]).text("counts");
+    let counts: Vec<&str> = counts.split_whitespace().collect();
+    assert_eq!(counts[..8], ["1", "left", "1", "middle", "2", "right", "1", "last"]);
+    env.lap(["store", "check"]).ok();
+}
