@@ -117,7 +117,7 @@ impl Assembly<'_> {
     ) -> Result<Vec<Layer>, EngineError> {
         let store = &self.engine.store;
         let chain = match root {
-            Some(root) => store.chain(root)?,
+            Some(root) => store.hold_chain(self.lease, root)?,
             None => Vec::new(),
         };
         let layer = |(index, id): (usize, SnapshotId)| {

@@ -187,7 +187,7 @@ impl Store {
         // Durably: after a power loss no row may come back whose files are gone.
         let deleted = self.db().write_durably("collect garbage", |c| {
             let before = snapshots::all(c)?.len();
-            dead.iter().try_for_each(|lease| leases::release(c, lease))?;
+            dead.iter().try_for_each(|lease| leases::bury(c, lease))?;
             let rows = marks::load(c)?;
             let needed = Needed { imaged: reach(&rows, &rows.images), held: reach(&rows, &rows.held) };
             let dropped = choose(&rows, loose, &needed, policies, (now, free));

@@ -124,7 +124,8 @@ impl fmt::Debug for Lease {
 }
 
 impl Drop for Inner {
-    /// Ends the protection. Whatever fails here is done by the next collection instead.
+    /// Ends the protection. Unfinished snapshots have a clone of the lease, so there is none any more. Whatever fails
+    /// here is done by the next collection instead.
     fn drop(&mut self) {
         let wrote = !self.held.get_mut().unwrap_or_else(PoisonError::into_inner).is_empty();
         if wrote {

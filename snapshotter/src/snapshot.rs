@@ -162,6 +162,15 @@ impl Store {
         Ok(self.read_chain(id)?.iter().rev().map(|link| link.id).collect())
     }
 
+    /// The same, all of them protected by `lease` from then on.
+    pub fn hold_chain(&self, lease: &Lease, id: SnapshotId) -> Result<Vec<SnapshotId>, StoreError> {
+        self.hold(lease, id)?;
+        let chain = self.chain(id)?;
+        // Whoever holds a snapshot holds all below it: no row is needed for those.
+        chain.iter().for_each(|below| lease.note_snapshot(*below));
+        Ok(chain)
+    }
+
     /// What is known about a committed snapshot.
     pub fn snapshot_info(&self, id: SnapshotId) -> Result<SnapshotInfo, StoreError> {
         let info = self.db().read("look up a snapshot", |c| snapshots::info(c, id))?;

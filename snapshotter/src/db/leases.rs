@@ -23,10 +23,15 @@ pub(crate) fn hold_blob(connection: &Connection, lease: &str, digest: &Digest) -
     statement.execute((lease, digest.as_bytes())).map(drop)
 }
 
-/// Ends all protection by `lease` and forgets its unfinished snapshots.
+/// Ends all protection by `lease`.
 pub(crate) fn release(connection: &Connection, lease: &str) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM lease_snapshots WHERE lease = ?1")?.execute([lease])?;
-    connection.prepare_cached("DELETE FROM lease_blobs WHERE lease = ?1")?.execute([lease])?;
+    connection.prepare_cached("DELETE FROM lease_blobs WHERE lease = ?1")?.execute([lease]).map(drop)
+}
+
+/// The same for a lease whose owner is dead, with its unfinished snapshots. Reads every snapshot's row.
+pub(crate) fn bury(connection: &Connection, lease: &str) -> rusqlite::Result<()> {
+    release(connection, lease)?;
     connection.prepare_cached("DELETE FROM snapshots WHERE lease = ?1")?.execute([lease]).map(drop)
 }
 

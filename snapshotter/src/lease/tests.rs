@@ -1,5 +1,6 @@
 //! Leases: they hold while somebody has them.
 
+use crate::db::leases;
 use crate::gc::Policy;
 use crate::test_support::TestStore;
 
@@ -47,6 +48,26 @@ fn each_lease_holds_by_itself() {
     drop(lease);
     test.store.gc(Policy::DROP_CACHE).unwrap();
     assert!(!test.exists(id));
+}
+
+#[test]
+fn a_chain_is_held_by_its_top_alone() {
+    let mut test = TestStore::new();
+    let base = test.snapshot(None, "a");
+    let top = test.snapshot(Some(base), "b");
+    let other = test.reopened();
+    let lease = other.lease("other").unwrap();
+    assert_eq!(other.hold_chain(&lease, top).unwrap(), [base, top]);
+    other.hold(&lease, base).unwrap();
+    let names = [lease.id().to_owned()];
+    let held = other.db().read("list what is held", |c| leases::held_by(c, &names)).unwrap();
+    assert_eq!(held, [top], "what is below needs no row");
+    test.release();
+    test.store.gc(Policy::DROP_CACHE).unwrap();
+    assert!(test.exists(base) && test.exists(top));
+    drop(lease);
+    test.store.gc(Policy::DROP_CACHE).unwrap();
+    assert!(!test.exists(base) && !test.exists(top));
 }
 
 #[test]
