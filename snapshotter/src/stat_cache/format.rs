@@ -12,6 +12,7 @@
 //! All integers are little-endian. Loading checks the hash and the table sizes and builds nothing, so
 //! that it costs little more than reading the file.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -80,7 +81,8 @@ impl Loaded {
         let first = u32_at(&self.bytes, at + 8)? as usize;
         let count = u32_at(&self.bytes, at + 12)? as usize;
         let within = first.checked_add(count)? <= self.record_count;
-        within.then_some((path, RecordsOfDir { loaded: self, first, count }))
+        let records = RecordsOfDir { loaded: self, first, count, next: Cell::new(0) };
+        within.then_some((path, records))
     }
 
     fn record_at(&self, index: usize) -> Option<(&[u8], &[u8])> {
@@ -101,6 +103,8 @@ pub(super) struct RecordsOfDir<'a> {
     loaded: &'a Loaded,
     first: usize,
     count: usize,
+    /// After the record that was found last. Whoever asks in the order of names finds the next one here.
+    next: Cell<usize>,
 }
 
 impl RecordsOfDir<'_> {
@@ -110,15 +114,22 @@ impl RecordsOfDir<'_> {
 
     pub(super) fn find(&self, name: &OsStr) -> Option<Record> {
         let name = name.as_bytes();
-        let index = search(self.count, |index| {
-            self.loaded.record_at(self.first + index).map(|(found, _)| found.cmp(name))
-        })?;
-        decode_record(self.loaded.record_at(self.first + index)?.1)
+        let next = self.next.get();
+        let index = match self.at(next) {
+            Some((found, _)) if found == name => next,
+            _ => search(self.count, |index| self.at(index).map(|(found, _)| found.cmp(name)))?,
+        };
+        self.next.set(index + 1);
+        decode_record(self.at(index)?.1)
+    }
+
+    fn at(&self, index: usize) -> Option<(&[u8], &[u8])> {
+        if index < self.count { self.loaded.record_at(self.first + index) } else { None }
     }
 
     pub(super) fn all(&self) -> Vec<(OsString, Record)> {
         (0..self.count)
-            .filter_map(|index| self.loaded.record_at(self.first + index))
+            .filter_map(|index| self.at(index))
             .filter_map(|(name, bytes)| Some((OsStr::from_bytes(name).to_owned(), decode_record(bytes)?)))
             .collect()
     }

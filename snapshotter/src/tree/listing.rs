@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use sys::rootdir::RootDir;
@@ -96,7 +97,12 @@ impl<'t> OpenDir<'t> {
             [only] => self.single_listing(only)?,
             _ => self.merged_listing()?,
         };
-        entries.sort_unstable_by(|(a, _), (b, _)| a.path.as_os_str().cmp(b.path.as_os_str()));
+        // All are in one directory, so the part before their names is the same.
+        let before = self.path.as_os_str().len();
+        entries.sort_unstable_by(|(a, _), (b, _)| {
+            let [a, b] = [a, b].map(|entry| &entry.path.as_os_str().as_bytes()[before..]);
+            a.cmp(b)
+        });
         Ok(entries)
     }
 
@@ -114,7 +120,7 @@ impl<'t> OpenDir<'t> {
         let names = part.dir.names()?;
         let mut entries = Vec::with_capacity(names.len());
         for (name, kind) in names {
-            let path = self.path.join(&name);
+            let path = joined(&self.path, &name);
             // The filter comes before the status: what it excludes may be a large part of a context.
             let early = kind.map(|kind| self.verdict(&path, kind == Kind::Directory));
             if early == Some(Verdict::Excluded) {
@@ -201,6 +207,14 @@ impl<'t> OpenDir<'t> {
         layers.truncate(kept);
         Ok(layers)
     }
+}
+
+/// The path of `name` in `dir`, in one allocation that is not too large: there may be very many of them.
+fn joined(dir: &Path, name: &OsStr) -> PathBuf {
+    let mut path = PathBuf::with_capacity(dir.as_os_str().len() + 1 + name.len());
+    path.push(dir);
+    path.push(name);
+    path
 }
 
 /// Adds what one part says about a name to what the parts above it said.
