@@ -92,12 +92,12 @@ impl Store {
 
     /// Records a build, or what became of it.
     pub fn put_build(&self, build: &BuildRecord) -> Result<(), StoreError> {
-        Ok(self.db().write("record a build", |c| builds::put(c, build, None))?)
+        Ok(self.db().write("record a build", |c| builds::put(c, build))?)
     }
 
-    /// Records a build that is over and has no directory.
-    pub fn put_build_with(&self, build: &BuildRecord, content: &BuildContent) -> Result<(), StoreError> {
-        Ok(self.db().write("record a build", |c| builds::put(c, build, Some(content)))?)
+    /// Records a build that is over and has neither a directory nor a row.
+    pub fn insert_build(&self, build: &BuildRecord, content: &BuildContent) -> Result<(), StoreError> {
+        Ok(self.db().write("record a build", |c| builds::insert(c, build, content))?)
     }
 
     /// What is kept of a build that has no directory; `None` for one that has.

@@ -319,7 +319,7 @@ impl Recorder {
             // Nothing ran.
             None => {
                 let content = BuildContent { record: super::to_json(document), events: self.log.take() };
-                Ok(self.store.put_build_with(&row, &content)?)
+                Ok(self.store.insert_build(&row, &content)?)
             }
         }
     }

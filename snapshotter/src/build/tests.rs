@@ -52,7 +52,7 @@ fn a_build_in_which_nothing_ran_is_a_row_alone() {
     let test = TestStore::new();
     let content = BuildContent { record: b"{}".to_vec(), events: b"x\n".to_vec() };
     let build = BuildRecord { status: BuildStatus::Completed, ..record("a1", 1) };
-    test.store.put_build_with(&build, &content).unwrap();
+    test.store.insert_build(&build, &content).unwrap();
     test.store.put_build(&record("b", 1)).unwrap();
     assert_eq!(test.store.build_content("a1").unwrap(), Some(content));
     assert_eq!(test.store.build_content("b").unwrap(), None);

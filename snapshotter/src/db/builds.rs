@@ -9,20 +9,30 @@ use crate::build::{BuildContent, BuildRecord, BuildStatus};
 const COLUMNS: &str = "SELECT id, project, name, created, ended, status, pinned FROM builds";
 
 /// Records a build, or what became of it. Whether it is pinned stays.
-pub(crate) fn put(
-    connection: &Connection,
-    build: &BuildRecord,
-    content: Option<&BuildContent>,
-) -> rusqlite::Result<()> {
+pub(crate) fn put(connection: &Connection, build: &BuildRecord) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO builds (id, project, name, created, ended, status, record, events)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO builds (id, project, name, created, ended, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (id) DO UPDATE SET ended = excluded.ended, status = excluded.status, name = excluded.name",
     )?;
     let (project, created) = (build.project.as_bytes(), super::to_millis(build.created));
     let (ended, status) = (build.ended.map(super::to_millis), build.status.name());
-    let record = content.map(|content| &content.record);
-    let events = content.map(|content| &content.events);
+    statement.execute((&build.id, project, &build.name, created, ended, status)).map(drop)
+}
+
+/// Records a build that has no row yet, with what is kept of it. Preparing an insertion that may become an update costs
+/// twice as much, and builds in which nothing runs are short.
+pub(crate) fn insert(
+    connection: &Connection,
+    build: &BuildRecord,
+    content: &BuildContent,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO builds (id, project, name, created, ended, status, record, events)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    let (project, created) = (build.project.as_bytes(), super::to_millis(build.created));
+    let (ended, status) = (build.ended.map(super::to_millis), build.status.name());
+    let BuildContent { record, events } = content;
     statement.execute((&build.id, project, &build.name, created, ended, status, record, events)).map(drop)
 }
 
