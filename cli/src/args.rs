@@ -224,6 +224,11 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(crate) no_cache: bool,
 
+    /// Do not remember the build: it is not in the history, nothing explains why its steps ran, and what a failed step
+    /// left is not kept
+    #[arg(long, conflicts_with_all = ["on_error", "output_on_failure"])]
+    pub(crate) no_record: bool,
+
     /// Ask the registry for newer base images
     #[arg(long)]
     pub(crate) pull: bool,

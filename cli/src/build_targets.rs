@@ -100,10 +100,12 @@ pub(crate) fn ids(report: &BuildReport) -> String {
 pub(crate) fn metadata(report: &BuildReport) -> Value {
     let one = |target: &TargetReport| {
         let mut fields = json!({
-            "buildx.build.ref": report.build,
             "containerimage.config.digest": target.image_id.to_string(),
             "containerimage.digest": target.manifest.to_string(),
         });
+        if let Some(record) = &report.record {
+            fields["buildx.build.ref"] = record.build.clone().into();
+        }
         if !target.names.is_empty() {
             fields["image.name"] = target.names.join(",").into();
         }

@@ -1,5 +1,6 @@
 //! The flags of `lap build` that say how its steps are run.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ pub(crate) struct StepArgs {
     /// How often steps that fail are tried again, as 2 or 'PATTERN=2'; each attempt begins with the same files
     #[arg(long = "retry", value_name = "[PATTERN=]COUNT", value_parser = rule_of_count, help_heading = STEPS)]
     pub(crate) retries: Vec<StepRule<u32>>,
+
+    /// How many RUNs are at work at once [default: four for each core, at least eight]
+    #[arg(long, value_name = "NUMBER", help_heading = STEPS)]
+    pub(crate) jobs: Option<NonZeroUsize>,
 
     /// When a step fails, still do all that does not depend on it, and tell all failures at the end
     #[arg(long, help_heading = STEPS)]

@@ -20,7 +20,7 @@ use crate::layouts::Layouts;
 use crate::ops::{BuildOps, Filesystem};
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher};
-use crate::report::{BuildReport, TargetReport};
+use crate::report::{BuildReport, RecordReport, TargetReport};
 use crate::request::{BuildRequest, NamedContext};
 use crate::resolve::SourceResolver;
 use crate::{Engine, export, failed};
@@ -40,11 +40,15 @@ impl Engine {
         cancel: &CancelToken,
     ) -> Result<BuildReport, BuildError> {
         request.of_each_target().iter().try_for_each(export::check)?;
-        let recorder = self.record_of(request)?;
-        let progress = Progress::new(events, self.clock.clone()).recorded(Arc::clone(&recorder));
+        let mut progress = Progress::new(events, self.clock.clone());
+        if request.remembered {
+            progress = progress.recorded(self.record_of(request)?);
+        }
         progress.emit(Event::BuildBegun { isolation: self.isolation_line() });
-        let result = self.build_recorded(request, &recorder, &progress, cancel);
-        if let Err(error) = recorder.finish(&result, self.clock.now()) {
+        let result = self.build_told(request, &progress, cancel);
+        if let Some(recorder) = progress.recorder()
+            && let Err(error) = recorder.finish(&result, self.clock.now())
+        {
             progress.emit(no_record(&error));
         }
         result
@@ -57,10 +61,9 @@ impl Engine {
         Recorder::new(&self.store, project, name, subject, self.isolation_line(), self.clock.now())
     }
 
-    fn build_recorded(
+    fn build_told(
         &self,
         request: &BuildRequest,
-        recorder: &Recorder,
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Result<BuildReport, BuildError> {
@@ -89,8 +92,11 @@ impl Engine {
             })
         })?;
         self.store.sync().map_err(EngineError::from)?;
-        let (build, timing) = (recorder.id().to_owned(), recorder.timing(self.clock.now()));
-        Ok(BuildReport { targets, build, timing })
+        let record = progress.recorder().map(|recorder| {
+            let (build, timing) = (recorder.id().to_owned(), recorder.timing(self.clock.now()));
+            RecordReport { build, timing }
+        });
+        Ok(BuildReport { targets, record })
     }
 
     /// Puts what was built of each target where it is asked for. `all` are the images and their root filesystems, the
@@ -248,6 +254,12 @@ pub(crate) fn options(
     }
 }
 
+/// How much of a build runs at once on this machine.
+fn limits(request: &BuildRequest) -> Limits {
+    let limits = Limits::for_cores(std::thread::available_parallelism().map_or(1, usize::from));
+    request.jobs.map_or(limits, |jobs| limits.with_processes(jobs.get()))
+}
+
 fn solve_once(
     lowered: &Lowered,
     contexts: &Contexts,
@@ -260,8 +272,7 @@ fn solve_once(
         recorder.begin_graph(&lowered.graph);
     }
     let ops = BuildOps::new(&lowered.graph, contexts, request, fetcher);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let schedule = Schedule { limits: Limits::for_cores(cores), keep_going: request.keep_going };
+    let schedule = Schedule { limits: limits(request), keep_going: request.keep_going };
     let solved = solver::solve(&lowered.graph, &targets, schedule, &ops, fetcher.cancel);
     match solved {
         Ok(solved) => {

@@ -3,6 +3,7 @@
 //! ```toml
 //! [build]
 //!   contextModes = "git"
+//!   jobs = 4                  # RUNs at work at once
 //!
 //! [worker.oci]                # as in buildkitd.toml
 //!   maxUsedSpace = "60%"
@@ -10,6 +11,7 @@
 //!
 //! Anything else in the file is an error: what is misspelt must not silently be no setting.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use base::{Fault, Faulty};
@@ -25,6 +27,8 @@ pub struct ConfigFile {
     pub retention: Retention,
     /// Which modes files of a context have.
     pub context_modes: Option<ContextModes>,
+    /// How many processes of steps run at once.
+    pub jobs: Option<NonZeroUsize>,
 }
 
 /// Why a configuration file cannot be used.
@@ -58,6 +62,7 @@ struct File {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Build {
     context_modes: Option<ContextModes>,
+    jobs: Option<NonZeroUsize>,
 }
 
 impl ConfigFile {
@@ -71,7 +76,8 @@ impl ConfigFile {
             let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
             ConfigFileError { path: path.to_owned(), line, problem: one_line(error.message()) }
         })?;
-        Ok(Self { retention: file.worker.retention(path), context_modes: file.build.context_modes })
+        let Build { context_modes, jobs } = file.build;
+        Ok(Self { retention: file.worker.retention(path), context_modes, jobs })
     }
 }
 
@@ -85,6 +91,14 @@ mod tests {
 
     fn parsed(text: &str) -> Result<ConfigFile, ConfigFileError> {
         ConfigFile::parse(Path::new("/f.toml"), text)
+    }
+
+    #[test]
+    fn jobs_are_at_least_one() {
+        let jobs = |text| parsed(text).map(|file| file.jobs.map(NonZeroUsize::get));
+        assert_eq!(jobs("").unwrap(), None);
+        assert_eq!(jobs("[build]\njobs = 3\n").unwrap(), Some(3));
+        assert_eq!(jobs("[build]\njobs = 0\n").unwrap_err().line, 2);
     }
 
     #[test]

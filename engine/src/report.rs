@@ -13,7 +13,14 @@ use crate::history::Timing;
 pub struct BuildReport {
     /// What became of each target, in the order of the request; at least one.
     pub targets: Vec<TargetReport>,
-    /// The id under which the build is remembered.
+    /// What is remembered of the build, unless it was not to be.
+    pub record: Option<RecordReport>,
+}
+
+/// What is remembered of a build.
+#[derive(Debug, Clone)]
+pub struct RecordReport {
+    /// The id under which it is.
     pub build: String,
     /// Where the time went.
     pub timing: Timing,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct BuildRequest {
     pub platforms: Vec<Platform>,
     /// `--keep-going`: after a failure, all that does not depend on what failed is still done.
     pub keep_going: bool,
+    /// How many processes of steps run at once; `None` for what suits the machine.
+    pub jobs: Option<NonZeroUsize>,
     /// `--no-cache`
     pub no_cache: bool,
     /// `--no-cache-filter`: names of stages whose steps run again.
@@ -83,6 +86,9 @@ pub struct BuildRequest {
     pub epoch: Option<Timestamp>,
     /// `SOURCE_DATE_EPOCH=context`: that time is the one at which the context was last changed.
     pub epoch_of_context: bool,
+    /// Whether the build is remembered. One that is not is in no history and explains nothing, and what a failed step of
+    /// it left is not kept.
+    pub remembered: bool,
 }
 
 /// What `--build-context` gives a name to.

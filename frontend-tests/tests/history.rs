@@ -46,6 +46,26 @@ fn the_log_is_printed_again_as_it_was() {
 }
 
 #[test]
+fn a_build_without_a_record_is_in_no_history() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN echo one\n");
+    build(&env, &context, &[]);
+    context.dockerfile("FROM busybox\nRUN echo two\n");
+    let metadata = context.path().join("metadata.json");
+    let silent = build(&env, &context, &["--no-record", "--metadata-file", metadata.to_str().unwrap()]);
+    assert!(!silent.stderr_text().contains("not cached"), "nothing is explained: {silent}");
+    let metadata: Value = serde_json::from_slice(&std::fs::read(metadata).unwrap()).unwrap();
+    assert_eq!(metadata.get("buildx.build.ref"), None);
+    context.dockerfile("FROM busybox\nRUN exit 3\n");
+    build_fails(&env, &context, &["--no-record"]);
+    assert_eq!(builds(&env, "{{.Status}}"), ["Completed"]);
+    let nothing = env.lap(["debug"]).fails(1);
+    assert!(nothing.stderr_text().contains("no failed step"), "{nothing}");
+    env.lap(["build", "--no-record", "--on-error", "shell", "."]).fails(2);
+}
+
+#[test]
 fn the_log_has_what_was_clipped_on_the_screen() {
     let env = env();
     let context = env.context();

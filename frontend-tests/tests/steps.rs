@@ -2,6 +2,7 @@
 
 mod common;
 
+use base::Timestamp;
 use common::{build, build_fails, env, outcome, steps_run};
 use serde_json::Value;
 use testkit::TestEnv;
@@ -53,6 +54,48 @@ fn keep_going_does_all_that_does_not_depend_on_what_failed_and_tells_every_failu
     let repaired = build(&env, &context, &["-t", "whole"]);
     let ran = steps_run(&repaired);
     assert!(!ran.iter().any(|step| step.contains("[good")), "{ran:?}");
+}
+
+/// Stages that have nothing to do with each other.
+fn stages(commands: &[&str]) -> String {
+    let mut text = "FROM busybox AS base\n".to_owned();
+    for (number, command) in commands.iter().enumerate() {
+        text +=
+            &format!("FROM base AS s{number}\nRUN --mount=type=cache,target=/c {command} > /out{number}\n");
+    }
+    text += "FROM scratch\n";
+    (0..commands.len()).for_each(|number| text += &format!("COPY --from=s{number} /out{number} /\n"));
+    text
+}
+
+#[test]
+fn jobs_say_how_many_steps_run_at_once() {
+    let env = env();
+    let context = env.context();
+    // Each waits for the other.
+    let together = ["touch /c/a; until [ -e /c/b ]; do :; done", "touch /c/b; until [ -e /c/a ]; do :; done"];
+    context.dockerfile(&stages(&together));
+    build(&env, &context, &["--jobs", "2", "--timeout", "60s"]);
+
+    context.dockerfile(&stages(&["echo one", "echo two", "echo three", "echo four"]));
+    let output = build(&env, &context, &["--jobs", "1", "--progress", "rawjson"]);
+    let mut times: Vec<(Timestamp, Timestamp)> = Vec::new();
+    for line in output.stderr_text().lines() {
+        let document: Value = serde_json::from_str(line).unwrap();
+        for vertex in document["vertexes"].as_array().into_iter().flatten() {
+            let time = |name: &str| vertex[name].as_str()?.parse::<Timestamp>().ok();
+            if let (true, Some(started), Some(completed)) =
+                (vertex["name"].as_str().unwrap().contains("RUN"), time("started"), time("completed"))
+            {
+                times.push((started, completed));
+            }
+        }
+    }
+    times.sort();
+    times.dedup();
+    assert_eq!(times.len(), 4, "{output}");
+    assert!(times.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{times:?}");
+    env.lap(["build", "--jobs", "0", "."]).fails(2);
 }
 
 #[test]

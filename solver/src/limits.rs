@@ -40,9 +40,15 @@ pub struct Limits {
 
 impl Limits {
     /// Sensible limits for a machine with `cores` cores. Steps often sleep or wait for the network, so
-    /// processes get eight at least.
+    /// processes get eight at least. `docs/design/0015` says why these.
     pub fn for_cores(cores: usize) -> Self {
         Self { process: (cores * 4).max(8), files: cores.max(2) * 2, network: 8 }
+    }
+
+    /// The same with another number of processes.
+    #[must_use]
+    pub fn with_processes(self, process: usize) -> Self {
+        Self { process, ..self }
     }
 
     fn of(&self, class: Class) -> usize {
@@ -163,6 +169,14 @@ pub fn longest_ways(graph: &llb::Graph, costs: &[Option<u64>]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_machines_have_room_for_steps_that_wait() {
+        let processes = |cores| Limits::for_cores(cores).process;
+        assert_eq!([1, 2, 3, 64].map(processes), [8, 8, 12, 256]);
+        let one = Limits::for_cores(4).with_processes(1);
+        assert_eq!((one.process, one.files, one.network), (1, 8, 8));
+    }
 
     #[test]
     fn limits_hold_and_priority_then_arrival_decide() {

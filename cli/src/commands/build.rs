@@ -43,8 +43,8 @@ pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, Cl
     collector.warn_of_low_space(&engine, renderer.as_ref());
     let result = engine.build(&request, renderer.clone(), &cancel);
     renderer.finish();
-    if let (Ok(report), true) = (&result, tells_timing(&args)) {
-        complain(&format!("\n{}", render::timing(&report.timing)));
+    if let (Ok(BuildReport { record: Some(record), .. }), true) = (&result, tells_timing(&args)) {
+        complain(&format!("\n{}", render::timing(&record.timing)));
     }
     let told = match result {
         Ok(report) => tell(&args, &request, &report),
@@ -121,6 +121,7 @@ fn request(
         further_targets: targets.further,
         platforms: platforms(&args.platforms)?,
         keep_going: args.steps.keep_going,
+        jobs: args.steps.jobs.or(config.jobs),
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
         context_modes: args
@@ -138,6 +139,7 @@ fn request(
         network: network_mode(&args.network)?,
         epoch,
         epoch_of_context,
+        remembered: !args.no_record,
     })
 }
 
