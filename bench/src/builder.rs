@@ -17,6 +17,11 @@ pub(crate) trait Builder {
     /// The command that builds `context` and calls the result [`RESULT`]. It may use whatever it built before.
     fn build(&self, context: &Path) -> Command;
 
+    /// The same without a record of the build, if there is one otherwise.
+    fn build_unremembered(&self, _context: &Path) -> Option<Command> {
+        None
+    }
+
     /// The command that runs `true` in a container of [`BASE`] without a network and removes the container, or none
     /// if this is no runtime.
     fn start_true(&self) -> Option<Command>;

@@ -41,6 +41,12 @@ impl Builder for Lap {
         command
     }
 
+    fn build_unremembered(&self, context: &Path) -> Option<Command> {
+        let mut command = self.build(context);
+        command.arg("--no-record");
+        Some(command)
+    }
+
     fn start_true(&self) -> Option<Command> {
         self.start_connected(&["--network", "none"])
     }

@@ -23,6 +23,7 @@ mod planning;
 mod report;
 mod runtime;
 mod shim;
+mod solving;
 mod subject;
 mod transfer;
 mod work;
@@ -65,7 +66,7 @@ fn bench(options: &Options) -> Result<(), BenchError> {
     let mut report = Report::new(machine::describe(dir.path()));
     for work in in_process::all().iter().filter(|work| options.wants(work.name)) {
         eprintln!("measuring: {}", work.name);
-        report.add(work.name, (work.run)(options.rounds));
+        report.add(work.name, work.bound, (work.run)(options.rounds));
         eprintln!("{}", report.last());
     }
     let works: Vec<Work> = work::all().into_iter().filter(|work| options.wants(work.name)).collect();
@@ -94,7 +95,7 @@ fn measure_processes(
     report.leave_out(subjects.left_out());
     for work in works {
         eprintln!("measuring: {}", work.name);
-        report.add(work.name, (work.run)(&subjects, dir, options.rounds)?);
+        report.add(work.name, work.bound, (work.run)(&subjects, dir, options.rounds)?);
         eprintln!("{}", report.last());
     }
     drop(subjects);

@@ -9,7 +9,14 @@ use crate::work::Samples;
 pub(crate) struct Report {
     machine: Vec<String>,
     left_out: Vec<String>,
-    works: Vec<(&'static str, Vec<Row>)>,
+    works: Vec<Measured>,
+}
+
+/// What came out of one kind of work.
+struct Measured {
+    work: &'static str,
+    bound: &'static str,
+    rows: Vec<Row>,
 }
 
 /// What one subject did, in milliseconds and MiB.
@@ -33,34 +40,35 @@ impl Report {
         self.left_out = left_out;
     }
 
-    /// Adds the samples of a work. The first subject is what the others are compared with.
-    pub(crate) fn add(&mut self, work: &'static str, samples: Samples) {
-        self.works
-            .push((work, samples.into_iter().map(|(subject, samples)| row(subject, &samples)).collect()));
+    /// Adds the samples of a work, and what the first subject should not go beyond. It is what the others are compared
+    /// with.
+    pub(crate) fn add(&mut self, work: &'static str, bound: &'static str, samples: Samples) {
+        let rows = samples.into_iter().map(|(subject, samples)| row(subject, &samples)).collect();
+        self.works.push(Measured { work, bound, rows });
     }
 
     /// The medians of the work that was added last, in one line.
     pub(crate) fn last(&self) -> String {
-        let rows = self.works.last().map_or(&[][..], |(_, rows)| rows);
+        let rows = self.works.last().map_or(&[][..], |last| &last.rows);
         rows.iter().map(|row| format!("  {} {:.1} ms", row.subject, row.median)).collect()
     }
 
     /// The results as a Markdown table.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from(
-            "| Work | Subject | Median | Least to most | Runs | Ratio to lap | Peak memory |\n\
-             |---|---|---:|---:|---:|---:|---:|\n",
+            "| Work | Subject | Median | Bound | Least to most | Runs | Ratio to lap | Peak memory |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|\n",
         );
-        for (work, rows) in &self.works {
+        for Measured { work, bound, rows } in &self.works {
             let first = rows.first().map_or(0.0, |row| row.median);
             for (index, row) in rows.iter().enumerate() {
-                let work = if index == 0 { work } else { "" };
+                let (work, bound) = if index == 0 { (*work, *bound) } else { ("", "") };
                 let Row { subject, median, least, most, runs, memory } = row;
                 let ratio = if first > 0.0 { median / first } else { 0.0 };
                 // Writing to a string cannot fail.
                 let _ = writeln!(
                     text,
-                    "| {work} | {subject} | {median:.1} ms | {least:.1} to {most:.1} | {runs} | {ratio:.2} | {memory:.0} MiB |"
+                    "| {work} | {subject} | {median:.1} ms | {bound} | {least:.1} to {most:.1} | {runs} | {ratio:.2} | {memory:.0} MiB |"
                 );
             }
         }
@@ -111,10 +119,14 @@ mod tests {
         };
         let mut report = Report::new(vec!["kernel: 1".to_owned()]);
         report.leave_out(vec!["crun: refuses".to_owned()]);
-        report.add("work", vec![("lap".to_owned(), samples(&[3, 1, 2])), ("peer".to_owned(), samples(&[5]))]);
+        report.add(
+            "work",
+            "4 ms",
+            vec![("lap".to_owned(), samples(&[3, 1, 2])), ("peer".to_owned(), samples(&[5]))],
+        );
         let text = report.markdown();
-        assert!(text.contains("| work | lap | 2.0 ms | 1.0 to 3.0 | 3 | 1.00 | 2 MiB |"), "{text}");
-        assert!(text.contains("|  | peer | 5.0 ms | 5.0 to 5.0 | 1 | 2.50 | 2 MiB |"), "{text}");
+        assert!(text.contains("| work | lap | 2.0 ms | 4 ms | 1.0 to 3.0 | 3 | 1.00 | 2 MiB |"), "{text}");
+        assert!(text.contains("|  | peer | 5.0 ms |  | 5.0 to 5.0 | 1 | 2.50 | 2 MiB |"), "{text}");
         let document = report.document();
         assert!(document.contains("* kernel: 1") && document.contains("* crun: refuses"), "{document}");
     }

@@ -11,6 +11,7 @@ use crate::error::BenchError;
 use crate::measure::{Sample, measure};
 use crate::output;
 use crate::shim;
+use crate::solving;
 use crate::subject::Subjects;
 use crate::transfer;
 
@@ -25,7 +26,7 @@ const AT_ONCE: usize = 100;
 const CHANGING: &str = "changing/file";
 
 /// How many rounds the large context is good for: each takes some GB of disk.
-const LARGE_ROUNDS: usize = 3;
+pub(crate) const LARGE_ROUNDS: usize = 3;
 
 /// Who did a work, and each run of it.
 pub(crate) type Samples = Vec<(String, Vec<Sample>)>;
@@ -41,14 +42,27 @@ pub(crate) struct Work {
     pub(crate) run: Run,
     /// Whether its peers are builders, which have to be started before.
     pub(crate) needs_builders: bool,
+    /// What `lap` should not go beyond, in words; empty where nothing was promised.
+    pub(crate) bound: &'static str,
+}
+
+impl Work {
+    fn bound(self, bound: &'static str) -> Self {
+        Self { bound, ..self }
+    }
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 12] {
-    let of_builders = |name, run: Run| Work { name, run, needs_builders: true };
-    let of_images = |name, run: Run| Work { name, run, needs_builders: false };
+pub(crate) fn all() -> [Work; 17] {
+    let of_builders = |name, run: Run| Work { name, run, needs_builders: true, bound: "" };
+    let of_images = |name, run: Run| Work { name, run, needs_builders: false, bound: "" };
     [
-        of_builders("rebuild with nothing changed, 20 steps, 50 files", rebuild),
+        of_builders("rebuild with nothing changed, 20 steps, 50 files", rebuild).bound("10 ms"),
+        of_builders("rebuild with nothing changed, 50,000 files", solving::rebuild_large).bound("150 ms"),
+        of_builders("64 stages of 8 COPYs, first time", solving::wide).bound("a fifth of docker"),
+        of_builders("8 stages that sleep a second", solving::waiting).bound("1200 ms"),
+        of_images("record of a rebuild with nothing changed", solving::record_of_rebuild).bound("ratio 0.98"),
+        of_images("record of 100 trivial RUNs", solving::record_of_runs).bound("ratio 0.98"),
         of_builders("100 trivial RUNs", trivial_runs),
         of_builders("COPY of 50,000 files of 4 KiB, first time", copy_first),
         of_builders("COPY of 50,000 files of 4 KiB, one file changed", copy_changed),
@@ -63,8 +77,17 @@ pub(crate) fn all() -> [Work; 12] {
     ]
 }
 
-/// Ten COPYs of five files each and ten RUNs, built once before.
+/// Ten COPYs and ten RUNs, built once before.
 fn rebuild(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let context = rebuilt(dir);
+    for builder in &subjects.builders {
+        measure(&builder.build(context.path()))?;
+    }
+    take_turns(rounds, &subjects.builders, |builder, _| measure(&builder.build(context.path())))
+}
+
+/// A context of 50 files in ten COPYs, between ten RUNs.
+pub(crate) fn rebuilt(dir: &Path) -> Context {
     let context = Context::create(dir);
     let mut dockerfile = format!("FROM {BASE}\n");
     for step in 0..10 {
@@ -75,20 +98,22 @@ fn rebuild(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, Be
         let _ = writeln!(dockerfile, "COPY part{step}/ /part{step}/\nRUN echo {step} > /ran{step}");
     }
     context.dockerfile(&dockerfile);
-    for builder in &subjects.builders {
-        measure(&builder.build(context.path()))?;
-    }
-    take_turns(rounds, &subjects.builders, |builder, _| measure(&builder.build(context.path())))
+    context
 }
 
 /// Each RUN of each round is another, so that none can be taken from an earlier result.
 fn trivial_runs(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let context = Context::create(dir);
     take_turns(rounds.min(5), &subjects.builders, |builder, round| {
-        let runs: String = (0..100).map(|number| format!("RUN echo {round} {number} > /ran\n")).collect();
-        context.dockerfile(&format!("FROM {BASE}\n{runs}"));
+        trivial(&context, &round.to_string());
         measure(&builder.build(context.path()))
     })
+}
+
+/// A hundred RUNs, which are others for another `mark`.
+pub(crate) fn trivial(context: &Context, mark: &str) {
+    let runs: String = (0..100).map(|number| format!("RUN echo {mark} {number} > /ran\n")).collect();
+    context.dockerfile(&format!("FROM {BASE}\n{runs}"));
 }
 
 /// Each round has a context of its own. Nothing is removed between the rounds: ext4 does not use the inodes of
@@ -174,7 +199,7 @@ pub(crate) fn repeat(rounds: usize, commands: &[(String, Command)]) -> Result<Sa
 }
 
 /// Lets each builder do something once in each round, with nothing of the one before left to be written to disk.
-fn take_turns(
+pub(crate) fn take_turns(
     rounds: usize,
     builders: &[Box<dyn Builder>],
     mut turn: impl FnMut(&dyn Builder, usize) -> Result<Sample, BenchError>,
@@ -191,7 +216,7 @@ fn take_turns(
 }
 
 /// A context that is copied whole into an empty image. No file is as any other, nor as one of another round.
-fn large_context(dir: &Path, round: usize) -> Context {
+pub(crate) fn large_context(dir: &Path, round: usize) -> Context {
     let context = Context::create(dir);
     for number in 0..MANY_FILES {
         let mut content = format!("file {number} of round {round}\n").into_bytes();
