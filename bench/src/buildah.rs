@@ -67,6 +67,10 @@ impl Builder for Buildah {
         command
     }
 
+    fn commits_each_step(&self) -> bool {
+        true
+    }
+
     /// `buildah run` keeps its container, and so is no match for a command that makes and removes one.
     fn start_true(&self) -> Option<Command> {
         None

@@ -22,6 +22,11 @@ pub(crate) trait Builder {
         None
     }
 
+    /// Whether each step becomes an image that is committed before the next one, so that hundreds of steps take minutes.
+    fn commits_each_step(&self) -> bool {
+        false
+    }
+
     /// The command that runs `true` in a container of [`BASE`] without a network and removes the container, or none
     /// if this is no runtime.
     fn start_true(&self) -> Option<Command>;

@@ -10,7 +10,7 @@ use crate::builder::{BASE, Builder};
 use crate::error::BenchError;
 use crate::measure::{Sample, measure};
 use crate::subject::Subjects;
-use crate::work::{LARGE_ROUNDS, Samples, large_context, rebuilt, take_turns, trivial};
+use crate::work::{LARGE_ROUNDS, Samples, large_context, rebuilt, take_turns, trivial, turns_of};
 
 /// The wide graph: how many stages, and how many COPYs each has.
 const STAGES: usize = 64;
@@ -41,11 +41,14 @@ pub(crate) fn rebuild_large(subjects: &Subjects, dir: &Path, rounds: usize) -> R
     Ok(samples)
 }
 
-/// Stages that have nothing to do with each other, gathered in one image. Every file is another in each round.
+/// Stages that have nothing to do with each other, gathered in one image. Every file is another in each round. Without
+/// builders that would take minutes.
 pub(crate) fn wide(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let context = Context::create(dir);
     context.dockerfile(&wide_dockerfile());
-    take_turns(rounds.min(LARGE_ROUNDS), &subjects.builders, |builder, round| {
+    let builders = subjects.builders.iter().map(AsRef::as_ref);
+    let builders: Vec<&dyn Builder> = builders.filter(|builder| !builder.commits_each_step()).collect();
+    turns_of(rounds.min(LARGE_ROUNDS), &builders, |builder, round| {
         for stage in 0..STAGES {
             for copy in 0..COPIES {
                 context.file(&format!("part{stage}/file{copy}"), format!("{round} {stage} {copy}\n"));

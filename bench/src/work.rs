@@ -202,6 +202,15 @@ pub(crate) fn repeat(rounds: usize, commands: &[(String, Command)]) -> Result<Sa
 pub(crate) fn take_turns(
     rounds: usize,
     builders: &[Box<dyn Builder>],
+    turn: impl FnMut(&dyn Builder, usize) -> Result<Sample, BenchError>,
+) -> Result<Samples, BenchError> {
+    turns_of(rounds, &builders.iter().map(AsRef::as_ref).collect::<Vec<_>>(), turn)
+}
+
+/// The same for some of the builders.
+pub(crate) fn turns_of(
+    rounds: usize,
+    builders: &[&dyn Builder],
     mut turn: impl FnMut(&dyn Builder, usize) -> Result<Sample, BenchError>,
 ) -> Result<Samples, BenchError> {
     let mut samples: Samples =
@@ -209,7 +218,7 @@ pub(crate) fn take_turns(
     for round in 0..rounds {
         for (builder, (_, samples)) in builders.iter().zip(&mut samples) {
             nix::unistd::sync();
-            samples.push(turn(builder.as_ref(), round)?);
+            samples.push(turn(*builder, round)?);
         }
     }
     Ok(samples)

@@ -39,6 +39,7 @@ pub(crate) fn request(dockerfile: &str) -> BuildRequest {
         further_targets: Vec::new(),
         platforms: vec![Platform::host()],
         keep_going: false,
+        jobs: None,
         no_cache: false,
         no_cache_filter: Vec::new(),
         context_modes: ContextModes::default(),
@@ -52,5 +53,6 @@ pub(crate) fn request(dockerfile: &str) -> BuildRequest {
         network: NetworkMode::Default,
         epoch: None,
         epoch_of_context: false,
+        remembered: true,
     }
 }
