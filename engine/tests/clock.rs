@@ -45,7 +45,7 @@ fn of_directory(directory: &Path) -> BuildRequest {
 /// Builds, and gives what is remembered of it.
 fn build(engine: &Engine, request: &BuildRequest) -> BuildDetails {
     let report = engine.build(request, Arc::new(Unheard), &CancelToken::new()).unwrap();
-    engine.build_details(Some(&report.build)).unwrap()
+    engine.build_details(report.record.as_ref().map(|record| record.build.as_str())).unwrap()
 }
 
 fn outcome(build: &BuildDetails) -> StepOutcome {
