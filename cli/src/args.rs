@@ -229,6 +229,14 @@ pub(crate) struct BuildArgs {
     #[arg(long, conflicts_with_all = ["on_error", "output_on_failure"])]
     pub(crate) no_record: bool,
 
+    /// Find results that other builders have made: type=records,ref=REPOSITORY or src=DIRECTORY; may be repeated
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) cache_from: Vec<String>,
+
+    /// Tell other builders of results: type=records,ref=REPOSITORY or dest=DIRECTORY; may be repeated
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) cache_to: Vec<String>,
+
     /// Ask the registry for newer base images
     #[arg(long)]
     pub(crate) pull: bool,

@@ -7,6 +7,7 @@ mod args;
 mod build_filter;
 mod build_flags;
 mod build_targets;
+mod cache_args;
 mod cache_mount_args;
 mod call;
 mod commands;

@@ -58,7 +58,8 @@ impl Built {
 struct Layer {
     diff_id: Digest,
     descriptor: Descriptor,
-    created: Timestamp,
+    /// When it was made, as far as the image knows: the same on every machine.
+    created: Option<Timestamp>,
 }
 
 /// A target of a finished build, of which images are made.
@@ -92,7 +93,7 @@ impl Assembly<'_> {
         options: LayerOptions,
     ) -> Result<BuiltImage, EngineError> {
         let root = root.map(|filesystem| filesystem.snapshot);
-        let layers = self.layers(root, lowered.config.rootfs.diff_ids.len(), options)?;
+        let layers = self.layers(root, &lowered.config, options)?;
         let mut config = lowered.config.clone();
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
         date(&mut config, &layers, self.request.epoch);
@@ -112,7 +113,7 @@ impl Assembly<'_> {
     fn layers(
         &self,
         root: Option<SnapshotId>,
-        base_layers: usize,
+        base: &ImageConfig,
         options: LayerOptions,
     ) -> Result<Vec<Layer>, EngineError> {
         let store = &self.engine.store;
@@ -121,9 +122,10 @@ impl Assembly<'_> {
             None => Vec::new(),
         };
         let layer = |(index, id): (usize, SnapshotId)| {
-            let epoch = self.request.epoch.filter(|_| index >= base_layers && !options.keep_times);
+            let is_base = index < base.rootfs.diff_ids.len();
+            let epoch = self.request.epoch.filter(|_| !is_base && !options.keep_times);
             let blob = self.layer(id, epoch.map(Timestamp::as_second), options)?;
-            let created = store.snapshot_info(id)?.created_at;
+            let created = if is_base { base.created } else { Some(store.snapshot_info(id)?.created_at) };
             let media_type = oci_layer(&blob.descriptor.media_type);
             let descriptor = Descriptor { media_type, ..blob.descriptor };
             Ok(Layer { diff_id: blob.diff_id, descriptor, created })
@@ -197,7 +199,7 @@ fn date(config: &mut ImageConfig, layers: &[Layer], epoch: Option<Timestamp>) {
     let mut layer_times = layers.iter().map(|layer| layer.created);
     let mut last = config.created;
     for entry in &mut config.history {
-        let of_layer = if entry.empty_layer { None } else { layer_times.next() };
+        let of_layer = if entry.empty_layer { None } else { layer_times.next().flatten() };
         if entry.created.is_none() {
             entry.created = epoch.or(of_layer).or(last);
         }
@@ -242,7 +244,7 @@ mod tests {
 
     fn layer(seconds: i64) -> Layer {
         let digest = Digest::of(&seconds.to_le_bytes());
-        Layer { diff_id: digest, descriptor: Descriptor::new("", digest, 0), created: at(seconds) }
+        Layer { diff_id: digest, descriptor: Descriptor::new("", digest, 0), created: Some(at(seconds)) }
     }
 
     fn config(entries: &[(Option<i64>, bool)]) -> ImageConfig {

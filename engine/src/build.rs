@@ -17,12 +17,13 @@ use crate::definition::Definition;
 use crate::error::{BuildError, EngineError, StepError, StepFailure};
 use crate::history::{self, Recorder};
 use crate::layouts::Layouts;
-use crate::ops::{BuildOps, Filesystem};
+use crate::ops::{BuildOps, Filesystem, Sharing};
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher};
 use crate::report::{BuildReport, RecordReport, TargetReport};
 use crate::request::{BuildRequest, NamedContext};
 use crate::resolve::SourceResolver;
+use crate::shared_cache::{SharedCache, write_while};
 use crate::{Engine, export, failed};
 
 /// How often a build looks at its context again when files keep changing.
@@ -80,12 +81,25 @@ impl Engine {
         let request = &request;
 
         let contexts = Contexts::open(&fetcher, request, context)?;
-        let roots = solve(&lowered, &contexts, request, &definition, &fetcher)?;
-        contexts.save_stat_caches()?;
+        let shared = SharedCache::new(fetcher, &request.caches.from);
+        write_while(&shared, &request.caches.to, |writer| {
+            let sharing = Sharing { cache: &shared, writer };
+            let roots = solve(&lowered, &contexts, request, &definition, sharing)?;
+            contexts.save_stat_caches()?;
+            self.export_built(&fetcher, request, (&lowered.images, &roots))
+        })
+    }
 
+    /// Puts what was built where it is asked for.
+    fn export_built(
+        &self,
+        fetcher: &Fetcher<'_>,
+        request: &BuildRequest,
+        all: (&[LoweredImage], &[Option<Filesystem>]),
+    ) -> Result<BuildReport, BuildError> {
+        let Fetcher { lease, progress, cancel, .. } = *fetcher;
         let targets = progress.step("exporting to image", |vertex| {
-            let all = (lowered.images.as_slice(), roots.as_slice());
-            self.export_targets(&lease, request, all, cancel, |image| {
+            self.export_targets(lease, request, all, cancel, |image| {
                 let id = image.manifest.config.digest;
                 progress.status(vertex, "exporting layers", 0, 0, true);
                 progress.status(vertex, &format!("writing image {id}"), 0, 0, true);
@@ -183,31 +197,30 @@ fn solve(
     contexts: &Contexts,
     request: &BuildRequest,
     definition: &Definition,
-    fetcher: &Fetcher<'_>,
+    sharing: Sharing<'_>,
 ) -> Result<Vec<Option<Filesystem>>, BuildError> {
-    for _ in 1..ATTEMPTS {
-        match solve_once(lowered, contexts, request, definition, fetcher) {
+    let fetcher = sharing.cache.fetcher();
+    let mut attempt = 1;
+    while attempt < ATTEMPTS {
+        match solve_once(lowered, contexts, request, definition, sharing) {
+            // Each time there is less that can be lost.
+            Err(error) if error.lost_shared().is_some() => {
+                fetcher.progress.warn("SharedCache", error.lost_shared().unwrap_or_default());
+            }
             Err(error) => {
+                attempt += 1;
                 let changed = error.found_changes();
                 if changed.is_empty() {
                     return Err(error);
                 }
-                changed.iter().for_each(|(step, why)| fetcher.progress.emit(looks_again(step, why)));
+                for (step, why) in changed {
+                    fetcher.progress.warn("ContextChanged", format!("{step}: {why}; looking again"));
+                }
             }
             result => return result,
         }
     }
-    solve_once(lowered, contexts, request, definition, fetcher)
-}
-
-fn looks_again(step: &str, why: &StepError) -> Event {
-    Event::Warning {
-        vertex: None,
-        code: "ContextChanged".to_owned(),
-        message: format!("{step}: {why}; looking again"),
-        excerpt: String::new(),
-        url: None,
-    }
+    solve_once(lowered, contexts, request, definition, sharing)
 }
 
 /// Stops at mistakes, and tells what the checks of the text found.
@@ -265,18 +278,21 @@ fn solve_once(
     contexts: &Contexts,
     request: &BuildRequest,
     definition: &Definition,
-    fetcher: &Fetcher<'_>,
+    sharing: Sharing<'_>,
 ) -> Result<Vec<Option<Filesystem>>, BuildError> {
+    let fetcher = sharing.cache.fetcher();
     let targets: Vec<VertexIndex> = lowered.images.iter().filter_map(|image| image.target).collect();
     if let Some(recorder) = fetcher.progress.recorder() {
         recorder.begin_graph(&lowered.graph);
     }
-    let ops = BuildOps::new(&lowered.graph, contexts, request, fetcher);
+    let ops = BuildOps::new(&lowered.graph, contexts, request, fetcher, sharing);
     let schedule = Schedule { limits: limits(request), keep_going: request.keep_going };
     let solved = solver::solve(&lowered.graph, &targets, schedule, &ops, fetcher.cancel);
     match solved {
         Ok(solved) => {
-            let mut outputs = solved.outputs.into_iter();
+            let here = |output| sharing.here(output, fetcher.cancel);
+            let outputs: Vec<_> = solved.outputs.into_iter().map(here).collect::<Result<_, _>>()?;
+            let mut outputs = outputs.into_iter();
             Ok(lowered.images.iter().map(|image| image.target.and_then(|_| outputs.next())).collect())
         }
         Err(SolveError::Cancelled) => Err(BuildError::Cancelled),

@@ -67,6 +67,14 @@ pub enum EngineError {
     /// A git repository could not be read.
     #[error(transparent)]
     Git(#[from] GitError),
+    /// A result of a shared cache cannot be had although it was promised. The build goes on without it.
+    #[error("a result in a shared cache is not whole: {what}: {why}")]
+    SharedResultLost {
+        /// What of it.
+        what: String,
+        /// Why it cannot be had.
+        why: String,
+    },
     /// A downloaded file is not the one that was demanded.
     #[error("the content of {url} has digest {actual}, but the checksum demands {expected}")]
     Checksum {

@@ -43,6 +43,7 @@ pub mod retention;
 mod run;
 mod save;
 mod secrets;
+mod shared_cache;
 mod ssh;
 mod step_rules;
 mod system;

@@ -50,6 +50,12 @@ impl Progress {
         self.sink.emit(event);
     }
 
+    /// Warns of something that is about no step.
+    pub(crate) fn warn(&self, code: &str, message: impl Into<String>) {
+        let (code, message, excerpt) = (code.to_owned(), message.into(), String::new());
+        self.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
+    }
+
     pub(crate) fn declare(&self, vertex: Digest, name: &str, inputs: Vec<Digest>) {
         self.emit(Event::VertexDeclared { vertex, name: name.to_owned(), inputs });
     }
@@ -82,6 +88,16 @@ impl Progress {
         }
         let at = self.clock.now();
         self.emit(Event::Status { vertex, id: id.to_owned(), current, total, at, completed });
+    }
+
+    /// Does `work`, which cannot fail, as a vertex called `name`.
+    pub(crate) fn run<T>(&self, name: &str, work: impl FnOnce() -> T) -> T {
+        let vertex = Digest::of(name.as_bytes());
+        self.declare(vertex, name, Vec::new());
+        self.start(vertex);
+        let result = work();
+        self.complete(vertex, Outcome::Done);
+        result
     }
 
     /// Does `work` as a vertex called `name`.

@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// The longest part of a chain of layers that is unpacked already: its snapshot and its length.
-    fn unpacked_prefix(
+    pub(crate) fn unpacked_prefix(
         &self,
         lease: &Lease,
         diff_ids: &[Digest],
@@ -143,17 +143,30 @@ impl Engine {
         vertex: Digest,
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
+        self.fetch_each(lease, &layers.iter().collect::<Vec<_>>(), cancel, |layer, stop| {
+            self.fetch_layer(lease, reference, layer, progress, vertex, stop)
+        })
+    }
+
+    /// Has `fetch` get the blobs that the store does not have, several at once. The first failure stops the others.
+    pub(crate) fn fetch_each(
+        &self,
+        lease: &Lease,
+        blobs: &[&Descriptor],
+        cancel: &CancelToken,
+        fetch: impl Fn(&Descriptor, &CancelToken) -> Result<(), EngineError> + Sync,
+    ) -> Result<(), EngineError> {
         let mut missing = Vec::new();
-        for layer in layers {
-            if self.store.blob(lease, &layer.digest)?.is_none() && !missing.contains(&layer) {
-                missing.push(layer);
+        for blob in blobs {
+            if self.store.blob(lease, &blob.digest)?.is_none() && !missing.contains(blob) {
+                missing.push(*blob);
             }
         }
         let (stop, _guard) = cancel.child();
         let next = std::sync::atomic::AtomicUsize::new(0);
         let worker = || -> Result<(), EngineError> {
-            while let Some(layer) = missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                let fetched = self.fetch_layer(lease, reference, layer, progress, vertex, &stop);
+            while let Some(blob) = missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                let fetched = fetch(blob, &stop);
                 if fetched.is_err() {
                     stop.cancel();
                 }

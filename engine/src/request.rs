@@ -64,6 +64,8 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// `--no-cache-filter`: names of stages whose steps run again.
     pub no_cache_filter: Vec<String>,
+    /// `--cache-from` and `--cache-to`
+    pub caches: SharedCaches,
     /// `--context-modes`
     pub context_modes: ContextModes,
     /// `--build-context`, by name.
@@ -89,6 +91,24 @@ pub struct BuildRequest {
     /// Whether the build is remembered. One that is not is in no history and explains nothing, and what a failed step of
     /// it left is not kept.
     pub remembered: bool,
+}
+
+/// The caches that a build shares with other builders.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SharedCaches {
+    /// Where results are looked for that are not in the store, one after the other.
+    pub from: Vec<CachePlace>,
+    /// Where results are written to.
+    pub to: Vec<CachePlace>,
+}
+
+/// A cache that builders share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePlace {
+    /// A directory.
+    Directory(PathBuf),
+    /// A repository of a registry.
+    Repository(Reference),
 }
 
 /// What `--build-context` gives a name to.

@@ -9,7 +9,7 @@ mod convert;
 use std::io::Write;
 
 use base::image::{Descriptor, chain_id};
-use base::{CancelToken, Digest, Key, KeyHasher};
+use base::{CancelToken, Digest, Key, KeyHasher, Timestamp};
 
 use crate::apply::{self, ApplyOptions, Ownership};
 use crate::blob::BlobInfo;
@@ -19,7 +19,7 @@ use crate::diff::{self, DiffError, DiffOptions, PathChange};
 use crate::digest_thread::DigestThread;
 use crate::error::StoreError;
 use crate::lease::Lease;
-use crate::snapshot::{CommitInfo, SnapshotId};
+use crate::snapshot::{ActiveSnapshot, CommitInfo, SnapshotId};
 use crate::store::Store;
 
 /// The layer of a snapshot, in one form.
@@ -63,7 +63,33 @@ impl LayerForm {
     }
 }
 
+/// A layer that another store has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedLayer {
+    /// Its blob.
+    pub descriptor: Descriptor,
+    /// The digest of its uncompressed content.
+    pub diff_id: Digest,
+    /// When work on it began there. An image that is made with it has this time, so it is the same image here.
+    pub created_at: Timestamp,
+}
+
 impl Store {
+    /// [`apply_layer`](Self::apply_layer) for a layer that was made by another store, at another time.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_shared_layer(
+        &self,
+        lease: &Lease,
+        parent: Option<SnapshotId>,
+        layer: &SharedLayer,
+        cancel: &CancelToken,
+    ) -> Result<SnapshotId, StoreError> {
+        let SharedLayer { descriptor, diff_id, created_at } = layer;
+        self.apply(lease, parent, descriptor, Some(diff_id), Some(*created_at), cancel)
+    }
+
     /// The snapshot of `layer` on top of `parent`, protected by `lease`. Unpacks the blob, which must be in
     /// the store, unless that was done before; for this, `expected_diff_id` must be given. When it is, a
     /// layer with other content is refused.
@@ -78,11 +104,26 @@ impl Store {
         expected_diff_id: Option<&Digest>,
         cancel: &CancelToken,
     ) -> Result<SnapshotId, StoreError> {
+        self.apply(lease, parent, layer, expected_diff_id, None, cancel)
+    }
+
+    fn apply(
+        &self,
+        lease: &Lease,
+        parent: Option<SnapshotId>,
+        layer: &Descriptor,
+        expected_diff_id: Option<&Digest>,
+        created_at: Option<Timestamp>,
+        cancel: &CancelToken,
+    ) -> Result<SnapshotId, StoreError> {
         let below = match parent {
             Some(parent) => Below::Chain(self.snapshot_info(parent)?.chain_id),
             None => Below::Nothing,
         };
-        let unpack = || self.unpack(lease, parent, &below, layer, expected_diff_id, cancel);
+        let unpack = || {
+            let (active, info) = self.unpack(lease, parent, &below, layer, expected_diff_id, cancel)?;
+            active.commit(CommitInfo { created_at, ..info })
+        };
         let Some(chain_id) = expected_diff_id.and_then(|diff_id| below.with(diff_id)) else {
             return unpack();
         };
@@ -98,7 +139,7 @@ impl Store {
         layer: &Descriptor,
         expected: Option<&Digest>,
         cancel: &CancelToken,
-    ) -> Result<SnapshotId, StoreError> {
+    ) -> Result<(ActiveSnapshot, CommitInfo), StoreError> {
         let blob = self.open_blob(&layer.digest)?;
         let active = self.prepare(lease, parent)?;
         let options = ApplyOptions {
@@ -120,13 +161,14 @@ impl Store {
                     }
                 },
             )?;
-        active.commit(CommitInfo {
+        let info = CommitInfo {
             diff: Some((diff_id, applied.bytes)),
             chain_id: below.with(&diff_id),
             opaque: applied.root_opaque,
             original: Some(layer.clone()),
             ..CommitInfo::default()
-        })
+        };
+        Ok((active, info))
     }
 
     /// The layer of a snapshot, its changes to its parent, as a blob that is in the store and protected by

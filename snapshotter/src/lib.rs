@@ -79,7 +79,7 @@ pub use gc::{Collection, Freed, Policy, SpaceLimits};
 pub use held_dir::HeldDir;
 pub use hint::HintKind;
 pub use image::{ImageRecord, MAX_DOCUMENT};
-pub use layer::{LayerBlob, LayerForm};
+pub use layer::{LayerBlob, LayerForm, SharedLayer};
 pub use lease::{Lease, LeaseNote};
 pub use record::{CacheUsage, FilterError, RecordFilter, RecordKind};
 pub use scratch::ScratchDir;

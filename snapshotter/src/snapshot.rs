@@ -85,6 +85,8 @@ pub struct CommitInfo {
     pub content: Option<Key>,
     /// Bytes of disk that the layer takes, if known.
     pub size: Option<u64>,
+    /// When work on it began, if that was elsewhere; else it was when it was prepared.
+    pub created_at: Option<Timestamp>,
     /// The blob that the layer was unpacked from. Needs `diff`.
     pub original: Option<Descriptor>,
     /// Whether the layer hides everything below it.
@@ -333,6 +335,7 @@ impl ActiveSnapshot {
             diff: info.diff,
             chain_id: info.chain_id,
             content: info.content,
+            created: info.created_at,
         };
         let now = self.store.now_millis();
         self.store.db().write("commit a snapshot", |c| {

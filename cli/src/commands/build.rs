@@ -21,7 +21,7 @@ use crate::error::CliError;
 use crate::render::{self, FailedStep, Mode};
 use crate::retention::AutoCollect;
 use crate::terminal::{complain, print_line};
-use crate::{build_flags, build_targets, call, config_file, context, signals};
+use crate::{build_flags, build_targets, cache_args, call, config_file, context, signals};
 
 /// Builds, tells the result, and writes the id file.
 pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, CliError> {
@@ -124,6 +124,7 @@ fn request(
         jobs: args.steps.jobs.or(config.jobs),
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
+        caches: cache_args::parse(&args.cache_from, &args.cache_to)?,
         context_modes: args
             .context_modes
             .map(ContextModes::from)

@@ -255,6 +255,21 @@ impl BuildError {
         all.into_iter().filter(|(_, error)| matches!(error, StepError::Changed { .. })).collect()
     }
 
+    /// What of a shared cache turned out to be gone, if that is all that went wrong.
+    pub(crate) fn lost_shared(&self) -> Option<String> {
+        let lost = |error: &EngineError| {
+            matches!(error, EngineError::SharedResultLost { .. }).then(|| error.to_string())
+        };
+        match self {
+            Self::Step { error, .. } => match &**error {
+                StepError::Engine(error) => lost(error),
+                _ => None,
+            },
+            Self::Engine(error) => lost(error),
+            _ => None,
+        }
+    }
+
     /// The lines of the Dockerfile that the error is about; empty when there are none.
     pub fn excerpt(&self) -> String {
         match self {

@@ -37,6 +37,7 @@ use crate::progress::{Onlooker, Progress};
 use crate::remote::patience::Fetched;
 use crate::remote::{Access, Fetcher, without_credentials};
 use crate::request::BuildRequest;
+use crate::shared_cache::{self, SharedCache, SharedId, Writer};
 
 /// The result of a vertex: a committed snapshot, and what its files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,45 @@ pub(crate) struct Filesystem {
     pub(crate) snapshot: SnapshotId,
     /// The content key of the whole tree: equal keys, equal files.
     pub(crate) content: Key,
+}
+
+/// The result of a vertex, wherever it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StepResult {
+    /// In the store.
+    Here(Filesystem),
+    /// In a cache that builders share. It is fetched when its files are needed.
+    Shared {
+        id: SharedId,
+        /// The content key of the whole tree.
+        content: Key,
+    },
+}
+
+impl StepResult {
+    /// The content key of the whole tree.
+    fn content(self) -> Key {
+        match self {
+            Self::Here(Filesystem { content, .. }) | Self::Shared { content, .. } => content,
+        }
+    }
+}
+
+/// The caches that a build shares with others.
+#[derive(Clone, Copy)]
+pub(crate) struct Sharing<'a> {
+    pub(crate) cache: &'a SharedCache<'a>,
+    pub(crate) writer: &'a Writer,
+}
+
+impl Sharing<'_> {
+    /// The files of a result.
+    pub(crate) fn here(&self, result: StepResult, cancel: &CancelToken) -> Result<Filesystem, EngineError> {
+        match result {
+            StepResult::Here(filesystem) => Ok(filesystem),
+            StepResult::Shared { id, .. } => self.cache.bring(id, cancel),
+        }
+    }
 }
 
 /// Carries out the operations of one build.
@@ -55,6 +95,7 @@ pub(crate) struct BuildOps<'a> {
     lease: &'a Lease,
     progress: &'a Progress,
     access: &'a Access,
+    sharing: Sharing<'a>,
     /// The content keys of what steps select from the context, as they were when keys were made.
     context_keys: Mutex<HashMap<(VertexIndex, usize), Key>>,
     /// How the results were made that this build has made or found.
@@ -76,13 +117,16 @@ struct Made {
     kind: RecordKind,
     /// The name of the step.
     by: String,
+    /// Whether it is an image, which others have from where we had it.
+    is_image: bool,
 }
 
 impl Made {
     /// What the store knows of a result.
     fn of(value: &CacheValue) -> Self {
         let path = <[u8; 8]>::try_from(value.metadata.as_slice()).map_or(0, u64::from_le_bytes);
-        Self { cost_ms: value.cost_ms, path_ms: path, kind: value.kind, by: value.description.clone() }
+        let (kind, by) = (value.kind, value.description.clone());
+        Self { cost_ms: value.cost_ms, path_ms: path, kind, by, is_image: false }
     }
 }
 
@@ -93,6 +137,7 @@ impl<'a> BuildOps<'a> {
         contexts: &'a Contexts,
         request: &'a BuildRequest,
         fetcher: &Fetcher<'a>,
+        sharing: Sharing<'a>,
     ) -> Self {
         let Fetcher { engine, lease, access, progress, .. } = *fetcher;
         for index in graph.topological() {
@@ -111,6 +156,7 @@ impl<'a> BuildOps<'a> {
             lease,
             progress,
             access,
+            sharing,
             context_keys,
             made,
             group,
@@ -132,6 +178,7 @@ impl<'a> BuildOps<'a> {
             path_ms,
             kind: if is_checkout { RecordKind::GitCheckout } else { RecordKind::Regular },
             by: without_credentials_in(&vertex.metadata.name),
+            is_image: matches!(vertex.op, Op::Source(SourceOp::Image(_))),
         };
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(output.snapshot, made);
     }
@@ -211,6 +258,43 @@ impl<'a> BuildOps<'a> {
         Ok(LayerWriter::new(active.layer_dir(), parent, options)?)
     }
 
+    /// Looks a result up in the store.
+    fn lookup_here(&self, vertex: VertexIndex, key: &Key) -> Result<Option<Filesystem>, StepError> {
+        let value = self.engine.store.cache_get(self.lease, key).map_err(EngineError::from)?;
+        let output =
+            |value: &CacheValue| Some(Filesystem { snapshot: value.snapshot?, content: value.content? });
+        let Some((value, output)) = value.and_then(|value| output(&value).map(|output| (value, output)))
+        else {
+            return Ok(None);
+        };
+        self.note_found(&output, vertex, &value);
+        Ok(Some(output))
+    }
+
+    /// Keeps a result in the store, and tells other builders of it.
+    fn save_here(&self, key: &Key, output: &Filesystem) -> Result<(), StepError> {
+        let made = self.made(output);
+        if !made.is_image {
+            self.sharing.writer.tell(|| shared_cache::Made {
+                key: *key,
+                result: *output,
+                cost_ms: made.cost_ms,
+                path_ms: made.path_ms,
+                step: made.by.clone(),
+            });
+        }
+        let value = CacheValue {
+            snapshot: Some(output.snapshot),
+            content: Some(output.content),
+            cost_ms: made.cost_ms,
+            kind: made.kind,
+            description: made.by,
+            metadata: made.path_ms.to_le_bytes().to_vec(),
+            ..CacheValue::default()
+        };
+        Ok(self.engine.store.cache_put(key, value).map_err(EngineError::from)?)
+    }
+
     fn run(
         &self,
         index: VertexIndex,
@@ -264,7 +348,7 @@ fn is_local(vertex: &Vertex) -> bool {
 }
 
 impl Ops for BuildOps<'_> {
-    type Output = Filesystem;
+    type Output = StepResult;
     type Error = StepError;
 
     fn local_key(&self, vertex: VertexIndex, slot: usize, cancel: &CancelToken) -> Result<Key, StepError> {
@@ -278,50 +362,46 @@ impl Ops for BuildOps<'_> {
         &self,
         vertex: VertexIndex,
         slot: usize,
-        input: &Filesystem,
+        input: &StepResult,
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
-        let key = self.input_key(vertex, slot, input, cancel)?;
+        let key = self.input_key(vertex, slot, *input, cancel)?;
         self.note_content_key(vertex, slot, &key);
         Ok(key)
     }
 
-    fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<Filesystem>, StepError> {
+    fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<StepResult>, StepError> {
         if let Op::Source(SourceOp::Image(source)) = &self.graph.vertex(vertex).op {
-            return Ok(self.unpacked(source)?);
+            return Ok(self.unpacked(source)?.map(StepResult::Here));
         }
-        let value = self.engine.store.cache_get(self.lease, key).map_err(EngineError::from)?;
-        let output =
-            |value: &CacheValue| Some(Filesystem { snapshot: value.snapshot?, content: value.content? });
-        let Some((value, output)) = value.and_then(|value| output(&value).map(|output| (value, output)))
-        else {
-            return Ok(None);
-        };
-        self.note_found(&output, vertex, &value);
-        Ok(Some(output))
+        if let Some(found) = self.lookup_here(vertex, key)? {
+            return Ok(Some(StepResult::Here(found)));
+        }
+        let Some(hit) = self.sharing.cache.find(key) else { return Ok(None) };
+        if let Some(recorder) = self.progress.recorder() {
+            recorder.found(vertex, hit.cost_ms, hit.path_ms);
+        }
+        Ok(Some(StepResult::Shared { id: hit.id, content: hit.content }))
     }
 
-    fn save(&self, key: &Key, output: &Filesystem) -> Result<(), StepError> {
-        let made = self.made(output);
-        let value = CacheValue {
-            snapshot: Some(output.snapshot),
-            content: Some(output.content),
-            cost_ms: made.cost_ms,
-            kind: made.kind,
-            description: made.by,
-            metadata: made.path_ms.to_le_bytes().to_vec(),
-            ..CacheValue::default()
-        };
-        Ok(self.engine.store.cache_put(key, value).map_err(EngineError::from)?)
+    fn save(&self, key: &Key, output: &StepResult) -> Result<(), StepError> {
+        match output {
+            StepResult::Here(output) => self.save_here(key, output),
+            // It is saved when it is here.
+            StepResult::Shared { id, .. } => {
+                self.sharing.cache.found_under(*id, key);
+                Ok(())
+            }
+        }
     }
 
     fn execute(
         &self,
         vertex: VertexIndex,
-        inputs: &[Option<Filesystem>],
+        inputs: &[Option<StepResult>],
         content: &Key,
         cancel: &CancelToken,
-    ) -> Result<Executed<Filesystem>, StepError> {
+    ) -> Result<Executed<StepResult>, StepError> {
         // One build at a time makes a result, of this process and of all, and whoever comes later finds it.
         // Nothing is wrong without this, only slow.
         let we = Onlooker::new(self.progress, self.graph.vertex(vertex).id);
@@ -334,13 +414,16 @@ impl Ops for BuildOps<'_> {
         {
             return Ok(Executed { output, reused: true });
         }
+        let here =
+            |input: &Option<StepResult>| input.map(|input| self.sharing.here(input, cancel)).transpose();
+        let inputs: Vec<_> = inputs.iter().map(here).collect::<Result<_, _>>()?;
         self.explain(vertex);
         let started = self.engine.clock.now();
-        let output = self.run(vertex, inputs, content, &lead)?;
+        let output = self.run(vertex, &inputs, content, &lead)?;
         self.note_made(&output, vertex, started);
         // Saved while the claim is held, so that whoever waits for it finds the result.
-        self.save(content, &output)?;
-        Ok(Executed { output, reused: false })
+        self.save_here(content, &output)?;
+        Ok(Executed { output: StepResult::Here(output), reused: false })
     }
 
     fn expected_costs(&self) -> Vec<Option<u64>> {
@@ -348,6 +431,7 @@ impl Ops for BuildOps<'_> {
     }
 
     fn keyed(&self, vertex: VertexIndex, definition: &Key) {
+        self.sharing.cache.expect(definition);
         if let Some(recorder) = self.progress.recorder() {
             recorder.keyed(vertex, definition);
         }

@@ -14,7 +14,7 @@ use snapshotter::select::{BadPattern, PatternLanguage, SelectError, Selection, S
 use snapshotter::stat_cache::StatCache;
 use snapshotter::tree::Filter;
 
-use super::{BuildOps, Filesystem};
+use super::{BuildOps, StepResult};
 use crate::context::IgnoreRules;
 use crate::error::{EngineError, StepError};
 use crate::history::file_changes;
@@ -95,7 +95,7 @@ impl BuildOps<'_> {
         &self,
         vertex: VertexIndex,
         slot: usize,
-        input: &Filesystem,
+        input: StepResult,
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
         let uses_all = match &self.graph.vertex(vertex).op {
@@ -104,8 +104,9 @@ impl BuildOps<'_> {
             Op::Merge | Op::Source(_) => true,
         };
         if uses_all {
-            return Ok(input.content);
+            return Ok(input.content());
         }
+        let input = self.sharing.here(input, cancel)?;
         let source = Source::Filesystem(self.tree(input.snapshot)?);
         self.selection_key(vertex, slot, &source, cancel)
     }

@@ -42,6 +42,7 @@ pub(crate) fn request(dockerfile: &str) -> BuildRequest {
         jobs: None,
         no_cache: false,
         no_cache_filter: Vec::new(),
+        caches: engine::request::SharedCaches::default(),
         context_modes: ContextModes::default(),
         named_contexts: BTreeMap::new(),
         allow: BTreeSet::new(),

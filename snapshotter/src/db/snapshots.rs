@@ -1,10 +1,10 @@
 //! The rows of snapshots: active ones, which have an owner, and committed ones, which do not and never
 //! change, except that more becomes known about them.
 
-use base::{Digest, Key};
+use base::{Digest, Key, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::{digest, from_millis, optional_digest, optional_key};
+use super::{digest, from_millis, optional_digest, optional_key, to_millis};
 use crate::snapshot::{SnapshotId, SnapshotInfo};
 
 /// Adds an active snapshot owned by `lease`.
@@ -26,19 +26,22 @@ pub(crate) struct Committed {
     pub(crate) diff: Option<(Digest, u64)>,
     pub(crate) chain_id: Option<Digest>,
     pub(crate) content: Option<Key>,
+    pub(crate) created: Option<Timestamp>,
 }
 
 /// Makes an active snapshot a committed one. `false` when it is not there any more.
 pub(crate) fn commit(connection: &Connection, id: SnapshotId, known: &Committed) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(
         "UPDATE snapshots
-         SET lease = NULL, opaque = ?2, size = ?3, diff_id = ?4, diff_size = ?5, chain_id = ?6, content = ?7
+         SET lease = NULL, opaque = ?2, size = ?3, diff_id = ?4, diff_size = ?5, chain_id = ?6, content = ?7,
+             created = coalesce(?8, created)
          WHERE id = ?1 AND lease IS NOT NULL",
     )?;
     let (diff_id, diff_size) = known.diff.map(|(digest, size)| (*digest.as_bytes(), size)).unzip();
     let chain_id = known.chain_id.map(|digest| *digest.as_bytes());
     let content = known.content.map(|key| *key.as_bytes());
-    let columns = (id, known.opaque, known.size, diff_id, diff_size, chain_id, content);
+    let created = known.created.map(to_millis);
+    let columns = (id, known.opaque, known.size, diff_id, diff_size, chain_id, content, created);
     Ok(statement.execute(columns)? == 1)
 }
 

@@ -1,0 +1,123 @@
+//! Records and blobs in a directory: of this machine, or one that several mount.
+//!
+//! `records/v1/ab/<key>` and `blobs/sha256/<digest>`. A file is written aside and then linked to its name, so it is
+//! whole when it is seen, and the first one stays.
+
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use base::image::Descriptor;
+use base::{CancelToken, Digest, Key};
+use sys::fs::PathContext as _;
+
+use super::place::{NewRecord, Place};
+use super::record;
+use crate::error::EngineError;
+
+/// A directory that builders share.
+pub(crate) struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    /// The directory at `path`, which need not be there.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    fn record(&self, key: &Key) -> PathBuf {
+        let hex = key.hex();
+        self.path.join("records/v1").join(&hex[..2]).join(hex)
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Gives `path` what `write` writes; without `replaces`, unless it is there by then.
+    fn add(
+        &self,
+        path: &Path,
+        replaces: bool,
+        write: impl FnOnce(&mut File, &Path) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        sys::fs::create_dir_all(path.parent().unwrap_or(&self.path), 0o755)?;
+        let directory = self.path.join("aside");
+        sys::fs::create_dir_all(&directory, 0o755)?;
+        let aside = directory.join(sys::random::hex(16)?);
+        let mut file = sys::fs::create_new(&aside, 0o644)?;
+        let added = write(&mut file, &aside).and_then(|()| {
+            if replaces {
+                return Ok(sys::fs::rename(&aside, path)?);
+            }
+            sys::fs::link_if_absent(&aside, path)?;
+            Ok(())
+        });
+        let removed = sys::fs::remove_file(&aside);
+        added?;
+        removed?;
+        Ok(())
+    }
+}
+
+impl Place for Directory {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        let read = |key: &Key| {
+            cancel.check()?;
+            match sys::fs::read_limited(&self.record(key), record::MAX_SIZE) {
+                Ok(record) => Ok(record),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        keys.iter().map(read).collect()
+    }
+
+    fn add_record(
+        &self,
+        key: &Key,
+        record: &NewRecord<'_>,
+        _cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let path = self.record(key);
+        if !record.replaces && sys::fs::exists(&path)? {
+            return Ok(());
+        }
+        self.add(&path, record.replaces, |file, aside| Ok(file.write_all(record.bytes).at("write", aside)?))
+    }
+
+    fn add_blob(
+        &self,
+        blob: &Descriptor,
+        file: &Path,
+        anew: bool,
+        _cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let path = self.blob_path(&blob.digest);
+        if !anew && sys::fs::exists(&path)? {
+            return Ok(());
+        }
+        let mut content = sys::fs::open(file)?;
+        self.add(&path, true, |to, aside| {
+            std::io::copy(&mut content, to).at("write", aside)?;
+            Ok(())
+        })
+    }
+
+    fn blob<'a>(
+        &'a self,
+        blob: &Descriptor,
+        _cancel: &'a CancelToken,
+    ) -> Result<Option<Box<dyn Read + 'a>>, EngineError> {
+        match sys::fs::open(&self.blob_path(&blob.digest)) {
+            Ok(file) => Ok(Some(Box::new(file))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

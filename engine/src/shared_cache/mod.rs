@@ -1,0 +1,34 @@
+//! What builders share of their caches: results of steps, under the same keys as in the store.
+//!
+//! A step's result is a [`Record`]: the content key of its files and the layers that they are in. Records and blobs
+//! are kept in a [`Place`]. While a build runs, a result is looked up in the store first, then in the places that it
+//! reads from ([`reading`]); what it makes is written to others in the background ([`writing`]).
+//!
+//! Nothing that a place does fails a build. A record that is missing, damaged or newer than this program is a miss.
+//! When a blob turns out to be gone only after its record was taken for a hit, the plan is made anew without it:
+//! what was done by then is in the store.
+
+mod directory;
+mod place;
+mod reading;
+mod record;
+mod repository;
+mod writing;
+
+use std::sync::Arc;
+
+use self::directory::Directory;
+use self::place::Place;
+pub(crate) use self::reading::{SharedCache, SharedId};
+use self::repository::Repository;
+pub(crate) use self::writing::{Made, Writer, write_while};
+use crate::Engine;
+use crate::request::CachePlace;
+
+/// The place that is called so.
+fn open<'a>(engine: &'a Engine, place: &CachePlace) -> Arc<dyn Place + 'a> {
+    match place {
+        CachePlace::Directory(path) => Arc::new(Directory::new(path.clone())),
+        CachePlace::Repository(reference) => Arc::new(Repository::new(engine, reference.clone())),
+    }
+}

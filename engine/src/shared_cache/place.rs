@@ -1,0 +1,49 @@
+//! Where records and blobs are kept that builders share.
+
+use std::io::Read;
+use std::path::Path;
+
+use base::image::Descriptor;
+use base::{CancelToken, Key};
+
+use crate::error::EngineError;
+
+/// A place that any number of builders read and write at once. What is there under a
+/// key or a digest stays, unless it turned out to be of no use.
+///
+/// What a place gives back is anybody's: callers check it.
+pub(crate) trait Place: Send + Sync {
+    /// What people call it.
+    fn name(&self) -> String;
+
+    /// The records of these keys, in their order, as far as there are any.
+    fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError>;
+
+    /// Adds a record unless there is one. All its blobs are there.
+    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError>;
+
+    /// Adds a blob, whose content is in `file`, unless there is one. `anew` is for one that is known to be of no use.
+    fn add_blob(
+        &self,
+        blob: &Descriptor,
+        file: &Path,
+        anew: bool,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError>;
+
+    /// Opens a blob; `None` if there is none.
+    fn blob<'a>(
+        &'a self,
+        blob: &Descriptor,
+        cancel: &'a CancelToken,
+    ) -> Result<Option<Box<dyn Read + 'a>>, EngineError>;
+}
+
+/// A record that is to be written.
+pub(crate) struct NewRecord<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// The blobs that it needs.
+    pub(crate) blobs: &'a [Descriptor],
+    /// What is there under the key is known to be of no use: a blob of it is gone.
+    pub(crate) replaces: bool,
+}

@@ -1,0 +1,287 @@
+//! Finding results in shared caches, and bringing their files here when something needs them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use base::image::Descriptor;
+use base::{CancelToken, Digest, Fault, Faulty as _, Key};
+use snapshotter::{CacheValue, Expected, RecordKind, StoreError};
+
+use super::place::Place;
+use super::record::Record;
+use crate::error::EngineError;
+use crate::ops::Filesystem;
+use crate::remote::Fetcher;
+use crate::request::CachePlace;
+
+/// With how many keys a place is asked at once.
+const KEYS_AT_ONCE: usize = 1000;
+
+/// A result that was found in a shared cache. It is this build's only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SharedId(usize);
+
+/// A hit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hit {
+    pub(crate) id: SharedId,
+    /// The content key of the files.
+    pub(crate) content: Key,
+    /// How long it took to make, in milliseconds.
+    pub(crate) cost_ms: u64,
+    /// How long the longest chain of steps took that led to it, in milliseconds.
+    pub(crate) path_ms: u64,
+}
+
+/// The shared caches that a build reads.
+pub(crate) struct SharedCache<'a> {
+    fetcher: Fetcher<'a>,
+    places: Vec<Arc<dyn Place + 'a>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Keys that are likely to be looked up.
+    expected: Vec<Key>,
+    /// What was found under the keys that were asked for.
+    answers: HashMap<Key, Option<SharedId>>,
+    found: Vec<Arc<Found>>,
+    /// Blobs that are nowhere, or not what they should be.
+    lost: HashSet<Digest>,
+    /// Places that are not asked any more.
+    failed: HashSet<usize>,
+}
+
+/// A result that is elsewhere.
+struct Found {
+    record: Record,
+    /// The place with the record.
+    place: usize,
+    /// The keys that it was found under.
+    keys: Mutex<Vec<Key>>,
+    here: OnceLock<Filesystem>,
+}
+
+impl<'a> SharedCache<'a> {
+    /// What a build reads that fetches with `fetcher`.
+    pub(crate) fn new(fetcher: Fetcher<'a>, from: &[CachePlace]) -> Self {
+        let places = from.iter().map(|place| super::open(fetcher.engine, place)).collect();
+        Self { fetcher, places, known: Mutex::default() }
+    }
+
+    /// What the build fetches with.
+    pub(crate) fn fetcher(&self) -> &Fetcher<'a> {
+        &self.fetcher
+    }
+
+    /// Notes a key that is likely to be looked up, so that one question is enough for many.
+    pub(crate) fn expect(&self, key: &Key) {
+        if !self.places.is_empty() {
+            self.known().expected.push(*key);
+        }
+    }
+
+    /// Looks a result up. A place that cannot be asked is told of once, and then left alone.
+    pub(crate) fn find(&self, key: &Key) -> Option<Hit> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let answer = self.known().answers.get(key).copied();
+        let id = answer.unwrap_or_else(|| {
+            self.ask(key);
+            self.known().answers.get(key).copied().flatten()
+        })?;
+        let found = Arc::clone(&self.known().found[id.0]);
+        found.note_key(key);
+        let Record { content, cost_ms, path_ms, .. } = found.record;
+        Some(Hit { id, content, cost_ms, path_ms })
+    }
+
+    /// Notes another key that a hit is the result of.
+    pub(crate) fn found_under(&self, id: SharedId, key: &Key) {
+        self.known().found[id.0].note_key(key);
+    }
+
+    /// The files of a result, which are fetched now unless they are here.
+    ///
+    /// # Errors
+    /// [`EngineError::SharedResultLost`] when blobs are not there any more: the build has to be planned anew.
+    pub(crate) fn bring(&self, id: SharedId, cancel: &CancelToken) -> Result<Filesystem, EngineError> {
+        let found = Arc::clone(&self.known().found[id.0]);
+        if let Some(here) = found.here.get() {
+            return Ok(*here);
+        }
+        let Record { content, cost_ms, path_ms, ref step, .. } = found.record;
+        let name = format!("importing {step} from {}", self.places[found.place].name());
+        let snapshot = self.fetcher.progress.step(&name, |vertex| self.unpack(&found, vertex, cancel))?;
+        let here = Filesystem { snapshot, content };
+        let keys = found.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for key in keys {
+            let value = CacheValue {
+                snapshot: Some(snapshot),
+                content: Some(content),
+                cost_ms,
+                kind: RecordKind::Regular,
+                description: step.clone(),
+                metadata: path_ms.to_le_bytes().to_vec(),
+                ..CacheValue::default()
+            };
+            self.fetcher.engine.store.cache_put(&key, value)?;
+        }
+        Ok(*found.here.get_or_init(|| here))
+    }
+
+    /// Asks every place for a key and those that are expected.
+    fn ask(&self, key: &Key) {
+        let mut missing = self.take_expected(key);
+        for (index, place) in self.places.iter().enumerate() {
+            if missing.is_empty() || self.known().failed.contains(&index) {
+                continue;
+            }
+            let records = place.records(&missing, self.fetcher.cancel);
+            let records = records.unwrap_or_else(|error| {
+                self.give_up(index, &error);
+                Vec::new()
+            });
+            let mut known = self.known();
+            for (key, bytes) in missing.iter().zip(records) {
+                let record = bytes.as_deref().and_then(Record::read);
+                let Some(record) = record.filter(|record| !record.needs_any(&known.lost)) else { continue };
+                let id = SharedId(known.found.len());
+                let (keys, here) = (Mutex::default(), OnceLock::new());
+                known.found.push(Arc::new(Found { record, place: index, keys, here }));
+                known.answers.insert(*key, Some(id));
+            }
+            missing.retain(|key| !known.answers.contains_key(key));
+        }
+        let mut known = self.known();
+        missing.into_iter().for_each(|key| {
+            known.answers.insert(key, None);
+        });
+    }
+
+    /// A key with others that are worth asking for at the same time.
+    fn take_expected(&self, key: &Key) -> Vec<Key> {
+        let mut known = self.known();
+        let at = known.expected.len().saturating_sub(KEYS_AT_ONCE - 1);
+        let mut keys = known.expected.split_off(at);
+        keys.push(*key);
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|key| !known.answers.contains_key(key));
+        keys
+    }
+
+    /// A place that cannot be read is as good as empty.
+    fn give_up(&self, place: usize, error: &EngineError) {
+        if self.known().failed.insert(place) && !matches!(error, EngineError::Cancelled) {
+            let name = self.places[place].name();
+            let why = base::fault::chain(error);
+            self.fetcher.progress.warn("SharedCache", format!("the shared cache {name} is not used: {why}"));
+        }
+    }
+
+    /// Makes a snapshot of a result's layers, fetching those that are not here.
+    fn unpack(
+        &self,
+        found: &Found,
+        vertex: Digest,
+        cancel: &CancelToken,
+    ) -> Result<snapshotter::SnapshotId, EngineError> {
+        let Fetcher { engine, lease, progress, .. } = self.fetcher;
+        let Record { step, layers, .. } = &found.record;
+        let layers: Vec<_> = layers.iter().map(super::record::RecordedLayer::to_layer).collect();
+        let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
+        let (mut parent, done) = engine.unpacked_prefix(lease, &diff_ids)?;
+        let missing: Vec<&Descriptor> = layers[done..].iter().map(|layer| &layer.descriptor).collect();
+        engine.fetch_each(lease, &missing, cancel, |layer, stop| {
+            let id = format!("importing {}", layer.digest.short());
+            progress.status(vertex, &id, 0, layer.size, false);
+            self.fetch(found.place, layer, stop)?;
+            progress.status(vertex, &id, layer.size, layer.size, true);
+            Ok(())
+        })?;
+        for layer in &layers[done..] {
+            cancel.check()?;
+            let applied = engine.store.apply_shared_layer(lease, parent, layer, cancel);
+            parent = Some(applied.map_err(|error| self.lost_if_wrong(layer.descriptor.digest, error))?);
+        }
+        // No record without layers is read.
+        parent.ok_or(EngineError::SharedResultLost { what: step.clone(), why: "it has no layers".to_owned() })
+    }
+
+    /// Fetches a blob from the place that has the record, or from another.
+    fn fetch(&self, first: usize, blob: &Descriptor, cancel: &CancelToken) -> Result<(), EngineError> {
+        let others = (0..self.places.len()).filter(|index| *index != first);
+        let mut why = String::new();
+        for place in std::iter::once(first).chain(others) {
+            match self.fetch_from(&*self.places[place], blob, cancel) {
+                Ok(true) => return Ok(()),
+                Ok(false) => why = format!("{} does not have it any more", self.places[place].name()),
+                Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
+                Err(EngineError::Store(error)) if !is_wrong(&error) => return Err(error.into()),
+                Err(error) => why = base::fault::chain(&error),
+            }
+        }
+        Err(self.lost(blob.digest, why))
+    }
+
+    /// Fetches a blob from a place, if it is there.
+    fn fetch_from(
+        &self,
+        place: &dyn Place,
+        blob: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
+        let Some(mut content) = place.blob(blob, cancel)? else { return Ok(false) };
+        let mut writer = self.fetcher.engine.store.ingest(self.fetcher.lease)?;
+        writer.copy_from(&mut content)?;
+        writer.finish(Some(Expected { digest: blob.digest, size: blob.size }))?;
+        Ok(true)
+    }
+
+    fn lost_if_wrong(&self, blob: Digest, error: StoreError) -> EngineError {
+        if is_wrong(&error) { self.lost(blob, base::fault::chain(&error)) } else { error.into() }
+    }
+
+    /// From now on, what needs this blob is a miss.
+    fn lost(&self, blob: Digest, why: String) -> EngineError {
+        let mut known = self.known();
+        known.lost.insert(blob);
+        let Known { answers, found, lost, .. } = &mut *known;
+        for answer in answers.values_mut() {
+            *answer = answer.filter(|id| !found[id.0].record.needs_any(lost));
+        }
+        EngineError::SharedResultLost { what: format!("blob {blob}"), why }
+    }
+
+    /// Blobs that turned out to be lost.
+    pub(crate) fn lost_blobs(&self) -> HashSet<Digest> {
+        self.known().lost.clone()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Found {
+    fn note_key(&self, key: &Key) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if !keys.contains(key) {
+            keys.push(*key);
+        }
+    }
+}
+
+/// Whether content is not what it should be, rather than this machine being at fault.
+fn is_wrong(error: &StoreError) -> bool {
+    match error {
+        StoreError::BlobMismatch { .. } | StoreError::Content { .. } | StoreError::DiffIdMismatch { .. } => {
+            true
+        }
+        StoreError::Apply { source, .. } => source.fault() == Fault::Input,
+        _ => false,
+    }
+}

@@ -1,0 +1,183 @@
+//! Records and blobs in a repository of any OCI registry.
+//!
+//! A record is a manifest with a tag of its own, made of its key. Its layers are the result's, so the registry keeps them
+//! as long as the record; the record itself is an annotation, so one request answers a look-up.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use base::image::{Descriptor, Manifest, media_type};
+use base::{CancelToken, Digest, Key, Reference};
+use registry::{BlobSource, Client};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::place::{NewRecord, Place};
+use super::record;
+use crate::Engine;
+use crate::error::EngineError;
+
+/// What the tags of records begin with: the version of the form described above.
+const TAG: &str = "lapstrake-v1-";
+
+/// The media type of a record's config, which says what the manifest is.
+const RECORD_TYPE: &str = "application/vnd.lapstrake.cache.record.v1+json";
+
+/// The annotation with the record.
+const ANNOTATION: &str = "dev.lapstrake.cache.record";
+
+/// The content of a record's config.
+const CONFIG: &[u8] = b"{}";
+
+/// How many records are asked for at once.
+const REQUESTS_AT_ONCE: usize = 16;
+
+/// A repository that builders share.
+pub(crate) struct Repository<'a> {
+    engine: &'a Engine,
+    reference: Reference,
+}
+
+impl<'a> Repository<'a> {
+    /// The repository of `reference`; its tag is of no account.
+    pub(crate) fn new(engine: &'a Engine, reference: Reference) -> Self {
+        Self { engine, reference }
+    }
+
+    fn of_key(&self, key: &Key) -> Reference {
+        Reference { tag: Some(format!("{TAG}{}", key.hex())), digest: None, ..self.reference.clone() }
+    }
+}
+
+impl Place for Repository<'_> {
+    fn name(&self) -> String {
+        self.reference.familiar_repository()
+    }
+
+    fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        let network = self.engine.network()?;
+        let references: Vec<Reference> = keys.iter().map(|key| self.of_key(key)).collect();
+        let client = network.client.clone();
+        network.wait(cancel, async move {
+            let mut found: Vec<Option<Vec<u8>>> = vec![None; references.len()];
+            let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+            let mut requests = JoinSet::new();
+            for (index, reference) in references.into_iter().enumerate() {
+                let (client, permits) = (client.clone(), Arc::clone(&permits));
+                requests.spawn(async move {
+                    // The semaphore is never closed.
+                    let _permit = permits.acquire().await.ok();
+                    Ok::<_, EngineError>((index, record_of(&client, &reference).await?))
+                });
+            }
+            while let Some(answer) = requests.join_next().await {
+                let (index, record) = answer.map_err(|_| EngineError::Cancelled)??;
+                found[index] = record;
+            }
+            Ok::<_, EngineError>(found)
+        })
+    }
+
+    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
+        let network = self.engine.network()?;
+        let reference = self.of_key(key);
+        if !record.replaces {
+            match network.wait(cancel, network.client.head(&reference)) {
+                Ok(_) => return Ok(()),
+                Err(EngineError::Registry(error)) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let config = Descriptor::new(RECORD_TYPE, Digest::of(CONFIG), CONFIG.len() as u64);
+        let source = BlobSource::Bytes(CONFIG.into());
+        network.wait(cancel, network.client.push_blob(&reference, &config, &source, None, None))?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            config,
+            layers: record.blobs.to_vec(),
+            annotations: BTreeMap::from([(
+                ANNOTATION.to_owned(),
+                String::from_utf8_lossy(record.bytes).into_owned(),
+            )]),
+        };
+        let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
+        let pushed = network.client.push_manifest(&reference, media_type::OCI_MANIFEST, bytes.into());
+        network.wait(cancel, pushed)?;
+        Ok(())
+    }
+
+    fn add_blob(
+        &self,
+        blob: &Descriptor,
+        file: &Path,
+        _anew: bool,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let network = self.engine.network()?;
+        let file = file.to_owned();
+        let source = BlobSource::File(Arc::new(move || std::fs::File::open(&file)));
+        let pushed = network.client.push_blob(&self.reference, blob, &source, None, None);
+        network.wait(cancel, pushed)?;
+        Ok(())
+    }
+
+    fn blob<'a>(
+        &'a self,
+        blob: &Descriptor,
+        cancel: &'a CancelToken,
+    ) -> Result<Option<Box<dyn Read + 'a>>, EngineError> {
+        let network = self.engine.network()?;
+        match network.wait(cancel, network.client.blob(&self.reference, blob, None)) {
+            Ok(stream) => {
+                let next = move |stream: &mut registry::BlobStream| network.wait(cancel, stream.next());
+                Ok(Some(Box::new(Chunks { stream, next, chunk: Vec::new(), read: 0 })))
+            }
+            Err(EngineError::Registry(error)) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The record with this name, if there is one.
+async fn record_of(client: &Client, reference: &Reference) -> Result<Option<Vec<u8>>, EngineError> {
+    let manifest = match client.resolve(reference).await {
+        Ok(resolved) => serde_json::from_slice::<Manifest>(&resolved.bytes).ok(),
+        Err(error) if error.is_not_found() => None,
+        // What somebody else has put there is no record.
+        Err(error) if error.is_wrong_content() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let record = manifest.and_then(|mut manifest| manifest.annotations.remove(ANNOTATION));
+    Ok(record.map(String::into_bytes).filter(|record| record.len() as u64 <= record::MAX_SIZE))
+}
+
+/// A blob as it comes.
+struct Chunks<N> {
+    stream: registry::BlobStream,
+    next: N,
+    chunk: Vec<u8>,
+    /// How much of the chunk was read.
+    read: usize,
+}
+
+impl<N, B> Read for Chunks<N>
+where
+    N: FnMut(&mut registry::BlobStream) -> Result<Option<B>, EngineError>,
+    B: AsRef<[u8]>,
+{
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.read == self.chunk.len() {
+            let next = (self.next)(&mut self.stream).map_err(io::Error::other)?;
+            let Some(chunk) = next else { return Ok(0) };
+            self.chunk = chunk.as_ref().to_vec();
+            self.read = 0;
+        }
+        let length = buffer.len().min(self.chunk.len() - self.read);
+        buffer[..length].copy_from_slice(&self.chunk[self.read..self.read + length]);
+        self.read += length;
+        Ok(length)
+    }
+}

@@ -1,0 +1,194 @@
+//! Telling other builders of results, beside the build: no step waits for it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::{Digest, Key};
+use crossbeam_channel::{Receiver, Sender};
+use snapshotter::{Compression, SharedLayer, SnapshotId};
+
+use super::SharedCache;
+use super::place::{NewRecord, Place};
+use super::record::{Record, RecordedLayer};
+use crate::error::EngineError;
+use crate::ops::Filesystem;
+use crate::remote::Fetcher;
+use crate::request::CachePlace;
+
+/// How many results are written at once.
+const WRITERS: usize = 4;
+
+/// How layers are compressed that are not yet: quickly, since a build is under way.
+const COMPRESSION: Compression = Compression::Zstd(1);
+
+/// A result of which others are to be told.
+#[derive(Debug, Clone)]
+pub(crate) struct Made {
+    pub(crate) key: Key,
+    pub(crate) result: Filesystem,
+    /// How long it took to make, in milliseconds.
+    pub(crate) cost_ms: u64,
+    /// How long the longest chain of steps took that led to it, in milliseconds.
+    pub(crate) path_ms: u64,
+    /// The name of the step.
+    pub(crate) step: String,
+}
+
+/// Where a build says what it has made.
+#[derive(Default)]
+pub(crate) struct Writer {
+    sender: Option<Sender<Made>>,
+    /// How many results are not written yet.
+    pending: Arc<AtomicUsize>,
+}
+
+impl Writer {
+    /// Tells others of a result, some time later. Its snapshot is protected by the build's lease.
+    pub(crate) fn tell(&self, made: impl FnOnce() -> Made) {
+        if let Some(sender) = &self.sender {
+            self.pending.fetch_add(1, Ordering::SeqCst);
+            // The threads that take it end after us.
+            let _ = sender.send(made());
+        }
+    }
+}
+
+/// Does `work` while what it tells the writer is written to all of `to`, and waits for the end of both. What `cache`
+/// found to be of no use is replaced.
+pub(crate) fn write_while<T>(
+    cache: &SharedCache<'_>,
+    to: &[CachePlace],
+    work: impl FnOnce(&Writer) -> T,
+) -> T {
+    if to.is_empty() {
+        return work(&Writer::default());
+    }
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let writer = Writer { sender: Some(sender), pending: Arc::default() };
+    let pending = Arc::clone(&writer.pending);
+    let engine = cache.fetcher().engine;
+    let places: Vec<_> = to.iter().map(|place| Destination::new(super::open(engine, place))).collect();
+    let names: Vec<String> = places.iter().map(|destination| destination.place.name()).collect();
+    let layers = Layers { cache, known: Mutex::default() };
+    std::thread::scope(|scope| {
+        let write = || write_all(&layers, &places, &receiver, &pending);
+        let threads: Vec<_> = (0..WRITERS).map(|_| scope.spawn(write)).collect();
+        let result = work(&writer);
+        drop(writer);
+        let wait = || {
+            for thread in threads {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            }
+        };
+        if pending.load(Ordering::SeqCst) > 0 {
+            let name = format!("exporting cache to {}", names.join(", "));
+            cache.fetcher().progress.run(&name, wait);
+        } else {
+            wait();
+        }
+        result
+    })
+}
+
+/// Writes what comes until nothing more does.
+fn write_all(
+    layers: &Layers<'_>,
+    places: &[Destination<'_>],
+    results: &Receiver<Made>,
+    pending: &AtomicUsize,
+) {
+    for made in results {
+        for destination in places.iter().filter(|destination| !destination.failed.load(Ordering::Relaxed)) {
+            match destination.write(layers, &made) {
+                Ok(()) | Err(EngineError::Cancelled) => {}
+                Err(error) => destination.give_up(layers.cache.fetcher(), &error),
+            }
+        }
+        pending.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A place that is written to.
+struct Destination<'a> {
+    place: Arc<dyn Place + 'a>,
+    /// Set when it was given up.
+    failed: AtomicBool,
+    /// Blobs that are there for certain.
+    present: Mutex<HashSet<Digest>>,
+}
+
+impl<'a> Destination<'a> {
+    fn new(place: Arc<dyn Place + 'a>) -> Self {
+        Self { place, failed: AtomicBool::new(false), present: Mutex::default() }
+    }
+
+    /// Writes the blobs of a result and then its record, as far as they are not there.
+    fn write(&self, layers: &Layers<'_>, made: &Made) -> Result<(), EngineError> {
+        let cancel = layers.cache.fetcher().cancel;
+        let chain = layers.of(made.result.snapshot)?;
+        let lost = layers.cache.lost_blobs();
+        for layer in &chain {
+            self.write_blob(layers.cache.fetcher(), layer, &lost)?;
+        }
+        let blobs: Vec<_> = chain.iter().map(RecordedLayer::descriptor).collect();
+        let Made { result, cost_ms, path_ms, step, .. } = made;
+        let record = Record::new(result.content, chain, (*cost_ms, *path_ms), step.clone()).to_bytes();
+        let record = NewRecord { bytes: &record, blobs: &blobs, replaces: !lost.is_empty() };
+        self.place.add_record(&made.key, &record, cancel)
+    }
+
+    fn write_blob(
+        &self,
+        fetcher: &Fetcher<'_>,
+        layer: &RecordedLayer,
+        lost: &HashSet<Digest>,
+    ) -> Result<(), EngineError> {
+        let cancel = fetcher.cancel;
+        let is_known = self.present.lock().unwrap_or_else(PoisonError::into_inner).contains(&layer.digest);
+        if !is_known {
+            let file = fetcher.engine.store.blob_path(&layer.digest);
+            self.place.add_blob(&layer.descriptor(), &file, lost.contains(&layer.digest), cancel)?;
+            self.present.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.digest);
+        }
+        Ok(())
+    }
+
+    /// What others do not get to know costs them time, and this build nothing.
+    fn give_up(&self, fetcher: &Fetcher<'_>, error: &EngineError) {
+        if !self.failed.swap(true, Ordering::Relaxed) {
+            let (name, why) = (self.place.name(), base::fault::chain(error));
+            let message = format!("nothing more is written to the shared cache {name}: {why}");
+            fetcher.progress.warn("SharedCache", message);
+        }
+    }
+}
+
+/// The layers of results, each made once.
+struct Layers<'a> {
+    cache: &'a SharedCache<'a>,
+    known: Mutex<HashMap<SnapshotId, RecordedLayer>>,
+}
+
+impl Layers<'_> {
+    /// All layers of a result, the base first. Their blobs are in the store.
+    fn of(&self, snapshot: SnapshotId) -> Result<Vec<RecordedLayer>, EngineError> {
+        let chain = self.cache.fetcher().engine.store.chain(snapshot)?;
+        chain.into_iter().map(|id| self.layer(id)).collect()
+    }
+
+    fn layer(&self, id: SnapshotId) -> Result<RecordedLayer, EngineError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let Fetcher { engine, lease, cancel, .. } = *self.cache.fetcher();
+        // Two that need it at once make it once: the store sees to that.
+        let blob = engine.store.layer(lease, id, COMPRESSION, cancel)?;
+        let created_at = engine.store.snapshot_info(id)?.created_at;
+        let layer = SharedLayer { descriptor: blob.descriptor, diff_id: blob.diff_id, created_at };
+        let layer = RecordedLayer::of(&layer);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(id, layer.clone());
+        Ok(layer)
+    }
+}

@@ -1,0 +1,180 @@
+//! `--cache-to` and `--cache-from` with `type=records`: what one builder has made, no other makes again.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{build, env, image_id, steps_run};
+use testkit::{Context, DockerRegistry, TestEnv};
+
+const DOCKERFILE: &str = "FROM busybox\nCOPY one /one\nRUN cat /one > /a && echo made-one\nCOPY two /two\nRUN cat /one /two > /b\n\
+                          LABEL done=yes\n";
+
+/// A cache that builders share, with what is typed to write to it and to read from it.
+struct Shared {
+    to: String,
+    from: String,
+}
+
+impl Shared {
+    fn directory(path: &Path) -> Self {
+        let path = path.display();
+        Self { to: format!("type=records,dest={path}"), from: format!("type=records,src={path}") }
+    }
+
+    fn repository(reference: &str) -> Self {
+        let text = format!("type=records,ref={reference}");
+        Self { to: text.clone(), from: text }
+    }
+
+    fn write(&self) -> [&str; 4] {
+        ["--cache-to", &self.to, "-t", "x"]
+    }
+
+    fn read(&self) -> [&str; 4] {
+        ["--cache-from", &self.from, "-t", "x"]
+    }
+
+    fn both(&self) -> [&str; 6] {
+        ["--cache-from", &self.from, "--cache-to", &self.to, "-t", "x"]
+    }
+}
+
+fn context(env: &TestEnv) -> Context {
+    let context = env.context();
+    context.file("one", "1").file("two", "2").dockerfile(DOCKERFILE);
+    context
+}
+
+/// The output of `lap run x cat FILES`.
+fn cat(env: &TestEnv, files: &[&str]) -> String {
+    env.lap(["run", "--rm", "x", "cat"]).args(files).ok().stdout_text()
+}
+
+/// All files below a directory.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+/// One builder writes, another begins with nothing, and a third one has changed its last step.
+fn is_shared(shared: &Shared) {
+    let (first, second, third) = (env(), env(), env());
+    let made = build(&first, &context(&first), &shared.write());
+    assert_eq!(steps_run(&made).len(), 4);
+
+    let found = build(&second, &context(&second), &shared.read());
+    assert_eq!(steps_run(&found), Vec::<String>::new());
+    assert_eq!(image_id(&second, "x"), image_id(&first, "x"));
+    assert_eq!(cat(&second, &["/a", "/b"]), "112");
+    // From now on it is in the second one's own store.
+    assert_eq!(steps_run(&build(&second, &context(&second), &["-t", "x"])), Vec::<String>::new());
+
+    let changed = context(&third);
+    changed.file("two", "3");
+    let changed = build(&third, &changed, &shared.read());
+    assert_eq!(steps_run(&changed), ["[4/5] COPY two /two", "[5/5] RUN cat /one /two > /b"]);
+    assert_eq!(cat(&third, &["/a", "/b"]), "113");
+}
+
+#[test]
+fn a_directory_is_shared() {
+    let directory = tempfile::tempdir().unwrap();
+    is_shared(&Shared::directory(&directory.path().join("not/there/yet")));
+}
+
+#[test]
+fn a_repository_is_shared() {
+    let Some(registry) = DockerRegistry::start() else { return };
+    is_shared(&Shared::repository(&registry.reference("team/cache")));
+}
+
+#[test]
+fn what_two_write_at_once_is_all_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = Shared::directory(directory.path());
+    let (first, second, third) = (env(), env(), env());
+    let other = context(&second);
+    other.file("two", "other");
+    std::thread::scope(|scope| {
+        let _first = scope.spawn(|| build(&first, &context(&first), &shared.both()));
+        build(&second, &other, &shared.both());
+    });
+    for context in [&context(&third), &other] {
+        assert_eq!(steps_run(&build(&third, context, &shared.read())), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_blob_that_is_gone_or_damaged_is_a_miss_and_is_healed() {
+    for damage in ["gone", "damaged"] {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = Shared::directory(directory.path());
+        let (first, second, third) = (env(), env(), env());
+        build(&first, &context(&first), &shared.write());
+        for blob in files_below(&directory.path().join("blobs")) {
+            if damage == "gone" { std::fs::remove_file(blob) } else { std::fs::write(blob, "damaged") }
+                .unwrap();
+        }
+        let alone = build(&second, &context(&second), &shared.both());
+        alone.stderr_has(&["a result in a shared cache is not whole", "blob sha256:", "made-one"]);
+        assert_eq!(cat(&second, &["/a", "/b"]), "112");
+        assert_eq!(
+            steps_run(&build(&third, &context(&third), &shared.read())),
+            Vec::<String>::new(),
+            "{damage}"
+        );
+    }
+}
+
+#[test]
+fn records_that_cannot_be_read_are_misses() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = Shared::directory(directory.path());
+    let first = env();
+    build(&first, &context(&first), &shared.write());
+    let records = files_below(&directory.path().join("records"));
+    assert!(records.len() >= 4);
+    let whole = std::fs::read_to_string(&records[0]).unwrap();
+    let newer = whole.replace("\"version\":1", "\"version\":9");
+    assert_ne!(newer, whole);
+    for content in ["", "no json", "{}", &whole[..whole.len() / 2], &newer, &"[".repeat(100_000)] {
+        for record in &records {
+            std::fs::write(record, content).unwrap();
+        }
+        let other = env();
+        assert_eq!(steps_run(&build(&other, &context(&other), &shared.read())).len(), 4);
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_reached_costs_a_warning() {
+    let env = env();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let shared = Shared::repository(&format!("{nobody}/cache"));
+    let output = build(&env, &context(&env), &shared.both());
+    assert_eq!(steps_run(&output).len(), 4);
+    output.stderr_has(&["the shared cache", "is not used", "nothing more is written to the shared cache"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let shared = Shared::directory(&file.path().join("below-a-file"));
+    let changed = context(&env);
+    changed.file("one", "changed");
+    let output = build(&env, &changed, &shared.both());
+    assert_eq!(steps_run(&output).len(), 4);
+    output.stderr_has(&["nothing more is written to the shared cache"]);
+}
+
+#[test]
+fn no_cache_reads_nothing_and_writes_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = Shared::directory(directory.path());
+    let (first, second) = (env(), env());
+    build(&first, &context(&first), &shared.write());
+    let again = build(&second, &context(&second), &[&shared.both()[..], &["--no-cache"]].concat());
+    assert_eq!(steps_run(&again).len(), 4);
+    build(&second, &context(&second), &shared.read());
+}
