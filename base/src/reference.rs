@@ -12,6 +12,9 @@ use crate::digest::Digest;
 /// The registry that short names mean.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
 
+/// The longest name of a repository, with its registry, in bytes.
+const MAX_NAME: usize = 255;
+
 /// A complete image name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
@@ -107,7 +110,7 @@ impl FromStr for Reference {
         if repository.is_empty() {
             return Err(error("it has no repository name"));
         }
-        if name.len() > 255 {
+        if name.len() > MAX_NAME {
             return Err(error("the repository name is longer than 255 characters"));
         }
         if repository.split('/').any(|part| part.bytes().any(|b| b.is_ascii_uppercase())) {
@@ -143,6 +146,16 @@ fn split_registry(name: &str) -> (String, String) {
         return (registry.to_owned(), format!("library/{repository}"));
     }
     (registry.to_owned(), repository.to_owned())
+}
+
+/// Whether `name` is a repository's name within a registry: what [`Reference::repository`] may be.
+pub fn is_repository(name: &str) -> bool {
+    name.len() <= MAX_NAME && name.split('/').all(is_path_component)
+}
+
+/// Whether `tag` is a tag: what [`Reference::tag`] may be.
+pub fn is_tag(tag: &str) -> bool {
+    check_tag(tag).is_ok()
 }
 
 fn check_tag(tag: &str) -> Result<(), &'static str> {
@@ -224,6 +237,17 @@ mod tests {
         assert!(full("a..b").contains("each part"));
         assert!(full("a@sha256:12").contains("64 lower-case"));
         assert!(full("ex ample.com/a").contains("error"));
+    }
+
+    #[test]
+    fn repositories_and_tags_of_requests_are_checked_alone() {
+        assert!(is_repository("a/b-c/d__e.f") && is_tag("_1.0-x"));
+        for name in ["", "/a", "a//b", "a/..", "../a", "A", "a:b", "a/_b", &"a".repeat(256)] {
+            assert!(!is_repository(name), "{name}");
+        }
+        for tag in ["", "-a", "a/b", "a:b", &"a".repeat(129)] {
+            assert!(!is_tag(tag), "{tag}");
+        }
     }
 
     #[test]

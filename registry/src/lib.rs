@@ -1,4 +1,4 @@
-//! OCI distribution client, OCI layouts and Docker archives.
+//! OCI distribution client and server, OCI layouts and Docker archives.
 //!
 //! Two ways in and out for images, with one shape of result ([`ImageDocuments`]):
 //!
@@ -6,6 +6,8 @@
 //!   It is asynchronous and cheap to make; nothing is read or opened before the first request.
 //! * [`Archive`] reads an OCI image layout (directory or tar) or a `docker save` archive, and
 //!   [`write_archive`] writes both. They block.
+//!
+//! And one the other way round: [`server`] is a registry over a store that its caller has.
 //!
 //! Beside images, [`Client::download`] fetches any file of the web, for `ADD` and remote contexts.
 //!
@@ -29,6 +31,7 @@ mod hosts;
 mod http_error;
 mod pull;
 mod retry;
+pub mod server;
 mod transport;
 mod upload;
 

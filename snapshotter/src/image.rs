@@ -119,6 +119,17 @@ impl Store {
         Ok(self.db().read("list images", images::all)?)
     }
 
+    /// The names of the images that are the document `digest` or need it, directly or not; those of images that
+    /// nobody named [are no references](ImageRecord::dangling).
+    pub fn names_of_images_with(&self, digest: &Digest) -> Result<Vec<String>, StoreError> {
+        Ok(self.db().read("look up the images of a blob", |c| images::names_above(c, digest))?)
+    }
+
+    /// Whether any image is `digest` or needs it.
+    pub fn is_part_of_an_image(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.db().read("look up the images of a blob", |c| images::is_needed(c, digest))?)
+    }
+
     /// The images whose target or config has a digest that begins with `prefix`: hex digits, with or
     /// without `sha256:`. An empty prefix fits none.
     pub fn find_images(&self, prefix: &str) -> Result<Vec<ImageRecord>, StoreError> {

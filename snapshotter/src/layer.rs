@@ -5,6 +5,7 @@
 //! keeps its original blob, so that it is pushed as it came.
 
 mod convert;
+mod planned;
 
 use std::io::Write;
 
@@ -56,6 +57,21 @@ impl LayerForm {
             Compression::Zstd(level) => format!("zstd:{level}"),
         };
         self.clamp_mtime.map_or_else(|| compression.clone(), |time| format!("{compression}@{time}"))
+    }
+
+    /// The form of this [name](Self::name).
+    fn from_name(name: &str) -> Option<Self> {
+        let (compression, clamp_mtime) = match name.split_once('@') {
+            Some((compression, time)) => (compression, Some(time.parse().ok()?)),
+            None => (name, None),
+        };
+        let compression = match compression.split_once(':') {
+            None if compression == "none" => Compression::None,
+            Some(("gzip", level)) => Compression::Gzip(level.parse().ok()?),
+            Some(("zstd", level)) => Compression::Zstd(level.parse().ok()?),
+            _ => return None,
+        };
+        Some(Self { compression, clamp_mtime })
     }
 
     fn media_type(self) -> &'static str {

@@ -32,6 +32,26 @@ pub(crate) fn has_name(connection: &Connection, digest: &Digest) -> rusqlite::Re
     connection.prepare_cached("SELECT 1 FROM images WHERE digest = ?1")?.exists([digest.as_bytes()])
 }
 
+/// What needs `?1`, directly or not, and itself.
+const ABOVE: &str = "WITH RECURSIVE above(digest) AS (
+    SELECT ?1 UNION SELECT document FROM document_blobs JOIN above ON document_blobs.digest = above.digest)";
+
+/// The names of the images that are the document `digest` or need it.
+pub(crate) fn names_above(connection: &Connection, digest: &Digest) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "{ABOVE} SELECT name FROM images JOIN above ON images.digest = above.digest ORDER BY name"
+    ))?;
+    statement.query_map([digest.as_bytes()], |row| row.get(0))?.collect()
+}
+
+/// Whether any image is `digest` or needs it.
+pub(crate) fn is_needed(connection: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(&format!(
+        "{ABOVE} SELECT 1 FROM images JOIN above ON images.digest = above.digest LIMIT 1"
+    ))?;
+    statement.exists([digest.as_bytes()])
+}
+
 /// Gives a name to an image, taking it from the one that had it.
 pub(crate) fn put(connection: &Connection, image: &ImageRecord) -> rusqlite::Result<()> {
     let json = serde_json::to_string(&image.descriptor)

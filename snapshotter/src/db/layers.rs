@@ -1,5 +1,6 @@
 //! Which blob holds, or would hold, the layer of a snapshot in which form.
 
+use base::Digest;
 use base::image::Descriptor;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
@@ -24,6 +25,22 @@ pub(crate) fn get(
         Ok(LayerBlob { diff_id: digest(row, 0)?, descriptor })
     };
     statement.query_row((id, form), read).optional()
+}
+
+/// The snapshots and forms whose layer is the blob `digest`, but for those that were pulled as it.
+pub(crate) fn made_as(
+    connection: &Connection,
+    digest: &Digest,
+) -> rusqlite::Result<Vec<(SnapshotId, String, LayerBlob)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT snapshot, form, diff_id, media_type, size FROM layers
+         WHERE digest = ?1 AND form != 'original' ORDER BY snapshot, form",
+    )?;
+    let read = |row: &Row<'_>| {
+        let descriptor = Descriptor::new(&row.get::<_, String>(3)?, *digest, row.get(4)?);
+        Ok((row.get(0)?, row.get(1)?, LayerBlob { diff_id: super::digest(row, 2)?, descriptor }))
+    };
+    statement.query_map([digest.as_bytes()], read)?.collect()
 }
 
 /// Remembers the layer of `id` in `form`.

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 5] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5];
+const STEPS: [&str; 6] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
@@ -184,6 +184,13 @@ CREATE TABLE removed_results (
 CREATE TRIGGER cache_value_removed AFTER DELETE ON cache_values BEGIN
     INSERT OR REPLACE INTO removed_results VALUES (old.output, unixepoch() * 1000);
 END;
+";
+
+/// Blobs are asked for by their digest alone: which documents need one, and which layer it would be.
+const FORMAT_6: &str = "
+CREATE INDEX document_blobs_by_digest ON document_blobs(digest);
+CREATE INDEX layers_by_digest ON layers(digest);
+CREATE INDEX images_by_digest ON images(digest);
 ";
 
 /// The format of an open database; 0 is an empty one.

@@ -129,3 +129,25 @@ fn hostile_names_are_only_names() {
     }
     assert!(test.store.resolve("good").unwrap().is_some());
 }
+
+#[test]
+fn a_blob_knows_the_images_that_need_it() {
+    let test = TestStore::new();
+    let target = test.image("a", test.snapshot(None, "a"));
+    let manifest: Manifest =
+        serde_json::from_slice(&test.store.read_blob(&target.digest, MAX_DOCUMENT).unwrap().unwrap())
+            .unwrap();
+    let bytes = serde_json::to_vec(&index(vec![target.clone()])).unwrap();
+    let outer = test.store.put_blob(&test.lease, &bytes).unwrap();
+    let outer = Descriptor::new(media_type::OCI_INDEX, outer.digest, outer.size);
+    test.store.tag("b", &outer).unwrap();
+    let names = |digest: &Digest| test.store.names_of_images_with(digest).unwrap();
+    assert_eq!(names(&manifest.config.digest), ["a", "b"]);
+    assert_eq!(names(&target.digest), ["a", "b"]);
+    assert_eq!(names(&outer.digest), ["b"]);
+    test.store.untag("a").unwrap();
+    assert!(test.store.is_part_of_an_image(&manifest.config.digest).unwrap());
+    test.store.untag("b").unwrap();
+    assert!(!test.store.is_part_of_an_image(&manifest.config.digest).unwrap());
+    assert!(names(&outer.digest).is_empty());
+}

@@ -251,3 +251,34 @@ fn cancelled_work_leaves_nothing() {
     assert!(matches!(result, Err(StoreError::Cancelled)));
     assert!(test.store.check().unwrap().is_clean());
 }
+
+#[test]
+fn a_layer_is_made_when_its_blob_is_asked_for() {
+    let test = TestStore::new();
+    let id = test.snapshot(None, "file");
+    for form in [Compression::None, Compression::Gzip(4), Compression::Zstd(2)] {
+        let form = LayerForm { compression: form, clamp_mtime: Some(1_700_000_000) };
+        let made = test.store.layer(&test.lease, id, form, &cancel()).unwrap().descriptor;
+        test.store.db().write("lose the blob", |c| crate::db::blobs::delete(c, &made.digest)).unwrap();
+        let lease = test.store.lease("reader").unwrap();
+        let planned = test.store.planned_blob(Some(&lease), &made.digest).unwrap().unwrap();
+        assert_eq!(planned, BlobInfo { digest: made.digest, size: made.size });
+        assert!(test.store.open_blob(&made.digest).is_err(), "asking makes nothing");
+        assert_eq!(test.store.make_blob(&lease, &made.digest, &cancel()).unwrap(), Some(planned));
+        assert_eq!(test.store.open_blob(&made.digest).unwrap().metadata().unwrap().len(), made.size);
+    }
+    let unknown = base::Digest::of(b"unknown");
+    assert_eq!(test.store.planned_blob(None, &unknown).unwrap(), None);
+    assert_eq!(test.store.make_blob(&test.lease, &unknown, &cancel()).unwrap(), None);
+}
+
+#[test]
+fn forms_have_names_that_lead_back() {
+    for compression in [Compression::None, Compression::Gzip(9), Compression::Zstd(-3)] {
+        for clamp_mtime in [None, Some(-5)] {
+            let form = LayerForm { compression, clamp_mtime };
+            assert_eq!(LayerForm::from_name(&form.name()), Some(form));
+        }
+    }
+    assert_eq!(LayerForm::from_name("original"), None);
+}
