@@ -18,6 +18,7 @@ use crate::isolation_args::IsolationArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
 use crate::network_args::NetworkArgs;
 use crate::prune_args::{BuilderPruneArgs, DuArgs, StoreArgs, SystemArgs};
+use crate::registry_args::RegistryArgs;
 use crate::render::Mode;
 use crate::step_args::StepArgs;
 use crate::supervision_args::SupervisionArgs;
@@ -173,6 +174,8 @@ pub(crate) enum Command {
     System(SystemArgs),
     /// Look after the files of the store
     Store(StoreArgs),
+    /// Be a registry
+    Registry(RegistryArgs),
     /// Create, start and delete containers for containerd, Podman or Docker: an OCI runtime
     #[command(name = "oci-runtime", disable_help_flag = true)]
     OciRuntime {

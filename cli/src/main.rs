@@ -29,6 +29,7 @@ mod oci_args;
 mod output;
 mod places;
 mod prune_args;
+mod registry_args;
 mod render;
 mod retention;
 mod shim;

@@ -18,6 +18,7 @@ pub use crate::history::BuildArchiveError;
 pub use crate::images::Conflict;
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
+pub use crate::serve::error::ServerError;
 
 /// Docker's words, which scripts look for.
 const NO_SUCH_CONTAINER: &str = "No such container";
@@ -168,6 +169,9 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// A registry cannot be served.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// There is no such image in the store.
     #[error("no such image: {0}")]
     NoSuchImage(String),
@@ -551,6 +555,7 @@ impl Faulty for EngineError {
             Self::Import { source, .. } => source.fault(),
             Self::Compress(error) => error.fault(),
             Self::Registry(error) => error.fault(),
+            Self::Server(error) => error.fault(),
             Self::Archive(error) => error.fault(),
             Self::BuildArchive(error) => error.fault(),
             Self::DockerConfig(error) => error.fault(),

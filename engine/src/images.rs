@@ -83,7 +83,12 @@ impl Engine {
     fn listed(&self) -> Result<Vec<Listed>, EngineError> {
         let mut all: Vec<Listed> = Vec::new();
         for record in self.store.images()? {
-            let Some(image) = self.any_image(&record.descriptor)? else { continue };
+            let image = match self.any_image(&record.descriptor) {
+                Ok(Some(image)) => image,
+                // What somebody pushed need not make sense, and must not hide the others.
+                Ok(None) | Err(EngineError::Inconsistent { .. } | EngineError::Document { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             let name = (!record.dangling).then_some(record.name);
             match all.iter_mut().find(|known| known.image.id() == image.id()) {
                 Some(known) => known.names.extend(name),

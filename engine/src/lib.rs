@@ -43,6 +43,7 @@ pub mod retention;
 mod run;
 mod save;
 mod secrets;
+pub mod serve;
 mod shared_cache;
 mod ssh;
 mod step_rules;

@@ -25,7 +25,7 @@ impl Image {
 
 impl Engine {
     /// The image that `target`, a manifest or an index, means on `platform`. `None` when an index has
-    /// no such platform or its manifest is not in the store.
+    /// no such platform, its manifest is not in the store, or that is of something else than an image.
     pub(crate) fn image(
         &self,
         target: &Descriptor,
@@ -35,6 +35,11 @@ impl Engine {
         let Some(manifest) = self.document::<Manifest>("manifest", &descriptor.digest)? else {
             return Ok(None);
         };
+        // A manifest of something else, as a signature or a chart that was pushed here.
+        if !matches!(manifest.config.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
+        {
+            return Ok(None);
+        }
         let Some(config) = self.document::<ImageConfig>("image config", &manifest.config.digest)? else {
             return Ok(None);
         };
@@ -63,6 +68,9 @@ impl Engine {
     pub(crate) fn any_image(&self, target: &Descriptor) -> Result<Option<Image>, EngineError> {
         if let Some(image) = self.image(target, &Platform::host())? {
             return Ok(Some(image));
+        }
+        if !media_type::is_index(&target.media_type) {
+            return Ok(None);
         }
         let Some(index) = self.document::<Index>("index", &target.digest)? else { return Ok(None) };
         for descriptor in &index.manifests {

@@ -239,7 +239,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether it would have worked with more room on the disk.
-    pub(crate) fn is_disk_full(&self) -> bool {
+    pub fn is_disk_full(&self) -> bool {
         match self {
             Self::File(error) => error.kind() == std::io::ErrorKind::StorageFull,
             Self::Database(error) => error.is_disk_full(),

@@ -12,6 +12,7 @@ mod images;
 mod import;
 pub(crate) mod oci_runtime;
 mod prune;
+mod registry;
 mod run;
 mod store;
 mod system;
@@ -135,6 +136,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             BuilderCommand::Prune(args) => prune::builder(store, &args),
             BuilderCommand::Du(args) => du::show(store, &args),
         },
+        Command::Registry(registry) => registry::dispatch(store, registry.command),
         Command::Store(StoreArgs { command: StoreCommand::Check(args) }) => store::check(store, &args),
         Command::Store(StoreArgs { command: StoreCommand::Gc(args) }) => store::collect(store, &args),
         Command::System(system) => match system.command {

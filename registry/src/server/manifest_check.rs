@@ -65,6 +65,11 @@ pub(super) fn check(
     Ok(PushedManifest { media_type, digest, bytes, blobs, manifests, referral })
 }
 
+/// The media type that a manifest or index says it has, or that follows from its fields. `None` for anything else.
+pub fn media_type_of(bytes: &[u8]) -> Option<String> {
+    manifest_type(None, bytes).ok()
+}
+
 /// The refusal of a document that is too long.
 pub(super) fn too_large(limit: u64) -> Refusal {
     let message = format!("a manifest of more than {limit} bytes is not accepted");

@@ -43,6 +43,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub use accounts::{Accounts, AccountsError};
+pub use manifest_check::media_type_of;
 pub use store::{
     BlobRemoval, ManifestName, PushedManifest, Referral, Repository, ServeError, ServedBlob, ServedManifest,
     ServedStore, Upload,

@@ -80,6 +80,9 @@ impl From<ServeError> for Refusal {
                 Self::bad(ErrorCode::ManifestInvalid, message)
             }
             ServeError::NotOurs(_) => Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message),
+            ServeError::InUse(digest) => {
+                Self::new(StatusCode::FORBIDDEN, ErrorCode::Denied, message).about(vec![digest])
+            }
             ServeError::Full(_) => Self::failure(StatusCode::INSUFFICIENT_STORAGE, &message, &error),
             ServeError::Failed(_) => Self::failure(StatusCode::INTERNAL_SERVER_ERROR, &message, &error),
         }

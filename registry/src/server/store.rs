@@ -101,6 +101,9 @@ pub enum ServeError {
     /// The name belongs to the machine and not to the registry.
     #[error("{0} is an image of the machine that serves it and is not changed through the registry")]
     NotOurs(String),
+    /// An index that stays needs it.
+    #[error("an index of this repository needs the manifest; delete the index")]
+    InUse(Digest),
     /// The disk is full.
     #[error("the registry has no room left")]
     Full(#[source] Box<dyn Error + Send + Sync>),

@@ -1,0 +1,41 @@
+//! `lap registry serve`
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use engine::serve::{Listening, ServeRequest};
+
+use super::{StoreChoice, open};
+use crate::error::CliError;
+use crate::registry_args::{RegistryCommand, ServeArgs};
+use crate::signals;
+use crate::terminal::{complain, print_line};
+
+pub(crate) fn dispatch(store: &StoreChoice, command: RegistryCommand) -> Result<ExitCode, CliError> {
+    match command {
+        RegistryCommand::Serve(args) => serve(store, args),
+    }
+}
+
+/// Serves until it is told to stop. The first line of output says where.
+fn serve(store: &StoreChoice, args: ServeArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let engine = open(store)?;
+    let is_open = args.auth.is_none() && !args.read_only && !args.addr.ip().is_loopback();
+    let request = ServeRequest {
+        address: args.addr,
+        name: args.name,
+        read_only: args.read_only,
+        accounts: args.auth,
+        tls: args.tls_cert.zip(args.tls_key),
+        report: Arc::new(|incident| complain(incident)),
+    };
+    let listening = |listening: &Listening| {
+        print_line(&format!("Listening on {} as {}", listening.url, listening.name));
+        if is_open {
+            complain("warning: everybody who reaches this address may push; see --auth and --read-only");
+        }
+    };
+    engine.serve(&request, listening, &cancel)?;
+    Ok(ExitCode::SUCCESS)
+}

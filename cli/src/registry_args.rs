@@ -1,0 +1,69 @@
+//! The flags of `lap registry`.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    #[command(subcommand)]
+    pub(crate) command: RegistryCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    /// Serve the images of the store as a registry, and take what is pushed into the store
+    ///
+    /// The image localhost:5000/team/app:1 of the store is what others pull as team/app:1 from port 5000, and what is
+    /// pushed gets such a name. Images of other registries are served under their names as well: library/debian, or
+    /// ghcr.io/owner/name.
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; port 0 is any that is free. The first line of output says where that is
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
+    pub(crate) addr: SocketAddr,
+
+    /// The registry's name in the names of images [default: localhost:PORT, or the address if it is not this machine's]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) name: Option<String>,
+
+    /// Serve HTTPS with this certificate, PEM, those of its authorities after it
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Let in only whom this file names, as `htpasswd -B` writes it; it is read again when it changes
+    #[arg(long, value_name = "HTPASSWD")]
+    pub(crate) auth: Option<PathBuf>,
+
+    /// Refuse pushes and deletions
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+/// `HOST:PORT`; without a host, all addresses of this machine.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let complete = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    let mut found = complete.to_socket_addrs().map_err(|error| error.to_string())?;
+    found.next().ok_or_else(|| "the host has no address".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_may_leave_the_host_out() {
+        assert_eq!(address(":5000"), Ok("0.0.0.0:5000".parse().unwrap()));
+        assert_eq!(address("[::1]:0"), Ok("[::1]:0".parse().unwrap()));
+        assert!(address("127.0.0.1").is_err());
+        assert!(address("127.0.0.1:99999").is_err());
+    }
+}
