@@ -83,12 +83,7 @@ impl Engine {
     fn listed(&self) -> Result<Vec<Listed>, EngineError> {
         let mut all: Vec<Listed> = Vec::new();
         for record in self.store.images()? {
-            let image = match self.any_image(&record.descriptor) {
-                Ok(Some(image)) => image,
-                // What somebody pushed need not make sense, and must not hide the others.
-                Ok(None) | Err(EngineError::Inconsistent { .. } | EngineError::Document { .. }) => continue,
-                Err(error) => return Err(error),
-            };
+            let Some(image) = self.sound_image(&record.descriptor)? else { continue };
             let name = (!record.dangling).then_some(record.name);
             match all.iter_mut().find(|known| known.image.id() == image.id()) {
                 Some(known) => known.names.extend(name),
@@ -99,6 +94,15 @@ impl Engine {
             }
         }
         Ok(all)
+    }
+
+    /// The image of `target`. `None` for something else than an image, also if it says that it is one: what somebody
+    /// pushed here need not make sense, and must not hide the rest.
+    pub(crate) fn sound_image(&self, target: &Descriptor) -> Result<Option<Image>, EngineError> {
+        match self.any_image(target) {
+            Err(EngineError::Inconsistent { .. } | EngineError::Document { .. }) => Ok(None),
+            image => image,
+        }
     }
 
     fn summary(&self, listed: Listed) -> Result<ImageSummary, EngineError> {

@@ -78,6 +78,7 @@ impl Engine {
                     removals.extend(self.drop_image(&image)?);
                 }
             }
+            removals.extend(self.drop_artifacts(which)?);
         }
         if cache == Policy::DROP_CACHE {
             self.forget_downloads()?;
@@ -96,6 +97,21 @@ impl Engine {
             return false;
         }
         which.labels.iter().all(|label| label.fits(&summary.labels))
+    }
+
+    /// The same for what is no image, such as a signature that was pushed here. It has no labels, and is as old as its name.
+    fn drop_artifacts(&self, which: &ImagePrune) -> Result<Vec<Removal>, EngineError> {
+        let mut removals = Vec::new();
+        for record in self.store.images()? {
+            let fits = (which.all || record.dangling)
+                && which.labels.is_empty()
+                && which.until.is_none_or(|until| record.created_at < until);
+            if fits && self.sound_image(&record.descriptor)?.is_none() {
+                self.store.untag(&record.name)?;
+                removals.push(Removal::Untagged(familiar(&record.name)));
+            }
+        }
+        Ok(removals)
     }
 
     fn drop_image(&self, image: &ImageUsage) -> Result<Vec<Removal>, EngineError> {

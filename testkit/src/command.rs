@@ -192,6 +192,20 @@ impl Running {
         }
     }
 
+    /// Waits until the command has written a whole line to its output that begins with `start`, and gives it.
+    pub fn wait_for_line(&mut self, start: &str) -> String {
+        loop {
+            let text = String::from_utf8_lossy(&self.stdout);
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            if let Some(line) = whole.lines().find(|line| line.starts_with(start)) {
+                return line.to_owned();
+            }
+            if !self.receive() {
+                self.give_up(&format!("the command ended without a line that begins with {start:?}"));
+            }
+        }
+    }
+
     /// Sends a signal to the process alone, as `kill` does.
     pub fn signal(&self, signal: Signal) {
         nix::sys::signal::kill(Pid::from_raw(self.pid()), signal).expect("the process is there");

@@ -87,7 +87,13 @@ impl Engine {
     /// # Errors
     /// When there is no such image, or a [`Conflict`].
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removal>, EngineError> {
-        let found = self.find(name)?;
+        let found = match self.find(name) {
+            Ok(found) => found,
+            Err(error @ (EngineError::NoSuchImage(_) | EngineError::Inconsistent { .. })) => {
+                return self.remove_artifact(name)?.ok_or(error);
+            }
+            Err(error) => return Err(error),
+        };
         let id = found.image.id();
         let all =
             self.listed()?.into_iter().find(|listed| listed.image.id() == id).map(|listed| listed.names);
@@ -113,6 +119,17 @@ impl Engine {
         // The disk space comes back at once, but for what the build cache may still use.
         self.store.gc(Policy::KEEP_CACHE)?;
         Ok(removals)
+    }
+
+    /// Takes a name away from something that is no image, such as a chart that was pushed here. `None` when nothing has it.
+    fn remove_artifact(&self, name: &str) -> Result<Option<Vec<Removal>>, EngineError> {
+        let Ok(reference) = name.parse::<Reference>() else { return Ok(None) };
+        let name = reference.to_string();
+        if !self.store.untag(&name)? {
+            return Ok(None);
+        }
+        self.store.gc(Policy::KEEP_CACHE)?;
+        Ok(Some(vec![Removal::Untagged(familiar(&name))]))
     }
 }
 

@@ -10,4 +10,5 @@ mod fixture;
 mod login;
 mod pull;
 mod push;
+mod server;
 mod tls;

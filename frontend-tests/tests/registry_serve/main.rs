@@ -1,0 +1,11 @@
+//! `lap registry serve`: the protocol as the specification has it, hostile clients, and clients of others.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod clients;
+mod content;
+mod hostile;
+mod http;
+mod server;
+mod uploads;
