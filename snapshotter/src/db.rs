@@ -345,7 +345,9 @@ mod tests {
         drop(Database::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let Err(error) = Database::open(&path) else { panic!("opened") };
-        assert!(error.to_string().contains("format 99 instead of 5; use a newer lap"), "{error}");
+        let known = schema::VERSION;
+        let expected = format!("format 99 instead of {known}; use a newer lap");
+        assert!(error.to_string().contains(&expected), "{error}");
     }
 
     #[test]

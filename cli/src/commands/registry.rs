@@ -28,7 +28,7 @@ fn serve(store: &StoreChoice, args: ServeArgs) -> Result<ExitCode, CliError> {
         read_only: args.read_only,
         accounts: args.auth,
         tls: args.tls_cert.zip(args.tls_key),
-        report: Arc::new(|incident| complain(incident)),
+        report: Arc::new(complain),
     };
     let listening = |listening: &Listening| {
         print_line(&format!("Listening on {} as {}", listening.url, listening.name));

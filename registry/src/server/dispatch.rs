@@ -96,7 +96,7 @@ impl Registry {
         let query = Query::parse(parts.uri.query());
         let asked = Asked { parts, query };
         let (name, target) = match route {
-            Route::Base => return reading(&asked, || Ok(StatusCode::OK.into_response())),
+            Route::Base => return only_reads(&asked).map(|()| StatusCode::OK.into_response()),
             Route::Catalog => return self.catalog(&asked).await,
             Route::In(name, target) => (name, target),
         };
@@ -133,10 +133,10 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-/// The answer to a request that only reads; other methods are refused.
-pub(super) fn reading<T>(asked: &Asked, answer: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+/// Refuses what does not only read.
+pub(super) fn only_reads(asked: &Asked) -> Result<(), Refusal> {
     match asked.parts.method {
-        Method::GET | Method::HEAD => answer(),
+        Method::GET | Method::HEAD => Ok(()),
         _ => Err(wrong_method(asked)),
     }
 }

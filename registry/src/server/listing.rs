@@ -8,7 +8,7 @@ use base::Digest;
 use base::image::{Descriptor, media_type};
 use serde::Serialize;
 
-use super::dispatch::{Asked, Registry, reading};
+use super::dispatch::{Asked, Registry, only_reads};
 use super::page::{Page, page};
 use super::refusal::Refusal;
 use super::store::Repository;
@@ -43,14 +43,14 @@ struct Referrers {
 
 impl Registry {
     pub(super) async fn catalog(&self, asked: &Asked) -> Result<Response, Refusal> {
-        reading(asked, || Ok(()))?;
+        only_reads(asked)?;
         let all = self.ask(|store| store.repositories()).await?;
         let page = page(all, Clone::clone, ENTRIES, asked)?;
         json(&Catalog { repositories: page.entries }, "application/json", page.link)
     }
 
     pub(super) async fn tags(&self, asked: &Asked, repository: Repository) -> Result<Response, Refusal> {
-        reading(asked, || Ok(()))?;
+        only_reads(asked)?;
         let name = repository.name.clone();
         let tags = self.ask(move |store| store.tags(&repository)).await?;
         let tags =
@@ -65,7 +65,7 @@ impl Registry {
         repository: Repository,
         subject: Digest,
     ) -> Result<Response, Refusal> {
-        reading(asked, || Ok(()))?;
+        only_reads(asked)?;
         let mut found = self.ask(move |store| store.referrers(&repository, &subject)).await?;
         let wanted = asked.query.get("artifactType");
         if let Some(wanted) = wanted {

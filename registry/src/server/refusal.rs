@@ -11,7 +11,10 @@ use crate::http_error::ErrorCode;
 
 /// Why a request is refused, as the client is told.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Refusal(Box<Answer>);
+
+#[derive(Debug)]
+struct Answer {
     status: StatusCode,
     code: ErrorCode,
     message: String,
@@ -25,7 +28,8 @@ pub(super) struct Refusal {
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, code, message, digests: Vec::new(), headers: Vec::new(), incident: None }
+        let (digests, headers, incident) = (Vec::new(), Vec::new(), None);
+        Self(Box::new(Answer { status, code, message, digests, headers, incident }))
     }
 
     /// The request makes no sense.
@@ -45,23 +49,24 @@ impl Refusal {
 
     /// A failure on this side, told to the owner in more words than to the client.
     pub(super) fn failure(status: StatusCode, message: &str, cause: &dyn std::error::Error) -> Self {
-        let incident = Some(base::fault::chain(cause));
-        Self { incident, ..Self::new(status, ErrorCode::Unregistered("UNKNOWN".to_owned()), message) }
+        let mut refusal = Self::new(status, ErrorCode::Unregistered("UNKNOWN".to_owned()), message);
+        refusal.0.incident = Some(base::fault::chain(cause));
+        refusal
     }
 
     pub(super) fn about(mut self, digests: Vec<Digest>) -> Self {
-        self.digests = digests;
+        self.0.digests = digests;
         self
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     /// What the server's owner should know.
     pub(super) fn incident(&self) -> Option<&str> {
-        self.incident.as_deref()
+        self.0.incident.as_deref()
     }
 }
 
@@ -109,22 +114,23 @@ struct Detail {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let answer = *self.0;
         let entry = |digest| Entry {
-            code: self.code.to_string(),
-            message: &self.message,
+            code: answer.code.to_string(),
+            message: &answer.message,
             detail: Option::map(digest, |digest| Detail { digest }),
         };
-        let errors = match self.digests.as_slice() {
+        let errors = match answer.digests.as_slice() {
             [] => vec![entry(None)],
             digests => digests.iter().map(|digest| entry(Some(*digest))).collect(),
         };
         // Texts and digests: there is nothing in it that JSON has no form for.
         let body = serde_json::to_vec(&Document { errors }).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.status;
+        *response.status_mut() = answer.status;
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(answer.headers);
         response
     }
 }
@@ -149,7 +155,7 @@ mod tests {
         let cause = std::io::Error::other("no space left on device");
         let refusal = Refusal::from(ServeError::Full(Box::new(cause)));
         assert_eq!(refusal.incident(), Some("the registry has no room left: no space left on device"));
-        assert!(!refusal.message.contains("device"));
+        assert!(!refusal.0.message.contains("device"));
         assert_eq!(Refusal::bad(ErrorCode::NameInvalid, "x").incident(), None);
     }
 }
