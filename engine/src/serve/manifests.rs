@@ -53,10 +53,12 @@ impl Served {
         let lease = self.grace.lease().map_err(failed)?;
         let (mut missing, mut seen) = (Vec::new(), HashSet::new());
         for part in manifest.blobs.iter().filter(|part| seen.insert(part.digest)) {
-            let shown = self.shows(&part.digest)?;
             // A layer that could be made is made, because nothing says that it can be for good.
-            let made = self.store.make_blob(&lease, &part.digest, &self.cancel).map_err(failed)?;
-            match made.filter(|_| shown) {
+            let made = match self.shows(&part.digest)? {
+                true => self.store.make_blob(&lease, &part.digest, &self.cancel).map_err(failed)?,
+                false => None,
+            };
+            match made {
                 None => missing.push(part.digest),
                 Some(blob) if blob.size != part.size => return Err(WrongSize::of(part, blob.size)),
                 Some(_) => {}

@@ -66,6 +66,31 @@ fn lap_pulls_and_builds_from_it() {
 }
 
 #[test]
+fn builders_share_results_through_it() {
+    let name = ["--name", "registry.example:5000"];
+    let server = Server::with(TestEnv::new(), &name);
+    let steps = |server: &Server, env: &TestEnv, flag: &str| {
+        let context = env.context();
+        context.file("f", "1").dockerfile("FROM busybox\nCOPY f /f\nRUN cat /f /f > /g\n");
+        let cache = format!("type=records,ref={}/team/cache", server.address);
+        let output = build(env, &context, &[flag, &cache, "-t", "x"]);
+        crate::common::steps_run(&output).len()
+    };
+    let (first, second) = (env(), env());
+    assert_eq!(steps(&server, &first, "--cache-to"), 2);
+    // Records are no images, and are kept like some.
+    let env = server.stop();
+    assert_eq!(env.lap(["images", "-q"]).ok().stdout_text(), "");
+    env.lap(["image", "prune", "-f"]).ok();
+    env.lap(["store", "gc"]).ok();
+    let server = Server::with(env, &name);
+    assert_eq!(server.get("/v2/_catalog").json()["repositories"], serde_json::json!(["team/cache"]));
+    assert_eq!(steps(&server, &second, "--cache-from"), 0);
+    assert_eq!(image_id(&second, "x"), image_id(&first, "x"));
+    second.lap(["run", "--rm", "x", "cat", "/g"]).ok().stdout_has(&["11"]);
+}
+
+#[test]
 fn docker_pulls_what_lap_built_and_pushes_what_lap_runs() {
     if testkit::privilege::root().is_none() {
         return;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use base::Digest;
 
 use crate::http::{connect, send_raw};
-use crate::server::{Server, files};
+use crate::server::{CONFIG, OCI_MANIFEST, Server, files, image};
 
 #[test]
 fn a_blob_goes_up_in_one_request_in_two_or_in_chunks() {
@@ -146,4 +146,30 @@ fn an_upload_that_the_end_of_the_server_interrupts_is_garbage() {
     assert_eq!(files(&env, "ingest").len(), 1);
     env.lap(["store", "gc"]).ok();
     assert_eq!(files(&env, "ingest"), Vec::<String>::new());
+}
+
+#[test]
+fn a_collection_takes_nothing_that_is_being_pushed() {
+    let server = Server::new();
+    let collect = || server.env.lap(["store", "gc"]).ok();
+    let (layer, manifest) = (b"layer", image(b"layer"));
+    let place = server.begin("a");
+    server.send("PATCH", &place, &[], &layer[..2]).is(202);
+    collect();
+    let path = format!("{place}?digest={}", Digest::of(layer));
+    server.send("PUT", &path, &[], &layer[2..]).is(201);
+    collect();
+    server.push_blob("a", CONFIG);
+    collect();
+    server.put_manifest("a", &Digest::of(&manifest).to_string(), OCI_MANIFEST, &manifest).is(201);
+    collect();
+    assert_eq!(server.get(&format!("/v2/a/blobs/{}", Digest::of(layer))).is(200).body, layer);
+    // A blob that a client was told is there is there when its manifest comes.
+    server.delete(&format!("/v2/a/manifests/{}", Digest::of(&manifest))).is(202);
+    assert!(server.has_blob("a", &Digest::of(layer)) && server.has_blob("a", &Digest::of(CONFIG)));
+    collect();
+    server.put_manifest("b", "1", OCI_MANIFEST, &manifest).is(201);
+    let env = server.stop();
+    env.lap(["store", "gc"]).ok();
+    env.lap(["store", "check"]).ok().stdout_has(&["The store is sound"]);
 }
