@@ -26,7 +26,7 @@ enum Collect {
     Off,
 }
 
-/// What a build needs to know of automatic collection.
+/// What a build, or another command that fills the store, needs to know of automatic collection.
 pub(crate) struct AutoCollect {
     retention: Retention,
     collect: Collect,
@@ -61,8 +61,8 @@ impl AutoCollect {
         events.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
     }
 
-    /// Collects after a build, if it is time for that. What goes wrong here does not make the build fail.
-    pub(crate) fn after_build(&self, engine: &Engine) {
+    /// Collects, if it is time for that. What goes wrong here does not make a build fail.
+    pub(crate) fn collect_if_due(&self, engine: &Engine) {
         let done = match self.collect {
             Collect::Off => Ok(()),
             Collect::Wait => engine.collect(&self.retention, true).map(drop),

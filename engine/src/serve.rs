@@ -20,6 +20,7 @@ use base::CancelToken;
 use registry::server::{Accounts, ServerOptions, TlsIdentity};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use self::error::ServerError;
 use self::names::Names;
@@ -29,6 +30,8 @@ use crate::error::EngineError;
 
 /// How long work of the store may go on when the server has ended.
 const LAST_WORK: Duration = Duration::from_secs(5);
+/// How often there is time for what a store needs now and then.
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
 /// How many threads may wait for the disk at once.
 const DISK_THREADS: usize = 32;
 
@@ -60,7 +63,8 @@ pub struct Listening {
 }
 
 impl Engine {
-    /// Serves the store until `cancel` is cancelled. `listening` is told once connections are taken.
+    /// Serves the store until `cancel` is cancelled. `listening` is told once connections are taken; then, and every ten
+    /// minutes, `housekeeping` may do what takes a while, as looking whether a collection is due.
     ///
     /// # Errors
     /// When the address is taken, or a file of the request cannot be used.
@@ -68,6 +72,7 @@ impl Engine {
         &self,
         request: &ServeRequest,
         listening: impl FnOnce(&Listening),
+        mut housekeeping: impl FnMut(),
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
         let accounts = request.accounts.as_deref().map(Accounts::read).transpose();
@@ -94,7 +99,15 @@ impl Engine {
         let (work, _guard) = cancel.child();
         let served = Arc::new(Served::new(self.store.clone(), names, work.clone()));
         listening(&told);
-        runtime.block_on(registry::server::serve(listener, served, options, stopped(cancel)));
+        let serving = registry::server::serve(listener, served, options, stopped(cancel.clone()));
+        let mut server = runtime.spawn(serving);
+        loop {
+            housekeeping();
+            let ended = async { timeout(HOUSEKEEPING, &mut server).await };
+            if runtime.block_on(ended).is_ok() {
+                break;
+            }
+        }
         // Layers that nobody waits for any more.
         work.cancel();
         runtime.shutdown_timeout(LAST_WORK);
@@ -103,7 +116,7 @@ impl Engine {
 }
 
 /// Is over when `cancel` is cancelled.
-async fn stopped(cancel: &CancelToken) {
+async fn stopped(cancel: CancelToken) {
     let stop = Arc::new(Notify::new());
     let notify = stop.clone();
     let _guard = cancel.on_cancel(move || notify.notify_one());

@@ -51,7 +51,7 @@ pub(crate) fn build(store: &StoreChoice, args: BuildArgs) -> Result<ExitCode, Cl
         Err(error) => tell_failure(&args, &request, &engine, (&error, &renderer.failed_steps())),
     };
     // A failed build has filled the disk as well.
-    collector.after_build(&engine);
+    collector.collect_if_due(&engine);
     told
 }
 

@@ -8,8 +8,9 @@ use engine::serve::{Listening, ServeRequest};
 use super::{StoreChoice, open};
 use crate::error::CliError;
 use crate::registry_args::{RegistryCommand, ServeArgs};
-use crate::signals;
+use crate::retention::AutoCollect;
 use crate::terminal::{complain, print_line};
+use crate::{config_file, signals};
 
 pub(crate) fn dispatch(store: &StoreChoice, command: RegistryCommand) -> Result<ExitCode, CliError> {
     match command {
@@ -20,6 +21,7 @@ pub(crate) fn dispatch(store: &StoreChoice, command: RegistryCommand) -> Result<
 /// Serves until it is told to stop. The first line of output says where.
 fn serve(store: &StoreChoice, args: ServeArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
+    let automatic = AutoCollect::new(config_file::read()?.retention)?;
     let engine = open(store)?;
     let is_open = args.auth.is_none() && !args.read_only && !args.addr.ip().is_loopback();
     let request = ServeRequest {
@@ -36,6 +38,6 @@ fn serve(store: &StoreChoice, args: ServeArgs) -> Result<ExitCode, CliError> {
             complain("warning: everybody who reaches this address may push; see --auth and --read-only");
         }
     };
-    engine.serve(&request, listening, &cancel)?;
+    engine.serve(&request, listening, || automatic.collect_if_due(&engine), &cancel)?;
     Ok(ExitCode::SUCCESS)
 }
