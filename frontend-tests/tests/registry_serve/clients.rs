@@ -117,6 +117,21 @@ fn docker_pulls_what_lap_built_and_pushes_what_lap_runs() {
 }
 
 #[test]
+fn an_ordinary_user_serves_as_well() {
+    let Some(user) = testkit::OrdinaryUser::new(testkit::Ranges::Usual) else { return };
+    user.load(&testkit::images::busybox());
+    let mut running = user.lap(["registry", "serve", "--addr", "127.0.0.1:0"]).spawn();
+    let line = running.wait_for_line("Listening on http://");
+    let address = line["Listening on http://".len()..].split(' ').next().expect("an address");
+    let name = format!("{address}/busybox:latest");
+    let other = TestEnv::new();
+    other.lap(["pull", &name]).ok();
+    assert_eq!(image_id(&other, &name), testkit::images::busybox().id().to_string());
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(running.finish().code(), Some(0));
+}
+
+#[test]
 fn only_whom_the_file_names_is_let_in() {
     let env = sample();
     let file = env.work().join("htpasswd");
