@@ -86,6 +86,9 @@ impl Engine {
             let sharing = Sharing { cache: &shared, writer };
             let roots = solve(&lowered, &contexts, request, &definition, sharing)?;
             contexts.save_stat_caches()?;
+            if let Some(recorder) = progress.recorder() {
+                writer.note(recorder);
+            }
             self.export_built(&fetcher, request, (&lowered.images, &roots))
         })
     }

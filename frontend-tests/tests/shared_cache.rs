@@ -168,6 +168,45 @@ fn a_cache_that_cannot_be_reached_costs_a_warning() {
     output.stderr_has(&["nothing more is written to the shared cache"]);
 }
 
+/// A builder that has never seen the project says how it differs from what another one has built.
+fn is_explained(shared: &Shared) {
+    let (first, second) = (env(), env());
+    // Checkouts have the last part of their path in common.
+    let checkout = |env: &TestEnv| {
+        let context = env.context();
+        let path = context.path().join("checkout");
+        std::fs::create_dir(&path).unwrap();
+        for (name, content) in [("one", "1"), ("two", "2"), ("Dockerfile", DOCKERFILE)] {
+            std::fs::write(path.join(name), content).unwrap();
+        }
+        (context, path)
+    };
+    let build = |env: &TestEnv, path: &Path, args: &[&str]| {
+        env.lap(["build", "--progress", "plain"]).args(args).arg(path).ok()
+    };
+    let (_kept, path) = checkout(&first);
+    build(&first, &path, &shared.write());
+    let (_kept, path) = checkout(&second);
+    std::fs::write(path.join("two"), "changed").unwrap();
+    let output = build(&second, &path, &shared.read());
+    assert_eq!(steps_run(&output), ["[4/5] COPY two /two", "[5/5] RUN cat /one /two > /b"]);
+    output.stderr_has(&["not cached: two changed"]);
+    let why = second.lap(["why"]).ok();
+    why.stdout_has(&["[4/5] COPY two /two\n", "    two changed\n    compared with build "]);
+}
+
+#[test]
+fn reasons_are_found_in_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    is_explained(&Shared::directory(directory.path()));
+}
+
+#[test]
+fn reasons_are_found_in_a_repository() {
+    let Some(registry) = DockerRegistry::start() else { return };
+    is_explained(&Shared::repository(&registry.reference("team/cache")));
+}
+
 #[test]
 fn no_cache_reads_nothing_and_writes_all() {
     let directory = tempfile::tempdir().unwrap();

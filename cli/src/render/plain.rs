@@ -7,7 +7,7 @@ use base::event::{Event, EventSink, Outcome};
 use base::{Digest, Timestamp};
 
 use super::Renderer;
-use super::model::{FailedStep, Model};
+use super::model::{FailedStep, Model, sanitised};
 
 /// Writes plain lines.
 pub(crate) struct PlainRenderer(Mutex<State>);
@@ -59,7 +59,10 @@ impl State {
                 self.status(vertex, id, *current, *total, *completed)
             }
             Event::VertexCompleted { vertex, at, outcome } => self.completed(vertex, *at, outcome),
-            Event::VertexExplained { vertex, reason } => self.line(vertex, &format!("not cached: {reason}")),
+            // It may tell of a build of somebody else.
+            Event::VertexExplained { vertex, reason } => {
+                self.line(vertex, &format!("not cached: {}", sanitised(reason)))
+            }
             Event::Warning { .. } => {
                 self.last = None;
                 writeln!(self.out, "\n{}", super::warning(event))

@@ -9,6 +9,7 @@ use snapshotter::{BuildRecord, HintKind, Store};
 use solver::explain::{Before, Comparison, Now, Reason, Standing, StepFacts};
 
 use super::document::{BuildDocument, GraphDocument};
+use super::note::Note;
 
 /// How many builds are looked at, the newest first.
 const MOST_LOOKED_AT: usize = 6;
@@ -19,6 +20,8 @@ struct Earlier {
     comparison: Comparison,
     /// How long its steps took, now or when they ran, in milliseconds.
     costs: Vec<Option<u64>>,
+    /// Files behind content keys that are not in the store.
+    listings: HashMap<Key, Vec<u8>>,
 }
 
 /// The earlier builds of one project, read one after another as they are needed.
@@ -30,6 +33,8 @@ pub(crate) struct EarlierBuilds {
     own: String,
     /// The newest first; empty before anybody asked.
     builds: OnceLock<Vec<EarlierBuild>>,
+    /// The newest build of another builder, of whom a shared cache tells.
+    elsewhere: OnceLock<Earlier>,
     /// The roots of the steps that were explained.
     roots: Mutex<HashMap<usize, Root>>,
 }
@@ -63,12 +68,25 @@ impl EarlierBuilds {
     /// The builds of `project` that are over when the build `id` needs them, whatever the clock said in them. Reads nothing
     /// yet.
     pub(crate) fn of(project: Key, id: &str) -> Self {
-        Self { project, own: id.to_owned(), builds: OnceLock::new(), roots: Mutex::default() }
+        let (builds, elsewhere) = (OnceLock::new(), OnceLock::new());
+        Self { project, own: id.to_owned(), builds, elsewhere, roots: Mutex::default() }
+    }
+
+    /// Compares with a build of another builder as well; `place` is where it was told of.
+    pub(crate) fn add_elsewhere(&self, note: Note, place: &str, now: &[StepFacts]) {
+        let Note { build, before, costs, listings } = note;
+        let id = format!("{build} in {place}");
+        self.elsewhere.get_or_init(|| Earlier {
+            id,
+            comparison: Comparison::new(now, before),
+            costs,
+            listings,
+        });
     }
 
     /// Whether nothing can be compared with.
     pub(crate) fn is_empty(&self, store: &Store) -> bool {
-        self.builds(store).is_empty()
+        self.elsewhere.get().is_none() && self.builds(store).is_empty()
     }
 
     fn builds(&self, store: &Store) -> &[EarlierBuild] {
@@ -83,9 +101,9 @@ impl EarlierBuilds {
         self.builds.get_or_init(|| records.into_iter().map(unread).collect())
     }
 
-    /// The builds that can be read, the newest first.
+    /// The builds that can be read, the newest first, and then that of another builder.
     fn read<'a>(&'a self, store: &'a Store, now: &'a [StepFacts]) -> impl Iterator<Item = &'a Earlier> {
-        self.builds(store).iter().filter_map(move |build| {
+        let here = self.builds(store).iter().filter_map(move |build| {
             if let Some(read) = build.read.get() {
                 return read.as_ref();
             }
@@ -93,9 +111,11 @@ impl EarlierBuilds {
                 id: build.record.id.clone(),
                 comparison: Comparison::new(now, before),
                 costs,
+                listings: HashMap::new(),
             });
             build.read.get_or_init(|| earlier).as_ref()
-        })
+        });
+        here.chain(self.elsewhere.get())
     }
 
     /// Why `step` had to run, and whatever above it is the reason for that, down to the root. `ran` tells whether a step
@@ -160,8 +180,8 @@ impl EarlierBuilds {
         match best {
             None => Explanation { reasons: vec![Reason::NeverBuilt], compared_with: None },
             Some((_, earlier)) => {
-                let reasons =
-                    earlier.comparison.explain(now, step, &|before, now| file_changes(store, before, now));
+                let changes = |before: &Key, now: &Key| earlier.file_changes(store, before, now);
+                let reasons = earlier.comparison.explain(now, step, &changes);
                 Explanation { reasons, compared_with: Some(earlier.id.clone()) }
             }
         }
@@ -184,8 +204,19 @@ fn read(store: &Store, record: &BuildRecord) -> Option<(Before, Vec<Option<u64>>
     (steps.len() == keys.len()).then_some((Before { steps, keys }, costs))
 }
 
+impl Earlier {
+    /// How the files behind two content keys differ, if both listings are known.
+    fn file_changes(&self, store: &Store, before: &Key, now: &Key) -> Option<Vec<FileChange>> {
+        let elsewhere = self.listings.get(before).and_then(|listing| Listing::decode(listing));
+        Some(elsewhere.or_else(|| listing(store, before))?.changes(&listing(store, now)?))
+    }
+}
+
 /// How the files behind two content keys differ, if both listings are there.
 pub(crate) fn file_changes(store: &Store, before: &Key, now: &Key) -> Option<Vec<FileChange>> {
-    let listing = |key: &Key| Listing::decode(&store.hint(HintKind::Listing, key).ok()??);
-    Some(listing(before)?.changes(&listing(now)?))
+    Some(listing(store, before)?.changes(&listing(store, now)?))
+}
+
+fn listing(store: &Store, key: &Key) -> Option<Listing> {
+    Listing::decode(&store.hint(HintKind::Listing, key).ok()??)
 }

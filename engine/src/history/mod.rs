@@ -7,6 +7,7 @@ mod archive;
 pub mod document;
 mod earlier;
 mod log;
+pub(crate) mod note;
 mod read;
 mod reasons;
 mod recorder;

@@ -19,6 +19,7 @@ use super::document::{
 };
 use super::earlier::EarlierBuilds;
 use super::log::EventLog;
+use super::note;
 use super::reasons;
 use super::timing::Timing;
 use crate::error::{BuildError, EngineError};
@@ -243,6 +244,29 @@ impl Recorder {
             document.compared_with.clone_from(&explanation.compared_with);
         }
         Some(reasons::in_one_line(vertex.index(), &chain.root, graph.facts(), &self.request.build_args))
+    }
+
+    /// What the build is about, on whatever machine.
+    pub(crate) fn subject(&self) -> Key {
+        note::subject(&self.request)
+    }
+
+    /// Compares with what another builder has written of its newest build, in a cache called `place`.
+    pub(crate) fn compare_with(&self, note: &[u8], place: &str) {
+        if let (Some(graph), Some(note)) = (self.graph.get(), note::read(note)) {
+            self.earlier.add_elsewhere(note, place, graph.facts());
+        }
+    }
+
+    /// What other builders are to know of this build, if a step ran in it.
+    pub(crate) fn note(&self) -> Option<Vec<u8>> {
+        let steps = self.lock_steps().clone();
+        let graph = self.graph.get()?;
+        if !steps.iter().any(|step| matches!(step.outcome, StepOutcome::Done)) {
+            return None;
+        }
+        let listing = |key: &Key| self.store.hint(HintKind::Listing, key).ok().flatten();
+        Some(note::write(&self.id, GraphDocument::of(graph.facts()), &steps, listing))
     }
 
     /// The directory of the build, with a row from now on.

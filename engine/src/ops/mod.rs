@@ -196,7 +196,10 @@ impl<'a> BuildOps<'a> {
     fn explain(&self, index: VertexIndex) {
         let vertex = self.graph.vertex(index);
         let is_image = matches!(vertex.op, Op::Source(SourceOp::Image(_)));
-        let reason = self.progress.recorder().and_then(|recorder| recorder.runs(index));
+        let reason = self.progress.recorder().and_then(|recorder| {
+            self.sharing.cache.compare(recorder);
+            recorder.runs(index)
+        });
         if let Some(reason) = reason.filter(|_| !is_image) {
             self.progress.emit(base::Event::VertexExplained { vertex: vertex.id, reason });
         }

@@ -1,6 +1,6 @@
 //! Records and blobs in a directory: of this machine, or one that several mount.
 //!
-//! `records/v1/ab/<key>` and `blobs/sha256/<digest>`. A file is written aside and then linked to its name, so it is
+//! `records/v1/ab/<key>`, `blobs/sha256/<digest>` and `notes/v1/<key>`. A file is written aside and then linked to its name, so it is
 //! whole when it is seen, and the first one stays.
 
 use std::fs::File;
@@ -29,6 +29,10 @@ impl Directory {
     fn record(&self, key: &Key) -> PathBuf {
         let hex = key.hex();
         self.path.join("records/v1").join(&hex[..2]).join(hex)
+    }
+
+    fn note_path(&self, key: &Key) -> PathBuf {
+        self.path.join("notes/v1").join(key.hex())
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -61,6 +65,15 @@ impl Directory {
     }
 }
 
+/// The content of a file that is there and not longer than `limit`.
+fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, EngineError> {
+    match sys::fs::read_limited(path, limit) {
+        Ok(content) => Ok(content),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl Place for Directory {
     fn name(&self) -> String {
         self.path.display().to_string()
@@ -69,11 +82,7 @@ impl Place for Directory {
     fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
         let read = |key: &Key| {
             cancel.check()?;
-            match sys::fs::read_limited(&self.record(key), record::MAX_SIZE) {
-                Ok(record) => Ok(record),
-                Err(error) if error.is_not_found() => Ok(None),
-                Err(error) => Err(error.into()),
-            }
+            read_if_there(&self.record(key), record::MAX_SIZE)
         };
         keys.iter().map(read).collect()
     }
@@ -89,6 +98,14 @@ impl Place for Directory {
             return Ok(());
         }
         self.add(&path, record.replaces, |file, aside| Ok(file.write_all(record.bytes).at("write", aside)?))
+    }
+
+    fn note(&self, key: &Key, _cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
+        read_if_there(&self.note_path(key), record::MAX_NOTE_SIZE)
+    }
+
+    fn put_note(&self, key: &Key, note: &[u8], _cancel: &CancelToken) -> Result<(), EngineError> {
+        self.add(&self.note_path(key), true, |file, aside| Ok(file.write_all(note).at("write", aside)?))
     }
 
     fn add_blob(

@@ -22,6 +22,12 @@ pub(crate) trait Place: Send + Sync {
     /// Adds a record unless there is one. All its blobs are there.
     fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError>;
 
+    /// What was last noted under this key: for people, and of no consequence for what is built.
+    fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// Notes something under a key, in place of what was there.
+    fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError>;
+
     /// Adds a blob, whose content is in `file`, unless there is one. `anew` is for one that is known to be of no use.
     fn add_blob(
         &self,

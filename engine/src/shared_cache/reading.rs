@@ -10,6 +10,7 @@ use snapshotter::{CacheValue, Expected, RecordKind, StoreError};
 use super::place::Place;
 use super::record::Record;
 use crate::error::EngineError;
+use crate::history::Recorder;
 use crate::ops::Filesystem;
 use crate::remote::Fetcher;
 use crate::request::CachePlace;
@@ -38,6 +39,8 @@ pub(crate) struct SharedCache<'a> {
     fetcher: Fetcher<'a>,
     places: Vec<Arc<dyn Place + 'a>>,
     known: Mutex<Known>,
+    /// Whether it was asked for builds of other builders.
+    compared: OnceLock<()>,
 }
 
 #[derive(Default)]
@@ -67,12 +70,28 @@ impl<'a> SharedCache<'a> {
     /// What a build reads that fetches with `fetcher`.
     pub(crate) fn new(fetcher: Fetcher<'a>, from: &[CachePlace]) -> Self {
         let places = from.iter().map(|place| super::open(fetcher.engine, place)).collect();
-        Self { fetcher, places, known: Mutex::default() }
+        Self { fetcher, places, known: Mutex::default(), compared: OnceLock::new() }
     }
 
     /// What the build fetches with.
     pub(crate) fn fetcher(&self) -> &Fetcher<'a> {
         &self.fetcher
+    }
+
+    /// Has `recorder` compare with what other builders have written of their newest build. Asks once; steps that begin
+    /// meanwhile wait for the answer.
+    pub(crate) fn compare(&self, recorder: &Recorder) {
+        self.compared.get_or_init(|| {
+            for (index, place) in self.places.iter().enumerate() {
+                if self.known().failed.contains(&index) {
+                    continue;
+                }
+                // Reasons are worth no warning.
+                if let Ok(Some(note)) = place.note(&recorder.subject(), self.fetcher.cancel) {
+                    recorder.compare_with(&note, &place.name());
+                }
+            }
+        });
     }
 
     /// Notes a key that is likely to be looked up, so that one question is enough for many.

@@ -11,6 +11,9 @@ const VERSION: u32 = 1;
 /// Longer records are not read: a result has at most some hundred layers.
 pub(crate) const MAX_SIZE: u64 = 1 << 20;
 
+/// Longer notes are not read.
+pub(crate) const MAX_NOTE_SIZE: u64 = 16 << 20;
+
 /// A step's result: what its files are, and the layers that they are in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {

@@ -22,8 +22,14 @@ use crate::error::EngineError;
 /// What the tags of records begin with: the version of the form described above.
 const TAG: &str = "lapstrake-v1-";
 
+/// What the tags of notes begin with. A note is the only layer of its manifest.
+const NOTE_TAG: &str = "lapstrake-note-v1-";
+
 /// The media type of a record's config, which says what the manifest is.
 const RECORD_TYPE: &str = "application/vnd.lapstrake.cache.record.v1+json";
+
+/// The media type of a note.
+const NOTE_TYPE: &str = "application/vnd.lapstrake.cache.note.v1+json+zstd";
 
 /// The annotation with the record.
 const ANNOTATION: &str = "dev.lapstrake.cache.record";
@@ -47,7 +53,31 @@ impl<'a> Repository<'a> {
     }
 
     fn of_key(&self, key: &Key) -> Reference {
-        Reference { tag: Some(format!("{TAG}{}", key.hex())), digest: None, ..self.reference.clone() }
+        self.tagged(format!("{TAG}{}", key.hex()))
+    }
+
+    fn tagged(&self, tag: String) -> Reference {
+        Reference { tag: Some(tag), digest: None, ..self.reference.clone() }
+    }
+
+    /// Pushes a manifest whose layers are there.
+    fn push(
+        &self,
+        reference: &Reference,
+        layers: Vec<Descriptor>,
+        annotations: BTreeMap<String, String>,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let network = self.engine.network()?;
+        let config = Descriptor::new(RECORD_TYPE, Digest::of(CONFIG), CONFIG.len() as u64);
+        let source = BlobSource::Bytes(CONFIG.into());
+        network.wait(cancel, network.client.push_blob(reference, &config, &source, None, None))?;
+        let media_type = media_type::OCI_MANIFEST;
+        let manifest =
+            Manifest { schema_version: 2, media_type: media_type.to_owned(), config, layers, annotations };
+        let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
+        network.wait(cancel, network.client.push_manifest(reference, media_type, bytes.into()))?;
+        Ok(())
     }
 }
 
@@ -90,23 +120,36 @@ impl Place for Repository<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let config = Descriptor::new(RECORD_TYPE, Digest::of(CONFIG), CONFIG.len() as u64);
-        let source = BlobSource::Bytes(CONFIG.into());
-        network.wait(cancel, network.client.push_blob(&reference, &config, &source, None, None))?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: media_type::OCI_MANIFEST.to_owned(),
-            config,
-            layers: record.blobs.to_vec(),
-            annotations: BTreeMap::from([(
-                ANNOTATION.to_owned(),
-                String::from_utf8_lossy(record.bytes).into_owned(),
-            )]),
-        };
-        let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
-        let pushed = network.client.push_manifest(&reference, media_type::OCI_MANIFEST, bytes.into());
-        network.wait(cancel, pushed)?;
-        Ok(())
+        let text = String::from_utf8_lossy(record.bytes).into_owned();
+        let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text)]);
+        self.push(&reference, record.blobs.to_vec(), annotations, cancel)
+    }
+
+    fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
+        let network = self.engine.network()?;
+        let reference = self.tagged(format!("{NOTE_TAG}{}", key.hex()));
+        let client = &network.client;
+        network.wait(cancel, async {
+            let manifest = match client.resolve(&reference).await {
+                Ok(resolved) => serde_json::from_slice::<Manifest>(&resolved.bytes).ok(),
+                Err(error) if error.is_not_found() => None,
+                Err(error) => return Err(EngineError::from(error)),
+            };
+            let layers = manifest.map(|manifest| manifest.layers).unwrap_or_default();
+            let Some(note) = layers.first().filter(|note| note.size <= record::MAX_NOTE_SIZE) else {
+                return Ok(None);
+            };
+            Ok(Some(client.blob(&reference, note, None).await?.read_to_end().await?))
+        })
+    }
+
+    fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError> {
+        let network = self.engine.network()?;
+        let reference = self.tagged(format!("{NOTE_TAG}{}", key.hex()));
+        let layer = Descriptor::new(NOTE_TYPE, Digest::of(note), note.len() as u64);
+        let source = BlobSource::Bytes(note.to_vec().into());
+        network.wait(cancel, network.client.push_blob(&reference, &layer, &source, None, None))?;
+        self.push(&reference, vec![layer], BTreeMap::new(), cancel)
     }
 
     fn add_blob(

@@ -12,6 +12,7 @@ use super::SharedCache;
 use super::place::{NewRecord, Place};
 use super::record::{Record, RecordedLayer};
 use crate::error::EngineError;
+use crate::history::Recorder;
 use crate::ops::Filesystem;
 use crate::remote::Fetcher;
 use crate::request::CachePlace;
@@ -35,10 +36,17 @@ pub(crate) struct Made {
     pub(crate) step: String,
 }
 
+/// What is to be written.
+enum Told {
+    Result(Made),
+    /// What other builders compare with.
+    Note(Key, Vec<u8>),
+}
+
 /// Where a build says what it has made.
 #[derive(Default)]
 pub(crate) struct Writer {
-    sender: Option<Sender<Made>>,
+    sender: Option<Sender<Told>>,
     /// How many results are not written yet.
     pending: Arc<AtomicUsize>,
 }
@@ -46,10 +54,20 @@ pub(crate) struct Writer {
 impl Writer {
     /// Tells others of a result, some time later. Its snapshot is protected by the build's lease.
     pub(crate) fn tell(&self, made: impl FnOnce() -> Made) {
-        if let Some(sender) = &self.sender {
+        self.send(|| Some(Told::Result(made())));
+    }
+
+    /// Tells others what the build was, so that they can say how theirs differ.
+    pub(crate) fn note(&self, recorder: &Recorder) {
+        self.send(|| Some(Told::Note(recorder.subject(), recorder.note()?)));
+    }
+
+    fn send(&self, told: impl FnOnce() -> Option<Told>) {
+        let Some(sender) = &self.sender else { return };
+        if let Some(told) = told() {
             self.pending.fetch_add(1, Ordering::SeqCst);
             // The threads that take it end after us.
-            let _ = sender.send(made());
+            let _ = sender.send(told);
         }
     }
 }
@@ -95,12 +113,17 @@ pub(crate) fn write_while<T>(
 fn write_all(
     layers: &Layers<'_>,
     places: &[Destination<'_>],
-    results: &Receiver<Made>,
+    results: &Receiver<Told>,
     pending: &AtomicUsize,
 ) {
-    for made in results {
+    let cancel = layers.cache.fetcher().cancel;
+    for told in results {
         for destination in places.iter().filter(|destination| !destination.failed.load(Ordering::Relaxed)) {
-            match destination.write(layers, &made) {
+            let written = match &told {
+                Told::Result(made) => destination.write(layers, made),
+                Told::Note(key, note) => destination.place.put_note(key, note, cancel),
+            };
+            match written {
                 Ok(()) | Err(EngineError::Cancelled) => {}
                 Err(error) => destination.give_up(layers.cache.fetcher(), &error),
             }
