@@ -162,7 +162,7 @@ impl List {
     fn copy(&mut self, copy: &CopyAction) {
         let CopyAction {
             input,
-            sources,
+            sources: _,
             allow_wildcards,
             destination,
             owner,
@@ -171,7 +171,7 @@ impl List {
             parents,
             excludes,
         } = copy;
-        self.add("sources", format!("{sources:?} of input {input}"));
+        self.add("sources", format!("{:?} of input {input}", copy.plain_sources()));
         self.add("destination", destination);
         self.flag("wildcards", *allow_wildcards);
         self.owner(owner.as_ref());

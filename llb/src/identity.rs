@@ -13,6 +13,7 @@
 //! | values of secrets, ids of cache mounts | no | another value must not cause a rebuild |
 //! | proxy variables | no | they differ between machines and say only how to reach the network |
 //! | sources, destination, owner, mode, unpack of a copy | yes | they decide the result |
+//! | how a source of a copy is written (`f`, `./f`, `/f`) | no | it is the same source |
 //! | platform | yes | the same command gives other files on another architecture |
 //! | names, positions, descriptions | no | for people |
 //!
@@ -29,7 +30,7 @@ use crate::op::{
 
 /// The key of an operation by itself, without its inputs.
 pub(crate) fn op_key(op: &Op, platform: &OpPlatform) -> Key {
-    let mut hasher = KeyHasher::new("lapstrake/op/v2");
+    let mut hasher = KeyHasher::new("lapstrake/op/v3");
     hasher.str(&platform.os).str(&platform.architecture).str(&platform.variant).str(&platform.os_version);
     match op {
         Op::Source(SourceOp::Image(image)) => hasher.ordinal(0).add(&image.chain_id),
@@ -167,7 +168,8 @@ impl ContentHash for FileAction {
 
 impl ContentHash for CopyAction {
     fn hash_content(&self, hasher: &mut KeyHasher) {
-        hasher.u64(self.input.into()).add(&self.sources).bool(self.allow_wildcards).str(&self.destination);
+        hasher.u64(self.input.into()).add(&self.plain_sources()).bool(self.allow_wildcards);
+        hasher.str(&self.destination);
         hasher.add(&self.owner).add(&self.mode).bool(self.unpack_archives);
         hasher.bool(self.parents).add(&self.excludes);
     }

@@ -25,7 +25,7 @@ pub enum FileAction {
 pub struct CopyAction {
     /// Which input slot to copy from.
     pub input: u32,
-    /// Paths or patterns in that input.
+    /// Paths or patterns in that input, as they were written. See [`plain_sources`](Self::plain_sources).
     pub sources: Vec<String>,
     /// Whether `sources` may hold wildcards.
     pub allow_wildcards: bool,
@@ -58,6 +58,34 @@ impl CopyAction {
             excludes: Vec::new(),
         }
     }
+
+    /// The sources in the one form that all ways to write them have in common: relative to the root, without `.`, `..`,
+    /// double slashes and a slash at the end, for a source with one of these means what it means without. The root is
+    /// `.`. With `parents`, a `/./` stays, unless what is before it is the root.
+    pub fn plain_sources(&self) -> Vec<String> {
+        let plain_pivoted = |source: &str| {
+            let (start, rest) = source.split_once("/./").unwrap_or(("", source));
+            match plain(start).as_str() {
+                "." => plain(rest),
+                start => format!("{start}/./{}", plain(rest)),
+            }
+        };
+        let form = |source: &String| if self.parents { plain_pivoted(source) } else { plain(source) };
+        self.sources.iter().map(form).collect()
+    }
+}
+
+/// A path below the root with its parts resolved by name; `..` stops at the root, which is `.`.
+fn plain(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
 }
 
 /// Writes a file.
