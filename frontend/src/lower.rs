@@ -24,7 +24,7 @@ use crate::error::LowerError;
 use crate::names::StepNames;
 use crate::options::Options;
 use crate::ports::MetaResolver;
-use crate::stage::{Stage, Stages};
+use crate::stage::{Stage, Stages, count_steps};
 
 /// The argument with the time of everything that is made
 /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
@@ -450,6 +450,12 @@ impl<'a> Lowering<'a> {
         }
         LoweredImage { target: state.root.map(|root| root.vertex), config, platform: state.platform }
     }
+}
+
+/// How many steps progress counts for triggers. What is no instruction is refused when it is its turn.
+fn count_trigger_steps(triggers: &[String]) -> usize {
+    let steps = |trigger: &String| count_steps(&parser::parse(trigger.as_bytes()).dockerfile.instructions);
+    triggers.iter().map(steps).sum()
 }
 
 /// `run make` becomes `RUN make`.

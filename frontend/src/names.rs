@@ -17,6 +17,11 @@ impl StepNames {
         Self { prefix: words.map(|word| format!("{word} ")).collect(), total, next: 0 }
     }
 
+    /// Counts further steps, which only the base of the stage knew of.
+    pub(crate) fn expect(&mut self, steps: usize) {
+        self.total += steps;
+    }
+
     /// Platform and stage, as in the names.
     pub(crate) fn stage(&self) -> &str {
         self.prefix.trim_end()

@@ -177,18 +177,9 @@ impl<'a> Stages<'a> {
         Ok(uses)
     }
 
-    /// How many steps progress counts for a stage: everything that makes a vertex.
+    /// How many steps progress counts for a stage, without those of triggers.
     pub(crate) fn step_count(&self, index: usize, has_image: bool) -> usize {
-        let makes_vertex = |instruction: &&Instruction| {
-            matches!(
-                instruction.kind,
-                InstructionKind::Run(_)
-                    | InstructionKind::Copy(_)
-                    | InstructionKind::Add(_)
-                    | InstructionKind::Workdir(_)
-            )
-        };
-        usize::from(has_image) + self.all[index].body.iter().filter(makes_vertex).count()
+        usize::from(has_image) + count_steps(self.all[index].body)
     }
 
     /// What progress calls a stage: nothing if it is alone, else its name or number.
@@ -211,6 +202,20 @@ impl<'a> Stages<'a> {
         }
         format!("the stages are: {}", names.join(", "))
     }
+}
+
+/// How many of some instructions are steps for progress: all that make a vertex.
+pub(crate) fn count_steps(instructions: &[Instruction]) -> usize {
+    let makes_vertex = |instruction: &&Instruction| {
+        matches!(
+            instruction.kind,
+            InstructionKind::Run(_)
+                | InstructionKind::Copy(_)
+                | InstructionKind::Add(_)
+                | InstructionKind::Workdir(_)
+        )
+    };
+    instructions.iter().filter(makes_vertex).count()
 }
 
 /// What `from=` of a mount names, with the place of the mount.

@@ -232,6 +232,27 @@ fn triggers_of_the_base_run_once_after_from() {
 }
 
 #[test]
+fn triggers_count_as_steps_of_the_stage_that_runs_them() {
+    let mut config = debian();
+    config.config.on_build = ["COPY a /b", "ENV A=1", "RUN make"].map(str::to_owned).to_vec();
+    let text = "FROM debian AS one\nRUN own\nONBUILD WORKDIR /w\nFROM one\nCOPY c /c\n";
+    let lowered = lower_with(text, &Options::for_host(), config).unwrap();
+    let names = names(&lowered);
+    let expected = [
+        &format!("[one 1/4] FROM docker.io/library/debian:latest@{}", Digest::of(b"manifest")),
+        "[one 2/4] COPY a /b",
+        "[one 3/4] RUN make",
+        "[one 4/4] RUN own",
+        "[stage-1 1/2] WORKDIR /w",
+        "[stage-1 2/2] COPY c /c",
+    ];
+    assert_eq!(
+        names.iter().filter(|name| name.contains('/') && !name.contains("load")).collect::<Vec<_>>(),
+        expected
+    );
+}
+
+#[test]
 fn heredocs_become_scripts_files_and_shell_input() {
     let text = "FROM debian\nRUN <<EOF\necho 1\nEOF\nRUN <<EOF\n#!/bin/python\nx\nEOF\nRUN cat <<EOF >f\nbody\nEOF\nENV v=1\nCOPY <<A <<'B' /d/\n$v\nA\n$v\nB\n";
     let lowered = lowered(text);

@@ -6,7 +6,7 @@ use llb::{CopyAction, FileAction, FileOp, ImageSource, Input, Metadata, Op, Sour
 use parser::ast::Word;
 use parser::span::Span;
 
-use super::{Globals, Lowering, StageState};
+use super::{Globals, Lowering, StageState, count_trigger_steps};
 use crate::args::{DEFAULT_PATH, Environment, Expander, set_config_env};
 use crate::contexts::{self, NamedContext};
 use crate::error::LowerError;
@@ -174,10 +174,11 @@ impl<'a> Lowering<'a> {
         self.graph.add(op, &self.options.build_platform, &[local], metadata)
     }
 
-    fn start_from_stage(&mut self, index: usize, names: StepNames) -> StageState {
+    fn start_from_stage(&mut self, index: usize, mut names: StepNames) -> StageState {
         let Some(Some(base)) = self.done.get_mut(index) else {
             unreachable!("a stage that is needed is lowered before those that need it")
         };
+        names.expect(count_trigger_steps(&base.config.config.on_build));
         self.children[index] = self.children[index].saturating_sub(1);
         if self.children[index] > 0 {
             return StageState { names, cmd_set: false, ..base.clone() };
@@ -201,6 +202,7 @@ impl<'a> Lowering<'a> {
         let image = self.resolve(reference, &platform, stage.from.image.span)?;
         let found = image.config.platform();
         self.expander.findings().base_platform(reference, &found, &platform, &stage.from.image);
+        names.expect(count_trigger_steps(&image.config.config.on_build));
         let name = names.next(&format!("FROM {}", image.reference));
         let source = Some((stage.instruction.span.start, stage.instruction.span.end));
         let stage = names.stage().to_owned();
