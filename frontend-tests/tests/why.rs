@@ -45,7 +45,7 @@ fn changed_files_are_named_with_what_about_them() {
     context.file("src/a", "other").mode("src/b", 0o755).file("src/new", "").remove("package.json");
     context.file("package.json", "{ }");
     let again = build(&env, &context, &[]);
-    let expected = "package.json changed, src/a changed, src/b mode 0644 -> 0755 and 1 more files";
+    let expected = "package.json changed, src/a changed, src/b mode 0644 -> 0755 and 1 more file";
     assert_eq!(reason(&again, "COPY package.json src"), expected);
     assert_eq!(reason(&again, "RUN cat"), expected, "the root of the chain");
     let told = why(&env, &["RUN cat"]);

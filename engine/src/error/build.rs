@@ -24,8 +24,10 @@ impl DockerfileProblem {
     fn render(&self) -> String {
         let shown = self.diagnostics.iter().take(MOST_SHOWN).map(|finding| self.source.render(finding));
         let mut parts: Vec<String> = shown.collect();
-        if self.diagnostics.len() > MOST_SHOWN {
-            parts.push(format!("and {} more errors\n", self.diagnostics.len() - MOST_SHOWN));
+        match self.diagnostics.len().saturating_sub(MOST_SHOWN) {
+            0 => {}
+            1 => parts.push("and 1 more error\n".to_owned()),
+            more => parts.push(format!("and {more} more errors\n")),
         }
         parts.join("\n")
     }

@@ -72,17 +72,18 @@ impl fmt::Display for Reason {
             Self::Failed => f.write_str("it had no result the last time"),
             Self::NotReached => f.write_str("the last build ended before it"),
             Self::OtherResult => f.write_str("it ran again and left other files"),
-            Self::Aspects { changes } => write_list(f, changes, 1, "changes"),
+            Self::Aspects { changes } => write_list(f, changes, 1, "change"),
             Self::Files { directory, changes } if changes.is_empty() => {
                 write!(f, "files of {directory} changed")
             }
-            Self::Files { changes, .. } => write_list(f, changes, PATHS_SHOWN, "files"),
+            Self::Files { changes, .. } => write_list(f, changes, PATHS_SHOWN, "file"),
             Self::Input { changes, .. } if changes.is_empty() => f.write_str("an input changed"),
-            Self::Input { changes, .. } => write_list(f, changes, PATHS_SHOWN, "files"),
+            Self::Input { changes, .. } => write_list(f, changes, PATHS_SHOWN, "file"),
         }
     }
 }
 
+/// The first `shown` of a list, and how many more there are; `noun` is what one of them is called.
 fn write_list(
     f: &mut fmt::Formatter<'_>,
     all: &[impl fmt::Display],
@@ -94,7 +95,8 @@ fn write_list(
     }
     match all.len().saturating_sub(shown) {
         0 => Ok(()),
-        more => write!(f, " and {more} more {noun}"),
+        1 => write!(f, " and 1 more {noun}"),
+        more => write!(f, " and {more} more {noun}s"),
     }
 }
 

@@ -143,14 +143,19 @@ fn a_standing_says_how_much_a_build_tells() {
 #[test]
 fn many_changes_are_cut_in_the_short_text() {
     let change = |path: &str, what| FileChange { path: path.to_owned(), what };
-    let changes = vec![
+    let changes = [
         change("a", FileDifference::Added),
         change("b", FileDifference::Removed),
         change("c", FileDifference::Mode { before: 0o644, now: 0o755 }),
         change("d", FileDifference::Owner { before: (0, 0), now: (1, 2) }),
+        change("e", FileDifference::Added),
     ];
-    let text = Reason::Files { directory: "context".to_owned(), changes }.to_string();
-    assert_eq!(text, "a added, b removed, c mode 0644 -> 0755 and 1 more files");
+    let text = |count: usize| {
+        Reason::Files { directory: "context".to_owned(), changes: changes[..count].to_vec() }.to_string()
+    };
+    assert_eq!(text(3), "a added, b removed, c mode 0644 -> 0755");
+    assert_eq!(text(4), "a added, b removed, c mode 0644 -> 0755 and 1 more file");
+    assert_eq!(text(5), "a added, b removed, c mode 0644 -> 0755 and 2 more files");
 }
 
 #[test]
