@@ -97,6 +97,51 @@ fn steps_that_lock_two_caches_in_any_order_do_not_wait_for_each_other_for_ever()
 }
 
 #[test]
+fn caches_of_one_id_that_begin_differently_are_locked_in_one_order_too() {
+    let env = with_gate();
+    let empty = "--mount=type=cache,id=c,target=/c,sharing=locked";
+    let seeded = "--mount=type=cache,id=c,target=/d,from=busybox,source=/etc,sharing=locked";
+    let (mut holder, _one) = user(&env, "locked", "echo has-''it; cat /gate/open");
+    holder.wait_for("has-it");
+    let both: Vec<_> = [format!("{empty} {seeded}"), format!("{seeded} {empty}")]
+        .iter()
+        .map(|mounts| {
+            let (mut both, context) = step(&env, &format!("{mounts} mkdir /c/in /d/in && rmdir /c/in /d/in"));
+            both.wait_for("RUN --mount");
+            (both, context)
+        })
+        .collect();
+    // Both wait for the one that is held. If either had the other meanwhile, this would not come to an end.
+    let (alone, _context) = step(&env, &format!("{seeded} test -f /d/passwd"));
+    succeeds(alone);
+    open_gate(&env);
+    succeeds(holder);
+    for (running, _context) in both {
+        succeeds(running);
+    }
+}
+
+#[test]
+fn the_strictest_mount_of_a_cache_decides_for_the_step() {
+    let env = with_gate();
+    let twice = "--mount=type=cache,id=c,target=/c --mount=type=cache,id=c,target=/d,sharing=locked";
+    let gate = "--mount=type=cache,id=gate,target=/gate";
+    let (mut first, _one) = step(
+        &env,
+        &format!(
+            "{twice} {gate} mkdir /c/inside && test -d /d/inside && echo has-''it; cat /gate/open; rmdir /d/inside"
+        ),
+    );
+    first.wait_for("has-it");
+    let (mut second, _two) = user(&env, "shared", "echo finds-$(ls /c | wc -l)");
+    second.wait_for("finds-0");
+    succeeds(second);
+    assert_eq!(instances(&env), 2, "what somebody has alone is not shared");
+    open_gate(&env);
+    succeeds(first);
+}
+
+#[test]
 fn a_private_cache_in_use_means_another_one() {
     let env = with_gate();
     let (mut first, _one) =

@@ -28,15 +28,40 @@ pub(crate) struct StepMounts {
     held: Vec<Held>,
 }
 
-/// Caches first, by id: steps that lock the same ones never wait for each other in a circle.
-fn in_locking_order(mounts: &[ExecMount]) -> Vec<(usize, &ExecMount)> {
-    let id = |mount: &ExecMount| match &mount.kind {
-        MountKind::Cache(cache) => (false, cache.id.clone()),
-        _ => (true, String::new()),
+/// Caches first, by the name of the directory: steps that lock the same ones take them in the same order, whatever
+/// order they are written in, and never wait for each other in a circle. Of several mounts of one cache the strictest
+/// is first, and decides who else may use it meanwhile.
+fn in_locking_order<'a>(
+    mounts: &'a [ExecMount],
+    inputs: &[Option<Filesystem>],
+) -> Vec<(usize, &'a ExecMount)> {
+    let place = |mount: &ExecMount| match &mount.kind {
+        MountKind::Cache(cache) => {
+            let strictness = match cache.sharing {
+                Sharing::Locked => 0,
+                Sharing::Private => 1,
+                Sharing::Shared => 2,
+            };
+            (false, cache_id(cache, input_of(mount, inputs)), strictness)
+        }
+        _ => (true, String::new(), 0),
     };
     let mut ordered: Vec<(usize, &ExecMount)> = mounts.iter().enumerate().collect();
-    ordered.sort_by_cached_key(|(_, mount)| id(mount));
+    ordered.sort_by_cached_key(|(_, mount)| place(mount));
     ordered
+}
+
+/// What a mount brings along.
+fn input_of(mount: &ExecMount, inputs: &[Option<Filesystem>]) -> Option<Filesystem> {
+    mount.input().and_then(|slot| inputs.get(slot as usize).copied().flatten())
+}
+
+/// What the store calls a cache. Caches that start differently are different caches.
+fn cache_id(cache: &CacheMount, seed: Option<Filesystem>) -> String {
+    match seed {
+        Some(seed) => format!("{} from {}{}", cache.id, seed.content.hex(), cache.source),
+        None => cache.id.clone(),
+    }
 }
 
 impl StepMounts {
@@ -70,8 +95,8 @@ impl Surroundings<'_> {
         cancel: &CancelToken,
     ) -> Result<StepMounts, EngineError> {
         let mut step = StepMounts::default();
-        for (index, mount) in in_locking_order(&op.mounts) {
-            let input = mount.input().and_then(|slot| inputs.get(slot as usize).copied().flatten());
+        for (index, mount) in in_locking_order(&op.mounts, inputs) {
+            let input = input_of(mount, inputs);
             let kind = match &mount.kind {
                 MountKind::Bind(bind) => Some(self.bind((index, bind), input, &mut step)?),
                 MountKind::Cache(cache) => Some(self.cache(cache, input, &mut step, cancel)?),
@@ -124,11 +149,7 @@ impl Surroundings<'_> {
         step: &mut StepMounts,
         cancel: &CancelToken,
     ) -> Result<runner::MountKind, EngineError> {
-        // Caches that start differently are different caches.
-        let id = match input {
-            Some(input) => format!("{} from {}{}", cache.id, input.content.hex(), cache.source),
-            None => cache.id.clone(),
-        };
+        let id = cache_id(cache, input);
         // A process that mounts a cache twice shares it with itself.
         if let Some((_, source)) = step.caches.iter().find(|(known, _)| *known == id) {
             let source = source.clone();
