@@ -92,6 +92,13 @@ fn a_clock_that_jumped_back_hides_neither_results_nor_changes_nor_reasons() {
         ["f changed"],
         "records of a later day are earlier builds all the same"
     );
+    let Some(engine) = options(directory.path()).map(|options| Engine::open(options).unwrap()) else {
+        return;
+    };
+    let newest = engine.build_details(None).unwrap().summary.id;
+    assert_eq!(newest, builds[2].summary.id, "the one that began last, not the one of the latest day");
+    let listed: Vec<String> = engine.builds().unwrap().into_iter().map(|build| build.id).collect();
+    assert_eq!(listed, [2, 1, 0].map(|number: usize| builds[number].summary.id.clone()));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! The store does not know what is in that directory, but for a lock that the build holds while it runs. The
 //! directory is made before the row and removed after it; without a row and a holder of its lock it is garbage.
 //! A build in which nothing ran has no directory: what is kept of it is little and is in its row.
+//!
+//! Which build is newer is told by the order in which their rows came, not by the clock, which may be set back.
 
 use std::path::PathBuf;
 
@@ -93,6 +95,11 @@ impl Store {
     /// Records a build, or what became of it.
     pub fn put_build(&self, build: &BuildRecord) -> Result<(), StoreError> {
         Ok(self.db().write("record a build", |c| builds::put(c, build))?)
+    }
+
+    /// Records a build that was made elsewhere and has no row. It is as new as the time says at which it began.
+    pub fn put_foreign_build(&self, build: &BuildRecord) -> Result<(), StoreError> {
+        Ok(self.db().write("record a build", |c| builds::put_foreign(c, build))?)
     }
 
     /// Records a build that is over and has neither a directory nor a row.

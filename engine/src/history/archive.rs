@@ -237,7 +237,7 @@ impl Engine {
         // Without a row it is garbage.
         let directory = self.store.create_build_dir(&id)?;
         build.write(directory.path())?;
-        self.store.put_build(&build.listed.row(self.clock.now()))?;
+        self.store.put_foreign_build(&build.listed.row(self.clock.now()))?;
         Ok(ImportedBuild { id, is_new: true })
     }
 }

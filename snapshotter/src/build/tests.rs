@@ -79,6 +79,25 @@ fn builds_are_found_by_the_beginning_of_an_id() {
 }
 
 #[test]
+fn the_newest_build_is_the_last_one_also_when_the_clock_was_set_back() {
+    let test = TestStore::new();
+    test.store.put_build(&record("early", 10)).unwrap();
+    test.store.put_build(&record("ahead", 1_000)).unwrap();
+    test.store.put_build(&record("back1", 20)).unwrap();
+    let content = BuildContent { record: b"{}".to_vec(), events: Vec::new() };
+    test.store.insert_build(&record("back2", 19), &content).unwrap();
+    // What became of a build moves it nowhere, and what comes from elsewhere is as old as it says.
+    test.store.put_build(&BuildRecord { status: BuildStatus::Failed, ..record("ahead", 1_000) }).unwrap();
+    test.store.put_foreign_build(&record("foreign", 15)).unwrap();
+    let order = ["back2", "back1", "ahead", "foreign", "early"];
+    assert_eq!(ids(&test.store.builds().unwrap()), order);
+    assert_eq!(ids(&test.store.builds_of(&Key::from_bytes([1; 32]), 9).unwrap()), order);
+    for (back, id) in (0..).zip(order) {
+        assert_eq!(test.store.build_before_newest(back).unwrap().unwrap().id, id);
+    }
+}
+
+#[test]
 fn the_oldest_builds_go_and_pinned_ones_stay() {
     let test = TestStore::new();
     let number = i64::try_from(MOST_BUILDS).unwrap() + 3;

@@ -8,15 +8,32 @@ use crate::build::{BuildContent, BuildRecord, BuildStatus};
 
 const COLUMNS: &str = "SELECT id, project, name, created, ended, status, pinned FROM builds";
 
-/// Records a build, or what became of it. Whether it is pinned stays.
+/// The place of a build that is made here, `?4` being when it began: above all that were recorded before, even if the
+/// clock has been set back since.
+const NEXT_PLACE: &str = "max(?4, coalesce((SELECT max(place) + 1 FROM builds), ?4))";
+
+/// Records a build, or what became of it. Whether it is pinned, and its place, stay.
 pub(crate) fn put(connection: &Connection, build: &BuildRecord) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO builds (id, project, name, created, ended, status) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (id) DO UPDATE SET ended = excluded.ended, status = excluded.status, name = excluded.name",
-    )?;
+    let sql = format!(
+        "INSERT INTO builds (id, project, name, created, ended, status, place)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, {NEXT_PLACE})
+         ON CONFLICT (id) DO UPDATE SET ended = excluded.ended, status = excluded.status, name = excluded.name"
+    );
+    execute(connection, &sql, build)
+}
+
+/// Records a build that was made elsewhere. Its place is among those of its time.
+pub(crate) fn put_foreign(connection: &Connection, build: &BuildRecord) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO builds (id, project, name, created, ended, status, place)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?4)";
+    execute(connection, sql, build)
+}
+
+fn execute(connection: &Connection, sql: &str, build: &BuildRecord) -> rusqlite::Result<()> {
     let (project, created) = (build.project.as_bytes(), super::to_millis(build.created));
     let (ended, status) = (build.ended.map(super::to_millis), build.status.name());
-    statement.execute((&build.id, project, &build.name, created, ended, status)).map(drop)
+    let values = (&build.id, project, &build.name, created, ended, status);
+    connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 
 /// Records a build that has no row yet, with what is kept of it. Preparing an insertion that may become an update costs
@@ -26,10 +43,10 @@ pub(crate) fn insert(
     build: &BuildRecord,
     content: &BuildContent,
 ) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO builds (id, project, name, created, ended, status, record, events)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "INSERT INTO builds (id, project, name, created, ended, status, record, events, place)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, {NEXT_PLACE})"
+    ))?;
     let (project, created) = (build.project.as_bytes(), super::to_millis(build.created));
     let (ended, status) = (build.ended.map(super::to_millis), build.status.name());
     let BuildContent { record, events } = content;
@@ -55,19 +72,19 @@ pub(crate) fn of_project(
     project: &Key,
     most: usize,
 ) -> rusqlite::Result<Vec<BuildRecord>> {
-    let sql = format!("{COLUMNS} WHERE project = ?1 ORDER BY created DESC, id LIMIT ?2");
+    let sql = format!("{COLUMNS} WHERE project = ?1 ORDER BY place DESC, id LIMIT ?2");
     connection.prepare_cached(&sql)?.query_map((project.as_bytes(), most), read)?.collect()
 }
 
 /// Every build, the newest first.
 pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<BuildRecord>> {
-    let sql = format!("{COLUMNS} ORDER BY created DESC, id");
+    let sql = format!("{COLUMNS} ORDER BY place DESC, id");
     connection.prepare_cached(&sql)?.query_map([], read)?.collect()
 }
 
 /// The newest build, or the one `back` before it.
 pub(crate) fn before_newest(connection: &Connection, back: u32) -> rusqlite::Result<Option<BuildRecord>> {
-    let sql = format!("{COLUMNS} ORDER BY created DESC, id LIMIT 1 OFFSET ?1");
+    let sql = format!("{COLUMNS} ORDER BY place DESC, id LIMIT 1 OFFSET ?1");
     connection.prepare_cached(&sql)?.query_row([back], read).optional()
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<KeptRow>> {
                substr(roots.name, 1, instr(roots.name, '/') - 1) AS build
         FROM roots JOIN snapshots ON snapshots.id = roots.snapshot
              LEFT JOIN builds ON builds.id = substr(roots.name, 1, instr(roots.name, '/') - 1)
-        WHERE roots.kind = ?1 AND roots.name LIKE '%/' || ?2 ORDER BY builds.created DESC, build";
+        WHERE roots.kind = ?1 AND roots.name LIKE '%/' || ?2 ORDER BY builds.place DESC, build";
     let read = |row: &rusqlite::Row<'_>| {
         Ok(KeptRow { created: row.get(0)?, pinned: row.get(1)?, bytes: row.get(2)?, build: row.get(3)? })
     };

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 6] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6];
+const STEPS: [&str; 7] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
@@ -191,6 +191,16 @@ const FORMAT_6: &str = "
 CREATE INDEX document_blobs_by_digest ON document_blobs(digest);
 CREATE INDEX layers_by_digest ON layers(digest);
 CREATE INDEX images_by_digest ON images(digest);
+";
+
+/// Builds have an order that a clock which is set back does not change.
+const FORMAT_7: &str = "
+-- The greater, the newer: when the build began, or just above all others where the clock says less.
+ALTER TABLE builds ADD COLUMN place INTEGER NOT NULL DEFAULT 0;
+UPDATE builds SET place = created;
+DROP INDEX builds_by_project;
+CREATE INDEX builds_by_project ON builds(project, place);
+CREATE INDEX builds_by_place ON builds(place);
 ";
 
 /// The format of an open database; 0 is an empty one.
