@@ -137,7 +137,7 @@ pub(crate) struct WhyArgs {
     /// A step: its number as in 2/5 or build 2/5, or a part of its text [default: all steps that ran]
     pub(crate) step: Option<String>,
 
-    /// The build's id or its beginning [default: the newest build]
+    /// The build's id or its beginning; ^1 is the build before the newest [default: the newest build]
     #[arg(long, value_name = "ID")]
     pub(crate) build: Option<String>,
 
