@@ -114,7 +114,7 @@ fn files_that_change_between_key_and_copy_are_named() {
     let text = output.stderr_text();
     let warned: Vec<&str> = text.lines().filter(|line| line.contains("looking again")).collect();
     assert!(!warned.is_empty(), "{text}");
-    for said in ["COPY d /d", "d/content changed", "d/gone removed", "and 1 more file\n"] {
+    for said in ["COPY d /d", "d/content changed", "d/gone removed", "and 1 more file;"] {
         assert!(warned.iter().any(|line| line.contains(said)), "{said} in {warned:?}");
     }
     // What was copied is what the result is saved for.
