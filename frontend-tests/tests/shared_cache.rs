@@ -94,6 +94,18 @@ fn a_repository_is_shared() {
 }
 
 #[test]
+fn what_was_in_the_store_before_is_shared_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = Shared::directory(directory.path());
+    let (first, second) = (env(), env());
+    build(&first, &context(&first), &[]);
+    for _ in 0..2 {
+        assert_eq!(steps_run(&build(&first, &context(&first), &shared.write())), Vec::<String>::new());
+    }
+    assert_eq!(steps_run(&build(&second, &context(&second), &shared.read())), Vec::<String>::new());
+}
+
+#[test]
 fn what_two_write_at_once_is_all_there() {
     let directory = tempfile::tempdir().unwrap();
     let shared = Shared::directory(directory.path());
@@ -205,6 +217,19 @@ fn reasons_are_found_in_a_directory() {
 fn reasons_are_found_in_a_repository() {
     let Some(registry) = DockerRegistry::start() else { return };
     is_explained(&Shared::repository(&registry.reference("team/cache")));
+}
+
+#[test]
+fn a_builder_that_cannot_give_files_their_owners_tells_nobody() {
+    let Some(user) = testkit::OrdinaryUser::new(testkit::Ranges::None) else { return };
+    user.load(&testkit::images::busybox());
+    let context = Context::create(&user.work());
+    context.dockerfile("FROM busybox\nRUN echo x > /x\n");
+    let cache = user.work().join("cache");
+    let to = format!("type=records,dest={}", cache.display());
+    let build = user.lap(["build", "--progress", "plain", "--cache-to", &to]).arg(context.path()).ok();
+    build.stderr_has(&["results are not shared with other builders: here are no users other than root"]);
+    assert!(!cache.exists());
 }
 
 #[test]

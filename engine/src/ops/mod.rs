@@ -274,18 +274,19 @@ impl<'a> BuildOps<'a> {
         Ok(Some(output))
     }
 
+    /// Tells other builders of a result that was made, or `found` in the store.
+    fn tell_others(&self, key: &Key, output: &Filesystem, found: bool) {
+        self.sharing.writer.tell(|| {
+            let Made { cost_ms, path_ms, by: step, is_image, .. } = self.made(output);
+            let made = shared_cache::Made { key: *key, result: *output, cost_ms, path_ms, step, found };
+            (!is_image).then_some(made)
+        });
+    }
+
     /// Keeps a result in the store, and tells other builders of it.
     fn save_here(&self, key: &Key, output: &Filesystem) -> Result<(), StepError> {
         let made = self.made(output);
-        if !made.is_image {
-            self.sharing.writer.tell(|| shared_cache::Made {
-                key: *key,
-                result: *output,
-                cost_ms: made.cost_ms,
-                path_ms: made.path_ms,
-                step: made.by.clone(),
-            });
-        }
+        self.tell_others(key, output, false);
         let value = CacheValue {
             snapshot: Some(output.snapshot),
             content: Some(output.content),
@@ -378,6 +379,7 @@ impl Ops for BuildOps<'_> {
             return Ok(self.unpacked(source)?.map(StepResult::Here));
         }
         if let Some(found) = self.lookup_here(vertex, key)? {
+            self.tell_others(key, &found, true);
             return Ok(Some(StepResult::Here(found)));
         }
         let Some(hit) = self.sharing.cache.find(key) else { return Ok(None) };

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{Digest, Key};
 use crossbeam_channel::{Receiver, Sender};
+use runner::isolation::Gap;
 use snapshotter::{Compression, SharedLayer, SnapshotId};
 
 use super::SharedCache;
 use super::place::{NewRecord, Place};
 use super::record::{Record, RecordedLayer};
+use crate::Engine;
 use crate::error::EngineError;
 use crate::history::Recorder;
 use crate::ops::Filesystem;
@@ -34,6 +36,8 @@ pub(crate) struct Made {
     pub(crate) path_ms: u64,
     /// The name of the step.
     pub(crate) step: String,
+    /// Whether it was in the store, so that others may know of it already.
+    pub(crate) found: bool,
 }
 
 /// What is to be written.
@@ -52,9 +56,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Tells others of a result, some time later. Its snapshot is protected by the build's lease.
-    pub(crate) fn tell(&self, made: impl FnOnce() -> Made) {
-        self.send(|| Some(Told::Result(made())));
+    /// Tells others of a result, if there is one, some time later. Its snapshot is protected by the build's lease.
+    pub(crate) fn tell(&self, made: impl FnOnce() -> Option<Made>) {
+        self.send(|| Some(Told::Result(made()?)));
     }
 
     /// Tells others what the build was, so that they can say how theirs differ.
@@ -82,6 +86,11 @@ pub(crate) fn write_while<T>(
     if to.is_empty() {
         return work(&Writer::default());
     }
+    if let Some(why) = unfit(cache.fetcher().engine) {
+        let message = format!("results are not shared with other builders: {why}");
+        cache.fetcher().progress.warn("SharedCache", message);
+        return work(&Writer::default());
+    }
     let (sender, receiver) = crossbeam_channel::unbounded();
     let writer = Writer { sender: Some(sender), pending: Arc::default() };
     let pending = Arc::clone(&writer.pending);
@@ -107,6 +116,13 @@ pub(crate) fn write_while<T>(
         }
         result
     })
+}
+
+/// Why results of this builder are not for others: their files may have other owners than the steps' definitions say.
+fn unfit(engine: &Engine) -> Option<String> {
+    let Ok(isolation) = engine.isolation() else { return Some(engine.isolation_line()) };
+    let users = isolation.gaps.iter().find(|gap| matches!(gap, Gap::Users(_)))?;
+    Some(format!("here are no users other than root: {}", users.why()))
 }
 
 /// Writes what comes until nothing more does.
@@ -149,8 +165,14 @@ impl<'a> Destination<'a> {
     /// Writes the blobs of a result and then its record, as far as they are not there.
     fn write(&self, layers: &Layers<'_>, made: &Made) -> Result<(), EngineError> {
         let cancel = layers.cache.fetcher().cancel;
-        let chain = layers.of(made.result.snapshot)?;
         let lost = layers.cache.lost_blobs();
+        if made.found
+            && lost.is_empty()
+            && self.place.records(&[made.key], cancel)?.iter().any(Option::is_some)
+        {
+            return Ok(());
+        }
+        let chain = layers.of(made.result.snapshot)?;
         for layer in &chain {
             self.write_blob(layers.cache.fetcher(), layer, &lost)?;
         }
