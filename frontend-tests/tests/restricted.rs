@@ -217,3 +217,24 @@ fn processes_without_a_parent_are_collected_when_they_end() {
     assert_eq!(env.lap(["ps", "-q"]).ok().stdout_text().lines().count(), 1);
     env.lap(["rm", "-f", "c"]).ok();
 }
+
+#[test]
+fn orphans_are_collected_where_our_session_is_an_outer_one() {
+    let Some(unshare) = testkit::judges::program("unshare") else { return };
+    if testkit::privilege::root().is_none() {
+        return;
+    }
+    let env = native_env();
+    // The leader of our session is outside, so that nobody here has a number for it.
+    let script = "for i in 1 2 3; do sh -c 'true &'; done; exit 7";
+    let run = ["run", "--rm", "--isolation", "chroot", "--network", "host", "busybox", "sh", "-c", script];
+    let output = testkit::Lap::new(unshare.path())
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(testkit::binary::lap())
+        .arg("--root")
+        .arg(env.root())
+        .args(run)
+        .env("LAPSTRAKE_GC", "off")
+        .run();
+    assert_eq!(output.code(), Some(7), "{output}");
+}

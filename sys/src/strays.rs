@@ -45,11 +45,14 @@ pub fn end() -> io::Result<()> {
 /// `started` are those that we wait for ourselves; what lives in our own session is a program of the host.
 pub fn collect(started: &[u32]) -> io::Result<()> {
     let own = std::process::id();
-    let session = rustix::process::getsid(None)?.as_raw_nonzero().get().cast_unsigned();
+    let processes = processes()?;
+    // Read as that of the others: it is 0 where its leader lives in an outer process id namespace, and then
+    // getsid(2) has no number for it either.
+    let Some(session) = processes.get(&own).map(|about| about.session) else { return Ok(()) };
     let is_stray = |process: &u32, about: &About| {
         about.has_ended && about.parent == own && about.session != session && !started.contains(process)
     };
-    for (process, _) in processes()?.iter().filter(|(process, about)| is_stray(process, about)) {
+    for (process, _) in processes.iter().filter(|(process, about)| is_stray(process, about)) {
         if let Some(pid) = i32::try_from(*process).ok().and_then(Pid::from_raw) {
             // Until it is collected, its number is not used again. Somebody else may have been faster.
             let _ = rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
