@@ -203,27 +203,26 @@ fn solve(
     sharing: Sharing<'_>,
 ) -> Result<Vec<Option<Filesystem>>, BuildError> {
     let fetcher = sharing.cache.fetcher();
+    let warn = |code, message: String| fetcher.progress.warn(code, message);
     let mut attempt = 1;
-    while attempt < ATTEMPTS {
-        match solve_once(lowered, contexts, request, definition, sharing) {
+    loop {
+        let error = match solve_once(lowered, contexts, request, definition, sharing) {
+            Ok(roots) => return Ok(roots),
+            Err(error) => error,
+        };
+        let changed = error.found_changes();
+        if let Some(lost) = error.lost_shared() {
             // Each time there is less that can be lost.
-            Err(error) if error.lost_shared().is_some() => {
-                fetcher.progress.warn("SharedCache", error.lost_shared().unwrap_or_default());
-            }
-            Err(error) => {
-                attempt += 1;
-                let changed = error.found_changes();
-                if changed.is_empty() {
-                    return Err(error);
-                }
-                for (step, why) in changed {
-                    fetcher.progress.warn("ContextChanged", format!("{step}: {why}; looking again"));
-                }
-            }
-            result => return result,
+            warn("SharedCache", lost);
+        } else if attempt < ATTEMPTS && !changed.is_empty() {
+            attempt += 1;
+            changed
+                .iter()
+                .for_each(|(step, why)| warn("ContextChanged", format!("{step}: {why}; looking again")));
+        } else {
+            return Err(error);
         }
     }
-    solve_once(lowered, contexts, request, definition, sharing)
 }
 
 /// Stops at mistakes, and tells what the checks of the text found.

@@ -68,7 +68,7 @@ fn is_shared(shared: &Shared) {
     assert_eq!(steps_run(&made).len(), 4);
 
     let found = build(&second, &context(&second), &shared.read());
-    assert_eq!(steps_run(&found), Vec::<String>::new());
+    assert_eq!(steps_run(&found), Vec::<String>::new(), "written by {made}\nread by {found}");
     assert_eq!(image_id(&second, "x"), image_id(&first, "x"));
     assert_eq!(cat(&second, &["/a", "/b"]), "112");
     // From now on it is in the second one's own store.
@@ -123,7 +123,7 @@ fn what_two_write_at_once_is_all_there() {
 
 #[test]
 fn a_blob_that_is_gone_or_damaged_is_a_miss_and_is_healed() {
-    for damage in ["gone", "damaged"] {
+    for (damage, flags) in [("gone", &[][..]), ("damaged", &[]), ("damaged", &["--keep-going"])] {
         let directory = tempfile::tempdir().unwrap();
         let shared = Shared::directory(directory.path());
         let (first, second, third) = (env(), env(), env());
@@ -132,7 +132,7 @@ fn a_blob_that_is_gone_or_damaged_is_a_miss_and_is_healed() {
             if damage == "gone" { std::fs::remove_file(blob) } else { std::fs::write(blob, "damaged") }
                 .unwrap();
         }
-        let alone = build(&second, &context(&second), &shared.both());
+        let alone = build(&second, &context(&second), &[&shared.both()[..], flags].concat());
         alone.stderr_has(&["a result in a shared cache is not whole", "blob sha256:", "made-one"]);
         assert_eq!(cat(&second, &["/a", "/b"]), "112");
         assert_eq!(

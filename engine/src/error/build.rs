@@ -257,16 +257,16 @@ impl BuildError {
         all.into_iter().filter(|(_, error)| matches!(error, StepError::Changed { .. })).collect()
     }
 
-    /// What of a shared cache turned out to be gone, if that is all that went wrong.
+    /// What of a shared cache turned out to be gone.
     pub(crate) fn lost_shared(&self) -> Option<String> {
         let lost = |error: &EngineError| {
             matches!(error, EngineError::SharedResultLost { .. }).then(|| error.to_string())
         };
+        let of_step =
+            |error: &StepError| if let StepError::Engine(error) = error { lost(error) } else { None };
         match self {
-            Self::Step { error, .. } => match &**error {
-                StepError::Engine(error) => lost(error),
-                _ => None,
-            },
+            Self::Step { error, .. } => of_step(error),
+            Self::Steps(failures) => failures.iter().find_map(|failure| of_step(&failure.error)),
             Self::Engine(error) => lost(error),
             _ => None,
         }

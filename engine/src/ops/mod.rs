@@ -392,11 +392,7 @@ impl Ops for BuildOps<'_> {
     fn save(&self, key: &Key, output: &StepResult) -> Result<(), StepError> {
         match output {
             StepResult::Here(output) => self.save_here(key, output),
-            // It is saved when it is here.
-            StepResult::Shared { id, .. } => {
-                self.sharing.cache.found_under(*id, key);
-                Ok(())
-            }
+            StepResult::Shared { id, .. } => Ok(self.sharing.cache.found_under(*id, key)?),
         }
     }
 

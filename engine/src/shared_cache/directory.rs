@@ -4,11 +4,12 @@
 //! whole when it is seen, and the first one stays.
 
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use base::image::Descriptor;
 use base::{CancelToken, Digest, Key};
+use snapshotter::BlobWriter;
 use sys::fs::PathContext as _;
 
 use super::place::{NewRecord, Place};
@@ -126,14 +127,18 @@ impl Place for Directory {
         })
     }
 
-    fn blob<'a>(
-        &'a self,
+    fn copy_blob(
+        &self,
         blob: &Descriptor,
-        _cancel: &'a CancelToken,
-    ) -> Result<Option<Box<dyn Read + 'a>>, EngineError> {
+        to: &mut BlobWriter,
+        _cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
         match sys::fs::open(&self.blob_path(&blob.digest)) {
-            Ok(file) => Ok(Some(Box::new(file))),
-            Err(error) if error.is_not_found() => Ok(None),
+            Ok(file) => {
+                to.copy_from(&mut file.take(blob.size.saturating_add(1)))?;
+                Ok(true)
+            }
+            Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

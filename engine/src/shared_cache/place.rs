@@ -1,10 +1,10 @@
 //! Where records and blobs are kept that builders share.
 
-use std::io::Read;
 use std::path::Path;
 
 use base::image::Descriptor;
 use base::{CancelToken, Key};
+use snapshotter::BlobWriter;
 
 use crate::error::EngineError;
 
@@ -37,12 +37,13 @@ pub(crate) trait Place: Send + Sync {
         cancel: &CancelToken,
     ) -> Result<(), EngineError>;
 
-    /// Opens a blob; `None` if there is none.
-    fn blob<'a>(
-        &'a self,
+    /// Copies a blob to `to`; `false` if there is none. No more is copied than one byte beyond its size.
+    fn copy_blob(
+        &self,
         blob: &Descriptor,
-        cancel: &'a CancelToken,
-    ) -> Result<Option<Box<dyn Read + 'a>>, EngineError>;
+        to: &mut BlobWriter,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError>;
 }
 
 /// A record that is to be written.

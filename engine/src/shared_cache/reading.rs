@@ -117,9 +117,14 @@ impl<'a> SharedCache<'a> {
         Some(Hit { id, content, cost_ms, path_ms })
     }
 
-    /// Notes another key that a hit is the result of.
-    pub(crate) fn found_under(&self, id: SharedId, key: &Key) {
-        self.known().found[id.0].note_key(key);
+    /// Has another key lead to a hit, now or when it is brought here.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn found_under(&self, id: SharedId, key: &Key) -> Result<(), EngineError> {
+        let found = Arc::clone(&self.known().found[id.0]);
+        found.note_key(key);
+        found.here.get().map_or(Ok(()), |here| self.save_here(&found.record, *here, key))
     }
 
     /// The files of a result, which are fetched now unless they are here.
@@ -131,24 +136,26 @@ impl<'a> SharedCache<'a> {
         if let Some(here) = found.here.get() {
             return Ok(*here);
         }
-        let Record { content, cost_ms, path_ms, ref step, .. } = found.record;
-        let name = format!("importing {step} from {}", self.places[found.place].name());
+        let name = format!("importing {} from {}", found.record.step, self.places[found.place].name());
         let snapshot = self.fetcher.progress.step(&name, |vertex| self.unpack(&found, vertex, cancel))?;
-        let here = Filesystem { snapshot, content };
+        let here = *found.here.get_or_init(|| Filesystem { snapshot, content: found.record.content });
         let keys = found.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for key in keys {
-            let value = CacheValue {
-                snapshot: Some(snapshot),
-                content: Some(content),
-                cost_ms,
-                kind: RecordKind::Regular,
-                description: step.clone(),
-                metadata: path_ms.to_le_bytes().to_vec(),
-                ..CacheValue::default()
-            };
-            self.fetcher.engine.store.cache_put(&key, value)?;
-        }
-        Ok(*found.here.get_or_init(|| here))
+        keys.iter().try_for_each(|key| self.save_here(&found.record, here, key))?;
+        Ok(here)
+    }
+
+    /// Has a key lead to a result that was brought here.
+    fn save_here(&self, record: &Record, here: Filesystem, key: &Key) -> Result<(), EngineError> {
+        let value = CacheValue {
+            snapshot: Some(here.snapshot),
+            content: Some(here.content),
+            cost_ms: record.cost_ms,
+            kind: RecordKind::Regular,
+            description: record.step.clone(),
+            metadata: record.path_ms.to_le_bytes().to_vec(),
+            ..CacheValue::default()
+        };
+        Ok(self.fetcher.engine.store.cache_put(key, value)?)
     }
 
     /// Asks every place for a key and those that are expected.
@@ -253,9 +260,10 @@ impl<'a> SharedCache<'a> {
         blob: &Descriptor,
         cancel: &CancelToken,
     ) -> Result<bool, EngineError> {
-        let Some(mut content) = place.blob(blob, cancel)? else { return Ok(false) };
         let mut writer = self.fetcher.engine.store.ingest(self.fetcher.lease)?;
-        writer.copy_from(&mut content)?;
+        if !place.copy_blob(blob, &mut writer, cancel)? {
+            return Ok(false);
+        }
         writer.finish(Some(Expected { digest: blob.digest, size: blob.size }))?;
         Ok(true)
     }

@@ -4,13 +4,13 @@
 //! as long as the record; the record itself is an annotation, so one request answers a look-up.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::image::{Descriptor, Manifest, media_type};
 use base::{CancelToken, Digest, Key, Reference};
 use registry::{BlobSource, Client};
+use snapshotter::BlobWriter;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -44,12 +44,14 @@ const REQUESTS_AT_ONCE: usize = 16;
 pub(crate) struct Repository<'a> {
     engine: &'a Engine,
     reference: Reference,
+    /// Set when the config that all manifests have is there.
+    has_config: OnceLock<()>,
 }
 
 impl<'a> Repository<'a> {
     /// The repository of `reference`; its tag is of no account.
     pub(crate) fn new(engine: &'a Engine, reference: Reference) -> Self {
-        Self { engine, reference }
+        Self { engine, reference, has_config: OnceLock::new() }
     }
 
     fn of_key(&self, key: &Key) -> Reference {
@@ -70,8 +72,11 @@ impl<'a> Repository<'a> {
     ) -> Result<(), EngineError> {
         let network = self.engine.network()?;
         let config = Descriptor::new(RECORD_TYPE, Digest::of(CONFIG), CONFIG.len() as u64);
-        let source = BlobSource::Bytes(CONFIG.into());
-        network.wait(cancel, network.client.push_blob(reference, &config, &source, None, None))?;
+        if self.has_config.get().is_none() {
+            let source = BlobSource::Bytes(CONFIG.into());
+            network.wait(cancel, network.client.push_blob(reference, &config, &source, None, None))?;
+            self.has_config.get_or_init(|| ());
+        }
         let media_type = media_type::OCI_MANIFEST;
         let manifest =
             Manifest { schema_version: 2, media_type: media_type.to_owned(), config, layers, annotations };
@@ -103,7 +108,9 @@ impl Place for Repository<'_> {
                 });
             }
             while let Some(answer) = requests.join_next().await {
-                let (index, record) = answer.map_err(|_| EngineError::Cancelled)??;
+                // None of them is aborted, so one that did not end has panicked.
+                let (index, record) =
+                    answer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
                 found[index] = record;
             }
             Ok::<_, EngineError>(found)
@@ -167,20 +174,21 @@ impl Place for Repository<'_> {
         Ok(())
     }
 
-    fn blob<'a>(
-        &'a self,
+    fn copy_blob(
+        &self,
         blob: &Descriptor,
-        cancel: &'a CancelToken,
-    ) -> Result<Option<Box<dyn Read + 'a>>, EngineError> {
+        to: &mut BlobWriter,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
         let network = self.engine.network()?;
-        match network.wait(cancel, network.client.blob(&self.reference, blob, None)) {
-            Ok(stream) => {
-                let next = move |stream: &mut registry::BlobStream| network.wait(cancel, stream.next());
-                Ok(Some(Box::new(Chunks { stream, next, chunk: Vec::new(), read: 0 })))
-            }
-            Err(EngineError::Registry(error)) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+        let mut stream = match network.wait(cancel, network.client.blob(&self.reference, blob, None)) {
+            Err(EngineError::Registry(error)) if error.is_not_found() => return Ok(false),
+            stream => stream?,
+        };
+        while let Some(chunk) = network.wait(cancel, stream.next())? {
+            to.copy_from(&mut chunk.as_ref())?;
         }
+        Ok(true)
     }
 }
 
@@ -195,32 +203,4 @@ async fn record_of(client: &Client, reference: &Reference) -> Result<Option<Vec<
     };
     let record = manifest.and_then(|mut manifest| manifest.annotations.remove(ANNOTATION));
     Ok(record.map(String::into_bytes).filter(|record| record.len() as u64 <= record::MAX_SIZE))
-}
-
-/// A blob as it comes.
-struct Chunks<N> {
-    stream: registry::BlobStream,
-    next: N,
-    chunk: Vec<u8>,
-    /// How much of the chunk was read.
-    read: usize,
-}
-
-impl<N, B> Read for Chunks<N>
-where
-    N: FnMut(&mut registry::BlobStream) -> Result<Option<B>, EngineError>,
-    B: AsRef<[u8]>,
-{
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.read == self.chunk.len() {
-            let next = (self.next)(&mut self.stream).map_err(io::Error::other)?;
-            let Some(chunk) = next else { return Ok(0) };
-            self.chunk = chunk.as_ref().to_vec();
-            self.read = 0;
-        }
-        let length = buffer.len().min(self.chunk.len() - self.read);
-        buffer[..length].copy_from_slice(&self.chunk[self.read..self.read + length]);
-        self.read += length;
-        Ok(length)
-    }
 }

@@ -134,7 +134,10 @@ fn write_all(
 ) {
     let cancel = layers.cache.fetcher().cancel;
     for told in results {
-        for destination in places.iter().filter(|destination| !destination.failed.load(Ordering::Relaxed)) {
+        let is_wanted = |destination: &&Destination<'_>| {
+            !cancel.is_cancelled() && !destination.failed.load(Ordering::Relaxed)
+        };
+        for destination in places.iter().filter(is_wanted) {
             let written = match &told {
                 Told::Result(made) => destination.write(layers, made),
                 Told::Note(key, note) => destination.place.put_note(key, note, cancel),
@@ -153,13 +156,14 @@ struct Destination<'a> {
     place: Arc<dyn Place + 'a>,
     /// Set when it was given up.
     failed: AtomicBool,
-    /// Blobs that are there for certain.
-    present: Mutex<HashSet<Digest>>,
+    /// Whether a blob is there for certain. Held while it is written: who needs the same one waits instead of sending
+    /// it a second time.
+    blobs: Mutex<HashMap<Digest, Arc<Mutex<bool>>>>,
 }
 
 impl<'a> Destination<'a> {
     fn new(place: Arc<dyn Place + 'a>) -> Self {
-        Self { place, failed: AtomicBool::new(false), present: Mutex::default() }
+        Self { place, failed: AtomicBool::new(false), blobs: Mutex::default() }
     }
 
     /// Writes the blobs of a result and then its record, as far as they are not there.
@@ -189,12 +193,20 @@ impl<'a> Destination<'a> {
         layer: &RecordedLayer,
         lost: &HashSet<Digest>,
     ) -> Result<(), EngineError> {
-        let cancel = fetcher.cancel;
-        let is_known = self.present.lock().unwrap_or_else(PoisonError::into_inner).contains(&layer.digest);
-        if !is_known {
+        let blob = self
+            .blobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(layer.digest)
+            .or_default()
+            .clone();
+        let mut is_there = blob.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_there {
+            // A blob of ours that is damaged is no blob for others.
+            fetcher.engine.store.open_blob(&layer.digest)?;
             let file = fetcher.engine.store.blob_path(&layer.digest);
-            self.place.add_blob(&layer.descriptor(), &file, lost.contains(&layer.digest), cancel)?;
-            self.present.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.digest);
+            self.place.add_blob(&layer.descriptor(), &file, lost.contains(&layer.digest), fetcher.cancel)?;
+            *is_there = true;
         }
         Ok(())
     }
