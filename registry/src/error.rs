@@ -11,7 +11,7 @@ use base::fault::{Fault, Faulty};
 use base::{Digest, Reference};
 
 use crate::documents::DocumentError;
-use crate::http_error::RegistryMessage;
+use crate::http_error::{ErrorCode, RegistryMessage};
 
 /// The result of a request to a registry.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -360,6 +360,13 @@ impl ErrorKind {
             Self::RateLimited { retry_after, .. } => *retry_after,
             _ => None,
         }
+    }
+
+    /// Whether a registry refused a manifest because of a blob that it does not know.
+    pub(crate) fn misses_blob(&self) -> bool {
+        let (Self::Status { messages, .. } | Self::NotFound { messages }) = self else { return false };
+        let codes = [ErrorCode::BlobUnknown, ErrorCode::ManifestBlobUnknown];
+        messages.iter().any(|message| codes.contains(&message.code))
     }
 
     /// The same with the number of tries that were made in all.

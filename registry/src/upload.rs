@@ -21,11 +21,15 @@ use crate::auth::Scope;
 use crate::blob::Progress;
 use crate::client::{CONTENT_DIGEST, Client, InContext as _};
 use crate::error::{Context, ErrorKind, Result};
-use crate::retry::{self, Attempts};
+use crate::retry::{self, Attempts, RetryPolicy};
 use crate::transport::{Answer, ErrorSlot, Request, take_error};
 
 /// How much of a file is read at once.
 const READ_SIZE: usize = 256 * 1024;
+
+/// How often a manifest is sent whose blobs the registry does not know. One that keeps files, as Debian's
+/// `docker-registry` does, loses sight of a blob for a moment while somebody else uploads the same one.
+const TRIES_FOR_BLOBS: u32 = 3;
 
 /// Where the bytes of a blob to push come from. They may be read more than once.
 #[derive(Clone)]
@@ -81,8 +85,20 @@ impl Client {
     pub async fn push_manifest(&self, target: &Reference, media_type: &str, bytes: Bytes) -> Result<Digest> {
         let context = Context::manifest("push", target);
         let digest = Digest::of(&bytes);
-        let outcome = self.put_manifest(target, media_type, bytes, digest).await;
-        outcome.map(|()| digest).within(&context)
+        let policy = &self.transport().retry;
+        let patience = RetryPolicy { attempts: TRIES_FOR_BLOBS.min(policy.attempts), ..policy.clone() };
+        let mut attempts = Attempts::new(&patience);
+        loop {
+            let kind = match self.put_manifest(target, media_type, bytes.clone(), digest).await {
+                Ok(()) => return Ok(digest),
+                Err(kind) if kind.misses_blob() => kind.after(attempts.made()),
+                Err(kind) => return Err(context.error(kind)),
+            };
+            match attempts.next(None) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(context.error(kind)),
+            }
+        }
     }
 
     /// Uploads a blob. An upload that broke is not taken up again: its bytes may be there in part, so a

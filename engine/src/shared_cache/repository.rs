@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base::image::{Descriptor, Manifest, media_type};
 use base::{CancelToken, Digest, Key, Reference};
@@ -44,14 +44,14 @@ const REQUESTS_AT_ONCE: usize = 16;
 pub(crate) struct Repository<'a> {
     engine: &'a Engine,
     reference: Reference,
-    /// Set when the config that all manifests have is there.
-    has_config: OnceLock<()>,
+    /// Whether the config that all manifests have is there. Held while it is sent.
+    has_config: Mutex<bool>,
 }
 
 impl<'a> Repository<'a> {
     /// The repository of `reference`; its tag is of no account.
     pub(crate) fn new(engine: &'a Engine, reference: Reference) -> Self {
-        Self { engine, reference, has_config: OnceLock::new() }
+        Self { engine, reference, has_config: Mutex::new(false) }
     }
 
     fn of_key(&self, key: &Key) -> Reference {
@@ -71,18 +71,26 @@ impl<'a> Repository<'a> {
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
         let network = self.engine.network()?;
-        let config = Descriptor::new(RECORD_TYPE, Digest::of(CONFIG), CONFIG.len() as u64);
-        if self.has_config.get().is_none() {
-            let source = BlobSource::Bytes(CONFIG.into());
-            network.wait(cancel, network.client.push_blob(reference, &config, &source, None, None))?;
-            self.has_config.get_or_init(|| ());
-        }
+        let config = self.push_config(cancel)?;
         let media_type = media_type::OCI_MANIFEST;
         let manifest =
             Manifest { schema_version: 2, media_type: media_type.to_owned(), config, layers, annotations };
         let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
         network.wait(cancel, network.client.push_manifest(reference, media_type, bytes.into()))?;
         Ok(())
+    }
+
+    /// Pushes the config that all manifests have, once for a build.
+    fn push_config(&self, cancel: &CancelToken) -> Result<Descriptor, EngineError> {
+        let network = self.engine.network()?;
+        let config = Descriptor::new(RECORD_TYPE, Digest::of(CONFIG), CONFIG.len() as u64);
+        let mut is_there = self.has_config.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_there {
+            let source = BlobSource::Bytes(CONFIG.into());
+            network.wait(cancel, network.client.push_blob(&self.reference, &config, &source, None, None))?;
+            *is_there = true;
+        }
+        Ok(config)
     }
 }
 

@@ -102,6 +102,23 @@ async fn an_upload_that_always_breaks_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_manifest_whose_blob_the_registry_does_not_see_for_a_moment_is_sent_again() {
+    let unknown = r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
+    let fault = Fault::Body(400, "application/json", unknown.to_owned());
+    let manifest = br#"{"schemaVersion":2}"#;
+    let registry = FaultyRegistry::start();
+    registry.inject(2, "PUT", fault.clone());
+    let name = reference(&registry, "app");
+    let push =
+        || async { client().push_manifest(&name, media_type::OCI_MANIFEST, manifest[..].into()).await };
+    push().await.unwrap();
+    assert_eq!(registry.seen("PUT").len(), 3);
+    registry.inject(u32::MAX, "PUT", fault);
+    assert_says(&push().await.unwrap_err(), &["cannot push manifest", "BLOB_UNKNOWN", "tried 3 times"]);
+    assert_eq!(registry.seen("PUT").len(), 6);
+}
+
+#[tokio::test]
 async fn tokens_that_expire_on_the_way_are_replaced() {
     let registry = FaultyRegistry::start();
     registry.require(Login::AnonymousToken);
