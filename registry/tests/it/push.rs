@@ -114,7 +114,7 @@ async fn a_manifest_whose_blob_the_registry_does_not_see_for_a_moment_is_sent_ag
     push().await.unwrap();
     assert_eq!(registry.seen("PUT").len(), 3);
     registry.inject(u32::MAX, "PUT", fault);
-    assert_says(&push().await.unwrap_err(), &["cannot push manifest", "BLOB_UNKNOWN", "tried 3 times"]);
+    assert_says(push().await.unwrap_err(), &["cannot push manifest", "BLOB_UNKNOWN", "tried 3 times"]);
     assert_eq!(registry.seen("PUT").len(), 6);
 }
 
