@@ -7,10 +7,7 @@ use engine::isolation::Wanted;
 use engine::request::ContextModes;
 
 use crate::cache_mount_args::CacheMountArgs;
-use crate::container_args::{
-    AnyInspectArgs, AttachArgs, ContainerArgs, ExecArgs, KillArgs, LogsArgs, NamesArgs, PortArgs, PsArgs,
-    RenameArgs, RmArgs, StartArgs, StopArgs,
-};
+use crate::container_args::{AnyInspectArgs, ContainerAction, ContainerArgs, PsArgs};
 use crate::debug_args::{DebugArgs, FailureArgs};
 use crate::history_args::{AnyHistoryArgs, WhyArgs};
 use crate::image_args::{ImageArgs, ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmiArgs, SaveArgs, TagArgs};
@@ -106,38 +103,10 @@ impl From<ContextModesArg> for ContextModes {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
-    /// Run a command in a new container
-    Run(Box<RunArgs>),
-    /// Make a new container without starting it
-    Create(Box<RunArgs>),
+    #[command(flatten)]
+    OnContainers(ContainerAction),
     /// List containers
     Ps(PsArgs),
-    /// Show what a container has written
-    Logs(LogsArgs),
-    /// Start containers
-    Start(StartArgs),
-    /// Stop containers
-    Stop(StopArgs),
-    /// Stop containers and start them again
-    Restart(StopArgs),
-    /// Send a signal to containers
-    Kill(KillArgs),
-    /// Wait until containers have ended, and print their exit codes
-    Wait(NamesArgs),
-    /// Connect to the input and output of a running container
-    Attach(AttachArgs),
-    /// Run a further command in a running container
-    Exec(ExecArgs),
-    /// Freeze all processes of containers
-    Pause(NamesArgs),
-    /// Let the processes of containers go on
-    Unpause(NamesArgs),
-    /// Show which ports of the host lead to those of a container
-    Port(PortArgs),
-    /// Give a container another name
-    Rename(RenameArgs),
-    /// Remove containers
-    Rm(RmArgs),
     /// Show containers or images in full
     Inspect(AnyInspectArgs),
     /// Manage containers

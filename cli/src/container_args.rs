@@ -11,18 +11,27 @@ pub(crate) struct ContainerArgs {
     pub(crate) command: ContainerCommand,
 }
 
-/// The commands for containers, with `container` before them or without.
+/// The commands that are typed after `container`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContainerCommand {
-    /// Run a command in a new container
-    Run(Box<RunArgs>),
-    /// Make a new container without starting it
-    Create(Box<RunArgs>),
+    #[command(flatten)]
+    Action(ContainerAction),
     /// List containers
     #[command(aliases = ["list", "ps"])]
     Ls(PsArgs),
     /// Show containers in full
     Inspect(ContainerInspectArgs),
+    /// Remove all containers that do not run
+    Prune(ContainerPruneArgs),
+}
+
+/// The commands for containers that are typed with `container` before them or without.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContainerAction {
+    /// Run a command in a new container
+    Run(Box<RunArgs>),
+    /// Make a new container without starting it
+    Create(Box<RunArgs>),
     /// Show what a container has written
     Logs(LogsArgs),
     /// Start containers
@@ -50,8 +59,6 @@ pub(crate) enum ContainerCommand {
     /// Remove containers
     #[command(alias = "remove")]
     Rm(RmArgs),
-    /// Remove all containers that do not run
-    Prune(ContainerPruneArgs),
 }
 
 #[derive(Debug, Args)]

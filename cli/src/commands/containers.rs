@@ -14,7 +14,8 @@ use engine::request::Attach;
 
 use super::{StoreChoice, now, open, prune, run};
 use crate::container_args::{
-    AttachArgs, ContainerCommand, ContainerPruneArgs, ExecArgs, KillArgs, RmArgs, StartArgs, StopArgs,
+    AttachArgs, ContainerAction, ContainerCommand, ContainerPruneArgs, ExecArgs, KillArgs, RmArgs, StartArgs,
+    StopArgs,
 };
 use crate::error::{CliError, FAILED, INTERRUPTED};
 use crate::filter::Filters;
@@ -22,36 +23,43 @@ use crate::terminal::{complain, print_line};
 use crate::units;
 pub(crate) use inspect::any as inspect_any;
 
-/// Runs one of the commands for containers.
+/// Runs one of the commands that are typed after `container`.
 pub(crate) fn dispatch(store: &StoreChoice, command: ContainerCommand) -> Result<ExitCode, CliError> {
     match command {
-        ContainerCommand::Run(args) => run::run(store, *args),
-        ContainerCommand::Create(args) => run::create(store, *args),
+        ContainerCommand::Action(action) => act(store, action),
         ContainerCommand::Ls(args) => list::list(store, &args),
         ContainerCommand::Inspect(args) => inspect::containers(store, &args),
-        ContainerCommand::Logs(args) => logs::show(store, &args),
-        ContainerCommand::Start(args) => start(store, &args),
-        ContainerCommand::Stop(args) => stop(store, &args, Engine::stop_container),
-        ContainerCommand::Restart(args) => stop(store, &args, Engine::restart_container),
-        ContainerCommand::Kill(args) => kill(store, &args),
-        ContainerCommand::Wait(args) => wait(store, &args.containers),
-        ContainerCommand::Attach(args) => attach(store, &args),
-        ContainerCommand::Exec(args) => exec(store, args),
-        ContainerCommand::Pause(args) => {
+        ContainerCommand::Prune(args) => prune_containers(store, &args),
+    }
+}
+
+/// Runs one of the commands that need no `container` before them.
+pub(crate) fn act(store: &StoreChoice, action: ContainerAction) -> Result<ExitCode, CliError> {
+    match action {
+        ContainerAction::Run(args) => run::run(store, *args),
+        ContainerAction::Create(args) => run::create(store, *args),
+        ContainerAction::Logs(args) => logs::show(store, &args),
+        ContainerAction::Start(args) => start(store, &args),
+        ContainerAction::Stop(args) => stop(store, &args, Engine::stop_container),
+        ContainerAction::Restart(args) => stop(store, &args, Engine::restart_container),
+        ContainerAction::Kill(args) => kill(store, &args),
+        ContainerAction::Wait(args) => wait(store, &args.containers),
+        ContainerAction::Attach(args) => attach(store, &args),
+        ContainerAction::Exec(args) => exec(store, args),
+        ContainerAction::Pause(args) => {
             let engine = open(store)?;
             for_each(&args.containers, |name| engine.pause_container(name))
         }
-        ContainerCommand::Unpause(args) => {
+        ContainerAction::Unpause(args) => {
             let engine = open(store)?;
             for_each(&args.containers, |name| engine.unpause_container(name))
         }
-        ContainerCommand::Port(args) => ports::show(store, &args),
-        ContainerCommand::Rename(args) => {
+        ContainerAction::Port(args) => ports::show(store, &args),
+        ContainerAction::Rename(args) => {
             open(store)?.rename_container(&args.container, &args.name)?;
             Ok(ExitCode::SUCCESS)
         }
-        ContainerCommand::Rm(args) => remove(store, &args),
-        ContainerCommand::Prune(args) => prune_containers(store, &args),
+        ContainerAction::Rm(args) => remove(store, &args),
     }
 }
 

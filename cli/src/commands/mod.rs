@@ -30,7 +30,7 @@ use engine::request::NetworkMode;
 use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
 use crate::args::{BuilderArgs, BuilderCommand, Cli, Command, StorageDriver};
-use crate::container_args::{ContainerArgs, ContainerCommand};
+use crate::container_args::{ContainerAction, ContainerArgs, ContainerCommand};
 use crate::error::{CliError, FAILED, RUN_FAILED};
 use crate::image_args::{ImageArgs, ImageCommand};
 use crate::places;
@@ -61,10 +61,9 @@ fn wanted(command: &Command) -> Wanted {
         Command::Build(args)
         | Command::Image(ImageArgs { command: ImageCommand::Build(args) })
         | Command::Builder(BuilderArgs { command: BuilderCommand::Build(args) }) => args.isolation,
-        Command::Run(args)
-        | Command::Create(args)
+        Command::OnContainers(ContainerAction::Run(args) | ContainerAction::Create(args))
         | Command::Container(ContainerArgs {
-            command: ContainerCommand::Run(args) | ContainerCommand::Create(args),
+            command: ContainerCommand::Action(ContainerAction::Run(args) | ContainerAction::Create(args)),
         }) => args.isolation.mode,
         Command::Debug(args) => args.isolation,
         _ => Wanted::Auto,
@@ -98,22 +97,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Build(args) | Command::Image(ImageArgs { command: ImageCommand::Build(args) }) => {
             build::build(store, *args)
         }
-        Command::Run(args) => containers::dispatch(store, ContainerCommand::Run(args)),
-        Command::Create(args) => containers::dispatch(store, ContainerCommand::Create(args)),
+        Command::OnContainers(action) => containers::act(store, action),
         Command::Ps(args) => containers::dispatch(store, ContainerCommand::Ls(args)),
-        Command::Logs(args) => containers::dispatch(store, ContainerCommand::Logs(args)),
-        Command::Start(args) => containers::dispatch(store, ContainerCommand::Start(args)),
-        Command::Stop(args) => containers::dispatch(store, ContainerCommand::Stop(args)),
-        Command::Restart(args) => containers::dispatch(store, ContainerCommand::Restart(args)),
-        Command::Kill(args) => containers::dispatch(store, ContainerCommand::Kill(args)),
-        Command::Wait(args) => containers::dispatch(store, ContainerCommand::Wait(args)),
-        Command::Attach(args) => containers::dispatch(store, ContainerCommand::Attach(args)),
-        Command::Exec(args) => containers::dispatch(store, ContainerCommand::Exec(args)),
-        Command::Pause(args) => containers::dispatch(store, ContainerCommand::Pause(args)),
-        Command::Unpause(args) => containers::dispatch(store, ContainerCommand::Unpause(args)),
-        Command::Port(args) => containers::dispatch(store, ContainerCommand::Port(args)),
-        Command::Rename(args) => containers::dispatch(store, ContainerCommand::Rename(args)),
-        Command::Rm(args) => containers::dispatch(store, ContainerCommand::Rm(args)),
         Command::Inspect(args) => containers::inspect_any(store, &args),
         Command::Container(container) => containers::dispatch(store, container.command),
         Command::Image(image) => image_command(store, image.command),

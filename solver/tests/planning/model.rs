@@ -272,6 +272,33 @@ fn collect(cache: &mut Cache, parts: u8) {
     cache.retain(|key, _| key.as_bytes()[7] % 16 >= parts);
 }
 
+/// Has builds run one after the other on one cache, each in several orders.
+fn agree_with_the_naive_evaluator(
+    shape: &Shape,
+    builds: &[Circumstances],
+    seeds: [u64; 3],
+    solve: impl Fn(&Scene<'_>, &mut Cache, u64) -> Solve,
+) -> Result<(), TestCaseError> {
+    let mut cache = Cache::new();
+    for now in builds {
+        collect(&mut cache, now.collected);
+        let scene = Scene::new(shape, now);
+        let mut naive_cache = cache.clone();
+        let naive = naively(&scene, &mut naive_cache);
+        for seed in seeds {
+            let mut cache = cache.clone();
+            let solve = solve(&scene, &mut cache, seed);
+            prop_assert_eq!(
+                (&solve.made, &solve.probed, &solve.ran),
+                (&naive.made, &naive.probed, &naive.ran)
+            );
+            prop_assert_eq!(&cache, &naive_cache);
+        }
+        cache = naive_cache;
+    }
+    Ok(())
+}
+
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -287,20 +314,7 @@ proptest! {
         builds in prop::collection::vec(circumstances(2, 0.1, 0), 1..4),
         seeds in prop::array::uniform3(any::<u64>()),
     ) {
-        let mut cache = Cache::new();
-        for now in &builds {
-            collect(&mut cache, now.collected);
-            let scene = Scene::new(&shape, now);
-            let mut naive_cache = cache.clone();
-            let naive = naively(&scene, &mut naive_cache);
-            for seed in seeds {
-                let mut cache = cache.clone();
-                let solve = scene.solve(&mut cache, seed);
-                prop_assert_eq!((&solve.made, &solve.probed, &solve.ran), (&naive.made, &naive.probed, &naive.ran));
-                prop_assert_eq!(&cache, &naive_cache);
-            }
-            cache = naive_cache;
-        }
+        agree_with_the_naive_evaluator(&shape, &builds, seeds, |scene, cache, seed| scene.solve(cache, seed))?;
     }
 
     /// Builds that keep going after failures make, look up and run exactly what the naive evaluator does, which
@@ -311,20 +325,7 @@ proptest! {
         builds in prop::collection::vec(circumstances(2, 0.1, 3), 1..4),
         seeds in prop::array::uniform3(any::<u64>()),
     ) {
-        let mut cache = Cache::new();
-        for now in &builds {
-            collect(&mut cache, now.collected);
-            let scene = Scene::new(&shape, now);
-            let mut naive_cache = cache.clone();
-            let naive = naively(&scene, &mut naive_cache);
-            for seed in seeds {
-                let mut cache = cache.clone();
-                let solve = scene.solve_all(&mut cache, seed);
-                prop_assert_eq!((&solve.made, &solve.probed, &solve.ran), (&naive.made, &naive.probed, &naive.ran));
-                prop_assert_eq!(&cache, &naive_cache);
-            }
-            cache = naive_cache;
-        }
+        agree_with_the_naive_evaluator(&shape, &builds, seeds, |scene, cache, seed| scene.solve_all(cache, seed))?;
     }
 
     /// A build that ends with the first failure does nothing that one which keeps going would not do.
