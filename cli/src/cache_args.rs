@@ -1,46 +1,64 @@
 //! `--cache-from` and `--cache-to`: what was typed to the places that builders share.
 
+mod bucket;
+
 use engine::request::{CachePlace, SharedCaches};
 
 use crate::error::CliError;
 
-const EXAMPLE: &str =
-    "as in type=records,ref=registry.example.com/team/cache or type=records,dest=/srv/cache";
+const EXAMPLE: &str = "as in type=records,ref=registry.example.com/team/cache, type=records,dest=/srv/cache or \
+                       type=records,s3=BUCKET,region=eu-west-1";
+
+/// What a variable of the environment says.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads all of both flags.
-pub(crate) fn parse(from: &[String], to: &[String]) -> Result<SharedCaches, CliError> {
+pub(crate) fn parse(
+    from: &[String],
+    to: &[String],
+    environment: Environment<'_>,
+) -> Result<SharedCaches, CliError> {
     let places = |flag: &str, directory: &str, texts: &[String]| {
-        texts.iter().map(|text| place(flag, directory, text)).collect::<Result<Vec<_>, _>>()
+        texts.iter().map(|text| place(flag, directory, text, environment)).collect::<Result<Vec<_>, _>>()
     };
-    Ok(SharedCaches { from: places("--cache-from", "src", from)?, to: places("--cache-to", "dest", to)? })
+    let (from, to) = (places("--cache-from", "src", from)?, places("--cache-to", "dest", to)?);
+    Ok(SharedCaches { from, to, ..SharedCaches::default() })
 }
 
-/// Reads `type=records,ref=REFERENCE`, or with a directory, which is called `directory`.
-fn place(flag: &str, directory: &str, text: &str) -> Result<CachePlace, CliError> {
+/// Reads `type=records,ref=REFERENCE`, or with a bucket, or with a directory, which is called `directory`.
+fn place(
+    flag: &str,
+    directory: &str,
+    text: &str,
+    environment: Environment<'_>,
+) -> Result<CachePlace, CliError> {
     let error = |why: &str| CliError::usage(format!("invalid {flag} \"{text}\": {why}"), EXAMPLE);
-    let (mut kind, mut place) = (None, None);
-    for field in text.split(',') {
-        let (name, value) = field.split_once('=').unwrap_or((field, ""));
-        let found = match name {
-            "type" => {
-                kind = Some(value);
-                continue;
-            }
-            "ref" => CachePlace::Repository(value.parse().map_err(|why| error(&format!("{why}")))?),
-            name if name == directory && !value.is_empty() => {
-                let path = std::path::absolute(value).map_err(|why| error(&why.to_string()))?;
-                CachePlace::Directory(path)
-            }
-            _ => return Err(error(&format!("\"{field}\" is not supported"))),
-        };
-        if place.replace(found).is_some() {
-            return Err(error("it names two places"));
-        }
+    let fields: Vec<(&str, &str)> =
+        text.split(',').map(|field| field.split_once('=').unwrap_or((field, ""))).collect();
+    match fields.iter().find(|(name, _)| *name == "type").map(|(_, kind)| *kind) {
+        Some("records") => {}
+        Some(kind) => return Err(error(&format!("the type \"{kind}\" is not supported"))),
+        None => return Err(error("it has no type")),
+    }
+    let mut fields: Vec<_> = fields.into_iter().filter(|(name, _)| *name != "type").collect();
+    let is_place = |(name, _): &&(&str, &str)| ["ref", "s3", directory].contains(name);
+    if fields.iter().filter(is_place).count() > 1 {
+        return Err(error("it names two places"));
+    }
+    let Some(at) = fields.iter().position(|field| is_place(&field)) else {
+        return Err(error(&format!("it has neither ref nor {directory} nor s3")));
+    };
+    let (kind, value) = fields.remove(at);
+    if kind == "s3" {
+        return bucket::place(value, &fields, environment).map_err(|why| error(&why));
+    }
+    if let Some((name, value)) = fields.first() {
+        return Err(error(&format!("\"{name}={value}\" is not supported")));
     }
     match kind {
-        Some("records") => place.ok_or_else(|| error(&format!("it has neither ref nor {directory}"))),
-        Some(kind) => Err(error(&format!("the type \"{kind}\" is not supported"))),
-        None => Err(error("it has no type")),
+        "ref" => Ok(CachePlace::Repository(value.parse().map_err(|why| error(&format!("{why}")))?)),
+        _ if value.is_empty() => Err(error(&format!("{directory} is empty"))),
+        _ => Ok(CachePlace::Directory(std::path::absolute(value).map_err(|why| error(&why.to_string()))?)),
     }
 }
 
@@ -49,8 +67,8 @@ mod tests {
     use super::*;
 
     fn from(text: &str) -> Result<Vec<CachePlace>, String> {
-        let parsed = parse(&[text.to_owned()], &[]).map_err(|error| error.message().to_owned());
-        parsed.map(|caches| caches.from)
+        let parsed = parse(&[text.to_owned()], &[], &|_| None);
+        parsed.map(|caches| caches.from).map_err(|error| error.message().to_owned())
     }
 
     #[test]
@@ -58,19 +76,22 @@ mod tests {
         let repository = CachePlace::Repository("localhost:5000/cache".parse().unwrap());
         assert_eq!(from("type=records,ref=localhost:5000/cache"), Ok(vec![repository]));
         assert_eq!(from("src=/srv/cache,type=records"), Ok(vec![CachePlace::Directory("/srv/cache".into())]));
-        let to = parse(&[], &["type=records,dest=/srv".to_owned()]).unwrap();
+        let to = parse(&[], &["type=records,dest=/srv".to_owned()], &|_| None).unwrap();
         assert_eq!(to.to, [CachePlace::Directory("/srv".into())]);
     }
 
     #[test]
     fn mistakes_are_named() {
         for (text, why) in [
-            ("type=records", "it has neither ref nor src"),
+            ("type=records", "it has neither ref nor src nor s3"),
             ("ref=localhost:5000/cache", "it has no type"),
             ("type=what,src=/srv", "the type \"what\" is not supported"),
             ("type=records,src=/a,src=/b", "it names two places"),
-            ("type=records,dest=/a", "\"dest=/a\" is not supported"),
+            ("type=records,src=/a,dest=/a", "\"dest=/a\" is not supported"),
+            ("type=records,src=", "src is empty"),
             ("type=records,ref=A b", "invalid reference format"),
+            ("type=records,s3=b,ref=x", "it names two places"),
+            ("type=records,s3=b,x=y", "\"x=y\" is not supported"),
         ] {
             let error = from(text).unwrap_err();
             assert!(error.contains(text) && error.contains(why), "{error}");

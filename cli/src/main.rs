@@ -23,6 +23,7 @@ mod history_args;
 mod image_args;
 mod image_filter;
 mod isolation_args;
+mod key_args;
 mod limit_args;
 mod network_args;
 mod oci_args;

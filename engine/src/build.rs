@@ -7,6 +7,7 @@ use base::{CancelToken, Platform};
 use frontend::{Lowered, LoweredImage, Options};
 use llb::VertexIndex;
 use parser::span::Span;
+use snapshotter::Lease;
 use solver::{Failure, Limits, Schedule, SolveError};
 
 use crate::assemble::{Assembly, BuiltImage};
@@ -22,7 +23,7 @@ use crate::remote::{Access, Fetcher};
 use crate::report::{BuildReport, RecordReport, TargetReport};
 use crate::request::{BuildRequest, NamedContext};
 use crate::resolve::SourceResolver;
-use crate::shared_cache::{SharedCache, write_while};
+use crate::shared_cache::{SharedCache, Trust, write_while};
 use crate::{Engine, export, failed};
 
 /// How often a build looks at its context again when files keep changing.
@@ -80,7 +81,8 @@ impl Engine {
         let request = &request;
 
         let contexts = Contexts::open(&fetcher, request, context)?;
-        let shared = SharedCache::new(fetcher, &request.caches.from);
+        let trust = Trust::of(&request.caches, request.repositories())?;
+        let shared = SharedCache::new(fetcher, &request.caches.from, trust);
         write_while(&shared, &request.caches.to, |writer| {
             let sharing = Sharing { cache: &shared, writer };
             let roots = solve(&lowered, &contexts, request, &definition, sharing)?;
@@ -99,9 +101,9 @@ impl Engine {
         request: &BuildRequest,
         all: (&[LoweredImage], &[Option<Filesystem>]),
     ) -> Result<BuildReport, BuildError> {
-        let progress = fetcher.progress;
+        let Fetcher { lease, progress, cancel, .. } = *fetcher;
         let targets = progress.step("exporting to image", |vertex| {
-            self.export_targets(fetcher, request, all, |image| {
+            self.export_targets(lease, request, all, cancel, |image| {
                 let id = image.manifest.config.digest;
                 progress.status(vertex, "exporting layers", 0, 0, true);
                 progress.status(vertex, &format!("writing image {id}"), 0, 0, true);
@@ -119,17 +121,17 @@ impl Engine {
     /// platforms of one target after those of another.
     fn export_targets(
         &self,
-        fetcher: &Fetcher<'_>,
+        lease: &Lease,
         request: &BuildRequest,
         all: (&[LoweredImage], &[Option<Filesystem>]),
+        cancel: &CancelToken,
         mut made: impl FnMut(&BuiltImage),
     ) -> Result<Vec<TargetReport>, EngineError> {
-        let Fetcher { lease, progress, cancel, .. } = *fetcher;
         let requests = request.of_each_target();
         let platforms = (all.0.len() / requests.len()).max(1);
         let images = all.0.chunks(platforms).zip(all.1.chunks(platforms));
         let one = |(request, (lowered, roots)): (&BuildRequest, _)| {
-            let assembly = Assembly { engine: self, lease, request, lowered, roots, progress, cancel };
+            let assembly = Assembly { engine: self, lease, request, lowered, roots, cancel };
             Ok(export::all(&assembly, &mut made)?.report(request))
         };
         requests.iter().zip(images).map(one).collect()

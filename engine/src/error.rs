@@ -19,6 +19,7 @@ pub use crate::images::Conflict;
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
 pub use crate::serve::error::ServerError;
+pub use crate::signing::error::{KeyError, PolicyError};
 
 /// Docker's words, which scripts look for.
 const NO_SUCH_CONTAINER: &str = "No such container";
@@ -32,6 +33,12 @@ pub enum EngineError {
     /// A registry failed or refused.
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The policy of a shared cache cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// An archive cannot be read or written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -368,9 +375,6 @@ pub enum EngineError {
     /// A stream could not be decompressed.
     #[error(transparent)]
     Compress(#[from] snapshotter::compress::CompressError),
-    /// An image is to be pushed that has no name.
-    #[error("an image that is pushed needs a name")]
-    NoNameToPush,
     /// Docker's archives know fewer compressions than OCI's.
     #[error("a docker archive cannot have layers compressed with {0}")]
     DockerCompression(&'static str),
@@ -514,7 +518,6 @@ impl EngineError {
             Self::NoContext(name) => Some(format!("give it with --build-context {name}=PATH")),
             Self::NotInLayout { known, .. } if !known.is_empty() => Some(format!("it has: {known}")),
             Self::SeveralPlatforms(_) => Some("use type=oci, or build one platform".to_owned()),
-            Self::NoNameToPush => Some("give one with -t, or with name= in the output".to_owned()),
             Self::DockerCompression(_) => {
                 Some("use type=oci, or compression=gzip or uncompressed".to_owned())
             }
@@ -560,6 +563,8 @@ impl Faulty for EngineError {
             Self::Compress(error) => error.fault(),
             Self::Registry(error) => error.fault(),
             Self::Server(error) => error.fault(),
+            Self::Key(error) => error.fault(),
+            Self::Policy(error) => error.fault(),
             Self::Archive(error) => error.fault(),
             Self::BuildArchive(error) => error.fault(),
             Self::DockerConfig(error) => error.fault(),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
+pub use registry::s3::{BucketOptions, Keys as BucketKeys};
 pub use runner::cgroup::Location;
 pub use runner::etc_files::Resolver;
 pub use runner::logs::{LogDriver, LogOptions, Selection};
@@ -100,6 +101,10 @@ pub struct SharedCaches {
     pub from: Vec<CachePlace>,
     /// Where results are written to.
     pub to: Vec<CachePlace>,
+    /// The file with the key that signs what is written.
+    pub signer: Option<PathBuf>,
+    /// The file that says whose results may be used.
+    pub policy: Option<PathBuf>,
 }
 
 /// A cache that builders share.
@@ -109,6 +114,23 @@ pub enum CachePlace {
     Directory(PathBuf),
     /// A repository of a registry.
     Repository(Reference),
+    /// A bucket of S3.
+    Bucket(Box<BucketPlace>),
+}
+
+/// A bucket of S3, or of what speaks its protocol, with what is a cache there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketPlace {
+    /// The bucket and how to get there.
+    pub options: BucketOptions,
+    /// What the names of all objects begin with.
+    pub prefix: String,
+    /// What the names of blobs begin with after that.
+    pub blobs_prefix: String,
+    /// How many blobs are sent at once.
+    pub upload_parallelism: NonZeroUsize,
+    /// How old something may become that is used, until it is made young again.
+    pub touch_refresh: Duration,
 }
 
 /// What `--build-context` gives a name to.
@@ -255,8 +277,6 @@ impl DockerfileSource {
 pub enum Output {
     /// The store, under the request's tags.
     Store(LayerOptions),
-    /// The store, and from there the registries of its names.
-    Registry(PushOutput),
     /// An OCI image layout in a tar.
     Oci(Destination, LayerOptions),
     /// An OCI image layout as files below a directory.
@@ -269,15 +289,6 @@ pub enum Output {
     Local(PathBuf),
 }
 
-/// An image that is pushed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PushOutput {
-    /// How its layers are written; with gzip, if nothing is said.
-    pub layers: LayerOptions,
-    /// Repositories that get it by its digest alone. With none, it is pushed under the request's tags.
-    pub by_digest: Vec<Reference>,
-}
-
 /// How the layers of an image are written for an output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LayerOptions {
@@ -288,8 +299,6 @@ pub struct LayerOptions {
     pub force: bool,
     /// Leave files of layers the times that they have, although the request has an epoch.
     pub keep_times: bool,
-    /// Call documents and layers by the names of Docker's schema 2 rather than by those of OCI.
-    pub docker_types: bool,
 }
 
 /// Where an archive is written.

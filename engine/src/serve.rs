@@ -9,6 +9,7 @@ mod grace;
 mod manifests;
 mod names;
 mod receiving;
+mod records;
 mod store;
 
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ use tokio::time::timeout;
 
 use self::error::ServerError;
 use self::names::Names;
+pub use self::records::RecordLimits;
+use self::records::Records;
 use self::store::Served;
 use crate::Engine;
 use crate::error::EngineError;
@@ -47,6 +50,8 @@ pub struct ServeRequest {
     pub read_only: bool,
     /// A file with user names and passwords, as `htpasswd -B` writes it. `None` lets everybody in.
     pub accounts: Option<PathBuf>,
+    /// How many records of a shared build cache are kept.
+    pub records: RecordLimits,
     /// The files with the certificate and its key. `None` is plain HTTP.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Is told of failures that clients can do nothing about, in one line each.
@@ -97,11 +102,18 @@ impl Engine {
         let scheme = if request.tls.is_some() { "https" } else { "http" };
         let told = Listening { url: format!("{scheme}://{address}"), name: names.own().to_owned() };
         let (work, _guard) = cancel.child();
-        let served = Arc::new(Served::new(self.store.clone(), names, work.clone()));
+        let records = Arc::new(Records::new(self.store.clone(), self.clock.clone(), request.records));
+        let served = Arc::new(Served::new(self.store.clone(), names, records.clone(), work.clone()));
+        let tidy = || {
+            if let Err(error) = records.tidy() {
+                (request.report)(&format!("records of the build cache: {}", base::fault::chain(&error)));
+            }
+        };
         listening(&told);
         let serving = registry::server::serve(listener, served, options, stopped(cancel.clone()));
         let mut server = runtime.spawn(serving);
         loop {
+            tidy();
             housekeeping();
             let ended = async { timeout(HOUSEKEEPING, &mut server).await };
             if runtime.block_on(ended).is_ok() {
@@ -111,6 +123,7 @@ impl Engine {
         // Layers that nobody waits for any more.
         work.cancel();
         runtime.shutdown_timeout(LAST_WORK);
+        tidy();
         Ok(())
     }
 }

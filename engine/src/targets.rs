@@ -28,6 +28,13 @@ impl BuildRequest {
         std::iter::once(first.clone()).chain(further).collect()
     }
 
+    /// The repositories of all names that the images get, with their registries.
+    pub(crate) fn repositories(&self) -> Vec<String> {
+        let further = self.further_targets.iter().flat_map(|target| &target.tags);
+        let name = |tag: &Reference| format!("{}/{}", tag.registry, tag.repository);
+        self.tags.iter().chain(further).map(name).collect()
+    }
+
     /// The names of the stages that are asked for by name.
     pub(crate) fn target_names(&self) -> Vec<&str> {
         let further = self.further_targets.iter().map(|target| target.stage.as_str());

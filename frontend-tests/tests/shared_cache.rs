@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{build, env, image_id, steps_run};
-use testkit::{Context, DockerRegistry, TestEnv};
+use testkit::{Context, DockerRegistry, MotoServer, TestEnv};
 
 const DOCKERFILE: &str = "FROM busybox\nCOPY one /one\nRUN cat /one > /a && echo made-one\nCOPY two /two\nRUN cat /one /two > /b\n\
                           LABEL done=yes\n";
@@ -24,6 +24,14 @@ impl Shared {
 
     fn repository(reference: &str) -> Self {
         let text = format!("type=records,ref={reference}");
+        Self { to: text.clone(), from: text }
+    }
+
+    fn bucket(server: &MotoServer) -> Self {
+        let url = server.url();
+        let text = format!(
+            "type=records,s3=cache,endpoint_url={url},use_path_style=true,prefix=team/,access_key_id=id,secret_access_key=secret"
+        );
         Self { to: text.clone(), from: text }
     }
 
@@ -91,6 +99,16 @@ fn a_directory_is_shared() {
 fn a_repository_is_shared() {
     let Some(registry) = DockerRegistry::start() else { return };
     is_shared(&Shared::repository(&registry.reference("team/cache")));
+}
+
+#[test]
+fn a_bucket_is_shared() {
+    let Some(server) = MotoServer::start() else { return };
+    is_shared(&Shared::bucket(&server));
+    let (_, listing) = server.request("GET", "/cache?list-type=2");
+    for part in ["team/records/v1/", "team/blobs/sha256:", "team/notes/v1/"] {
+        assert!(listing.contains(part), "{part} is not in {listing}");
+    }
 }
 
 #[test]
@@ -171,6 +189,9 @@ fn a_cache_that_cannot_be_reached_costs_a_warning() {
     let output = build(&env, &context(&env), &shared.both());
     assert_eq!(steps_run(&output).len(), 4);
     output.stderr_has(&["the shared cache", "is not used", "nothing more is written to the shared cache"]);
+    let bucket = format!("type=records,s3=cache,endpoint_url=http://{nobody},use_path_style=true");
+    let output = build(&env, &context(&env), &["--cache-to", &bucket]);
+    output.stderr_has(&["nothing more is written to the shared cache s3://cache/ at http://127.0.0.1:"]);
     let file = tempfile::NamedTempFile::new().unwrap();
     let shared = Shared::directory(&file.path().join("below-a-file"));
     let changed = context(&env);
@@ -211,6 +232,12 @@ fn is_explained(shared: &Shared) {
 fn reasons_are_found_in_a_directory() {
     let directory = tempfile::tempdir().unwrap();
     is_explained(&Shared::directory(directory.path()));
+}
+
+#[test]
+fn reasons_are_found_in_a_bucket() {
+    let Some(server) = MotoServer::start() else { return };
+    is_explained(&Shared::bucket(&server));
 }
 
 #[test]

@@ -47,6 +47,12 @@ impl Context {
         Self::new(action, reference, format!("blob {digest}"))
     }
 
+    /// The context of an action on an object of a bucket.
+    pub(crate) fn object(action: &'static str, bucket: &str, host: &str, key: &str) -> Self {
+        let (registry, repository) = (host.to_owned(), bucket.to_owned());
+        Self { action, registry, repository, subject: format!("object {key}") }
+    }
+
     fn new(action: &'static str, reference: &Reference, subject: String) -> Self {
         let (registry, repository) = (reference.registry.clone(), reference.repository.clone());
         Self { action, registry, repository, subject }
@@ -246,6 +252,19 @@ pub enum ErrorKind {
         /// What the registry said.
         messages: Vec<RegistryMessage>,
     },
+    /// A store of objects refused.
+    #[error("the object store answered {status}{}", StorageTold(.code, .message))]
+    Storage {
+        /// The HTTP status code.
+        status: u16,
+        /// Its word for what is wrong; empty if it gave none.
+        code: String,
+        /// The same as a sentence.
+        message: String,
+    },
+    /// An access key has characters that no header can have.
+    #[error("the access key for the object store has characters that no key has")]
+    BadKeys,
     /// The answer is a web page.
     #[error(
         "{host} answered with {content_type} instead of a registry's answer: \"{start}\" (a proxy, a login page, or not a registry)"
@@ -389,6 +408,8 @@ impl ErrorKind {
             | Self::Unauthorized { .. }
             | Self::Denied { .. }
             | Self::TokenRefused { status: 401 | 403, .. }
+            | Self::Storage { status: 403 | 404, .. }
+            | Self::BadKeys
             | Self::Document(_) => Fault::Input,
             Self::Source { source } => base::fault::of_io(source),
             _ => Fault::Environment,
@@ -405,6 +426,18 @@ impl fmt::Display for Told<'_> {
             write!(f, "{} {message}", if position == 0 { ":" } else { "," })?;
         }
         Ok(())
+    }
+}
+
+struct StorageTold<'a>(&'a str, &'a str);
+
+impl fmt::Display for StorageTold<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self("", "") => Ok(()),
+            Self(code, "") => write!(f, ": {code}"),
+            Self(code, message) => write!(f, ": {code} ({message})"),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use engine::Engine;
 use engine::config_file::ConfigFile;
 use engine::error::BuildError;
 use engine::report::BuildReport;
-use engine::request::{BuildRequest, ContextModes, Destination, FailureOutput, Output};
+use engine::request::{BuildRequest, ContextModes, Destination, FailureOutput, Output, SharedCaches};
 
 use super::{
     StoreChoice, debug, environment, network_mode, open, platforms, source_date_epoch, with_environment,
@@ -124,7 +124,11 @@ fn request(
         jobs: args.steps.jobs.or(config.jobs),
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
-        caches: cache_args::parse(&args.cache_from, &args.cache_to)?,
+        caches: SharedCaches {
+            signer: args.cache_key.clone(),
+            policy: args.cache_policy.clone(),
+            ..cache_args::parse(&args.cache_from, &args.cache_to, &environment)?
+        },
         context_modes: args
             .context_modes
             .map(ContextModes::from)
@@ -167,7 +171,7 @@ fn write(path: &Path, text: &str) -> Result<(), CliError> {
 fn writes_to_stdout(request: &BuildRequest) -> bool {
     let is_stream = |output: &Output| match output {
         Output::Oci(to, _) | Output::Docker(to, _) | Output::Tar(to) => matches!(to, Destination::Stream(_)),
-        Output::Store(_) | Output::Registry(_) | Output::Local(_) | Output::OciLayout(..) => false,
+        Output::Store(_) | Output::Local(_) | Output::OciLayout(..) => false,
     };
     let further = request.further_targets.iter().flat_map(|target| &target.outputs);
     request.outputs.iter().chain(further).any(is_stream)

@@ -10,6 +10,7 @@ mod du;
 mod history;
 mod images;
 mod import;
+mod key;
 pub(crate) mod oci_runtime;
 mod prune;
 mod registry;
@@ -104,7 +105,6 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Image(image) => image_command(store, image.command),
         Command::Images(args) => image_command(store, ImageCommand::Ls(args)),
         Command::Pull(args) => image_command(store, ImageCommand::Pull(args)),
-        Command::Push(args) => image_command(store, ImageCommand::Push(args)),
         Command::Load(args) => image_command(store, ImageCommand::Load(args)),
         Command::Save(args) => image_command(store, ImageCommand::Save(args)),
         Command::Import(args) => image_command(store, ImageCommand::Import(args)),
@@ -122,6 +122,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             BuilderCommand::Prune(args) => prune::builder(store, &args),
             BuilderCommand::Du(args) => du::show(store, &args),
         },
+        Command::Key(key) => key::dispatch(key.command),
         Command::Registry(registry) => registry::dispatch(store, registry.command),
         Command::Store(StoreArgs { command: StoreCommand::Check(args) }) => store::check(store, &args),
         Command::Store(StoreArgs { command: StoreCommand::Gc(args) }) => store::collect(store, &args),
@@ -142,7 +143,6 @@ fn image_command(store: &StoreChoice, command: ImageCommand) -> Result<ExitCode,
         ImageCommand::Ls(args) => images::list(store, &args),
         ImageCommand::History(args) => images::history(store, &args),
         ImageCommand::Pull(args) => transfer::pull(store, &args),
-        ImageCommand::Push(args) => transfer::push(store, &args),
         ImageCommand::Load(args) => transfer::load(store, &args),
         ImageCommand::Save(args) => transfer::save(store, &args),
         ImageCommand::Import(args) => import::import(store, args),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use engine::serve::{Listening, ServeRequest};
+use engine::serve::{Listening, RecordLimits, ServeRequest};
 
 use super::{StoreChoice, open};
 use crate::error::CliError;
@@ -29,6 +29,10 @@ fn serve(store: &StoreChoice, args: ServeArgs) -> Result<ExitCode, CliError> {
         name: args.name,
         read_only: args.read_only,
         accounts: args.auth,
+        records: RecordLimits {
+            unused: Some(args.cache_keep).filter(|time| !time.is_zero()),
+            size: Some(args.cache_size).filter(|bytes| *bytes > 0),
+        },
         tls: args.tls_cert.zip(args.tls_key),
         report: Arc::new(complain),
     };

@@ -102,6 +102,9 @@ pub struct StepDocument {
     /// Why it had no result that could be found; the first difference first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
+    /// Why a result in a shared cache was not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// The build that it was compared with for this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared_with: Option<String>,

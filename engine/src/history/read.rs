@@ -227,7 +227,7 @@ fn remembered(
         name: facts.name.clone(),
         is_directory: facts.aspects.iter().any(|aspect| aspect.name == "directory"),
         document: end.clone(),
-        reasons: end.reasons.iter().map(in_words).collect(),
+        reasons: end.refused.iter().cloned().chain(end.reasons.iter().map(in_words)).collect(),
         because_of: end.reasons.first().and_then(Reason::input).filter(|input| *input < all.len()),
     }
 }

@@ -207,6 +207,11 @@ impl Recorder {
         path_ms
     }
 
+    /// A shared cache has a result of a step, which is not used.
+    pub(crate) fn refused(&self, vertex: VertexIndex, why: String) {
+        self.lock_steps()[vertex.index()].refused = Some(why);
+    }
+
     /// An attempt at a step has ended, and its processes used this.
     pub(crate) fn used(&self, vertex: VertexIndex, usage: Usage) {
         let step = &mut self.lock_steps()[vertex.index()];
@@ -230,8 +235,9 @@ impl Recorder {
         // What is wrong with it is told at the end, when it will not have got better.
         let _ = self.make_directory();
         let graph = self.graph.get()?;
+        let refused = self.lock_steps()[vertex.index()].refused.clone();
         if self.earlier.is_empty(&self.store) {
-            return None;
+            return refused;
         }
         let keys = |step: usize| self.lock_steps()[step].keys();
         let ran = |step: usize| self.lock_steps()[step].started.is_some();
@@ -243,7 +249,8 @@ impl Recorder {
             document.reasons.clone_from(&explanation.reasons);
             document.compared_with.clone_from(&explanation.compared_with);
         }
-        Some(reasons::in_one_line(vertex.index(), &chain.root, graph.facts(), &self.request.build_args))
+        let told = reasons::in_one_line(vertex.index(), &chain.root, graph.facts(), &self.request.build_args);
+        Some(refused.unwrap_or(told))
     }
 
     /// What the build is about, on whatever machine.

@@ -382,8 +382,14 @@ impl Ops for BuildOps<'_> {
             self.tell_others(key, &found, true);
             return Ok(Some(StepResult::Here(found)));
         }
-        let Some(hit) = self.sharing.cache.find(key) else { return Ok(None) };
-        if let Some(recorder) = self.progress.recorder() {
+        let (found, recorder) = (self.sharing.cache.find(key), self.progress.recorder());
+        let Some(hit) = found else {
+            if let (Some(recorder), Some(why)) = (recorder, self.sharing.cache.refusal(key)) {
+                recorder.refused(vertex, why);
+            }
+            return Ok(None);
+        };
+        if let Some(recorder) = recorder {
             recorder.found(vertex, hit.cost_ms, hit.path_ms);
         }
         Ok(Some(StepResult::Shared { id: hit.id, content: hit.content }))

@@ -16,20 +16,22 @@ use super::grace::Grace;
 use super::manifests::referrers_of;
 use super::names::{Names, Place};
 use super::receiving::Receiving;
+use super::records::Records;
 
 /// A store that is served.
 pub(super) struct Served {
     pub(super) store: Store,
     pub(super) names: Names,
     pub(super) grace: Arc<Grace>,
+    pub(super) records: Arc<Records>,
     /// Ends work that nobody waits for any more.
     pub(super) cancel: CancelToken,
 }
 
 impl Served {
-    pub(super) fn new(store: Store, names: Names, cancel: CancelToken) -> Self {
+    pub(super) fn new(store: Store, names: Names, records: Arc<Records>, cancel: CancelToken) -> Self {
         let grace = Arc::new(Grace::new(store.clone()));
-        Self { store, names, grace, cancel }
+        Self { store, names, grace, records, cancel }
     }
 
     /// Whether clients may see a blob: an image needs it, or they may rely on it for a while. Results of the build cache
@@ -94,6 +96,7 @@ impl ServedStore for Served {
             ManifestName::Tag(tag) => {
                 for place in places {
                     if let Some(image) = self.store.resolve(&place.tagged(tag)).map_err(failed)? {
+                        self.records.touch(tag, &image.name);
                         return self.document(image.descriptor.digest, Some(image.descriptor.media_type));
                     }
                 }

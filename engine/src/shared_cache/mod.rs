@@ -8,19 +8,25 @@
 //! When a blob turns out to be gone only after its record was taken for a hit, the plan is made anew without it:
 //! what was done by then is in the store.
 
+mod bucket;
 mod directory;
 mod place;
+mod policy;
 mod reading;
 mod record;
 mod repository;
+mod trust;
 mod writing;
 
 use std::sync::Arc;
 
+use self::bucket::Bucket;
 use self::directory::Directory;
 use self::place::Place;
 pub(crate) use self::reading::{SharedCache, SharedId};
 use self::repository::Repository;
+pub(crate) use self::repository::{RECORD_TYPE, is_tag_of_record};
+pub(crate) use self::trust::Trust;
 pub(crate) use self::writing::{Made, Writer, write_while};
 use crate::Engine;
 use crate::request::CachePlace;
@@ -29,6 +35,7 @@ use crate::request::CachePlace;
 fn open<'a>(engine: &'a Engine, place: &CachePlace) -> Arc<dyn Place + 'a> {
     match place {
         CachePlace::Directory(path) => Arc::new(Directory::new(path.clone())),
+        CachePlace::Bucket(place) => Arc::new(Bucket::new(engine, (**place).clone())),
         CachePlace::Repository(reference) => Arc::new(Repository::new(engine, reference.clone())),
     }
 }

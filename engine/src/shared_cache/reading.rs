@@ -7,6 +7,7 @@ use base::image::Descriptor;
 use base::{CancelToken, Digest, Fault, Faulty as _, Key};
 use snapshotter::{CacheValue, Expected, RecordKind, StoreError};
 
+use super::Trust;
 use super::place::Place;
 use super::record::Record;
 use crate::error::EngineError;
@@ -38,6 +39,7 @@ pub(crate) struct Hit {
 pub(crate) struct SharedCache<'a> {
     fetcher: Fetcher<'a>,
     places: Vec<Arc<dyn Place + 'a>>,
+    trust: Trust,
     known: Mutex<Known>,
     /// Whether it was asked for builds of other builders.
     compared: OnceLock<()>,
@@ -50,6 +52,8 @@ struct Known {
     /// What was found under the keys that were asked for.
     answers: HashMap<Key, Option<SharedId>>,
     found: Vec<Arc<Found>>,
+    /// Why there are records that are not used.
+    refused: HashMap<Key, String>,
     /// Blobs that are nowhere, or not what they should be.
     lost: HashSet<Digest>,
     /// Places that are not asked any more.
@@ -68,9 +72,9 @@ struct Found {
 
 impl<'a> SharedCache<'a> {
     /// What a build reads that fetches with `fetcher`.
-    pub(crate) fn new(fetcher: Fetcher<'a>, from: &[CachePlace]) -> Self {
+    pub(crate) fn new(fetcher: Fetcher<'a>, from: &[CachePlace], trust: Trust) -> Self {
         let places = from.iter().map(|place| super::open(fetcher.engine, place)).collect();
-        Self { fetcher, places, known: Mutex::default(), compared: OnceLock::new() }
+        Self { fetcher, places, trust, known: Mutex::default(), compared: OnceLock::new() }
     }
 
     /// What the build fetches with.
@@ -115,6 +119,16 @@ impl<'a> SharedCache<'a> {
         found.note_key(key);
         let Record { content, cost_ms, path_ms, .. } = found.record;
         Some(Hit { id, content, cost_ms, path_ms })
+    }
+
+    /// Why a result is not used that a cache has under this key, if there is one.
+    pub(crate) fn refusal(&self, key: &Key) -> Option<String> {
+        self.known().refused.get(key).cloned()
+    }
+
+    /// Whom the build believes, and as whom it speaks.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Has another key lead to a hit, now or when it is brought here.
@@ -170,9 +184,14 @@ impl<'a> SharedCache<'a> {
                 self.give_up(index, &error);
                 Vec::new()
             });
+            let name = place.name();
             let mut known = self.known();
             for (key, bytes) in missing.iter().zip(records) {
-                let record = bytes.as_deref().and_then(Record::read);
+                let read = bytes.map_or(Ok(None), |bytes| self.trust.read(&name, key, &bytes));
+                let record = read.unwrap_or_else(|why| {
+                    known.refused.insert(*key, format!("the result in {name} is not trusted: {why}"));
+                    None
+                });
                 let Some(record) = record.filter(|record| !record.needs_any(&known.lost)) else { continue };
                 let id = SharedId(known.found.len());
                 let (keys, here) = (Mutex::default(), OnceLock::new());

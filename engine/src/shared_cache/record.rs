@@ -99,10 +99,11 @@ impl RecordedLayer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record() -> Record {
+    /// Some record.
+    pub(in super::super) fn record() -> Record {
         let blob = Digest::of(b"blob");
         let layer = SharedLayer {
             descriptor: Descriptor::new("application/vnd.oci.image.layer.v1.tar+zstd", blob, 4),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::image::{Descriptor, Manifest, media_type};
@@ -26,7 +27,7 @@ const TAG: &str = "lapstrake-v1-";
 const NOTE_TAG: &str = "lapstrake-note-v1-";
 
 /// The media type of a record's config, which says what the manifest is.
-const RECORD_TYPE: &str = "application/vnd.lapstrake.cache.record.v1+json";
+pub(crate) const RECORD_TYPE: &str = "application/vnd.lapstrake.cache.record.v1+json";
 
 /// The media type of a note.
 const NOTE_TYPE: &str = "application/vnd.lapstrake.cache.note.v1+json+zstd";
@@ -40,18 +41,25 @@ const CONFIG: &[u8] = b"{}";
 /// How many records are asked for at once.
 const REQUESTS_AT_ONCE: usize = 16;
 
+/// Whether a tag is one that a record or a note has.
+pub(crate) fn is_tag_of_record(tag: &str) -> bool {
+    tag.starts_with(TAG) || tag.starts_with(NOTE_TAG)
+}
+
 /// A repository that builders share.
 pub(crate) struct Repository<'a> {
     engine: &'a Engine,
     reference: Reference,
     /// Whether the config that all manifests have is there. Held while it is sent.
     has_config: Mutex<bool>,
+    /// Set when the registry turned out to know no requests for many records.
+    one_by_one: AtomicBool,
 }
 
 impl<'a> Repository<'a> {
     /// The repository of `reference`; its tag is of no account.
     pub(crate) fn new(engine: &'a Engine, reference: Reference) -> Self {
-        Self { engine, reference, has_config: Mutex::new(false) }
+        Self { engine, reference, has_config: Mutex::new(false), one_by_one: AtomicBool::new(false) }
     }
 
     fn of_key(&self, key: &Key) -> Reference {
@@ -60,6 +68,55 @@ impl<'a> Repository<'a> {
 
     fn tagged(&self, tag: String) -> Reference {
         Reference { tag: Some(tag), digest: None, ..self.reference.clone() }
+    }
+
+    /// All records with one request; `None` when the registry does not know such requests, which is found out once.
+    fn records_at_once(
+        &self,
+        keys: &[Key],
+        cancel: &CancelToken,
+    ) -> Result<Option<Vec<Option<Vec<u8>>>>, EngineError> {
+        if self.one_by_one.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let network = self.engine.network()?;
+        let tags: Vec<String> = keys.iter().map(|key| format!("{TAG}{}", key.hex())).collect();
+        let found = network.wait(cancel, network.client.manifests(&self.reference, &tags))?;
+        if found.is_none() {
+            self.one_by_one.store(true, Ordering::Relaxed);
+        }
+        let record = |manifest: Option<Vec<u8>>| record_in(&manifest?);
+        Ok(found.map(|found| found.into_iter().map(record).collect()))
+    }
+
+    fn records_one_by_one(
+        &self,
+        keys: &[Key],
+        cancel: &CancelToken,
+    ) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        let network = self.engine.network()?;
+        let references: Vec<Reference> = keys.iter().map(|key| self.of_key(key)).collect();
+        let client = network.client.clone();
+        network.wait(cancel, async move {
+            let mut found: Vec<Option<Vec<u8>>> = vec![None; references.len()];
+            let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+            let mut requests = JoinSet::new();
+            for (index, reference) in references.into_iter().enumerate() {
+                let (client, permits) = (client.clone(), Arc::clone(&permits));
+                requests.spawn(async move {
+                    // The semaphore is never closed.
+                    let _permit = permits.acquire().await.ok();
+                    Ok::<_, EngineError>((index, record_of(&client, &reference).await?))
+                });
+            }
+            while let Some(answer) = requests.join_next().await {
+                // None of them is aborted, so one that did not end has panicked.
+                let (index, record) =
+                    answer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+                found[index] = record;
+            }
+            Ok::<_, EngineError>(found)
+        })
     }
 
     /// Pushes a manifest whose layers are there.
@@ -100,29 +157,12 @@ impl Place for Repository<'_> {
     }
 
     fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
-        let network = self.engine.network()?;
-        let references: Vec<Reference> = keys.iter().map(|key| self.of_key(key)).collect();
-        let client = network.client.clone();
-        network.wait(cancel, async move {
-            let mut found: Vec<Option<Vec<u8>>> = vec![None; references.len()];
-            let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
-            let mut requests = JoinSet::new();
-            for (index, reference) in references.into_iter().enumerate() {
-                let (client, permits) = (client.clone(), Arc::clone(&permits));
-                requests.spawn(async move {
-                    // The semaphore is never closed.
-                    let _permit = permits.acquire().await.ok();
-                    Ok::<_, EngineError>((index, record_of(&client, &reference).await?))
-                });
-            }
-            while let Some(answer) = requests.join_next().await {
-                // None of them is aborted, so one that did not end has panicked.
-                let (index, record) =
-                    answer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-                found[index] = record;
-            }
-            Ok::<_, EngineError>(found)
-        })
+        if keys.len() > 1
+            && let Some(found) = self.records_at_once(keys, cancel)?
+        {
+            return Ok(found);
+        }
+        self.records_one_by_one(keys, cancel)
     }
 
     fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
@@ -202,13 +242,18 @@ impl Place for Repository<'_> {
 
 /// The record with this name, if there is one.
 async fn record_of(client: &Client, reference: &Reference) -> Result<Option<Vec<u8>>, EngineError> {
-    let manifest = match client.resolve(reference).await {
-        Ok(resolved) => serde_json::from_slice::<Manifest>(&resolved.bytes).ok(),
-        Err(error) if error.is_not_found() => None,
+    match client.resolve(reference).await {
+        Ok(resolved) => Ok(record_in(&resolved.bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
         // What somebody else has put there is no record.
-        Err(error) if error.is_wrong_content() => None,
-        Err(error) => return Err(error.into()),
-    };
-    let record = manifest.and_then(|mut manifest| manifest.annotations.remove(ANNOTATION));
-    Ok(record.map(String::into_bytes).filter(|record| record.len() as u64 <= record::MAX_SIZE))
+        Err(error) if error.is_wrong_content() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The record in a manifest, if it is one that has a record.
+fn record_in(manifest: &[u8]) -> Option<Vec<u8>> {
+    let mut manifest: Manifest = serde_json::from_slice(manifest).ok()?;
+    let record = manifest.annotations.remove(ANNOTATION)?.into_bytes();
+    Some(record).filter(|record| record.len() as u64 <= record::MAX_SIZE)
 }

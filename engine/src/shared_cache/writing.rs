@@ -170,10 +170,7 @@ impl<'a> Destination<'a> {
     fn write(&self, layers: &Layers<'_>, made: &Made) -> Result<(), EngineError> {
         let cancel = layers.cache.fetcher().cancel;
         let lost = layers.cache.lost_blobs();
-        if made.found
-            && lost.is_empty()
-            && self.place.records(&[made.key], cancel)?.iter().any(Option::is_some)
-        {
+        if made.found && lost.is_empty() && self.has_enough(layers, &made.key)? {
             return Ok(());
         }
         let chain = layers.of(made.result.snapshot)?;
@@ -182,9 +179,23 @@ impl<'a> Destination<'a> {
         }
         let blobs: Vec<_> = chain.iter().map(RecordedLayer::descriptor).collect();
         let Made { result, cost_ms, path_ms, step, .. } = made;
-        let record = Record::new(result.content, chain, (*cost_ms, *path_ms), step.clone()).to_bytes();
-        let record = NewRecord { bytes: &record, blobs: &blobs, replaces: !lost.is_empty() };
+        let record = Record::new(result.content, chain, (*cost_ms, *path_ms), step.clone());
+        let bytes = layers.cache.trust().to_bytes(&made.key, &record);
+        let replaces = !lost.is_empty() || self.is_to_be_replaced(layers, &made.key)?;
+        let record = NewRecord { bytes: &bytes, blobs: &blobs, replaces };
         self.place.add_record(&made.key, &record, cancel)
+    }
+
+    /// Whether the place has a record that others can use as well as what we would write.
+    fn has_enough(&self, layers: &Layers<'_>, key: &Key) -> Result<bool, EngineError> {
+        let (trust, name) = (layers.cache.trust(), self.place.name());
+        let there = self.place.records(&[*key], layers.cache.fetcher().cancel)?;
+        Ok(there.iter().flatten().any(|bytes| trust.is_enough(&name, key, bytes)))
+    }
+
+    /// Whether there may be a record that is worth less than one that we sign. Nobody else looks.
+    fn is_to_be_replaced(&self, layers: &Layers<'_>, key: &Key) -> Result<bool, EngineError> {
+        Ok(layers.cache.trust().is_particular() && !self.has_enough(layers, key)?)
     }
 
     fn write_blob(

@@ -7,5 +7,7 @@ mod clients;
 mod content;
 mod hostile;
 mod http;
+mod records;
 mod server;
+mod tap;
 mod uploads;

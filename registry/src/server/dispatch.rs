@@ -89,8 +89,9 @@ impl Registry {
             accounts.admit(&parts.headers).await?;
         }
         let route = Route::parse(parts.uri.path())?;
-        let changes = !matches!(parts.method, Method::GET | Method::HEAD);
-        if changes && self.read_only {
+        let asks = matches!(parts.method, Method::GET | Method::HEAD)
+            || matches!(route, Route::In(_, Target::ManyManifests));
+        if !asks && self.read_only {
             return Err(Refusal::unsupported("this registry is read-only"));
         }
         let query = Query::parse(parts.uri.query());
@@ -107,6 +108,7 @@ impl Registry {
             Target::Blob(digest) => self.blob(&asked, digest_of(&digest)?).await,
             Target::Uploads => self.begin_upload(&asked, repository, body).await,
             Target::Upload(id) => self.upload(&asked, repository, &id, body).await,
+            Target::ManyManifests => self.many_manifests(&asked, repository, body).await,
             Target::Referrers(digest) => self.referrers(&asked, repository, digest_of(&digest)?).await,
         }
     }

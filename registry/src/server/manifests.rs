@@ -81,7 +81,7 @@ impl Registry {
     }
 
     /// The body of a request, which must be short.
-    async fn document(&self, headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Refusal> {
+    pub(super) async fn document(&self, headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Refusal> {
         let announced =
             headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if announced.is_some_and(|length: u64| length > MANIFEST_LIMIT) {

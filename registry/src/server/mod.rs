@@ -25,6 +25,7 @@ mod dispatch;
 mod listing;
 mod manifest_check;
 mod manifests;
+mod many;
 mod page;
 mod query;
 mod ranges;

@@ -35,6 +35,8 @@ pub(super) enum Target {
     Upload(String),
     /// `referrers/<digest>`
     Referrers(String),
+    /// `_lapstrake/manifests`
+    ManyManifests,
 }
 
 impl Route {
@@ -57,6 +59,7 @@ impl Route {
             [name @ .., "tags", "list"] => (name, Target::Tags),
             [name @ .., "manifests", reference] => (name, Target::Manifest((*reference).to_owned())),
             [name @ .., "blobs", digest] => (name, Target::Blob((*digest).to_owned())),
+            [name @ .., "_lapstrake", "manifests"] => (name, Target::ManyManifests),
             [name @ .., "referrers", digest] => (name, Target::Referrers((*digest).to_owned())),
             _ => return Err(none()),
         };
@@ -100,6 +103,7 @@ mod tests {
         assert_eq!(parse("/v2/a/blobs/uploads"), of("a", Target::Uploads));
         assert_eq!(parse("/v2/a/blobs/uploads/1f"), of("a", Target::Upload("1f".into())));
         assert_eq!(parse("/v2/a/referrers/sha256:1"), of("a", Target::Referrers("sha256:1".into())));
+        assert_eq!(parse("/v2/a/b/_lapstrake/manifests"), of("a/b", Target::ManyManifests));
         assert_eq!(parse("/v2/a/blobs/manifests/x"), of("a/blobs", Target::Manifest("x".into())));
         assert_eq!(parse("/v2/manifests/manifests/x"), of("manifests", Target::Manifest("x".into())));
     }

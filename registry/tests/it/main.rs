@@ -10,5 +10,6 @@ mod fixture;
 mod login;
 mod pull;
 mod push;
+mod s3;
 mod server;
 mod tls;

@@ -1,0 +1,185 @@
+//! Records and blobs in a bucket of S3, or of what speaks its protocol.
+//!
+//! `PREFIX` + `records/v1/<key>` and `notes/v1/<key>`; blobs at `PREFIX` + `blobs/<digest>`, where BuildKit's cache of this kind has them
+//! as well. Records are written on the condition that there is none (`If-None-Match: *`); a server that does not know the condition
+//! replaces one by an equal one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base::image::Descriptor;
+use base::{CancelToken, Digest, Key};
+use registry::BlobSource;
+use registry::s3;
+use snapshotter::BlobWriter;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::place::{NewRecord, Place};
+use super::record;
+use crate::Engine;
+use crate::error::EngineError;
+use crate::request::BucketPlace;
+
+/// How many records are asked for at once. S3 answers one object per request, but any number of requests.
+const REQUESTS_AT_ONCE: usize = 64;
+
+/// A bucket that builders share.
+pub(crate) struct Bucket<'a> {
+    engine: &'a Engine,
+    place: BucketPlace,
+    uploads: Semaphore,
+}
+
+impl<'a> Bucket<'a> {
+    /// The bucket that is called so.
+    pub(crate) fn new(engine: &'a Engine, place: BucketPlace) -> Self {
+        let uploads = Semaphore::new(place.upload_parallelism.get());
+        Self { engine, place, uploads }
+    }
+
+    fn open(&self) -> Result<s3::Bucket, EngineError> {
+        let client = self.engine.network()?.client.clone();
+        Ok(s3::Bucket::new(client, self.engine.clock.clone(), self.place.options.clone())?)
+    }
+
+    fn record(&self, key: &Key) -> String {
+        format!("{}records/v1/{}", self.place.prefix, key.hex())
+    }
+
+    fn note_key(&self, key: &Key) -> String {
+        format!("{}notes/v1/{}", self.place.prefix, key.hex())
+    }
+
+    fn blob(&self, digest: &Digest) -> String {
+        format!("{}{}{digest}", self.place.prefix, self.place.blobs_prefix)
+    }
+
+    /// Writes an object of a few kilobytes.
+    fn put(&self, key: &str, bytes: &[u8], if_absent: bool, cancel: &CancelToken) -> Result<(), EngineError> {
+        let bucket = self.open()?;
+        let source = BlobSource::Bytes(bytes.to_vec().into());
+        let content = (source, &Digest::of(bytes), bytes.len() as u64);
+        self.engine.network()?.wait(cancel, bucket.put(key, content, if_absent))?;
+        Ok(())
+    }
+
+    /// Whether there is an object, which is touched if it becomes old: rules of the bucket must not let go of what is
+    /// used.
+    async fn is_there(&self, bucket: &s3::Bucket, key: &str) -> Result<bool, EngineError> {
+        let Some(info) = bucket.head(key).await? else { return Ok(false) };
+        let now = self.engine.clock.now();
+        let is_old = info.modified.is_some_and(|modified| {
+            now.duration_since(modified).unsigned_abs() > self.place.touch_refresh && modified < now
+        });
+        if is_old && info.size <= s3::MAX_OBJECT {
+            bucket.touch(key).await?;
+        }
+        Ok(true)
+    }
+}
+
+impl Place for Bucket<'_> {
+    fn name(&self) -> String {
+        let s3::BucketOptions { bucket, endpoint, .. } = &self.place.options;
+        let host = endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+        format!("s3://{bucket}/{}{host}", self.place.prefix)
+    }
+
+    fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        let bucket = self.open()?;
+        let objects: Vec<String> = keys.iter().map(|key| self.record(key)).collect();
+        self.engine.network()?.wait(cancel, async move {
+            let mut found: Vec<Option<Vec<u8>>> = vec![None; objects.len()];
+            let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+            let mut requests = JoinSet::new();
+            for (index, object) in objects.into_iter().enumerate() {
+                let (bucket, permits) = (bucket.clone(), Arc::clone(&permits));
+                requests.spawn(async move {
+                    // The semaphore is never closed.
+                    let _permit = permits.acquire().await.ok();
+                    Ok::<_, EngineError>((index, read(&bucket, &object, record::MAX_SIZE).await?))
+                });
+            }
+            while let Some(answer) = requests.join_next().await {
+                // None of them is aborted, so one that did not end has panicked.
+                let (index, record) =
+                    answer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+                found[index] = record;
+            }
+            Ok::<_, EngineError>(found)
+        })
+    }
+
+    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
+        let object = self.record(key);
+        if !record.replaces {
+            let bucket = self.open()?;
+            if self.engine.network()?.wait(cancel, self.is_there(&bucket, &object))? {
+                return Ok(());
+            }
+        }
+        self.put(&object, record.bytes, !record.replaces, cancel)
+    }
+
+    fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
+        let bucket = self.open()?;
+        let object = self.note_key(key);
+        self.engine.network()?.wait(cancel, read(&bucket, &object, record::MAX_NOTE_SIZE))
+    }
+
+    fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError> {
+        self.put(&self.note_key(key), note, false, cancel)
+    }
+
+    fn add_blob(
+        &self,
+        blob: &Descriptor,
+        file: &Path,
+        anew: bool,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let bucket = self.open()?;
+        let (object, file) = (self.blob(&blob.digest), file.to_owned());
+        let source = BlobSource::File(Arc::new(move || std::fs::File::open(&file)));
+        self.engine.network()?.wait(cancel, async {
+            // The semaphore is never closed.
+            let _permit = self.uploads.acquire().await.ok();
+            if !anew && self.is_there(&bucket, &object).await? {
+                return Ok(());
+            }
+            bucket.put(&object, (source, &blob.digest, blob.size), false).await?;
+            Ok::<_, EngineError>(())
+        })
+    }
+
+    fn copy_blob(
+        &self,
+        blob: &Descriptor,
+        to: &mut BlobWriter,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
+        let (bucket, network) = (self.open()?, self.engine.network()?);
+        let object = self.blob(&blob.digest);
+        let Some(mut stream) = network.wait(cancel, bucket.get(&object))? else { return Ok(false) };
+        let mut copied = 0;
+        while let Some(chunk) = network.wait(cancel, stream.next())? {
+            // One byte too many is enough to see that it is wrong.
+            let left = (blob.size + 1).saturating_sub(copied);
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+            copied += to.copy_from(&mut &chunk[..most])?;
+            if copied > blob.size {
+                break;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The content of an object that is there and not longer than `limit`.
+async fn read(bucket: &s3::Bucket, object: &str, limit: u64) -> Result<Option<Vec<u8>>, EngineError> {
+    match bucket.get(object).await? {
+        Some(stream) => Ok(stream.read_to_end(limit).await?),
+        None => Ok(None),
+    }
+}
