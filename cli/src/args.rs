@@ -10,7 +10,9 @@ use crate::cache_mount_args::CacheMountArgs;
 use crate::container_args::{AnyInspectArgs, ContainerAction, ContainerArgs, PsArgs};
 use crate::debug_args::{DebugArgs, FailureArgs};
 use crate::history_args::{AnyHistoryArgs, WhyArgs};
-use crate::image_args::{ImageArgs, ImagesArgs, ImportArgs, LoadArgs, PullArgs, RmiArgs, SaveArgs, TagArgs};
+use crate::image_args::{
+    ImageArgs, ImagesArgs, ImportArgs, LoadArgs, PullArgs, PushArgs, RmiArgs, SaveArgs, TagArgs,
+};
 use crate::isolation_args::IsolationArgs;
 use crate::key_args::KeyArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
@@ -116,6 +118,8 @@ pub(crate) enum Command {
     Images(ImagesArgs),
     /// Download an image from a registry
     Pull(PullArgs),
+    /// Upload an image to a registry
+    Push(PushArgs),
     /// Load images from a tar archive, an OCI layout, or standard input
     Load(LoadArgs),
     /// Save images to a tar archive
@@ -228,13 +232,24 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
     pub(crate) progress: Mode,
 
-    /// Where the result goes: [target=STAGE,]type=oci|docker|tar|local,dest=PATH; or a directory; or - for a tar
+    /// Where the result goes: [target=STAGE,]type=oci|docker|tar|local,dest=PATH; or a directory; or - for a tar; or
+    /// type=image,name=NAME,push=true
     ///
+    /// type=registry is type=image,push=true: the image is in the store and in the registries of its names. With
+    /// push-by-digest=true it gets no tag there. oci-mediatypes=false writes Docker's kinds of documents.
     /// Layers of oci, docker and image are written as compression=uncompressed|gzip|zstd says, at
     /// compression-level=N; those of base images only with force-compression=true. With SOURCE_DATE_EPOCH,
     /// files are given no later time unless rewrite-timestamp=false.
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<String>,
+
+    /// Push the image; the same as --output type=registry
+    #[arg(long)]
+    pub(crate) push: bool,
+
+    /// Keep the image in the store, where it is without this flag, too, unless it goes elsewhere
+    #[arg(long)]
+    pub(crate) load: bool,
 
     /// Write the image's id to a file; with several targets, a line with the id for each
     #[arg(long, value_name = "FILE")]

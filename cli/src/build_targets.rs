@@ -2,13 +2,13 @@
 
 use base::Reference;
 use engine::report::{BuildReport, TargetReport};
-use engine::request::{Output, TargetRequest};
+use engine::request::{LayerOptions, Output, TargetRequest};
 use serde_json::{Value, json};
 
 use crate::args::BuildArgs;
 use crate::commands::reference;
 use crate::error::CliError;
-use crate::output;
+use crate::output::{self, ParsedOutput};
 
 /// The targets of a build.
 #[derive(Debug, Default)]
@@ -46,9 +46,19 @@ impl Targets {
             targets.of_stage("--tag", tag, stage)?.0.push(name);
         }
         for text in &args.outputs {
-            let (stage, rest) = split_output(text);
-            let output = output::parse(&rest)?;
-            targets.of_stage("--output", text, stage)?.1.push(output);
+            let ParsedOutput { stage, names, output } = output::parse(text)?;
+            let (tags, outputs) = targets.of_stage("--output", text, stage.as_deref())?;
+            tags.extend(names);
+            outputs.push(output);
+        }
+        let further = targets.further.iter_mut().map(|target| &mut target.outputs);
+        for outputs in std::iter::once(&mut targets.outputs).chain(further) {
+            if args.load {
+                outputs.push(Output::Store(LayerOptions::default()));
+            }
+            if args.push {
+                output::push(outputs)?;
+            }
         }
         Ok(targets)
     }
@@ -79,14 +89,6 @@ impl Targets {
     }
 }
 
-/// The stage that an output is for, and the output without it.
-fn split_output(text: &str) -> (Option<&str>, String) {
-    let is_target = |field: &&str| field.starts_with("target=");
-    let stage = text.split(',').find(is_target).and_then(|field| field.strip_prefix("target="));
-    let rest: Vec<&str> = text.split(',').filter(|field| !is_target(field)).collect();
-    (stage, rest.join(","))
-}
-
 /// What `--iidfile` holds: the id, or a line with the id of each target in their order.
 pub(crate) fn ids(report: &BuildReport) -> String {
     match report.targets.as_slice() {
@@ -114,17 +116,5 @@ pub(crate) fn metadata(report: &BuildReport) -> Value {
     match report.targets.as_slice() {
         [only] => one(only),
         all => all.iter().map(|target| (target.stage.clone().unwrap_or_default(), one(target))).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_output_may_say_for_which_target_it_is() {
-        assert_eq!(split_output("out"), (None, "out".to_owned()));
-        assert_eq!(split_output("target=a,out"), (Some("a"), "out".to_owned()));
-        assert_eq!(split_output("type=tar,target=a,dest=x"), (Some("a"), "type=tar,dest=x".to_owned()));
     }
 }

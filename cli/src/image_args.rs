@@ -53,6 +53,28 @@ pub(crate) struct PullArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The image, by the name that it is pushed under
+    pub(crate) image: String,
+
+    /// Push all tags of the repository that the store has
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+
+    /// Push only the image of this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
+
+    /// Print only the image's name
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Images are not signed that way; the flag is for scripts
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
+    disable_content_trust: Option<bool>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
     /// A tar archive or an OCI layout directory [default: standard input]
     #[arg(short, long, value_name = "FILE")]
@@ -182,6 +204,8 @@ pub(crate) enum ImageCommand {
     History(HistoryArgs),
     /// Download an image from a registry
     Pull(PullArgs),
+    /// Upload an image to a registry
+    Push(PushArgs),
     /// Load images from a tar archive, an OCI layout, or standard input
     Load(LoadArgs),
     /// Save images to a tar archive

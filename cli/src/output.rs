@@ -3,38 +3,86 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use engine::request::{Compression, Destination, LayerOptions, Output};
+use base::Reference;
+use engine::request::{Compression, Destination, LayerOptions, Output, PushOutput};
 
+use crate::commands::reference;
 use crate::error::CliError;
 
+/// One `--output`.
+#[derive(Debug)]
+pub(crate) struct ParsedOutput {
+    /// The stage that it is for, if it says so.
+    pub(crate) stage: Option<String>,
+    /// Names of the image besides those of `--tag`.
+    pub(crate) names: Vec<Reference>,
+    /// Where the result goes.
+    pub(crate) output: Output,
+}
+
 /// Reads one `--output`: `type=T,dest=D` and more as CSV, a directory, or `-`.
-pub(crate) fn parse(text: &str) -> Result<Output, CliError> {
+pub(crate) fn parse(text: &str) -> Result<ParsedOutput, CliError> {
+    let whole = |output| Ok(ParsedOutput { stage: None, names: Vec::new(), output });
     if text == "-" {
-        return Ok(Output::Tar(stdout()));
+        return whole(Output::Tar(stdout()));
     }
     if !text.contains('=') {
-        return Ok(Output::Local(PathBuf::from(text)));
+        return whole(Output::Local(PathBuf::from(text)));
     }
-    let fields = Fields::parse(text)?;
-    let kind = fields.kind.ok_or_else(|| {
-        CliError::usage(format!("output \"{text}\" has no type"), "add type=oci|docker|image|tar|local")
-    })?;
-    fields.refuse_what_does_not_fit(kind)?;
-    let layers = fields.layers()?;
-    let path = || fields.path(kind);
-    match kind {
-        "image" => Ok(Output::Store(layers)),
-        "docker" if fields.destination.is_none() => Ok(Output::Store(layers)),
-        "docker" => Ok(Output::Docker(fields.archive(), layers)),
-        "oci" if fields.as_tar => Ok(Output::Oci(fields.archive(), layers)),
-        "oci" => Ok(Output::OciLayout(path()?, layers)),
-        "tar" => Ok(Output::Tar(fields.archive())),
-        "local" => Ok(Output::Local(path()?)),
-        other => {
-            let message = format!("unknown output type \"{other}\"");
-            Err(CliError::usage(message, "the types are image, oci, docker, tar and local"))
+    let (mut stage, mut rest) = (None, Vec::new());
+    for field in csv(text) {
+        match field.strip_prefix("target=") {
+            Some(target) => stage = Some(target.to_owned()),
+            None => rest.push(field),
         }
     }
+    if let [only] = rest.as_slice()
+        && !only.contains('=')
+    {
+        return Ok(ParsedOutput { stage, ..parse(only)? });
+    }
+    let fields = Fields::parse(text, &rest)?;
+    let output = fields.output()?;
+    let names = if fields.by_digest { Vec::new() } else { fields.names()? };
+    Ok(ParsedOutput { stage, names, output })
+}
+
+/// `--push` makes images of the store go to a registry, and is an output of its own when there is no other.
+pub(crate) fn push(outputs: &mut Vec<Output>) -> Result<(), CliError> {
+    for output in outputs.iter_mut() {
+        *output = match std::mem::replace(output, Output::Store(LayerOptions::default())) {
+            Output::Store(layers) => Output::Registry(PushOutput { layers, by_digest: Vec::new() }),
+            pushed @ Output::Registry(_) => pushed,
+            _ => {
+                let message = "--push is about images, not about archives and files".to_owned();
+                return Err(CliError::usage(message, "add a further output: -o type=registry"));
+            }
+        };
+    }
+    if outputs.is_empty() {
+        outputs.push(Output::Registry(PushOutput::default()));
+    }
+    Ok(())
+}
+
+/// The fields of a line of CSV (RFC 4180): a field with commas is in quotes, and a quote in it doubled.
+fn csv(text: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    let mut quoted = false;
+    while let Some(character) = characters.next() {
+        let field = fields.last_mut();
+        match (character, field) {
+            ('"', Some(field)) if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                field.push('"');
+            }
+            ('"', Some(field)) if quoted || field.is_empty() => quoted = !quoted,
+            (',', _) if !quoted => fields.push(String::new()),
+            (character, field) => field.into_iter().for_each(|field| field.push(character)),
+        }
+    }
+    fields
 }
 
 /// The fields as typed.
@@ -43,34 +91,52 @@ struct Fields<'a> {
     text: &'a str,
     kind: Option<&'a str>,
     destination: Option<&'a str>,
+    names: Vec<&'a str>,
+    push: bool,
+    by_digest: bool,
     as_tar: bool,
     compression: Option<&'a str>,
     level: Option<&'a str>,
     force: bool,
     rewrite_times: bool,
+    oci_types: bool,
 }
 
 impl<'a> Fields<'a> {
-    fn parse(text: &'a str) -> Result<Self, CliError> {
+    fn parse(text: &'a str, all: &'a [String]) -> Result<Self, CliError> {
         let mut fields = Self {
             text,
             kind: None,
             destination: None,
+            names: Vec::new(),
+            push: false,
+            by_digest: false,
             as_tar: true,
             compression: None,
             level: None,
             force: false,
             rewrite_times: true,
+            oci_types: true,
         };
-        for field in text.split(',') {
-            let (name, value) = field.split_once('=').unwrap_or((field, ""));
+        for field in all {
+            let (name, value) = field.split_once('=').unwrap_or((field.as_str(), ""));
             let truth = || {
+                // A name alone is the wish for it, as in BuildKit.
+                if field == name {
+                    return Ok(true);
+                }
                 let why = format!("\"{name}\" is true or false, not \"{value}\"");
                 base::boolean::parse(value).ok_or_else(|| fields_error(text, &why, EXAMPLE))
             };
             match name {
                 "type" => fields.kind = Some(value),
                 "dest" => fields.destination = Some(value),
+                "name" => fields.names = value.split(',').filter(|name| !name.is_empty()).collect(),
+                "push" => fields.push = truth()?,
+                "push-by-digest" => fields.by_digest = truth()?,
+                "oci-mediatypes" => fields.oci_types = truth()?,
+                // Images always are in the store, ready to run, and known by their digest.
+                "store" | "unpack" | "name-canonical" => drop(truth()?),
                 "tar" => fields.as_tar = truth()?,
                 "compression" => fields.compression = Some(value),
                 "compression-level" => fields.level = Some(value),
@@ -80,6 +146,49 @@ impl<'a> Fields<'a> {
             }
         }
         Ok(fields)
+    }
+
+    /// Where the result goes.
+    fn output(&self) -> Result<Output, CliError> {
+        let kind = self.kind.ok_or_else(|| {
+            let message = format!("output \"{}\" has no type", self.text);
+            CliError::usage(message, "add type=oci|docker|image|registry|tar|local")
+        })?;
+        self.refuse_what_does_not_fit(kind)?;
+        let layers = self.layers()?;
+        let path = || self.path(kind);
+        match kind {
+            "registry" => self.registry(layers),
+            "image" if self.push => self.registry(layers),
+            "image" => Ok(Output::Store(layers)),
+            "docker" if self.destination.is_none() => Ok(Output::Store(layers)),
+            "docker" => Ok(Output::Docker(self.archive(), layers)),
+            "oci" if self.as_tar => Ok(Output::Oci(self.archive(), layers)),
+            "oci" => Ok(Output::OciLayout(path()?, layers)),
+            "tar" => Ok(Output::Tar(self.archive())),
+            "local" => Ok(Output::Local(path()?)),
+            other => {
+                let message = format!("unknown output type \"{other}\"");
+                Err(CliError::usage(message, "the types are image, registry, oci, docker, tar and local"))
+            }
+        }
+    }
+
+    fn registry(&self, layers: LayerOptions) -> Result<Output, CliError> {
+        if !self.by_digest {
+            return Ok(Output::Registry(PushOutput { layers, by_digest: Vec::new() }));
+        }
+        let by_digest = self.names()?;
+        let tagged = |name: &&str| name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+        if self.names.is_empty() || self.names.iter().any(tagged) {
+            let why = "what is pushed by its digest has a name without tag";
+            return Err(fields_error(self.text, why, "write name=REGISTRY/REPOSITORY"));
+        }
+        Ok(Output::Registry(PushOutput { layers, by_digest }))
+    }
+
+    fn names(&self) -> Result<Vec<Reference>, CliError> {
+        self.names.iter().map(|name| reference(name)).collect()
     }
 
     /// Only images have layers, and only OCI layouts are written as files or as a tar.
@@ -94,8 +203,13 @@ impl<'a> Fields<'a> {
             let why = format!("type={kind} is not compressed");
             return Err(fields_error(self.text, &why, "only type=oci, docker and image have layers"));
         }
-        if kind == "image" && self.destination.is_some() {
-            return Err(fields_error(self.text, "type=image goes to the store", "leave dest out"));
+        if matches!(kind, "image" | "registry") && self.destination.is_some() {
+            let why = format!("type={kind} is no file");
+            return Err(fields_error(self.text, &why, "leave dest out"));
+        }
+        if self.push && kind != "image" && kind != "registry" {
+            let why = format!("type={kind} is not pushed");
+            return Err(fields_error(self.text, &why, "use type=image,push=true"));
         }
         Ok(())
     }
@@ -106,7 +220,8 @@ impl<'a> Fields<'a> {
             None if !wanted => None,
             method => Some(self.compression(method.unwrap_or("gzip"))?),
         };
-        Ok(LayerOptions { compression, force: self.force, keep_times: !self.rewrite_times })
+        let (force, keep_times, docker_types) = (self.force, !self.rewrite_times, !self.oci_types);
+        Ok(LayerOptions { compression, force, keep_times, docker_types })
     }
 
     /// The compression called `method`, at the level that was typed.
@@ -149,7 +264,8 @@ impl<'a> Fields<'a> {
 }
 
 /// What an output looks like.
-const EXAMPLE: &str = "write type=oci|docker|tar|local,dest=PATH[,compression=METHOD]";
+const EXAMPLE: &str =
+    "write type=oci|docker|tar|local,dest=PATH[,compression=METHOD], or type=image,name=NAME,push=true";
 
 fn fields_error(text: &str, why: &str, hint: &str) -> CliError {
     CliError::usage(format!("invalid output \"{text}\": {why}"), hint)
@@ -162,6 +278,47 @@ fn stdout() -> Destination {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str) -> Result<Output, CliError> {
+        super::parse(text).map(|parsed| parsed.output)
+    }
+
+    #[test]
+    fn an_output_may_say_for_which_target_it_is() {
+        let stage = |text| super::parse(text).unwrap().stage;
+        assert_eq!(stage("out"), None);
+        assert_eq!(stage("target=a,out").as_deref(), Some("a"));
+        assert_eq!(stage("type=tar,target=a,dest=x").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn images_are_pushed_under_their_names_or_by_digest() {
+        let parsed = super::parse("type=image,\"name=r.example/a,r.example/b:2\",push=true").unwrap();
+        let names: Vec<String> = parsed.names.iter().map(Reference::familiar).collect();
+        assert_eq!(names, ["r.example/a:latest", "r.example/b:2"]);
+        assert!(matches!(parsed.output, Output::Registry(push) if push.by_digest.is_empty()));
+        assert!(matches!(parse("type=registry,push=false"), Ok(Output::Registry(_))));
+        assert!(matches!(parse("type=image,name=x,push=false"), Ok(Output::Store(_))));
+        let by_digest = super::parse("type=image,name=r.example/a,push-by-digest,push").unwrap();
+        assert!(by_digest.names.is_empty());
+        assert!(matches!(by_digest.output, Output::Registry(push) if push.by_digest.len() == 1));
+        for bad in [
+            "type=registry,push-by-digest=true",
+            "type=registry,push-by-digest=true,name=a:1",
+            "type=registry,dest=x",
+            "type=oci,push=true,dest=x",
+            "type=registry,name=A",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn fields_with_commas_are_quoted() {
+        assert_eq!(csv("a,\"b=1,2\",c"), ["a", "b=1,2", "c"]);
+        assert_eq!(csv("\"a\"\"b\",x\"y"), ["a\"b", "x\"y"]);
+        assert_eq!(csv(""), [""]);
+    }
 
     #[test]
     fn forms_of_output() {

@@ -10,6 +10,7 @@ use snapshotter::{Compression, LayerBlob, LayerForm, Lease, SnapshotId};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::ops::Filesystem;
+use crate::progress::Progress;
 use crate::report::TargetReport;
 use crate::request::{BuildRequest, LayerOptions};
 
@@ -72,6 +73,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) lowered: &'a [LoweredImage],
     /// The root filesystems, one for each of them; `None` is empty.
     pub(crate) roots: &'a [Option<Filesystem>],
+    pub(crate) progress: &'a Progress,
     pub(crate) cancel: &'a CancelToken,
 }
 
@@ -81,7 +83,7 @@ impl Assembly<'_> {
         let lowered = self.lowered.iter().zip(self.roots);
         let images: Vec<BuiltImage> =
             lowered.map(|(lowered, root)| self.one(lowered, *root, options)).collect::<Result<_, _>>()?;
-        let root = root(self.engine, self.lease, self.request, &images)?;
+        let root = root(self, &images, options)?;
         Ok(Built { root, images })
     }
 
@@ -92,6 +94,7 @@ impl Assembly<'_> {
         root: Option<Filesystem>,
         options: LayerOptions,
     ) -> Result<BuiltImage, EngineError> {
+        let types = Types::of(options);
         let root = root.map(|filesystem| filesystem.snapshot);
         let layers = self.layers(root, &lowered.config, options)?;
         let mut config = lowered.config.clone();
@@ -99,12 +102,12 @@ impl Assembly<'_> {
         date(&mut config, &layers, self.request.epoch);
         let manifest = Manifest {
             schema_version: 2,
-            media_type: media_type::OCI_MANIFEST.to_owned(),
-            config: document(self.engine, self.lease, media_type::OCI_CONFIG, &config)?,
+            media_type: types.manifest.to_owned(),
+            config: document(self.engine, self.lease, types.config, &config)?,
             layers: layers.into_iter().map(|layer| layer.descriptor).collect(),
             annotations: BTreeMap::new(),
         };
-        let descriptor = document(self.engine, self.lease, media_type::OCI_MANIFEST, &manifest)?;
+        let descriptor = document(self.engine, self.lease, types.manifest, &manifest)?;
         Ok(BuiltImage { platform: lowered.platform.clone(), descriptor, manifest, root })
     }
 
@@ -126,7 +129,7 @@ impl Assembly<'_> {
             let epoch = self.request.epoch.filter(|_| !is_base && !options.keep_times);
             let blob = self.layer(id, epoch.map(Timestamp::as_second), options)?;
             let created = if is_base { base.created } else { Some(store.snapshot_info(id)?.created_at) };
-            let media_type = oci_layer(&blob.descriptor.media_type);
+            let media_type = (Types::of(options).layer)(&blob.descriptor.media_type).to_owned();
             let descriptor = Descriptor { media_type, ..blob.descriptor };
             Ok(Layer { diff_id: blob.diff_id, descriptor, created })
         };
@@ -158,13 +161,12 @@ impl Assembly<'_> {
 /// Writes an index of the images if the request is for several platforms, and gives its descriptor, or that of
 /// the only manifest.
 fn root(
-    engine: &Engine,
-    lease: &Lease,
-    request: &BuildRequest,
+    assembly: &Assembly<'_>,
     images: &[BuiltImage],
+    options: LayerOptions,
 ) -> Result<Descriptor, EngineError> {
-    let forced =
-        request.build_args.get(MULTI_PLATFORM).is_some_and(|value| base::boolean::parse(value) == Some(true));
+    let forced = assembly.request.build_args.get(MULTI_PLATFORM);
+    let forced = forced.is_some_and(|value| base::boolean::parse(value) == Some(true));
     if let ([only], false) = (images, forced) {
         return Ok(only.descriptor.clone());
     }
@@ -172,24 +174,57 @@ fn root(
         platform: Some(image.platform.clone()),
         ..image.descriptor.clone()
     };
+    let types = Types::of(options);
     let index = Index {
         schema_version: 2,
-        media_type: media_type::OCI_INDEX.to_owned(),
+        media_type: types.index.to_owned(),
         manifests: images.iter().map(of_platform).collect(),
         annotations: BTreeMap::new(),
     };
-    document(engine, lease, media_type::OCI_INDEX, &index)
+    document(assembly.engine, assembly.lease, types.index, &index)
 }
 
-/// The OCI name of a layer's media type: an OCI manifest does not mix with Docker's names.
-fn oci_layer(name: &str) -> String {
-    match name {
-        media_type::DOCKER_LAYER => media_type::OCI_LAYER,
-        media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
-        media_type::DOCKER_LAYER_ZSTD => media_type::OCI_LAYER_ZSTD,
-        other => other,
+/// What the parts of an image are called. OCI's names and Docker's do not mix in one manifest.
+struct Types {
+    index: &'static str,
+    manifest: &'static str,
+    config: &'static str,
+    /// The name of a layer that has this name, perhaps of the other kind.
+    layer: fn(&str) -> &str,
+}
+
+impl Types {
+    fn of(options: LayerOptions) -> Self {
+        if options.docker_types {
+            return Self {
+                index: media_type::DOCKER_INDEX,
+                manifest: media_type::DOCKER_MANIFEST,
+                config: media_type::DOCKER_CONFIG,
+                layer: docker_layer,
+            };
+        }
+        Self {
+            index: media_type::OCI_INDEX,
+            manifest: media_type::OCI_MANIFEST,
+            config: media_type::OCI_CONFIG,
+            layer: oci_layer,
+        }
     }
-    .to_owned()
+}
+
+/// The names of layers, OCI's and Docker's.
+const LAYER_TYPES: [(&str, &str); 3] = [
+    (media_type::OCI_LAYER, media_type::DOCKER_LAYER),
+    (media_type::OCI_LAYER_GZIP, media_type::DOCKER_LAYER_GZIP),
+    (media_type::OCI_LAYER_ZSTD, media_type::DOCKER_LAYER_ZSTD),
+];
+
+fn oci_layer(name: &str) -> &str {
+    LAYER_TYPES.iter().find(|(_, docker)| *docker == name).map_or(name, |(oci, _)| oci)
+}
+
+fn docker_layer(name: &str) -> &str {
+    LAYER_TYPES.iter().find(|(oci, _)| *oci == name).map_or(name, |(_, docker)| docker)
 }
 
 /// Gives the history its times: a step's is its layer's, a step without a layer has that of the layer

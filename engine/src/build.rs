@@ -7,7 +7,6 @@ use base::{CancelToken, Platform};
 use frontend::{Lowered, LoweredImage, Options};
 use llb::VertexIndex;
 use parser::span::Span;
-use snapshotter::Lease;
 use solver::{Failure, Limits, Schedule, SolveError};
 
 use crate::assemble::{Assembly, BuiltImage};
@@ -101,9 +100,9 @@ impl Engine {
         request: &BuildRequest,
         all: (&[LoweredImage], &[Option<Filesystem>]),
     ) -> Result<BuildReport, BuildError> {
-        let Fetcher { lease, progress, cancel, .. } = *fetcher;
+        let progress = fetcher.progress;
         let targets = progress.step("exporting to image", |vertex| {
-            self.export_targets(lease, request, all, cancel, |image| {
+            self.export_targets(fetcher, request, all, |image| {
                 let id = image.manifest.config.digest;
                 progress.status(vertex, "exporting layers", 0, 0, true);
                 progress.status(vertex, &format!("writing image {id}"), 0, 0, true);
@@ -121,17 +120,17 @@ impl Engine {
     /// platforms of one target after those of another.
     fn export_targets(
         &self,
-        lease: &Lease,
+        fetcher: &Fetcher<'_>,
         request: &BuildRequest,
         all: (&[LoweredImage], &[Option<Filesystem>]),
-        cancel: &CancelToken,
         mut made: impl FnMut(&BuiltImage),
     ) -> Result<Vec<TargetReport>, EngineError> {
+        let Fetcher { lease, progress, cancel, .. } = *fetcher;
         let requests = request.of_each_target();
         let platforms = (all.0.len() / requests.len()).max(1);
         let images = all.0.chunks(platforms).zip(all.1.chunks(platforms));
         let one = |(request, (lowered, roots)): (&BuildRequest, _)| {
-            let assembly = Assembly { engine: self, lease, request, lowered, roots, cancel };
+            let assembly = Assembly { engine: self, lease, request, lowered, roots, progress, cancel };
             Ok(export::all(&assembly, &mut made)?.report(request))
         };
         requests.iter().zip(images).map(one).collect()

@@ -375,6 +375,9 @@ pub enum EngineError {
     /// A stream could not be decompressed.
     #[error(transparent)]
     Compress(#[from] snapshotter::compress::CompressError),
+    /// An image is to be pushed that has no name.
+    #[error("an image that is pushed needs a name")]
+    NoNameToPush,
     /// Docker's archives know fewer compressions than OCI's.
     #[error("a docker archive cannot have layers compressed with {0}")]
     DockerCompression(&'static str),
@@ -518,6 +521,7 @@ impl EngineError {
             Self::NoContext(name) => Some(format!("give it with --build-context {name}=PATH")),
             Self::NotInLayout { known, .. } if !known.is_empty() => Some(format!("it has: {known}")),
             Self::SeveralPlatforms(_) => Some("use type=oci, or build one platform".to_owned()),
+            Self::NoNameToPush => Some("give one with -t, or with name= in the output".to_owned()),
             Self::DockerCompression(_) => {
                 Some("use type=oci, or compression=gzip or uncompressed".to_owned())
             }

@@ -35,6 +35,7 @@ mod platforms;
 mod progress;
 pub mod prune;
 mod pull;
+pub mod push;
 mod remote;
 pub mod report;
 pub mod request;

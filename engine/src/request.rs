@@ -277,6 +277,8 @@ impl DockerfileSource {
 pub enum Output {
     /// The store, under the request's tags.
     Store(LayerOptions),
+    /// The store, and from there the registries of its names.
+    Registry(PushOutput),
     /// An OCI image layout in a tar.
     Oci(Destination, LayerOptions),
     /// An OCI image layout as files below a directory.
@@ -289,6 +291,15 @@ pub enum Output {
     Local(PathBuf),
 }
 
+/// An image that is pushed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushOutput {
+    /// How its layers are written; with gzip, if nothing is said.
+    pub layers: LayerOptions,
+    /// Repositories that get it by its digest alone. With none, it is pushed under the request's tags.
+    pub by_digest: Vec<Reference>,
+}
+
 /// How the layers of an image are written for an output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LayerOptions {
@@ -299,6 +310,8 @@ pub struct LayerOptions {
     pub force: bool,
     /// Leave files of layers the times that they have, although the request has an epoch.
     pub keep_times: bool,
+    /// Call documents and layers by the names of Docker's schema 2 rather than by those of OCI.
+    pub docker_types: bool,
 }
 
 /// Where an archive is written.

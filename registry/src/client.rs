@@ -19,6 +19,9 @@ use crate::http_error;
 use crate::retry::RetryPolicy;
 use crate::transport::{Answer, Clients, Request, Transport};
 
+/// How often a request is sent again with another token: one may expire while it waits to be sent.
+const LOGINS: usize = 3;
+
 /// The header in which a registry names the digest of what it sends.
 pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";
 
@@ -114,8 +117,8 @@ impl Client {
         Ok(hosts::repository_url(&base, reference, tail))
     }
 
-    /// Sends a request with what the registry wants for `scope`, logging in at most once, and gives the
-    /// answer if it is a success.
+    /// Sends a request with what the registry wants for `scope`, logging in when it asks for that, and gives
+    /// the answer if it is a success.
     pub(crate) async fn send(
         &self,
         reference: &Reference,
@@ -132,14 +135,19 @@ impl Client {
             authorization = authorizer.known(transport, registry, scope).await?;
         }
         let mut answer = transport.exchange(request, authorization.as_ref()).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED && trusted(answer.url()) {
+        for _ in 0..LOGINS {
+            if answer.status() != StatusCode::UNAUTHORIZED || !trusted(answer.url()) {
+                break;
+            }
             let challenge =
                 challenge::from_headers(answer.headers()).ok_or_else(|| bad_challenge(&answer))?;
             let refused = authorization.as_ref();
             let fresh = authorizer.answer(transport, registry, scope, challenge, refused).await?;
-            if fresh.is_some() {
-                answer = transport.exchange(request, fresh.as_ref()).await?;
+            if fresh.is_none() {
+                break;
             }
+            authorization = fresh;
+            answer = transport.exchange(request, authorization.as_ref()).await?;
         }
         if answer.status().is_success() {
             return Ok(answer);

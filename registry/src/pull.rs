@@ -33,7 +33,8 @@ impl Client {
     /// for the document itself.
     pub async fn head(&self, reference: &Reference) -> Result<Descriptor> {
         let context = Context::manifest("look up", reference);
-        let answer = self.request_manifest(Method::HEAD, reference).await.within(&context)?;
+        let scope = Scope::pull(reference);
+        let answer = self.request_manifest(Method::HEAD, reference, &scope).await.within(&context)?;
         match announced(&answer, reference) {
             Some(descriptor) => Ok(descriptor),
             None => Ok(self.fetch_manifest(reference).await.within(&context)?.descriptor()),
@@ -90,7 +91,7 @@ impl Client {
     }
 
     async fn fetch_manifest(&self, reference: &Reference) -> std::result::Result<Resolved, ErrorKind> {
-        let mut answer = self.request_manifest(Method::GET, reference).await?;
+        let mut answer = self.request_manifest(Method::GET, reference, &Scope::pull(reference)).await?;
         let bytes = self.transport().body(&mut answer, MANIFEST_LIMIT).await?;
         if answer.is_html() {
             return Err(http_error::not_a_registry(&answer, &bytes));
@@ -107,14 +108,15 @@ impl Client {
         Ok(Resolved { digest, media_type, size: bytes.len() as u64, bytes })
     }
 
-    async fn request_manifest(
+    pub(crate) async fn request_manifest(
         &self,
         method: Method,
         reference: &Reference,
+        scope: &Scope,
     ) -> std::result::Result<Answer, ErrorKind> {
         let url = self.url(reference, &format!("manifests/{}", reference.manifest_name()))?;
         let request = Request::new(method, url).header(header::ACCEPT, HeaderValue::from_static(ACCEPT));
-        self.send(reference, &Scope::pull(reference), &request).await
+        self.send(reference, scope, &request).await
     }
 }
 

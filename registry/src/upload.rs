@@ -74,6 +74,39 @@ impl Client {
         outcome.await.within(&context)
     }
 
+    /// Makes sure that the repository of `target` has a blob whose bytes we do not have: it has it already, or takes it
+    /// from the repository `mount_from` on the same registry. `None` when neither works.
+    pub async fn mount_blob(
+        &self,
+        target: &Reference,
+        descriptor: &Descriptor,
+        mount_from: Option<&str>,
+    ) -> Result<Option<BlobPush>> {
+        let context = Context::blob("mount", target, &descriptor.digest);
+        let outcome = async {
+            if self.has_blob(target, &descriptor.digest, &Scope::push(target)).await? {
+                return Ok(Some(BlobPush::Existed));
+            }
+            let Some(from) = mount_from else { return Ok(None) };
+            let scope = Scope::push_from(target, Some(from));
+            let start = self.start_upload(target, &descriptor.digest, &scope, Some(from)).await?;
+            Ok::<_, ErrorKind>(start.is_none().then_some(BlobPush::Mounted))
+        };
+        outcome.await.within(&context)
+    }
+
+    /// Whether `target` already stands for the manifest or index `digest`. Asked with the rights of a push, so that one
+    /// token serves both.
+    pub async fn stands_for(&self, target: &Reference, digest: &Digest) -> Result<bool> {
+        let context = Context::manifest("look up", target);
+        let answer = self.request_manifest(Method::HEAD, target, &Scope::push(target)).await;
+        match answer {
+            Ok(answer) => Ok(answer.header(CONTENT_DIGEST).is_some_and(|known| known == digest.to_string())),
+            Err(ErrorKind::NotFound { .. }) => Ok(false),
+            Err(kind) => Err(context.error(kind)),
+        }
+    }
+
     /// Whether the repository of `reference` has the blob.
     pub async fn blob_exists(&self, reference: &Reference, digest: &Digest) -> Result<bool> {
         let context = Context::blob("look for", reference, digest);

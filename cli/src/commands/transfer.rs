@@ -1,4 +1,4 @@
-//! `lap pull`, `lap load` and `lap save`
+//! `lap pull`, `lap push`, `lap load` and `lap save`
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -6,14 +6,15 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use base::Reference;
+use engine::push::{PushOutcome, PushRequest, PushedImage};
 use engine::request::{Destination, LoadSource, SaveFormat, SaveRequest};
 
-use super::{StoreChoice, open, platform, platforms};
+use super::{StoreChoice, open, platform, platforms, reference};
 use crate::error::CliError;
-use crate::image_args::{ArchiveFormat, LoadArgs, PullArgs, SaveArgs};
+use crate::image_args::{ArchiveFormat, LoadArgs, PullArgs, PushArgs, SaveArgs};
 use crate::render::{self, Mode};
 use crate::signals;
-use crate::terminal::print_line;
+use crate::terminal::{complain, print_line};
 
 /// Downloads an image.
 pub(crate) fn pull(store: &StoreChoice, args: &PullArgs) -> Result<ExitCode, CliError> {
@@ -30,6 +31,61 @@ pub(crate) fn pull(store: &StoreChoice, args: &PullArgs) -> Result<ExitCode, Cli
     }
     print_line(&pulled.name);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Uploads an image. What is printed is what Docker prints where there is no terminal.
+pub(crate) fn push(store: &StoreChoice, args: &PushArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let name = reference(&args.image)?;
+    if args.all_tags && name_has_tag(&args.image) {
+        return Err(CliError::usage("tag can't be used with --all-tags/-a".to_owned(), "leave the tag out"));
+    }
+    let request = PushRequest {
+        name: args.image.clone(),
+        all_tags: args.all_tags,
+        platform: platform(args.platform.as_deref())?,
+    };
+    // A program that reads the output gets lines; progress is for people.
+    let mode = if args.quiet || !std::io::stderr().is_terminal() { Mode::Quiet } else { Mode::Auto };
+    let renderer = render::renderer(mode);
+    if !args.quiet {
+        let repository = Reference { tag: None, digest: None, ..name.clone() };
+        print_line(&format!("The push refers to repository [{repository}]"));
+    }
+    let pushed = open(store)?.push(&request, renderer.clone(), &cancel);
+    renderer.finish();
+    for image in pushed? {
+        if args.quiet {
+            print_line(&image.name.to_string());
+        } else {
+            tell_pushed(&image);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_pushed(image: &PushedImage) {
+    for blob in &image.blobs {
+        let outcome = match &blob.outcome {
+            PushOutcome::Existed => "Layer already exists".to_owned(),
+            PushOutcome::Mounted(from) => format!("Mounted from {from}"),
+            PushOutcome::Sent => "Pushed".to_owned(),
+        };
+        print_line(&format!("{}: {outcome}", blob.digest.short()));
+    }
+    if !image.left_out.is_empty() {
+        let platforms: Vec<String> = image.left_out.iter().map(ToString::to_string).collect();
+        complain(&format!(
+            "note: the store does not have {} of this image; what it has was pushed",
+            platforms.join(", ")
+        ));
+    }
+    let name = image.name.tag.clone().unwrap_or_else(|| image.name.manifest_name());
+    print_line(&format!("{name}: digest: {} size: {}", image.digest, image.size));
+}
+
+fn name_has_tag(name: &str) -> bool {
+    name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
 }
 
 /// Loads images into the store.

@@ -3,16 +3,24 @@
 pub(crate) mod archive;
 mod files;
 
+use base::Reference;
 use registry::{ArchiveFormat, ExportedImage};
 
 use crate::Engine;
 use crate::assemble::{Assembly, Built, BuiltImage};
 use crate::error::EngineError;
-use crate::request::{BuildRequest, Compression, Destination, LayerOptions, Output};
+use crate::push::Packing;
+use crate::request::{BuildRequest, Compression, Destination, LayerOptions, Output, PushOutput};
 
 /// Refuses outputs that no build can be written to, before anything is built.
 pub(crate) fn check(request: &BuildRequest) -> Result<(), EngineError> {
     for output in &request.outputs {
+        if let Output::Registry(push) = output
+            && push.by_digest.is_empty()
+            && request.tags.is_empty()
+        {
+            return Err(EngineError::NoNameToPush);
+        }
         let Output::Docker(_, options) = output else { continue };
         if request.platforms.len() > 1 {
             return Err(EngineError::SeveralPlatforms("a docker archive"));
@@ -50,8 +58,11 @@ pub(crate) fn all(assembly: &Assembly<'_>, mut made: impl FnMut(&BuiltImage)) ->
 fn layer_options(output: &Output) -> LayerOptions {
     match output {
         Output::Store(options) => *options,
-        // Archives carry compressed layers, as BuildKit's do.
-        Output::Oci(_, options) | Output::OciLayout(_, options) | Output::Docker(_, options) => {
+        // What is carried elsewhere has compressed layers, as BuildKit's has.
+        Output::Registry(PushOutput { layers: options, .. })
+        | Output::Oci(_, options)
+        | Output::OciLayout(_, options)
+        | Output::Docker(_, options) => {
             LayerOptions { compression: options.compression.or(Some(Compression::GZIP)), ..*options }
         }
         Output::Tar(_) | Output::Local(_) => LayerOptions::default(),
@@ -62,6 +73,7 @@ fn write(assembly: &Assembly<'_>, built: &Built, output: &Output) -> Result<(), 
     let Assembly { engine, lease, request, cancel, .. } = *assembly;
     match output {
         Output::Store(_) => to_store(engine, request, built),
+        Output::Registry(push) => to_registry(assembly, built, push),
         Output::Oci(to, _) => to_archive(engine, request, built, ArchiveFormat::Oci, to),
         Output::OciLayout(directory, _) => {
             let scratch = engine.store.scratch(lease)?;
@@ -83,6 +95,26 @@ fn to_store(engine: &Engine, request: &BuildRequest, built: &Built) -> Result<()
     }
     for tag in &request.tags {
         engine.store.tag(&tag.to_string(), &built.root)?;
+    }
+    Ok(())
+}
+
+/// Keeps the image in the store as well: what the registry has is then here under the same digest.
+fn to_registry(assembly: &Assembly<'_>, built: &Built, push: &PushOutput) -> Result<(), EngineError> {
+    let Assembly { engine, lease, request, progress, cancel, .. } = *assembly;
+    to_store(engine, request, built)?;
+    let shipment = engine.shipment(lease, &built.root, Packing::AsItIs, cancel)?;
+    let by_digest = |repository: &Reference| Reference {
+        tag: None,
+        digest: Some(built.root.digest),
+        ..repository.clone()
+    };
+    let names: Vec<Reference> = match push.by_digest.as_slice() {
+        [] => request.tags.clone(),
+        repositories => repositories.iter().map(by_digest).collect(),
+    };
+    for name in &names {
+        engine.push_shipment(lease, name, &shipment, progress, cancel)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use base::{CancelToken, Digest};
 
 use super::{LayerBlob, LayerForm};
 use crate::blob::BlobInfo;
+use crate::compress::Compression;
 use crate::db::layers;
 use crate::error::StoreError;
 use crate::lease::Lease;
@@ -53,6 +54,33 @@ impl Store {
                     return Ok(Some(BlobInfo { digest: *digest, size: made.descriptor.size }));
                 }
                 // Another version of a compression library writes other bytes.
+                Ok(_) | Err(StoreError::NoSuchSnapshot { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The uncompressed layer `digest` in this compression, protected by `lease`. `None` when it was not made here, so
+    /// that it stays what it is.
+    ///
+    /// # Errors
+    /// As [`layer`](Self::layer).
+    pub fn compressed_layer(
+        &self,
+        lease: &Lease,
+        digest: &Digest,
+        compression: Compression,
+        cancel: &CancelToken,
+    ) -> Result<Option<LayerBlob>, StoreError> {
+        for (id, form, _) in self.made_as(digest)? {
+            let Some(form) = LayerForm::from_name(&form) else { continue };
+            let wanted = LayerForm { compression, ..form };
+            match self.hold(lease, id).and_then(|()| self.layer(lease, id, wanted, cancel)) {
+                // A layer that was pulled is what it came as.
+                Ok(packed) if packed.diff_id == *digest && packed.descriptor.digest != *digest => {
+                    return Ok(Some(packed));
+                }
                 Ok(_) | Err(StoreError::NoSuchSnapshot { .. }) => {}
                 Err(error) => return Err(error),
             }

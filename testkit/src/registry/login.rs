@@ -27,6 +27,9 @@ pub(super) struct Gate {
     login: Login,
     address: String,
     given: usize,
+    /// After how many uses a token is no longer taken.
+    uses: Option<usize>,
+    used: HashMap<String, usize>,
     valid: HashMap<String, Vec<String>>,
 }
 
@@ -44,11 +47,12 @@ impl Gate {
         if request.path() == "/token" {
             return Some(self.give_token(request));
         }
+        let has_token = self.has_token(request);
         let challenge = match self.login {
             Login::None => return None,
             Login::Basic(expected) if request.header("authorization") == Some(expected) => return None,
             Login::Basic(_) => "Basic realm=\"test\"".to_owned(),
-            _ if self.has_token(request) => return None,
+            _ if has_token => return None,
             _ => {
                 let (address, scope) = (&self.address, needed_scope(request));
                 format!("Bearer realm=\"http://{address}/token\",service=\"test\",scope=\"{scope}\"")
@@ -58,11 +62,18 @@ impl Gate {
         Some(refusal.header("WWW-Authenticate", &challenge))
     }
 
-    fn has_token(&self, request: &Request) -> bool {
+    pub(super) fn expire_after(&mut self, uses: usize) {
+        self.uses = Some(uses);
+    }
+
+    fn has_token(&mut self, request: &Request) -> bool {
         let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let scopes = token.and_then(|token| self.valid.get(token));
         let needed = needed_scope(request);
-        scopes.is_some_and(|scopes| scopes.iter().any(|scope| scope.starts_with(&needed)))
+        let allowed = scopes.is_some_and(|scopes| scopes.iter().any(|scope| scope.starts_with(&needed)));
+        let used = self.used.entry(token.unwrap_or_default().to_owned()).or_default();
+        *used += 1;
+        allowed && self.uses.is_none_or(|uses| *used <= uses)
     }
 
     fn give_token(&mut self, request: &Request) -> Response {

@@ -90,6 +90,11 @@ impl FaultyRegistry {
         lock(&self.shared.gate).revoke();
     }
 
+    /// Lets every token expire when it was used so often. Comes after [`Self::require`].
+    pub fn expire_tokens_after(&self, uses: usize) {
+        lock(&self.shared.gate).expire_after(uses);
+    }
+
     /// Lets the next `times` requests whose method and path (`GET /v2/…`) contain `part` fail. Of several
     /// that match, the one injected first is used up first.
     pub fn inject(&self, times: u32, part: &str, fault: Fault) {
