@@ -224,6 +224,21 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FILE", env = "LAPSTRAKE_CACHE_POLICY", hide_env_values = true)]
     pub(crate) cache_policy: Option<PathBuf>,
 
+    /// Share cache mounts as well, in the first scope; the others are where they are looked for if it has none
+    ///
+    /// What RUN --mount=type=cache leaves is written to the places of --cache-to when the build has succeeded, in chunks
+    /// of which only new ones are sent. A builder without a cache mount begins with what those of --cache-from have. A
+    /// scope is usually a branch, as in --cache-mounts=my-branch,main.
+    #[arg(
+        long,
+        value_name = "SCOPE,...",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "main",
+        value_delimiter = ','
+    )]
+    pub(crate) cache_mounts: Vec<String>,
+
     /// Ask the registry for newer base images
     #[arg(long)]
     pub(crate) pull: bool,

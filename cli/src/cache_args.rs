@@ -12,17 +12,27 @@ const EXAMPLE: &str = "as in type=records,ref=registry.example.com/team/cache, t
 /// What a variable of the environment says.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Reads all of both flags.
+/// Reads all of `--cache-from`, `--cache-to` and `--cache-mounts`.
 pub(crate) fn parse(
     from: &[String],
     to: &[String],
+    mounts: &[String],
     environment: Environment<'_>,
 ) -> Result<SharedCaches, CliError> {
     let places = |flag: &str, directory: &str, texts: &[String]| {
         texts.iter().map(|text| place(flag, directory, text, environment)).collect::<Result<Vec<_>, _>>()
     };
     let (from, to) = (places("--cache-from", "src", from)?, places("--cache-to", "dest", to)?);
-    Ok(SharedCaches { from, to, ..SharedCaches::default() })
+    if !mounts.is_empty() && from.is_empty() && to.is_empty() {
+        return Err(CliError::usage("--cache-mounts needs --cache-from or --cache-to".to_owned(), EXAMPLE));
+    }
+    if mounts.iter().any(String::is_empty) {
+        return Err(CliError::usage(
+            "--cache-mounts has an empty scope".to_owned(),
+            "as in --cache-mounts=my-branch,main",
+        ));
+    }
+    Ok(SharedCaches { from, to, mounts: mounts.to_vec(), ..SharedCaches::default() })
 }
 
 /// Reads `type=records,ref=REFERENCE`, or with a bucket, or with a directory, which is called `directory`.
@@ -67,7 +77,7 @@ mod tests {
     use super::*;
 
     fn from(text: &str) -> Result<Vec<CachePlace>, String> {
-        let parsed = parse(&[text.to_owned()], &[], &|_| None);
+        let parsed = parse(&[text.to_owned()], &[], &[], &|_| None);
         parsed.map(|caches| caches.from).map_err(|error| error.message().to_owned())
     }
 
@@ -76,12 +86,18 @@ mod tests {
         let repository = CachePlace::Repository("localhost:5000/cache".parse().unwrap());
         assert_eq!(from("type=records,ref=localhost:5000/cache"), Ok(vec![repository]));
         assert_eq!(from("src=/srv/cache,type=records"), Ok(vec![CachePlace::Directory("/srv/cache".into())]));
-        let to = parse(&[], &["type=records,dest=/srv".to_owned()], &|_| None).unwrap();
+        let to = parse(&[], &["type=records,dest=/srv".to_owned()], &[], &|_| None).unwrap();
         assert_eq!(to.to, [CachePlace::Directory("/srv".into())]);
     }
 
     #[test]
     fn mistakes_are_named() {
+        let mounts =
+            |scope: &str, from: &[String]| parse(from, &[], &[scope.to_owned()], &|_| None).map(drop);
+        let somewhere = ["type=records,src=/srv".to_owned()];
+        assert!(mounts("main", &[]).unwrap_err().message().contains("needs --cache-from or --cache-to"));
+        assert!(mounts("", &somewhere).unwrap_err().message().contains("empty scope"));
+        assert!(mounts("main", &somewhere).is_ok());
         for (text, why) in [
             ("type=records", "it has neither ref nor src nor s3"),
             ("ref=localhost:5000/cache", "it has no type"),

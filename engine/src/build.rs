@@ -22,7 +22,7 @@ use crate::remote::{Access, Fetcher};
 use crate::report::{BuildReport, RecordReport, TargetReport};
 use crate::request::{BuildRequest, NamedContext};
 use crate::resolve::SourceResolver;
-use crate::shared_cache::{SharedCache, Trust, write_while};
+use crate::shared_cache::{PortableMounts, SharedCache, Trust, write_while};
 use crate::{Engine, export, failed};
 
 /// How often a build looks at its context again when files keep changing.
@@ -82,15 +82,18 @@ impl Engine {
         let contexts = Contexts::open(&fetcher, request, context)?;
         let trust = Trust::of(&request.caches, request.repositories())?;
         let shared = SharedCache::new(fetcher, &request.caches.from, trust);
-        write_while(&shared, &request.caches.to, |writer| {
-            let sharing = Sharing { cache: &shared, writer };
+        let mounts = PortableMounts::new(&shared, &request.caches);
+        let report = write_while(&shared, &request.caches.to, |writer| {
+            let sharing = Sharing { cache: &shared, writer, mounts: &mounts };
             let roots = solve(&lowered, &contexts, request, &definition, sharing)?;
             contexts.save_stat_caches()?;
             if let Some(recorder) = progress.recorder() {
                 writer.note(recorder);
             }
             self.export_built(&fetcher, request, (&lowered.images, &roots))
-        })
+        })?;
+        mounts.write();
+        Ok(report)
     }
 
     /// Puts what was built where it is asked for.

@@ -19,6 +19,7 @@ pub use crate::images::Conflict;
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
 pub use crate::serve::error::ServerError;
+pub use crate::shared_cache::ChunkError;
 pub use crate::signing::error::{KeyError, PolicyError};
 
 /// Docker's words, which scripts look for.
@@ -83,6 +84,9 @@ pub enum EngineError {
         /// Why it cannot be had.
         why: String,
     },
+    /// A cache mount could not be shared with other builders.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
     /// A downloaded file is not the one that was demanded.
     #[error("the content of {url} has digest {actual}, but the checksum demands {expected}")]
     Checksum {
@@ -589,6 +593,7 @@ impl Faulty for EngineError {
             Self::Program(error) => error.fault(),
             Self::FetchTimedOut { .. }
             | Self::Threads { .. }
+            | Self::Chunk(_)
             | Self::NoEmulator { .. }
             | Self::EmulatorOutside { .. } => Fault::Environment,
             Self::Output { source, .. } => base::fault::of_io(source),

@@ -31,6 +31,7 @@ mod load;
 mod manifest;
 pub mod network;
 mod ops;
+mod parallel;
 mod platforms;
 mod progress;
 pub mod prune;

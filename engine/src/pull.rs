@@ -12,6 +12,7 @@ use snapshotter::{BlobWriter, Expected, Lease, SnapshotId, StoreError};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::manifest::Image;
+use crate::parallel::each_at_once;
 use crate::progress::Progress;
 use crate::report::PulledImage;
 
@@ -162,27 +163,7 @@ impl Engine {
                 missing.push(*blob);
             }
         }
-        let (stop, _guard) = cancel.child();
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let worker = || -> Result<(), EngineError> {
-            while let Some(blob) = missing.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                let fetched = fetch(blob, &stop);
-                if fetched.is_err() {
-                    stop.cancel();
-                }
-                fetched?;
-            }
-            Ok(())
-        };
-        let count = missing.len().min(PARALLEL_DOWNLOADS);
-        let results: Vec<Result<(), EngineError>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..count).map(|_| scope.spawn(worker)).collect();
-            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            workers.into_iter().map(join).collect()
-        });
-        first_cause(results, cancel)
+        each_at_once(&missing, PARALLEL_DOWNLOADS, cancel, |blob, stop| fetch(blob, stop))
     }
 
     fn fetch_layer(
@@ -265,16 +246,4 @@ fn is_wrong(error: &EngineError) -> bool {
         EngineError::Store(StoreError::BlobMismatch { .. }) => true,
         _ => false,
     }
-}
-
-/// The error that made the others stop, rather than a "cancelled" that followed from it.
-fn first_cause(results: Vec<Result<(), EngineError>>, cancel: &CancelToken) -> Result<(), EngineError> {
-    let mut cancelled = Ok(());
-    for result in results {
-        match result {
-            Err(EngineError::Cancelled) if !cancel.is_cancelled() => cancelled = Err(EngineError::Cancelled),
-            other => other?,
-        }
-    }
-    cancelled
 }

@@ -105,6 +105,9 @@ pub struct SharedCaches {
     pub signer: Option<PathBuf>,
     /// The file that says whose results may be used.
     pub policy: Option<PathBuf>,
+    /// `--cache-mounts`: the scopes in which cache mounts are shared too, usually branches. They are written to the first
+    /// and looked for in all, one after the other. Empty shares none.
+    pub mounts: Vec<String>,
 }
 
 /// A cache that builders share.

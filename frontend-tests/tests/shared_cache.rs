@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::{build, env, image_id, steps_run};
+use common::{build, env, files_below, image_id, steps_run};
 use testkit::{Context, DockerRegistry, MotoServer, TestEnv};
 
 const DOCKERFILE: &str = "FROM busybox\nCOPY one /one\nRUN cat /one > /a && echo made-one\nCOPY two /two\nRUN cat /one /two > /b\n\
@@ -57,16 +57,6 @@ fn context(env: &TestEnv) -> Context {
 /// The output of `lap run x cat FILES`.
 fn cat(env: &TestEnv, files: &[&str]) -> String {
     env.lap(["run", "--rm", "x", "cat"]).args(files).ok().stdout_text()
-}
-
-/// All files below a directory.
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
-    }
-    files
 }
 
 /// One builder writes, another begins with nothing, and a third one has changed its last step.

@@ -77,6 +77,11 @@ impl CacheMount {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+
+    /// How much disk its files take, in bytes.
+    pub fn size(&self) -> Result<u64, StoreError> {
+        Ok(disk_usage(&self.dir)?)
+    }
 }
 
 /// What is known about a cache mount.
@@ -142,6 +147,12 @@ impl Store {
         Ok(infos)
     }
 
+    /// The directories of the cache mounts that are called `id`, the oldest first. The first one that is free is what a
+    /// user gets.
+    pub fn cache_mounts_of(&self, id: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.db().read("look up cache mounts", |c| cache_mounts::of_id(c, id))?)
+    }
+
     /// The directory of a cache mount, in use from now on as [`Sharing::Shared`] has it; `None` when somebody has it alone, or
     /// it is not there.
     pub fn read_cache_mount(&self, directory: &str) -> Result<Option<CacheMount>, StoreError> {
@@ -182,9 +193,8 @@ impl Store {
     }
 
     fn find_cache_mount(&self, request: &CacheMountRequest<'_>) -> Result<Found, StoreError> {
-        let directories = self.db().read("look up cache mounts", |c| cache_mounts::of_id(c, request.id))?;
         let mut found = Found::Nothing;
-        for directory in &directories {
+        for directory in &self.cache_mounts_of(request.id)? {
             match self.take_cache_mount(directory, request.sharing)? {
                 Found::Free(mount) => return Ok(Found::Free(mount)),
                 Found::Busy => found = Found::Busy,

@@ -127,7 +127,7 @@ fn request(
         caches: SharedCaches {
             signer: args.cache_key.clone(),
             policy: args.cache_policy.clone(),
-            ..cache_args::parse(&args.cache_from, &args.cache_to, &environment)?
+            ..cache_args::parse(&args.cache_from, &args.cache_to, &args.cache_mounts, &environment)?
         },
         context_modes: args
             .context_modes

@@ -57,6 +57,7 @@ impl Engine {
             ssh: &request.ssh,
             settings: &settings,
             group: &group,
+            portable: None,
         };
         let mounts = surroundings.mounts(&op, &inputs, &CancelToken::new())?;
         let process = surroundings.process(&op, inputs.first().copied().flatten(), &active, &mounts)?;

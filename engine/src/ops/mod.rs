@@ -37,7 +37,7 @@ use crate::progress::{Onlooker, Progress};
 use crate::remote::patience::Fetched;
 use crate::remote::{Access, Fetcher, without_credentials};
 use crate::request::BuildRequest;
-use crate::shared_cache::{self, SharedCache, SharedId, Writer};
+use crate::shared_cache::{self, PortableMounts, SharedCache, SharedId, Writer};
 
 /// The result of a vertex: a committed snapshot, and what its files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,7 @@ impl StepResult {
 pub(crate) struct Sharing<'a> {
     pub(crate) cache: &'a SharedCache<'a>,
     pub(crate) writer: &'a Writer,
+    pub(crate) mounts: &'a PortableMounts<'a>,
 }
 
 impl Sharing<'_> {

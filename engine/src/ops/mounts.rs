@@ -167,6 +167,9 @@ impl Surroundings<'_> {
             uid: cache.uid,
             gid: cache.gid,
         };
+        if let Some(portable) = self.portable {
+            portable.bring(&request, cancel)?;
+        }
         let mounted = self.engine.store.cache_mount(self.lease, &request, cancel)?;
         let source = mounted.dir().to_owned();
         step.held.push(Held::Cache(mounted));

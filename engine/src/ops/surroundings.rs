@@ -9,6 +9,7 @@ use super::build_group::BuildGroup;
 use crate::Engine;
 use crate::error::EngineError;
 use crate::request::{Secrets, SshSource, StepSettings};
+use crate::shared_cache::PortableMounts;
 
 /// Where mounts and settings of a process come from: a build, or somebody who looks at a step that failed.
 #[derive(Clone, Copy)]
@@ -19,6 +20,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) ssh: &'a BTreeMap<String, SshSource>,
     pub(crate) settings: &'a StepSettings,
     pub(crate) group: &'a BuildGroup,
+    /// The cache mounts that are shared with other builders.
+    pub(crate) portable: Option<&'a PortableMounts<'a>>,
 }
 
 impl Surroundings<'_> {
@@ -38,6 +41,7 @@ impl BuildOps<'_> {
             ssh: &self.request.ssh,
             settings: &self.request.steps,
             group: &self.group,
+            portable: Some(self.sharing.mounts),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod bucket;
 mod directory;
+mod mounts;
 mod place;
 mod policy;
 mod reading;
@@ -22,6 +23,8 @@ use std::sync::Arc;
 
 use self::bucket::Bucket;
 use self::directory::Directory;
+pub use self::mounts::ChunkError;
+pub(crate) use self::mounts::PortableMounts;
 use self::place::Place;
 pub(crate) use self::reading::{SharedCache, SharedId};
 use self::repository::Repository;

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use base::image::Descriptor;
 use base::{CancelToken, Digest, Fault, Faulty as _, Key};
-use snapshotter::{CacheValue, Expected, RecordKind, StoreError};
+use snapshotter::{CacheValue, Expected, Lease, RecordKind, StoreError};
 
 use super::Trust;
 use super::place::Place;
 use super::record::Record;
+use crate::Engine;
 use crate::error::EngineError;
 use crate::history::Recorder;
 use crate::ops::Filesystem;
@@ -261,7 +262,8 @@ impl<'a> SharedCache<'a> {
         let others = (0..self.places.len()).filter(|index| *index != first);
         let mut why = String::new();
         for place in std::iter::once(first).chain(others) {
-            match self.fetch_from(&*self.places[place], blob, cancel) {
+            let Fetcher { engine, lease, .. } = self.fetcher;
+            match fetch_from(engine, lease, &*self.places[place], blob, cancel) {
                 Ok(true) => return Ok(()),
                 Ok(false) => why = format!("{} does not have it any more", self.places[place].name()),
                 Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
@@ -270,21 +272,6 @@ impl<'a> SharedCache<'a> {
             }
         }
         Err(self.lost(blob.digest, why))
-    }
-
-    /// Fetches a blob from a place, if it is there.
-    fn fetch_from(
-        &self,
-        place: &dyn Place,
-        blob: &Descriptor,
-        cancel: &CancelToken,
-    ) -> Result<bool, EngineError> {
-        let mut writer = self.fetcher.engine.store.ingest(self.fetcher.lease)?;
-        if !place.copy_blob(blob, &mut writer, cancel)? {
-            return Ok(false);
-        }
-        writer.finish(Some(Expected { digest: blob.digest, size: blob.size }))?;
-        Ok(true)
     }
 
     fn lost_if_wrong(&self, blob: Digest, error: StoreError) -> EngineError {
@@ -310,6 +297,22 @@ impl<'a> SharedCache<'a> {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Fetches a blob from a place, if it is there.
+pub(super) fn fetch_from(
+    engine: &Engine,
+    lease: &Lease,
+    place: &dyn Place,
+    blob: &Descriptor,
+    cancel: &CancelToken,
+) -> Result<bool, EngineError> {
+    let mut writer = engine.store.ingest(lease)?;
+    if !place.copy_blob(blob, &mut writer, cancel)? {
+        return Ok(false);
+    }
+    writer.finish(Some(Expected { digest: blob.digest, size: blob.size }))?;
+    Ok(true)
 }
 
 impl Found {

@@ -53,12 +53,21 @@ impl Trust {
     /// # Errors
     /// When it may not be used.
     pub(crate) fn read(&self, cache: &str, key: &Key, bytes: &[u8]) -> Result<Option<Record>, Distrust> {
+        let Some(read) = Record::read(split(bytes).0) else { return Ok(None) };
+        self.open(cache, key, bytes)?;
+        Ok(Some(read))
+    }
+
+    /// What is written under a key, without its signature.
+    ///
+    /// # Errors
+    /// When it may not be used.
+    pub(crate) fn open<'b>(&self, cache: &str, key: &Key, bytes: &'b [u8]) -> Result<&'b [u8], Distrust> {
         let (record, signature) = split(bytes);
-        let Some(read) = Record::read(record) else { return Ok(None) };
         if let Some(policy) = &self.policy {
             check(&policy.trusted(cache, &self.images), key, record, signature)?;
         }
-        Ok(Some(read))
+        Ok(record)
     }
 
     /// Whether somebody who writes has reason to look at what is there.
@@ -79,7 +88,11 @@ impl Trust {
 
     /// A record as it is written under a key.
     pub(crate) fn to_bytes(&self, key: &Key, record: &Record) -> Vec<u8> {
-        let mut bytes = record.to_bytes();
+        self.sign(key, record.to_bytes())
+    }
+
+    /// What is written under a key, with a signature if this build signs.
+    pub(crate) fn sign(&self, key: &Key, mut bytes: Vec<u8>) -> Vec<u8> {
         if let Some(signer) = &self.signer {
             let signature = STANDARD.encode(signer.sign(&message(key, &bytes)));
             bytes.extend_from_slice(format!("\n{} {signature}\n", signer.public()).as_bytes());

@@ -119,7 +119,7 @@ pub(crate) fn write_while<T>(
 }
 
 /// Why results of this builder are not for others: their files may have other owners than the steps' definitions say.
-fn unfit(engine: &Engine) -> Option<String> {
+pub(super) fn unfit(engine: &Engine) -> Option<String> {
     let Ok(isolation) = engine.isolation() else { return Some(engine.isolation_line()) };
     let users = isolation.gaps.iter().find(|gap| matches!(gap, Gap::Users(_)))?;
     Some(format!("here are no users other than root: {}", users.why()))

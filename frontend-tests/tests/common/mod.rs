@@ -5,7 +5,7 @@ pub(crate) mod containers;
 pub(crate) mod ports;
 pub(crate) mod terminal;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use testkit::{Context, Output, TestEnv, Tree};
 
@@ -35,6 +35,16 @@ pub(crate) fn build_tree(env: &TestEnv, context: &Context, args: &[&str]) -> Tre
     let output = format!("type=local,dest={}", out.display());
     build(env, context, &[args, &["--output", &output]].concat());
     Tree::of_dir(&out)
+}
+
+/// All files below a directory.
+pub(crate) fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files
 }
 
 /// How a step ended, from plain progress: `CACHED`, `DONE`, `ERROR` or `CANCELED`.
