@@ -16,9 +16,10 @@ use crate::image_args::{
 use crate::isolation_args::IsolationArgs;
 use crate::key_args::KeyArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
+use crate::manifest_args::{ManifestArgs, SearchArgs};
 use crate::network_args::NetworkArgs;
 use crate::prune_args::{BuilderPruneArgs, DuArgs, StoreArgs, SystemArgs};
-use crate::registry_args::RegistryArgs;
+use crate::registry_args::{DoctorArgs, LoginArgs, LogoutArgs, RegistryArgs};
 use crate::render::Mode;
 use crate::step_args::StepArgs;
 use crate::supervision_args::SupervisionArgs;
@@ -120,6 +121,14 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Upload an image to a registry
     Push(PushArgs),
+    /// Look at manifests in registries, and make indexes of several images
+    Manifest(ManifestArgs),
+    /// Find images in a registry
+    Search(SearchArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Forget a login
+    Logout(LogoutArgs),
     /// Load images from a tar archive, an OCI layout, or standard input
     Load(LoadArgs),
     /// Save images to a tar archive
@@ -146,6 +155,8 @@ pub(crate) enum Command {
     Builder(BuilderArgs),
     /// Manage the store
     System(SystemArgs),
+    /// Find out what does not work: on this machine, or with a registry
+    Doctor(DoctorArgs),
     /// Look after the files of the store
     Store(StoreArgs),
     /// Be a registry

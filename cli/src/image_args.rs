@@ -230,4 +230,12 @@ pub(crate) struct InspectArgs {
     /// Print with a template such as '{{.Id}}', or as json
     #[arg(short, long)]
     pub(crate) format: Option<String>,
+
+    /// Ask the registry, and fetch no layers
+    #[arg(long)]
+    pub(crate) remote: bool,
+
+    /// With --remote, the platform of the image
+    #[arg(long, value_name = "OS/ARCH", requires = "remote")]
+    pub(crate) platform: Option<String>,
 }

@@ -25,6 +25,7 @@ mod image_filter;
 mod isolation_args;
 mod key_args;
 mod limit_args;
+mod manifest_args;
 mod network_args;
 mod oci_args;
 mod output;

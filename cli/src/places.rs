@@ -11,7 +11,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::commands::environment;
+use engine::registries::RegistryFiles;
+
+use crate::commands::{environment, whole_environment};
 use crate::error::CliError;
 
 /// Names the runtime directory.
@@ -51,4 +53,32 @@ pub(crate) fn programs() -> Vec<PathBuf> {
     let usual = ["/usr/bin", "/usr/local/bin", "/bin", "/usr/sbin", "/sbin", "/run/wrappers/bin"];
     let directories = path.split(':').filter(|directory| directory.starts_with('/')).chain(usual);
     directories.map(PathBuf::from).collect()
+}
+
+/// Where files about registries are looked for: those of Docker, Podman, containerd and BuildKit, the user's and the
+/// system's.
+pub(crate) fn registry_files() -> RegistryFiles {
+    let path = |name: &str| environment(name).map(PathBuf::from);
+    let home = path("HOME");
+    let below_home = |place: &str| home.as_ref().map(|home| home.join(place));
+    let config = path("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
+    let docker = path("DOCKER_CONFIG").or_else(|| below_home(".docker"));
+    let docker = docker.map(|directory| directory.join("config.json"));
+    let podman = [
+        path("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json")),
+        config.as_ref().map(|directory| directory.join("containers/auth.json")),
+    ];
+    let (login_file, mut auth_files) = match path("REGISTRY_AUTH_FILE") {
+        Some(named) => (Some(named), docker.into_iter().collect()),
+        None => (docker, Vec::new()),
+    };
+    auth_files.extend(podman.into_iter().flatten());
+    RegistryFiles {
+        login_file,
+        auth_files,
+        directories: config.into_iter().chain([PathBuf::from("/etc")]).collect(),
+        registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
+        programs: programs(),
+        environment: whole_environment(),
+    }
 }

@@ -80,3 +80,38 @@ mod tests {
         assert!(address("127.0.0.1:99999").is_err());
     }
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// The registry [default: docker.io]
+    pub(crate) registry: Option<String>,
+
+    /// The user
+    #[arg(short, long)]
+    pub(crate) username: Option<String>,
+
+    /// The password or token; other programs can see it, --password-stdin hides it
+    #[arg(short, long, conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
+
+    /// Take the password from standard input
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogoutArgs {
+    /// The registry [default: docker.io]
+    pub(crate) registry: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// A registry: how it is reached, with which certificates and which login, and what it answers. Without one, the
+    /// machine is looked at, as by lap system doctor
+    pub(crate) registry: Option<String>,
+
+    /// Remove what networks left behind
+    #[arg(long, conflicts_with = "registry")]
+    pub(crate) fix: bool,
+}

@@ -4,12 +4,14 @@ use std::future::Future;
 use std::sync::Arc;
 
 use base::CancelToken;
-use registry::{Client, ClientOptions, DockerConfig};
+use registry::{Client, ClientOptions};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::registries::credentials::StoredCredentials;
+use crate::registries::hosts::HostFiles;
 
 /// The registry client and the threads it runs on.
 pub(crate) struct Network {
@@ -29,21 +31,14 @@ impl Engine {
             .enable_all()
             .build()
             .map_err(|source| EngineError::Threads { source })?;
-        let options =
-            ClientOptions { credentials: Arc::new(self.credentials()?), ..ClientOptions::default() };
+        let options = ClientOptions {
+            credentials: Arc::new(StoredCredentials::read(&self.registries)?),
+            hosts: Some(Arc::new(HostFiles::new(&self.registries))),
+            ..ClientOptions::default()
+        };
         let network = Network { runtime, client: Client::new(options) };
         // Another thread may have been faster; its network is as good.
         Ok(self.network.get_or_init(|| network))
-    }
-
-    /// What Docker's `config.json` says; nothing when there is none.
-    fn credentials(&self) -> Result<DockerConfig, EngineError> {
-        let Some(directory) = &self.docker_config else { return Ok(DockerConfig::default()) };
-        let path = directory.join("config.json");
-        if !sys::fs::exists(&path)? {
-            return Ok(DockerConfig::default());
-        }
-        Ok(DockerConfig::parse(&sys::fs::read(&path)?, &path.display().to_string())?)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base::cancel::Cancelled;
 use base::{Digest, Fault, Faulty};
-use registry::{ArchiveError, DockerConfigError};
+use registry::ArchiveError;
 use runner::isolation::NoIsolation;
 use runner::{Expired, RunError};
 use snapshotter::StoreError;
@@ -17,6 +17,7 @@ use snapshotter::apply::ApplyError;
 pub use self::build::{BuildError, DockerfileProblem, StepError, StepFailure};
 pub use crate::history::BuildArchiveError;
 pub use crate::images::Conflict;
+pub use crate::registries::{HelperError, HostsError, ListError, LoginError, RegistriesError};
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
 pub use crate::serve::error::ServerError;
@@ -41,15 +42,15 @@ pub enum EngineError {
     /// The policy of a shared cache cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// Logins, lists of images, or names to push make no sense.
+    #[error(transparent)]
+    Registries(#[from] RegistriesError),
     /// An archive cannot be read or written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// The builds of an archive cannot be read.
     #[error(transparent)]
     BuildArchive(#[from] BuildArchiveError),
-    /// Docker's configuration cannot be read.
-    #[error(transparent)]
-    DockerConfig(#[from] DockerConfigError),
     /// A directory could not be read or written.
     #[error(transparent)]
     Tree(#[from] snapshotter::tree::TreeError),
@@ -380,9 +381,6 @@ pub enum EngineError {
     /// A stream could not be decompressed.
     #[error(transparent)]
     Compress(#[from] snapshotter::compress::CompressError),
-    /// An image is to be pushed that has no name.
-    #[error("an image that is pushed needs a name")]
-    NoNameToPush,
     /// Docker's archives know fewer compressions than OCI's.
     #[error("a docker archive cannot have layers compressed with {0}")]
     DockerCompression(&'static str),
@@ -475,12 +473,12 @@ impl Faulty for EngineError {
             Self::Import { source, .. } => source.fault(),
             Self::Compress(error) => error.fault(),
             Self::Registry(error) => error.fault(),
+            Self::Registries(error) => error.fault(),
             Self::Server(error) => error.fault(),
             Self::Key(error) => error.fault(),
             Self::Policy(error) => error.fault(),
             Self::Archive(error) => error.fault(),
             Self::BuildArchive(error) => error.fault(),
-            Self::DockerConfig(error) => error.fault(),
             Self::Tree(error) => error.fault(),
             Self::Copy(error) => error.fault(),
             Self::Select(error) => error.fault(),

@@ -37,6 +37,7 @@ mod progress;
 pub mod prune;
 mod pull;
 pub mod push;
+pub mod registries;
 mod remote;
 pub mod report;
 pub mod request;
@@ -57,6 +58,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
+pub use runner::HiddenInput;
 pub use runner::isolation;
 use runner::isolation::{Isolation, NoIsolation};
 pub use runner::oci as oci_runtime;
@@ -70,6 +72,7 @@ pub use sys::userns::owns_system;
 
 use crate::error::EngineError;
 use crate::progress::Onlooker;
+use crate::registries::RegistryFiles;
 
 /// The time on the machine's clock.
 pub fn now() -> base::Timestamp {
@@ -86,8 +89,8 @@ pub struct EngineOptions {
     /// The isolation of containers that was obtained for this process, or why there is none. Without one,
     /// everything works that starts no container.
     pub isolation: Result<Isolation, Arc<NoIsolation>>,
-    /// The directory of Docker's `config.json` with credentials, if there is one.
-    pub docker_config: Option<PathBuf>,
+    /// Where files about registries are looked for.
+    pub registries: RegistryFiles,
     /// How a new store keeps layers; `None` is the best that works here, and whatever an existing store has.
     pub driver: Option<DriverKind>,
     /// What is too much for a layer or an archive that is unpacked.
@@ -104,7 +107,7 @@ pub struct Engine {
     runtime_directory: PathBuf,
     isolation: Result<Isolation, Arc<NoIsolation>>,
     clock: Arc<dyn Clock>,
-    docker_config: Option<PathBuf>,
+    registries: RegistryFiles,
     proxies: Vec<(String, String)>,
     network: OnceLock<blocking::Network>,
     /// The steps that builds of this engine run now.
@@ -137,14 +140,14 @@ impl Engine {
                 devices: !matches!(&options.isolation, Ok(found) if found.mode == isolation::Mode::Chroot),
             },
         )?;
-        let EngineOptions { runtime_directory, isolation, docker_config, proxies, .. } = options;
+        let EngineOptions { runtime_directory, isolation, registries, proxies, .. } = options;
         let isolation = isolation.map(|found| found.for_files_in(store.root()));
         Ok(Self {
             store,
             runtime_directory,
             isolation,
             clock,
-            docker_config,
+            registries,
             proxies,
             network: OnceLock::new(),
             flights: Flights::default(),

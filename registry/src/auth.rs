@@ -11,7 +11,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use base::Reference;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -20,7 +19,8 @@ use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::challenge::Challenge;
-use crate::credentials::{Credential, Credentials};
+use crate::credentials::{Credential, Credentials, Lookup};
+use crate::endpoint::Endpoint;
 use crate::error::ErrorKind;
 use crate::hosts;
 use crate::http_error::parse_messages;
@@ -36,32 +36,53 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// What we call ourselves when we exchange an identity token.
 const CLIENT_ID: &str = "lapstrake";
 
+/// What a request is allowed to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// Read.
+    Pull,
+    /// Write, and read what was written.
+    Push,
+    /// The same, and read in another repository.
+    PushFrom(String),
+}
+
 /// The rights that a request needs, as `repository:<name>:<actions>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Scope(BTreeSet<String>);
 
 impl Scope {
-    /// Reading a repository.
-    pub(crate) fn pull(reference: &Reference) -> Self {
-        Self([format!("repository:{}:pull", reference.repository)].into())
+    /// The scope of `rights` in a repository.
+    pub(crate) fn new(repository: &str, rights: &Rights) -> Self {
+        let one = |repository: &str, actions: &str| format!("repository:{repository}:{actions}");
+        Self(match rights {
+            Rights::Pull => [one(repository, "pull")].into(),
+            Rights::Push => [one(repository, "pull,push")].into(),
+            Rights::PushFrom(from) => [one(repository, "pull,push"), one(from, "pull")].into(),
+        })
     }
 
-    /// Writing to a repository.
-    pub(crate) fn push(reference: &Reference) -> Self {
-        Self([format!("repository:{}:pull,push", reference.repository)].into())
+    /// No repository: what logging in is about.
+    pub(crate) fn none() -> Self {
+        Self(BTreeSet::new())
     }
+}
 
-    /// Writing to a repository what another one has.
-    pub(crate) fn push_from(reference: &Reference, from: Option<&str>) -> Self {
-        let mut scope = Self::push(reference);
-        scope.0.extend(from.map(|from| format!("repository:{from}:pull")));
-        scope
-    }
+/// Who asks for a header, and for what.
+pub(crate) struct Asker<'a> {
+    pub(crate) transport: &'a Transport,
+    /// Where the request goes.
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    /// Under which name its credentials are looked for.
+    pub(crate) registry: &'a str,
+    pub(crate) repository: &'a str,
+    pub(crate) scope: &'a Scope,
 }
 
 /// Knows how each registry wants to be logged in to, and keeps its tokens.
 pub(crate) struct Authorizer {
     credentials: Arc<dyn Credentials>,
+    /// By the name of the registry.
     challenges: Mutex<HashMap<String, Challenge>>,
     tokens: Mutex<HashMap<(String, Scope), TokenSlot>>,
 }
@@ -78,6 +99,7 @@ struct Token {
 struct WireToken {
     token: Option<String>,
     access_token: Option<String>,
+    refresh_token: Option<String>,
     expires_in: Option<u64>,
 }
 
@@ -87,21 +109,19 @@ impl Authorizer {
         Self { credentials, challenges: Mutex::default(), tokens: Mutex::default() }
     }
 
-    /// Whether there is a credential for `registry`.
-    pub(crate) fn has_credentials(&self, registry: &str) -> bool {
-        self.credentials.lookup(registry).is_some()
+    /// What there is of credentials. Finding them may take a while, and run programs.
+    pub(crate) async fn lookup(&self, asker: &Asker<'_>) -> Lookup {
+        let credentials = Arc::clone(&self.credentials);
+        let (registry, repository) = (asker.registry.to_owned(), asker.repository.to_owned());
+        let found = tokio::task::spawn_blocking(move || credentials.lookup(&registry, &repository)).await;
+        found.unwrap_or_default()
     }
 
     /// The header to send at once, if the registry has said before how it wants to be logged in to.
-    pub(crate) async fn known(
-        &self,
-        transport: &Transport,
-        registry: &str,
-        scope: &Scope,
-    ) -> Result<Option<HeaderValue>, ErrorKind> {
-        let challenge = lock(&self.challenges).get(registry).cloned();
+    pub(crate) async fn known(&self, asker: &Asker<'_>) -> Result<Option<HeaderValue>, ErrorKind> {
+        let challenge = lock(&self.challenges).get(asker.registry).cloned();
         match challenge {
-            Some(challenge) => self.header(transport, registry, scope, &challenge, None).await,
+            Some(challenge) => self.header(asker, &challenge, None).await,
             None => Ok(None),
         }
     }
@@ -110,35 +130,32 @@ impl Authorizer {
     /// that the same is not tried again; `None` when there is nothing else to try.
     pub(crate) async fn answer(
         &self,
-        transport: &Transport,
-        registry: &str,
-        scope: &Scope,
+        asker: &Asker<'_>,
         challenge: Challenge,
         refused: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, ErrorKind> {
-        let header = self.header(transport, registry, scope, &challenge, refused).await?;
+        let header = self.header(asker, &challenge, refused).await?;
         // The scope belongs to the refused request, not to the registry.
         let general = match challenge {
             Challenge::Bearer { realm, service, .. } => Challenge::Bearer { realm, service, scope: None },
             Challenge::Basic => Challenge::Basic,
         };
-        lock(&self.challenges).insert(registry.to_owned(), general);
+        lock(&self.challenges).insert(asker.registry.to_owned(), general);
         Ok(header.filter(|header| Some(header) != refused))
     }
 
     async fn header(
         &self,
-        transport: &Transport,
-        registry: &str,
-        scope: &Scope,
+        asker: &Asker<'_>,
         challenge: &Challenge,
         refused: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, ErrorKind> {
         let Challenge::Bearer { realm, service, scope: wanted } = challenge else {
-            let credential = self.credentials.lookup(registry);
-            return Ok(credential.as_ref().and_then(basic));
+            let credential = self.lookup(asker).await.credential;
+            return Ok(credential.as_ref().and_then(own_header));
         };
-        let slot = lock(&self.tokens).entry((registry.to_owned(), scope.clone())).or_default().clone();
+        let key = (asker.registry.to_owned(), asker.scope.clone());
+        let slot = lock(&self.tokens).entry(key).or_default().clone();
         let mut slot = slot.lock().await;
         if let Some(token) = slot.as_ref().filter(|token| token.is_fresh() && Some(&token.header) != refused)
         {
@@ -146,12 +163,31 @@ impl Authorizer {
         }
         let scopes: Vec<&str> = match wanted {
             Some(wanted) => wanted.split(' ').collect(),
-            None => scope.0.iter().map(String::as_str).collect(),
+            None => asker.scope.0.iter().map(String::as_str).collect(),
         };
-        let credential = self.credentials.lookup(registry);
-        let request = token_request(transport, realm, service.as_deref(), &scopes, credential.as_ref())?;
-        let token = fetch(transport, realm, &request, credential.as_ref()).await?;
+        let Lookup { credential, problem, .. } = self.lookup(asker).await;
+        if let Some(Credential::RegistryToken(_)) = &credential {
+            return Ok(credential.as_ref().and_then(own_header));
+        }
+        let errand = Errand { realm, service: service.as_deref(), scopes: &scopes, offline: false };
+        let (token, _) = errand.run(asker, credential.as_ref(), problem).await?;
         Ok(Some(slot.insert(token).header.clone()))
+    }
+
+    /// Logs in with a credential of which it is not known whether it is right. Gives an identity token that serves
+    /// instead of the password, if the token server has those.
+    pub(crate) async fn try_out(
+        asker: &Asker<'_>,
+        challenge: &Challenge,
+        credential: &Credential,
+    ) -> Result<(Option<HeaderValue>, Option<String>), ErrorKind> {
+        let Challenge::Bearer { realm, service, scope } = challenge else {
+            return Ok((own_header(credential), None));
+        };
+        let scopes: Vec<&str> = scope.iter().flat_map(|scope| scope.split(' ')).collect();
+        let errand = Errand { realm, service: service.as_deref(), scopes: &scopes, offline: true };
+        let (token, identity) = errand.run(asker, Some(credential), None).await?;
+        Ok((Some(token.header), identity))
     }
 }
 
@@ -161,80 +197,137 @@ impl Token {
     }
 }
 
-/// The request for a token: a form for an identity token, else a plain query.
-fn token_request(
-    transport: &Transport,
-    realm: &str,
-    service: Option<&str>,
-    scopes: &[&str],
-    credential: Option<&Credential>,
-) -> Result<Request, ErrorKind> {
-    let bad = || ErrorKind::BadChallenge { header: format!("realm={realm}") };
-    let mut url = Url::parse(realm).map_err(|_| bad())?;
-    if !url.has_host() || !matches!(url.scheme(), "http" | "https") {
-        return Err(bad());
+/// Fetching a token.
+struct Errand<'a> {
+    realm: &'a str,
+    service: Option<&'a str>,
+    scopes: &'a [&'a str],
+    /// Whether an identity token is asked for, too.
+    offline: bool,
+}
+
+impl Errand<'_> {
+    /// Fetches a token, and an identity token if one comes along. `problem` is why there is no better credential.
+    async fn run(
+        &self,
+        asker: &Asker<'_>,
+        credential: Option<&Credential>,
+        problem: Option<String>,
+    ) -> Result<(Token, Option<String>), ErrorKind> {
+        let url = self.url(asker, credential)?;
+        let asked = Instant::now();
+        let (status, body) = match credential {
+            Some(Credential::IdentityToken(token)) => {
+                let grant = [("grant_type", "refresh_token"), ("refresh_token", token)];
+                self.ask(asker, self.form(&url, &grant), None).await?
+            }
+            Some(password @ Credential::Password { user, password: word }) => {
+                let get = Request::new(Method::GET, self.query(url.clone(), Some(user)));
+                match self.ask(asker, get, basic(password).as_ref()).await? {
+                    // Servers that only know the newer way.
+                    (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _) => {
+                        let grant = [("grant_type", "password"), ("username", user), ("password", word)];
+                        self.ask(asker, self.form(&url, &grant), None).await?
+                    }
+                    answer => answer,
+                }
+            }
+            _ => self.ask(asker, Request::new(Method::GET, self.query(url, None)), None).await?,
+        };
+        self.read(asked, status, &body, problem)
     }
-    let open = url.scheme() == "http" && !transport.plain.allows(&hosts::host_of(&url));
-    if open && credential.is_some() {
-        return Err(ErrorKind::InsecureRealm { realm: realm.to_owned() });
+
+    /// The token server's URL. Credentials go there only if nobody on the way can read them.
+    fn url(&self, asker: &Asker<'_>, credential: Option<&Credential>) -> Result<Url, ErrorKind> {
+        let bad = || ErrorKind::BadChallenge { header: format!("realm={}", self.realm) };
+        let url = Url::parse(self.realm).map_err(|_| bad())?;
+        if !url.has_host() || !matches!(url.scheme(), "http" | "https") {
+            return Err(bad());
+        }
+        let allowed = asker.transport.plain.allows(&hosts::host_of(&url)) || asker.endpoint.is_at(&url);
+        if url.scheme() == "http" && !allowed && credential.is_some() {
+            return Err(ErrorKind::InsecureRealm { realm: self.realm.to_owned() });
+        }
+        Ok(url)
     }
-    if let Some(Credential::IdentityToken(token)) = credential {
-        let form = refresh_form(&url, service, scopes, token);
+
+    fn query(&self, mut url: Url, account: Option<&str>) -> Url {
+        {
+            let mut query = url.query_pairs_mut();
+            self.service.map(|service| query.append_pair("service", service));
+            for scope in self.scopes {
+                query.append_pair("scope", scope);
+            }
+            account.map(|account| query.append_pair("account", account));
+            if self.offline {
+                query.append_pair("offline_token", "true").append_pair("client_id", CLIENT_ID);
+            }
+        }
+        if url.query() == Some("") {
+            url.set_query(None);
+        }
+        url
+    }
+
+    /// A form, encoded as a query is.
+    fn form(&self, url: &Url, grant: &[(&str, &str)]) -> Request {
+        let mut form = url.clone();
+        form.set_query(None);
+        form.query_pairs_mut()
+            .append_pair("service", self.service.unwrap_or_default())
+            .append_pair("client_id", CLIENT_ID)
+            .append_pair("scope", &self.scopes.join(" "))
+            .extend_pairs(grant);
+        if self.offline {
+            form.query_pairs_mut().append_pair("access_type", "offline");
+        }
+        let form = Bytes::from(form.query().unwrap_or_default().to_owned());
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let mut request = Request::new(Method::POST, url).header(header::CONTENT_TYPE, kind);
+        let mut request = Request::new(Method::POST, url.clone()).header(header::CONTENT_TYPE, kind);
         let size = form.len() as u64;
         request.payload = Some(Payload { source: BlobSource::Bytes(form), size, progress: None });
-        return Ok(request);
+        request
     }
-    {
-        let mut query = url.query_pairs_mut();
-        if let Some(service) = service {
-            query.append_pair("service", service);
-        }
-        for scope in scopes {
-            query.append_pair("scope", scope);
-        }
-        if let Some(Credential::Password { user, .. }) = credential {
-            query.append_pair("account", user);
-        }
-    }
-    Ok(Request::new(Method::GET, url))
-}
 
-/// The form that exchanges an identity token, encoded as a query is.
-fn refresh_form(url: &Url, service: Option<&str>, scopes: &[&str], token: &str) -> Bytes {
-    let mut form = url.clone();
-    form.set_query(None);
-    form.query_pairs_mut()
-        .append_pair("grant_type", "refresh_token")
-        .append_pair("service", service.unwrap_or_default())
-        .append_pair("client_id", CLIENT_ID)
-        .append_pair("scope", &scopes.join(" "))
-        .append_pair("refresh_token", token);
-    Bytes::from(form.query().unwrap_or_default().to_owned())
-}
-
-async fn fetch(
-    transport: &Transport,
-    realm: &str,
-    request: &Request,
-    credential: Option<&Credential>,
-) -> Result<Token, ErrorKind> {
-    let asked = Instant::now();
-    let mut answer = transport.exchange(request, credential.and_then(basic).as_ref()).await?;
-    let status = answer.status();
-    let body = transport.body(&mut answer, TOKEN_LIMIT).await?;
-    if status != StatusCode::OK {
-        let messages = parse_messages(&body);
-        return Err(ErrorKind::TokenRefused { realm: realm.to_owned(), status: status.as_u16(), messages });
+    async fn ask(
+        &self,
+        asker: &Asker<'_>,
+        request: Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<(StatusCode, Vec<u8>), ErrorKind> {
+        // The authority of a registry's certificate usually is that of its token server's.
+        let endpoint = Some(asker.endpoint).filter(|endpoint| endpoint.secures(&request.url));
+        let mut answer = asker.transport.exchange_with(endpoint, &request, authorization).await?;
+        let status = answer.status();
+        Ok((status, asker.transport.body(&mut answer, TOKEN_LIMIT).await?))
     }
-    let bad = || ErrorKind::BadToken { realm: realm.to_owned() };
-    let wire: WireToken = serde_json::from_slice(&body).map_err(|_| bad())?;
-    let text = wire.token.or(wire.access_token).filter(|text| !text.is_empty()).ok_or_else(bad)?;
-    let header = secret(&format!("Bearer {text}")).ok_or_else(bad)?;
-    // A lifetime of years is no reason to overflow the clock.
-    let lifetime = Duration::from_secs(wire.expires_in.unwrap_or(DEFAULT_LIFETIME).clamp(1, 24 * 3600));
-    Ok(Token { header, expires: asked + lifetime })
+
+    fn read(
+        &self,
+        asked: Instant,
+        status: StatusCode,
+        body: &[u8],
+        problem: Option<String>,
+    ) -> Result<(Token, Option<String>), ErrorKind> {
+        let realm = || self.realm.to_owned();
+        if status != StatusCode::OK {
+            let messages = parse_messages(body);
+            return Err(ErrorKind::TokenRefused {
+                realm: realm(),
+                status: status.as_u16(),
+                messages,
+                problem,
+            });
+        }
+        let bad = || ErrorKind::BadToken { realm: realm() };
+        let wire: WireToken = serde_json::from_slice(body).map_err(|_| bad())?;
+        let text = wire.token.or(wire.access_token).filter(|text| !text.is_empty()).ok_or_else(bad)?;
+        let header = secret(&format!("Bearer {text}")).ok_or_else(bad)?;
+        // A lifetime of years is no reason to overflow the clock.
+        let lifetime = wire.expires_in.unwrap_or(DEFAULT_LIFETIME).clamp(1, 24 * 3600);
+        let token = Token { header, expires: asked + Duration::from_secs(lifetime) };
+        Ok((token, wire.refresh_token.filter(|identity| !identity.is_empty())))
+    }
 }
 
 /// The header of a user name and password; an identity token has none.
@@ -243,7 +336,15 @@ fn basic(credential: &Credential) -> Option<HeaderValue> {
         Credential::Password { user, password } => {
             secret(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
         }
-        Credential::IdentityToken(_) => None,
+        Credential::IdentityToken(_) | Credential::RegistryToken(_) => None,
+    }
+}
+
+/// The header of what a registry takes itself.
+fn own_header(credential: &Credential) -> Option<HeaderValue> {
+    match credential {
+        Credential::RegistryToken(token) => secret(&format!("Bearer {token}")),
+        other => basic(other),
     }
 }
 

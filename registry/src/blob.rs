@@ -11,14 +11,14 @@ use base::digest::Digester;
 use base::image::Descriptor;
 use bytes::{Buf as _, Bytes};
 use reqwest::header::{self, HeaderValue};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, StatusCode};
 
-use crate::auth::Scope;
-use crate::client::{Client, InContext as _};
+use crate::auth::Rights;
+use crate::client::{Call, Client, InContext as _};
 use crate::error::{Context, ErrorKind, Result};
 use crate::http_error;
 use crate::retry::{self, Attempts};
-use crate::transport::{Answer, Request};
+use crate::transport::Answer;
 
 /// How often a download is taken up again in all, however much comes in between.
 const MAX_RESUMES: u32 = 50;
@@ -41,7 +41,6 @@ pub struct BlobStream {
     context: Context,
     reference: Reference,
     descriptor: Descriptor,
-    url: Url,
     answer: Option<Answer>,
     /// Bytes at the start of the answer that we have already.
     skip: u64,
@@ -75,13 +74,11 @@ impl Client {
         progress: Option<Progress>,
     ) -> Result<BlobStream> {
         let context = Context::blob("read", reference, &descriptor.digest);
-        let url = self.url(reference, &format!("blobs/{}", descriptor.digest)).within(&context)?;
         let mut stream = BlobStream {
             client: self.clone(),
             context,
             reference: reference.clone(),
             descriptor: descriptor.clone(),
-            url,
             answer: None,
             skip: 0,
             received: before.size,
@@ -209,12 +206,12 @@ impl BlobStream {
 
     /// Asks for the blob, or for the part of it that is missing, and looks at the head of the answer.
     async fn request(&mut self) -> std::result::Result<Answer, ErrorKind> {
-        let mut request = Request::new(Method::GET, self.url.clone());
+        let mut request = Call::new(Method::GET, format!("blobs/{}", self.descriptor.digest));
         if self.received > 0 {
             let range = HeaderValue::from_str(&format!("bytes={}-", self.received));
             request.headers.extend(range.ok().map(|range| (header::RANGE, range)));
         }
-        let mut answer = self.client.send(&self.reference, &Scope::pull(&self.reference), &request).await?;
+        let mut answer = self.client.send(&self.reference, &Rights::Pull, &request).await?;
         if answer.status() == StatusCode::PARTIAL_CONTENT {
             self.check_range(&answer)?;
             self.skip = 0;

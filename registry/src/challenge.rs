@@ -4,6 +4,8 @@
 
 use reqwest::header::{self, HeaderMap};
 
+use crate::http_error::printable;
+
 /// How to log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Challenge {
@@ -18,6 +20,15 @@ pub(crate) enum Challenge {
         /// The rights the refused request needs.
         scope: Option<String>,
     },
+}
+
+impl std::fmt::Display for Challenge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Basic => f.write_str("a user name and password (Basic)"),
+            Self::Bearer { realm, .. } => write!(f, "a token of {} (Bearer)", printable(realm, 200)),
+        }
+    }
 }
 
 /// The best challenge that the headers hold, bearer before basic; `None` when none is understood.

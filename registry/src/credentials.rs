@@ -14,6 +14,26 @@ pub enum Credential {
     },
     /// A token that only the registry's token server takes, in exchange for others.
     IdentityToken(String),
+    /// A token that the registry itself takes.
+    RegistryToken(String),
+}
+
+/// What was found of credentials.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lookup {
+    /// The credential; `None` is to go as anybody.
+    pub credential: Option<Credential>,
+    /// Why a credential that is configured could not be had. Going as anybody may do.
+    pub problem: Option<String>,
+    /// Where it is from, for people who look for a mistake.
+    pub source: Option<String>,
+}
+
+impl Lookup {
+    /// A credential without anything to say about it.
+    pub fn found(credential: Option<Credential>) -> Self {
+        Self { credential, ..Self::default() }
+    }
 }
 
 impl fmt::Debug for Credential {
@@ -23,16 +43,17 @@ impl fmt::Debug for Credential {
                 f.debug_struct("Password").field("user", user).finish_non_exhaustive()
             }
             Self::IdentityToken(_) => f.debug_tuple("IdentityToken").finish_non_exhaustive(),
+            Self::RegistryToken(_) => f.debug_tuple("RegistryToken").finish_non_exhaustive(),
         }
     }
 }
 
 /// Finds credentials.
 pub trait Credentials: Send + Sync {
-    /// The credential for `registry` (as users name it, for example `docker.io`), or `None` to go as
-    /// anybody. It is asked only after the registry asked for a login, and then more than once: an
-    /// implementation that is slow should remember its answers.
-    fn lookup(&self, registry: &str) -> Option<Credential>;
+    /// The credential for a repository of `registry` (as users name it, for example `docker.io`). It is asked only after
+    /// the registry asked for a login, on a thread that may block, and then more than once: an implementation that is
+    /// slow should remember its answers.
+    fn lookup(&self, registry: &str, repository: &str) -> Lookup;
 }
 
 /// Goes as anybody, everywhere.
@@ -40,7 +61,7 @@ pub trait Credentials: Send + Sync {
 pub struct NoCredentials;
 
 impl Credentials for NoCredentials {
-    fn lookup(&self, _registry: &str) -> Option<Credential> {
-        None
+    fn lookup(&self, _registry: &str, _repository: &str) -> Lookup {
+        Lookup::default()
     }
 }

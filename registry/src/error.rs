@@ -11,6 +11,7 @@ use base::fault::{Fault, Faulty};
 use base::{Digest, Reference};
 
 use crate::documents::DocumentError;
+use crate::endpoint::RouteError;
 use crate::http_error::{ErrorCode, RegistryMessage};
 
 /// The result of a request to a registry.
@@ -51,6 +52,12 @@ impl Context {
     pub(crate) fn object(action: &'static str, bucket: &str, host: &str, key: &str) -> Self {
         let (registry, repository) = (host.to_owned(), bucket.to_owned());
         Self { action, registry, repository, subject: format!("object {key}") }
+    }
+
+    /// The context of an action on a whole registry.
+    pub(crate) fn registry(action: &'static str, registry: &str) -> Self {
+        let (repository, subject) = (String::new(), String::new());
+        Self { action, registry: registry.to_owned(), repository, subject }
     }
 
     fn new(action: &'static str, reference: &Reference, subject: String) -> Self {
@@ -99,6 +106,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Context { action, registry, repository, subject } = &*self.context;
+        if subject.is_empty() {
+            return write!(f, "cannot {action} {registry}: {}", self.kind);
+        }
         write!(f, "cannot {action} {subject} of {registry}/{repository}: {}", self.kind)
     }
 }
@@ -149,6 +159,30 @@ pub enum ErrorKind {
     BadAddress {
         /// The name.
         registry: String,
+    },
+    /// The configuration of this machine forbids the registry or is unusable.
+    #[error("the configuration of registry {registry} does not let it be asked: {source}")]
+    Route {
+        /// The registry.
+        registry: String,
+        /// Why.
+        source: RouteError,
+    },
+    /// The configuration has only endpoints that may not be asked for this.
+    #[error(
+        "the configuration of registry {registry} has no endpoint for this (see `capabilities` in its hosts.toml)"
+    )]
+    NoEndpoint {
+        /// The registry.
+        registry: String,
+    },
+    /// A file with certificates has none.
+    #[error("{file} does not hold {what} in PEM form")]
+    BadCertificate {
+        /// The file.
+        file: String,
+        /// What it should hold.
+        what: &'static str,
     },
     /// The TLS set-up of this machine is unusable.
     #[error("cannot prepare TLS (are CA certificates installed?)")]
@@ -215,16 +249,19 @@ pub enum ErrorKind {
     },
     /// 401 after everything we had.
     #[error(
-        "{}{} ({})",
+        "{}{} ({}){}",
         if *.with_credentials { "the credentials were refused" } else { "a login is required" },
         Told(.messages),
-        if *.with_credentials { "log in again" } else { "log in to this registry, or check the name: some registries say this of names that do not exist" }
+        if *.with_credentials { "log in again" } else { "log in to this registry, or check the name: some registries say this of names that do not exist" },
+        Because(.problem)
     )]
     Unauthorized {
         /// Whether credentials were sent.
         with_credentials: bool,
         /// What the registry said.
         messages: Vec<RegistryMessage>,
+        /// Why credentials that are configured could not be had.
+        problem: Option<String>,
     },
     /// 403.
     #[error("access denied{} (the account may lack the right to do this)", Told(.messages))]
@@ -312,6 +349,15 @@ pub enum ErrorKind {
     /// A document is not what it should be.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// A listing is not what it should be.
+    #[error("the answer to the {what} is not understood")]
+    BadListing {
+        /// What was asked for.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A part of a blob was asked for, and another came.
     #[error("the registry sent another range (\"{range}\") than the one from byte {offset}")]
     BadRange {
@@ -334,9 +380,10 @@ pub enum ErrorKind {
     },
     /// The token server refused.
     #[error(
-        "the token server {realm} answered {status}{}{}",
+        "the token server {realm} answered {status}{}{}{}",
         Told(.messages),
-        if *.status == 401 { " (log in to this registry again)" } else { "" }
+        if *.status == 401 { " (log in to this registry again)" } else { "" },
+        Because(.problem)
     )]
     TokenRefused {
         /// The token server's URL.
@@ -345,6 +392,8 @@ pub enum ErrorKind {
         status: u16,
         /// What it said.
         messages: Vec<RegistryMessage>,
+        /// Why credentials that are configured could not be had.
+        problem: Option<String>,
     },
     /// The token server's answer has no token.
     #[error("the token server {realm} sent an answer without a token")]
@@ -401,12 +450,25 @@ impl ErrorKind {
         self
     }
 
+    /// Whether another endpoint may have what this one did not give.
+    pub(crate) fn lets_others_try(&self) -> bool {
+        !matches!(self, Self::Source { .. } | Self::BadCertificate { .. })
+    }
+
+    /// Whether nobody answered at all.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Stalled { received: 0, .. } | Self::NoAnswer { .. })
+    }
+
     fn fault(&self) -> Fault {
         match self {
             Self::BadAddress { .. }
             | Self::NotFound { .. }
             | Self::Unauthorized { .. }
             | Self::Denied { .. }
+            | Self::Route { .. }
+            | Self::NoEndpoint { .. }
+            | Self::BadCertificate { .. }
             | Self::TokenRefused { status: 401 | 403, .. }
             | Self::Storage { status: 403 | 404, .. }
             | Self::BadKeys
@@ -438,6 +500,15 @@ impl fmt::Display for StorageTold<'_> {
             Self(code, "") => write!(f, ": {code}"),
             Self(code, message) => write!(f, ": {code} ({message})"),
         }
+    }
+}
+
+/// What else went wrong, as the tail of a sentence.
+struct Because<'a>(&'a Option<String>);
+
+impl fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |problem| write!(f, "; {problem}"))
     }
 }
 

@@ -1,16 +1,15 @@
 //! From a registry's name to the URLs of its API, and which hosts may be spoken to without TLS.
 //!
 //! `docker.io` is served by `registry-1.docker.io`. Loopback addresses are spoken to in plain HTTP,
-//! everything else over HTTPS unless it is listed as insecure. Mirrors are not known here.
+//! everything else over HTTPS unless it is listed as insecure. Mirrors are [endpoints](crate::endpoint).
 
-use base::Reference;
 use base::reference::DEFAULT_REGISTRY;
 use reqwest::Url;
 
 use crate::error::ErrorKind;
 
 /// The host that serves `docker.io`.
-const DOCKER_HUB: &str = "registry-1.docker.io";
+pub(crate) const DOCKER_HUB: &str = "registry-1.docker.io";
 
 /// Which hosts may be spoken to in plain HTTP.
 #[derive(Debug, Clone)]
@@ -39,11 +38,12 @@ pub(crate) fn api_base(registry: &str, plain: &PlainHttp) -> Result<Url, ErrorKi
     if clean && url.has_host() { Ok(url) } else { Err(bad()) }
 }
 
-/// `base` extended by the repository and `tail`, for example `manifests/latest`.
-pub(crate) fn repository_url(base: &Url, reference: &Reference, tail: &str) -> Url {
-    let mut url = base.clone();
-    url.set_path(&format!("/v2/{}/{tail}", reference.repository));
-    url
+/// Whether `host`, as in a URL, is a registry itself rather than a mirror of it.
+pub(crate) fn is_host_of(host: &str, registry: &str) -> bool {
+    let bare = |name: &str| name.strip_suffix(":443").or_else(|| name.strip_suffix(":80")).map(str::to_owned);
+    host == registry
+        || bare(registry).is_some_and(|bare| bare == host)
+        || (registry == DEFAULT_REGISTRY && matches!(host, DOCKER_HUB | "index.docker.io" | "docker.io"))
 }
 
 /// Host and port as people write them, the port only if it is not the scheme's own.

@@ -6,6 +6,7 @@ use std::fmt;
 use reqwest::StatusCode;
 use serde::Deserialize;
 
+use crate::credentials::Lookup;
 use crate::error::ErrorKind;
 use crate::retry;
 use crate::transport::{Answer, Transport};
@@ -136,7 +137,7 @@ pub(crate) async fn refusal(
     transport: &Transport,
     mut answer: Answer,
     attempts: u32,
-    with_credentials: bool,
+    lookup: &Lookup,
 ) -> ErrorKind {
     let status = answer.status();
     let retry_after = retry::retry_after(answer.headers());
@@ -145,7 +146,10 @@ pub(crate) async fn refusal(
     match status {
         StatusCode::NOT_FOUND if messages.is_empty() && answer.is_html() => not_a_registry(&answer, &body),
         StatusCode::NOT_FOUND => ErrorKind::NotFound { messages },
-        StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized { with_credentials, messages },
+        StatusCode::UNAUTHORIZED => {
+            let (with_credentials, problem) = (lookup.credential.is_some(), lookup.problem.clone());
+            ErrorKind::Unauthorized { with_credentials, messages, problem }
+        }
         StatusCode::FORBIDDEN => ErrorKind::Denied { messages },
         StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited { attempts, retry_after, messages },
         _ => ErrorKind::Status { status: status.as_u16(), attempts, messages },

@@ -12,7 +12,8 @@
 //! Beside images, [`Client::download`] fetches any file of the web, for `ADD` and remote contexts.
 //!
 //! The crate hands byte streams to its caller and never touches the layer store. It starts no
-//! process, so credential helpers are not asked. It prints nothing.
+//! process and reads no configuration: its caller asks credential helpers and knows the [hosts](endpoint::Hosts). It prints
+//! nothing.
 //!
 //! Sources: OCI distribution-spec v1.1, OCI image-spec v1.1, Docker's image spec v1.2 and registry
 //! token authentication documents.
@@ -23,16 +24,20 @@ mod blob;
 mod challenge;
 mod client;
 mod credentials;
-mod docker_config;
+pub mod docker_config;
 mod documents;
 mod download;
+pub mod endpoint;
 mod error;
+pub mod host_files;
 mod hosts;
 mod http_error;
+mod login;
 mod many;
 mod pull;
 mod retry;
 pub mod s3;
+mod search;
 pub mod server;
 mod transport;
 mod upload;
@@ -41,7 +46,7 @@ pub use archive::writer::{ArchiveFormat, BlobOpener, ExportedImage, WriteOptions
 pub use archive::{Archive, ArchiveError, ArchiveErrorKind, BlobReader, ImageTree, LoadedImage};
 pub use blob::{BlobStream, BlockingBlob, Progress, Received};
 pub use client::{Client, ClientOptions, Resolved};
-pub use credentials::{Credential, Credentials, NoCredentials};
+pub use credentials::{Credential, Credentials, Lookup, NoCredentials};
 pub use docker_config::{DockerConfig, DockerConfigError};
 pub use documents::{Document, DocumentError, ImageDocuments};
 pub use download::error::{DownloadError, DownloadProblem};
@@ -49,5 +54,7 @@ pub use download::name::file_name_of_url;
 pub use download::{Download, DownloadRequest, DownloadStream, Validators};
 pub use error::{ConnectFailure, Error, ErrorKind, Result};
 pub use http_error::{ErrorCode, RegistryMessage};
+pub use login::{LoggedIn, Trial};
 pub use retry::RetryPolicy;
+pub use search::FoundRepository;
 pub use upload::{BlobPush, BlobSource};

@@ -12,10 +12,9 @@ use reqwest::header::{self, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::auth::Scope;
-use crate::client::{Client, InContext as _};
+use crate::auth::Rights;
+use crate::client::{Call, Client, InContext as _};
 use crate::error::{Context, ErrorKind, Result};
-use crate::transport::Request;
 use crate::upload::{BlobSource, Payload};
 
 /// The media type of the answer, by which it is told from whatever other registries say.
@@ -73,16 +72,16 @@ impl Client {
         reference: &Reference,
         tags: &[String],
     ) -> std::result::Result<Option<Vec<Option<Vec<u8>>>>, ErrorKind> {
-        let url = self.url(reference, "_lapstrake/manifests")?;
         let body = serde_json::to_vec(&Wanted { tags: tags.to_vec() }).unwrap_or_default();
         let size = body.len() as u64;
         let json = HeaderValue::from_static("application/json");
-        let mut request = Request::new(Method::POST, url).header(header::CONTENT_TYPE, json);
+        let tail = "_lapstrake/manifests".to_owned();
+        let mut request = Call::new(Method::POST, tail).header(header::CONTENT_TYPE, json);
         request.payload =
             Some(Payload { source: BlobSource::Bytes(Bytes::from(body)), size, progress: None });
         // A registry that knows nothing of this may answer anything; that is not worth a second try.
         request.repeatable = false;
-        let mut answer = match self.send(reference, &Scope::pull(reference), &request).await {
+        let mut answer = match self.send(reference, &Rights::Pull, &request).await {
             Ok(answer) if answer.content_type().as_deref() == Some(ANSWER_TYPE) => answer,
             Ok(_) => return Ok(None),
             Err(kind) if is_an_answer(&kind) => return Ok(None),

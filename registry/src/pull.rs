@@ -7,12 +7,12 @@ use base::{Digest, Platform, Reference};
 use reqwest::Method;
 use reqwest::header::{self, HeaderValue};
 
-use crate::auth::Scope;
-use crate::client::{CONTENT_DIGEST, Client, InContext as _, Resolved};
+use crate::auth::Rights;
+use crate::client::{CONTENT_DIGEST, Call, Client, InContext as _, Resolved};
 use crate::documents::{self, CONFIG_LIMIT, Document, DocumentError, ImageDocuments, MANIFEST_LIMIT, Search};
 use crate::error::{Context, ErrorKind, Result};
 use crate::http_error;
-use crate::transport::{Answer, Request};
+use crate::transport::Answer;
 
 /// The kinds of document that we read, best first.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -33,8 +33,7 @@ impl Client {
     /// for the document itself.
     pub async fn head(&self, reference: &Reference) -> Result<Descriptor> {
         let context = Context::manifest("look up", reference);
-        let scope = Scope::pull(reference);
-        let answer = self.request_manifest(Method::HEAD, reference, &scope).await.within(&context)?;
+        let answer = self.request_manifest(Method::HEAD, reference, &Rights::Pull).await.within(&context)?;
         match announced(&answer, reference) {
             Some(descriptor) => Ok(descriptor),
             None => Ok(self.fetch_manifest(reference).await.within(&context)?.descriptor()),
@@ -91,7 +90,7 @@ impl Client {
     }
 
     async fn fetch_manifest(&self, reference: &Reference) -> std::result::Result<Resolved, ErrorKind> {
-        let mut answer = self.request_manifest(Method::GET, reference, &Scope::pull(reference)).await?;
+        let mut answer = self.request_manifest(Method::GET, reference, &Rights::Pull).await?;
         let bytes = self.transport().body(&mut answer, MANIFEST_LIMIT).await?;
         if answer.is_html() {
             return Err(http_error::not_a_registry(&answer, &bytes));
@@ -112,11 +111,12 @@ impl Client {
         &self,
         method: Method,
         reference: &Reference,
-        scope: &Scope,
+        rights: &Rights,
     ) -> std::result::Result<Answer, ErrorKind> {
-        let url = self.url(reference, &format!("manifests/{}", reference.manifest_name()))?;
-        let request = Request::new(method, url).header(header::ACCEPT, HeaderValue::from_static(ACCEPT));
-        self.send(reference, scope, &request).await
+        let tail = format!("manifests/{}", reference.manifest_name());
+        let mut call = Call::new(method, tail).header(header::ACCEPT, HeaderValue::from_static(ACCEPT));
+        call.by_tag = reference.digest.is_none();
+        self.send(reference, rights, &call).await
     }
 }
 

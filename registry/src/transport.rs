@@ -13,6 +13,7 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Method, StatusCode, Url};
 use tokio::time::{sleep, timeout};
 
+use crate::endpoint::{Endpoint, Tls};
 use crate::error::{ConnectFailure, ErrorKind};
 use crate::hosts::{self, PlainHttp};
 use crate::retry::{self, Attempts, RetryPolicy};
@@ -67,6 +68,8 @@ pub(crate) struct Answer {
     response: reqwest::Response,
     /// How often the request was sent until this came.
     pub(crate) attempts: u32,
+    /// The place that it was sent to, if that is a registry's.
+    pub(crate) endpoint: Option<Arc<Endpoint>>,
 }
 
 impl Answer {
@@ -118,17 +121,30 @@ impl Transport {
         request: &Request,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, ErrorKind> {
+        self.exchange_with(None, request, authorization).await
+    }
+
+    /// The same with a registry's endpoint, whose certificates and headers are for requests to it alone. One that
+    /// others stand behind is tried once.
+    pub(crate) async fn exchange_with(
+        &self,
+        endpoint: Option<&Arc<Endpoint>>,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, ErrorKind> {
         let mut attempts = Attempts::new(&self.retry);
         loop {
-            let outcome = self.follow(request, authorization, attempts.made()).await;
+            let outcome = self.follow(endpoint, request, authorization, attempts.made()).await;
+            let spec = endpoint.map(|endpoint| &endpoint.spec);
             let asked = match &outcome {
+                Err(kind) if kind.is_silence() && spec.is_some_and(|spec| spec.has_next) => return outcome,
                 Ok(answer) if retry::is_transient_status(answer.status()) => {
                     retry::retry_after(answer.headers())
                 }
                 Err(kind) if retry::is_transient(kind) => None,
                 _ => return outcome,
             };
-            if !request.repeatable {
+            if !request.repeatable || spec.is_some_and(|spec| spec.has_other) {
                 return outcome;
             }
             match attempts.next(asked) {
@@ -166,6 +182,7 @@ impl Transport {
     /// Sends a request and follows its redirects.
     async fn follow(
         &self,
+        endpoint: Option<&Arc<Endpoint>>,
         request: &Request,
         authorization: Option<&HeaderValue>,
         attempts: u32,
@@ -173,10 +190,11 @@ impl Transport {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let secret = authorization.filter(|_| hosts::same_origin(&url, &request.url));
-            let response = self.once(request, url.clone(), secret, attempts).await?;
+            let own = endpoint.filter(|endpoint| endpoint.secures(&url));
+            let response = self.once(own, request, url.clone(), secret, attempts).await?;
             match self.redirect(request, &response)? {
                 Some(next) => url = next,
-                None => return Ok(Answer { response, attempts }),
+                None => return Ok(Answer { response, attempts, endpoint: endpoint.cloned() }),
             }
         }
         Err(ErrorKind::BadRedirect {
@@ -210,14 +228,18 @@ impl Transport {
     /// Sends a request once and waits for the head of the answer.
     async fn once(
         &self,
+        endpoint: Option<&Arc<Endpoint>>,
         request: &Request,
         url: Url,
         authorization: Option<&HeaderValue>,
         attempts: u32,
     ) -> Result<reqwest::Response, ErrorKind> {
         let host = hosts::host_of(&url);
-        let mut builder =
-            self.client(&url)?.request(request.method.clone(), url).headers(request.headers.clone());
+        let client = self.client(endpoint, &url)?;
+        let mut builder = client.request(request.method.clone(), url).headers(request.headers.clone());
+        if let Some(endpoint) = endpoint {
+            builder = builder.headers(endpoint.headers());
+        }
         if let Some(secret) = authorization {
             builder = builder.header(header::AUTHORIZATION, secret);
         }
@@ -249,31 +271,36 @@ impl Transport {
         ErrorKind::NoAnswer { host, attempts, source }
     }
 
-    /// The HTTP client for a URL.
-    fn client(&self, url: &Url) -> Result<reqwest::Client, ErrorKind> {
-        let local = url.scheme() == "http" && hosts::is_loopback(&hosts::host_of(url));
-        let slot = if local { &self.clients.loopback } else { &self.clients.remote };
+    /// The HTTP client for a URL: an endpoint's own, if it has certificates of its own.
+    fn client(&self, endpoint: Option<&Arc<Endpoint>>, url: &Url) -> Result<reqwest::Client, ErrorKind> {
+        let local = hosts::is_loopback(&hosts::host_of(url));
+        let own = endpoint.filter(|endpoint| endpoint.spec.tls != Tls::default());
+        let slot = match own {
+            Some(endpoint) => &endpoint.client,
+            None if local && url.scheme() == "http" => &self.clients.loopback,
+            None => &self.clients.remote,
+        };
         if let Some(client) = slot.get() {
             return Ok(client.clone());
         }
-        let client = self.build_client(local).map_err(|source| ErrorKind::TlsSetup { source })?;
+        let builder = self.builder();
+        let builder = match own {
+            Some(endpoint) => endpoint.spec.tls.apply(builder.tls_certs_merge(self.extra_roots.clone()))?,
+            None if local && url.scheme() == "http" => builder.no_proxy().tls_certs_only([]),
+            None => builder.tls_certs_merge(self.extra_roots.clone()),
+        };
+        let client = builder.build().map_err(|source| ErrorKind::TlsSetup { source })?;
         Ok(slot.get_or_init(|| client).clone())
     }
 
-    fn build_client(&self, local: bool) -> reqwest::Result<reqwest::Client> {
+    fn builder(&self) -> reqwest::ClientBuilder {
         // It fails when a provider is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder()
+        reqwest::Client::builder()
             .user_agent(&self.user_agent)
             .connect_timeout(self.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
-            .referer(false);
-        let builder = if local {
-            builder.no_proxy().tls_certs_only([])
-        } else {
-            builder.tls_certs_merge(self.extra_roots.iter().cloned())
-        };
-        builder.build()
+            .referer(false)
     }
 }
 

@@ -17,9 +17,10 @@ use reqwest::{Method, Url};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::ReaderStream;
 
-use crate::auth::Scope;
+use crate::auth::Rights;
 use crate::blob::Progress;
-use crate::client::{CONTENT_DIGEST, Client, InContext as _};
+use crate::client::{CONTENT_DIGEST, Call, Client, InContext as _};
+use crate::endpoint::Endpoint;
 use crate::error::{Context, ErrorKind, Result};
 use crate::retry::{self, Attempts, RetryPolicy};
 use crate::transport::{Answer, ErrorSlot, Request, take_error};
@@ -65,7 +66,7 @@ impl Client {
     ) -> Result<BlobPush> {
         let context = Context::blob("push", target, &descriptor.digest);
         let outcome = async {
-            if self.has_blob(target, &descriptor.digest, &Scope::push(target)).await? {
+            if self.has_blob(target, &descriptor.digest, &Rights::Push).await? {
                 return Ok(BlobPush::Existed);
             }
             let payload = Payload { source: source.clone(), size: descriptor.size, progress };
@@ -84,12 +85,11 @@ impl Client {
     ) -> Result<Option<BlobPush>> {
         let context = Context::blob("mount", target, &descriptor.digest);
         let outcome = async {
-            if self.has_blob(target, &descriptor.digest, &Scope::push(target)).await? {
+            if self.has_blob(target, &descriptor.digest, &Rights::Push).await? {
                 return Ok(Some(BlobPush::Existed));
             }
             let Some(from) = mount_from else { return Ok(None) };
-            let scope = Scope::push_from(target, Some(from));
-            let start = self.start_upload(target, &descriptor.digest, &scope, Some(from)).await?;
+            let start = self.start_upload(target, &descriptor.digest, Some(from)).await?;
             Ok::<_, ErrorKind>(start.is_none().then_some(BlobPush::Mounted))
         };
         outcome.await.within(&context)
@@ -99,7 +99,7 @@ impl Client {
     /// token serves both.
     pub async fn stands_for(&self, target: &Reference, digest: &Digest) -> Result<bool> {
         let context = Context::manifest("look up", target);
-        let answer = self.request_manifest(Method::HEAD, target, &Scope::push(target)).await;
+        let answer = self.request_manifest(Method::HEAD, target, &Rights::Push).await;
         match answer {
             Ok(answer) => Ok(answer.header(CONTENT_DIGEST).is_some_and(|known| known == digest.to_string())),
             Err(ErrorKind::NotFound { .. }) => Ok(false),
@@ -110,7 +110,7 @@ impl Client {
     /// Whether the repository of `reference` has the blob.
     pub async fn blob_exists(&self, reference: &Reference, digest: &Digest) -> Result<bool> {
         let context = Context::blob("look for", reference, digest);
-        self.has_blob(reference, digest, &Scope::pull(reference)).await.within(&context)
+        self.has_blob(reference, digest, &Rights::Pull).await.within(&context)
     }
 
     /// Stores a manifest or index under the tag or digest of `target`, and returns its digest. What it
@@ -143,12 +143,11 @@ impl Client {
         payload: Payload,
         mount_from: Option<&str>,
     ) -> std::result::Result<BlobPush, ErrorKind> {
-        let scope = Scope::push_from(target, mount_from);
         let mut attempts = Attempts::new(&self.transport().retry);
         loop {
-            let start = self.start_upload(target, digest, &scope, mount_from).await?;
-            let Some(location) = start else { return Ok(BlobPush::Mounted) };
-            let (kind, wait) = match self.finish_upload(target, location, digest, payload.clone()).await {
+            let start = self.start_upload(target, digest, mount_from).await?;
+            let Some(session) = start else { return Ok(BlobPush::Mounted) };
+            let (kind, wait) = match self.finish_upload(target, session, digest, payload.clone()).await {
                 Ok(()) => return Ok(BlobPush::Uploaded),
                 Err(kind) if retry::is_transient(&kind) => {
                     let wait = attempts.next(kind.retry_after());
@@ -173,13 +172,13 @@ impl Client {
         if let Some(expected) = target.digest.filter(|expected| *expected != digest) {
             return Err(ErrorKind::DigestMismatch { expected, actual: digest });
         }
-        let url = self.url(target, &format!("manifests/{}", target.manifest_name()))?;
         let kind = HeaderValue::from_str(media_type)
             .map_err(|_| crate::documents::DocumentError::MediaType { media_type: media_type.to_owned() })?;
-        let mut request = Request::new(Method::PUT, url).header(header::CONTENT_TYPE, kind);
+        let tail = format!("manifests/{}", target.manifest_name());
+        let mut request = Call::new(Method::PUT, tail).header(header::CONTENT_TYPE, kind);
         let size = bytes.len() as u64;
         request.payload = Some(Payload { source: BlobSource::Bytes(bytes), size, progress: None });
-        let answer = self.send(target, &Scope::push(target), &request).await?;
+        let answer = self.send(target, &Rights::Push, &request).await?;
         match answer.header(CONTENT_DIGEST) {
             Some(announced) if announced != digest.to_string() => {
                 Err(ErrorKind::AnnouncedDigest { announced, actual: digest })
@@ -192,10 +191,10 @@ impl Client {
         &self,
         reference: &Reference,
         digest: &Digest,
-        scope: &Scope,
+        rights: &Rights,
     ) -> std::result::Result<bool, ErrorKind> {
-        let url = self.url(reference, &format!("blobs/{digest}"))?;
-        match self.send(reference, scope, &Request::new(Method::HEAD, url)).await {
+        let call = Call::new(Method::HEAD, format!("blobs/{digest}"));
+        match self.send(reference, rights, &call).await {
             Ok(_) => Ok(true),
             Err(ErrorKind::NotFound { .. }) => Ok(false),
             Err(kind) => Err(kind),
@@ -207,36 +206,50 @@ impl Client {
         &self,
         target: &Reference,
         digest: &Digest,
-        scope: &Scope,
         mount_from: Option<&str>,
-    ) -> std::result::Result<Option<Url>, ErrorKind> {
-        let mut url = self.url(target, "blobs/uploads/")?;
-        if let Some(from) = mount_from {
-            url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from);
-        }
-        let mut request = Request::new(Method::POST, url);
+    ) -> std::result::Result<Option<Session>, ErrorKind> {
+        let mut request = Call::new(Method::POST, "blobs/uploads/".to_owned());
+        let rights = match mount_from {
+            None => Rights::Push,
+            Some(from) => {
+                let mount = [("mount", digest.to_string()), ("from", from.to_owned())];
+                request.query.extend(mount.map(|(name, value)| (name.to_owned(), value)));
+                Rights::PushFrom(from.to_owned())
+            }
+        };
         request.payload = Some(Payload { source: BlobSource::Bytes(Bytes::new()), size: 0, progress: None });
-        let answer = self.send(target, scope, &request).await?;
+        let answer = self.send(target, &rights, &request).await?;
         if answer.status().as_u16() == 201 {
             return Ok(None);
         }
-        upload_location(&answer).map(Some).ok_or(ErrorKind::NoUploadLocation)
+        let location = upload_location(&answer).ok_or(ErrorKind::NoUploadLocation)?;
+        let endpoint = answer.endpoint.ok_or(ErrorKind::NoUploadLocation)?;
+        Ok(Some(Session { endpoint, location }))
     }
 
     async fn finish_upload(
         &self,
         target: &Reference,
-        mut location: Url,
+        session: Session,
         digest: &Digest,
         payload: Payload,
     ) -> std::result::Result<(), ErrorKind> {
+        let Session { endpoint, mut location } = session;
         location.query_pairs_mut().append_pair("digest", &digest.to_string());
         let octets = HeaderValue::from_static("application/octet-stream");
         let mut request = Request::new(Method::PUT, location).header(header::CONTENT_TYPE, octets);
         request.payload = Some(payload);
         request.repeatable = false;
-        self.send(target, &Scope::push(target), &request).await.map(drop)
+        self.send_to(&endpoint, target, &Rights::Push, &request).await.map(drop)
     }
+}
+
+/// An upload that was begun.
+struct Session {
+    /// Where it was begun.
+    endpoint: Arc<Endpoint>,
+    /// Where its bytes go.
+    location: Url,
 }
 
 /// The `Location` of an answer, which may be relative to the request.

@@ -10,6 +10,7 @@
 
 mod carrier;
 pub(crate) mod detach_keys;
+mod hidden;
 mod raw_mode;
 mod relay;
 mod session;
@@ -24,6 +25,7 @@ use rustix::termios::{isatty, tcgetwinsize};
 use sys::signals::SignalPipe;
 
 pub(crate) use self::carrier::Carrier;
+pub use self::hidden::HiddenInput;
 use self::raw_mode::RawMode;
 pub(crate) use self::relay::wait_for;
 pub use self::session::{Attach, attach, exec};

@@ -40,7 +40,7 @@ mod stubs;
 
 pub use error::{RequestError, RunError};
 pub use interactive::detach_keys::{BadDetachKeys, DetachKeys};
-pub use interactive::{Attach, attach, exec, is_typed, own_size, run_foreground};
+pub use interactive::{Attach, HiddenInput, attach, exec, is_typed, own_size, run_foreground};
 pub use logged::{Expired, TimeLimits, Watched, run_logged, run_watched};
 pub use process::{ExitStatus, Finished, Process, resize, start};
 pub use request::{

@@ -13,6 +13,17 @@ use crate::judges;
 /// How long the registry may take to say that it listens.
 const START: Duration = Duration::from_secs(30);
 
+/// What a registry asks of its clients.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryDoor {
+    /// An htpasswd file with those who may use it; everybody without one.
+    pub accounts: Option<PathBuf>,
+    /// Its certificate and key; it speaks HTTP without them.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The certificate of the authority that clients need one of.
+    pub client_authority: Option<PathBuf>,
+}
+
 /// A running registry. Dropped, it ends.
 pub struct DockerRegistry {
     process: Child,
@@ -24,10 +35,16 @@ impl DockerRegistry {
     /// Starts an empty registry and waits until it listens. None if the package is not installed; see
     /// [`judges::program`].
     pub fn start() -> Option<Self> {
+        Self::start_with(&RegistryDoor::default())
+    }
+
+    /// The same, not for everybody.
+    pub fn start_with(door: &RegistryDoor) -> Option<Self> {
         let program = judges::program("docker-registry")?;
         let dir = tempfile::Builder::new().prefix("lap-registry-").tempdir().expect("a temporary directory");
         let config = dir.path().join("config.yml");
-        std::fs::write(&config, configuration(&dir.path().join("data"))).expect("a file in a new directory");
+        std::fs::write(&config, configuration(&dir.path().join("data"), door))
+            .expect("a file in a new directory");
         let mut process = Command::new(program.path())
             .arg("serve")
             .arg(&config)
@@ -70,13 +87,28 @@ impl Drop for DockerRegistry {
 }
 
 /// Port 0 lets the kernel choose a free one.
-fn configuration(data: &std::path::Path) -> String {
+fn configuration(data: &std::path::Path, door: &RegistryDoor) -> String {
+    let mut tls = String::new();
+    if let Some((certificate, key)) = &door.certificate {
+        let authorities = door.client_authority.as_ref();
+        let authorities = authorities.map(|file| format!(", clientcas: ['{}']", file.display()));
+        let authorities = authorities.unwrap_or_default();
+        tls = format!(
+            ", tls: {{certificate: '{}', key: '{}'{authorities}}}",
+            certificate.display(),
+            key.display()
+        );
+    }
+    let accounts = door.accounts.as_ref();
+    let auth =
+        accounts.map(|file| format!("auth: {{htpasswd: {{realm: test, path: '{}'}}}}\n", file.display()));
     format!(
         "version: 0.1\n\
          log: {{level: info, formatter: text}}\n\
          storage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n\
-         http: {{addr: '127.0.0.1:0'}}\n",
-        data.display()
+         {}http: {{addr: '127.0.0.1:0'{tls}}}\n",
+        data.display(),
+        auth.unwrap_or_default(),
     )
 }
 

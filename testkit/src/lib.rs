@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "test support starts processes and reads the environment")]
 
 pub mod binary;
+pub mod certificates;
 pub mod command;
 pub mod context;
 pub mod debian;
@@ -32,7 +33,7 @@ pub mod web;
 
 pub use command::{Lap, Output, Running};
 pub use context::Context;
-pub use docker_registry::DockerRegistry;
+pub use docker_registry::{DockerRegistry, RegistryDoor};
 pub use env::TestEnv;
 pub use layer_tar::LayerTar;
 pub use moto::MotoServer;

@@ -6,12 +6,12 @@ use base::{Digest, Reference};
 use engine::report::{HistoryLine, ImageDetails, ImageSummary, Removal};
 use serde_json::{Value, json};
 
-use super::{StoreChoice, now, open};
+use super::{StoreChoice, now, open, platform};
 use crate::error::{CliError, FAILED};
 use crate::image_args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 use crate::image_filter::ImageFilters;
 use crate::terminal::{print, print_line};
-use crate::{table, template, units};
+use crate::{signals, table, template, units};
 
 const NONE: &str = "<none>";
 
@@ -191,10 +191,16 @@ fn removal_line(removal: &Removal) -> String {
 
 /// Shows images in full, as Docker's JSON.
 pub(crate) fn inspect(store: &StoreChoice, args: &InspectArgs) -> Result<ExitCode, CliError> {
+    let platform = platform(args.platform.as_deref())?;
     let engine = open(store)?;
     let mut values = Vec::new();
     for image in &args.images {
-        values.push(inspect_json(&engine.inspect(image)?)?);
+        let details = if args.remote {
+            engine.inspect_remote(image, platform.as_ref(), &signals::cancel_token())?
+        } else {
+            engine.inspect(image)?
+        };
+        values.push(inspect_json(&details)?);
     }
     match &args.format {
         Some(format) => {

@@ -11,6 +11,8 @@ mod history;
 mod images;
 mod import;
 mod key;
+mod login;
+mod manifest;
 pub(crate) mod oci_runtime;
 mod prune;
 mod registry;
@@ -20,6 +22,7 @@ mod system;
 mod transfer;
 mod why;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -106,6 +109,11 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Images(args) => image_command(store, ImageCommand::Ls(args)),
         Command::Pull(args) => image_command(store, ImageCommand::Pull(args)),
         Command::Push(args) => image_command(store, ImageCommand::Push(args)),
+        Command::Manifest(args) => manifest::dispatch(store, args.command),
+        Command::Search(args) => manifest::search(store, &args),
+        Command::Login(args) => login::login(store, &args),
+        Command::Logout(args) => login::logout(store, &args),
+        Command::Doctor(args) => system::doctor_of(store, &args),
         Command::Load(args) => image_command(store, ImageCommand::Load(args)),
         Command::Save(args) => image_command(store, ImageCommand::Save(args)),
         Command::Import(args) => image_command(store, ImageCommand::Import(args)),
@@ -166,9 +174,6 @@ fn open(store: &StoreChoice) -> Result<Engine, CliError> {
     });
     let root = std::path::absolute(&root)
         .map_err(|error| CliError::failed(format!("cannot make {} absolute: {error}", root.display())))?;
-    let docker_config = environment("DOCKER_CONFIG")
-        .map(PathBuf::from)
-        .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(".docker")));
     // Without mounts nothing can be merged.
     let without_mounts = matches!(&store.isolation, Ok(found) if found.mode == Mode::Chroot);
     let driver = driver.or(without_mounts.then_some(DriverKind::Native));
@@ -177,7 +182,7 @@ fn open(store: &StoreChoice) -> Result<Engine, CliError> {
         root,
         runtime_directory,
         isolation: store.isolation.clone(),
-        docker_config,
+        registries: places::registry_files(),
         driver,
         archive_limits: store.archive_limits,
         proxies: proxies(),
@@ -194,6 +199,12 @@ fn proxies() -> Vec<(String, String)> {
 #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
 pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The whole environment, for programs that are the user's.
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+pub(crate) fn whole_environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command line is where the clock is read")]

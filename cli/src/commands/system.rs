@@ -1,4 +1,4 @@
-//! `lap version`, `lap info` and `lap system doctor`
+//! `lap version`, `lap info`, `lap system doctor` and `lap doctor REGISTRY`
 
 use std::process::ExitCode;
 
@@ -8,9 +8,11 @@ use engine::isolation::{Gap, Mode};
 use engine::report::Info;
 use serde_json::{Value, json};
 
-use super::{StoreChoice, open};
+use super::{StoreChoice, login, open};
 use crate::args::FormatArgs;
 use crate::error::{CliError, FAILED};
+use crate::registry_args::DoctorArgs;
+use crate::signals;
 use crate::terminal::{print, print_line};
 use crate::{template, units};
 
@@ -50,6 +52,17 @@ pub(crate) fn doctor(store: &StoreChoice, fix: bool) -> Result<ExitCode, CliErro
         }
         Err(error) => findings.push(Finding::broken(error.message(), "choose another directory with --root")),
     }
+    findings.iter().for_each(|finding| print(&finding_text(finding)));
+    let broken = findings.iter().any(|finding| finding.level == Level::Broken);
+    Ok(if broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// Looks at a registry, or at the machine. The exit status is 1 if something does not work.
+pub(crate) fn doctor_of(store: &StoreChoice, args: &DoctorArgs) -> Result<ExitCode, CliError> {
+    let Some(registry) = &args.registry else { return doctor(store, args.fix) };
+    let cancel = signals::cancel_token();
+    let registry = login::registry_name(Some(registry))?;
+    let findings = open(store)?.examine_registry(&registry, &cancel)?;
     findings.iter().for_each(|finding| print(&finding_text(finding)));
     let broken = findings.iter().any(|finding| finding.level == Level::Broken);
     Ok(if broken { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })

@@ -33,6 +33,7 @@ impl EngineError {
             Self::ContainerNameTaken { .. } => Some("remove or rename that container, or take another name".to_owned()),
             Self::NoLog(_) => Some("a container keeps a log unless it was run with --log-driver none, or in the foreground with --rm".to_owned()),
             Self::Git(error) => error.hint(),
+            Self::Registries(error) => error.hint(),
             Self::Download(error) if matches!(error.status(), Some(401 | 403)) => {
                 let hint = "give a secret with the id HTTP_AUTH_TOKEN_<host> or HTTP_AUTH_HEADER_<host>";
                 Some(hint.to_owned())
@@ -72,7 +73,6 @@ impl EngineError {
             Self::NoContext(name) => Some(format!("give it with --build-context {name}=PATH")),
             Self::NotInLayout { known, .. } if !known.is_empty() => Some(format!("it has: {known}")),
             Self::SeveralPlatforms(_) => Some("use type=oci, or build one platform".to_owned()),
-            Self::NoNameToPush => Some("give one with -t, or with name= in the output".to_owned()),
             Self::DockerCompression(_) => {
                 Some("use type=oci, or compression=gzip or uncompressed".to_owned())
             }

@@ -10,6 +10,7 @@ use crate::Engine;
 use crate::assemble::{Assembly, Built, BuiltImage};
 use crate::error::EngineError;
 use crate::push::Packing;
+use crate::registries::RegistriesError;
 use crate::request::{BuildRequest, Compression, Destination, LayerOptions, Output, PushOutput};
 
 /// Refuses outputs that no build can be written to, before anything is built.
@@ -19,7 +20,7 @@ pub(crate) fn check(request: &BuildRequest) -> Result<(), EngineError> {
             && push.by_digest.is_empty()
             && request.tags.is_empty()
         {
-            return Err(EngineError::NoNameToPush);
+            return Err(RegistriesError::NoNameToPush.into());
         }
         let Output::Docker(_, options) = output else { continue };
         if request.platforms.len() > 1 {

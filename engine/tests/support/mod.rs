@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base::Platform;
 use engine::isolation::{Wanted, obtain};
+use engine::registries::RegistryFiles;
 use engine::request::{
     BuildRequest, ContextModes, ContextSource, DockerfileSource, NetworkMode, Secrets, StepSettings,
 };
@@ -19,7 +20,7 @@ pub(crate) fn options(directory: &Path) -> Option<EngineOptions> {
         root: directory.join("store"),
         runtime_directory: directory.join("run"),
         isolation: obtain(Wanted::Auto, &[]).map_err(Arc::new),
-        docker_config: None,
+        registries: RegistryFiles::default(),
         driver: None,
         archive_limits: ArchiveLimits::default(),
         proxies: Vec::new(),

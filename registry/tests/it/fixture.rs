@@ -30,8 +30,8 @@ pub(crate) fn impatient() -> Client {
 pub(crate) fn client_with(credential: Credential) -> Client {
     struct Fixed(Credential);
     impl Credentials for Fixed {
-        fn lookup(&self, _registry: &str) -> Option<Credential> {
-            Some(self.0.clone())
+        fn lookup(&self, _registry: &str, _repository: &str) -> registry::Lookup {
+            registry::Lookup::found(Some(self.0.clone()))
         }
     }
     Client::new(ClientOptions { credentials: Arc::new(Fixed(credential)), ..options() })

@@ -1,7 +1,7 @@
 //! Logging in: with tokens for everybody, with passwords, with identity tokens.
 
 use base::Platform;
-use registry::{Client, Credential, ErrorKind};
+use registry::{Client, Credential, ErrorKind, Lookup};
 use testkit::registry::{Fault, Login};
 
 use crate::fixture::{assert_says, client, client_with, image, options, password, registry_with_image};
@@ -116,7 +116,7 @@ async fn passwords_are_not_sent_readable() {
 struct Always;
 
 impl registry::Credentials for Always {
-    fn lookup(&self, _registry: &str) -> Option<Credential> {
-        Some(password("me", "secret"))
+    fn lookup(&self, _registry: &str, _repository: &str) -> Lookup {
+        Lookup::found(Some(password("me", "secret")))
     }
 }

@@ -18,6 +18,8 @@ pub struct Seen {
     pub if_modified_since: Option<String>,
     /// The length of the body.
     pub body_length: usize,
+    /// All headers, their names in lower case.
+    pub headers: Vec<(String, String)>,
 }
 
 /// A request.
@@ -65,6 +67,7 @@ impl Request {
             if_none_match: own("if-none-match"),
             if_modified_since: own("if-modified-since"),
             body_length: self.body.len(),
+            headers: self.headers.clone(),
         }
     }
 }

@@ -18,6 +18,10 @@ pub enum Login {
     Token(&'static str),
     /// A token in exchange for this identity token.
     IdentityToken(&'static str),
+    /// A token, and for who asks for one an identity token, for who knows the `Authorization` value.
+    Offline(&'static str, &'static str),
+    /// A token for who sends this user and password in a form; the server knows no other way.
+    Form(&'static str, &'static str),
     /// This `Authorization` value on every request.
     Basic(&'static str),
 }
@@ -70,14 +74,24 @@ impl Gate {
         let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let scopes = token.and_then(|token| self.valid.get(token));
         let needed = needed_scope(request);
-        let allowed = scopes.is_some_and(|scopes| scopes.iter().any(|scope| scope.starts_with(&needed)));
+        let allowed = scopes
+            .is_some_and(|scopes| needed.is_empty() || scopes.iter().any(|scope| scope.starts_with(&needed)));
         let used = self.used.entry(token.unwrap_or_default().to_owned()).or_default();
         *used += 1;
         allowed && self.uses.is_none_or(|uses| *used <= uses)
     }
 
     fn give_token(&mut self, request: &Request) -> Response {
+        let post = request.method == "POST";
+        let field = |name: &str, value: &str| post && request.parameter(name).as_deref() == Some(value);
+        let mut identity = None;
         let allowed = match self.login {
+            Login::Form(..) if !post => return Response::error(404, "UNSUPPORTED", "use POST"),
+            Login::Form(user, password) => field("username", user) && field("password", password),
+            Login::Offline(expected, token) => {
+                identity = (request.parameter("offline_token").as_deref() == Some("true")).then_some(token);
+                request.header("authorization") == Some(expected) || field("refresh_token", token)
+            }
             Login::Token(expected) => request.header("authorization") == Some(expected),
             Login::IdentityToken(expected) => {
                 request.method == "POST" && request.parameter("refresh_token").as_deref() == Some(expected)
@@ -92,7 +106,11 @@ impl Gate {
         let scopes = request.parameters("scope");
         let scopes = scopes.iter().flat_map(|scope| scope.split(' ')).map(str::to_owned).collect();
         self.valid.insert(token.clone(), scopes);
-        let body = serde_json::json!({"token": token, "expires_in": 300}).to_string();
+        let mut body = serde_json::json!({"token": token, "expires_in": 300});
+        if let Some(identity) = identity {
+            body["refresh_token"] = identity.into();
+        }
+        let body = body.to_string();
         Response::new(200).header("Content-Type", "application/json").body(body.into_bytes())
     }
 }
@@ -102,6 +120,10 @@ fn needed_scope(request: &Request) -> String {
     let path = request.path().trim_start_matches("/v2/");
     let repository =
         ["/manifests/", "/blobs/"].iter().find_map(|part| path.split_once(part)).map(|(name, _)| name);
+    // What every registry answers needs no rights in particular.
+    if path.trim_matches('/').is_empty() {
+        return String::new();
+    }
     let actions = if matches!(request.method.as_str(), "GET" | "HEAD") { "pull" } else { "pull,push" };
     format!("repository:{}:{actions}", repository.unwrap_or(path))
 }

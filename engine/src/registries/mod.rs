@@ -1,0 +1,40 @@
+//! What this machine says of registries: how they are reached, who we are there, and whether that works.
+//!
+//! The files are those of other programs, read as they are when a registry is first asked ([`hosts`], [`credentials`]);
+//! which there are, and which of them counts, is in `docs/registries.md`.
+
+pub(crate) mod credentials;
+mod doctor;
+mod error;
+mod helper;
+pub(crate) mod hosts;
+mod lists;
+mod login;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub use registry::{Credential, FoundRepository};
+
+pub use self::error::{ListError, RegistriesError};
+pub use self::helper::HelperError;
+pub use self::hosts::HostsError;
+pub use self::lists::{ManifestText, PlatformChange};
+pub use self::login::{LoginError, SavedLogin};
+
+/// Where files about registries are looked for.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryFiles {
+    /// Docker's `config.json`, or what stands in for it.
+    pub login_file: Option<PathBuf>,
+    /// Further files with credentials, in the order in which they are asked.
+    pub auth_files: Vec<PathBuf>,
+    /// Directories of configuration, the user's before the system's: `~/.config` and `/etc`.
+    pub directories: Vec<PathBuf>,
+    /// A file that stands in for `containers/registries.conf` in them.
+    pub registries_conf: Option<PathBuf>,
+    /// Directories with credential helpers.
+    pub programs: Vec<PathBuf>,
+    /// The environment of credential helpers.
+    pub environment: Vec<(OsString, OsString)>,
+}
