@@ -124,6 +124,22 @@ fn hosts_toml_has_endpoints_in_order() {
 }
 
 #[test]
+fn what_is_pushed_comes_together_at_one_endpoint() {
+    let env = TestEnv::new();
+    let (own, first) = (registry("app", "same"), FaultyRegistry::start());
+    let text = format!("server = \"http://{}\"\n[host.\"http://{}\"]\n", own.address(), first.address());
+    configure(&env, &format!("containerd/certs.d/{}/hosts.toml", own.address()), &text);
+    env.load(&image("same"));
+    let name = own.reference("app:2");
+    env.lap(["tag", "app", &name]).ok();
+    // The other one has the layers, which is of no use here.
+    env.lap(["push", &name]).ok();
+    assert_eq!(first.tagged("app", "2"), Some(image("same").digest()));
+    assert_eq!(own.tagged("app", "2"), None);
+    assert_eq!(own.seen("app").len(), 0);
+}
+
+#[test]
 fn buildkitd_toml_has_mirrors_too() {
     let env = TestEnv::new();
     let (own, mirror) = (registry("app", "own"), registry("hub/app", "mirror"));

@@ -209,6 +209,12 @@ impl Client {
         };
         let mut endpoints = self.endpoints(&reference.registry, &reference.repository)?;
         endpoints.retain(able);
+        if *rights != Rights::Pull
+            && let Some(first) = endpoints.first().map(|first| hosts::host_of(&first.spec.base))
+        {
+            // What is pushed has to come together at one place.
+            endpoints.retain(|endpoint| hosts::host_of(&endpoint.spec.base) == first);
+        }
         let mut failed = None;
         // Hosts that answered. Without TLS they would say nothing else.
         let mut answered: Vec<String> = Vec::new();
