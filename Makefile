@@ -40,6 +40,7 @@ SECONDS ?= 300
 
 soak: setup-test
 	LAPSTRAKE_SOAK_SECONDS=$(SECONDS) cargo test --locked --package snapshotter --test stress --test power_loss -- --test-threads=1
+	LAPSTRAKE_SOAK_SECONDS=$(SECONDS) cargo test --locked --package frontend-tests --test team -- --nocapture
 
 # Shipped code obeys the disallowed calls of clippy.toml; tests may start processes and read the clock.
 lint:

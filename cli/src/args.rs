@@ -1,6 +1,7 @@
 //! The command line as typed. Names, short forms and meanings are Docker's.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use engine::isolation::Wanted;
@@ -219,13 +220,24 @@ pub(crate) struct BuildArgs {
     #[arg(long, conflicts_with_all = ["on_error", "output_on_failure"])]
     pub(crate) no_record: bool,
 
-    /// Find results that other builders have made: type=records,ref=REPOSITORY, src=DIRECTORY or s3=BUCKET; may be repeated
+    /// Find results that other builders have made: type=records,ref=REPOSITORY, src=DIRECTORY or s3=BUCKET, or type=reapi,endpoint=grpc://HOST:PORT; may be repeated
     #[arg(long, value_name = "PLACE")]
     pub(crate) cache_from: Vec<String>,
 
-    /// Tell other builders of results: type=records,ref=REPOSITORY, dest=DIRECTORY or s3=BUCKET; may be repeated
+    /// Tell other builders of results: type=records,ref=REPOSITORY, dest=DIRECTORY or s3=BUCKET, or type=reapi,endpoint=grpc://HOST:PORT; may be repeated
     #[arg(long, value_name = "PLACE")]
     pub(crate) cache_to: Vec<String>,
+
+    /// Wait for a step that another builder with the same --cache-from and --cache-to makes, at most so long
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "10m",
+        value_parser = units::time
+    )]
+    pub(crate) cache_wait: Option<Duration>,
 
     /// Sign the results that other builders are told of with this key, which lap key generate makes
     #[arg(long, value_name = "FILE", env = "LAPSTRAKE_CACHE_KEY", hide_env_values = true)]

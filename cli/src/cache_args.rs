@@ -2,7 +2,7 @@
 
 mod bucket;
 
-use engine::request::{CachePlace, SharedCaches};
+use engine::request::{CachePlace, ReapiOptions, SharedCaches};
 
 use crate::error::CliError;
 
@@ -47,6 +47,7 @@ fn place(
         text.split(',').map(|field| field.split_once('=').unwrap_or((field, ""))).collect();
     match fields.iter().find(|(name, _)| *name == "type").map(|(_, kind)| *kind) {
         Some("records") => {}
+        Some("reapi") => return cluster(&fields, environment).map_err(|why| error(&why)),
         Some(kind) => return Err(error(&format!("the type \"{kind}\" is not supported"))),
         None => return Err(error("it has no type")),
     }
@@ -72,6 +73,25 @@ fn place(
     }
 }
 
+/// Reads `type=reapi,endpoint=grpc://HOST:PORT,instance=NAME,token=TOKEN`.
+fn cluster(fields: &[(&str, &str)], environment: Environment<'_>) -> Result<CachePlace, String> {
+    let token = environment("LAPSTRAKE_REAPI_TOKEN");
+    let mut options = ReapiOptions { endpoint: String::new(), instance: String::new(), token };
+    for (name, value) in fields {
+        match *name {
+            "type" => {}
+            "endpoint" => options.endpoint = (*value).to_owned(),
+            "instance" => options.instance = (*value).to_owned(),
+            "token" => options.token = Some((*value).to_owned()),
+            _ => return Err(format!("\"{name}={value}\" is not supported")),
+        }
+    }
+    match options.endpoint.is_empty() {
+        true => Err("it has no endpoint, such as grpc://HOST:PORT".to_owned()),
+        false => Ok(CachePlace::Cluster(Box::new(options))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +111,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_has_an_endpoint() {
+        let options = |token: Option<&str>| {
+            let (endpoint, instance) = ("grpc://h:1".to_owned(), "main".to_owned());
+            let options = ReapiOptions { endpoint, instance, token: token.map(str::to_owned) };
+            vec![CachePlace::Cluster(Box::new(options))]
+        };
+        assert_eq!(from("type=reapi,endpoint=grpc://h:1,instance=main"), Ok(options(None)));
+        assert_eq!(from("type=reapi,endpoint=grpc://h:1,instance=main,token=t"), Ok(options(Some("t"))));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let mounts =
             |scope: &str, from: &[String]| parse(from, &[], &[scope.to_owned()], &|_| None).map(drop);
@@ -107,6 +138,8 @@ mod tests {
             ("type=records,src=", "src is empty"),
             ("type=records,ref=A b", "invalid reference format"),
             ("type=records,s3=b,ref=x", "it names two places"),
+            ("type=reapi,instance=x", "it has no endpoint"),
+            ("type=reapi,endpoint=grpc://h:1,ref=x", "\"ref=x\" is not supported"),
             ("type=records,s3=b,x=y", "\"x=y\" is not supported"),
         ] {
             let error = from(text).unwrap_err();

@@ -45,7 +45,7 @@ pub(crate) struct ServeArgs {
     pub(crate) auth: Option<PathBuf>,
 
     /// How long a record of a shared build cache is kept that nobody uses, as in 48h; 0s is for good
-    #[arg(long, value_name = "TIME", default_value = "336h", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "336h", value_parser = crate::units::time)]
     pub(crate) cache_keep: Duration,
 
     /// How many bytes of layers the records of shared build caches may need, the ones used last first; 0 is any number
@@ -62,10 +62,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     let complete = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     let mut found = complete.to_socket_addrs().map_err(|error| error.to_string())?;
     found.next().ok_or_else(|| "the host has no address".to_owned())
-}
-
-fn time(text: &str) -> Result<Duration, &'static str> {
-    base::time::parse_duration(text).ok_or("write a time such as 48h or 90m")
 }
 
 #[cfg(test)]

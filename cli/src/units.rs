@@ -7,6 +7,11 @@ pub(crate) fn size(text: &str) -> Result<u64, &'static str> {
     base::bytes::parse_binary(text).ok_or("write bytes or, for example, 512m or 10GB")
 }
 
+/// Reads a time.
+pub(crate) fn time(text: &str) -> Result<std::time::Duration, &'static str> {
+    base::time::parse_duration(text).ok_or("write a time such as 48h or 90m")
+}
+
 /// Reads a size, or -1 for no limit.
 pub(crate) fn size_or_unlimited(text: &str) -> Result<i64, &'static str> {
     match text {

@@ -81,9 +81,9 @@ impl Engine {
 
         let contexts = Contexts::open(&fetcher, request, context)?;
         let trust = Trust::of(&request.caches, request.repositories())?;
-        let shared = SharedCache::new(fetcher, &request.caches.from, trust);
+        let shared = SharedCache::new(fetcher, &request.caches, trust)?;
         let mounts = PortableMounts::new(&shared, &request.caches);
-        let report = write_while(&shared, &request.caches.to, |writer| {
+        let built = write_while(&shared, &request.caches.to, |writer| {
             let sharing = Sharing { cache: &shared, writer, mounts: &mounts };
             let roots = solve(&lowered, &contexts, request, &definition, sharing)?;
             contexts.save_stat_caches()?;
@@ -91,7 +91,9 @@ impl Engine {
                 writer.note(recorder);
             }
             self.export_built(&fetcher, request, (&lowered.images, &roots))
-        })?;
+        });
+        shared.release_all();
+        let report = built?;
         mounts.write();
         Ok(report)
     }

@@ -36,6 +36,9 @@ pub enum EngineError {
     /// A registry failed or refused.
     #[error(transparent)]
     Registry(#[from] registry::Error),
+    /// A Remote Execution API cache failed or refused.
+    #[error(transparent)]
+    Reapi(#[from] registry::reapi::error::ReapiError),
     /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -475,6 +478,7 @@ impl Faulty for EngineError {
             Self::Registry(error) => error.fault(),
             Self::Registries(error) => error.fault(),
             Self::Server(error) => error.fault(),
+            Self::Reapi(error) => error.fault(),
             Self::Key(error) => error.fault(),
             Self::Policy(error) => error.fault(),
             Self::Archive(error) => error.fault(),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
+pub use registry::reapi::ReapiOptions;
 pub use registry::s3::{BucketOptions, Keys as BucketKeys};
 pub use runner::cgroup::Location;
 pub use runner::etc_files::Resolver;
@@ -101,6 +102,8 @@ pub struct SharedCaches {
     pub from: Vec<CachePlace>,
     /// Where results are written to.
     pub to: Vec<CachePlace>,
+    /// How long a step waits that another builder makes; `None` is not at all.
+    pub wait: Option<Duration>,
     /// The file with the key that signs what is written.
     pub signer: Option<PathBuf>,
     /// The file that says whose results may be used.
@@ -119,6 +122,8 @@ pub enum CachePlace {
     Repository(Reference),
     /// A bucket of S3.
     Bucket(Box<BucketPlace>),
+    /// A cache of the Remote Execution API.
+    Cluster(Box<ReapiOptions>),
 }
 
 /// A bucket of S3, or of what speaks its protocol, with what is a cache there.

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use common::{build, env, files_below, image_id, steps_run};
-use testkit::{Context, DockerRegistry, MotoServer, TestEnv};
+use testkit::{BuildGrid, Context, DockerRegistry, MotoServer, TestEnv};
 
 const DOCKERFILE: &str = "FROM busybox\nCOPY one /one\nRUN cat /one > /a && echo made-one\nCOPY two /two\nRUN cat /one /two > /b\n\
                           LABEL done=yes\n";
@@ -32,6 +32,11 @@ impl Shared {
         let text = format!(
             "type=records,s3=cache,endpoint_url={url},use_path_style=true,prefix=team/,access_key_id=id,secret_access_key=secret"
         );
+        Self { to: text.clone(), from: text }
+    }
+
+    fn cluster(server: &BuildGrid) -> Self {
+        let text = format!("type=reapi,endpoint={},instance=team", server.url());
         Self { to: text.clone(), from: text }
     }
 
@@ -99,6 +104,14 @@ fn a_bucket_is_shared() {
     for part in ["team/records/v1/", "team/blobs/sha256:", "team/notes/v1/"] {
         assert!(listing.contains(part), "{part} is not in {listing}");
     }
+}
+
+#[test]
+fn a_cluster_is_shared() {
+    let Some(server) = BuildGrid::start() else { return };
+    let shared = Shared::cluster(&server);
+    is_shared(&shared);
+    is_explained(&shared);
 }
 
 #[test]
@@ -182,6 +195,9 @@ fn a_cache_that_cannot_be_reached_costs_a_warning() {
     let bucket = format!("type=records,s3=cache,endpoint_url=http://{nobody},use_path_style=true");
     let output = build(&env, &context(&env), &["--cache-to", &bucket]);
     output.stderr_has(&["nothing more is written to the shared cache s3://cache/ at http://127.0.0.1:"]);
+    let cluster = format!("type=reapi,endpoint=grpc://{nobody}");
+    let output = build(&env, &context(&env), &["--cache-to", &cluster]);
+    output.stderr_has(&["nothing more is written to the shared cache grpc://127.0.0.1:", "no connection"]);
     let file = tempfile::NamedTempFile::new().unwrap();
     let shared = Shared::directory(&file.path().join("below-a-file"));
     let changed = context(&env);

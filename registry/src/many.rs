@@ -98,7 +98,7 @@ impl Client {
 }
 
 /// Whether the registry answered, though not with what was asked for.
-fn is_an_answer(kind: &ErrorKind) -> bool {
+pub(crate) fn is_an_answer(kind: &ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::NotFound { .. }

@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "test support starts processes and reads the environment")]
 
 pub mod binary;
+pub mod build_grid;
 pub mod certificates;
 pub mod command;
 pub mod context;
@@ -24,6 +25,7 @@ pub mod mounted;
 pub mod oci;
 pub mod ordinary_user;
 pub mod privilege;
+pub mod python;
 pub mod registry;
 pub mod repository;
 pub mod tree;
@@ -31,6 +33,7 @@ mod tree_read;
 pub mod user_namespace;
 pub mod web;
 
+pub use build_grid::BuildGrid;
 pub use command::{Lap, Output, Running};
 pub use context::Context;
 pub use docker_registry::{DockerRegistry, RegistryDoor};

@@ -2,13 +2,11 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::binary::cache_dir;
-use crate::privilege::skip;
+use crate::python;
 
 /// How long the server may take to say that it listens.
 const START: Duration = Duration::from_secs(60);
@@ -20,10 +18,10 @@ pub struct MotoServer {
 }
 
 impl MotoServer {
-    /// Starts a server with one empty bucket, `cache`, and waits until it listens. None if it is not installed: `scripts/setup
-    /// test` puts it into an environment of Python's below the target directory.
+    /// Starts a server with one empty bucket, `cache`, and waits until it listens. None if it is not installed;
+    /// see [`python::program`].
     pub fn start() -> Option<Self> {
-        let program = python_program("moto_server")?;
+        let program = python::program("moto_server")?;
         let mut process = Command::new(program)
             .args(["-H", "127.0.0.1", "-p", "0"])
             .stdin(Stdio::null())
@@ -81,17 +79,4 @@ impl Drop for MotoServer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// A program of a Python package: from the environment that `scripts/setup test` makes, or from the search path. Without it the
-/// calling test is skipped, in CI too: nothing promises that a package index can be reached.
-fn python_program(name: &str) -> Option<PathBuf> {
-    let own = cache_dir().join("../python/bin").join(name);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut candidates = std::iter::once(own).chain(std::env::split_paths(&path).map(|dir| dir.join(name)));
-    let found = candidates.find(|path| path.is_file());
-    if found.is_none() {
-        skip(&format!("{name} is not installed"));
-    }
-    found
 }

@@ -125,6 +125,7 @@ fn request(
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
         caches: SharedCaches {
+            wait: args.cache_wait,
             signer: args.cache_key.clone(),
             policy: args.cache_policy.clone(),
             ..cache_args::parse(&args.cache_from, &args.cache_to, &args.cache_mounts, &environment)?

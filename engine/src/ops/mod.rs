@@ -417,10 +417,17 @@ impl Ops for BuildOps<'_> {
             self.engine.flights.lead(content, &we, cancel, || we.waits()).map_err(EngineError::from)?;
         let cancel = lead.cancel();
         let _claim = self.engine.store.claim(content, cancel).map_err(EngineError::from)?;
-        if !self.graph.vertex(vertex).metadata.ignore_cache
-            && let Some(output) = self.lookup(vertex, content)?
-        {
-            return Ok(Executed { output, reused: true });
+        let metadata = &self.graph.vertex(vertex).metadata;
+        let mut turn = None;
+        if !metadata.ignore_cache {
+            let mut found = self.lookup(vertex, content)?;
+            if found.is_none() {
+                turn = self.sharing.cache.turn(content, &metadata.name, cancel)?;
+                found = self.lookup(vertex, content)?;
+            }
+            if let Some(output) = found {
+                return Ok(Executed { output, reused: true });
+            }
         }
         let here =
             |input: &Option<StepResult>| input.map(|input| self.sharing.here(input, cancel)).transpose();
@@ -431,6 +438,9 @@ impl Ops for BuildOps<'_> {
         self.note_made(&output, vertex, started);
         // Saved while the claim is held, so that whoever waits for it finds the result.
         self.save_here(content, &output)?;
+        if let Some(turn) = turn {
+            turn.made();
+        }
         Ok(Executed { output: StepResult::Here(output), reused: false })
     }
 

@@ -1,6 +1,6 @@
 //! Records and blobs in a bucket of S3, or of what speaks its protocol.
 //!
-//! `PREFIX` + `records/v1/<key>` and `notes/v1/<key>`; blobs at `PREFIX` + `blobs/<digest>`, where BuildKit's cache of this kind has them
+//! `PREFIX` + `records/v1/<key>`, `notes/v1/<key>` and `claims/v1/<key>`; blobs at `PREFIX` + `blobs/<digest>`, where BuildKit's cache of this kind has them
 //! as well. Records are written on the condition that there is none (`If-None-Match: *`); a server that does not know the condition
 //! replaces one by an equal one.
 
@@ -15,6 +15,7 @@ use snapshotter::BlobWriter;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::claims::{Claim, Claimed};
 use super::place::{NewRecord, Place};
 use super::record;
 use crate::Engine;
@@ -23,6 +24,9 @@ use crate::request::BucketPlace;
 
 /// How many records are asked for at once. S3 answers one object per request, but any number of requests.
 const REQUESTS_AT_ONCE: usize = 64;
+
+/// Longer claims are none.
+const MAX_CLAIM: u64 = 256;
 
 /// A bucket that builders share.
 pub(crate) struct Bucket<'a> {
@@ -49,6 +53,10 @@ impl<'a> Bucket<'a> {
 
     fn note_key(&self, key: &Key) -> String {
         format!("{}notes/v1/{}", self.place.prefix, key.hex())
+    }
+
+    fn claim_key(&self, key: &Key) -> String {
+        format!("{}claims/v1/{}", self.place.prefix, key.hex())
     }
 
     fn blob(&self, digest: &Digest) -> String {
@@ -120,6 +128,34 @@ impl Place for Bucket<'_> {
             }
         }
         self.put(&object, record.bytes, !record.replaces, cancel)
+    }
+
+    fn claim(&self, claim: &Claim, cancel: &CancelToken) -> Result<Claimed, EngineError> {
+        let (bucket, object, bytes) = (self.open()?, self.claim_key(&claim.key), claim.to_bytes());
+        let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+        let content = |bytes: &[u8]| BlobSource::Bytes(bytes.to_vec().into());
+        self.engine.network()?.wait(cancel, async {
+            if bucket.put(&object, (content(&bytes), &digest, size), true).await? == s3::Written::New {
+                return Ok(Claimed::Ours);
+            }
+            let kept = read(&bucket, &object, MAX_CLAIM).await?;
+            if kept.is_some_and(|kept| claim.is_of_another(&kept)) {
+                return Ok(Claimed::Theirs);
+            }
+            // It is over, and whoever else sees that at the same moment makes the result, too.
+            bucket.put(&object, (content(&bytes), &digest, size), false).await?;
+            Ok::<_, EngineError>(Claimed::Ours)
+        })
+    }
+
+    fn release(&self, claim: &Claim, cancel: &CancelToken) -> Result<(), EngineError> {
+        let (bucket, object) = (self.open()?, self.claim_key(&claim.key));
+        self.engine.network()?.wait(cancel, async {
+            if read(&bucket, &object, MAX_CLAIM).await?.is_some_and(|kept| !claim.is_of_another(&kept)) {
+                bucket.delete(&object).await?;
+            }
+            Ok::<_, EngineError>(())
+        })
     }
 
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {

@@ -1,6 +1,6 @@
 //! Records and blobs in a directory: of this machine, or one that several mount.
 //!
-//! `records/v1/ab/<key>`, `blobs/sha256/<digest>` and `notes/v1/<key>`. A file is written aside and then linked to its name, so it is
+//! `records/v1/ab/<key>`, `blobs/sha256/<digest>`, `notes/v1/<key>` and `claims/v1/<key>`. A file is written aside and then linked to its name, so it is
 //! whole when it is seen, and the first one stays.
 
 use std::fs::File;
@@ -12,6 +12,7 @@ use base::{CancelToken, Digest, Key};
 use snapshotter::BlobWriter;
 use sys::fs::PathContext as _;
 
+use super::claims::{Claim, Claimed};
 use super::place::{NewRecord, Place};
 use super::record;
 use crate::error::EngineError;
@@ -34,6 +35,10 @@ impl Directory {
 
     fn note_path(&self, key: &Key) -> PathBuf {
         self.path.join("notes/v1").join(key.hex())
+    }
+
+    fn claim_path(&self, key: &Key) -> PathBuf {
+        self.path.join("claims/v1").join(key.hex())
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -65,6 +70,9 @@ impl Directory {
         Ok(())
     }
 }
+
+/// Longer claims are none.
+const MAX_CLAIM: u64 = 256;
 
 /// The content of a file that is there and not longer than `limit`.
 fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, EngineError> {
@@ -99,6 +107,28 @@ impl Place for Directory {
             return Ok(());
         }
         self.add(&path, record.replaces, |file, aside| Ok(file.write_all(record.bytes).at("write", aside)?))
+    }
+
+    fn claim(&self, claim: &Claim, _cancel: &CancelToken) -> Result<Claimed, EngineError> {
+        let path = self.claim_path(&claim.key);
+        match read_if_there(&path, MAX_CLAIM)? {
+            Some(kept) if claim.is_of_another(&kept) => return Ok(Claimed::Theirs),
+            Some(_) => drop(sys::fs::remove_file(&path)?),
+            None => {}
+        }
+        self.add(&path, false, |file, aside| Ok(file.write_all(&claim.to_bytes()).at("write", aside)?))?;
+        // Somebody may have been faster.
+        let kept = read_if_there(&path, MAX_CLAIM)?;
+        let is_theirs = kept.is_some_and(|kept| claim.is_of_another(&kept));
+        Ok(if is_theirs { Claimed::Theirs } else { Claimed::Ours })
+    }
+
+    fn release(&self, claim: &Claim, _cancel: &CancelToken) -> Result<(), EngineError> {
+        let path = self.claim_path(&claim.key);
+        if read_if_there(&path, MAX_CLAIM)?.is_some_and(|kept| !claim.is_of_another(&kept)) {
+            sys::fs::remove_file(&path)?;
+        }
+        Ok(())
     }
 
     fn note(&self, key: &Key, _cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {

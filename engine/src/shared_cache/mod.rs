@@ -9,6 +9,8 @@
 //! what was done by then is in the store.
 
 mod bucket;
+mod claims;
+mod cluster;
 mod directory;
 mod mounts;
 mod place;
@@ -22,6 +24,7 @@ mod writing;
 use std::sync::Arc;
 
 use self::bucket::Bucket;
+use self::cluster::Cluster;
 use self::directory::Directory;
 pub use self::mounts::ChunkError;
 pub(crate) use self::mounts::PortableMounts;
@@ -39,6 +42,7 @@ fn open<'a>(engine: &'a Engine, place: &CachePlace) -> Arc<dyn Place + 'a> {
     match place {
         CachePlace::Directory(path) => Arc::new(Directory::new(path.clone())),
         CachePlace::Bucket(place) => Arc::new(Bucket::new(engine, (**place).clone())),
+        CachePlace::Cluster(options) => Arc::new(Cluster::new(engine, (**options).clone())),
         CachePlace::Repository(reference) => Arc::new(Repository::new(engine, reference.clone())),
     }
 }

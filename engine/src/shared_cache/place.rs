@@ -6,6 +6,7 @@ use base::image::Descriptor;
 use base::{CancelToken, Key};
 use snapshotter::BlobWriter;
 
+use super::claims::{Claim, Claimed};
 use crate::error::EngineError;
 
 /// A place that any number of builders read and write at once. What is there under a
@@ -21,6 +22,16 @@ pub(crate) trait Place: Send + Sync {
 
     /// Adds a record unless there is one. All its blobs are there.
     fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError>;
+
+    /// Claims the making of a result. Places that cannot refuse a second one know no claims.
+    fn claim(&self, _claim: &Claim, _cancel: &CancelToken) -> Result<Claimed, EngineError> {
+        Ok(Claimed::Unknown)
+    }
+
+    /// Releases what was claimed.
+    fn release(&self, _claim: &Claim, _cancel: &CancelToken) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// What was last noted under this key: for people, and of no consequence for what is built.
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError>;

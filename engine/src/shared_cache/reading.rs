@@ -8,6 +8,7 @@ use base::{CancelToken, Digest, Fault, Faulty as _, Key};
 use snapshotter::{CacheValue, Expected, Lease, RecordKind, StoreError};
 
 use super::Trust;
+use super::claims::Claims;
 use super::place::Place;
 use super::record::Record;
 use crate::Engine;
@@ -15,7 +16,7 @@ use crate::error::EngineError;
 use crate::history::Recorder;
 use crate::ops::Filesystem;
 use crate::remote::Fetcher;
-use crate::request::CachePlace;
+use crate::request::SharedCaches;
 
 /// With how many keys a place is asked at once.
 const KEYS_AT_ONCE: usize = 1000;
@@ -39,7 +40,9 @@ pub(crate) struct Hit {
 /// The shared caches that a build reads.
 pub(crate) struct SharedCache<'a> {
     fetcher: Fetcher<'a>,
-    places: Vec<Arc<dyn Place + 'a>>,
+    pub(super) places: Vec<Arc<dyn Place + 'a>>,
+    /// What others are asked to wait for.
+    pub(super) claims: Option<Claims>,
     trust: Trust,
     known: Mutex<Known>,
     /// Whether it was asked for builds of other builders.
@@ -73,9 +76,20 @@ struct Found {
 
 impl<'a> SharedCache<'a> {
     /// What a build reads that fetches with `fetcher`.
-    pub(crate) fn new(fetcher: Fetcher<'a>, from: &[CachePlace], trust: Trust) -> Self {
+    ///
+    /// # Errors
+    /// When the kernel has no random numbers.
+    pub(crate) fn new(
+        fetcher: Fetcher<'a>,
+        caches: &SharedCaches,
+        trust: Trust,
+    ) -> Result<Self, EngineError> {
+        let SharedCaches { from, to, wait, .. } = caches;
         let places = from.iter().map(|place| super::open(fetcher.engine, place)).collect();
-        Self { fetcher, places, trust, known: Mutex::default(), compared: OnceLock::new() }
+        // Others find what we have made only where we write it.
+        let place = from.iter().position(|place| to.contains(place));
+        let claims = wait.zip(place).map(|(limit, place)| Claims::new(limit, place)).transpose()?;
+        Ok(Self { fetcher, places, claims, trust, known: Mutex::default(), compared: OnceLock::new() })
     }
 
     /// What the build fetches with.
@@ -120,6 +134,14 @@ impl<'a> SharedCache<'a> {
         found.note_key(key);
         let Record { content, cost_ms, path_ms, .. } = found.record;
         Some(Hit { id, content, cost_ms, path_ms })
+    }
+
+    /// Has the next look-up ask again for what was not there.
+    pub(super) fn look_again(&self, key: &Key) {
+        let mut known = self.known();
+        if known.answers.get(key) == Some(&None) {
+            known.answers.remove(key);
+        }
     }
 
     /// Why a result is not used that a cache has under this key, if there is one.

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base::image::{Descriptor, Manifest, media_type};
 use base::{CancelToken, Digest, Key, Reference};
-use registry::{BlobSource, Client};
+use registry::{BlobSource, ClaimRequest, Client};
 use snapshotter::BlobWriter;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::claims::{Claim, Claimed};
 use super::place::{NewRecord, Place};
 use super::record;
 use crate::Engine;
@@ -180,6 +181,22 @@ impl Place for Repository<'_> {
         self.push(&reference, record.blobs.to_vec(), annotations, cancel)
     }
 
+    /// `lap registry serve` knows claims, others do not.
+    fn claim(&self, claim: &Claim, cancel: &CancelToken) -> Result<Claimed, EngineError> {
+        let network = self.engine.network()?;
+        let granted = network.wait(cancel, network.client.claim(&self.reference, &request(claim)))?;
+        Ok(match granted {
+            Some(true) => Claimed::Ours,
+            Some(false) => Claimed::Theirs,
+            None => Claimed::Unknown,
+        })
+    }
+
+    fn release(&self, claim: &Claim, cancel: &CancelToken) -> Result<(), EngineError> {
+        let network = self.engine.network()?;
+        network.wait(cancel, network.client.release(&self.reference, &request(claim)))
+    }
+
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
         let network = self.engine.network()?;
         let reference = self.tagged(format!("{NOTE_TAG}{}", key.hex()));
@@ -238,6 +255,11 @@ impl Place for Repository<'_> {
         }
         Ok(true)
     }
+}
+
+fn request(claim: &Claim) -> ClaimRequest {
+    let (key, holder) = (claim.key.hex(), claim.holder.clone());
+    ClaimRequest { key, holder, seconds: claim.limit.as_secs().max(1) }
 }
 
 /// The record with this name, if there is one.

@@ -147,6 +147,9 @@ fn write_all(
                 Err(error) => destination.give_up(layers.cache.fetcher(), &error),
             }
         }
+        if let Told::Result(made) = &told {
+            layers.cache.release(&made.key);
+        }
         pending.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -98,6 +98,41 @@ fn long_answers_come_in_pieces() {
     assert_eq!(answer.json()["manifests"].as_array().unwrap().len(), 4);
 }
 
+#[test]
+fn builders_that_begin_at_once_make_each_step_once() {
+    let server = Server::new();
+    let builders: Vec<TestEnv> = (0..3).map(|_| env()).collect();
+    let place = cache(&server.address);
+    let flags = ["--cache-from", &place, "--cache-to", &place, "--cache-wait=60s"];
+    let run: usize = std::thread::scope(|scope| {
+        let builds: Vec<_> =
+            builders.iter().map(|env| scope.spawn(|| build(env, &context(env), &flags))).collect();
+        builds.into_iter().map(|build| steps_run(&build.join().unwrap()).len()).sum()
+    });
+    assert_eq!(run, 31);
+}
+
+#[test]
+fn claims_that_make_no_sense_are_refused() {
+    let server = Server::new();
+    let path = "/v2/a/_lapstrake/claims";
+    let claim = |method: &str, holder: &str| {
+        let body = json!({"key": "k", "holder": holder, "seconds": 60}).to_string();
+        server.send(method, path, &[], body.as_bytes())
+    };
+    assert_eq!(claim("POST", "one").is(200).json(), json!({"granted": true}));
+    assert_eq!(claim("POST", "two").is(200).json(), json!({"granted": false}));
+    claim("DELETE", "one").is(204);
+    assert_eq!(claim("POST", "two").is(200).json(), json!({"granted": true}));
+    server.get(path).is(405);
+    let long = json!({"key": "k".repeat(1000), "holder": "h", "seconds": 1}).to_string();
+    for wrong in ["", "{}", r#"{"key": 1}"#, &long, r#"{"key": "k", "holder": "h", "seconds": -1}"#] {
+        server.send("POST", path, &[], wrong.as_bytes()).is(400);
+    }
+    let server = Server::with(server.stop(), &["--read-only"]);
+    server.send("POST", path, &[], b"{}").is(405);
+}
+
 /// How many blobs a store has when it was served with these flags and then collected.
 fn blobs_left(store: TestEnv, flags: &[&str]) -> (usize, TestEnv) {
     // The server looks after records when it begins and when it ends.

@@ -1,9 +1,10 @@
 //! Objects of a bucket, at Amazon or whatever else speaks the S3 protocol.
 //!
-//! Only what a shared cache needs: look up, read, write and touch single objects. Requests are signed
+//! Only what a shared cache needs: look up, read, write, touch and remove single objects. Requests are signed
 //! ([`signature`]) and otherwise sent like a registry's: with the same certificates, proxies, patience and tries.
 //!
-//! Source: Amazon S3 API Reference, `GetObject`, `HeadObject`, `PutObject` (with `If-None-Match`) and `CopyObject`.
+//! Source: Amazon S3 API Reference, `GetObject`, `HeadObject`, `PutObject` (with `If-None-Match`), `CopyObject` and
+//! `DeleteObject`.
 
 mod object;
 mod signature;
@@ -122,6 +123,12 @@ impl Bucket {
             Err(ErrorKind::Storage { status: 412 | 409, .. }) if if_absent => Ok(Written::Existed),
             Err(kind) => Err(self.context("write", key).error(kind)),
         }
+    }
+
+    /// Removes an object, if there is one.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        let answer = self.send(Method::DELETE, key, &[], None).await;
+        found(answer).map(drop).within(&self.context("remove", key))
     }
 
     /// Makes an object as young as if it were written now, so that rules of the bucket do not let it expire.

@@ -12,6 +12,7 @@ use base::Digest;
 
 use super::Report;
 use super::accounts::Accounts;
+use super::claims::Claims;
 use super::query::Query;
 use super::refusal::Refusal;
 use super::route::{Route, Target};
@@ -27,6 +28,7 @@ const API_VERSION: (HeaderName, HeaderValue) =
 pub(super) struct Registry {
     pub(super) store: Arc<dyn ServedStore>,
     pub(super) uploads: Uploads,
+    pub(super) claimed: Claims,
     /// How long a client may send nothing in the middle of a body.
     pub(super) patience: Duration,
     read_only: bool,
@@ -70,7 +72,7 @@ impl Registry {
         report: Report,
     ) -> Self {
         let uploads = Uploads::new(upload_patience);
-        Self { store, uploads, patience, read_only, accounts, report }
+        Self { store, uploads, claimed: Claims::default(), patience, read_only, accounts, report }
     }
 
     /// Tells the owner of a failure.
@@ -109,6 +111,7 @@ impl Registry {
             Target::Uploads => self.begin_upload(&asked, repository, body).await,
             Target::Upload(id) => self.upload(&asked, repository, &id, body).await,
             Target::ManyManifests => self.many_manifests(&asked, repository, body).await,
+            Target::Claims => self.claims(&asked, repository, body).await,
             Target::Referrers(digest) => self.referrers(&asked, repository, digest_of(&digest)?).await,
         }
     }

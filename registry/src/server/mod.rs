@@ -20,6 +20,7 @@
 
 mod accounts;
 mod blobs;
+mod claims;
 mod connection;
 mod dispatch;
 mod listing;

@@ -37,6 +37,8 @@ pub(super) enum Target {
     Referrers(String),
     /// `_lapstrake/manifests`
     ManyManifests,
+    /// `_lapstrake/claims`
+    Claims,
 }
 
 impl Route {
@@ -60,6 +62,7 @@ impl Route {
             [name @ .., "manifests", reference] => (name, Target::Manifest((*reference).to_owned())),
             [name @ .., "blobs", digest] => (name, Target::Blob((*digest).to_owned())),
             [name @ .., "_lapstrake", "manifests"] => (name, Target::ManyManifests),
+            [name @ .., "_lapstrake", "claims"] => (name, Target::Claims),
             [name @ .., "referrers", digest] => (name, Target::Referrers((*digest).to_owned())),
             _ => return Err(none()),
         };

@@ -10,6 +10,7 @@ mod fixture;
 mod login;
 mod pull;
 mod push;
+mod reapi;
 mod s3;
 mod server;
 mod tls;

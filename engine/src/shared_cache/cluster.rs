@@ -1,0 +1,169 @@
+//! Records and blobs in a Remote Execution API cache, which a team may have for Bazel.
+//!
+//! A record is the result of an action that nobody ever runs: its salt is made of the key, the record is in place of its standard
+//! output, and its files are the result's layers. So the server keeps them together, and one that knows that a layer is
+//! gone says that there is no result. A note is the same with one file.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use base::image::Descriptor;
+use base::{CancelToken, Digest, Key};
+use registry::BlobSource;
+use registry::reapi::{ActionName, ActionResult, Reapi, ReapiOptions};
+use snapshotter::BlobWriter;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::place::{NewRecord, Place};
+use super::record;
+use crate::Engine;
+use crate::error::EngineError;
+
+/// How many records are asked for at once, over one connection.
+const REQUESTS_AT_ONCE: usize = 64;
+
+/// What the salt of a record begins with; the key follows.
+const RECORD_SALT: &[u8] = b"lapstrake record v1\0";
+/// What the salt of a note begins with.
+const NOTE_SALT: &[u8] = b"lapstrake note v1\0";
+
+/// A cache that builders share.
+pub(crate) struct Cluster<'a> {
+    engine: &'a Engine,
+    options: ReapiOptions,
+    cache: OnceLock<Reapi>,
+}
+
+impl<'a> Cluster<'a> {
+    /// The cache at an endpoint.
+    pub(crate) fn new(engine: &'a Engine, options: ReapiOptions) -> Self {
+        Self { engine, options, cache: OnceLock::new() }
+    }
+
+    /// The cache with its connection.
+    fn open(&self) -> Result<&Reapi, EngineError> {
+        if let Some(cache) = self.cache.get() {
+            return Ok(cache);
+        }
+        let cache = Reapi::new(self.options.clone())?;
+        Ok(self.cache.get_or_init(|| cache))
+    }
+
+    fn result(&self, action: &ActionName, cancel: &CancelToken) -> Result<Option<ActionResult>, EngineError> {
+        self.engine.network()?.wait(cancel, self.open()?.result(action))
+    }
+}
+
+fn action(salt: &[u8], key: &Key) -> ActionName {
+    ActionName::of(&[salt, key.as_bytes()].concat())
+}
+
+impl Place for Cluster<'_> {
+    fn name(&self) -> String {
+        let ReapiOptions { endpoint, instance, .. } = &self.options;
+        if instance.is_empty() { endpoint.clone() } else { format!("{endpoint}/{instance}") }
+    }
+
+    fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        let cache = self.open()?.clone();
+        let actions: Vec<ActionName> = keys.iter().map(|key| action(RECORD_SALT, key)).collect();
+        self.engine.network()?.wait(cancel, async move {
+            let mut found: Vec<Option<Vec<u8>>> = vec![None; actions.len()];
+            let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+            let mut requests = JoinSet::new();
+            for (index, action) in actions.into_iter().enumerate() {
+                let (cache, permits) = (cache.clone(), Arc::clone(&permits));
+                requests.spawn(async move {
+                    // The semaphore is never closed.
+                    let _permit = permits.acquire().await.ok();
+                    Ok::<_, EngineError>((index, cache.result(&action).await?))
+                });
+            }
+            while let Some(answer) = requests.join_next().await {
+                // None of them is aborted, so one that did not end has panicked.
+                let (index, result) =
+                    answer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+                let text = result.map(|result| result.text);
+                found[index] = text.filter(|text| text.len() as u64 <= record::MAX_SIZE);
+            }
+            Ok::<_, EngineError>(found)
+        })
+    }
+
+    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
+        let action = action(RECORD_SALT, key);
+        if !record.replaces && self.result(&action, cancel)?.is_some() {
+            return Ok(());
+        }
+        let blobs = record.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
+        let result = ActionResult { text: record.bytes.to_vec(), blobs };
+        self.engine.network()?.wait(cancel, self.open()?.set_result(&action, &result))
+    }
+
+    fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
+        let result = self.result(&action(NOTE_SALT, key), cancel)?;
+        let blob = result.and_then(|result| result.blobs.first().copied());
+        let Some(blob) = blob.filter(|(_, size)| *size <= record::MAX_NOTE_SIZE) else { return Ok(None) };
+        let cache = self.open()?;
+        self.engine.network()?.wait(cancel, async {
+            let Some(mut reader) = cache.blob(&blob).await? else { return Ok(None) };
+            let mut note = Vec::new();
+            while let Some(piece) = reader.next().await? {
+                note.extend_from_slice(&piece);
+                if note.len() as u64 > record::MAX_NOTE_SIZE {
+                    return Ok(None);
+                }
+            }
+            Ok::<_, EngineError>(Some(note))
+        })
+    }
+
+    fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError> {
+        let cache = self.open()?;
+        let blob = (Digest::of(note), note.len() as u64);
+        let result = ActionResult { text: Vec::new(), blobs: vec![blob] };
+        self.engine.network()?.wait(cancel, async {
+            cache.add_blob(&blob, BlobSource::Bytes(note.to_vec().into())).await?;
+            cache.set_result(&action(NOTE_SALT, key), &result).await
+        })
+    }
+
+    fn add_blob(
+        &self,
+        blob: &Descriptor,
+        file: &Path,
+        anew: bool,
+        cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let (cache, file) = (self.open()?, file.to_owned());
+        let source = BlobSource::File(Arc::new(move || std::fs::File::open(&file)));
+        let name = (blob.digest, blob.size);
+        self.engine.network()?.wait(cancel, async {
+            if anew { cache.put_blob(&name, source).await } else { cache.add_blob(&name, source).await }
+        })
+    }
+
+    fn copy_blob(
+        &self,
+        blob: &Descriptor,
+        to: &mut BlobWriter,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
+        let (network, cache) = (self.engine.network()?, self.open()?);
+        let Some(mut reader) = network.wait(cancel, cache.blob(&(blob.digest, blob.size)))? else {
+            return Ok(false);
+        };
+        let mut copied = 0;
+        while let Some(piece) = network.wait(cancel, reader.next())? {
+            // One byte too many is enough to see that it is wrong.
+            let left = (blob.size + 1).saturating_sub(copied);
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+            copied += to.copy_from(&mut &piece[..most])?;
+            if copied > blob.size {
+                break;
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,19 @@
+//! Programs of Python packages.
+
+use std::path::PathBuf;
+
+use crate::binary::cache_dir;
+use crate::privilege::skip;
+
+/// A program of a Python package: from the environment that `scripts/setup test` makes below the target directory, or from the search
+/// path. Without it the calling test is skipped, in CI too: nothing promises that a package index can be reached.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let own = cache_dir().join("../python/bin").join(name);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates = std::iter::once(own).chain(std::env::split_paths(&path).map(|dir| dir.join(name)));
+    let found = candidates.find(|path| path.is_file());
+    if found.is_none() {
+        skip(&format!("{name} is not installed"));
+    }
+    found
+}
