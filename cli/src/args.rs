@@ -220,11 +220,13 @@ pub(crate) struct BuildArgs {
     #[arg(long, conflicts_with_all = ["on_error", "output_on_failure"])]
     pub(crate) no_record: bool,
 
-    /// Find results that other builders have made: type=records,ref=REPOSITORY, src=DIRECTORY or s3=BUCKET, or type=reapi,endpoint=grpc://HOST:PORT; may be repeated
+    /// Find results that other builders have made: type=records,ref=REPOSITORY, src=DIRECTORY or s3=BUCKET,
+    /// type=reapi,endpoint=grpc://HOST:PORT, type=registry|local|gha, or a name in a registry; may be repeated
     #[arg(long, value_name = "PLACE")]
     pub(crate) cache_from: Vec<String>,
 
-    /// Tell other builders of results: type=records,ref=REPOSITORY, dest=DIRECTORY or s3=BUCKET, or type=reapi,endpoint=grpc://HOST:PORT; may be repeated
+    /// Tell other builders of results: type=records,ref=REPOSITORY, dest=DIRECTORY or s3=BUCKET,
+    /// type=reapi,endpoint=grpc://HOST:PORT, or type=registry|local|gha|inline; may be repeated
     #[arg(long, value_name = "PLACE")]
     pub(crate) cache_to: Vec<String>,
 

@@ -2,8 +2,9 @@
 
 mod bucket;
 
-use engine::request::{CachePlace, ReapiOptions, SharedCaches};
+use engine::request::{CachePlace, CacheSource, ReapiOptions, SharedCaches};
 
+use crate::cache_document_args;
 use crate::error::CliError;
 
 const EXAMPLE: &str = "as in type=records,ref=registry.example.com/team/cache, type=records,dest=/srv/cache or \
@@ -19,20 +20,41 @@ pub(crate) fn parse(
     mounts: &[String],
     environment: Environment<'_>,
 ) -> Result<SharedCaches, CliError> {
-    let places = |flag: &str, directory: &str, texts: &[String]| {
-        texts.iter().map(|text| place(flag, directory, text, environment)).collect::<Result<Vec<_>, _>>()
-    };
-    let (from, to) = (places("--cache-from", "src", from)?, places("--cache-to", "dest", to)?);
-    if !mounts.is_empty() && from.is_empty() && to.is_empty() {
-        return Err(CliError::usage("--cache-mounts needs --cache-from or --cache-to".to_owned(), EXAMPLE));
+    let mut caches = SharedCaches { mounts: mounts.to_vec(), ..SharedCaches::default() };
+    for text in from {
+        caches.from.push(match cache_document_args::source(text, environment)? {
+            Some(document) => CacheSource::Document(document),
+            None => CacheSource::Records(place("--cache-from", "src", text, environment)?),
+        });
     }
-    if mounts.iter().any(String::is_empty) {
-        return Err(CliError::usage(
-            "--cache-mounts has an empty scope".to_owned(),
-            "as in --cache-mounts=my-branch,main",
-        ));
+    for text in to {
+        if text == "type=inline" {
+            caches.inline = true;
+            continue;
+        }
+        match cache_document_args::output(text, environment)? {
+            Some(document) => caches.documents.push(document),
+            None => caches.to.push(place("--cache-to", "dest", text, environment)?),
+        }
     }
-    Ok(SharedCaches { from, to, mounts: mounts.to_vec(), ..SharedCaches::default() })
+    cache_document_args::refuse_twice(&caches.documents)?;
+    check_mounts(&caches)?;
+    Ok(caches)
+}
+
+/// Refuses `--cache-mounts` that could go nowhere: documents have no room for them.
+fn check_mounts(caches: &SharedCaches) -> Result<(), CliError> {
+    let has_records =
+        !caches.to.is_empty() || caches.from.iter().any(|from| matches!(from, CacheSource::Records(_)));
+    if !caches.mounts.is_empty() && !has_records {
+        let message = "--cache-mounts needs --cache-from or --cache-to with type=records".to_owned();
+        return Err(CliError::usage(message, EXAMPLE));
+    }
+    if caches.mounts.iter().any(String::is_empty) {
+        let message = "--cache-mounts has an empty scope".to_owned();
+        return Err(CliError::usage(message, "as in --cache-mounts=my-branch,main"));
+    }
+    Ok(())
 }
 
 /// Reads `type=records,ref=REFERENCE`, or with a bucket, or with a directory, which is called `directory`.
@@ -96,7 +118,7 @@ fn cluster(fields: &[(&str, &str)], environment: Environment<'_>) -> Result<Cach
 mod tests {
     use super::*;
 
-    fn from(text: &str) -> Result<Vec<CachePlace>, String> {
+    fn from(text: &str) -> Result<Vec<CacheSource>, String> {
         let parsed = parse(&[text.to_owned()], &[], &[], &|_| None);
         parsed.map(|caches| caches.from).map_err(|error| error.message().to_owned())
     }
@@ -104,8 +126,9 @@ mod tests {
     #[test]
     fn places_are_repositories_and_directories() {
         let repository = CachePlace::Repository("localhost:5000/cache".parse().unwrap());
-        assert_eq!(from("type=records,ref=localhost:5000/cache"), Ok(vec![repository]));
-        assert_eq!(from("src=/srv/cache,type=records"), Ok(vec![CachePlace::Directory("/srv/cache".into())]));
+        let records = |place| Ok(vec![CacheSource::Records(place)]);
+        assert_eq!(from("type=records,ref=localhost:5000/cache"), records(repository));
+        assert_eq!(from("src=/srv/cache,type=records"), records(CachePlace::Directory("/srv/cache".into())));
         let to = parse(&[], &["type=records,dest=/srv".to_owned()], &[], &|_| None).unwrap();
         assert_eq!(to.to, [CachePlace::Directory("/srv".into())]);
     }
@@ -115,7 +138,7 @@ mod tests {
         let options = |token: Option<&str>| {
             let (endpoint, instance) = ("grpc://h:1".to_owned(), "main".to_owned());
             let options = ReapiOptions { endpoint, instance, token: token.map(str::to_owned) };
-            vec![CachePlace::Cluster(Box::new(options))]
+            vec![CacheSource::Records(CachePlace::Cluster(Box::new(options)))]
         };
         assert_eq!(from("type=reapi,endpoint=grpc://h:1,instance=main"), Ok(options(None)));
         assert_eq!(from("type=reapi,endpoint=grpc://h:1,instance=main,token=t"), Ok(options(Some("t"))));

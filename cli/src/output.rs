@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use base::Reference;
-use engine::request::{Compression, Destination, LayerOptions, Output, PushOutput};
+use engine::request::{Destination, LayerOptions, Output, PushOutput};
 
 use crate::commands::reference;
+use crate::compression_args;
 use crate::error::CliError;
 
 /// One `--output`.
@@ -218,35 +219,13 @@ impl<'a> Fields<'a> {
         let wanted = self.compression.is_some() || self.level.is_some() || self.force;
         let compression = match self.compression {
             None if !wanted => None,
-            method => Some(self.compression(method.unwrap_or("gzip"))?),
+            method => {
+                let compression = compression_args::parse(method.unwrap_or("gzip"), self.level);
+                Some(compression.map_err(|wrong| fields_error(self.text, &wrong.why, wrong.hint))?)
+            }
         };
         let (force, keep_times, docker_types) = (self.force, !self.rewrite_times, !self.oci_types);
         Ok(LayerOptions { compression, force, keep_times, docker_types })
-    }
-
-    /// The compression called `method`, at the level that was typed.
-    fn compression(&self, method: &str) -> Result<Compression, CliError> {
-        match method {
-            // A level of nothing is nothing, as in BuildKit.
-            "uncompressed" => self.level(22, 0).map(|_| Compression::None),
-            "gzip" => self.level(9, 6).map(Compression::Gzip),
-            "zstd" => self.level(22, 3).map(|level| Compression::Zstd(level.cast_signed())),
-            other => {
-                let why = match other {
-                    "estargz" => "layers in estargz are read, but not written".to_owned(),
-                    other => format!("unknown compression \"{other}\""),
-                };
-                Err(fields_error(self.text, &why, "the compressions are uncompressed, gzip and zstd"))
-            }
-        }
-    }
-
-    fn level(&self, highest: u32, default: u32) -> Result<u32, CliError> {
-        let Some(text) = self.level else { return Ok(default) };
-        text.parse().ok().filter(|level| *level <= highest).ok_or_else(|| {
-            let why = format!("compression-level is a number from 0 to {highest}, not \"{text}\"");
-            fields_error(self.text, &why, "levels go from 0 to 9 for gzip, and from 0 to 22 for zstd")
-        })
     }
 
     fn archive(&self) -> Destination {
@@ -278,6 +257,7 @@ fn stdout() -> Destination {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::request::Compression;
 
     fn parse(text: &str) -> Result<Output, CliError> {
         super::parse(text).map(|parsed| parsed.output)

@@ -13,9 +13,13 @@ use crate::ops::Filesystem;
 use crate::progress::Progress;
 use crate::report::TargetReport;
 use crate::request::{BuildRequest, LayerOptions};
+use crate::shared_cache::{INLINE, SharedCache};
 
 /// The build argument that asks for an index even of one platform.
 const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
+
+/// The build argument that asks for the steps in the image's config.
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 
 /// What a build made, in the store.
 #[derive(Debug, Clone)]
@@ -73,6 +77,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) lowered: &'a [LoweredImage],
     /// The root filesystems, one for each of them; `None` is empty.
     pub(crate) roots: &'a [Option<Filesystem>],
+    /// What is known of the steps.
+    pub(crate) cache: &'a SharedCache<'a>,
     pub(crate) progress: &'a Progress,
     pub(crate) cancel: &'a CancelToken,
 }
@@ -100,6 +106,13 @@ impl Assembly<'_> {
         let mut config = lowered.config.clone();
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
         date(&mut config, &layers, self.request.epoch);
+        // What the base has of this is about the base's steps.
+        config.other.remove(INLINE);
+        if let Some(root) = root.filter(|_| self.has_inline_cache())
+            && let Some(records) = self.cache.inline(root)?
+        {
+            config.other.insert(INLINE.to_owned(), records.into());
+        }
         let manifest = Manifest {
             schema_version: 2,
             media_type: types.manifest.to_owned(),
@@ -109,6 +122,11 @@ impl Assembly<'_> {
         };
         let descriptor = document(self.engine, self.lease, types.manifest, &manifest)?;
         Ok(BuiltImage { platform: lowered.platform.clone(), descriptor, manifest, root })
+    }
+
+    /// Whether the image's config has the steps that made it.
+    fn has_inline_cache(&self) -> bool {
+        self.request.caches.inline || is_set(self.request, INLINE_CACHE)
     }
 
     /// The layers of a root filesystem, the base first. Those of the base keep their times; in those that the
@@ -158,6 +176,11 @@ impl Assembly<'_> {
     }
 }
 
+/// Whether a build argument that is a switch is on.
+fn is_set(request: &BuildRequest, name: &str) -> bool {
+    request.build_args.get(name).is_some_and(|value| base::boolean::parse(value) == Some(true))
+}
+
 /// Writes an index of the images if the request is for several platforms, and gives its descriptor, or that of
 /// the only manifest.
 fn root(
@@ -165,9 +188,7 @@ fn root(
     images: &[BuiltImage],
     options: LayerOptions,
 ) -> Result<Descriptor, EngineError> {
-    let forced = assembly.request.build_args.get(MULTI_PLATFORM);
-    let forced = forced.is_some_and(|value| base::boolean::parse(value) == Some(true));
-    if let ([only], false) = (images, forced) {
+    if let ([only], false) = (images, is_set(assembly.request, MULTI_PLATFORM)) {
         return Ok(only.descriptor.clone());
     }
     let of_platform = |image: &BuiltImage| Descriptor {
@@ -219,11 +240,13 @@ const LAYER_TYPES: [(&str, &str); 3] = [
     (media_type::OCI_LAYER_ZSTD, media_type::DOCKER_LAYER_ZSTD),
 ];
 
-fn oci_layer(name: &str) -> &str {
+/// The OCI name of a layer's media type.
+pub(crate) fn oci_layer(name: &str) -> &str {
     LAYER_TYPES.iter().find(|(_, docker)| *docker == name).map_or(name, |(oci, _)| oci)
 }
 
-fn docker_layer(name: &str) -> &str {
+/// Docker's name of a layer's media type.
+pub(crate) fn docker_layer(name: &str) -> &str {
     LAYER_TYPES.iter().find(|(oci, _)| *oci == name).map_or(name, |(_, docker)| docker)
 }
 

@@ -22,7 +22,7 @@ use crate::remote::{Access, Fetcher};
 use crate::report::{BuildReport, RecordReport, TargetReport};
 use crate::request::{BuildRequest, NamedContext};
 use crate::resolve::SourceResolver;
-use crate::shared_cache::{PortableMounts, SharedCache, Trust, write_while};
+use crate::shared_cache::{PortableMounts, SharedCache, Trust, write_documents, write_while};
 use crate::{Engine, export, failed};
 
 /// How often a build looks at its context again when files keep changing.
@@ -90,24 +90,26 @@ impl Engine {
             if let Some(recorder) = progress.recorder() {
                 writer.note(recorder);
             }
-            self.export_built(&fetcher, request, (&lowered.images, &roots))
+            let report = self.export_built(&shared, request, (&lowered.images, &roots))?;
+            Ok::<_, BuildError>((roots, report))
         });
         shared.release_all();
-        let report = built?;
+        let (roots, report) = built?;
         mounts.write();
+        write_documents(&shared, &request.caches.documents, &roots)?;
         Ok(report)
     }
 
     /// Puts what was built where it is asked for.
     fn export_built(
         &self,
-        fetcher: &Fetcher<'_>,
+        cache: &SharedCache<'_>,
         request: &BuildRequest,
         all: (&[LoweredImage], &[Option<Filesystem>]),
     ) -> Result<BuildReport, BuildError> {
-        let progress = fetcher.progress;
+        let progress = cache.fetcher().progress;
         let targets = progress.step("exporting to image", |vertex| {
-            self.export_targets(fetcher, request, all, |image| {
+            self.export_targets(cache, request, all, |image| {
                 let id = image.manifest.config.digest;
                 progress.status(vertex, "exporting layers", 0, 0, true);
                 progress.status(vertex, &format!("writing image {id}"), 0, 0, true);
@@ -125,17 +127,17 @@ impl Engine {
     /// platforms of one target after those of another.
     fn export_targets(
         &self,
-        fetcher: &Fetcher<'_>,
+        cache: &SharedCache<'_>,
         request: &BuildRequest,
         all: (&[LoweredImage], &[Option<Filesystem>]),
         mut made: impl FnMut(&BuiltImage),
     ) -> Result<Vec<TargetReport>, EngineError> {
-        let Fetcher { lease, progress, cancel, .. } = *fetcher;
+        let Fetcher { lease, progress, cancel, .. } = *cache.fetcher();
         let requests = request.of_each_target();
         let platforms = (all.0.len() / requests.len()).max(1);
         let images = all.0.chunks(platforms).zip(all.1.chunks(platforms));
         let one = |(request, (lowered, roots)): (&BuildRequest, _)| {
-            let assembly = Assembly { engine: self, lease, request, lowered, roots, progress, cancel };
+            let assembly = Assembly { engine: self, lease, request, lowered, roots, cache, progress, cancel };
             Ok(export::all(&assembly, &mut made)?.report(request))
         };
         requests.iter().zip(images).map(one).collect()

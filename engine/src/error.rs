@@ -21,7 +21,7 @@ pub use crate::registries::{HelperError, HostsError, ListError, LoginError, Regi
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
 pub use crate::serve::error::ServerError;
-pub use crate::shared_cache::ChunkError;
+pub use crate::shared_cache::{CacheDocumentError, ChunkError};
 pub use crate::signing::error::{KeyError, PolicyError};
 
 /// Docker's words, which scripts look for.
@@ -92,6 +92,9 @@ pub enum EngineError {
     /// A cache mount could not be shared with other builders.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
+    /// A cache document cannot be used or written.
+    #[error(transparent)]
+    CacheDocument(#[from] CacheDocumentError),
     /// A downloaded file is not the one that was demanded.
     #[error("the content of {url} has digest {actual}, but the checksum demands {expected}")]
     Checksum {
@@ -481,6 +484,7 @@ impl Faulty for EngineError {
             Self::Reapi(error) => error.fault(),
             Self::Key(error) => error.fault(),
             Self::Policy(error) => error.fault(),
+            Self::CacheDocument(error) => error.fault(),
             Self::Archive(error) => error.fault(),
             Self::BuildArchive(error) => error.fault(),
             Self::Tree(error) => error.fault(),

@@ -1,5 +1,6 @@
 //! What callers ask for: plain values, whichever surface they come from.
 
+mod documents;
 mod isolation;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,9 @@ pub use runner::{
 };
 pub use snapshotter::Compression;
 
+pub use self::documents::{
+    ActionsPlace, ActionsProtocol, CacheMode, DocumentForm, DocumentOutput, DocumentPlace, LayoutPlace,
+};
 pub use self::isolation::{
     BindVolume, DeviceNode, HostAddress, IpcMode, Isolation, PidMode, SeccompChoice, Tmpfs,
 };
@@ -99,8 +103,8 @@ pub struct BuildRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedCaches {
     /// Where results are looked for that are not in the store, one after the other.
-    pub from: Vec<CachePlace>,
-    /// Where results are written to.
+    pub from: Vec<CacheSource>,
+    /// Where results are written to as they come.
     pub to: Vec<CachePlace>,
     /// How long a step waits that another builder makes; `None` is not at all.
     pub wait: Option<Duration>,
@@ -111,9 +115,22 @@ pub struct SharedCaches {
     /// `--cache-mounts`: the scopes in which cache mounts are shared too, usually branches. They are written to the first
     /// and looked for in all, one after the other. Empty shares none.
     pub mounts: Vec<String>,
+    /// What is written of all steps at the end.
+    pub documents: Vec<DocumentOutput>,
+    /// `type=inline`: the steps that made an image are in its config.
+    pub inline: bool,
 }
 
-/// A cache that builders share.
+/// A cache that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheSource {
+    /// In which each result is a record of its own.
+    Records(CachePlace),
+    /// That is one document.
+    Document(DocumentPlace),
+}
+
+/// A cache that builders share, in which each result is a record of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CachePlace {
     /// A directory.

@@ -18,6 +18,7 @@
 //! Sources: OCI distribution-spec v1.1, OCI image-spec v1.1, Docker's image spec v1.2 and registry
 //! token authentication documents.
 
+mod actions_cache;
 mod archive;
 mod auth;
 mod blob;
@@ -44,6 +45,7 @@ pub mod server;
 mod transport;
 mod upload;
 
+pub use actions_cache::{ActionsCache, ActionsEntry, ActionsProtocol};
 pub use archive::writer::{ArchiveFormat, BlobOpener, ExportedImage, WriteOptions, write_archive};
 pub use archive::{Archive, ArchiveError, ArchiveErrorKind, BlobReader, ImageTree, LoadedImage};
 pub use blob::{BlobStream, BlockingBlob, Progress, Received};

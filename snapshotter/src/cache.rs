@@ -107,6 +107,11 @@ impl Store {
         Ok(value)
     }
 
+    /// All keys whose values have this snapshot.
+    pub fn cache_keys_of(&self, snapshot: SnapshotId) -> Result<Vec<Key>, StoreError> {
+        Ok(self.db().read("look up the keys of a snapshot", |c| cache::keys_of(c, snapshot))?)
+    }
+
     /// Forgets the value of `output`. `false` when it had none.
     pub fn cache_delete(&self, output: &Key) -> Result<bool, StoreError> {
         Ok(self.db().write("delete a cache entry", |c| cache::delete(c, output))?)

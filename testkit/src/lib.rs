@@ -8,6 +8,7 @@
 //! No shipped crate depends on this one, except for its tests.
 #![allow(clippy::disallowed_methods, reason = "test support starts processes and reads the environment")]
 
+pub mod actions_service;
 pub mod binary;
 pub mod build_grid;
 pub mod certificates;
@@ -33,6 +34,7 @@ mod tree_read;
 pub mod user_namespace;
 pub mod web;
 
+pub use actions_service::ActionsService;
 pub use build_grid::BuildGrid;
 pub use command::{Lap, Output, Running};
 pub use context::Context;

@@ -449,7 +449,10 @@ impl Ops for BuildOps<'_> {
     }
 
     fn keyed(&self, vertex: VertexIndex, definition: &Key) {
-        self.sharing.cache.expect(definition);
+        // Images are where their registries are.
+        if !matches!(self.graph.vertex(vertex).op, Op::Source(SourceOp::Image(_))) {
+            self.sharing.cache.expect(definition);
+        }
         if let Some(recorder) = self.progress.recorder() {
             recorder.keyed(vertex, definition);
         }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::claims::{Claim, Claimed};
-use super::place::{NewRecord, Place};
+use super::place::{NewRecord, Place, Source};
 use super::record;
 use crate::Engine;
 use crate::error::EngineError;
@@ -87,7 +87,35 @@ impl<'a> Bucket<'a> {
     }
 }
 
-impl Place for Bucket<'_> {
+impl Source for Bucket<'_> {
+    fn claim(&self, claim: &Claim, cancel: &CancelToken) -> Result<Claimed, EngineError> {
+        let (bucket, object, bytes) = (self.open()?, self.claim_key(&claim.key), claim.to_bytes());
+        let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+        let content = |bytes: &[u8]| BlobSource::Bytes(bytes.to_vec().into());
+        self.engine.network()?.wait(cancel, async {
+            if bucket.put(&object, (content(&bytes), &digest, size), true).await? == s3::Written::New {
+                return Ok(Claimed::Ours);
+            }
+            let kept = read(&bucket, &object, MAX_CLAIM).await?;
+            if kept.is_some_and(|kept| claim.is_of_another(&kept)) {
+                return Ok(Claimed::Theirs);
+            }
+            // It is over, and whoever else sees that at the same moment makes the result, too.
+            bucket.put(&object, (content(&bytes), &digest, size), false).await?;
+            Ok::<_, EngineError>(Claimed::Ours)
+        })
+    }
+
+    fn release(&self, claim: &Claim, cancel: &CancelToken) -> Result<(), EngineError> {
+        let (bucket, object) = (self.open()?, self.claim_key(&claim.key));
+        self.engine.network()?.wait(cancel, async {
+            if read(&bucket, &object, MAX_CLAIM).await?.is_some_and(|kept| !claim.is_of_another(&kept)) {
+                bucket.delete(&object).await?;
+            }
+            Ok::<_, EngineError>(())
+        })
+    }
+
     fn name(&self) -> String {
         let s3::BucketOptions { bucket, endpoint, .. } = &self.place.options;
         let host = endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
@@ -119,6 +147,36 @@ impl Place for Bucket<'_> {
         })
     }
 
+    fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
+        let bucket = self.open()?;
+        let object = self.note_key(key);
+        self.engine.network()?.wait(cancel, read(&bucket, &object, record::MAX_NOTE_SIZE))
+    }
+
+    fn copy_blob(
+        &self,
+        blob: &Descriptor,
+        to: &mut BlobWriter,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
+        let (bucket, network) = (self.open()?, self.engine.network()?);
+        let object = self.blob(&blob.digest);
+        let Some(mut stream) = network.wait(cancel, bucket.get(&object))? else { return Ok(false) };
+        let mut copied = 0;
+        while let Some(chunk) = network.wait(cancel, stream.next())? {
+            // One byte too many is enough to see that it is wrong.
+            let left = (blob.size + 1).saturating_sub(copied);
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+            copied += to.copy_from(&mut &chunk[..most])?;
+            if copied > blob.size {
+                break;
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Place for Bucket<'_> {
     fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
         let object = self.record(key);
         if !record.replaces {
@@ -128,40 +186,6 @@ impl Place for Bucket<'_> {
             }
         }
         self.put(&object, record.bytes, !record.replaces, cancel)
-    }
-
-    fn claim(&self, claim: &Claim, cancel: &CancelToken) -> Result<Claimed, EngineError> {
-        let (bucket, object, bytes) = (self.open()?, self.claim_key(&claim.key), claim.to_bytes());
-        let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
-        let content = |bytes: &[u8]| BlobSource::Bytes(bytes.to_vec().into());
-        self.engine.network()?.wait(cancel, async {
-            if bucket.put(&object, (content(&bytes), &digest, size), true).await? == s3::Written::New {
-                return Ok(Claimed::Ours);
-            }
-            let kept = read(&bucket, &object, MAX_CLAIM).await?;
-            if kept.is_some_and(|kept| claim.is_of_another(&kept)) {
-                return Ok(Claimed::Theirs);
-            }
-            // It is over, and whoever else sees that at the same moment makes the result, too.
-            bucket.put(&object, (content(&bytes), &digest, size), false).await?;
-            Ok::<_, EngineError>(Claimed::Ours)
-        })
-    }
-
-    fn release(&self, claim: &Claim, cancel: &CancelToken) -> Result<(), EngineError> {
-        let (bucket, object) = (self.open()?, self.claim_key(&claim.key));
-        self.engine.network()?.wait(cancel, async {
-            if read(&bucket, &object, MAX_CLAIM).await?.is_some_and(|kept| !claim.is_of_another(&kept)) {
-                bucket.delete(&object).await?;
-            }
-            Ok::<_, EngineError>(())
-        })
-    }
-
-    fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
-        let bucket = self.open()?;
-        let object = self.note_key(key);
-        self.engine.network()?.wait(cancel, read(&bucket, &object, record::MAX_NOTE_SIZE))
     }
 
     fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError> {
@@ -187,28 +211,6 @@ impl Place for Bucket<'_> {
             bucket.put(&object, (source, &blob.digest, blob.size), false).await?;
             Ok::<_, EngineError>(())
         })
-    }
-
-    fn copy_blob(
-        &self,
-        blob: &Descriptor,
-        to: &mut BlobWriter,
-        cancel: &CancelToken,
-    ) -> Result<bool, EngineError> {
-        let (bucket, network) = (self.open()?, self.engine.network()?);
-        let object = self.blob(&blob.digest);
-        let Some(mut stream) = network.wait(cancel, bucket.get(&object))? else { return Ok(false) };
-        let mut copied = 0;
-        while let Some(chunk) = network.wait(cancel, stream.next())? {
-            // One byte too many is enough to see that it is wrong.
-            let left = (blob.size + 1).saturating_sub(copied);
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
-            copied += to.copy_from(&mut &chunk[..most])?;
-            if copied > blob.size {
-                break;
-            }
-        }
-        Ok(true)
     }
 }
 

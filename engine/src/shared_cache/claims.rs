@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use base::{CancelToken, Key, Timestamp};
 
-use super::place::Place;
+use super::place::Source;
 use super::reading::SharedCache;
 use crate::error::EngineError;
 
@@ -137,7 +137,7 @@ impl<'a> SharedCache<'a> {
     fn wait(
         &self,
         claims: &Claims,
-        place: &dyn Place,
+        place: &dyn Source,
         key: &Key,
         begun: Instant,
         cancel: &CancelToken,
@@ -167,7 +167,7 @@ impl<'a> SharedCache<'a> {
     }
 
     /// Claims a result. A place that fails knows no claims, and is not asked again.
-    fn claim(&self, claims: &Claims, place: &dyn Place, key: &Key) -> Claimed {
+    fn claim(&self, claims: &Claims, place: &dyn Source, key: &Key) -> Claimed {
         let now = self.fetcher().engine.clock.now();
         let claim = Claim { key: *key, holder: claims.holder.clone(), now, limit: claims.limit };
         let claimed = place.claim(&claim, self.fetcher().cancel).unwrap_or(Claimed::Unknown);

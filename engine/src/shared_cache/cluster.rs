@@ -15,7 +15,7 @@ use snapshotter::BlobWriter;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::place::{NewRecord, Place};
+use super::place::{NewRecord, Place, Source};
 use super::record;
 use crate::Engine;
 use crate::error::EngineError;
@@ -59,7 +59,7 @@ fn action(salt: &[u8], key: &Key) -> ActionName {
     ActionName::of(&[salt, key.as_bytes()].concat())
 }
 
-impl Place for Cluster<'_> {
+impl Source for Cluster<'_> {
     fn name(&self) -> String {
         let ReapiOptions { endpoint, instance, .. } = &self.options;
         if instance.is_empty() { endpoint.clone() } else { format!("{endpoint}/{instance}") }
@@ -91,16 +91,6 @@ impl Place for Cluster<'_> {
         })
     }
 
-    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
-        let action = action(RECORD_SALT, key);
-        if !record.replaces && self.result(&action, cancel)?.is_some() {
-            return Ok(());
-        }
-        let blobs = record.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
-        let result = ActionResult { text: record.bytes.to_vec(), blobs };
-        self.engine.network()?.wait(cancel, self.open()?.set_result(&action, &result))
-    }
-
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
         let result = self.result(&action(NOTE_SALT, key), cancel)?;
         let blob = result.and_then(|result| result.blobs.first().copied());
@@ -117,6 +107,41 @@ impl Place for Cluster<'_> {
             }
             Ok::<_, EngineError>(Some(note))
         })
+    }
+
+    fn copy_blob(
+        &self,
+        blob: &Descriptor,
+        to: &mut BlobWriter,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
+        let (network, cache) = (self.engine.network()?, self.open()?);
+        let Some(mut reader) = network.wait(cancel, cache.blob(&(blob.digest, blob.size)))? else {
+            return Ok(false);
+        };
+        let mut copied = 0;
+        while let Some(piece) = network.wait(cancel, reader.next())? {
+            // One byte too many is enough to see that it is wrong.
+            let left = (blob.size + 1).saturating_sub(copied);
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+            copied += to.copy_from(&mut &piece[..most])?;
+            if copied > blob.size {
+                break;
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Place for Cluster<'_> {
+    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
+        let action = action(RECORD_SALT, key);
+        if !record.replaces && self.result(&action, cancel)?.is_some() {
+            return Ok(());
+        }
+        let blobs = record.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
+        let result = ActionResult { text: record.bytes.to_vec(), blobs };
+        self.engine.network()?.wait(cancel, self.open()?.set_result(&action, &result))
     }
 
     fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError> {
@@ -142,28 +167,5 @@ impl Place for Cluster<'_> {
         self.engine.network()?.wait(cancel, async {
             if anew { cache.put_blob(&name, source).await } else { cache.add_blob(&name, source).await }
         })
-    }
-
-    fn copy_blob(
-        &self,
-        blob: &Descriptor,
-        to: &mut BlobWriter,
-        cancel: &CancelToken,
-    ) -> Result<bool, EngineError> {
-        let (network, cache) = (self.engine.network()?, self.open()?);
-        let Some(mut reader) = network.wait(cancel, cache.blob(&(blob.digest, blob.size)))? else {
-            return Ok(false);
-        };
-        let mut copied = 0;
-        while let Some(piece) = network.wait(cancel, reader.next())? {
-            // One byte too many is enough to see that it is wrong.
-            let left = (blob.size + 1).saturating_sub(copied);
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
-            copied += to.copy_from(&mut &piece[..most])?;
-            if copied > blob.size {
-                break;
-            }
-        }
-        Ok(true)
     }
 }

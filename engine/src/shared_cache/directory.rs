@@ -13,7 +13,7 @@ use snapshotter::BlobWriter;
 use sys::fs::PathContext as _;
 
 use super::claims::{Claim, Claimed};
-use super::place::{NewRecord, Place};
+use super::place::{NewRecord, Place, Source};
 use super::record;
 use crate::error::EngineError;
 
@@ -83,32 +83,7 @@ fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, EngineError
     }
 }
 
-impl Place for Directory {
-    fn name(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
-        let read = |key: &Key| {
-            cancel.check()?;
-            read_if_there(&self.record(key), record::MAX_SIZE)
-        };
-        keys.iter().map(read).collect()
-    }
-
-    fn add_record(
-        &self,
-        key: &Key,
-        record: &NewRecord<'_>,
-        _cancel: &CancelToken,
-    ) -> Result<(), EngineError> {
-        let path = self.record(key);
-        if !record.replaces && sys::fs::exists(&path)? {
-            return Ok(());
-        }
-        self.add(&path, record.replaces, |file, aside| Ok(file.write_all(record.bytes).at("write", aside)?))
-    }
-
+impl Source for Directory {
     fn claim(&self, claim: &Claim, _cancel: &CancelToken) -> Result<Claimed, EngineError> {
         let path = self.claim_path(&claim.key);
         match read_if_there(&path, MAX_CLAIM)? {
@@ -131,8 +106,51 @@ impl Place for Directory {
         Ok(())
     }
 
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        let read = |key: &Key| {
+            cancel.check()?;
+            read_if_there(&self.record(key), record::MAX_SIZE)
+        };
+        keys.iter().map(read).collect()
+    }
+
     fn note(&self, key: &Key, _cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
         read_if_there(&self.note_path(key), record::MAX_NOTE_SIZE)
+    }
+
+    fn copy_blob(
+        &self,
+        blob: &Descriptor,
+        to: &mut BlobWriter,
+        _cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
+        match sys::fs::open(&self.blob_path(&blob.digest)) {
+            Ok(file) => {
+                to.copy_from(&mut file.take(blob.size.saturating_add(1)))?;
+                Ok(true)
+            }
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Place for Directory {
+    fn add_record(
+        &self,
+        key: &Key,
+        record: &NewRecord<'_>,
+        _cancel: &CancelToken,
+    ) -> Result<(), EngineError> {
+        let path = self.record(key);
+        if !record.replaces && sys::fs::exists(&path)? {
+            return Ok(());
+        }
+        self.add(&path, record.replaces, |file, aside| Ok(file.write_all(record.bytes).at("write", aside)?))
     }
 
     fn put_note(&self, key: &Key, note: &[u8], _cancel: &CancelToken) -> Result<(), EngineError> {
@@ -155,21 +173,5 @@ impl Place for Directory {
             std::io::copy(&mut content, to).at("write", aside)?;
             Ok(())
         })
-    }
-
-    fn copy_blob(
-        &self,
-        blob: &Descriptor,
-        to: &mut BlobWriter,
-        _cancel: &CancelToken,
-    ) -> Result<bool, EngineError> {
-        match sys::fs::open(&self.blob_path(&blob.digest)) {
-            Ok(file) => {
-                to.copy_from(&mut file.take(blob.size.saturating_add(1)))?;
-                Ok(true)
-            }
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 }

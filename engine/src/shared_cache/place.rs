@@ -9,19 +9,20 @@ use snapshotter::BlobWriter;
 use super::claims::{Claim, Claimed};
 use crate::error::EngineError;
 
-/// A place that any number of builders read and write at once. What is there under a
-/// key or a digest stays, unless it turned out to be of no use.
+/// A place that results are read from.
 ///
-/// What a place gives back is anybody's: callers check it.
-pub(crate) trait Place: Send + Sync {
+/// What it gives back is anybody's: callers check it.
+pub(crate) trait Source: Send + Sync {
     /// What people call it.
     fn name(&self) -> String;
 
     /// The records of these keys, in their order, as far as there are any.
     fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError>;
 
-    /// Adds a record unless there is one. All its blobs are there.
-    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError>;
+    /// All keys that lead to the result that this one leads to, as far as that is known without asking.
+    fn same_as(&self, _key: &Key) -> Vec<Key> {
+        Vec::new()
+    }
 
     /// Claims the making of a result. Places that cannot refuse a second one know no claims.
     fn claim(&self, _claim: &Claim, _cancel: &CancelToken) -> Result<Claimed, EngineError> {
@@ -36,6 +37,21 @@ pub(crate) trait Place: Send + Sync {
     /// What was last noted under this key: for people, and of no consequence for what is built.
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError>;
 
+    /// Copies a blob to `to`; `false` if there is none. No more is copied than one byte beyond its size.
+    fn copy_blob(
+        &self,
+        blob: &Descriptor,
+        to: &mut BlobWriter,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError>;
+}
+
+/// A place that any number of builders read and write at once. What is there under a
+/// key or a digest stays, unless it turned out to be of no use.
+pub(crate) trait Place: Source {
+    /// Adds a record unless there is one. All its blobs are there.
+    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError>;
+
     /// Notes something under a key, in place of what was there.
     fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError>;
 
@@ -47,14 +63,6 @@ pub(crate) trait Place: Send + Sync {
         anew: bool,
         cancel: &CancelToken,
     ) -> Result<(), EngineError>;
-
-    /// Copies a blob to `to`; `false` if there is none. No more is copied than one byte beyond its size.
-    fn copy_blob(
-        &self,
-        blob: &Descriptor,
-        to: &mut BlobWriter,
-        cancel: &CancelToken,
-    ) -> Result<bool, EngineError>;
 }
 
 /// A record that is to be written.

@@ -1,29 +1,28 @@
-//! Finding results in shared caches, and bringing their files here when something needs them.
+//! Finding results in shared caches.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use base::image::Descriptor;
-use base::{CancelToken, Digest, Fault, Faulty as _, Key};
-use snapshotter::{CacheValue, Expected, Lease, RecordKind, StoreError};
+use base::{Digest, Key};
+use runner::isolation::Gap;
 
 use super::Trust;
 use super::claims::Claims;
-use super::place::Place;
+use super::place::Source;
 use super::record::Record;
 use crate::Engine;
 use crate::error::EngineError;
 use crate::history::Recorder;
 use crate::ops::Filesystem;
 use crate::remote::Fetcher;
-use crate::request::SharedCaches;
+use crate::request::{CacheSource, SharedCaches};
 
 /// With how many keys a place is asked at once.
 const KEYS_AT_ONCE: usize = 1000;
 
 /// A result that was found in a shared cache. It is this build's only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SharedId(usize);
+pub(crate) struct SharedId(pub(super) usize);
 
 /// A hit.
 #[derive(Debug, Clone, Copy)]
@@ -39,39 +38,45 @@ pub(crate) struct Hit {
 
 /// The shared caches that a build reads.
 pub(crate) struct SharedCache<'a> {
-    fetcher: Fetcher<'a>,
-    pub(super) places: Vec<Arc<dyn Place + 'a>>,
+    pub(super) fetcher: Fetcher<'a>,
+    pub(super) places: Vec<Arc<dyn Source + 'a>>,
     /// What others are asked to wait for.
     pub(super) claims: Option<Claims>,
     trust: Trust,
+    /// The definition keys of all steps of the build.
+    keyed: Mutex<Vec<Key>>,
+    /// Whether results are told others. Settled when that is first asked.
+    may_tell: OnceLock<bool>,
     known: Mutex<Known>,
     /// Whether it was asked for builds of other builders.
     compared: OnceLock<()>,
 }
 
+/// What is known of results that are elsewhere.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// Keys that are likely to be looked up.
     expected: Vec<Key>,
     /// What was found under the keys that were asked for.
-    answers: HashMap<Key, Option<SharedId>>,
-    found: Vec<Arc<Found>>,
+    pub(super) answers: HashMap<Key, Option<SharedId>>,
+    pub(super) found: Vec<Arc<Elsewhere>>,
     /// Why there are records that are not used.
     refused: HashMap<Key, String>,
     /// Blobs that are nowhere, or not what they should be.
-    lost: HashSet<Digest>,
+    pub(super) lost: HashSet<Digest>,
     /// Places that are not asked any more.
     failed: HashSet<usize>,
 }
 
 /// A result that is elsewhere.
-struct Found {
-    record: Record,
-    /// The place with the record.
-    place: usize,
+pub(super) struct Elsewhere {
+    pub(super) record: Record,
+    /// The number of the place with the record.
+    pub(super) place: usize,
     /// The keys that it was found under.
     keys: Mutex<Vec<Key>>,
-    here: OnceLock<Filesystem>,
+    /// Its files, once they were brought.
+    pub(super) here: OnceLock<Filesystem>,
 }
 
 impl<'a> SharedCache<'a> {
@@ -85,11 +90,14 @@ impl<'a> SharedCache<'a> {
         trust: Trust,
     ) -> Result<Self, EngineError> {
         let SharedCaches { from, to, wait, .. } = caches;
-        let places = from.iter().map(|place| super::open(fetcher.engine, place)).collect();
+        let places = from.iter().map(|source| super::open_source(&fetcher, source)).collect();
         // Others find what we have made only where we write it.
-        let place = from.iter().position(|place| to.contains(place));
+        let is_written =
+            |source: &CacheSource| matches!(source, CacheSource::Records(place) if to.contains(place));
+        let place = from.iter().position(is_written);
         let claims = wait.zip(place).map(|(limit, place)| Claims::new(limit, place)).transpose()?;
-        Ok(Self { fetcher, places, claims, trust, known: Mutex::default(), compared: OnceLock::new() })
+        let (keyed, may_tell, known, compared) = Default::default();
+        Ok(Self { fetcher, places, claims, trust, keyed, may_tell, known, compared })
     }
 
     /// What the build fetches with.
@@ -113,8 +121,9 @@ impl<'a> SharedCache<'a> {
         });
     }
 
-    /// Notes a key that is likely to be looked up, so that one question is enough for many.
+    /// Notes the definition key of a step. It is likely to be looked up, so that one question is enough for many.
     pub(crate) fn expect(&self, key: &Key) {
+        self.keyed.lock().unwrap_or_else(PoisonError::into_inner).push(*key);
         if !self.places.is_empty() {
             self.known().expected.push(*key);
         }
@@ -154,45 +163,36 @@ impl<'a> SharedCache<'a> {
         &self.trust
     }
 
-    /// Has another key lead to a hit, now or when it is brought here.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(crate) fn found_under(&self, id: SharedId, key: &Key) -> Result<(), EngineError> {
-        let found = Arc::clone(&self.known().found[id.0]);
-        found.note_key(key);
-        found.here.get().map_or(Ok(()), |here| self.save_here(&found.record, *here, key))
+    /// The definition keys of all steps of the build.
+    pub(super) fn keyed(&self) -> Vec<Key> {
+        self.keyed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The files of a result, which are fetched now unless they are here.
-    ///
-    /// # Errors
-    /// [`EngineError::SharedResultLost`] when blobs are not there any more: the build has to be planned anew.
-    pub(crate) fn bring(&self, id: SharedId, cancel: &CancelToken) -> Result<Filesystem, EngineError> {
-        let found = Arc::clone(&self.known().found[id.0]);
-        if let Some(here) = found.here.get() {
-            return Ok(*here);
-        }
-        let name = format!("importing {} from {}", found.record.step, self.places[found.place].name());
-        let snapshot = self.fetcher.progress.step(&name, |vertex| self.unpack(&found, vertex, cancel))?;
-        let here = *found.here.get_or_init(|| Filesystem { snapshot, content: found.record.content });
-        let keys = found.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        keys.iter().try_for_each(|key| self.save_here(&found.record, here, key))?;
-        Ok(here)
+    /// A result that a place has.
+    pub(super) fn elsewhere(&self, key: &Key) -> Option<Arc<Elsewhere>> {
+        let hit = self.find(key)?;
+        Some(Arc::clone(&self.known().found[hit.id.0]))
     }
 
-    /// Has a key lead to a result that was brought here.
-    fn save_here(&self, record: &Record, here: Filesystem, key: &Key) -> Result<(), EngineError> {
-        let value = CacheValue {
-            snapshot: Some(here.snapshot),
-            content: Some(here.content),
-            cost_ms: record.cost_ms,
-            kind: RecordKind::Regular,
-            description: record.step.clone(),
-            metadata: record.path_ms.to_le_bytes().to_vec(),
-            ..CacheValue::default()
-        };
-        Ok(self.fetcher.engine.store.cache_put(key, value)?)
+    /// All keys that are known to lead to a result.
+    pub(super) fn keys_of(&self, found: &Elsewhere) -> BTreeSet<Key> {
+        let known = found.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut keys: BTreeSet<Key> =
+            known.iter().flat_map(|key| self.places[found.place].same_as(key)).collect();
+        keys.extend(known);
+        keys
+    }
+
+    /// Whether results of this builder are for others. Tells why not, once.
+    pub(super) fn may_tell(&self) -> bool {
+        *self.may_tell.get_or_init(|| {
+            let why = unfit(self.fetcher.engine);
+            if let Some(why) = &why {
+                let message = format!("results are not shared with other builders: {why}");
+                self.fetcher.progress.warn("SharedCache", message);
+            }
+            why.is_none()
+        })
     }
 
     /// Asks every place for a key and those that are expected.
@@ -217,8 +217,8 @@ impl<'a> SharedCache<'a> {
                 });
                 let Some(record) = record.filter(|record| !record.needs_any(&known.lost)) else { continue };
                 let id = SharedId(known.found.len());
-                let (keys, here) = (Mutex::default(), OnceLock::new());
-                known.found.push(Arc::new(Found { record, place: index, keys, here }));
+                let (keys, here) = (Mutex::new(vec![*key]), OnceLock::new());
+                known.found.push(Arc::new(Elsewhere { record, place: index, keys, here }));
                 known.answers.insert(*key, Some(id));
             }
             missing.retain(|key| !known.answers.contains_key(key));
@@ -250,95 +250,23 @@ impl<'a> SharedCache<'a> {
         }
     }
 
-    /// Makes a snapshot of a result's layers, fetching those that are not here.
-    fn unpack(
-        &self,
-        found: &Found,
-        vertex: Digest,
-        cancel: &CancelToken,
-    ) -> Result<snapshotter::SnapshotId, EngineError> {
-        let Fetcher { engine, lease, progress, .. } = self.fetcher;
-        let Record { step, layers, .. } = &found.record;
-        let layers: Vec<_> = layers.iter().map(super::record::RecordedLayer::to_layer).collect();
-        let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id).collect();
-        let (mut parent, done) = engine.unpacked_prefix(lease, &diff_ids)?;
-        let missing: Vec<&Descriptor> = layers[done..].iter().map(|layer| &layer.descriptor).collect();
-        engine.fetch_each(lease, &missing, cancel, |layer, stop| {
-            let id = format!("importing {}", layer.digest.short());
-            progress.status(vertex, &id, 0, layer.size, false);
-            self.fetch(found.place, layer, stop)?;
-            progress.status(vertex, &id, layer.size, layer.size, true);
-            Ok(())
-        })?;
-        for layer in &layers[done..] {
-            cancel.check()?;
-            let applied = engine.store.apply_shared_layer(lease, parent, layer, cancel);
-            parent = Some(applied.map_err(|error| self.lost_if_wrong(layer.descriptor.digest, error))?);
-        }
-        // No record without layers is read.
-        parent.ok_or(EngineError::SharedResultLost { what: step.clone(), why: "it has no layers".to_owned() })
-    }
-
-    /// Fetches a blob from the place that has the record, or from another.
-    fn fetch(&self, first: usize, blob: &Descriptor, cancel: &CancelToken) -> Result<(), EngineError> {
-        let others = (0..self.places.len()).filter(|index| *index != first);
-        let mut why = String::new();
-        for place in std::iter::once(first).chain(others) {
-            let Fetcher { engine, lease, .. } = self.fetcher;
-            match fetch_from(engine, lease, &*self.places[place], blob, cancel) {
-                Ok(true) => return Ok(()),
-                Ok(false) => why = format!("{} does not have it any more", self.places[place].name()),
-                Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
-                Err(EngineError::Store(error)) if !is_wrong(&error) => return Err(error.into()),
-                Err(error) => why = base::fault::chain(&error),
-            }
-        }
-        Err(self.lost(blob.digest, why))
-    }
-
-    fn lost_if_wrong(&self, blob: Digest, error: StoreError) -> EngineError {
-        if is_wrong(&error) { self.lost(blob, base::fault::chain(&error)) } else { error.into() }
-    }
-
-    /// From now on, what needs this blob is a miss.
-    fn lost(&self, blob: Digest, why: String) -> EngineError {
-        let mut known = self.known();
-        known.lost.insert(blob);
-        let Known { answers, found, lost, .. } = &mut *known;
-        for answer in answers.values_mut() {
-            *answer = answer.filter(|id| !found[id.0].record.needs_any(lost));
-        }
-        EngineError::SharedResultLost { what: format!("blob {blob}"), why }
-    }
-
     /// Blobs that turned out to be lost.
     pub(crate) fn lost_blobs(&self) -> HashSet<Digest> {
         self.known().lost.clone()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Fetches a blob from a place, if it is there.
-pub(super) fn fetch_from(
-    engine: &Engine,
-    lease: &Lease,
-    place: &dyn Place,
-    blob: &Descriptor,
-    cancel: &CancelToken,
-) -> Result<bool, EngineError> {
-    let mut writer = engine.store.ingest(lease)?;
-    if !place.copy_blob(blob, &mut writer, cancel)? {
-        return Ok(false);
+impl Elsewhere {
+    /// What is said of it.
+    pub(super) fn record(&self) -> &Record {
+        &self.record
     }
-    writer.finish(Some(Expected { digest: blob.digest, size: blob.size }))?;
-    Ok(true)
-}
 
-impl Found {
-    fn note_key(&self, key: &Key) {
+    pub(super) fn note_key(&self, key: &Key) {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if !keys.contains(key) {
             keys.push(*key);
@@ -346,13 +274,9 @@ impl Found {
     }
 }
 
-/// Whether content is not what it should be, rather than this machine being at fault.
-fn is_wrong(error: &StoreError) -> bool {
-    match error {
-        StoreError::BlobMismatch { .. } | StoreError::Content { .. } | StoreError::DiffIdMismatch { .. } => {
-            true
-        }
-        StoreError::Apply { source, .. } => source.fault() == Fault::Input,
-        _ => false,
-    }
+/// Why results of this builder are not for others: their files may have other owners than the steps' definitions say.
+pub(super) fn unfit(engine: &Engine) -> Option<String> {
+    let Ok(isolation) = engine.isolation() else { return Some(engine.isolation_line()) };
+    let users = isolation.gaps.iter().find(|gap| matches!(gap, Gap::Users(_)))?;
+    Some(format!("here are no users other than root: {}", users.why()))
 }

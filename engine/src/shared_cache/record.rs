@@ -65,6 +65,14 @@ impl Record {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// Whether all layers are those of another result, from the base up.
+    pub(crate) fn is_part_of(&self, whole: &Self) -> bool {
+        let layers = whole.layers.get(..self.layers.len());
+        layers.is_some_and(|layers| {
+            layers.iter().zip(&self.layers).all(|(own, part)| own.diff_id == part.diff_id)
+        })
+    }
+
     /// Whether the result needs one of these blobs.
     pub(crate) fn needs_any(&self, blobs: &std::collections::HashSet<Digest>) -> bool {
         self.layers.iter().any(|layer| blobs.contains(&layer.digest))

@@ -16,9 +16,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::claims::{Claim, Claimed};
-use super::place::{NewRecord, Place};
+use super::place::{NewRecord, Place, Source};
 use super::record;
 use crate::Engine;
+use crate::blocking::Network;
 use crate::error::EngineError;
 
 /// What the tags of records begin with: the version of the form described above.
@@ -152,35 +153,7 @@ impl<'a> Repository<'a> {
     }
 }
 
-impl Place for Repository<'_> {
-    fn name(&self) -> String {
-        self.reference.familiar_repository()
-    }
-
-    fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
-        if keys.len() > 1
-            && let Some(found) = self.records_at_once(keys, cancel)?
-        {
-            return Ok(found);
-        }
-        self.records_one_by_one(keys, cancel)
-    }
-
-    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
-        let network = self.engine.network()?;
-        let reference = self.of_key(key);
-        if !record.replaces {
-            match network.wait(cancel, network.client.head(&reference)) {
-                Ok(_) => return Ok(()),
-                Err(EngineError::Registry(error)) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let text = String::from_utf8_lossy(record.bytes).into_owned();
-        let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text)]);
-        self.push(&reference, record.blobs.to_vec(), annotations, cancel)
-    }
-
+impl Source for Repository<'_> {
     /// `lap registry serve` knows claims, others do not.
     fn claim(&self, claim: &Claim, cancel: &CancelToken) -> Result<Claimed, EngineError> {
         let network = self.engine.network()?;
@@ -195,6 +168,19 @@ impl Place for Repository<'_> {
     fn release(&self, claim: &Claim, cancel: &CancelToken) -> Result<(), EngineError> {
         let network = self.engine.network()?;
         network.wait(cancel, network.client.release(&self.reference, &request(claim)))
+    }
+
+    fn name(&self) -> String {
+        self.reference.familiar_repository()
+    }
+
+    fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        if keys.len() > 1
+            && let Some(found) = self.records_at_once(keys, cancel)?
+        {
+            return Ok(found);
+        }
+        self.records_one_by_one(keys, cancel)
     }
 
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
@@ -213,6 +199,32 @@ impl Place for Repository<'_> {
             };
             Ok(Some(client.blob(&reference, note, None).await?.read_to_end().await?))
         })
+    }
+
+    fn copy_blob(
+        &self,
+        blob: &Descriptor,
+        to: &mut BlobWriter,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
+        copy_blob(self.engine.network()?, &self.reference, blob, to, cancel)
+    }
+}
+
+impl Place for Repository<'_> {
+    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
+        let network = self.engine.network()?;
+        let reference = self.of_key(key);
+        if !record.replaces {
+            match network.wait(cancel, network.client.head(&reference)) {
+                Ok(_) => return Ok(()),
+                Err(EngineError::Registry(error)) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let text = String::from_utf8_lossy(record.bytes).into_owned();
+        let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text)]);
+        self.push(&reference, record.blobs.to_vec(), annotations, cancel)
     }
 
     fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError> {
@@ -238,23 +250,24 @@ impl Place for Repository<'_> {
         network.wait(cancel, pushed)?;
         Ok(())
     }
+}
 
-    fn copy_blob(
-        &self,
-        blob: &Descriptor,
-        to: &mut BlobWriter,
-        cancel: &CancelToken,
-    ) -> Result<bool, EngineError> {
-        let network = self.engine.network()?;
-        let mut stream = match network.wait(cancel, network.client.blob(&self.reference, blob, None)) {
-            Err(EngineError::Registry(error)) if error.is_not_found() => return Ok(false),
-            stream => stream?,
-        };
-        while let Some(chunk) = network.wait(cancel, stream.next())? {
-            to.copy_from(&mut chunk.as_ref())?;
-        }
-        Ok(true)
+/// Copies a blob of a repository to `to`; `false` if there is none.
+pub(super) fn copy_blob(
+    network: &Network,
+    reference: &Reference,
+    blob: &Descriptor,
+    to: &mut BlobWriter,
+    cancel: &CancelToken,
+) -> Result<bool, EngineError> {
+    let mut stream = match network.wait(cancel, network.client.blob(reference, blob, None)) {
+        Err(EngineError::Registry(error)) if error.is_not_found() => return Ok(false),
+        stream => stream?,
+    };
+    while let Some(chunk) = network.wait(cancel, stream.next())? {
+        to.copy_from(&mut chunk.as_ref())?;
     }
+    Ok(true)
 }
 
 fn request(claim: &Claim) -> ClaimRequest {

@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{Digest, Key};
 use crossbeam_channel::{Receiver, Sender};
-use runner::isolation::Gap;
-use snapshotter::{Compression, SharedLayer, SnapshotId};
+use snapshotter::Compression;
 
 use super::SharedCache;
+use super::layers::Layers;
 use super::place::{NewRecord, Place};
 use super::record::{Record, RecordedLayer};
-use crate::Engine;
 use crate::error::EngineError;
 use crate::history::Recorder;
 use crate::ops::Filesystem;
@@ -86,9 +85,7 @@ pub(crate) fn write_while<T>(
     if to.is_empty() {
         return work(&Writer::default());
     }
-    if let Some(why) = unfit(cache.fetcher().engine) {
-        let message = format!("results are not shared with other builders: {why}");
-        cache.fetcher().progress.warn("SharedCache", message);
+    if !cache.may_tell() {
         return work(&Writer::default());
     }
     let (sender, receiver) = crossbeam_channel::unbounded();
@@ -97,9 +94,10 @@ pub(crate) fn write_while<T>(
     let engine = cache.fetcher().engine;
     let places: Vec<_> = to.iter().map(|place| Destination::new(super::open(engine, place))).collect();
     let names: Vec<String> = places.iter().map(|destination| destination.place.name()).collect();
-    let layers = Layers { cache, known: Mutex::default() };
+    let layers = Layers::new(cache.fetcher(), COMPRESSION, false);
+    let told = Results { cache, layers: &layers };
     std::thread::scope(|scope| {
-        let write = || write_all(&layers, &places, &receiver, &pending);
+        let write = || write_all(&told, &places, &receiver, &pending);
         let threads: Vec<_> = (0..WRITERS).map(|_| scope.spawn(write)).collect();
         let result = work(&writer);
         drop(writer);
@@ -118,37 +116,36 @@ pub(crate) fn write_while<T>(
     })
 }
 
-/// Why results of this builder are not for others: their files may have other owners than the steps' definitions say.
-pub(super) fn unfit(engine: &Engine) -> Option<String> {
-    let Ok(isolation) = engine.isolation() else { return Some(engine.isolation_line()) };
-    let users = isolation.gaps.iter().find(|gap| matches!(gap, Gap::Users(_)))?;
-    Some(format!("here are no users other than root: {}", users.why()))
+/// What results are written from.
+struct Results<'a> {
+    cache: &'a SharedCache<'a>,
+    layers: &'a Layers<'a>,
 }
 
 /// Writes what comes until nothing more does.
 fn write_all(
-    layers: &Layers<'_>,
+    results: &Results<'_>,
     places: &[Destination<'_>],
-    results: &Receiver<Told>,
+    receiver: &Receiver<Told>,
     pending: &AtomicUsize,
 ) {
-    let cancel = layers.cache.fetcher().cancel;
-    for told in results {
+    let cancel = results.cache.fetcher().cancel;
+    for told in receiver {
         let is_wanted = |destination: &&Destination<'_>| {
             !cancel.is_cancelled() && !destination.failed.load(Ordering::Relaxed)
         };
         for destination in places.iter().filter(is_wanted) {
             let written = match &told {
-                Told::Result(made) => destination.write(layers, made),
+                Told::Result(made) => destination.write(results, made),
                 Told::Note(key, note) => destination.place.put_note(key, note, cancel),
             };
             match written {
                 Ok(()) | Err(EngineError::Cancelled) => {}
-                Err(error) => destination.give_up(layers.cache.fetcher(), &error),
+                Err(error) => destination.give_up(results.cache.fetcher(), &error),
             }
         }
         if let Told::Result(made) = &told {
-            layers.cache.release(&made.key);
+            results.cache.release(&made.key);
         }
         pending.fetch_sub(1, Ordering::SeqCst);
     }
@@ -170,35 +167,35 @@ impl<'a> Destination<'a> {
     }
 
     /// Writes the blobs of a result and then its record, as far as they are not there.
-    fn write(&self, layers: &Layers<'_>, made: &Made) -> Result<(), EngineError> {
-        let cancel = layers.cache.fetcher().cancel;
-        let lost = layers.cache.lost_blobs();
-        if made.found && lost.is_empty() && self.has_enough(layers, &made.key)? {
+    fn write(&self, results: &Results<'_>, made: &Made) -> Result<(), EngineError> {
+        let cancel = results.cache.fetcher().cancel;
+        let lost = results.cache.lost_blobs();
+        if made.found && lost.is_empty() && self.has_enough(results, &made.key)? {
             return Ok(());
         }
-        let chain = layers.of(made.result.snapshot)?;
+        let chain = results.layers.of(made.result.snapshot)?;
         for layer in &chain {
-            self.write_blob(layers.cache.fetcher(), layer, &lost)?;
+            self.write_blob(results.cache.fetcher(), layer, &lost)?;
         }
         let blobs: Vec<_> = chain.iter().map(RecordedLayer::descriptor).collect();
         let Made { result, cost_ms, path_ms, step, .. } = made;
         let record = Record::new(result.content, chain, (*cost_ms, *path_ms), step.clone());
-        let bytes = layers.cache.trust().to_bytes(&made.key, &record);
-        let replaces = !lost.is_empty() || self.is_to_be_replaced(layers, &made.key)?;
+        let bytes = results.cache.trust().to_bytes(&made.key, &record);
+        let replaces = !lost.is_empty() || self.is_to_be_replaced(results, &made.key)?;
         let record = NewRecord { bytes: &bytes, blobs: &blobs, replaces };
         self.place.add_record(&made.key, &record, cancel)
     }
 
     /// Whether the place has a record that others can use as well as what we would write.
-    fn has_enough(&self, layers: &Layers<'_>, key: &Key) -> Result<bool, EngineError> {
-        let (trust, name) = (layers.cache.trust(), self.place.name());
-        let there = self.place.records(&[*key], layers.cache.fetcher().cancel)?;
+    fn has_enough(&self, results: &Results<'_>, key: &Key) -> Result<bool, EngineError> {
+        let (trust, name) = (results.cache.trust(), self.place.name());
+        let there = self.place.records(&[*key], results.cache.fetcher().cancel)?;
         Ok(there.iter().flatten().any(|bytes| trust.is_enough(&name, key, bytes)))
     }
 
     /// Whether there may be a record that is worth less than one that we sign. Nobody else looks.
-    fn is_to_be_replaced(&self, layers: &Layers<'_>, key: &Key) -> Result<bool, EngineError> {
-        Ok(layers.cache.trust().is_particular() && !self.has_enough(layers, key)?)
+    fn is_to_be_replaced(&self, results: &Results<'_>, key: &Key) -> Result<bool, EngineError> {
+        Ok(results.cache.trust().is_particular() && !self.has_enough(results, key)?)
     }
 
     fn write_blob(
@@ -232,34 +229,5 @@ impl<'a> Destination<'a> {
             let message = format!("nothing more is written to the shared cache {name}: {why}");
             fetcher.progress.warn("SharedCache", message);
         }
-    }
-}
-
-/// The layers of results, each made once.
-struct Layers<'a> {
-    cache: &'a SharedCache<'a>,
-    known: Mutex<HashMap<SnapshotId, RecordedLayer>>,
-}
-
-impl Layers<'_> {
-    /// All layers of a result, the base first. Their blobs are in the store.
-    fn of(&self, snapshot: SnapshotId) -> Result<Vec<RecordedLayer>, EngineError> {
-        let chain = self.cache.fetcher().engine.store.chain(snapshot)?;
-        chain.into_iter().map(|id| self.layer(id)).collect()
-    }
-
-    fn layer(&self, id: SnapshotId) -> Result<RecordedLayer, EngineError> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let Fetcher { engine, lease, cancel, .. } = *self.cache.fetcher();
-        // Two that need it at once make it once: the store sees to that.
-        let blob = engine.store.layer(lease, id, COMPRESSION, cancel)?;
-        let created_at = engine.store.snapshot_info(id)?.created_at;
-        let layer = SharedLayer { descriptor: blob.descriptor, diff_id: blob.diff_id, created_at };
-        let layer = RecordedLayer::of(&layer);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(id, layer.clone());
-        Ok(layer)
     }
 }

@@ -48,6 +48,19 @@ fn values_come_back_and_the_last_one_counts() {
 }
 
 #[test]
+fn keys_are_found_by_their_snapshot() {
+    let test = TestStore::new();
+    let (one, other) = (test.snapshot(None, "a"), test.snapshot(None, "b"));
+    let value = |id| CacheValue { snapshot: Some(id), ..CacheValue::default() };
+    for (number, id) in [(2, one), (1, one), (3, other)] {
+        test.store.cache_put(&key(number), value(id)).unwrap();
+    }
+    assert_eq!(test.store.cache_keys_of(one).unwrap(), [key(1), key(2)]);
+    test.store.cache_delete(&key(3)).unwrap();
+    assert_eq!(test.store.cache_keys_of(other).unwrap(), []);
+}
+
+#[test]
 fn what_was_looked_up_is_held() {
     let mut test = TestStore::new();
     let id = test.snapshot(None, "a");

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use super::{from_millis, key, leases, optional_key};
 use crate::cache::{CacheValue, CacheWrite};
 use crate::record::RecordKind;
+use crate::snapshot::SnapshotId;
 
 /// Carries out one write.
 pub(crate) fn apply(connection: &Connection, write: &CacheWrite, now: i64) -> rusqlite::Result<()> {
@@ -103,6 +104,13 @@ pub(crate) fn get_and_hold(
         .prepare_cached("UPDATE cache_values SET last_used = ?2, uses = uses + 1 WHERE output = ?1")?;
     statement.execute((output.as_bytes(), now))?;
     Ok(Some(value))
+}
+
+/// All keys whose values have this snapshot.
+pub(crate) fn keys_of(connection: &Connection, snapshot: SnapshotId) -> rusqlite::Result<Vec<Key>> {
+    let mut statement =
+        connection.prepare_cached("SELECT output FROM cache_values WHERE snapshot = ?1 ORDER BY output")?;
+    statement.query_map([snapshot], |row| key(row, 0))?.collect()
 }
 
 /// Forgets the value of `output`. `false` when it had none.

@@ -24,14 +24,14 @@ use snapshotter::{CacheMount, CacheMountRequest, Layering};
 pub use self::chunks::ChunkError;
 use self::chunks::{Joined, average, cut, pack};
 use self::list::{Chunk, ChunkList, MountRecord};
+use super::bringing::fetch_from;
 use super::place::{NewRecord, Place};
-use super::reading::fetch_from;
-use super::writing::unfit;
+use super::reading::unfit;
 use super::{SharedCache, Trust};
 use crate::error::EngineError;
 use crate::parallel::each_at_once;
 use crate::remote::Fetcher;
-use crate::request::SharedCaches;
+use crate::request::{CacheSource, SharedCaches};
 
 /// How many chunks are sent at once.
 const SENT_AT_ONCE: usize = 4;
@@ -60,11 +60,15 @@ impl<'a> PortableMounts<'a> {
     /// Those of the build that `shared` is for.
     pub(crate) fn new(shared: &'a SharedCache<'a>, caches: &'a SharedCaches) -> Self {
         let (fetcher, trust) = (shared.fetcher(), shared.trust());
-        let open = |places: &[_]| match caches.mounts.is_empty() {
+        let from = caches.from.iter().filter_map(|source| match source {
+            CacheSource::Records(place) => Some(place),
+            CacheSource::Document(_) => None,
+        });
+        let open = |places: Vec<_>| match caches.mounts.is_empty() {
             true => Vec::new(),
-            false => places.iter().map(|place| super::open(fetcher.engine, place)).collect(),
+            false => places.into_iter().map(|place| super::open(fetcher.engine, place)).collect(),
         };
-        let (from, to) = (open(&caches.from), open(&caches.to));
+        let (from, to) = (open(from.collect()), open(caches.to.iter().collect()));
         Self { fetcher, trust, from, to, scopes: &caches.mounts, wanted: Mutex::default() }
     }
 

@@ -1,0 +1,302 @@
+//! `--cache-from` and `--cache-to` of caches that are one document, in BuildKit's words.
+
+use std::time::Duration;
+
+use engine::request::{
+    ActionsPlace, ActionsProtocol, CacheMode, DocumentForm, DocumentOutput, DocumentPlace, LayerOptions,
+    LayoutPlace,
+};
+
+use crate::compression_args;
+use crate::error::CliError;
+
+const EXAMPLE: &str =
+    "as in type=registry,ref=registry.example.com/app:cache,mode=max or type=local,dest=DIRECTORY";
+
+/// The tag of a layout's document that is meant without one.
+const DEFAULT_TAG: &str = "latest";
+
+/// What a variable of the environment says.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The name of a document of the Actions cache that is meant without one.
+const DEFAULT_SCOPE: &str = "buildkit";
+
+/// How long a request to the Actions cache may take.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The document that `--cache-from` names. A name alone is that of a registry. `None` for other kinds of caches.
+pub(crate) fn source(text: &str, environment: Environment<'_>) -> Result<Option<DocumentPlace>, CliError> {
+    let Some(fields) = Fields::of_document("--cache-from", "src", text, environment) else { return Ok(None) };
+    let place = fields.place()?;
+    fields.refuse_rest(&[])?;
+    Ok(Some(place))
+}
+
+/// The document that `--cache-to` writes. `None` for other kinds of caches.
+pub(crate) fn output(text: &str, environment: Environment<'_>) -> Result<Option<DocumentOutput>, CliError> {
+    let Some(fields) = Fields::of_document("--cache-to", "dest", text, environment) else { return Ok(None) };
+    let place = fields.place()?;
+    let output = DocumentOutput {
+        place,
+        mode: fields.mode(),
+        layers: fields.layers()?,
+        form: fields.form()?,
+        ignore_error: fields.truth("ignore-error")?.unwrap_or(false),
+    };
+    fields.refuse_rest(&[
+        "mode",
+        "image-manifest",
+        "oci-mediatypes",
+        "compression",
+        "compression-level",
+        "force-compression",
+        "ignore-error",
+    ])?;
+    Ok(Some(output))
+}
+
+/// Refuses two documents in one place: one of them would be lost.
+pub(crate) fn refuse_twice(outputs: &[DocumentOutput]) -> Result<(), CliError> {
+    let twice = |(index, output): &(usize, &DocumentOutput)| {
+        outputs[..*index].iter().any(|other| other.place == output.place)
+    };
+    match outputs.iter().enumerate().find(twice) {
+        Some(_) => {
+            let message = "two --cache-to have the same place".to_owned();
+            Err(CliError::usage(message, "give each a ref or a dest of its own"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The fields as typed.
+struct Fields<'a> {
+    flag: &'a str,
+    /// What the field with a directory is called.
+    directory: &'a str,
+    text: &'a str,
+    kind: &'a str,
+    fields: Vec<(&'a str, &'a str)>,
+    environment: Environment<'a>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields, if they are of a cache that is one document.
+    fn of_document(
+        flag: &'a str,
+        directory: &'a str,
+        text: &'a str,
+        environment: Environment<'a>,
+    ) -> Option<Self> {
+        if !text.contains('=') {
+            let fields = vec![("ref", text)];
+            return Some(Self { flag, directory, text, kind: "registry", fields, environment });
+        }
+        let fields: Vec<_> =
+            text.split(',').map(|field| field.split_once('=').unwrap_or((field, ""))).collect();
+        let kind = fields.iter().find(|(name, _)| *name == "type").map(|(_, value)| *value)?;
+        let is_document = matches!(kind, "registry" | "local" | "gha");
+        is_document.then_some(Self { flag, directory, text, kind, fields, environment })
+    }
+
+    fn error(&self, why: &str) -> CliError {
+        CliError::usage(format!("invalid {} \"{}\": {why}", self.flag, self.text), EXAMPLE)
+    }
+
+    /// The last value of a field.
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.fields.iter().rev().find(|(own, _)| *own == name).map(|(_, value)| *value)
+    }
+
+    fn needed(&self, name: &str) -> Result<&'a str, CliError> {
+        let value = self.get(name).filter(|value| !value.is_empty());
+        value.ok_or_else(|| self.error(&format!("it has no {name}")))
+    }
+
+    fn truth(&self, name: &str) -> Result<Option<bool>, CliError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let why = || self.error(&format!("\"{name}\" is true or false, not \"{value}\""));
+        base::boolean::parse(value).map(Some).ok_or_else(why)
+    }
+
+    fn place(&self) -> Result<DocumentPlace, CliError> {
+        if self.kind == "registry" {
+            let reference = self.needed("ref")?.parse();
+            return reference.map(DocumentPlace::Registry).map_err(|why| self.error(&format!("{why}")));
+        }
+        if self.kind == "gha" {
+            return self.actions().map(DocumentPlace::Actions);
+        }
+        let directory = std::path::absolute(self.needed(self.directory)?);
+        let digest = self.get("digest").map(str::parse).transpose();
+        Ok(DocumentPlace::Layout(LayoutPlace {
+            directory: directory.map_err(|why| self.error(&why.to_string()))?,
+            tag: self.get("tag").unwrap_or(DEFAULT_TAG).to_owned(),
+            digest: digest.map_err(|why| self.error(&format!("{why}")))?,
+        }))
+    }
+
+    /// A service that is not named is the job's.
+    fn actions(&self) -> Result<ActionsPlace, CliError> {
+        let given = |field: &str, variable: &str| {
+            let own = self.get(field).map(str::to_owned);
+            own.or_else(|| (self.environment)(variable)).filter(|value| !value.is_empty())
+        };
+        let missing =
+            |what: &str| self.error(&format!("there is no {what}: is this a job of GitHub Actions?"));
+        let (old, new) = (given("url", "ACTIONS_CACHE_URL"), given("url_v2", "ACTIONS_RESULTS_URL"));
+        let switch =
+            (self.environment)("ACTIONS_CACHE_SERVICE_V2").and_then(|value| base::boolean::parse(&value));
+        let protocol = match (self.get("version"), &old) {
+            (Some("1"), _) => ActionsProtocol::V1,
+            (Some("2"), _) => ActionsProtocol::V2,
+            (Some(_), _) => return Err(self.error("version is 1 or 2")),
+            (None, _) if switch == Some(true) => ActionsProtocol::V2,
+            (None, Some(_)) => ActionsProtocol::V1,
+            (None, None) => ActionsProtocol::V2,
+        };
+        let url = match protocol {
+            ActionsProtocol::V1 => old.ok_or_else(|| missing("url (ACTIONS_CACHE_URL)"))?,
+            ActionsProtocol::V2 => new.or(old).ok_or_else(|| missing("url_v2 (ACTIONS_RESULTS_URL)"))?,
+        };
+        let token = given("token", "ACTIONS_RUNTIME_TOKEN");
+        Ok(ActionsPlace {
+            protocol,
+            url,
+            token: token.ok_or_else(|| missing("token (ACTIONS_RUNTIME_TOKEN)"))?,
+            scope: self.get("scope").unwrap_or(DEFAULT_SCOPE).to_owned(),
+            timeout: match self.get("timeout") {
+                None => DEFAULT_TIMEOUT,
+                Some(text) => base::time::parse_duration(text)
+                    .ok_or_else(|| self.error("timeout is a time such as 30s or 10m"))?,
+            },
+        })
+    }
+
+    /// Whatever is not `max` is `min`, as in BuildKit.
+    fn mode(&self) -> CacheMode {
+        if self.get("mode") == Some("max") { CacheMode::Max } else { CacheMode::Min }
+    }
+
+    fn form(&self) -> Result<DocumentForm, CliError> {
+        let oci_media_types = self.truth("oci-mediatypes")?.unwrap_or(true);
+        let image_manifest = self.truth("image-manifest")?;
+        if image_manifest == Some(true) && !oci_media_types {
+            return Err(self.error("image-manifest=true needs oci-mediatypes=true"));
+        }
+        Ok(DocumentForm { image_manifest: image_manifest.unwrap_or(oci_media_types), oci_media_types })
+    }
+
+    fn layers(&self) -> Result<LayerOptions, CliError> {
+        let method = self.get("compression").unwrap_or("gzip");
+        let compression = compression_args::parse(method, self.get("compression-level"));
+        let compression = Some(compression.map_err(|wrong| self.error(&wrong.why))?);
+        let force = self.truth("force-compression")?.unwrap_or(false);
+        Ok(LayerOptions { compression, force, ..LayerOptions::default() })
+    }
+
+    /// Refuses fields that are neither part of the place nor in `known`.
+    fn refuse_rest(&self, known: &[&str]) -> Result<(), CliError> {
+        let of_place = match self.kind {
+            "registry" => &["type", "ref"][..],
+            // The last two save BuildKit requests that are not made here.
+            "gha" => {
+                &["type", "url", "url_v2", "version", "token", "scope", "timeout", "repository", "ghtoken"]
+            }
+            _ => &["type", self.directory, "tag", "digest"],
+        };
+        let rest = self.fields.iter().find(|(name, _)| !known.contains(name) && !of_place.contains(name));
+        match rest {
+            Some((name, _)) => Err(self.error(&format!("\"{name}\" is not supported"))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::request::Compression;
+
+    fn written(text: &str) -> Result<DocumentOutput, String> {
+        let parsed = output(text, &|_| None).map_err(|error| error.message().to_owned());
+        parsed.map(|output| output.unwrap())
+    }
+
+    #[test]
+    fn a_name_alone_is_of_a_registry() {
+        let registry = DocumentPlace::Registry("example.com/app:cache".parse().unwrap());
+        assert_eq!(source("example.com/app:cache", &|_| None).unwrap(), Some(registry.clone()));
+        assert_eq!(
+            source("type=registry,ref=example.com/app:cache", &|_| None).unwrap(),
+            Some(registry.clone())
+        );
+        assert_eq!(source("type=records,src=/srv", &|_| None).unwrap(), None);
+        let output = written("example.com/app:cache").unwrap();
+        assert_eq!((output.place, output.mode, output.ignore_error), (registry, CacheMode::Min, false));
+        assert_eq!(
+            (output.form, output.layers.compression),
+            (DocumentForm::default(), Some(Compression::GZIP))
+        );
+    }
+
+    #[test]
+    fn all_fields_are_read() {
+        let output = written(
+            "type=local,dest=/srv/cache,tag=main,mode=max,oci-mediatypes=false,compression=zstd,compression-level=9,\
+             force-compression=true,ignore-error=true",
+        );
+        let output = output.unwrap();
+        let place = LayoutPlace { directory: "/srv/cache".into(), tag: "main".to_owned(), digest: None };
+        assert_eq!(output.place, DocumentPlace::Layout(place));
+        assert_eq!((output.mode, output.ignore_error), (CacheMode::Max, true));
+        assert_eq!(output.form, DocumentForm { image_manifest: false, oci_media_types: false });
+        assert_eq!((output.layers.compression, output.layers.force), (Some(Compression::Zstd(9)), true));
+    }
+
+    #[test]
+    fn a_job_knows_its_service() {
+        let job = |name: &str| {
+            let value = match name {
+                "ACTIONS_CACHE_URL" => "http://old/",
+                "ACTIONS_RESULTS_URL" => "http://new/",
+                "ACTIONS_RUNTIME_TOKEN" => "secret",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let place = |text: &str| match source(text, &job) {
+            Ok(Some(DocumentPlace::Actions(place))) => place,
+            other => panic!("{text}: {other:?}"),
+        };
+        let default = place("type=gha");
+        assert_eq!((default.protocol, default.url.as_str()), (ActionsProtocol::V1, "http://old/"));
+        assert_eq!((default.scope.as_str(), default.timeout), ("buildkit", DEFAULT_TIMEOUT));
+        assert!(!format!("{default:?}").contains("secret"));
+        let own = place("type=gha,version=2,scope=app,timeout=5s,ghtoken=x,repository=a/b");
+        assert_eq!((own.protocol, own.url.as_str()), (ActionsProtocol::V2, "http://new/"));
+        assert_eq!((own.scope.as_str(), own.timeout), ("app", Duration::from_secs(5)));
+        let nowhere = source("type=gha", &|_| None).unwrap_err();
+        assert!(nowhere.message().contains("ACTIONS_RESULTS_URL"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, why) in [
+            ("type=registry", "it has no ref"),
+            ("type=registry,ref=A b", "invalid reference format"),
+            ("type=local,src=/srv", "it has no dest"),
+            ("type=local,dest=/srv,digest=x", "digest"),
+            ("type=registry,ref=a,image-manifest=true,oci-mediatypes=false", "needs oci-mediatypes"),
+            ("type=registry,ref=a,ignore-error=perhaps", "is true or false"),
+            ("type=registry,ref=a,compression=lzma", "\"lzma\""),
+            ("type=registry,ref=a,colour=red", "\"colour\" is not supported"),
+        ] {
+            let error = written(text).unwrap_err();
+            assert!(error.contains(text) && error.contains(why), "{error}");
+        }
+        let same = [written("a/b").unwrap(), written("type=registry,ref=a/b").unwrap()];
+        assert!(refuse_twice(&same).is_err() && refuse_twice(&same[..1]).is_ok());
+    }
+}
