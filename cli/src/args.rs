@@ -264,9 +264,18 @@ pub(crate) struct BuildArgs {
     )]
     pub(crate) cache_mounts: Vec<String>,
 
-    /// Ask the registry for newer base images
-    #[arg(long)]
-    pub(crate) pull: bool,
+    /// When to ask registries for base images: always (also --pull alone), newer, missing or never
+    ///
+    /// With newer, what is here will do where they cannot be asked.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "missing",
+        default_missing_value = "always"
+    )]
+    pub(crate) pull: String,
 
     /// How to show progress
     #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
@@ -434,7 +443,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
     pub(crate) platform: Option<String>,
 
-    /// When to ask the registry for the image: always, missing or never
+    /// When to ask the registry for the image: always, newer, missing or never
     #[arg(long, default_value = "missing", value_name = "WHEN")]
     pub(crate) pull: String,
 

@@ -86,8 +86,8 @@ pub struct BuildRequest {
     pub steps: StepSettings,
     /// `--output-on-failure`: files of the step that fails.
     pub on_failure: Vec<FailureOutput>,
-    /// `--pull`: ask the registry for every base image, even one that the store has.
-    pub pull: bool,
+    /// `--pull`: when registries are asked for base images.
+    pub pull: PullPolicy,
     /// `--network`
     pub network: NetworkMode,
     /// `SOURCE_DATE_EPOCH`: all times in the result.
@@ -482,8 +482,10 @@ pub enum ContextModes {
 /// When a registry is asked for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PullPolicy {
-    /// Always.
+    /// Always. What it has now is used, or nothing.
     Always,
+    /// Always, but what the store has will do where the registry cannot be asked.
+    Newer,
     /// When the store does not have it.
     #[default]
     Missing,

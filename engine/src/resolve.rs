@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use base::{GitUrl, Platform, Reference};
+use base::{CancelToken, GitUrl, Platform, Reference};
 use frontend::{HttpRequest, MetaResolver, ResolveError, ResolvedHttp, ResolvedImage};
 
 use crate::Engine;
@@ -13,19 +13,20 @@ use crate::layouts::Layouts;
 use crate::manifest::Image;
 use crate::remote::Fetcher;
 use crate::remote::http::PinnedFile;
+use crate::request::PullPolicy;
 
 /// Resolves the names in FROM, `COPY --from` and ADD for one build.
 pub(crate) struct SourceResolver<'a> {
     fetcher: Fetcher<'a>,
-    pull: bool,
+    pull: PullPolicy,
     layouts: &'a Layouts,
     files: RefCell<HashMap<HttpRequest, PinnedFile>>,
     commits: RefCell<Vec<(GitUrl, String)>>,
 }
 
 impl<'a> SourceResolver<'a> {
-    /// With `pull`, the registry is asked even for images that the store has.
-    pub(crate) fn new(fetcher: Fetcher<'a>, layouts: &'a Layouts, pull: bool) -> Self {
+    /// `pull` says when registries are asked.
+    pub(crate) fn new(fetcher: Fetcher<'a>, layouts: &'a Layouts, pull: PullPolicy) -> Self {
         Self { fetcher, pull, layouts, files: RefCell::default(), commits: RefCell::default() }
     }
 
@@ -33,18 +34,31 @@ impl<'a> SourceResolver<'a> {
         if let Some(image) = self.layouts.image(self.fetcher.engine, reference, platform)? {
             return Ok(image);
         }
-        if !self.pull
-            && let Some(image) = self.fetcher.engine.local_image(reference, platform)?
-        {
-            return Ok(image);
+        let local = self.fetcher.engine.local_image(reference, platform)?;
+        match (self.pull, local) {
+            (PullPolicy::Missing | PullPolicy::Never, Some(image)) => Ok(image),
+            (PullPolicy::Never, None) => Err(EngineError::NoSuchImage(reference.familiar())),
+            (PullPolicy::Newer, Some(image)) => match self.ask(reference, platform) {
+                Err(error) if !matches!(error, EngineError::Cancelled) => {
+                    let (name, why) = (reference.familiar(), base::fault::chain(&error));
+                    let message =
+                        format!("{name} is what the store has, its registry cannot be asked: {why}");
+                    self.fetcher.progress.warn("Offline", message);
+                    Ok(image)
+                }
+                asked => asked,
+            },
+            (PullPolicy::Always | PullPolicy::Newer | PullPolicy::Missing, _) => {
+                self.ask(reference, platform)
+            }
         }
+    }
+
+    /// The image that the name means in its registry now.
+    fn ask(&self, reference: &Reference, platform: &Platform) -> Result<Image, EngineError> {
         let of = format!("FROM {}", reference.familiar());
         self.fetcher.step(&format!("load metadata for {reference}"), &of, false, |fetcher, _| {
-            let engine = fetcher.engine;
-            let lease = engine.store.lease("resolve")?;
-            let (image, root) = engine.pull_documents(&lease, reference, platform, fetcher.cancel)?;
-            engine.store.tag(&reference.to_string(), &root)?;
-            Ok(image)
+            fetcher.engine.current_image(reference, platform, fetcher.cancel)
         })
     }
 }
@@ -97,5 +111,30 @@ impl Engine {
     ) -> Result<Option<Image>, EngineError> {
         let Some(record) = self.store.resolve(&reference.to_string())? else { return Ok(None) };
         self.image(&record.descriptor, platform)
+    }
+
+    /// The image that the name means in its registry now, under that name in the store. One request tells that nothing has
+    /// changed; a digest means the same for ever.
+    pub(crate) fn current_image(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        cancel: &CancelToken,
+    ) -> Result<Image, EngineError> {
+        let lease = self.store.lease("resolve")?;
+        if let Some(known) = self.local_image(reference, platform)? {
+            if reference.digest.is_some() {
+                return Ok(known);
+            }
+            let network = self.network()?;
+            let now = network.wait(cancel, network.client.head(reference))?;
+            let known_root = self.store.resolve(&reference.to_string())?;
+            if known_root.is_some_and(|record| record.descriptor.digest == now.digest) {
+                return Ok(known);
+            }
+        }
+        let (image, root) = self.pull_documents(&lease, reference, platform, cancel)?;
+        self.store.tag(&reference.to_string(), &root)?;
+        Ok(image)
     }
 }

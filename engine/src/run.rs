@@ -59,19 +59,24 @@ impl Engine {
     fn image_to_run(&self, request: &RunRequest) -> Result<(Found, Reference), EngineError> {
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         let reference = request.image.parse::<Reference>();
-        if request.pull != PullPolicy::Always {
-            match self.find(&request.image) {
-                Ok(found) => {
-                    let found = self.for_platform(found, &platform)?;
-                    return Ok((found, reference.unwrap_or_else(|_| unnamed())));
-                }
-                Err(EngineError::NoSuchImage(_)) if request.pull == PullPolicy::Missing => {}
-                Err(error) => return Err(error),
+        let here = match self.find(&request.image) {
+            Ok(found) => Some(found),
+            Err(EngineError::NoSuchImage(_)) if request.pull != PullPolicy::Never => None,
+            Err(error) => return Err(error),
+        };
+        let ask = |reference: &Reference| self.current_image(reference, &platform, &CancelToken::new());
+        match (request.pull, here, &reference) {
+            (PullPolicy::Missing | PullPolicy::Never, Some(found), _)
+            | (PullPolicy::Newer, Some(found), Err(_)) => {
+                let found = self.for_platform(found, &platform)?;
+                return Ok((found, reference.unwrap_or_else(|_| unnamed())));
             }
+            (PullPolicy::Always, Some(_), Ok(reference)) => drop(ask(reference)?),
+            // What is here will do.
+            (PullPolicy::Newer, Some(_), Ok(reference)) => drop(ask(reference).ok()),
+            _ => drop(self.pull(&request.image, Some(&platform), Arc::new(NullSink), &CancelToken::new())?),
         }
-        let reference = reference?;
-        self.pull(&request.image, Some(&platform), Arc::new(NullSink), &CancelToken::new())?;
-        Ok((self.for_platform(self.find(&request.image)?, &platform)?, reference))
+        Ok((self.for_platform(self.find(&request.image)?, &platform)?, reference?))
     }
 
     /// The image of another platform than the host's, if its name leads to one.

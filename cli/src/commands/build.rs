@@ -11,7 +11,8 @@ use engine::report::BuildReport;
 use engine::request::{BuildRequest, ContextModes, Destination, FailureOutput, Output, SharedCaches};
 
 use super::{
-    StoreChoice, debug, environment, network_mode, open, platforms, source_date_epoch, with_environment,
+    StoreChoice, debug, environment, network_mode, open, platforms, pull_policy, source_date_epoch,
+    with_environment,
 };
 use crate::args::BuildArgs;
 use crate::build_targets::Targets;
@@ -141,7 +142,7 @@ fn request(
         ssh: build_flags::ssh(&args.ssh, &environment)?,
         steps: build_flags::step_settings(args, &environment)?,
         on_failure: args.failure.output_on_failure.iter().map(|text| failure_output(text)).collect(),
-        pull: args.pull,
+        pull: pull_policy(&args.pull)?,
         network: network_mode(&args.network)?,
         epoch,
         epoch_of_context,

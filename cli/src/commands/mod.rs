@@ -30,7 +30,7 @@ use std::sync::Arc;
 use base::{Platform, Reference, Timestamp};
 use engine::error::EngineError;
 use engine::isolation::{Isolation, Mode, NoIsolation, Wanted};
-use engine::request::NetworkMode;
+use engine::request::{NetworkMode, PullPolicy};
 use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
 use crate::args::{BuilderArgs, BuilderCommand, Cli, Command, StorageDriver};
@@ -264,6 +264,20 @@ fn network_mode(text: &str) -> Result<NetworkMode, CliError> {
         other => {
             let message = format!("there is no network \"{other}\" for builds");
             Err(CliError::usage(message, "use --network default, bridge, host or none"))
+        }
+    }
+}
+
+/// The word for when a registry is asked, or whether, as older scripts have it.
+fn pull_policy(text: &str) -> Result<PullPolicy, CliError> {
+    match text {
+        "always" | "true" => Ok(PullPolicy::Always),
+        "newer" => Ok(PullPolicy::Newer),
+        "missing" | "false" => Ok(PullPolicy::Missing),
+        "never" => Ok(PullPolicy::Never),
+        other => {
+            let message = format!("unknown pull policy \"{other}\"");
+            Err(CliError::usage(message, "use always, newer, missing or never"))
         }
     }
 }

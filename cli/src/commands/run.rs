@@ -7,10 +7,10 @@ use engine::Engine;
 use engine::containers::Exit;
 use engine::error::EngineError;
 use engine::limits_here::Unlimited;
-use engine::request::{PullPolicy, RunRequest};
+use engine::request::RunRequest;
 
 use super::containers::exit_code;
-use super::{StoreChoice, open, platform, with_environment};
+use super::{StoreChoice, open, platform, pull_policy, with_environment};
 use crate::args::RunArgs;
 use crate::error::{CliError, RUN_FAILED};
 use crate::network_args;
@@ -176,15 +176,4 @@ fn env_file(path: &Path) -> Result<Vec<(String, String)>, CliError> {
         variables.extend(with_environment(line));
     }
     Ok(variables)
-}
-
-fn pull_policy(text: &str) -> Result<PullPolicy, CliError> {
-    match text {
-        "always" => Ok(PullPolicy::Always),
-        "missing" => Ok(PullPolicy::Missing),
-        "never" => Ok(PullPolicy::Never),
-        other => {
-            Err(CliError::usage(format!("unknown pull policy \"{other}\""), "use always, missing or never"))
-        }
-    }
 }

@@ -8,7 +8,8 @@ use base::Platform;
 use engine::isolation::{Wanted, obtain};
 use engine::registries::RegistryFiles;
 use engine::request::{
-    BuildRequest, ContextModes, ContextSource, DockerfileSource, NetworkMode, Secrets, StepSettings,
+    BuildRequest, ContextModes, ContextSource, DockerfileSource, NetworkMode, PullPolicy, Secrets,
+    StepSettings,
 };
 use engine::{ArchiveLimits, EngineOptions};
 
@@ -51,7 +52,7 @@ pub(crate) fn request(dockerfile: &str) -> BuildRequest {
         ssh: BTreeMap::new(),
         steps: StepSettings::default(),
         on_failure: Vec::new(),
-        pull: false,
+        pull: PullPolicy::Missing,
         network: NetworkMode::Default,
         epoch: None,
         epoch_of_context: false,

@@ -160,6 +160,7 @@ impl DocumentStore for ActionsDocument<'_> {
     }
 
     fn add_blob(&self, blob: &Descriptor, file: &Path, cancel: &CancelToken) -> Result<(), EngineError> {
+        self.branches.write.as_ref().ok_or(CacheDocumentError::MayNotWrite)?;
         let client = &self.engine.network()?.client;
         let file = file.to_owned();
         let source = BlobSource::File(Arc::new(move || std::fs::File::open(&file)));
