@@ -1,5 +1,6 @@
-//! The flags of `lap registry`.
+//! The flags of `lap registry`, `login`, `logout` and `doctor`.
 
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,6 +78,22 @@ mod tests {
     }
 }
 
+/// A password, which debug output does not show.
+#[derive(Clone)]
+pub(crate) struct Password(pub(crate) String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+impl From<String> for Password {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct LoginArgs {
     /// The registry [default: docker.io]
@@ -88,7 +105,7 @@ pub(crate) struct LoginArgs {
 
     /// The password or token; other programs can see it, --password-stdin hides it
     #[arg(short, long, conflicts_with = "password_stdin")]
-    pub(crate) password: Option<String>,
+    pub(crate) password: Option<Password>,
 
     /// Take the password from standard input
     #[arg(long, requires = "username")]

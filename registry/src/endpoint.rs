@@ -57,7 +57,7 @@ pub struct EndpointSpec {
     /// How connections to it are secured.
     pub tls: Tls,
     /// Headers of every request to it.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// Whether it is told for which registry it stands in, as `?ns=docker.io`.
     pub names_registry: bool,
     /// Whether another endpoint is asked if nobody answers at this one.
@@ -66,6 +66,16 @@ pub struct EndpointSpec {
     pub has_other: bool,
     /// Where this is said: a file, or a rule of ours.
     pub source: String,
+}
+
+/// Headers with their values, which may be secret: its debug form shows the names.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 impl EndpointSpec {
@@ -147,7 +157,7 @@ impl Endpoint {
             repository: None,
             capabilities: Capabilities::ALL,
             tls: Tls::default(),
-            headers: Vec::new(),
+            headers: Headers::default(),
             names_registry: false,
             has_next: false,
             has_other: false,
@@ -164,7 +174,7 @@ impl Endpoint {
     /// checked.
     pub(crate) fn secures(&self, url: &Url) -> bool {
         let trusts = !self.spec.tls.skip_verify && self.spec.tls.identity.is_none();
-        self.is_at(url) || (trusts && self.spec.headers.is_empty() && url.scheme() == "https")
+        self.is_at(url) || (trusts && self.spec.headers.0.is_empty() && url.scheme() == "https")
     }
 
     /// The URL of something in a repository.
@@ -193,6 +203,6 @@ impl Endpoint {
             value.set_sensitive(true);
             Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
         };
-        self.spec.headers.iter().filter_map(header).collect()
+        self.spec.headers.0.iter().filter_map(header).collect()
     }
 }

@@ -74,7 +74,7 @@ fn credential(args: &LoginArgs) -> Result<Credential, CliError> {
         text.trim_end_matches(['\r', '\n']).to_owned()
     } else {
         match &args.password {
-            Some(password) => password.clone(),
+            Some(password) => password.0.clone(),
             None => ask("Password: ", true).map_err(failed)?,
         }
     };

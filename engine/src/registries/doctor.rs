@@ -76,7 +76,8 @@ fn security(endpoint: &EndpointSpec) -> Vec<Finding> {
     }
     findings.extend(tls.roots.iter().map(|(file, _)| Finding::fine(format!("trusts {file}"))));
     findings.extend(tls.identity.iter().map(|(file, _)| Finding::fine(format!("presents {file}"))));
-    let headers = endpoint.headers.iter().map(|(name, _)| Finding::fine(format!("sends the header {name}")));
+    let headers =
+        endpoint.headers.0.iter().map(|(name, _)| Finding::fine(format!("sends the header {name}")));
     findings.extend(headers);
     findings
 }

@@ -12,6 +12,7 @@ mod lists;
 mod login;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 pub use registry::{Credential, FoundRepository};
@@ -22,8 +23,8 @@ pub use self::hosts::HostsError;
 pub use self::lists::{ManifestText, PlatformChange};
 pub use self::login::{LoginError, SavedLogin};
 
-/// Where files about registries are looked for.
-#[derive(Debug, Clone, Default)]
+/// Where files about registries are looked for. Its debug form does not show the environment, which may hold secrets.
+#[derive(Clone, Default)]
 pub struct RegistryFiles {
     /// Docker's `config.json`, or what stands in for it.
     pub login_file: Option<PathBuf>,
@@ -37,4 +38,16 @@ pub struct RegistryFiles {
     pub programs: Vec<PathBuf>,
     /// The environment of credential helpers.
     pub environment: Vec<(OsString, OsString)>,
+}
+
+impl fmt::Debug for RegistryFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryFiles")
+            .field("login_file", &self.login_file)
+            .field("auth_files", &self.auth_files)
+            .field("directories", &self.directories)
+            .field("registries_conf", &self.registries_conf)
+            .field("programs", &self.programs)
+            .finish_non_exhaustive()
+    }
 }

@@ -19,7 +19,7 @@ use base::reference::DEFAULT_REGISTRY;
 use reqwest::Url;
 use serde::de::DeserializeOwned;
 
-use crate::endpoint::{Capabilities, EndpointSpec, Tls};
+use crate::endpoint::{Capabilities, EndpointSpec, Headers, Tls};
 use crate::hosts;
 
 /// Why a file cannot be used.
@@ -73,7 +73,7 @@ pub struct EndpointRule {
     /// Files with our certificate, and its key if that is another file.
     pub identities: Vec<(PathBuf, Option<PathBuf>)>,
     /// Headers of every request.
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     /// Whether it is told for which registry it stands in.
     pub names_registry: bool,
 }
@@ -90,7 +90,7 @@ impl EndpointRule {
             skip_verify: scheme == Scheme::Either,
             roots: Vec::new(),
             identities: Vec::new(),
-            headers: Vec::new(),
+            headers: Headers::default(),
             names_registry: false,
         }
     }
