@@ -4,6 +4,7 @@
 //! in chunks are not done. Source: distribution-spec, section "Push".
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,14 @@ pub enum BlobSource {
     Bytes(Bytes),
     /// A file, opened anew for each try.
     File(Arc<dyn Fn() -> io::Result<std::fs::File> + Send + Sync>),
+}
+
+impl BlobSource {
+    /// The file at `path`.
+    pub fn file(path: &Path) -> Self {
+        let path = path.to_owned();
+        Self::File(Arc::new(move || std::fs::File::open(&path)))
+    }
 }
 
 /// How a blob came to be in the registry.

@@ -94,8 +94,8 @@ impl Sender<'_> {
             }
             let mut done = Vec::with_capacity(blobs.len());
             while let Some(pushed) = pushes.join_next().await {
-                // A task that is cancelled or panics takes the push with it.
-                done.push(pushed.map_err(|_| EngineError::Cancelled)??);
+                // None of them is aborted, so one that did not end has panicked.
+                done.push(pushed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?);
             }
             done.sort_by_key(|(position, _)| *position);
             Ok::<_, EngineError>(done.into_iter().map(|(_, pushed)| pushed).collect())
@@ -104,10 +104,9 @@ impl Sender<'_> {
 
     fn item(&self, blob: &Descriptor, elsewhere: &HashMap<Digest, String>) -> Result<Item, EngineError> {
         let store = &self.engine.store;
-        let source = store.make_blob(self.lease, &blob.digest, self.cancel)?.map(|_| {
-            let path = store.blob_path(&blob.digest);
-            BlobSource::File(Arc::new(move || std::fs::File::open(&path)))
-        });
+        let source = store
+            .make_blob(self.lease, &blob.digest, self.cancel)?
+            .map(|_| BlobSource::file(&store.blob_path(&blob.digest)));
         let (told, vertex, total) = (self.progress.clone(), self.vertex, blob.size);
         let id = blob.digest.short();
         let report: registry::Progress =

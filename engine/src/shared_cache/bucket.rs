@@ -5,7 +5,6 @@
 //! replaces one by an equal one.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use base::image::Descriptor;
 use base::{CancelToken, Digest, Key};
@@ -13,11 +12,11 @@ use registry::BlobSource;
 use registry::s3;
 use snapshotter::BlobWriter;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::claims::{Claim, Claimed};
 use super::place::{NewRecord, Place, Source};
 use super::record;
+use super::transfer::{self, Incoming};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::request::BucketPlace;
@@ -125,26 +124,11 @@ impl Source for Bucket<'_> {
     fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
         let bucket = self.open()?;
         let objects: Vec<String> = keys.iter().map(|key| self.record(key)).collect();
-        self.engine.network()?.wait(cancel, async move {
-            let mut found: Vec<Option<Vec<u8>>> = vec![None; objects.len()];
-            let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
-            let mut requests = JoinSet::new();
-            for (index, object) in objects.into_iter().enumerate() {
-                let (bucket, permits) = (bucket.clone(), Arc::clone(&permits));
-                requests.spawn(async move {
-                    // The semaphore is never closed.
-                    let _permit = permits.acquire().await.ok();
-                    Ok::<_, EngineError>((index, read(&bucket, &object, record::MAX_SIZE).await?))
-                });
-            }
-            while let Some(answer) = requests.join_next().await {
-                // None of them is aborted, so one that did not end has panicked.
-                let (index, record) =
-                    answer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-                found[index] = record;
-            }
-            Ok::<_, EngineError>(found)
-        })
+        let ask = move |object: String| {
+            let bucket = bucket.clone();
+            async move { read(&bucket, &object, record::MAX_SIZE).await }
+        };
+        self.engine.network()?.wait(cancel, transfer::each(objects, REQUESTS_AT_ONCE, ask))
     }
 
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
@@ -162,13 +146,9 @@ impl Source for Bucket<'_> {
         let (bucket, network) = (self.open()?, self.engine.network()?);
         let object = self.blob(&blob.digest);
         let Some(mut stream) = network.wait(cancel, bucket.get(&object))? else { return Ok(false) };
-        let mut copied = 0;
+        let mut incoming = Incoming::new(blob, to);
         while let Some(chunk) = network.wait(cancel, stream.next())? {
-            // One byte too many is enough to see that it is wrong.
-            let left = (blob.size + 1).saturating_sub(copied);
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
-            copied += to.copy_from(&mut &chunk[..most])?;
-            if copied > blob.size {
+            if !incoming.take(&chunk)? {
                 break;
             }
         }
@@ -200,8 +180,8 @@ impl Place for Bucket<'_> {
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
         let bucket = self.open()?;
-        let (object, file) = (self.blob(&blob.digest), file.to_owned());
-        let source = BlobSource::File(Arc::new(move || std::fs::File::open(&file)));
+        let object = self.blob(&blob.digest);
+        let source = BlobSource::file(file);
         self.engine.network()?.wait(cancel, async {
             // The semaphore is never closed.
             let _permit = self.uploads.acquire().await.ok();

@@ -5,18 +5,17 @@
 //! gone says that there is no result. A note is the same with one file.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use base::image::Descriptor;
 use base::{CancelToken, Digest, Key};
 use registry::BlobSource;
 use registry::reapi::{ActionName, ActionResult, Reapi, ReapiOptions};
 use snapshotter::BlobWriter;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::place::{NewRecord, Place, Source};
 use super::record;
+use super::transfer::{self, Incoming};
 use crate::Engine;
 use crate::error::EngineError;
 
@@ -68,27 +67,13 @@ impl Source for Cluster<'_> {
     fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
         let cache = self.open()?.clone();
         let actions: Vec<ActionName> = keys.iter().map(|key| action(RECORD_SALT, key)).collect();
-        self.engine.network()?.wait(cancel, async move {
-            let mut found: Vec<Option<Vec<u8>>> = vec![None; actions.len()];
-            let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
-            let mut requests = JoinSet::new();
-            for (index, action) in actions.into_iter().enumerate() {
-                let (cache, permits) = (cache.clone(), Arc::clone(&permits));
-                requests.spawn(async move {
-                    // The semaphore is never closed.
-                    let _permit = permits.acquire().await.ok();
-                    Ok::<_, EngineError>((index, cache.result(&action).await?))
-                });
-            }
-            while let Some(answer) = requests.join_next().await {
-                // None of them is aborted, so one that did not end has panicked.
-                let (index, result) =
-                    answer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-                let text = result.map(|result| result.text);
-                found[index] = text.filter(|text| text.len() as u64 <= record::MAX_SIZE);
-            }
-            Ok::<_, EngineError>(found)
-        })
+        let ask = move |action: ActionName| {
+            let cache = cache.clone();
+            async move { Ok(cache.result(&action).await?.map(|result| result.text)) }
+        };
+        let found = self.engine.network()?.wait(cancel, transfer::each(actions, REQUESTS_AT_ONCE, ask))?;
+        let fits = |text: &Vec<u8>| text.len() as u64 <= record::MAX_SIZE;
+        Ok(found.into_iter().map(|text| text.filter(fits)).collect())
     }
 
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
@@ -119,13 +104,9 @@ impl Source for Cluster<'_> {
         let Some(mut reader) = network.wait(cancel, cache.blob(&(blob.digest, blob.size)))? else {
             return Ok(false);
         };
-        let mut copied = 0;
+        let mut incoming = Incoming::new(blob, to);
         while let Some(piece) = network.wait(cancel, reader.next())? {
-            // One byte too many is enough to see that it is wrong.
-            let left = (blob.size + 1).saturating_sub(copied);
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
-            copied += to.copy_from(&mut &piece[..most])?;
-            if copied > blob.size {
+            if !incoming.take(&piece)? {
                 break;
             }
         }
@@ -161,8 +142,7 @@ impl Place for Cluster<'_> {
         anew: bool,
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
-        let (cache, file) = (self.open()?, file.to_owned());
-        let source = BlobSource::File(Arc::new(move || std::fs::File::open(&file)));
+        let (cache, source) = (self.open()?, BlobSource::file(file));
         let name = (blob.digest, blob.size);
         self.engine.network()?.wait(cancel, async {
             if anew { cache.put_blob(&name, source).await } else { cache.add_blob(&name, source).await }

@@ -4,7 +4,7 @@
 //! whole when it is seen, and the first one stays.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use base::image::Descriptor;
@@ -15,6 +15,7 @@ use sys::fs::PathContext as _;
 use super::claims::{Claim, Claimed};
 use super::place::{NewRecord, Place, Source};
 use super::record;
+use super::transfer::copy_file;
 use crate::error::EngineError;
 
 /// A directory that builders share.
@@ -128,14 +129,7 @@ impl Source for Directory {
         to: &mut BlobWriter,
         _cancel: &CancelToken,
     ) -> Result<bool, EngineError> {
-        match sys::fs::open(&self.blob_path(&blob.digest)) {
-            Ok(file) => {
-                to.copy_from(&mut file.take(blob.size.saturating_add(1)))?;
-                Ok(true)
-            }
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        copy_file(&self.blob_path(&blob.digest), blob, to)
     }
 }
 

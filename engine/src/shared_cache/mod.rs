@@ -26,6 +26,7 @@ mod reading;
 mod record;
 mod repository;
 mod told;
+mod transfer;
 mod trust;
 mod writing;
 

@@ -6,18 +6,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use base::image::{Descriptor, Manifest, media_type};
 use base::{CancelToken, Digest, Key, Reference};
 use registry::{BlobSource, ClaimRequest, Client};
 use snapshotter::BlobWriter;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::claims::{Claim, Claimed};
 use super::place::{NewRecord, Place, Source};
-use super::record;
+use super::{record, transfer};
 use crate::Engine;
 use crate::blocking::Network;
 use crate::error::EngineError;
@@ -99,26 +97,11 @@ impl<'a> Repository<'a> {
         let network = self.engine.network()?;
         let references: Vec<Reference> = keys.iter().map(|key| self.of_key(key)).collect();
         let client = network.client.clone();
-        network.wait(cancel, async move {
-            let mut found: Vec<Option<Vec<u8>>> = vec![None; references.len()];
-            let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
-            let mut requests = JoinSet::new();
-            for (index, reference) in references.into_iter().enumerate() {
-                let (client, permits) = (client.clone(), Arc::clone(&permits));
-                requests.spawn(async move {
-                    // The semaphore is never closed.
-                    let _permit = permits.acquire().await.ok();
-                    Ok::<_, EngineError>((index, record_of(&client, &reference).await?))
-                });
-            }
-            while let Some(answer) = requests.join_next().await {
-                // None of them is aborted, so one that did not end has panicked.
-                let (index, record) =
-                    answer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-                found[index] = record;
-            }
-            Ok::<_, EngineError>(found)
-        })
+        let ask = move |reference: Reference| {
+            let client = client.clone();
+            async move { record_of(&client, &reference).await }
+        };
+        network.wait(cancel, transfer::each(references, REQUESTS_AT_ONCE, ask))
     }
 
     /// Pushes a manifest whose layers are there.
@@ -244,8 +227,7 @@ impl Place for Repository<'_> {
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
         let network = self.engine.network()?;
-        let file = file.to_owned();
-        let source = BlobSource::File(Arc::new(move || std::fs::File::open(&file)));
+        let source = BlobSource::file(file);
         let pushed = network.client.push_blob(&self.reference, blob, &source, None, None);
         network.wait(cancel, pushed)?;
         Ok(())

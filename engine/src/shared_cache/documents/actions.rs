@@ -5,7 +5,6 @@
 //! keys that BuildKit gives them.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use base::image::Descriptor;
 use base::{CancelToken, Digest};
@@ -162,8 +161,7 @@ impl DocumentStore for ActionsDocument<'_> {
     fn add_blob(&self, blob: &Descriptor, file: &Path, cancel: &CancelToken) -> Result<(), EngineError> {
         self.branches.write.as_ref().ok_or(CacheDocumentError::MayNotWrite)?;
         let client = &self.engine.network()?.client;
-        let file = file.to_owned();
-        let source = BlobSource::File(Arc::new(move || std::fs::File::open(&file)));
+        let source = BlobSource::file(file);
         let key = format!("{BLOB}{}", blob.digest);
         // One that is there already is as good.
         self.wait(cancel, client.add_actions_entry(&self.cache, &key, &source, blob.size))?;

@@ -6,7 +6,7 @@
 //! Source: OCI image-spec, `image-layout.md`.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use base::image::{Descriptor, Index, media_type};
@@ -15,6 +15,7 @@ use snapshotter::BlobWriter;
 use sys::fs::PathContext as _;
 use sys::lock::{FileLock, LockMode};
 
+use super::super::transfer::copy_file;
 use super::config::CacheConfig;
 use super::envelope::{self, Envelope};
 use super::error::CacheDocumentError;
@@ -176,14 +177,7 @@ impl DocumentStore for LayoutDocument {
         to: &mut BlobWriter,
         _cancel: &CancelToken,
     ) -> Result<bool, EngineError> {
-        match sys::fs::open(&self.blob_path(&blob.digest)) {
-            Ok(file) => {
-                to.copy_from(&mut file.take(blob.size.saturating_add(1)))?;
-                Ok(true)
-            }
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        copy_file(&self.blob_path(&blob.digest), blob, to)
     }
 
     fn publish(

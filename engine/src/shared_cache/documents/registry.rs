@@ -1,7 +1,6 @@
 //! A cache document under a name in a registry.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use base::image::{Descriptor, media_type};
 use base::{CancelToken, Reference};
@@ -66,8 +65,7 @@ impl DocumentStore for RegistryDocument<'_> {
 
     fn add_blob(&self, blob: &Descriptor, file: &Path, cancel: &CancelToken) -> Result<(), EngineError> {
         let network = self.engine.network()?;
-        let file = file.to_owned();
-        let source = BlobSource::File(Arc::new(move || std::fs::File::open(&file)));
+        let source = BlobSource::file(file);
         network.wait(cancel, network.client.push_blob(&self.reference, blob, &source, None, None))?;
         Ok(())
     }
