@@ -14,6 +14,11 @@ pub(crate) trait Builder {
     /// What it is called in the results.
     fn name(&self) -> &str;
 
+    /// Docker's client, without what it is to do, if this is docker.
+    fn docker_client(&self) -> Option<Command> {
+        None
+    }
+
     /// The command that builds `context` and calls the result [`RESULT`]. It may use whatever it built before.
     fn build(&self, context: &Path) -> Command;
 

@@ -74,6 +74,10 @@ impl Builder for Docker {
         "docker, BuildKit"
     }
 
+    fn docker_client(&self) -> Option<Command> {
+        Some(self.command())
+    }
+
     fn build(&self, context: &Path) -> Command {
         let mut command = self.command();
         command.args(["build", "--quiet", "--network", "none", "--tag", RESULT]);

@@ -1,6 +1,6 @@
 //! Measures `lap` beside the builders and runtimes that are installed, in one run on one machine.
 //!
-//!     bench --lap PATH [--alone] [--record] [--rounds N] [--only WORK]
+//!     bench --lap PATH [--alone] [--record] [--rounds N] [--only WORK] [--small]
 //!
 //! Every round runs each subject once, in turn, so that whatever else the machine does falls on all of them. What
 //! is told is the median and its ratio to `lap`'s; absolute figures mean something only beside one another. A peer
@@ -11,6 +11,7 @@
 
 mod buildah;
 mod builder;
+mod caches;
 mod docker;
 mod error;
 mod in_process;
@@ -20,6 +21,7 @@ mod measure;
 mod options;
 mod output;
 mod planning;
+mod registry;
 mod report;
 mod runtime;
 mod shim;
@@ -88,7 +90,7 @@ fn measure_processes(
     works: &[Work],
     report: &mut Report,
 ) -> Result<(), BenchError> {
-    let mut subjects = Subjects::lap(dir, &options.lap, options.alone)?;
+    let mut subjects = Subjects::lap(dir, options)?;
     if !options.alone && works.iter().any(|work| work.needs_builders) {
         subjects.add_peers(dir);
     }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-pub(crate) const USAGE: &str = "usage: bench --lap PATH [--alone] [--record] [--rounds N] [--only WORK]";
+pub(crate) const USAGE: &str =
+    "usage: bench --lap PATH [--alone] [--record] [--rounds N] [--only WORK] [--small]";
 
 /// What this process is to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     /// Only works whose name holds this text.
     pub(crate) only: Option<String>,
+    /// Whether images of a registry are small: to see that everything works, not how fast.
+    pub(crate) small: bool,
 }
 
 impl Options {
@@ -43,6 +46,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Mode, String> {
         return Ok(Mode::Measure(command.to_vec()));
     }
     let (mut lap, mut alone, mut record, mut rounds, mut only) = (None, false, false, 7, None);
+    let mut small = false;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().cloned().ok_or_else(|| format!("{arg} needs a value"));
@@ -50,6 +54,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Mode, String> {
             "--lap" => lap = Some(PathBuf::from(value()?)),
             "--alone" => alone = true,
             "--record" => record = true,
+            "--small" => small = true,
             "--rounds" => rounds = value()?.parse().map_err(|_| "--rounds needs a number".to_owned())?,
             "--only" => only = Some(value()?),
             other => return Err(format!("unknown argument {other}")),
@@ -59,7 +64,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Mode, String> {
     if rounds == 0 {
         return Err("--rounds must be at least 1".to_owned());
     }
-    Ok(Mode::Bench(Options { lap, alone, record, rounds, only }))
+    Ok(Mode::Bench(Options { lap, alone, record, rounds, only, small }))
 }
 
 #[cfg(test)]
@@ -72,7 +77,8 @@ mod tests {
 
     #[test]
     fn options_have_defaults_but_for_the_binary() {
-        let expected = Options { lap: "/l".into(), alone: false, record: true, rounds: 7, only: None };
+        let expected =
+            Options { lap: "/l".into(), alone: false, record: true, rounds: 7, only: None, small: false };
         assert_eq!(parse_words("--record --lap /l"), Ok(Mode::Bench(expected)));
         assert!(parse_words("").is_err());
         assert!(parse_words("--lap /l --rounds 0").is_err());

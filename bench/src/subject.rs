@@ -1,6 +1,7 @@
 //! Everything that is measured, started and tried once.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use testkit::{Context, images};
 
@@ -9,6 +10,7 @@ use crate::builder::{BASE, Builder};
 use crate::docker::Docker;
 use crate::error::BenchError;
 use crate::lap::Lap;
+use crate::options::Options;
 use crate::runtime::Runtime;
 
 /// The archive of the base image, in the benchmark's directory.
@@ -20,17 +22,20 @@ pub(crate) struct Subjects {
     pub(crate) runtimes: Vec<Runtime>,
     program: PathBuf,
     alone: bool,
+    small: bool,
     left_out: Vec<String>,
 }
 
 impl Subjects {
     /// `lap`, which has to work.
-    pub(crate) fn lap(dir: &Path, program: &Path, alone: bool) -> Result<Self, BenchError> {
+    pub(crate) fn lap(dir: &Path, options: &Options) -> Result<Self, BenchError> {
+        let program = &options.lap;
         let base = dir.join(BASE_ARCHIVE);
         images::busybox_as(BASE).write_archive(&base);
         let lap = Lap::start(program, dir.join("lap"), &base)?;
         let (builders, runtimes) = (vec![Box::new(lap) as Box<dyn Builder>], Vec::new());
-        Ok(Self { builders, runtimes, program: program.to_owned(), alone, left_out: Vec::new() })
+        let (alone, small) = (options.alone, options.small);
+        Ok(Self { builders, runtimes, program: program.clone(), alone, small, left_out: Vec::new() })
     }
 
     /// The `lap` that is measured.
@@ -41,6 +46,21 @@ impl Subjects {
     /// Whether nothing but `lap` is to be measured.
     pub(crate) fn is_alone(&self) -> bool {
         self.alone
+    }
+
+    /// Whether images of a registry are small.
+    pub(crate) fn is_small(&self) -> bool {
+        self.small
+    }
+
+    /// Whether a program is installed and is to be measured. Tells if it is not.
+    pub(crate) fn has(&self, program: &str) -> bool {
+        !self.alone && testkit::judges::program(program).is_some()
+    }
+
+    /// Docker's client without what it is to do, if its daemon works here.
+    pub(crate) fn docker_client(&self) -> Option<Command> {
+        self.builders.iter().find_map(|builder| builder.docker_client())
     }
 
     /// Each peer that works here.

@@ -7,9 +7,11 @@ use std::process::Command;
 use testkit::Context;
 
 use crate::builder::{BASE, Builder};
+use crate::caches;
 use crate::error::BenchError;
 use crate::measure::{Sample, measure};
 use crate::output;
+use crate::registry;
 use crate::shim;
 use crate::solving;
 use crate::subject::Subjects;
@@ -53,7 +55,7 @@ impl Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 17] {
+pub(crate) fn all() -> [Work; 23] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true, bound: "" };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false, bound: "" };
     [
@@ -74,6 +76,14 @@ pub(crate) fn all() -> [Work; 17] {
         of_builders("4 GiB of output through a pipe", output::piped),
         of_images("load of an image of 1 GiB", transfer::load),
         of_images("save of an image of 1 GiB", transfer::save),
+        of_images("100 RUNs from a warm shared cache, empty builder", caches::warm).bound("300 ms"),
+        of_images("writing 100 trivial RUNs to a shared cache", caches::writing_short)
+            .bound("1.05 times the first"),
+        of_images("writing 10 RUNs of a second to a shared cache", caches::writing_long)
+            .bound("1.05 times the first"),
+        of_builders("registry: pull of 1 GiB in 12 layers", registry::pull).bound("half of the others"),
+        of_builders("registry: push of 1 GiB in 12 layers", registry::push).bound("half of the others"),
+        of_builders("registry: push of an unchanged image", registry::push_again).bound("30 ms"),
     ]
 }
 

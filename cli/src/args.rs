@@ -12,29 +12,26 @@ use crate::container_args::{AnyInspectArgs, ContainerAction, ContainerArgs, PsAr
 use crate::debug_args::{DebugArgs, FailureArgs};
 use crate::history_args::{AnyHistoryArgs, WhyArgs};
 use crate::image_args::{
-    ImageArgs, ImagesArgs, ImportArgs, LoadArgs, PullArgs, PushArgs, RmiArgs, SaveArgs, TagArgs,
+    ExploreArgs, ImageArgs, ImagesArgs, ImportArgs, LoadArgs, PullArgs, PushArgs, RmiArgs, SaveArgs, TagArgs,
 };
 use crate::isolation_args::IsolationArgs;
 use crate::key_args::KeyArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
 use crate::manifest_args::{ManifestArgs, SearchArgs};
 use crate::network_args::NetworkArgs;
+use crate::network_commands::NetworkCommandArgs;
 use crate::prune_args::{BuilderPruneArgs, DuArgs, StoreArgs, SystemArgs};
+use crate::reference_args::{CompletionArgs, ManArgs};
 use crate::registry_args::{DoctorArgs, LoginArgs, LogoutArgs, RegistryArgs};
 use crate::render::Mode;
 use crate::step_args::StepArgs;
 use crate::supervision_args::SupervisionArgs;
 use crate::units;
+use crate::volume_args::VolumeArgs;
 
 /// Build Dockerfiles, keep images and run them. No daemon needed.
 #[derive(Debug, Parser)]
-#[command(
-    name = "lap",
-    version,
-    disable_help_subcommand = true,
-    args_override_self = true,
-    max_term_width = 100
-)]
+#[command(name = "lap", version, args_override_self = true, max_term_width = 100)]
 pub(crate) struct Cli {
     /// Directory of the store [default: /var/lib/lapstrake as root, else $XDG_DATA_HOME/lapstrake]
     #[arg(long, global = true, env = "LAPSTRAKE_ROOT", hide_env_values = true, value_name = "DIR")]
@@ -142,12 +139,18 @@ pub(crate) enum Command {
     Rmi(RmiArgs),
     /// Show how an image was made, or the builds that are remembered
     History(AnyHistoryArgs),
+    /// Show what every layer of an image adds, overwrites and deletes, and what is wasted
+    Explore(ExploreArgs),
     /// Tell why the steps of a build ran
     Why(WhyArgs),
     /// Look at a step that failed, as it left everything
     Debug(DebugArgs),
     /// Manage images
     Image(ImageArgs),
+    /// Manage volumes: directories that outlive containers
+    Volume(VolumeArgs),
+    /// Manage networks that containers find each other in
+    Network(NetworkCommandArgs),
     /// Manage the directories of RUN --mount=type=cache
     #[command(name = "cache-mount")]
     CacheMount(CacheMountArgs),
@@ -175,6 +178,10 @@ pub(crate) enum Command {
     Version(FormatArgs),
     /// Show the machine and the store
     Info(FormatArgs),
+    /// Print what a shell reads to complete commands and flags
+    Completion(CompletionArgs),
+    /// Write a manual page for every command
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -221,12 +228,12 @@ pub(crate) struct BuildArgs {
     pub(crate) no_record: bool,
 
     /// Find results that other builders have made: type=records,ref=REPOSITORY, src=DIRECTORY or s3=BUCKET,
-    /// type=reapi,endpoint=grpc://HOST:PORT, type=registry|local|gha, or a name in a registry; may be repeated
+    /// type=reapi,endpoint=grpc://HOST:PORT, type=registry|local|gha|s3, or a name in a registry; may be repeated
     #[arg(long, value_name = "PLACE")]
     pub(crate) cache_from: Vec<String>,
 
     /// Tell other builders of results: type=records,ref=REPOSITORY, dest=DIRECTORY or s3=BUCKET,
-    /// type=reapi,endpoint=grpc://HOST:PORT, or type=registry|local|gha|inline; may be repeated
+    /// type=reapi,endpoint=grpc://HOST:PORT, or type=registry|local|gha|s3|inline; may be repeated
     #[arg(long, value_name = "PLACE")]
     pub(crate) cache_to: Vec<String>,
 
@@ -419,13 +426,24 @@ pub(crate) struct RunArgs {
     #[arg(short, long)]
     pub(crate) user: Option<String>,
 
-    /// Make a host path appear in the container, as host:container[:ro]
+    /// Show a volume or a path of the host: [VOLUME:|/HOST/PATH:]/PATH[:ro]
+    ///
+    /// Without a source it is a volume of the container's own. One that is empty begins with what the image has at this
+    /// path, unless :nocopy is added.
     #[arg(short, long = "volume", value_name = "VOLUME")]
     pub(crate) volumes: Vec<String>,
 
-    /// The same by names: type=bind,source=PATH,target=PATH[,readonly][,bind-propagation=rslave]
+    /// The same by names: type=volume|bind|tmpfs,source=…,target=PATH[,readonly]
     #[arg(long = "mount", value_name = "MOUNT")]
     pub(crate) mounts: Vec<String>,
+
+    /// Show the volumes and paths of the host that another container shows, at the same places: CONTAINER[:ro]
+    #[arg(long, value_name = "CONTAINER")]
+    pub(crate) volumes_from: Vec<String>,
+
+    /// What makes volumes that are not there yet; the only driver is local
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) volume_driver: Option<String>,
 
     /// Replaces the image's ENTRYPOINT
     #[arg(long, value_name = "PROGRAM")]

@@ -1,6 +1,6 @@
 //! `--cache-from` and `--cache-to`: what was typed to the places that builders share.
 
-mod bucket;
+pub(crate) mod bucket;
 
 use engine::request::{CachePlace, CacheSource, ReapiOptions, SharedCaches};
 
@@ -83,7 +83,8 @@ fn place(
     };
     let (kind, value) = fields.remove(at);
     if kind == "s3" {
-        return bucket::place(value, &fields, environment).map_err(|why| error(&why));
+        let place = bucket::place(value, &fields, environment).map_err(|why| error(&why))?;
+        return Ok(CachePlace::Bucket(Box::new(place)));
     }
     if let Some((name, value)) = fields.first() {
         return Err(error(&format!("\"{name}={value}\" is not supported")));
@@ -95,16 +96,21 @@ fn place(
     }
 }
 
-/// Reads `type=reapi,endpoint=grpc://HOST:PORT,instance=NAME,token=TOKEN`.
+/// Reads `type=reapi,endpoint=grpc://HOST:PORT,instance=NAME,token=TOKEN,ca=FILE,header=NAME:VALUE`; several headers are possible.
 fn cluster(fields: &[(&str, &str)], environment: Environment<'_>) -> Result<CachePlace, String> {
     let token = environment("LAPSTRAKE_REAPI_TOKEN");
-    let mut options = ReapiOptions { endpoint: String::new(), instance: String::new(), token };
+    let mut options = ReapiOptions { token, ..ReapiOptions::default() };
     for (name, value) in fields {
         match *name {
             "type" => {}
             "endpoint" => options.endpoint = (*value).to_owned(),
             "instance" => options.instance = (*value).to_owned(),
             "token" => options.token = Some((*value).to_owned()),
+            "ca" if !value.is_empty() => options.authority = Some((*value).into()),
+            "header" => {
+                let header = value.split_once(':').ok_or("a header is like header=NAME:VALUE")?;
+                options.headers.push((header.0.trim().to_owned(), header.1.trim().to_owned()));
+            }
             _ => return Err(format!("\"{name}={value}\" is not supported")),
         }
     }
@@ -137,11 +143,17 @@ mod tests {
     fn a_cluster_has_an_endpoint() {
         let options = |token: Option<&str>| {
             let (endpoint, instance) = ("grpc://h:1".to_owned(), "main".to_owned());
-            let options = ReapiOptions { endpoint, instance, token: token.map(str::to_owned) };
+            let token = token.map(str::to_owned);
+            let options = ReapiOptions { endpoint, instance, token, ..ReapiOptions::default() };
             vec![CacheSource::Records(CachePlace::Cluster(Box::new(options)))]
         };
         assert_eq!(from("type=reapi,endpoint=grpc://h:1,instance=main"), Ok(options(None)));
         assert_eq!(from("type=reapi,endpoint=grpc://h:1,instance=main,token=t"), Ok(options(Some("t"))));
+        let more = from("type=reapi,endpoint=grpcs://h:1,ca=/ca.pem,header=x-key: secret").unwrap();
+        let [CacheSource::Records(CachePlace::Cluster(options))] = &more[..] else { panic!("{more:?}") };
+        assert_eq!(options.authority.as_deref(), Some(std::path::Path::new("/ca.pem")));
+        assert_eq!(options.headers, [("x-key".to_owned(), "secret".to_owned())]);
+        assert!(!format!("{more:?}").contains("secret"));
     }
 
     #[test]
@@ -163,6 +175,7 @@ mod tests {
             ("type=records,s3=b,ref=x", "it names two places"),
             ("type=reapi,instance=x", "it has no endpoint"),
             ("type=reapi,endpoint=grpc://h:1,ref=x", "\"ref=x\" is not supported"),
+            ("type=reapi,endpoint=grpc://h:1,header=x", "a header is like header=NAME:VALUE"),
             ("type=records,s3=b,x=y", "\"x=y\" is not supported"),
         ] {
             let error = from(text).unwrap_err();

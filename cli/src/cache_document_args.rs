@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use engine::request::{
-    ActionsPlace, ActionsProtocol, CacheMode, DocumentForm, DocumentOutput, DocumentPlace, LayerOptions,
-    LayoutPlace,
+    ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, DocumentForm, DocumentInput,
+    DocumentOutput, DocumentPlace, LayerOptions, LayoutPlace,
 };
 
+use crate::cache_args::bucket;
 use crate::compression_args;
 use crate::error::CliError;
 
@@ -19,18 +20,26 @@ const DEFAULT_TAG: &str = "latest";
 /// What a variable of the environment says.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The name of a document of the Actions cache that is meant without one.
-const DEFAULT_SCOPE: &str = "buildkit";
+/// The name of a document of the Actions cache, or of a bucket, that is meant without one.
+const DEFAULT_NAME: &str = "buildkit";
 
 /// How long a request to the Actions cache may take.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long reading a document may take elsewhere.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The document that `--cache-from` names. A name alone is that of a registry. `None` for other kinds of caches.
-pub(crate) fn source(text: &str, environment: Environment<'_>) -> Result<Option<DocumentPlace>, CliError> {
+pub(crate) fn source(text: &str, environment: Environment<'_>) -> Result<Option<DocumentInput>, CliError> {
     let Some(fields) = Fields::of_document("--cache-from", "src", text, environment) else { return Ok(None) };
-    let place = fields.place()?;
-    fields.refuse_rest(&[])?;
-    Ok(Some(place))
+    // There it is the limit of one request.
+    let timeout = match fields.kind {
+        "gha" => fields.timeout(DEFAULT_TIMEOUT)?.max(DEFAULT_TIMEOUT),
+        _ => fields.timeout(LOAD_TIMEOUT)?,
+    };
+    let input = DocumentInput { place: fields.place()?, timeout };
+    fields.refuse_rest(&["timeout"])?;
+    Ok(Some(input))
 }
 
 /// The document that `--cache-to` writes. `None` for other kinds of caches.
@@ -96,7 +105,7 @@ impl<'a> Fields<'a> {
         let fields: Vec<_> =
             text.split(',').map(|field| field.split_once('=').unwrap_or((field, ""))).collect();
         let kind = fields.iter().find(|(name, _)| *name == "type").map(|(_, value)| *value)?;
-        let is_document = matches!(kind, "registry" | "local" | "gha");
+        let is_document = matches!(kind, "registry" | "local" | "gha" | "s3");
         is_document.then_some(Self { flag, directory, text, kind, fields, environment })
     }
 
@@ -128,6 +137,9 @@ impl<'a> Fields<'a> {
         if self.kind == "gha" {
             return self.actions().map(DocumentPlace::Actions);
         }
+        if self.kind == "s3" {
+            return self.bucket().map(|place| DocumentPlace::Bucket(Box::new(place)));
+        }
         let directory = std::path::absolute(self.needed(self.directory)?);
         let digest = self.get("digest").map(str::parse).transpose();
         Ok(DocumentPlace::Layout(LayoutPlace {
@@ -135,6 +147,25 @@ impl<'a> Fields<'a> {
             tag: self.get("tag").unwrap_or(DEFAULT_TAG).to_owned(),
             digest: digest.map_err(|why| self.error(&format!("{why}")))?,
         }))
+    }
+
+    /// A document may have several names, with semicolons between them.
+    fn bucket(&self) -> Result<BucketDocumentPlace, CliError> {
+        let name = self.get("bucket").map(str::to_owned).or_else(|| (self.environment)("AWS_BUCKET"));
+        let name = name.filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| self.error("it has no bucket, and AWS_BUCKET says none"))?;
+        let of_bucket = self.fields.iter().filter(|(name, _)| bucket::ATTRIBUTES.contains(name));
+        let of_bucket: Vec<_> = of_bucket.copied().collect();
+        let names: Vec<String> =
+            self.get("name").unwrap_or(DEFAULT_NAME).split(';').map(str::to_owned).collect();
+        if names.iter().any(String::is_empty) {
+            return Err(self.error("one of its names is empty"));
+        }
+        Ok(BucketDocumentPlace {
+            bucket: bucket::place(&name, &of_bucket, self.environment).map_err(|why| self.error(&why))?,
+            manifests_prefix: self.get("manifests_prefix").unwrap_or("manifests/").to_owned(),
+            names,
+        })
     }
 
     /// A service that is not named is the job's.
@@ -165,13 +196,14 @@ impl<'a> Fields<'a> {
             protocol,
             url,
             token: token.ok_or_else(|| missing("token (ACTIONS_RUNTIME_TOKEN)"))?,
-            scope: self.get("scope").unwrap_or(DEFAULT_SCOPE).to_owned(),
-            timeout: match self.get("timeout") {
-                None => DEFAULT_TIMEOUT,
-                Some(text) => base::time::parse_duration(text)
-                    .ok_or_else(|| self.error("timeout is a time such as 30s or 10m"))?,
-            },
+            scope: self.get("scope").unwrap_or(DEFAULT_NAME).to_owned(),
+            timeout: self.timeout(DEFAULT_TIMEOUT)?,
         })
+    }
+
+    fn timeout(&self, default: Duration) -> Result<Duration, CliError> {
+        let Some(text) = self.get("timeout") else { return Ok(default) };
+        base::time::parse_duration(text).ok_or_else(|| self.error("timeout is a time such as 30s or 10m"))
     }
 
     /// Whatever is not `max` is `min`, as in BuildKit.
@@ -204,9 +236,15 @@ impl<'a> Fields<'a> {
             "gha" => {
                 &["type", "url", "url_v2", "version", "token", "scope", "timeout", "repository", "ghtoken"]
             }
+            "s3" => &["type", "bucket", "name", "manifests_prefix"],
             _ => &["type", self.directory, "tag", "digest"],
         };
-        let rest = self.fields.iter().find(|(name, _)| !known.contains(name) && !of_place.contains(name));
+        let is_known = |name: &str| {
+            known.contains(&name)
+                || of_place.contains(&name)
+                || (self.kind == "s3" && bucket::ATTRIBUTES.contains(&name))
+        };
+        let rest = self.fields.iter().find(|(name, _)| !is_known(name));
         match rest {
             Some((name, _)) => Err(self.error(&format!("\"{name}\" is not supported"))),
             None => Ok(()),
@@ -219,6 +257,10 @@ mod tests {
     use super::*;
     use engine::request::Compression;
 
+    fn read(text: &str) -> Option<DocumentPlace> {
+        source(text, &|_| None).unwrap().map(|input| input.place)
+    }
+
     fn written(text: &str) -> Result<DocumentOutput, String> {
         let parsed = output(text, &|_| None).map_err(|error| error.message().to_owned());
         parsed.map(|output| output.unwrap())
@@ -227,12 +269,12 @@ mod tests {
     #[test]
     fn a_name_alone_is_of_a_registry() {
         let registry = DocumentPlace::Registry("example.com/app:cache".parse().unwrap());
-        assert_eq!(source("example.com/app:cache", &|_| None).unwrap(), Some(registry.clone()));
-        assert_eq!(
-            source("type=registry,ref=example.com/app:cache", &|_| None).unwrap(),
-            Some(registry.clone())
-        );
-        assert_eq!(source("type=records,src=/srv", &|_| None).unwrap(), None);
+        assert_eq!(read("example.com/app:cache"), Some(registry.clone()));
+        assert_eq!(read("type=registry,ref=example.com/app:cache"), Some(registry.clone()));
+        assert_eq!(read("type=records,src=/srv"), None);
+        let patient =
+            source("type=registry,ref=example.com/app:cache,timeout=5s", &|_| None).unwrap().unwrap();
+        assert_eq!(patient.timeout, Duration::from_secs(5));
         let output = written("example.com/app:cache").unwrap();
         assert_eq!((output.place, output.mode, output.ignore_error), (registry, CacheMode::Min, false));
         assert_eq!(
@@ -266,7 +308,7 @@ mod tests {
             };
             Some(value.to_owned())
         };
-        let place = |text: &str| match source(text, &job) {
+        let place = |text: &str| match source(text, &job).map(|input| input.map(|input| input.place)) {
             Ok(Some(DocumentPlace::Actions(place))) => place,
             other => panic!("{text}: {other:?}"),
         };
@@ -282,9 +324,33 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_has_documents_by_name() {
+        let text = "type=s3,bucket=team,prefix=app/,name=0a1b;main,manifests_prefix=m/,mode=max,use_path_style=true,\
+                    retry_mode=standard";
+        let output = written(text).unwrap();
+        let DocumentPlace::Bucket(place) = output.place else { panic!("{:?}", output.place) };
+        assert_eq!(output.mode, CacheMode::Max);
+        assert_eq!((place.bucket.options.bucket.as_str(), place.bucket.prefix.as_str()), ("team", "app/"));
+        assert!(place.bucket.options.path_style);
+        assert_eq!((place.manifests_prefix.as_str(), place.names.join(" ")), ("m/", "0a1b main".to_owned()));
+        let named = |name: &str| (name == "AWS_BUCKET").then(|| "from-there".to_owned());
+        let input = source("type=s3", &named).unwrap().unwrap();
+        let DocumentPlace::Bucket(place) = input.place else { panic!("{:?}", input.place) };
+        assert_eq!(place.bucket.options.bucket, "from-there");
+        assert_eq!(
+            (place.manifests_prefix.as_str(), place.names.join(" ")),
+            ("manifests/", "buildkit".to_owned())
+        );
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, why) in [
             ("type=registry", "it has no ref"),
+            ("type=s3", "it has no bucket"),
+            ("type=s3,bucket=b,name=a;", "one of its names is empty"),
+            ("type=s3,bucket=b,use_path_style=perhaps", "is no use_path_style"),
+            ("type=s3,bucket=b,ref=x", "\"ref\" is not supported"),
             ("type=registry,ref=A b", "invalid reference format"),
             ("type=local,src=/srv", "it has no dest"),
             ("type=local,dest=/srv,digest=x", "digest"),

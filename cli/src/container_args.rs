@@ -90,7 +90,12 @@ pub(crate) struct PsArgs {
     #[arg(short, long)]
     pub(crate) latest: bool,
 
-    /// Only containers that fit: id, name, label, exited, status, ancestor, before, since or health
+    /// Show how much containers have written
+    #[arg(short, long)]
+    pub(crate) size: bool,
+
+    /// Only containers that fit: id, name, label, exited, status, ancestor, before, since, volume, network, publish,
+    /// expose, is-task or health
     #[arg(short, long = "filter", value_name = "NAME=VALUE")]
     pub(crate) filters: Vec<String>,
 
@@ -108,11 +113,15 @@ pub(crate) struct ContainerInspectArgs {
     /// Print with a template such as '{{.State.Status}}', or as json
     #[arg(short, long)]
     pub(crate) format: Option<String>,
+
+    /// Show how large containers are
+    #[arg(short, long)]
+    pub(crate) size: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct AnyInspectArgs {
-    /// Containers or images
+    /// Containers, images or volumes
     #[arg(required = true)]
     pub(crate) names: Vec<String>,
 
@@ -120,8 +129,12 @@ pub(crate) struct AnyInspectArgs {
     #[arg(short, long)]
     pub(crate) format: Option<String>,
 
-    /// Look only for containers, or only for images
-    #[arg(long = "type", value_parser = ["container", "image"])]
+    /// Show how large containers are
+    #[arg(short, long)]
+    pub(crate) size: bool,
+
+    /// Look only for one kind of object
+    #[arg(long = "type", value_parser = ["container", "image", "volume"])]
     pub(crate) kind: Option<String>,
 }
 
@@ -293,9 +306,9 @@ pub(crate) struct RmArgs {
     #[arg(short, long)]
     pub(crate) force: bool,
 
-    /// Remove its anonymous volumes, too; there are none, the flag is for scripts
+    /// Remove its anonymous volumes, too
     #[arg(short, long)]
-    volumes: bool,
+    pub(crate) volumes: bool,
 }
 
 #[derive(Debug, Args)]

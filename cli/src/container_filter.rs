@@ -2,6 +2,7 @@
 
 use base::Timestamp;
 use engine::containers::Container;
+use engine::network::ContainerPort;
 use engine::prune::LabelFilter;
 
 use crate::error::CliError;
@@ -16,7 +17,13 @@ pub(crate) struct ContainerFilters {
     exited: Vec<i32>,
     ancestors: Vec<String>,
     healths: Vec<String>,
+    volumes: Vec<String>,
+    networks: Vec<String>,
+    published: Vec<PortRange>,
+    exposed: Vec<PortRange>,
     labels: Vec<LabelFilter>,
+    /// Something is asked for that no container is.
+    none: bool,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
 }
@@ -41,6 +48,15 @@ impl ContainerFilters {
                 }
                 "ancestor" => filters.ancestors.push(owned),
                 "health" => filters.healths.push(owned),
+                "volume" => filters.volumes.push(owned),
+                "network" => filters.networks.push(owned),
+                "publish" => filters.published.push(ports(text, value)?),
+                "expose" => filters.exposed.push(ports(text, value)?),
+                // There are no services, so that no container is a task of one.
+                "is-task" => match base::boolean::parse(value) {
+                    Some(task) => filters.none |= task,
+                    None => return Err(bad(text, "it is true or false")),
+                },
                 "label" => filters.labels.push(label(value, true)),
                 "label!" => filters.labels.push(label(value, false)),
                 "before" => filters.before = Some(made(text, value, containers)?),
@@ -68,6 +84,11 @@ impl ContainerFilters {
             })
             && one_of(&self.ancestors, |image| is_from(container, image))
             && one_of(&self.healths, |wanted| wanted == health)
+            && one_of(&self.volumes, |wanted| has_mount(container, wanted))
+            && one_of(&self.networks, |wanted| is_in_network(container, wanted))
+            && one_of(&self.published, |wanted| publishes(container, wanted))
+            && one_of(&self.exposed, |wanted| wanted.fits_any(container.document.exposed.iter()))
+            && !self.none
             && self.labels.iter().all(|label| label.fits(&container.document.labels))
             && self.before.is_none_or(|before| container.created_at < before)
             && self.since.is_none_or(|since| container.created_at > since)
@@ -87,6 +108,54 @@ fn is_from(container: &Container, image: &str) -> bool {
     used == image || used.strip_suffix(":latest") == Some(image) || is_id
 }
 
+/// Whether a container shows a volume, or something at this place.
+fn has_mount(container: &Container, wanted: &str) -> bool {
+    let mut mounts = container.document.mounts.iter();
+    mounts.any(|point| {
+        point.volume.as_deref() == Some(wanted)
+            || point.target == wanted
+            || point.source.as_os_str() == wanted
+    })
+}
+
+/// Whether a container is in a network of this name or id. One that does not run is in the one that it was made for.
+fn is_in_network(container: &Container, wanted: &str) -> bool {
+    let state = &container.state;
+    let mut joined =
+        state.network.iter().chain(&state.further_networks).filter_map(|endpoint| endpoint.network.as_ref());
+    container.document.network == wanted
+        || joined.any(|network| network.name == wanted || network.id.starts_with(wanted))
+}
+
+/// Whether the host offers a port of a container, or was to offer it.
+fn publishes(container: &Container, wanted: &PortRange) -> bool {
+    wanted.fits_any(container.document.publish.iter().map(|publish| &publish.container))
+}
+
+/// Ports of a container, of one transport.
+#[derive(Debug)]
+struct PortRange {
+    first: ContainerPort,
+    last: u16,
+}
+
+impl PortRange {
+    fn fits_any<'a>(&self, mut ports: impl Iterator<Item = &'a ContainerPort>) -> bool {
+        let range = self.first.number..=self.last;
+        ports.any(|port| port.transport == self.first.transport && range.contains(&port.number))
+    }
+}
+
+/// `80`, `80/udp` or `8000-8080/tcp`.
+fn ports(filter: &str, text: &str) -> Result<PortRange, CliError> {
+    let invalid = || bad(filter, "that is no port or range of ports");
+    let (numbers, transport) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    let first: ContainerPort = format!("{first}/{transport}").parse().map_err(|_| invalid())?;
+    let last: u16 = last.parse().map_err(|_| invalid())?;
+    if last < first.number { Err(invalid()) } else { Ok(PortRange { first, last }) }
+}
+
 fn made(text: &str, name: &str, containers: &[Container]) -> Result<Timestamp, CliError> {
     let found = containers.iter().find(|container| container.name == name || container.id.starts_with(name));
     found.map(|container| container.created_at).ok_or_else(|| bad(text, "there is no such container"))
@@ -95,6 +164,6 @@ fn made(text: &str, name: &str, containers: &[Container]) -> Result<Timestamp, C
 fn bad(text: &str, why: &str) -> CliError {
     CliError::usage(
         format!("invalid filter '{text}': {why}"),
-        "the filters are id, name, label, status, exited, ancestor, health, before and since",
+        "the filters are id, name, label, status, exited, ancestor, health, volume, network, publish, expose, is-task, before and since",
     )
 }

@@ -1,4 +1,5 @@
-//! The command line of the commands for images: `lap image …`, `images`, `pull`, `load`, `save`, `import`, `tag`, `rmi`, `history`.
+//! The command line of the commands for images: `lap image …`, `images`, `pull`, `load`, `save`, `import`, `tag`, `rmi`, `history`,
+//! `explore`.
 
 use std::path::PathBuf;
 
@@ -27,6 +28,10 @@ pub(crate) struct ImagesArgs {
     /// Show digests
     #[arg(long)]
     pub(crate) digests: bool,
+
+    /// Show platforms and layers, and which of them images share
+    #[arg(long, conflicts_with_all = ["quiet", "format", "digests"])]
+    pub(crate) tree: bool,
 
     /// Only images that fit: dangling=true, label=NAME[=VALUE], until=24h, before=IMAGE, since=IMAGE or
     /// reference=PATTERN
@@ -186,6 +191,16 @@ pub(crate) struct HistoryArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ExploreArgs {
+    /// The image
+    pub(crate) image: String,
+
+    /// Print everything as JSON instead of opening a browser
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ImageArgs {
     #[command(subcommand)]
     pub(crate) command: ImageCommand,
@@ -212,6 +227,8 @@ pub(crate) enum ImageCommand {
     Save(SaveArgs),
     /// Make an image of a root filesystem in a tar archive
     Import(ImportArgs),
+    /// Show what every layer of an image adds, overwrites and deletes, and what is wasted
+    Explore(ExploreArgs),
     /// Give an image another name
     Tag(TagArgs),
     /// Remove images

@@ -27,12 +27,16 @@ mod image_filter;
 mod isolation_args;
 mod key_args;
 mod limit_args;
+mod listing;
 mod manifest_args;
+mod mount_args;
 mod network_args;
+mod network_commands;
 mod oci_args;
 mod output;
 mod places;
 mod prune_args;
+mod reference_args;
 mod registry_args;
 mod render;
 mod retention;
@@ -48,7 +52,7 @@ mod volume_args;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 fn main() -> ExitCode {
     if let Some(code) = commands::oci_runtime::run_by_name() {
@@ -57,7 +61,8 @@ fn main() -> ExitCode {
     if let Some(code) = shim::command() {
         return code;
     }
-    let cli = args::Cli::parse();
+    let matches = commands::reference::command().get_matches();
+    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match commands::dispatch(cli) {
         Ok(code) => code,
         Err(error) => error.report(),

@@ -80,5 +80,7 @@ pub(crate) fn registry_files() -> RegistryFiles {
         registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
         programs: programs(),
         environment: whole_environment(),
+        helper_patience: environment("LAPSTRAKE_CREDENTIAL_HELPER_TIMEOUT")
+            .and_then(|text| base::time::parse_duration(&text)),
     }
 }

@@ -1,24 +1,36 @@
-//! Tables as Docker prints them: a header, columns padded to the widest cell, three blanks between.
+//! Tables as Docker prints them: a header, columns padded to the widest cell, three blanks between, and none narrower
+//! than ten characters.
+
+/// Blanks after the widest cell of a column.
+const PADDING: usize = 3;
+/// The least width of a column with its blanks.
+const NARROWEST: usize = 10;
 
 /// Draws a table.
 pub(crate) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain([header[column].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
-    let lines = std::iter::once(&header).chain(rows).map(|row| line(row, &widths));
-    lines.collect()
+    let mut lines = vec![header.iter().map(|cell| (*cell).to_owned()).collect()];
+    lines.extend_from_slice(rows);
+    align(&lines)
 }
 
-fn line(row: &[String], widths: &[usize]) -> String {
+/// Puts the cells of all lines below one another. What is last in a line has no blanks after it.
+pub(crate) fn align(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(|line| line.len().saturating_sub(1)).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter(|line| column + 1 < line.len()).map(|line| &line[column]);
+        let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
+        (widest + PADDING).max(NARROWEST)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    lines.iter().map(|line| aligned(line, &widths)).collect()
+}
+
+fn aligned(line: &[String], widths: &[usize]) -> String {
     let mut text = String::new();
-    for (index, (cell, width)) in row.iter().zip(widths).enumerate() {
-        let last = index + 1 == row.len();
+    for (index, cell) in line.iter().enumerate() {
         text.push_str(cell);
-        if !last {
-            text.extend(std::iter::repeat_n(' ', width + 3 - cell.chars().count()));
+        if index + 1 < line.len() {
+            text.extend(std::iter::repeat_n(' ', widths[index].saturating_sub(cell.chars().count())));
         }
     }
     text.push('\n');
@@ -30,8 +42,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
-        let rows = vec![vec!["a".to_owned(), "b".to_owned()], vec!["longer".to_owned(), "c".to_owned()]];
-        assert_eq!(render(&["X", "Y"], &rows), "X        Y\na        b\nlonger   c\n");
+    fn columns_line_up_and_are_not_narrow() {
+        let rows = vec![vec!["a".to_owned(), "b".to_owned()], vec!["longer one".to_owned(), "c".to_owned()]];
+        assert_eq!(render(&["X", "Y"], &rows), "X            Y\na            b\nlonger one   c\n");
+        assert_eq!(render(&["X", "Y"], &rows[..1]), "X         Y\na         b\n");
     }
 }

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use base::image::{Descriptor, History, ImageConfig, Index, Manifest, media_type};
 use base::{CancelToken, Digest, Platform, Timestamp};
 use frontend::LoweredImage;
-use snapshotter::{Compression, LayerBlob, LayerForm, Lease, SnapshotId};
+use snapshotter::{Compression, LayerBlob, LayerForm, Lease, SharedLayer, SnapshotId};
 
 use crate::Engine;
 use crate::error::EngineError;
-use crate::ops::Filesystem;
+use crate::ops::StepResult;
 use crate::progress::Progress;
 use crate::report::TargetReport;
 use crate::request::{BuildRequest, LayerOptions};
-use crate::shared_cache::{INLINE, SharedCache};
+use crate::shared_cache::{INLINE, RemoteLayers, SharedCache};
 
 /// The build argument that asks for an index even of one platform.
 const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
@@ -37,7 +37,7 @@ pub(crate) struct BuiltImage {
     /// Where the manifest is.
     pub(crate) descriptor: Descriptor,
     pub(crate) manifest: Manifest,
-    /// The root filesystem; `None` is empty.
+    /// The root filesystem; `None` is empty, or one whose layers stay in a shared cache.
     pub(crate) root: Option<SnapshotId>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Assembly<'a> {
     /// What the frontend knows of the images, one for each platform.
     pub(crate) lowered: &'a [LoweredImage],
     /// The root filesystems, one for each of them; `None` is empty.
-    pub(crate) roots: &'a [Option<Filesystem>],
+    pub(crate) roots: &'a [Option<StepResult>],
     /// What is known of the steps.
     pub(crate) cache: &'a SharedCache<'a>,
     pub(crate) progress: &'a Progress,
@@ -97,12 +97,16 @@ impl Assembly<'_> {
     fn one(
         &self,
         lowered: &LoweredImage,
-        root: Option<Filesystem>,
+        root: Option<StepResult>,
         options: LayerOptions,
     ) -> Result<BuiltImage, EngineError> {
         let types = Types::of(options);
-        let root = root.map(|filesystem| filesystem.snapshot);
-        let layers = self.layers(root, &lowered.config, options)?;
+        let root = root.map(|root| self.root(root, options)).transpose()?;
+        let (root, layers) = match root {
+            None => (None, Vec::new()),
+            Some(Root::Here(root)) => (Some(root), self.layers(root, &lowered.config, options)?),
+            Some(Root::Elsewhere(layers)) => (None, recorded(layers, &lowered.config, options)),
+        };
         let mut config = lowered.config.clone();
         config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
         date(&mut config, &layers, self.request.epoch);
@@ -124,6 +128,30 @@ impl Assembly<'_> {
         Ok(BuiltImage { platform: lowered.platform.clone(), descriptor, manifest, root })
     }
 
+    /// Where the layers of a result are for an image with these options. It is brought here if they have to be made anew.
+    fn root(&self, root: StepResult, options: LayerOptions) -> Result<Root, EngineError> {
+        let id = match root {
+            StepResult::Here(filesystem) => return Ok(Root::Here(filesystem.snapshot)),
+            StepResult::Shared { id, .. } => id,
+        };
+        let layers = self.cache.layers_of(id);
+        let wanted = options.compression.filter(|_| options.force);
+        let fits = |layer: &SharedLayer| {
+            let media_type = &layer.descriptor.media_type;
+            is_layer(media_type) && wanted.is_none_or(|wanted| wanted.is_named_by(media_type))
+        };
+        if !self.has_inline_cache() && layers.iter().all(fits) {
+            return Ok(Root::Elsewhere(layers));
+        }
+        Ok(Root::Here(self.cache.bring(id, self.cancel)?.snapshot))
+    }
+
+    /// What is known of layers that stayed in shared caches.
+    pub(crate) fn remote_layers(&self) -> RemoteLayers<'_> {
+        let shared = self.roots.iter().flatten().filter_map(|root| root.if_shared());
+        RemoteLayers::new(self.cache, shared.collect())
+    }
+
     /// Whether the image's config has the steps that made it.
     fn has_inline_cache(&self) -> bool {
         self.request.caches.inline || is_set(self.request, INLINE_CACHE)
@@ -133,15 +161,12 @@ impl Assembly<'_> {
     /// build made, no file is younger than the request's epoch.
     fn layers(
         &self,
-        root: Option<SnapshotId>,
+        root: SnapshotId,
         base: &ImageConfig,
         options: LayerOptions,
     ) -> Result<Vec<Layer>, EngineError> {
         let store = &self.engine.store;
-        let chain = match root {
-            Some(root) => store.hold_chain(self.lease, root)?,
-            None => Vec::new(),
-        };
+        let chain = store.hold_chain(self.lease, root)?;
         let layer = |(index, id): (usize, SnapshotId)| {
             let is_base = index < base.rootfs.diff_ids.len();
             let epoch = self.request.epoch.filter(|_| !is_base && !options.keep_times);
@@ -174,6 +199,25 @@ impl Assembly<'_> {
         };
         Ok(layer?)
     }
+}
+
+/// Where the layers of an image are.
+enum Root {
+    /// In the store.
+    Here(SnapshotId),
+    /// In a shared cache, the base first.
+    Elsewhere(Vec<SharedLayer>),
+}
+
+/// The layers of an image as another builder has made them. Those of the base have the time that the base says.
+fn recorded(layers: Vec<SharedLayer>, base: &ImageConfig, options: LayerOptions) -> Vec<Layer> {
+    let layer = |(index, layer): (usize, SharedLayer)| {
+        let SharedLayer { descriptor, diff_id, created_at } = layer;
+        let created = if index < base.rootfs.diff_ids.len() { base.created } else { Some(created_at) };
+        let media_type = (Types::of(options).layer)(&descriptor.media_type).to_owned();
+        Layer { diff_id, descriptor: Descriptor { media_type, ..descriptor }, created }
+    };
+    layers.into_iter().enumerate().map(layer).collect()
 }
 
 /// Whether a build argument that is a switch is on.
@@ -239,6 +283,11 @@ const LAYER_TYPES: [(&str, &str); 3] = [
     (media_type::OCI_LAYER_GZIP, media_type::DOCKER_LAYER_GZIP),
     (media_type::OCI_LAYER_ZSTD, media_type::DOCKER_LAYER_ZSTD),
 ];
+
+/// Whether a media type is one of layers that anybody may have.
+fn is_layer(name: &str) -> bool {
+    LAYER_TYPES.iter().any(|(oci, docker)| [*oci, *docker].contains(&name))
+}
 
 /// The OCI name of a layer's media type.
 pub(crate) fn oci_layer(name: &str) -> &str {

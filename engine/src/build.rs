@@ -16,7 +16,7 @@ use crate::definition::Definition;
 use crate::error::{BuildError, EngineError, StepError, StepFailure};
 use crate::history::{self, Recorder};
 use crate::layouts::Layouts;
-use crate::ops::{BuildOps, Filesystem, Sharing};
+use crate::ops::{BuildOps, Sharing, StepResult};
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher};
 use crate::report::{BuildReport, RecordReport, TargetReport};
@@ -82,16 +82,22 @@ impl Engine {
         let contexts = Contexts::open(&fetcher, request, context)?;
         let trust = Trust::of(&request.caches, request.repositories())?;
         let shared = SharedCache::new(fetcher, &request.caches, trust)?;
-        let mounts = PortableMounts::new(&shared, &request.caches);
-        let built = write_while(&shared, &request.caches.to, |writer| {
+        let mounts = PortableMounts::new(&shared, &request.caches.mounts);
+        let built = write_while(&shared, |writer| {
             let sharing = Sharing { cache: &shared, writer, mounts: &mounts };
-            let roots = solve(&lowered, &contexts, request, &definition, sharing)?;
-            contexts.save_stat_caches()?;
-            if let Some(recorder) = progress.recorder() {
-                writer.note(recorder);
+            loop {
+                let roots = solve(&lowered, &contexts, request, &definition, sharing)?;
+                contexts.save_stat_caches()?;
+                if let Some(recorder) = progress.recorder() {
+                    writer.note(recorder);
+                }
+                let exported = self.export_built(&shared, request, (&lowered.images, &roots));
+                match exported.as_ref().err().and_then(BuildError::lost_shared) {
+                    // It was to be pushed from where it is. Each time there is less that can be lost.
+                    Some(lost) => progress.warn("SharedCache", lost),
+                    None => return Ok::<_, BuildError>((roots, exported?)),
+                }
             }
-            let report = self.export_built(&shared, request, (&lowered.images, &roots))?;
-            Ok::<_, BuildError>((roots, report))
         });
         shared.release_all();
         let (roots, report) = built?;
@@ -105,7 +111,7 @@ impl Engine {
         &self,
         cache: &SharedCache<'_>,
         request: &BuildRequest,
-        all: (&[LoweredImage], &[Option<Filesystem>]),
+        all: (&[LoweredImage], &[Option<StepResult>]),
     ) -> Result<BuildReport, BuildError> {
         let progress = cache.fetcher().progress;
         let targets = progress.step("exporting to image", |vertex| {
@@ -129,7 +135,7 @@ impl Engine {
         &self,
         cache: &SharedCache<'_>,
         request: &BuildRequest,
-        all: (&[LoweredImage], &[Option<Filesystem>]),
+        all: (&[LoweredImage], &[Option<StepResult>]),
         mut made: impl FnMut(&BuiltImage),
     ) -> Result<Vec<TargetReport>, EngineError> {
         let Fetcher { lease, progress, cancel, .. } = *cache.fetcher();
@@ -199,7 +205,8 @@ fn lower(
     Ok(lowered)
 }
 
-/// Makes the root filesystems of all images available; `None` is an empty one. When files of a context
+/// Makes the root filesystems of all images available; `None` is an empty one. Those that a shared cache has stay there
+/// if they are only pushed. When files of a context
 /// change between finding a step's key and copying them, the keys are made anew: what was copied, not
 /// what was there before, is what a result is saved for.
 fn solve(
@@ -208,7 +215,7 @@ fn solve(
     request: &BuildRequest,
     definition: &Definition,
     sharing: Sharing<'_>,
-) -> Result<Vec<Option<Filesystem>>, BuildError> {
+) -> Result<Vec<Option<StepResult>>, BuildError> {
     let fetcher = sharing.cache.fetcher();
     let warn = |code, message: String| fetcher.progress.warn(code, message);
     let mut attempt = 1;
@@ -276,6 +283,23 @@ pub(crate) fn options(
     }
 }
 
+/// Brings root filesystems here, but for those that need not come. `roots` are the platforms of one target after those of another.
+fn available(
+    roots: Vec<Option<StepResult>>,
+    request: &BuildRequest,
+    sharing: Sharing<'_>,
+) -> Result<Vec<Option<StepResult>>, EngineError> {
+    let requests = request.of_each_target();
+    let platforms = (roots.len() / requests.len()).max(1);
+    let available = |(index, root): (usize, Option<StepResult>)| match root {
+        Some(root) if !export::only_pushes(&requests[index / platforms]) => {
+            Ok(Some(StepResult::Here(sharing.here(root, sharing.cache.fetcher().cancel)?)))
+        }
+        root => Ok(root),
+    };
+    roots.into_iter().enumerate().map(available).collect()
+}
+
 /// How much of a build runs at once on this machine.
 fn limits(request: &BuildRequest) -> Limits {
     let limits = Limits::for_cores(std::thread::available_parallelism().map_or(1, usize::from));
@@ -288,7 +312,7 @@ fn solve_once(
     request: &BuildRequest,
     definition: &Definition,
     sharing: Sharing<'_>,
-) -> Result<Vec<Option<Filesystem>>, BuildError> {
+) -> Result<Vec<Option<StepResult>>, BuildError> {
     let fetcher = sharing.cache.fetcher();
     let targets: Vec<VertexIndex> = lowered.images.iter().filter_map(|image| image.target).collect();
     if let Some(recorder) = fetcher.progress.recorder() {
@@ -299,10 +323,9 @@ fn solve_once(
     let solved = solver::solve(&lowered.graph, &targets, schedule, &ops, fetcher.cancel);
     match solved {
         Ok(solved) => {
-            let here = |output| sharing.here(output, fetcher.cancel);
-            let outputs: Vec<_> = solved.outputs.into_iter().map(here).collect::<Result<_, _>>()?;
-            let mut outputs = outputs.into_iter();
-            Ok(lowered.images.iter().map(|image| image.target.and_then(|_| outputs.next())).collect())
+            let mut outputs = solved.outputs.into_iter();
+            let outputs = lowered.images.iter().map(|image| image.target.and_then(|_| outputs.next()));
+            Ok(available(outputs.collect(), request, sharing)?)
         }
         Err(SolveError::Cancelled) => Err(BuildError::Cancelled),
         Err(SolveError::Stalled(waiting)) => Err(BuildError::Stalled(waiting)),

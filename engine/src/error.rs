@@ -17,12 +17,14 @@ use snapshotter::apply::ApplyError;
 pub use self::build::{BuildError, DockerfileProblem, StepError, StepFailure};
 pub use crate::history::BuildArchiveError;
 pub use crate::images::Conflict;
+use crate::networks::NetworkRefusal;
 pub use crate::registries::{HelperError, HostsError, ListError, LoginError, RegistriesError};
 pub use crate::remote::git::GitError;
 pub use crate::remote::host_program::ProgramError;
 pub use crate::serve::error::ServerError;
-pub use crate::shared_cache::{CacheDocumentError, ChunkError};
+pub use crate::shared_cache::{BucketKeysError, CacheDocumentError, ChunkError};
 pub use crate::signing::error::{KeyError, PolicyError};
+use crate::volumes::VolumeError;
 
 /// Docker's words, which scripts look for.
 const NO_SUCH_CONTAINER: &str = "No such container";
@@ -95,6 +97,9 @@ pub enum EngineError {
     /// A cache document cannot be used or written.
     #[error(transparent)]
     CacheDocument(#[from] CacheDocumentError),
+    /// There are no keys for a bucket of S3.
+    #[error(transparent)]
+    BucketKeys(#[from] BucketKeysError),
     /// A downloaded file is not the one that was demanded.
     #[error("the content of {url} has digest {actual}, but the checksum demands {expected}")]
     Checksum {
@@ -191,6 +196,12 @@ pub enum EngineError {
     /// A registry cannot be served.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// A network cannot be made, removed or joined.
+    #[error(transparent)]
+    Network(#[from] NetworkRefusal),
+    /// A volume cannot be made or shown.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// There is no such image in the store.
     #[error("no such image: {0}")]
     NoSuchImage(String),
@@ -472,6 +483,18 @@ impl From<Cancelled> for EngineError {
     }
 }
 
+impl EngineError {
+    /// Whether it says that there is no network of a name.
+    pub fn is_missing_network(&self) -> bool {
+        matches!(self, Self::Store(StoreError::NoSuchNetwork { .. }))
+    }
+
+    /// Whether it says that there is no volume of a name.
+    pub fn is_missing_volume(&self) -> bool {
+        matches!(self, Self::Store(StoreError::NoSuchVolume { .. }))
+    }
+}
+
 impl Faulty for EngineError {
     fn fault(&self) -> Fault {
         match self {
@@ -482,9 +505,12 @@ impl Faulty for EngineError {
             Self::Registries(error) => error.fault(),
             Self::Server(error) => error.fault(),
             Self::Reapi(error) => error.fault(),
+            Self::Network(error) => error.fault(),
+            Self::Volume(error) => error.fault(),
             Self::Key(error) => error.fault(),
             Self::Policy(error) => error.fault(),
             Self::CacheDocument(error) => error.fault(),
+            Self::BucketKeys(error) => error.fault(),
             Self::Archive(error) => error.fault(),
             Self::BuildArchive(error) => error.fault(),
             Self::Tree(error) => error.fault(),

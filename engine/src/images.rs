@@ -1,6 +1,7 @@
 //! What one does with images in the store: find, list, look at, name, remove.
 
 mod remove;
+mod tree;
 
 use base::image::{Descriptor, media_type};
 use base::{CancelToken, Reference};
@@ -11,6 +12,7 @@ use crate::error::EngineError;
 use crate::manifest::Image;
 use crate::report::{HistoryLine, ImageDetails, ImageSummary};
 pub use remove::Conflict;
+pub use tree::{ImageTree, LayerUse, PlatformTree};
 
 /// An image that was asked for.
 #[derive(Debug, Clone)]

@@ -32,6 +32,18 @@ impl Engine {
         Ok(match &settings.mode {
             ContainerNetwork::Host => Network::Host,
             ContainerNetwork::None => Network::None,
+            ContainerNetwork::Named(uses) => {
+                let mut connects = self.connects(uses, id)?.into_iter();
+                let first = connects.next().unwrap_or_else(|| Connect::new(id));
+                Network::Connected(Box::new(Connection {
+                    runtime: self.runtime_path(),
+                    connect: Connect { publish: published(settings, image)?, ..first },
+                    further: connects.collect(),
+                    links: self.links(settings)?,
+                    servers_chosen: !isolation.resolver.servers.is_empty(),
+                    host_names: gateway_names(&isolation.hosts),
+                }))
+            }
             _ => Network::Connected(Box::new(Connection {
                 runtime: self.runtime_path(),
                 connect: Connect {
@@ -41,6 +53,8 @@ impl Engine {
                     mac: settings.mac,
                     ..Connect::new(id)
                 },
+                further: Vec::new(),
+                links: self.links(settings)?,
                 servers_chosen: !isolation.resolver.servers.is_empty(),
                 host_names: gateway_names(&isolation.hosts),
             })),
@@ -83,6 +97,8 @@ impl Engine {
             NetworkMode::Default if settings.bridge => Network::Connected(Box::new(Connection {
                 runtime: self.runtime_path(),
                 connect: Connect::new(&sys::random::hex(32)?),
+                further: Vec::new(),
+                links: Vec::new(),
                 servers_chosen: false,
                 host_names: gateway_names(&settings.hosts),
             })),
@@ -103,7 +119,7 @@ impl Engine {
             Err(error) => Finding::broken(error.to_string(), ""),
         }];
         let found = match leftovers::list(&self.runtime_directory) {
-            Ok(found) => found,
+            Ok(found) => found.into_iter().filter(|leftover| !self.is_kept(leftover)).collect(),
             Err(error) => {
                 findings.push(Finding::broken(error.to_string(), ""));
                 Vec::new()
@@ -117,6 +133,12 @@ impl Engine {
         };
         findings.extend(found.iter().map(finding));
         findings
+    }
+
+    /// Whether it is a network that somebody made and that waits for containers.
+    fn is_kept(&self, leftover: &Leftover) -> bool {
+        // One that cannot be looked up is shown, and removing it loses nothing that is not made anew.
+        matches!(leftover, Leftover::IdleNetwork { network, .. } if matches!(self.store.network(network), Ok(Some(_))))
     }
 
     fn remove(&self, leftover: &Leftover) -> Result<(), NetworkError> {

@@ -119,6 +119,8 @@ pub struct Usage {
     pub images: UsageLine,
     /// Containers' changes.
     pub containers: UsageLine,
+    /// Volumes.
+    pub volumes: UsageLine,
     /// Results that only the build cache keeps.
     pub build_cache: UsageLine,
     /// Directories of `RUN --mount=type=cache`.

@@ -2,6 +2,8 @@
 
 mod documents;
 mod isolation;
+mod mounts;
+mod networks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,7 +18,7 @@ use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
 pub use registry::reapi::ReapiOptions;
-pub use registry::s3::{BucketOptions, Keys as BucketKeys};
+pub use registry::s3::{BucketOptions, KeyService, Keys as BucketKeys, Parts};
 pub use runner::cgroup::Location;
 pub use runner::etc_files::Resolver;
 pub use runner::logs::{LogDriver, LogOptions, Selection};
@@ -31,11 +33,12 @@ pub use runner::{
 pub use snapshotter::Compression;
 
 pub use self::documents::{
-    ActionsPlace, ActionsProtocol, CacheMode, DocumentForm, DocumentOutput, DocumentPlace, LayoutPlace,
+    ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, DocumentForm, DocumentInput,
+    DocumentOutput, DocumentPlace, LayoutPlace,
 };
-pub use self::isolation::{
-    BindVolume, DeviceNode, HostAddress, IpcMode, Isolation, PidMode, SeccompChoice, Tmpfs,
-};
+pub use self::isolation::{DeviceNode, HostAddress, IpcMode, Isolation, PidMode, SeccompChoice, Tmpfs};
+pub use self::mounts::{MountRequest, MountSource, VolumeMount, VolumeSettings, VolumesFrom};
+pub use self::networks::{NetworkCreation, NetworkUse};
 pub use crate::failed::FailureOutput;
 pub use crate::secrets::{SecretSource, Secrets};
 pub use crate::step_rules::{StepRule, StepRules};
@@ -127,7 +130,7 @@ pub enum CacheSource {
     /// In which each result is a record of its own.
     Records(CachePlace),
     /// That is one document.
-    Document(DocumentPlace),
+    Document(DocumentInput),
 }
 
 /// A cache that builders share, in which each result is a record of its own.
@@ -148,6 +151,10 @@ pub enum CachePlace {
 pub struct BucketPlace {
     /// The bucket and how to get there.
     pub options: BucketOptions,
+    /// The profile that has the keys and the region, if they are not given.
+    pub profile: Option<ProfileFiles>,
+    /// Services that lend keys, if there are no others.
+    pub services: Vec<KeyService>,
     /// What the names of all objects begin with.
     pub prefix: String,
     /// What the names of blobs begin with after that.
@@ -156,6 +163,19 @@ pub struct BucketPlace {
     pub upload_parallelism: NonZeroUsize,
     /// How old something may become that is used, until it is made young again.
     pub touch_refresh: Duration,
+}
+
+/// A profile in files with access keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileFiles {
+    /// Its name.
+    pub name: String,
+    /// Whether the user has named it, so that it has to be there.
+    pub is_asked: bool,
+    /// The file with keys, in which sections are called like profiles.
+    pub credentials: Option<PathBuf>,
+    /// The file with other settings, in which sections are called `profile NAME`.
+    pub config: Option<PathBuf>,
 }
 
 /// What `--build-context` gives a name to.
@@ -200,6 +220,8 @@ pub struct NetworkSettings {
     pub address6: Option<Ipv6Addr>,
     /// `--mac-address`
     pub mac: Option<MacAddress>,
+    /// `--link`: containers with the names by which this one knows them; an empty one is their own.
+    pub links: Vec<(String, String)>,
 }
 
 /// `--network` of a container.
@@ -217,6 +239,8 @@ pub enum ContainerNetwork {
     None,
     /// That of the container with this name or id.
     Container(String),
+    /// One or several networks, of which the default one is called `bridge`.
+    Named(Vec<NetworkUse>),
 }
 
 /// What the processes of all steps get besides what the Dockerfile says. Not part of any key.
@@ -372,8 +396,10 @@ pub struct RunRequest {
     pub workdir: Option<String>,
     /// `-u`
     pub user: Option<String>,
-    /// `-v`
-    pub volumes: Vec<BindVolume>,
+    /// `-v` and `--mount`
+    pub mounts: Vec<MountRequest>,
+    /// `--volumes-from`
+    pub volumes_from: Vec<VolumesFrom>,
     /// What network it gets.
     pub network: NetworkSettings,
     /// `--name`; a random one without it.

@@ -1,9 +1,11 @@
 //! The run, on one screen: image, root filesystem, request, process.
 
+mod mounts;
 mod security;
 mod supervision;
 mod surroundings;
 
+pub(crate) use mounts::ShownVolumes;
 pub(crate) use supervision::USUAL_SIZE;
 
 use std::path::{Path, PathBuf};
@@ -15,10 +17,11 @@ use llb::DeviceRequest;
 use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
-use runner::{ExtraMount, GroupPlace, MountKind, Network, Peering, RequestError, RunError, Sharing};
+use runner::{ExtraMount, GroupPlace, MountKind, Network, RequestError, RunError, Sharing};
 use snapshotter::tree::Follow;
 use snapshotter::{Lease, SnapshotId, Tree};
 
+use self::mounts::Shown;
 use self::surroundings::Surroundings;
 use crate::Engine;
 use crate::cdi::{self, DeviceEdits};
@@ -28,7 +31,7 @@ use crate::error::EngineError;
 use crate::images::Found;
 use crate::manifest::Image;
 use crate::progress::Progress;
-use crate::request::{BindVolume, Isolation, PullPolicy, RunRequest};
+use crate::request::{Isolation, PullPolicy, RunRequest};
 
 /// No file of users or groups is larger (as in BuildKit).
 const LARGEST_PASSWD: u64 = 10 << 20;
@@ -41,7 +44,7 @@ impl Engine {
         request: &RunRequest,
         id: &str,
         starts_at_once: bool,
-    ) -> Result<Prepared, EngineError> {
+    ) -> Result<Prepared<'_>, EngineError> {
         if self.isolation()?.mode == Mode::Chroot && (request.hostname.is_some() || request.tty) {
             let what = if request.tty { "a terminal" } else { "a host name" };
             return Err(RunError::from(RequestError::NeedsMounts { what: what.to_owned() }).into());
@@ -49,11 +52,18 @@ impl Engine {
         let (found, reference) = self.image_to_run(request)?;
         let (parent, lease) = self.root_filesystem(request, &found, &reference)?;
         let surroundings = self.surroundings(request, &found.image.config.config, id)?;
-        let process = self.process(request, &found.image, parent, &surroundings)?;
-        let document = supervision::document(request, &found.image, &process, &surroundings, starts_at_once);
+        let (process, shown) = self.process(request, &found.image, parent, &surroundings)?;
+        let document = supervision::document(
+            request,
+            &found.image,
+            &process,
+            &surroundings,
+            shown.points,
+            starts_at_once,
+        );
         let config = supervision::config(request, &found.image, process, &document)?;
         let (image, target) = (found.image.id(), found.target.digest);
-        Ok(Prepared { image, target, parent, config, document, lease })
+        Ok(Prepared { image, target, parent, config, document, volumes: shown.volumes, lease })
     }
 
     fn image_to_run(&self, request: &RunRequest) -> Result<(Found, Reference), EngineError> {
@@ -111,14 +121,14 @@ impl Engine {
     }
 
     /// The image's config, changed by the request, as the runner wants it, but for its root: that of the image is in
-    /// the place of the one to be made on top of it.
+    /// the place of the one to be made on top of it. And what it shows, which is made if need be.
     fn process(
         &self,
         request: &RunRequest,
         image: &Image,
         parent: Option<SnapshotId>,
         surroundings: &Surroundings,
-    ) -> Result<runner::RunRequest, EngineError> {
+    ) -> Result<(runner::RunRequest, Shown<'_>), EngineError> {
         let config = &image.config.config;
         let hostname = surroundings.hostname.clone();
         let layers = parent.map(|parent| self.store.view_dirs(parent)).transpose()?.unwrap_or_default();
@@ -131,6 +141,7 @@ impl Engine {
         security::check_modules(isolation)?;
         let described = described_devices(isolation)?;
         let sysctls = self.sysctls(isolation, &surroundings.network)?;
+        let mut shown = self.shown(request, config, tree.as_ref(), described.mounts)?;
         let process = runner::RunRequest {
             isolation: self.isolation()?.mode,
             env: environment(request, &config.env, &described.env, (&hostname, &home)),
@@ -145,7 +156,7 @@ impl Engine {
             shared_memory: surroundings.shared_memory.clone(),
             share_uts: isolation.share_uts,
             etc: surroundings.etc_files()?,
-            mounts: mounts(request, described.mounts)?,
+            mounts: std::mem::take(&mut shown.mounts),
             read_only_root: isolation.read_only,
             privileged: isolation.privileged,
             cap_add: isolation.cap_add.clone(),
@@ -170,7 +181,7 @@ impl Engine {
             shm_size: isolation.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..runner::RunRequest::new(image_root(layers), command_line(request, image)?)
         };
-        Ok(if request.supervision.init { with_init(process) } else { process })
+        Ok((if request.supervision.init { with_init(process) } else { process }, shown))
     }
 }
 
@@ -227,24 +238,6 @@ fn described_devices(isolation: &Isolation) -> Result<DeviceEdits, EngineError> 
     cdi::edits(&wanted, &isolation.device_directories)
 }
 
-/// What is mounted into the container: directories in memory first, so that volumes may be inside them, and what
-/// described devices add last.
-fn mounts(request: &RunRequest, described: Vec<ExtraMount>) -> Result<Vec<ExtraMount>, EngineError> {
-    let isolation = &request.isolation;
-    let tmpfs = isolation.tmpfs.iter().map(|tmpfs| {
-        let (size, mode, options) = (tmpfs.size, tmpfs.mode, tmpfs.options.clone());
-        let kind = MountKind::Tmpfs { size, mode, options };
-        Ok(ExtraMount { destination: tmpfs.target.clone(), kind })
-    });
-    let devices = isolation.devices.iter().map(|device| {
-        let nodes = devices::files(&device.source, Path::new(&device.target))?;
-        let kind = MountKind::Device { source: device.source.clone(), nodes, access: device.access };
-        Ok(ExtraMount { destination: device.target.clone(), kind })
-    });
-    let described = described.into_iter().map(Ok);
-    tmpfs.chain(request.volumes.iter().map(bind)).chain(devices).chain(described).collect()
-}
-
 /// The ids of groups by name or number, as the image's file knows them.
 fn group_ids(tree: Option<&Tree>, groups: &[String]) -> Result<Vec<u32>, EngineError> {
     if groups.is_empty() {
@@ -298,34 +291,6 @@ fn environment(
     env
 }
 
-fn bind(volume: &BindVolume) -> Result<ExtraMount, EngineError> {
-    if !sys::fs::exists(&volume.source)? {
-        return Err(EngineError::NoVolumeSource(PathBuf::from(&volume.source)));
-    }
-    let (source, read_only) = (volume.source.clone(), volume.read_only);
-    let kind = match volume.peering {
-        None => MountKind::Bind { source, read_only, recursive: true },
-        Some(peering) => {
-            check_peering(&source, peering)?;
-            MountKind::Connected { source, read_only, peering }
-        }
-    };
-    Ok(ExtraMount { destination: volume.target.clone(), kind })
-}
-
-/// Refuses a connection that the mount of the host does not have: it would silently be none. In a user namespace
-/// no mount of the host is shared (`mount_namespaces(7)`), so its containers can receive only.
-fn check_peering(source: &Path, peering: Peering) -> Result<(), EngineError> {
-    let found = sys::peers::peers_of(source)?;
-    let fits = if peering.gives { found.is_shared } else { found.is_shared || found.is_slave };
-    if fits {
-        return Ok(());
-    }
-    let (path, mount_point) = (source.to_owned(), found.mount_point);
-    let wanted = if peering.gives { "a shared mount" } else { "a shared or slave mount" };
-    Err(EngineError::NotConnected { path, mount_point, wanted, name: peering.name() })
-}
-
 /// A user by name or number as the image's files know it, and its home directory.
 pub(crate) fn resolve_user(tree: Option<&Tree>, user: &str) -> Result<ResolvedUser, EngineError> {
     let (passwd, group) = passwd_files(tree)?;
@@ -367,7 +332,8 @@ mod tests {
             env: Vec::new(),
             workdir: None,
             user: None,
-            volumes: Vec::new(),
+            mounts: Vec::new(),
+            volumes_from: Vec::new(),
             network: NetworkSettings::default(),
             name: None,
             hostname: None,

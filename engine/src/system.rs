@@ -51,6 +51,7 @@ impl Engine {
         Ok(Usage {
             images: line(&usage.images),
             containers: line(&usage.containers),
+            volumes: line(&usage.volumes),
             build_cache: line(&usage.build_cache),
             cache_mounts: line(&usage.cache_mounts),
             temporary: line(&usage.temporary),

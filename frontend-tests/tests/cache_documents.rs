@@ -1,5 +1,5 @@
-//! `--cache-to` and `--cache-from` with caches that are one document, in BuildKit's words and form: in a registry and in an OCI
-//! layout.
+//! `--cache-to` and `--cache-from` with caches that are one document, in BuildKit's words and form: in a registry, in an OCI
+//! layout and in a bucket of S3.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{build, build_fails, env, image_id, steps_run};
 use testkit::registry::Fault;
-use testkit::{Context, DockerRegistry, FaultyRegistry, TestEnv, judges};
+use testkit::{Context, DockerRegistry, FaultyRegistry, MotoServer, TestEnv, WebFile, WebServer, judges};
 
 const DOCKERFILE: &str = "FROM busybox AS one\nCOPY one /one\nRUN cat /one > /a && echo made-one\n\
                           FROM busybox\nCOPY --from=one /a /a\nCOPY two /two\nRUN cat /a /two > /b\nLABEL done=yes\n";
@@ -141,6 +141,103 @@ fn a_directory_has_documents_by_tag_and_digest() {
     // Its name means another one by now, but what it was is still there.
     build(&other, &changed_at_the_end(&other), &["--cache-to", &at("dest", ",mode=max")]);
     assert_eq!(steps_with(&first, context), NOTHING);
+}
+
+#[test]
+fn a_bucket_has_documents_by_name() {
+    let Some(server) = MotoServer::start() else { return };
+    let at = |more: &str| {
+        let url = server.url();
+        format!(
+            "type=s3,bucket=cache,endpoint_url={url},use_path_style=true,prefix=team/,access_key_id=id,\
+             secret_access_key=secret{more}"
+        )
+    };
+    // A commit and the branch that it is on have the same document.
+    let id = export(&at(",name=0a1b;main,mode=max,upload_parallelism=2"));
+    all_is_found(&at(",name=0a1b"), &id);
+    all_is_found(&at(",name=main"), &id);
+    let (_, objects) = server.request("GET", "/cache?list-type=2");
+    for name in ["team/manifests/0a1b<", "team/manifests/main<", "team/blobs/sha256:"] {
+        assert!(objects.contains(name), "{name} in {objects}");
+    }
+    let (status, document) = server.request("GET", "/cache/team/manifests/main");
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    assert!(status == 200 && document["layers"].is_array() && document["records"].is_array(), "{document}");
+    let other = env();
+    let to = at(",name=other,manifests_prefix=m/,mode=max");
+    build(&other, &changed_at_the_end(&other), &["--cache-to", &to]);
+    // Names that are not there yet are passed over.
+    assert_eq!(steps_with(&at(",name=new;other,manifests_prefix=m/"), changed_at_the_end), NOTHING);
+    assert_eq!(steps_with(&at(",name=other"), changed_at_the_end).len(), STEPS);
+    // What has gone or is no document costs a warning.
+    server.request("DELETE", "/cache/team/manifests/0a1b");
+    server.put("/cache/team/manifests/main", b"{\"layers\": 7}");
+    for (name, words) in [("0a1b", "there is no cache yet"), ("main", "is damaged")] {
+        let env = env();
+        let output = build(&env, &context(&env), &["--cache-from", &at(&format!(",name={name}"))]);
+        assert_eq!(steps_run(&output).len(), STEPS);
+        assert_eq!(output.stderr_text().matches("is not used").count(), 1, "{output}");
+        output.stderr_has(&[words]);
+    }
+    // A bucket that is not there fails the build that was to write to it, and no other.
+    let nowhere = at("").replace("bucket=cache", "bucket=nowhere");
+    let failing = env();
+    let failed = build_fails(&failing, &context(&failing), &["--cache-to", &nowhere]);
+    failed.stderr_has(&["cannot export the cache to s3://nowhere/team/", "NoSuchBucket"]);
+    build(&failing, &context(&failing), &["--cache-to", &(nowhere + ",ignore-error=true")]);
+}
+
+#[test]
+fn the_keys_of_a_bucket_come_from_a_profile_or_a_service() {
+    let Some(server) = MotoServer::start() else { return };
+    let place = format!("type=s3,bucket=cache,endpoint_url={},use_path_style=true", server.url());
+    export(&format!("{place},mode=max,access_key_id=id,secret_access_key=secret"));
+    let lender = WebServer::start();
+    let keys =
+        r#"{"AccessKeyId":"id","SecretAccessKey":"secret","Token":"t","Expiration":"2099-01-01T00:00:00Z"}"#;
+    let keys_of_container = lender.put("/keys", WebFile::new(keys).secret("who"));
+    lender.put("/latest/api/token", WebFile::new("the-token"));
+    let roles = "/latest/meta-data/iam/security-credentials/";
+    lender.put(roles, WebFile::new("role"));
+    lender.put(&format!("{roles}role"), WebFile::new(keys));
+    let machine = lender.url("");
+    let found_with = |variables: &[(&str, &str)]| {
+        let env = env();
+        std::fs::create_dir(env.home().join(".aws")).unwrap();
+        let profile = "[ci]\naws_access_key_id = id\naws_secret_access_key = secret\n";
+        std::fs::write(env.home().join(".aws/credentials"), profile).unwrap();
+        std::fs::write(env.home().join(".aws/config"), "[profile sso]\nsso_session = x\n").unwrap();
+        let lap = env.lap(["build", "--progress", "plain", "--cache-from", &place]);
+        let lap = variables.iter().fold(lap, |lap, (name, value)| lap.env(name, value));
+        lap.arg(context(&env).path()).ok()
+    };
+    for variables in [
+        &[("AWS_PROFILE", "ci")][..],
+        &[
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &keys_of_container),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "who"),
+        ],
+        &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &machine)],
+    ] {
+        let found = found_with(variables);
+        assert_eq!(steps_run(&found), NOTHING, "{variables:?}: {found}");
+    }
+    let asked = lender.seen("GET /latest/");
+    let token = ("x-aws-ec2-metadata-token".to_owned(), "the-token".to_owned());
+    assert!(asked.len() == 2 && asked.iter().all(|seen| seen.headers.contains(&token)), "{asked:?}");
+    lender.inject(u32::MAX, "/keys", Fault::StallBefore);
+    for (variables, words) in [
+        (&[][..], "403"),
+        (&[("AWS_PROFILE", "none")], "there is no profile \"none\" in"),
+        (&[("AWS_PROFILE", "sso")], "has no access key, but sso_session"),
+        (&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &keys_of_container)], "cannot ask"),
+        (&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://keys.example/")], "keys.example"),
+    ] {
+        let output = found_with(variables);
+        assert_eq!(steps_run(&output).len(), STEPS, "{variables:?}: {output}");
+        output.stderr_has(&["is not used", words]);
+    }
 }
 
 #[test]

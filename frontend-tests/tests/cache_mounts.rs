@@ -31,7 +31,7 @@ fn cache_mounts_are_listed_with_their_size_and_use() {
     assert_eq!(listed[0]["InUse"], false);
     assert!(listed[0]["Bytes"].as_u64().unwrap() > 0);
     let table = env.lap(["cache-mount", "ls"]).ok().stdout_text();
-    assert!(table.starts_with("ID     NAME") && table.contains("deps"), "{table}");
+    assert!(table.starts_with("ID        NAME") && table.contains("deps"), "{table}");
     let inspected = env.lap(["cache-mount", "inspect", "deps"]).ok().stdout_text();
     let documents: Value = serde_json::from_str(&inspected).unwrap();
     assert_eq!(documents[0]["Name"], listed[0]["Name"]);

@@ -175,3 +175,19 @@ fn keys_of_openssl_are_as_good() {
     let read = openssl.ok(["pkey", "-in", &team.path("ours"), "-pubout"]);
     assert_eq!(read, std::fs::read(team.path("ours.pub")).unwrap());
 }
+
+#[test]
+fn documents_have_no_signatures_and_lap_why_says_so() {
+    let team = Team::new();
+    let (first, second, layout) = (env(), env(), team.path("layout"));
+    build(&first, &context(&first), &["--cache-to", &format!("type=local,mode=max,dest={layout}")]);
+    let from = format!("type=local,src={layout}");
+    assert_eq!(steps_run(&build(&second, &context(&second), &["--cache-from", &from])), NONE);
+    team.signs("main");
+    let policy = team.trusts(&["main"]);
+    let third = env();
+    let flags = ["--cache-from", &from, &policy[0], &policy[1]];
+    assert_eq!(steps_run(&build(&third, &context(&third), &flags)), STEPS);
+    let told = format!("the result in {layout} is not trusted: it is not signed");
+    third.lap(["why"]).ok().stdout_has(&[&told]);
+}

@@ -61,5 +61,7 @@ fn a_connection_that_is_not_there_is_refused() {
     let output = command.ok();
     assert_eq!(output.stdout_text(), "125\n125\n");
     output.stderr_has(&["it is not a shared mount", "it is not a shared or slave mount"]);
-    env.lap(["run", "--rm", "-v", "/tmp:/x:sideways", "busybox", "true"]).fails(2).stderr_has(&["sideways"]);
+    env.lap(["run", "--rm", "-v", "/tmp:/x:sideways", "busybox", "true"])
+        .fails(125)
+        .stderr_has(&["sideways"]);
 }

@@ -100,5 +100,5 @@ fn a_device_that_its_vendor_describes_is_its_nodes_mounts_and_variables() {
     };
     run("example.com/source=none").fails(125).stderr_has(&["example.com/source=none"]);
     run("example.com/other=ones").fails(125).stderr_has(&["example.com/other=ones"]);
-    run("=ones").fails(2).stderr_has(&["=ones"]);
+    run("=ones").fails(125).stderr_has(&["=ones"]);
 }

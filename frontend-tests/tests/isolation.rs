@@ -34,7 +34,7 @@ fn security_options_change_what_a_process_may_become() {
         assert_eq!(status(&modules), "NoNewPrivs:\t0\nSeccomp:\t2\n");
     }
     let refused = env.lap(["run", "--rm", "--security-opt", "magic=on", "busybox", "true"]);
-    refused.fails(2).stderr_has(&["magic=on", "no-new-privileges"]);
+    refused.fails(125).stderr_has(&["magic=on", "no-new-privileges"]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn process_ids_of_the_host_are_shared_on_request() {
     assert_eq!(says(&env, &["--pid", "host"], &ours), format!("seen\n{}\n", namespace.display()));
     assert!(!says(&env, &["--pid", "private"], &format!("{ours}; true")).contains("seen"));
     for mode in ["theirs", "container:"] {
-        env.lap(["run", "--rm", "--pid", mode, "busybox", "true"]).fails(2).stderr_has(&["--pid", mode]);
+        env.lap(["run", "--rm", "--pid", mode, "busybox", "true"]).fails(125).stderr_has(&["--pid", mode]);
     }
 }
 
@@ -144,7 +144,7 @@ fn a_read_only_image_has_writable_directories_in_memory_only_where_asked() {
     let said = says(&env, &["--read-only", "--tmpfs", "/scratch:size=1m,mode=700"], script);
     assert!(said.contains("Read-only file system"), "{said}");
     assert!(said.contains("tmpfs\n700\n") && said.contains(" 1024 "), "{said}");
-    env.lap(["run", "--rm", "--tmpfs", "relative", "busybox", "true"]).fails(2).stderr_has(&["relative"]);
+    env.lap(["run", "--rm", "--tmpfs", "relative", "busybox", "true"]).fails(125).stderr_has(&["relative"]);
 }
 
 #[test]
@@ -223,5 +223,7 @@ fn variables_come_from_files() {
     let said = says(&env, &["--env-file", path, "-e", "B=flag"], "echo \"$A,$B,${NOT_SET_ANYWHERE-unset}\"");
     assert_eq!(said, "1 2,flag,unset\n");
     std::fs::write(&file, "bad name=1\n").unwrap();
-    env.lap(["run", "--rm", "--env-file", path, "busybox", "true"]).fails(2).stderr_has(&[path, "bad name"]);
+    env.lap(["run", "--rm", "--env-file", path, "busybox", "true"])
+        .fails(125)
+        .stderr_has(&[path, "bad name"]);
 }

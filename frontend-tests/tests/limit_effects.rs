@@ -202,9 +202,9 @@ fn a_device_is_weighed_or_the_missing_file_is_named() {
         }
     }
     for bad in ["5", "1001", "much", ""] {
-        assert_eq!(weight(bad).code(), Some(2), "{bad}");
+        assert_eq!(weight(bad).code(), Some(125), "{bad}");
     }
     let no_disk =
-        env.lap(["run", "--rm", "--blkio-weight-device", "/dev/null:100", "busybox", "true"]).fails(2);
+        env.lap(["run", "--rm", "--blkio-weight-device", "/dev/null:100", "busybox", "true"]).fails(125);
     no_disk.stderr_has(&["/dev/null", "block device"]);
 }

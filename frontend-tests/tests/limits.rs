@@ -134,13 +134,13 @@ fn rarer_flags_of_memory_reach_the_kernel_and_old_ones_are_told_of() {
 fn limits_that_make_no_sense_are_refused_by_name() {
     let env = env();
     let cases: [(&[&str], i32, &[&str]); 7] = [
-        (&["-m", "1m"], 2, &["--memory", "6m"]),
+        (&["-m", "1m"], 125, &["--memory", "6m"]),
         (&["-m", "much"], 2, &["--memory", "much"]),
-        (&["--memory-swap", "1g"], 2, &["--memory-swap", "--memory"]),
-        (&["--cpus", "0"], 2, &["--cpus"]),
+        (&["--memory-swap", "1g"], 125, &["--memory-swap", "--memory"]),
+        (&["--cpus", "0"], 125, &["--cpus"]),
         (&["--cpus", "1", "--cpu-quota", "5000"], 2, &["--cpus", "--cpu-quota"]),
         (&["--blkio-weight", "5"], 2, &["--blkio-weight"]),
-        (&["--device-read-bps", "/dev/null:1mb"], 2, &["/dev/null", "block device"]),
+        (&["--device-read-bps", "/dev/null:1mb"], 125, &["/dev/null", "block device"]),
     ];
     for (flags, code, said) in cases {
         env.lap(["run", "--rm"]).args(flags).args(["busybox", "true"]).fails(code).stderr_has(said);
@@ -179,7 +179,7 @@ fn devices_are_those_that_are_given() {
     );
     build(&env, &context, &[]);
     for (flag, bad) in [("--device-cgroup-rule", "c 1:11"), ("--device", "/dev/null:/dev/x:q")] {
-        env.lap(["run", "--rm", flag, bad, "busybox", "true"]).fails(2).stderr_has(&[bad]);
+        env.lap(["run", "--rm", flag, bad, "busybox", "true"]).fails(125).stderr_has(&[bad]);
     }
 }
 

@@ -1,8 +1,12 @@
 //! Who we are at a registry: `lap login` and `logout`, files with logins, credential helpers, tokens.
 
+mod common;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use common::terminal::Terminal;
 use serde_json::{Value, json};
 use testkit::registry::Login;
 use testkit::{DockerRegistry, FaultyRegistry, Image, Layer, LayerTar, Output, RegistryDoor, TestEnv};
@@ -103,6 +107,34 @@ fn a_login_is_kept_only_if_the_registry_takes_it() {
 }
 
 #[test]
+fn a_password_that_is_typed_is_not_shown() {
+    let env = TestEnv::new();
+    let registry = registry(Login::Basic(ANN));
+    for (password, code) in [("wrong", 1), (PASSWORD, 0)] {
+        let mut terminal = Terminal::start(&env, &["login", registry.address()]);
+        terminal.wait_for("Username: ");
+        assert!(terminal.echoes());
+        terminal.write("ann\n");
+        terminal.wait_for("Password: ");
+        terminal.wait_until_hidden();
+        terminal.write(&format!("{password}\n"));
+        let said = if code == 0 { "Login Succeeded" } else { "the credentials were refused" };
+        let shown = terminal.wait_for(said);
+        assert!(!shown.contains(password), "{shown}");
+        assert_eq!(terminal.finish(), Some(code));
+        assert!(terminal.echoes());
+    }
+    assert_eq!(config(&env)["auths"][registry.address()]["auth"], &ANN["Basic ".len()..]);
+    // Who interrupts instead of typing leaves the terminal as it was.
+    let mut terminal = Terminal::start(&env, &["login", "-u", "ann", registry.address()]);
+    terminal.wait_for("Password: ");
+    terminal.wait_until_hidden();
+    terminal.write("\u{3}\n");
+    assert_ne!(terminal.finish(), Some(0));
+    assert!(terminal.echoes());
+}
+
+#[test]
 fn what_is_no_login_is_refused_before_anybody_is_asked() {
     let env = TestEnv::new();
     let registry = registry(Login::Basic(ANN));
@@ -185,6 +217,34 @@ fn a_helper_that_fails_is_named_when_a_login_is_needed() {
         let refused = env.lap(["pull", &closed.reference("app:1")]).env("PATH", &path).fails(1);
         refused.stderr_has(&["a login is required", said]);
         env.lap(["doctor", closed.address()]).env("PATH", &path).fails(1).stdout_has(&["BROKEN", said]);
+    }
+}
+
+#[test]
+fn a_helper_that_does_not_answer_is_ended_and_named() {
+    let env = TestEnv::new();
+    let (open, closed) = (registry(Login::AnonymousToken), registry(Login::Basic(ANN)));
+    let path = helper(&env, "slow", "echo $$ >> \"$HOME/running\"; exec sleep 3600");
+    write_config(&env, &json!({"credsStore": "slow"}));
+    let impatient = |arguments: &[&str]| {
+        env.lap(arguments).env("PATH", &path).env("LAPSTRAKE_CREDENTIAL_HELPER_TIMEOUT", "1s")
+    };
+    let said = "docker-credential-slow did not answer within 1 s";
+    impatient(&["pull", &open.reference("app:1")]).ok();
+    impatient(&["pull", &closed.reference("app:1")]).fails(1).stderr_has(&["a login is required", said]);
+    let login = ["login", "-u", "ann", "-p", PASSWORD, closed.address()];
+    impatient(&login).fails(1).stderr_has(&[said]);
+    for process in std::fs::read_to_string(env.home().join("running")).unwrap().lines() {
+        // Killed is not gone at once.
+        let is_there = || {
+            let command = std::fs::read_to_string(format!("/proc/{process}/cmdline"));
+            command.is_ok_and(|command| command.contains("sleep"))
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while is_there() {
+            assert!(Instant::now() < deadline, "{process} is left");
+            std::thread::yield_now();
+        }
     }
 }
 

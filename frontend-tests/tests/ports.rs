@@ -144,6 +144,6 @@ fn a_port_that_is_taken_is_refused() {
     let id = env.inspect("web", ".Id");
     let again = env.lap(["run", "--rm", "-p", &format!("{port}:80"), "busybox", "true"]).fails(125);
     again.stderr_has(&["port is already allocated by container", &id[..12]]);
-    let sctp = env.lap(["run", "--rm", "-p", "80:80/sctp", "busybox", "true"]).fails(2);
+    let sctp = env.lap(["run", "--rm", "-p", "80:80/sctp", "busybox", "true"]).fails(125);
     sctp.stderr_has(&["protocol \"sctp\"", "use tcp or udp"]);
 }

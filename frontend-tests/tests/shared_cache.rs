@@ -115,6 +115,26 @@ fn a_cluster_is_shared() {
 }
 
 #[test]
+fn a_cluster_with_a_certificate_of_its_own_is_shared_with_who_knows_its_authority() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(certificate) = testkit::certificates::self_signed(directory.path(), "cluster") else { return };
+    let Some(server) = BuildGrid::start_with(Some(&certificate)) else { return };
+    let endpoint = format!("type=reapi,endpoint={},instance=team", server.url());
+    let known = format!("{endpoint},ca={},token=t,header=x-account: 7", certificate.file.display());
+    is_shared(&Shared { to: known.clone(), from: known });
+    let env = env();
+    for (cache, words) in [
+        (endpoint.clone(), "no connection"),
+        (format!("{endpoint},ca={}", certificate.key.display()), "cannot read certificates from"),
+        (format!("{endpoint},ca=/none"), "cannot read certificates from /none"),
+        (format!("{endpoint},header=te: x"), "\"te\" cannot be sent as a header"),
+    ] {
+        let output = build(&env, &context(&env), &["--cache-to", &cache]);
+        output.stderr_has(&["nothing more is written to the shared cache", words]);
+    }
+}
+
+#[test]
 fn what_was_in_the_store_before_is_shared_as_well() {
     let directory = tempfile::tempdir().unwrap();
     let shared = Shared::directory(directory.path());

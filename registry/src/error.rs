@@ -299,6 +299,13 @@ pub enum ErrorKind {
         /// The same as a sentence.
         message: String,
     },
+    /// A service that lends access keys answered with something else.
+    #[error("the answer has no access key")]
+    KeyAnswer {
+        /// In what way.
+        #[source]
+        source: serde_json::Error,
+    },
     /// An access key has characters that no header can have.
     #[error("the access key for the object store has characters that no key has")]
     BadKeys,

@@ -5,6 +5,7 @@
 //! certificates and proxies. Redirects are followed here rather than by the HTTP library, so that an
 //! `Authorization` header never reaches another origin.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(crate) struct Request {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Option<Payload>,
+    /// The part of the payload that is sent; without it, all.
+    pub(crate) part: Option<Range<u64>>,
     /// Whether it may be sent again as it is after a failure.
     pub(crate) repeatable: bool,
 }
@@ -53,7 +56,7 @@ pub(crate) struct Request {
 impl Request {
     /// A request without body.
     pub(crate) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), payload: None, repeatable: true }
+        Self { method, url, headers: HeaderMap::new(), payload: None, part: None, repeatable: true }
     }
 
     /// Adds a header.
@@ -245,8 +248,9 @@ impl Transport {
         }
         let mut sending = Sending::default();
         if let Some(payload) = &request.payload {
-            let body = payload.open(&mut sending).map_err(|source| ErrorKind::Source { source })?;
-            builder = builder.header(header::CONTENT_LENGTH, payload.size).body(body);
+            let part = request.part.clone().unwrap_or_else(|| payload.whole());
+            let body = payload.open(&part, &mut sending).map_err(|source| ErrorKind::Source { source })?;
+            builder = builder.header(header::CONTENT_LENGTH, part.end - part.start).body(body);
         }
         let mut exchange = std::pin::pin!(builder.send());
         loop {

@@ -112,13 +112,18 @@ pub(crate) fn join(request: &RunRequest) -> Result<Option<Joined>, NeighbourErro
         let (path, state) = joined.open(neighbour, Kind::NETWORK)?;
         joined.request.network = Network::Namespace(path);
         // Without an endpoint it has the host's network, or that of a third one.
-        if let Some(Endpoint { inet, inet6, .. }) = state.network {
+        if let Some(Endpoint { inet, inet6, network: defined, .. }) = state.network {
             let hostname = request.hostname.as_deref().unwrap_or("localhost");
             let own = [inet, inet6].into_iter().flatten().map(|inet| (inet.address, hostname));
             let gateway = inet.and_then(|inet| inet.gateway);
             let machine = host_names.iter().filter_map(|name| Some((gateway?, name.as_str())));
             let names: Vec<(IpAddr, &str)> = own.chain(machine).collect();
             joined.request.etc = network::etc_files(&request.etc, &names, None, *servers_chosen);
+            let others = &state.further_networks;
+            if defined.is_some() || others.iter().any(|other| other.network.is_some()) {
+                let (_, served) = network::served(request.etc.resolv_conf.as_deref().unwrap_or_default());
+                joined.request.etc.resolv_conf = Some(served);
+            }
         }
     }
     if let Sharing::Container(neighbour) = &request.pids {

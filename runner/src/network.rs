@@ -11,13 +11,18 @@
 //!         --bridge-----> lock, sweep, address, lease, rules (swept by the next one if we are killed)
 //!         --link-------> virtual cable, addresses, routes  (go with the namespace)
 //!         --forward----> a thread that serves the sockets  (goes with this process)
+//!         --names------> a thread that answers for names   (goes with this process)
 //! ```
+//!
+//! A container may be in several networks, with a card in each: [`Attachment::join`] and [`Attachment::leave_network`]
+//! change that while it runs. Names are served to those in a user-defined network ([`definition`]).
 //!
 //! Nothing here outlives a crash for long: see [`record`] for what is written down and [`leftovers`] for what can be
 //! left.
 
 pub mod address;
 mod bridge;
+pub mod definition;
 pub mod endpoint;
 pub mod error;
 pub mod firewall;
@@ -25,6 +30,9 @@ mod forward;
 mod join;
 pub mod leftovers;
 mod link;
+mod linked;
+mod making;
+mod names;
 mod namespace;
 mod netlink;
 mod program;
@@ -41,13 +49,16 @@ use serde::{Deserialize, Serialize};
 
 use self::address::MacAddress;
 use self::bridge::Seat;
+use self::definition::Definition;
 use self::endpoint::{Endpoint, InetEndpoint};
 use self::error::NetworkError;
 use self::firewall::Backend;
 use self::forward::{Destination, Forwarder};
 pub use self::join::Connection;
-pub(crate) use self::join::{etc_files, join};
+pub(crate) use self::join::{etc_files, join, served};
 use self::link::Links;
+pub use self::linked::Link;
+use self::names::NameServer;
 use self::namespace::Namespace;
 use self::publish::{Publish, Published};
 use self::record::{Directory, LeaseRecord};
@@ -62,8 +73,17 @@ pub const DEFAULT_NETWORK: &str = "default";
 pub struct Connect {
     /// The container's id.
     pub container: String,
-    /// The network's name.
+    /// The default network's name, or the id of a user-defined one.
     pub network: String,
+    /// The network, if it is a user-defined one.
+    #[serde(default)]
+    pub definition: Option<Box<Definition>>,
+    /// The names by which the network's other containers find this one, if it is a user-defined network.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Whether packets to elsewhere leave by this network.
+    #[serde(default = "yes")]
+    pub leads_out: bool,
     /// Ports that the host offers.
     pub publish: Vec<Publish>,
     /// The address; `None` is a free one.
@@ -84,6 +104,9 @@ impl Connect {
         Self {
             container: container.to_owned(),
             network: DEFAULT_NETWORK.to_owned(),
+            definition: None,
+            names: Vec::new(),
+            leads_out: true,
             publish: Vec::new(),
             address: None,
             address6: None,
@@ -92,6 +115,21 @@ impl Connect {
             firewall: None,
         }
     }
+
+    /// A user-defined network.
+    pub fn to(definition: Definition, container: &str) -> Self {
+        let network = definition.id.clone();
+        Self { network, definition: Some(Box::new(definition)), ..Self::new(container) }
+    }
+
+    /// What people call the network.
+    pub fn network_name(&self) -> &str {
+        self.definition.as_ref().map_or(&self.network, |definition| &definition.name)
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A connected network namespace. Dropping it, or better [`disconnect`](Self::disconnect), gives everything back;
@@ -100,6 +138,7 @@ impl Connect {
 pub struct Attachment {
     // In the order in which they are dropped: nobody connects to a container that leaves.
     forwarder: Option<Forwarder>,
+    name_server: Option<NameServer>,
     kind: Option<Kind>,
     namespace: Namespace,
     published: Vec<Published>,
@@ -108,7 +147,8 @@ pub struct Attachment {
 /// How a namespace is connected.
 #[derive(Debug)]
 enum Kind {
-    Bridge(Box<Seat>),
+    /// One for each network, in the order in which they were joined.
+    Bridge(Vec<Seat>),
     UserMode(UserMode),
 }
 
@@ -130,7 +170,7 @@ pub fn prepare(runtime: &Path, wanted: &Connect) -> Result<Preparation, NetworkE
     Ok(Preparation { namespace, reserved })
 }
 
-/// Connects a container. `runtime` is the runtime directory: networks of different directories know nothing of each
+/// Connects a container to its first network. `runtime` is the runtime directory: networks of different directories know nothing of each
 /// other.
 ///
 /// # Errors
@@ -155,11 +195,9 @@ pub fn connect(
             return Err(error);
         }
     };
-    let kind = Some(Kind::Bridge(Box::new(seat)));
-    let mut attachment = Attachment { forwarder: None, kind, namespace, published };
-    if let Some(Kind::Bridge(seat)) = &attachment.kind {
-        seat.plug_in(bridge, &mut attachment.namespace)?;
-    }
+    let kind = Some(Kind::Bridge(Vec::new()));
+    let mut attachment = Attachment { forwarder: None, name_server: None, kind, namespace, published };
+    attachment.plug_in(seat, bridge)?;
     attachment.forward(reserved, address.into(), false)?;
     Ok(attachment)
 }
@@ -172,6 +210,7 @@ fn by_program(
     published: Vec<Published>,
 ) -> Result<Attachment, NetworkError> {
     let flags = [
+        ("a user-defined network", wanted.definition.is_some()),
         ("--ip", wanted.address.is_some()),
         ("--ip6", wanted.address6.is_some()),
         ("--mac-address", wanted.mac.is_some()),
@@ -182,7 +221,7 @@ fn by_program(
     let user_mode = user_mode::connect(&mut namespace, wanted.mtu)?;
     let address = user_mode.address;
     let kind = Some(Kind::UserMode(user_mode));
-    let mut attachment = Attachment { forwarder: None, kind, namespace, published };
+    let mut attachment = Attachment { forwarder: None, name_server: None, kind, namespace, published };
     attachment.forward(reserved, address, true)?;
     Ok(attachment)
 }
@@ -238,6 +277,99 @@ fn short(id: &str) -> String {
 }
 
 impl Attachment {
+    /// The container's networks; none where a program connects it.
+    fn seats(&self) -> &[Seat] {
+        match &self.kind {
+            Some(Kind::Bridge(seats)) => seats,
+            Some(Kind::UserMode(_)) | None => &[],
+        }
+    }
+
+    /// The network that packets to elsewhere leave by, else the first.
+    fn main_seat(&self) -> Option<&Seat> {
+        self.seats().iter().find(|seat| seat.leads_out()).or(self.seats().first())
+    }
+
+    fn plug_in(&mut self, mut seat: Seat, bridge: u32) -> Result<(), NetworkError> {
+        let Some(Kind::Bridge(seats)) = &mut self.kind else {
+            return Err(NetworkError::NeedsBridge { flag: "a second network" });
+        };
+        let plugged = seat.plug_in(bridge, &mut self.namespace);
+        // With or without a cable it is given back with the others.
+        seats.push(seat);
+        plugged
+    }
+
+    /// Connects the container to a further network.
+    ///
+    /// # Errors
+    /// See [`NetworkError`]. Nothing is left then.
+    pub fn join(&mut self, runtime: &Path, wanted: &Connect) -> Result<(), NetworkError> {
+        if self.seats().iter().any(|seat| seat.directory().is(&wanted.network)) {
+            let container = wanted.names.first().cloned().unwrap_or_else(|| short(&wanted.container));
+            let network = wanted.network_name().to_owned();
+            return Err(NetworkError::AlreadyConnected { container, network });
+        }
+        let (seat, bridge) = bridge::take_seat(runtime, wanted, Vec::new())?;
+        if let Err(error) = self.plug_in(seat, bridge) {
+            if let Some(Kind::Bridge(seats)) = &mut self.kind {
+                seats.pop().map_or(Ok(()), Seat::leave)?;
+            }
+            return Err(error);
+        }
+        self.tell_name_server();
+        Ok(())
+    }
+
+    /// Takes the container out of a network. If packets to elsewhere left by it, they leave by another one then.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotConnected`], or the kernel refuses it.
+    pub fn leave_network(&mut self, network: &str, name: &str, container: &str) -> Result<(), NetworkError> {
+        let not_connected =
+            || NetworkError::NotConnected { container: short(container), network: name.to_owned() };
+        let Some(Kind::Bridge(seats)) = &mut self.kind else { return Err(not_connected()) };
+        let place = seats.iter().position(|seat| seat.directory().is(network)).ok_or_else(not_connected)?;
+        let seat = seats.remove(place);
+        let led_out = seat.leads_out();
+        seat.unplug()?;
+        seat.leave()?;
+        if led_out {
+            // Its ports lead to an address that nobody has any more.
+            self.forwarder = None;
+            self.published.clear();
+            if let Some(next) = seats.iter_mut().find(|seat| seat.may_lead_out()) {
+                next.lead_out(&mut self.namespace)?;
+            }
+        }
+        self.tell_name_server();
+        Ok(())
+    }
+
+    /// Answers for names at 127.0.0.11 inside the container, and asks `servers` for what is no container's.
+    ///
+    /// # Errors
+    /// [`NetworkError::Names`].
+    pub(crate) fn serve_names(
+        &mut self,
+        servers: Vec<IpAddr>,
+        links: Vec<(String, String)>,
+    ) -> Result<(), NetworkError> {
+        let namespace = self.namespace.descriptor().map_err(NetworkError::Names)?;
+        self.name_server = Some(NameServer::start(namespace, servers, links).map_err(NetworkError::Names)?);
+        self.tell_name_server();
+        Ok(())
+    }
+
+    /// Tells the server of names which networks the container is in.
+    fn tell_name_server(&self) {
+        let Some(server) = &self.name_server else { return };
+        let user_defined = self.seats().iter().filter_map(|seat| {
+            Some(names::Known { directory: seat.directory().clone(), network: seat.network_name()?.name })
+        });
+        server.know(user_defined.collect(), self.seats().iter().any(Seat::leads_out));
+    }
+
     fn forward(
         &mut self,
         reserved: Vec<Reserved>,
@@ -263,10 +395,13 @@ impl Attachment {
     /// The container's own addresses, for its `/etc/hosts`.
     pub fn addresses(&self) -> Vec<IpAddr> {
         match &self.kind {
-            Some(Kind::Bridge(seat)) => {
-                let addresses = seat.addresses();
-                let inet6 = addresses.inet6.map(IpAddr::V6);
-                std::iter::once(IpAddr::V4(addresses.inet)).chain(inet6).collect()
+            Some(Kind::Bridge(seats)) => {
+                let of_seat = |seat: &Seat| {
+                    let addresses = seat.addresses();
+                    let inet6 = addresses.inet6.map(IpAddr::V6);
+                    std::iter::once(IpAddr::V4(addresses.inet)).chain(inet6)
+                };
+                seats.iter().flat_map(of_seat).collect()
             }
             Some(Kind::UserMode(user_mode)) => vec![user_mode.address],
             None => Vec::new(),
@@ -275,10 +410,7 @@ impl Attachment {
 
     /// By which address the container reaches the machine that it runs on, if by any.
     pub fn gateway(&self) -> Option<IpAddr> {
-        match &self.kind {
-            Some(Kind::Bridge(seat)) => Some(seat.gateway().into()),
-            Some(Kind::UserMode(_)) | None => None,
-        }
+        Some(self.main_seat()?.gateway().into())
     }
 
     /// Where the container reaches the host's resolver, if it does also when that listens on the host's loopback
@@ -290,11 +422,21 @@ impl Attachment {
         }
     }
 
-    /// What the container has of the network, to be told to others.
+    /// What the container has of its other networks than the main one, to be told to others.
+    pub fn further_endpoints(&self) -> Vec<Endpoint> {
+        let Some(main) = self.main_seat() else { return Vec::new() };
+        let others = self.seats().iter().filter(|seat| !std::ptr::eq(*seat, main));
+        others.map(Seat::endpoint).collect()
+    }
+
+    /// What the container has of its network, the one that packets to elsewhere leave by, to be told to others.
     pub fn endpoint(&self) -> Endpoint {
         let published = self.published.clone();
         match &self.kind {
-            Some(Kind::Bridge(seat)) => Endpoint { published, ..seat.endpoint() },
+            Some(Kind::Bridge(_)) => {
+                let main = self.main_seat().map(Seat::endpoint).unwrap_or_default();
+                Endpoint { published, ..main }
+            }
             Some(Kind::UserMode(user_mode)) => Endpoint {
                 inet: Some(InetEndpoint { address: user_mode.address, length: None, gateway: None }),
                 published,
@@ -319,11 +461,13 @@ impl Attachment {
 
     fn leave(&mut self) -> Result<(), NetworkError> {
         let left = match self.kind.take() {
-            Some(Kind::Bridge(seat)) => seat.leave(),
+            // All of them are left, whatever becomes of one.
+            Some(Kind::Bridge(seats)) => seats.into_iter().map(Seat::leave).fold(Ok(()), Result::and),
             Some(Kind::UserMode(_)) | None => Ok(()),
         };
         // After the rules: who gets the ports next has rules of its own.
         self.forwarder = None;
+        self.name_server = None;
         left
     }
 }

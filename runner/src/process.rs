@@ -299,6 +299,11 @@ impl Process {
         self.network.as_ref()
     }
 
+    /// The same, to be changed.
+    pub fn network_mut(&mut self) -> Option<&mut Attachment> {
+        self.network.as_mut()
+    }
+
     /// The control group of the container, if it has one.
     pub fn group(&self) -> Option<&ControlGroup> {
         self.group.as_ref()

@@ -406,6 +406,19 @@ pub struct Peering {
 }
 
 impl Peering {
+    /// The one with this name; nothing within for the names of a mount that stays alone, `None` for what is no name.
+    pub fn named(name: &str) -> Option<Option<Self>> {
+        let peering = |gives, recursive| Some(Some(Self { gives, recursive }));
+        match name {
+            "rprivate" | "private" => Some(None),
+            "rslave" => peering(false, true),
+            "slave" => peering(false, false),
+            "rshared" => peering(true, true),
+            "shared" => peering(true, false),
+            _ => None,
+        }
+    }
+
     /// The name of the option in Docker's and the OCI's documents.
     pub fn name(self) -> &'static str {
         match (self.gives, self.recursive) {
@@ -466,6 +479,15 @@ pub enum MountKind {
         mode: u32,
         /// Further options (`tmpfs(5)`, or attributes of mounts such as `exec`), which win over the usual `nosuid`,
         /// `nodev` and `noexec`.
+        options: Vec<String>,
+    },
+    /// A filesystem of any kind, as `mount(8)` has it.
+    Filesystem {
+        /// Its kind (`proc(5)`, `/proc/filesystems`).
+        kind: String,
+        /// What it is on: a device, or whatever the kind takes.
+        source: String,
+        /// Its options, and attributes of the mount.
         options: Vec<String>,
     },
     /// A file in memory, for example a secret.

@@ -382,6 +382,10 @@ fn extra_mount(extra: &ExtraMount, parts: &mut usize) -> Option<Mount> {
             all.extend(options.iter().map(String::as_str));
             Some(mount(&extra.destination, "tmpfs", "tmpfs", &all))
         }
+        MountKind::Filesystem { kind, source, options } => {
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            Some(mount(&extra.destination, kind, source, &options))
+        }
         MountKind::Bind { source, read_only, recursive } => {
             let bind = if *recursive { "rbind" } else { "bind" };
             let access = if *read_only { "ro" } else { "rw" };

@@ -34,6 +34,8 @@ pub struct Findings {
     pub incomplete_images: Vec<String>,
     /// Cache mounts without a directory, by its name: lost, and made anew when they are used.
     pub lost_cache_mounts: Vec<String>,
+    /// Volumes whose row was lost, with the database: repairing lists them again.
+    pub unlisted_volumes: Vec<PathBuf>,
     /// Files and directories without a row: garbage.
     pub without_row: Vec<PathBuf>,
     /// What processes left that are dead by now, and what is about to be deleted: garbage.
@@ -65,6 +67,7 @@ impl Store {
         self.check_snapshots(&mut findings)?;
         self.check_blobs(&mut findings)?;
         self.check_cache_mounts(&mut findings)?;
+        findings.unlisted_volumes = self.unlisted_volumes()?;
         self.check_leftovers(&mut findings)?;
         Ok(findings)
     }

@@ -13,7 +13,7 @@ pub use making::{NewContainer, UnfinishedContainer};
 use sys::lock::{FileLock, LockMode};
 
 use crate::apply::Layering;
-use crate::db::{containers, snapshots};
+use crate::db::{containers, snapshots, volumes};
 use crate::error::StoreError;
 use crate::held_dir::HeldDir;
 use crate::snapshot::SnapshotId;
@@ -114,17 +114,30 @@ impl Store {
         })?
     }
 
-    /// Removes a container with all that it wrote. Nobody else may use it, which `dir` shows.
-    pub fn remove_container(&self, record: &ContainerRecord, dir: HeldDir) -> Result<(), StoreError> {
-        self.take_away(record, &dir)
+    /// Removes a container with all that it wrote, and with `volumes` the anonymous volumes that no other container
+    /// shows. Nobody else may use it, which `dir` shows.
+    pub fn remove_container(
+        &self,
+        record: &ContainerRecord,
+        dir: HeldDir,
+        volumes: bool,
+    ) -> Result<(), StoreError> {
+        self.take_away(record, &dir, volumes)
     }
 
-    fn take_away(&self, record: &ContainerRecord, dir: &HeldDir) -> Result<(), StoreError> {
-        self.db().write("remove a container", |c| containers::delete(c, &record.id))?;
-        for path in [dir.path(), &self.layout().snapshot(record.snapshot).top] {
+    fn take_away(&self, record: &ContainerRecord, dir: &HeldDir, volumes: bool) -> Result<(), StoreError> {
+        let only_here = self.db().write("remove a container", |c| {
+            let only_here = if volumes { volumes::anonymous_of(c, &record.id)? } else { Vec::new() };
+            containers::delete(c, &record.id)?;
+            only_here.iter().try_for_each(|volume| volumes::delete(c, &volume.name).map(drop))?;
+            Ok(only_here)
+        })?;
+        let mut paths = vec![dir.path().to_owned(), self.layout().snapshot(record.snapshot).top];
+        paths.extend(only_here.iter().map(|volume| self.layout().volume(&volume.directory).top));
+        for path in paths {
             let name = crate::store::new_name()?;
             let trash = self.layout().trashed(&name, self.next_number());
-            match sys::fs::rename(path, &trash) {
+            match sys::fs::rename(&path, &trash) {
                 Ok(()) => drop(sys::fs::remove_tree(&trash)?),
                 // A collector was faster.
                 Err(error) if error.is_not_found() => {}

@@ -25,6 +25,7 @@ pub(crate) mod kv;
 pub(crate) mod layers;
 pub(crate) mod leases;
 pub(crate) mod marks;
+pub(crate) mod networks;
 pub(crate) mod recovery;
 pub(crate) mod roots;
 pub(crate) mod schema;
@@ -32,6 +33,7 @@ pub(crate) mod settings;
 pub(crate) mod sharing;
 pub(crate) mod snapshots;
 mod values;
+pub(crate) mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -97,6 +97,43 @@ pub enum StoreError {
         /// The id of the container that has it.
         id: String,
     },
+    /// No such volume.
+    #[error("no such volume: {name}")]
+    NoSuchVolume {
+        /// Its name.
+        name: String,
+    },
+    /// Containers show the volume, or somebody makes one that will.
+    #[error("volume {name} is in use by {}", users(containers))]
+    VolumeInUse {
+        /// Its name.
+        name: String,
+        /// The ids of the containers; none when it is just being filled.
+        containers: Vec<String>,
+    },
+    /// No such network. The words are Docker's.
+    #[error("network {network} not found")]
+    NoSuchNetwork {
+        /// Its id or name.
+        network: String,
+    },
+    /// Another network has the name. The words are Docker's.
+    #[error("network with name {name} already exists")]
+    NetworkNameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A new volume could not be filled with what the image has in its place.
+    #[error("cannot copy what the image has at {path} into the volume {name}")]
+    FillVolume {
+        /// The volume.
+        name: String,
+        /// The directory of the image.
+        path: String,
+        /// Why.
+        #[source]
+        source: crate::copy::CopyError,
+    },
     /// No such blob.
     #[error("blob {digest} is not in the store")]
     NoSuchBlob {
@@ -248,6 +285,16 @@ impl StoreError {
     }
 }
 
+/// Containers for people, by their ids.
+fn users(containers: &[String]) -> String {
+    let short = |id: &String| id.chars().take(12).collect::<String>();
+    match containers {
+        [] => "a container that is being made".to_owned(),
+        [one] => format!("container {}", short(one)),
+        many => format!("containers {}", many.iter().map(short).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 impl From<Cancelled> for StoreError {
     fn from(_: Cancelled) -> Self {
         Self::Cancelled
@@ -262,7 +309,7 @@ impl Faulty for StoreError {
             Self::Apply { source, .. } => source.fault(),
             Self::Diff { source, .. } => source.fault(),
             Self::Compress { source, .. } => source.fault(),
-            Self::Seed { source, .. } => source.fault(),
+            Self::Seed { source, .. } | Self::FillVolume { source, .. } => source.fault(),
             Self::Content { source } | Self::Convert { source, .. } => base::fault::of_io(source),
             Self::NetworkFilesystem { .. }
             | Self::OverlayUnavailable { .. }

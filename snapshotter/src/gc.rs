@@ -150,6 +150,7 @@ impl Store {
         self.sweep_snapshots()?;
         self.sweep_unknown(Owners::CacheMounts)?;
         self.sweep_unknown(Owners::Containers)?;
+        self.sweep_unknown(Owners::Volumes)?;
         self.sweep_builds()?;
         self.sweep_hints()?;
         self.sweep_stat_caches()?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sys::lock::{FileLock, LockMode};
 
-use crate::db::{builds, cache_mounts, containers};
+use crate::db::{builds, cache_mounts, containers, volumes};
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -47,10 +47,11 @@ pub(crate) enum Owners {
     Builds,
     CacheMounts,
     Containers,
+    Volumes,
 }
 
 impl Owners {
-    pub(crate) const ALL: [Self; 3] = [Self::Builds, Self::CacheMounts, Self::Containers];
+    pub(crate) const ALL: [Self; 4] = [Self::Builds, Self::CacheMounts, Self::Containers, Self::Volumes];
 
     /// The directory that theirs are in.
     fn place(self, store: &Store) -> PathBuf {
@@ -58,6 +59,7 @@ impl Owners {
             Self::Builds => store.layout().builds(),
             Self::CacheMounts => store.layout().cache_mounts(),
             Self::Containers => store.layout().containers(),
+            Self::Volumes => store.layout().volumes(),
         }
     }
 
@@ -68,6 +70,7 @@ impl Owners {
                 Self::Builds => builds::all(c)?.into_iter().map(|row| row.id).collect(),
                 Self::CacheMounts => cache_mounts::all(c)?.into_iter().map(|row| row.directory).collect(),
                 Self::Containers => containers::all(c)?.into_iter().map(|row| row.id).collect(),
+                Self::Volumes => volumes::all(c)?.into_iter().map(|row| row.directory).collect(),
             })
         })?;
         Ok(names.into_iter().map(OsString::from).collect())
@@ -124,6 +127,13 @@ impl Store {
             names => names?,
         };
         let known = owners.known(self)?;
-        Ok(names.into_iter().filter(|name| !known.contains(name)).collect())
+        let mut unknown = Vec::new();
+        for name in names.into_iter().filter(|name| !known.contains(name)) {
+            // A volume with a note had a row: what is lost then is the row, not the volume.
+            if owners != Owners::Volumes || !self.has_note(&name)? {
+                unknown.push(name);
+            }
+        }
+        Ok(unknown)
     }
 }

@@ -15,6 +15,9 @@
 //!   blobs-v1/sha256/<2 hex>/<64 hex> content by digest
 //!   stat-cache-v1/<key>              remembered hashes of context directories; may go at any time
 //!   cache-mounts-v1/<name>/{fs,lock} cache mounts; `lock` is held while `fs` is used
+//!   volumes-v1/<name>/{data,lock,volume.json}
+//!                                    volumes; `lock` is held while one is made, filled or removed; the note says
+//!                                    what its row says
 //!   containers-v1/<id>/               what runs a container; its `lock` is held by whoever makes, runs or
 //!                                    removes it
 //!   builds-v1/<id>/                  what is kept of a build; its `lock` is held while it runs
@@ -145,6 +148,14 @@ impl Layout {
         CacheMountDirs { top: self.cache_mounts().join(name) }
     }
 
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.root.join("volumes-v1")
+    }
+
+    pub(crate) fn volume(&self, directory: &str) -> VolumeDirs {
+        VolumeDirs { top: self.volumes().join(directory) }
+    }
+
     pub(crate) fn builds(&self) -> PathBuf {
         self.root.join("builds-v1")
     }
@@ -179,6 +190,35 @@ impl Layout {
 
     pub(crate) fn snapshot(&self, id: SnapshotId) -> SnapshotDirs {
         SnapshotDirs { top: self.snapshots().join(id.to_string()) }
+    }
+}
+
+/// The directory of one volume.
+#[derive(Debug, Clone)]
+pub(crate) struct VolumeDirs {
+    /// The directory that holds the others.
+    pub(crate) top: PathBuf,
+}
+
+impl VolumeDirs {
+    /// What containers show.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.top.join("data")
+    }
+
+    /// What is to become `data`.
+    pub(crate) fn filling(&self) -> PathBuf {
+        self.top.join("filling")
+    }
+
+    /// Held while the volume is made, filled or removed.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.top.join(crate::held_dir::LOCK)
+    }
+
+    /// What its row says, for the case that the database is lost.
+    pub(crate) fn note(&self) -> PathBuf {
+        self.top.join("volume.json")
     }
 }
 

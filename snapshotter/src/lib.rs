@@ -42,6 +42,7 @@ mod mark;
 mod merge;
 mod merkle;
 pub mod mode_change;
+mod network;
 mod record;
 mod root;
 mod scan;
@@ -59,6 +60,7 @@ pub mod tree;
 #[cfg(test)]
 mod tree_fixture;
 mod usage;
+mod volume;
 mod wait;
 pub mod writer;
 
@@ -81,9 +83,11 @@ pub use hint::HintKind;
 pub use image::{ImageRecord, MAX_DOCUMENT};
 pub use layer::{LayerBlob, LayerForm, SharedLayer};
 pub use lease::{Lease, LeaseNote};
+pub use network::NetworkRecord;
 pub use record::{CacheUsage, FilterError, RecordFilter, RecordKind};
 pub use scratch::ScratchDir;
 pub use snapshot::{ActiveSnapshot, CommitInfo, SnapshotId, SnapshotInfo};
 pub use store::{Options, Store};
 pub use tree::Tree;
-pub use usage::{ImageUsage, Usage, UsageDetails, UsagePart};
+pub use usage::{ImageUsage, Usage, UsageDetails, UsagePart, disk_usage};
+pub use volume::{HeldVolumes, NewVolume, Volume};

@@ -40,6 +40,8 @@ pub struct Usage {
     pub images: UsagePart,
     /// Containers; the store does not know which of them run.
     pub containers: UsagePart,
+    /// Volumes; active are those that a container shows.
+    pub volumes: UsagePart,
     /// The build cache, with what is remembered of contexts and what failed steps left. Active are results that images or live
     /// processes need.
     pub build_cache: UsagePart,
@@ -67,7 +69,8 @@ impl std::ops::Add for UsagePart {
 impl Usage {
     /// Everything below the root of the store.
     pub fn total_bytes(&self) -> u64 {
-        let parts = [self.images, self.containers, self.build_cache, self.cache_mounts, self.temporary];
+        let parts =
+            [self.images, self.containers, self.volumes, self.build_cache, self.cache_mounts, self.temporary];
         parts.iter().map(|part| part.bytes).sum::<u64>() + self.metadata_bytes
     }
 }
@@ -90,6 +93,7 @@ impl Store {
         let (mounts, contexts) = (of_records(&mounts), of_records(&contexts));
         Ok(Usage {
             build_cache: usage.build_cache + contexts + failed,
+            volumes: self.volumes_part()?,
             cache_mounts: mounts,
             temporary: self.temporary(&rows, &counted)?,
             // The last of all, since counting may write.
@@ -191,7 +195,10 @@ fn is_active(needed: &HashSet<Node>, held: &HashSet<Node>) -> bool {
 }
 
 /// How much disk a tree takes, in bytes. A file with several names counts once.
-pub(crate) fn disk_usage(path: &Path) -> Result<u64, PathError> {
+///
+/// # Errors
+/// A directory of it cannot be read.
+pub fn disk_usage(path: &Path) -> Result<u64, PathError> {
     let root = RootDir::open(path)?;
     let mut seen = HashSet::new();
     let mut open = vec![PathBuf::new()];

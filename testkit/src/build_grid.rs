@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::certificates::Certificate;
 use crate::python;
 
 /// How long the server may take until it listens.
@@ -19,12 +20,18 @@ const TRIES: u32 = 5;
 pub struct BuildGrid {
     process: Child,
     port: u16,
+    has_tls: bool,
     _dir: TempDir,
 }
 
 impl BuildGrid {
     /// Starts a server with an empty cache, and waits until it listens. None if it is not installed; see [`python::program`].
     pub fn start() -> Option<Self> {
+        Self::start_with(None)
+    }
+
+    /// The same with TLS, if there is a certificate.
+    pub fn start_with(certificate: Option<&Certificate>) -> Option<Self> {
         let program = python::program("bgd")?;
         let mut log = String::new();
         for _ in 0..TRIES {
@@ -35,7 +42,7 @@ impl BuildGrid {
             let port = free.local_addr().expect("it is bound").port();
             drop(free);
             let config = dir.path().join("server.yml");
-            std::fs::write(&config, configuration(port)).expect("a file in a new directory");
+            std::fs::write(&config, configuration(port, certificate)).expect("a file in a new directory");
             let mut process = Command::new(&program)
                 .args(["server", "start"])
                 .arg(&config)
@@ -46,7 +53,7 @@ impl BuildGrid {
                 .expect("an installed program starts");
             let lines = lines(&mut process);
             match wait(&mut process, &lines, port) {
-                Ok(()) => return Some(Self { process, port, _dir: dir }),
+                Ok(()) => return Some(Self { process, port, has_tls: certificate.is_some(), _dir: dir }),
                 Err(said) => log = said,
             }
         }
@@ -55,7 +62,7 @@ impl BuildGrid {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("grpc://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", if self.has_tls { "grpcs" } else { "grpc" }, self.port)
     }
 }
 
@@ -99,9 +106,17 @@ fn wait(process: &mut Child, lines: &Receiver<String>, port: u16) -> Result<(), 
     }
 }
 
-fn configuration(port: u16) -> String {
+fn configuration(port: u16, certificate: Option<&Certificate>) -> String {
+    let mode = match certificate {
+        None => "insecure-mode: true".to_owned(),
+        Some(Certificate { file, key }) => format!(
+            "insecure-mode: false\n    credentials: {{tls-server-key: '{}', tls-server-cert: '{}'}}",
+            key.display(),
+            file.display()
+        ),
+    };
     format!(
-        "server:\n  - !channel\n    address: '127.0.0.1:{port}'\n    insecure-mode: true\n\
+        "server:\n  - !channel\n    address: '127.0.0.1:{port}'\n    {mode}\n\
          authorization: {{method: none}}\n\
          storages:\n  - !lru-storage &blobs\n    size: 2gb\n\
          caches:\n  - !lru-action-cache &results\n    storage: *blobs\n    max-cached-refs: 100000\n    \

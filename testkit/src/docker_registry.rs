@@ -22,6 +22,8 @@ pub struct RegistryDoor {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// The certificate of the authority that clients need one of.
     pub client_authority: Option<PathBuf>,
+    /// Where it keeps what it has; a directory of its own without one.
+    pub data: Option<PathBuf>,
 }
 
 /// A running registry. Dropped, it ends.
@@ -43,7 +45,8 @@ impl DockerRegistry {
         let program = judges::program("docker-registry")?;
         let dir = tempfile::Builder::new().prefix("lap-registry-").tempdir().expect("a temporary directory");
         let config = dir.path().join("config.yml");
-        std::fs::write(&config, configuration(&dir.path().join("data"), door))
+        let own = dir.path().join("data");
+        std::fs::write(&config, configuration(door.data.as_deref().unwrap_or(&own), door))
             .expect("a file in a new directory");
         let mut process = Command::new(program.path())
             .arg("serve")

@@ -11,6 +11,10 @@ use crate::python;
 /// How long the server may take to say that it listens.
 const START: Duration = Duration::from_secs(60);
 
+/// A signature, which the server wants to see and does not check.
+const SIGNED: &str =
+    "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request,SignedHeaders=host,Signature=0";
+
 /// A running server. Dropped, it ends.
 pub struct MotoServer {
     process: Child,
@@ -59,14 +63,24 @@ impl MotoServer {
         format!("http://{}", self.address)
     }
 
-    /// Sends a request without body, unsigned, and gives the status and the body.
+    /// Sends a request without body, and gives the status and the body.
     pub fn request(&self, method: &str, path: &str) -> (u16, String) {
-        let address = &self.address;
+        self.send(method, path, b"")
+    }
+
+    /// Writes an object.
+    pub fn put(&self, path: &str, content: &[u8]) {
+        let (status, answer) = self.send("PUT", path, content);
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    fn send(&self, method: &str, path: &str, content: &[u8]) -> (u16, String) {
+        let (address, length) = (&self.address, content.len());
         let mut stream = TcpStream::connect(address).expect("the server listens");
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nAuthorization: {SIGNED}\r\nConnection: close\r\n\r\n"
         );
-        stream.write_all(head.as_bytes()).expect("a short request is taken");
+        stream.write_all(&[head.as_bytes(), content].concat()).expect("a short request is taken");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer of text");
         let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");

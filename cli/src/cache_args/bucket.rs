@@ -5,32 +5,57 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use engine::request::{BucketKeys, BucketOptions, BucketPlace, CachePlace};
+use std::path::PathBuf;
+
+use engine::request::{BucketKeys, BucketOptions, BucketPlace, KeyService, Parts, ProfileFiles};
 
 use super::Environment;
 
-/// The region where nobody says which; servers of others do not care.
-const REGION: &str = "us-east-1";
+/// Where a container on Amazon's machines is lent keys.
+const CONTAINER_SERVICE: &str = "http://169.254.170.2";
+/// Where a machine of Amazon's is lent keys.
+const MACHINE_SERVICE: &str = "http://169.254.169.254";
 /// How many blobs are sent at once.
 const PARALLELISM: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 /// How old something may become that is used.
 const TOUCH: Duration = Duration::from_secs(24 * 3600);
 
+/// What can be said of a bucket and the blobs in it.
+pub(crate) const ATTRIBUTES: [&str; 13] = [
+    "region",
+    "endpoint_url",
+    "use_path_style",
+    "prefix",
+    "blobs_prefix",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "upload_parallelism",
+    "touch_refresh",
+    // What these ask for is what is done anyway: no encoding is asked for, and requests are sent again with growing waits.
+    "disable_accept_encoding",
+    "retry_mode",
+    "retry_max_attempts",
+];
+
 /// Reads the attributes of a bucket; what they do not say is in the environment.
-pub(super) fn place(
+pub(crate) fn place(
     bucket: &str,
     fields: &[(&str, &str)],
     environment: Environment<'_>,
-) -> Result<CachePlace, String> {
+) -> Result<BucketPlace, String> {
     let given = |variables: &[&str]| variables.iter().find_map(|name| environment(name));
     let mut place = BucketPlace {
         options: BucketOptions {
             bucket: bucket.to_owned(),
-            region: given(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or_else(|| REGION.to_owned()),
+            region: given(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or_default(),
             endpoint: given(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
             path_style: false,
             keys: None,
+            parts: Parts::default(),
         },
+        profile: None,
+        services: Vec::new(),
         prefix: String::new(),
         blobs_prefix: "blobs/".to_owned(),
         upload_parallelism: PARALLELISM,
@@ -53,6 +78,7 @@ pub(super) fn place(
             "session_token" => token = Some(text()),
             "upload_parallelism" => place.upload_parallelism = value.parse().map_err(|_| bad())?,
             "touch_refresh" => place.touch_refresh = base::time::parse_duration(value).ok_or_else(bad)?,
+            known if ATTRIBUTES.contains(&known) => {}
             _ => return Err(format!("\"{name}={value}\" is not supported")),
         }
     }
@@ -64,7 +90,40 @@ pub(super) fn place(
     if bucket.is_empty() {
         return Err("s3 is empty".to_owned());
     }
-    Ok(CachePlace::Bucket(Box::new(place)))
+    place.profile = profile(environment);
+    place.services = services(environment, place.options.endpoint.is_none());
+    Ok(place)
+}
+
+/// Where the profile is that the environment names, or the default one.
+fn profile(environment: Environment<'_>) -> Option<ProfileFiles> {
+    let home = environment("HOME").map(|home| PathBuf::from(home).join(".aws"));
+    let file = |variable: &str, name: &str| {
+        environment(variable).map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join(name)))
+    };
+    let (credentials, config) =
+        (file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), file("AWS_CONFIG_FILE", "config"));
+    let asked = environment("AWS_PROFILE").filter(|name| !name.is_empty());
+    let is_asked = asked.is_some();
+    let name = asked.unwrap_or_else(|| "default".to_owned());
+    Some(ProfileFiles { name, is_asked, credentials, config })
+}
+
+/// Who lends keys: the service that the environment of a container names, or the one of the machine if the bucket is Amazon's.
+fn services(environment: Environment<'_>, is_amazons: bool) -> Vec<KeyService> {
+    let below = environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+    let container = below.map(|path| format!("{CONTAINER_SERVICE}{path}"));
+    if let Some(url) = container.or_else(|| environment("AWS_CONTAINER_CREDENTIALS_FULL_URI")) {
+        let authorization = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+        let authorization_file = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(PathBuf::from);
+        return vec![KeyService::Container { url, authorization, authorization_file }];
+    }
+    if environment("AWS_EC2_METADATA_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+        return Vec::new();
+    }
+    let machine = environment("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    let machine = machine.or_else(|| is_amazons.then(|| MACHINE_SERVICE.to_owned()));
+    machine.into_iter().map(|url| KeyService::Machine { url }).collect()
 }
 
 #[cfg(test)]
@@ -75,10 +134,7 @@ mod tests {
         let environment = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        match place("b", fields, &environment)? {
-            CachePlace::Bucket(place) => Ok(*place),
-            other => panic!("{other:?}"),
-        }
+        place("b", fields, &environment)
     }
 
     #[test]
@@ -106,6 +162,31 @@ mod tests {
         assert!(place.options.path_style);
         assert_eq!((place.upload_parallelism.get(), place.touch_refresh.as_secs()), (9, 3600));
         assert_eq!(place.options.keys.unwrap().id, "other");
+    }
+
+    #[test]
+    fn keys_can_come_from_profiles_and_services() {
+        let place = read(&[], &[("HOME", "/home/a"), ("AWS_CONFIG_FILE", "/c")]).unwrap();
+        let profile = place.profile.unwrap();
+        assert_eq!((profile.name.as_str(), profile.is_asked), ("default", false));
+        assert_eq!(profile.credentials, Some("/home/a/.aws/credentials".into()));
+        assert_eq!(profile.config, Some("/c".into()));
+        assert_eq!(place.services, [KeyService::Machine { url: MACHINE_SERVICE.to_owned() }]);
+        assert!(read(&[], &[("AWS_PROFILE", "ci")]).unwrap().profile.unwrap().is_asked);
+        let services = |variables: &[(&str, &str)]| {
+            let elsewhere = read(&[("endpoint_url", "http://here")], variables).unwrap().services;
+            format!("{elsewhere:?}")
+        };
+        assert_eq!(services(&[]), "[]");
+        assert_eq!(
+            services(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://x/")]),
+            "[Container(http://x/)]"
+        );
+        let below = [("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x")];
+        assert_eq!(services(&below), "[Container(http://169.254.170.2/v2/x)]");
+        let machine = ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://m");
+        assert_eq!(services(&[machine]), "[Machine(http://m)]");
+        assert_eq!(services(&[machine, ("AWS_EC2_METADATA_DISABLED", "true")]), "[]");
     }
 
     #[test]

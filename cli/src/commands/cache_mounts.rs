@@ -11,8 +11,9 @@ use crate::cache_mount_args::{
     CacheMountRmArgs,
 };
 use crate::error::CliError;
+use crate::listing::{self, Columns};
 use crate::terminal::{print, print_line};
-use crate::{signals, table, template, units};
+use crate::{signals, table, units};
 
 /// How much of a name is shown, in characters.
 const SHORT: usize = 12;
@@ -35,9 +36,8 @@ fn list(store: &StoreChoice, args: &CacheMountLsArgs) -> Result<ExitCode, CliErr
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(format) = &args.format {
-        for mount in &mounts {
-            print_line(&template::fill(format, &fields(mount))?);
-        }
+        let columns = Columns { template: "{{.ID}}\t{{.Name}}\t{{.Size}}", titles: &[] };
+        listing::show(&mounts.iter().map(fields).collect::<Vec<_>>(), Some(format), &columns)?;
         return Ok(ExitCode::SUCCESS);
     }
     let row = |mount: &CacheMountInfo| {

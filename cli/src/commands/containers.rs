@@ -22,6 +22,7 @@ use crate::filter::Filters;
 use crate::terminal::{complain, print_line};
 use crate::units;
 pub(crate) use inspect::any as inspect_any;
+pub(super) use inspect::show;
 
 /// Runs one of the commands that are typed after `container`.
 pub(crate) fn dispatch(store: &StoreChoice, command: ContainerCommand) -> Result<ExitCode, CliError> {
@@ -48,11 +49,11 @@ pub(crate) fn act(store: &StoreChoice, action: ContainerAction) -> Result<ExitCo
         ContainerAction::Exec(args) => exec(store, args),
         ContainerAction::Pause(args) => {
             let engine = open(store)?;
-            for_each(&args.containers, |name| engine.pause_container(name))
+            each(&args.containers, |name| engine.pause_container(name))
         }
         ContainerAction::Unpause(args) => {
             let engine = open(store)?;
-            for_each(&args.containers, |name| engine.unpause_container(name))
+            each(&args.containers, |name| engine.unpause_container(name))
         }
         ContainerAction::Port(args) => ports::show(store, &args),
         ContainerAction::Rename(args) => {
@@ -64,7 +65,7 @@ pub(crate) fn act(store: &StoreChoice, action: ContainerAction) -> Result<ExitCo
 }
 
 /// Does something with each container and prints its name. Goes on after a failure, and fails at the end.
-fn for_each(
+pub(super) fn each(
     names: &[String],
     mut act: impl FnMut(&str) -> Result<(), EngineError>,
 ) -> Result<ExitCode, CliError> {
@@ -86,13 +87,13 @@ type Stop = fn(&Engine, &str, Option<i32>, Option<i64>) -> Result<(), EngineErro
 fn stop(store: &StoreChoice, args: &StopArgs, act: Stop) -> Result<ExitCode, CliError> {
     let signal = args.signal.as_deref().map(signal).transpose()?;
     let engine = open(store)?;
-    for_each(&args.containers, |name| act(&engine, name, signal, args.timeout))
+    each(&args.containers, |name| act(&engine, name, signal, args.timeout))
 }
 
 fn kill(store: &StoreChoice, args: &KillArgs) -> Result<ExitCode, CliError> {
     let signal = signal(&args.signal)?;
     let engine = open(store)?;
-    for_each(&args.containers, |name| engine.kill_container(name, signal))
+    each(&args.containers, |name| engine.kill_container(name, signal))
 }
 
 /// The number of a signal.
@@ -118,7 +119,7 @@ fn wait(store: &StoreChoice, names: &[String]) -> Result<ExitCode, CliError> {
 
 fn remove(store: &StoreChoice, args: &RmArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
-    for_each(&args.containers, |name| match engine.remove_container(name, args.force) {
+    each(&args.containers, |name| match engine.remove_container(name, args.force, args.volumes) {
         // As with `rm -f`, that there is nothing is no failure.
         Err(error @ EngineError::NoSuchContainer(_)) if args.force => {
             complain(&error.to_string());
@@ -131,7 +132,7 @@ fn remove(store: &StoreChoice, args: &RmArgs) -> Result<ExitCode, CliError> {
 fn start(store: &StoreChoice, args: &StartArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
     if !args.attach && !args.interactive {
-        return for_each(&args.containers, |name| engine.start_container(name));
+        return each(&args.containers, |name| engine.start_container(name));
     }
     let [name] = args.containers.as_slice() else {
         let message = "you cannot start and attach multiple containers at once".to_owned();

@@ -9,10 +9,15 @@ use serde_json::{Value, json};
 
 use super::{StoreChoice, now, open};
 use crate::error::CliError;
+use crate::listing::{self, Columns};
 use crate::prune_args::DfArgs;
-use crate::terminal::{print, print_line};
-use crate::{table, template, units};
+use crate::terminal::print;
+use crate::{table, units};
 
+const COLUMNS: Columns<'static> = Columns {
+    template: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+    titles: &[("TotalCount", "TOTAL")],
+};
 const NONE: &str = "<none>";
 const IMAGE_HEADER: [&str; 8] =
     ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "IN USE"];
@@ -31,6 +36,7 @@ pub(crate) fn show(store: &StoreChoice, args: &DfArgs) -> Result<ExitCode, CliEr
     let kinds = [
         ("Images", usage.images),
         ("Containers", usage.containers),
+        ("Local Volumes", usage.volumes),
         ("Build Cache", usage.build_cache),
         ("Cache Mounts", usage.cache_mounts),
         ("Temporary", usage.temporary),
@@ -38,9 +44,8 @@ pub(crate) fn show(store: &StoreChoice, args: &DfArgs) -> Result<ExitCode, CliEr
         ("Total", whole(usage.total)),
     ];
     if let Some(format) = &args.format {
-        for (name, line) in &kinds {
-            print_line(&template::fill(format, &usage_json(name, line))?);
-        }
+        let lines: Vec<Value> = kinds.iter().map(|(name, line)| usage_json(name, line)).collect();
+        listing::show(&lines, Some(format), &COLUMNS)?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = kinds.iter().map(|(name, line)| usage_row(name, line)).collect();

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use super::{StoreChoice, now, open};
 use crate::error::CliError;
 use crate::filter::Filters;
+use crate::listing::{self, Columns};
 use crate::prune_args::DuArgs;
-use crate::terminal::{print, print_line};
-use crate::{table, template, units};
+use crate::terminal::print;
+use crate::{table, units};
 
 /// Shows the records that fit the filters, then how much they are in all.
 pub(crate) fn show(store: &StoreChoice, args: &DuArgs) -> Result<ExitCode, CliError> {
@@ -22,9 +23,8 @@ pub(crate) fn show(store: &StoreChoice, args: &DuArgs) -> Result<ExitCode, CliEr
     };
     let records: Vec<CacheUsage> = open(store)?.usage_details()?.cache.into_iter().filter(fits).collect();
     if let Some(format) = &args.format {
-        for record in &records {
-            print_line(&template::fill(format, &fields(record))?);
-        }
+        let columns = Columns { template: "{{.ID}}\t{{.Reclaimable}}\t{{.Size}}", titles: &[] };
+        listing::show(&records.iter().map(fields).collect::<Vec<_>>(), Some(format), &columns)?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.verbose {

@@ -15,6 +15,7 @@ use crate::history_args::{
     AnyHistoryArgs, BuildExportArgs, BuildHistoryCommand, BuildImportArgs, BuildInspectArgs, BuildLogsArgs,
     BuildLsArgs, BuildNames, BuildRmArgs, LogForm,
 };
+use crate::listing::{self, Columns};
 use crate::render::{self, Mode};
 use crate::terminal::{complain, print, print_line, printable};
 use crate::{signals, table, template, units};
@@ -43,9 +44,11 @@ fn list(store: &StoreChoice, args: &BuildLsArgs) -> Result<ExitCode, CliError> {
     let builds: Vec<BuildSummary> =
         open(store)?.builds()?.into_iter().filter(|build| filters.fit(build, now())).collect();
     if let Some(format) = &args.format {
-        for build in &builds {
-            print_line(&template::fill(format, &fields(build))?);
-        }
+        let columns = Columns {
+            template: "{{.ID}}\t{{.Name}}\t{{.Status}}\t{{.CreatedAt}}",
+            titles: &[("ID", "BUILD ID")],
+        };
+        listing::show(&builds.iter().map(fields).collect::<Vec<_>>(), Some(format), &columns)?;
         return Ok(ExitCode::SUCCESS);
     }
     let row = |build: &BuildSummary| {

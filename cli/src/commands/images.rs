@@ -1,5 +1,7 @@
 //! `lap images`, `history`, `tag`, `rmi` and `image inspect`
 
+mod tree;
+
 use std::process::ExitCode;
 
 use base::{Digest, Reference};
@@ -10,8 +12,9 @@ use super::{StoreChoice, now, open, platform};
 use crate::error::{CliError, FAILED};
 use crate::image_args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 use crate::image_filter::ImageFilters;
+use crate::listing::{self, Columns};
 use crate::terminal::{print, print_line};
-use crate::{signals, table, template, units};
+use crate::{signals, template, units};
 
 const NONE: &str = "<none>";
 
@@ -29,8 +32,15 @@ struct Row {
 /// Lists images.
 pub(crate) fn list(store: &StoreChoice, args: &ImagesArgs) -> Result<ExitCode, CliError> {
     let wanted = args.repository.as_deref().map(parse_name).transpose()?;
-    let images = open(store)?.images()?;
+    let engine = open(store)?;
+    let images = engine.images()?;
     let filters = ImageFilters::parse(&args.filters, now(), &images)?;
+    if args.tree {
+        let mut trees = engine.image_trees()?;
+        trees.retain(|tree| is_shown(&tree.summary, &filters, wanted.as_ref()));
+        print(&tree::text(&trees, args.no_trunc));
+        return Ok(ExitCode::SUCCESS);
+    }
     let chosen = images.iter().filter(|image| filters.fit(image));
     let mut rows: Vec<Row> = chosen.flat_map(|image| rows(image, &filters)).collect();
     if let Some(wanted) = wanted {
@@ -47,14 +57,21 @@ pub(crate) fn list(store: &StoreChoice, args: &ImagesArgs) -> Result<ExitCode, C
         let mut ids: Vec<String> = rows.iter().map(|row| shown_id(&row.id, args.no_trunc)).collect();
         ids.dedup();
         ids.iter().for_each(|id| print_line(id));
-    } else if let Some(format) = &args.format {
-        for row in &rows {
-            print_line(&template::fill(format, &row_json(row, args.no_trunc))?);
-        }
     } else {
-        print(&image_table(&rows, args));
+        let rows: Vec<Value> = rows.iter().map(|row| row_json(row, args.no_trunc)).collect();
+        listing::show(&rows, args.format.as_deref(), &columns_of_images(args.digests))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether an image is to be shown under one of its names, or without one.
+fn is_shown(image: &ImageSummary, filters: &ImageFilters, wanted: Option<&Reference>) -> bool {
+    let mut names = image.names.iter().filter_map(|name| name.parse::<Reference>().ok());
+    let is_wanted = |name: &Reference| {
+        filters.fit_name(name)
+            && wanted.is_none_or(|wanted| wanted.familiar_repository() == name.familiar_repository())
+    };
+    filters.fit(image) && ((image.names.is_empty() && wanted.is_none()) || names.any(|name| is_wanted(&name)))
 }
 
 fn rows(image: &ImageSummary, filters: &ImageFilters) -> Vec<Row> {
@@ -64,7 +81,7 @@ fn rows(image: &ImageSummary, filters: &ImageFilters) -> Vec<Row> {
         digest: image.digest.to_string(),
         id: image.id,
         created_since: image.created.map_or("N/A".to_owned(), |at| format!("{} ago", units::age(at, now()))),
-        created_at: image.created.map_or(String::new(), |at| at.to_string()),
+        created_at: image.created.map_or("N/A".to_owned(), units::go_time),
         size: units::bytes(image.size),
     };
     if image.names.is_empty() {
@@ -95,21 +112,12 @@ fn row_json(row: &Row, whole: bool) -> Value {
     })
 }
 
-fn image_table(rows: &[Row], args: &ImagesArgs) -> String {
-    let cells = |row: &Row| {
-        let mut cells = vec![row.repository.clone(), row.tag.clone()];
-        if args.digests {
-            cells.push(row.digest.clone());
-        }
-        cells.extend([shown_id(&row.id, args.no_trunc), row.created_since.clone(), row.size.clone()]);
-        cells
+fn columns_of_images(digests: bool) -> Columns<'static> {
+    let template = match digests {
+        true => "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+        false => "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
     };
-    let mut header = vec!["REPOSITORY", "TAG"];
-    if args.digests {
-        header.push("DIGEST");
-    }
-    header.extend(["IMAGE ID", "CREATED", "SIZE"]);
-    table::render(&header, &rows.iter().map(cells).collect::<Vec<_>>())
+    Columns { template, titles: &[("ID", "IMAGE ID"), ("CreatedSince", "CREATED")] }
 }
 
 /// Shows how an image was made, the newest step first.
@@ -125,15 +133,12 @@ pub(crate) fn history(store: &StoreChoice, args: &HistoryArgs) -> Result<ExitCod
     let field = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
     if args.quiet {
         values.iter().for_each(|value| print_line(&field(value, "ID")));
-    } else if let Some(format) = &args.format {
-        for value in &values {
-            print_line(&template::fill(format, value)?);
-        }
     } else {
-        let columns = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
-        let rows: Vec<Vec<String>> =
-            values.iter().map(|value| columns.iter().map(|name| field(value, name)).collect()).collect();
-        print(&table::render(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], &rows));
+        let columns = Columns {
+            template: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+            titles: &[("ID", "IMAGE"), ("CreatedSince", "CREATED")],
+        };
+        listing::show(&values, args.format.as_deref(), &columns)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use super::{StoreChoice, login, open, reference};
 use crate::error::CliError;
+use crate::listing::{self, Columns};
 use crate::manifest_args::{
     ManifestAnnotateArgs, ManifestCommand, ManifestCreateArgs, ManifestInspectArgs, ManifestPushArgs,
     SearchArgs,
 };
 use crate::render::{self, Mode};
-use crate::terminal::{print, print_line};
-use crate::{signals, table, template};
+use crate::signals;
+use crate::terminal::print_line;
 
 /// The longest description that is shown in a table.
 const DESCRIPTION: usize = 45;
@@ -90,17 +91,11 @@ pub(crate) fn search(store: &StoreChoice, args: &SearchArgs) -> Result<ExitCode,
     found.retain(|repository| filters.iter().all(|filter| filter.fits(repository)));
     found.sort_by_key(|repository| std::cmp::Reverse(repository.stars));
     let values: Vec<Value> = found.iter().map(|repository| found_json(repository, args.no_trunc)).collect();
-    if let Some(format) = &args.format {
-        for value in &values {
-            print_line(&template::fill(format, value)?);
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    let columns = ["Name", "Description", "StarCount", "IsOfficial"];
-    let field = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    let row = |value: &Value| columns.iter().map(|name| field(value, name)).collect();
-    let rows: Vec<Vec<String>> = values.iter().map(row).collect();
-    print(&table::render(&["NAME", "DESCRIPTION", "STARS", "OFFICIAL"], &rows));
+    let columns = Columns {
+        template: "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}",
+        titles: &[("StarCount", "STARS"), ("IsOfficial", "OFFICIAL")],
+    };
+    listing::show(&values, args.format.as_deref(), &columns)?;
     Ok(ExitCode::SUCCESS)
 }
 

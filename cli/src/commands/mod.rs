@@ -7,19 +7,23 @@ mod containers;
 mod debug;
 mod df;
 mod du;
+mod explore;
 mod history;
 mod images;
 mod import;
 mod key;
 mod login;
 mod manifest;
+mod networks;
 pub(crate) mod oci_runtime;
 mod prune;
+pub(crate) mod reference;
 mod registry;
 mod run;
 mod store;
 mod system;
 mod transfer;
+mod volumes;
 mod why;
 
 use std::ffi::OsString;
@@ -92,6 +96,11 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     if let Command::Version(args) = &cli.command {
         return system::version(args);
     }
+    match &cli.command {
+        Command::Completion(args) => return Ok(reference::completion(args)),
+        Command::Man(args) => return reference::man(args),
+        _ => {}
+    }
     if let Command::OciRuntime { arguments } = cli.command {
         return Ok(oci_runtime::run(arguments));
     }
@@ -120,11 +129,16 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Tag(args) => image_command(store, ImageCommand::Tag(args)),
         Command::Rmi(args) => image_command(store, ImageCommand::Rm(args)),
         Command::History(args) => history::dispatch(store, &args),
+        Command::Explore(args) => image_command(store, ImageCommand::Explore(args)),
         Command::Why(args) => why::why(store, &args),
+        Command::Volume(volumes) => volumes::dispatch(store, &volumes.command),
+        Command::Network(networks) => networks::dispatch(store, &networks.command),
         Command::CacheMount(mounts) => cache_mounts::dispatch(store, &mounts.command),
         Command::Debug(args) => debug::dispatch(store, args),
         Command::OciRuntime { arguments } => Ok(oci_runtime::run(arguments)),
         Command::Version(args) => system::version(&args),
+        Command::Completion(args) => Ok(reference::completion(&args)),
+        Command::Man(args) => reference::man(&args),
         Command::Info(args) => system::info(store, &args),
         Command::Builder(builder) => match builder.command {
             BuilderCommand::Build(args) => build::build(store, *args),
@@ -156,6 +170,7 @@ fn image_command(store: &StoreChoice, command: ImageCommand) -> Result<ExitCode,
         ImageCommand::Load(args) => transfer::load(store, &args),
         ImageCommand::Save(args) => transfer::save(store, &args),
         ImageCommand::Import(args) => import::import(store, args),
+        ImageCommand::Explore(args) => explore::explore(store, &args),
         ImageCommand::Tag(args) => images::tag(store, &args),
         ImageCommand::Rm(args) => images::remove(store, &args),
         ImageCommand::Prune(args) => prune::images(store, &args),

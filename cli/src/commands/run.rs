@@ -7,15 +7,15 @@ use engine::Engine;
 use engine::containers::Exit;
 use engine::error::EngineError;
 use engine::limits_here::Unlimited;
-use engine::request::RunRequest;
+use engine::request::{Isolation, RunRequest};
 
 use super::containers::exit_code;
 use super::{StoreChoice, open, platform, pull_policy, with_environment};
 use crate::args::RunArgs;
 use crate::error::{CliError, RUN_FAILED};
+use crate::mount_args::{self, Mounted};
 use crate::network_args;
 use crate::terminal::{complain, print_line};
-use crate::volume_args::volumes;
 
 /// Runs a container, and returns its exit code unless it runs on detached.
 pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliError> {
@@ -28,7 +28,7 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
         );
     }
     let id_file = args.supervision.cidfile.clone();
-    let mut request = request(args)?;
+    let mut request = request(args).map_err(|error| error.with_code(RUN_FAILED))?;
     refuse_terminal(&request)?;
     check_id_file(id_file.as_deref())?;
     let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
@@ -136,13 +136,27 @@ fn write_id(path: Option<&Path>, id: &str) -> Result<(), CliError> {
 fn request(args: RunArgs) -> Result<RunRequest, CliError> {
     let mut words = args.image_and_command.into_iter();
     let env = variables(&args.env_files, &args.env)?;
+    args.volume_driver.as_deref().map_or(Ok(()), mount_args::driver).map_err(CliError::failed)?;
+    let mut isolation = args.isolation.isolation()?;
+    let mut mounts =
+        args.volumes.iter().map(|text| mount_args::volume(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut tmpfs = std::mem::take(&mut isolation.tmpfs);
+    for text in &args.mounts {
+        match mount_args::mount(text)? {
+            Mounted::Shown(mount) => mounts.push(mount),
+            Mounted::Memory(memory) => tmpfs.push(memory),
+        }
+    }
+    let volumes_from =
+        args.volumes_from.iter().map(|text| mount_args::volumes_from(text)).collect::<Result<_, _>>()?;
     Ok(RunRequest {
         image: words.next().unwrap_or_default(),
         command: words.collect(),
         entrypoint: args.entrypoint,
         workdir: args.workdir,
         user: args.user,
-        volumes: volumes(&args.volumes, &args.mounts)?,
+        mounts,
+        volumes_from,
         network: args.network.settings()?,
         name: args.name,
         hostname: args.hostname,
@@ -151,7 +165,7 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
         tty: args.tty,
         supervision: args.supervision.supervision(args.rm, &env)?,
         env,
-        isolation: args.isolation.isolation()?,
+        isolation: Isolation { tmpfs, ..isolation },
         limits: args.limits.limits()?,
         cgroup_parent: args.limits.common.cgroup_parent.clone(),
         platform: platform(args.platform.as_deref())?,

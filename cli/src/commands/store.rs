@@ -43,6 +43,7 @@ fn problems(findings: &Findings) -> Vec<String> {
     fn lines<T: Display>(of: &[T], what: &str, is: &str) -> Vec<String> {
         of.iter().map(|one| format!("{what} {one}: {is}")).collect()
     }
+    let volumes: Vec<_> = findings.unlisted_volumes.iter().map(|path| path.display()).collect();
     [
         lines(&findings.lost_snapshots, "snapshot", "its directory is gone"),
         lines(&findings.orphaned_snapshots, "snapshot", "what it stands on is gone"),
@@ -50,6 +51,7 @@ fn problems(findings: &Findings) -> Vec<String> {
         lines(&findings.wrong_blobs, "blob", "its content does not match its digest"),
         lines(&findings.incomplete_images, "image", "parts of it are damaged"),
         lines(&findings.lost_cache_mounts, "cache mount", "its directory is gone"),
+        lines(&volumes, "volume", "its row is gone; --repair lists it again"),
     ]
     .concat()
 }

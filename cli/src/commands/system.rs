@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use base::Platform;
+use engine::containers::{Container, Status};
 use engine::doctor::{Finding, Level};
 use engine::isolation::{Gap, Mode};
 use engine::report::Info;
@@ -33,10 +34,12 @@ pub(crate) fn version(args: &FormatArgs) -> Result<ExitCode, CliError> {
 
 /// Shows the machine and the store.
 pub(crate) fn info(store: &StoreChoice, args: &FormatArgs) -> Result<ExitCode, CliError> {
-    let info = open(store)?.info()?;
+    let engine = open(store)?;
+    let info = engine.info()?;
+    let containers = engine.containers()?;
     match &args.format {
-        Some(format) => print_line(&template::fill(format, &info_json(&info))?),
-        None => print(&info_text(&info)),
+        Some(format) => print_line(&template::fill(format, &info_json(&info, &containers))?),
+        None => print(&info_text(&info, &containers)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,8 +81,32 @@ fn finding_text(finding: &Finding) -> String {
     format!("{mark}{}\n{remedy}", finding.what)
 }
 
-fn info_json(info: &Info) -> Value {
+/// How many containers are in a status that fits.
+fn count(containers: &[Container], fits: impl Fn(Status) -> bool) -> usize {
+    containers.iter().filter(|container| fits(container.state.status)).count()
+}
+
+fn info_json(info: &Info, containers: &[Container]) -> Value {
+    let variable = |name: &str| super::environment(name).unwrap_or_default();
     json!({
+        "Containers": containers.len(),
+        "ContainersRunning": count(containers, |status| status == Status::Running),
+        "ContainersPaused": count(containers, |status| status == Status::Paused),
+        "ContainersStopped": count(containers, |status| !status.is_live()),
+        "Plugins": {
+            "Volume": [engine::volumes::DRIVER],
+            "Network": ["bridge", "host", "none"],
+            "Log": ["json-file", "none"],
+        },
+        "LoggingDriver": "json-file",
+        "SystemTime": super::now().to_string(),
+        "CPUShares": info.limits.contains(&"cpu"),
+        "CpuCfsPeriod": info.limits.contains(&"cpu"),
+        "SwapLimit": info.limits.contains(&"memory"),
+        "HttpProxy": variable("http_proxy"),
+        "HttpsProxy": variable("https_proxy"),
+        "NoProxy": variable("no_proxy"),
+        "Swarm": { "LocalNodeState": "inactive" },
         "ServerVersion": env!("CARGO_PKG_VERSION"),
         "DockerRootDir": info.root,
         "Driver": info.driver,
@@ -116,12 +143,16 @@ fn isolation_json(info: &Info) -> Value {
     }
 }
 
-fn info_text(info: &Info) -> String {
+fn info_text(info: &Info, containers: &[Container]) -> String {
     let limits = if info.limits.is_empty() { "none".to_owned() } else { info.limits.join(", ") };
     let mut rows = vec![
         ("Version", env!("CARGO_PKG_VERSION").to_owned()),
         ("Store", info.root.display().to_string()),
         ("Storage Driver", info.driver.clone()),
+        ("Containers", containers.len().to_string()),
+        (" Running", count(containers, |status| status == Status::Running).to_string()),
+        (" Paused", count(containers, |status| status == Status::Paused).to_string()),
+        (" Stopped", count(containers, |status| !status.is_live()).to_string()),
         ("Images", info.images.to_string()),
         ("Runtime Directory", info.runtime_directory.display().to_string()),
         ("Isolation", info.isolation.as_ref().map_or_else(|why| why.clone(), |found| found.mode.to_string())),

@@ -58,8 +58,18 @@ pub struct ContainerDocument {
     /// The ports that it is said to listen on: those of the image, of `--expose`, and those to be offered.
     #[serde(default)]
     pub exposed: BTreeSet<ContainerPort>,
-    /// Directories and files of the host.
-    pub binds: Vec<Bind>,
+    /// Whether what it listens on was to be offered on any port (`-P`).
+    #[serde(default)]
+    pub publish_all: bool,
+    /// The containers whose volumes it shows, as they were named (`--volumes-from`).
+    #[serde(default)]
+    pub volumes_from: Vec<String>,
+    /// Whether whoever made it was connected with its output.
+    #[serde(default)]
+    pub attached: bool,
+    /// Volumes, and directories and files of the host.
+    #[serde(alias = "binds")]
+    pub mounts: Vec<MountPoint>,
     /// Whether it goes when it has ended.
     pub remove: bool,
     /// Whether whoever made it starts it at once. It is held until then.
@@ -81,17 +91,23 @@ pub struct ContainerDocument {
     pub platform: String,
 }
 
-/// Something of the host that a container shows.
+/// Something that a container shows beside the files of its image: a volume, or something of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
+pub struct MountPoint {
+    /// The name of the volume; `None` for something of the host.
+    #[serde(default)]
+    pub volume: Option<String>,
     /// Where it is on the host.
     pub source: PathBuf,
     /// Where it appears.
     pub target: String,
     /// Whether it can be written to.
     pub writable: bool,
-    /// What becomes of mounts below it, by Docker's name.
+    /// What becomes of mounts below it, by Docker's name; empty for volumes.
     pub propagation: String,
+    /// The part of a volume that appears.
+    #[serde(default)]
+    pub subpath: Option<String>,
 }
 
 impl ContainerDocument {

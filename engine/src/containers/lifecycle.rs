@@ -47,7 +47,7 @@ impl Engine {
     }
 
     /// The same, for a container that has to run.
-    pub(super) fn running(&self, name: &str) -> Result<(Container, Client), EngineError> {
+    pub(crate) fn running(&self, name: &str) -> Result<(Container, Client), EngineError> {
         let container = self.container(name)?;
         let not_running = || EngineError::NotRunning(container.id.clone());
         if !has_processes(container.state.status) {
@@ -148,6 +148,7 @@ impl Engine {
     pub fn start_container(&self, name: &str) -> Result<(), EngineError> {
         let record = self.find_container(name)?;
         let Some(dir) = self.claim(&record.id)? else { return Ok(()) };
+        self.check_networks(&record.id, &record.name)?;
         self.start_shim(&record.id, dir)?.ask(&Request::Start)?;
         Ok(())
     }
@@ -159,6 +160,7 @@ impl Engine {
     pub fn start_attached(&self, name: &str, how: &Attach) -> Result<Exit, EngineError> {
         let container = self.container(name)?;
         let Some(dir) = self.claim(&container.id)? else { return self.attach_container(name, how) };
+        self.check_networks(&container.id, &container.name)?;
         let mut client = self.start_shim(&container.id, dir)?;
         let terminal = container.document.tty;
         let stdin = how.stdin && container.document.open_stdin;
@@ -181,7 +183,7 @@ impl Engine {
 
     /// The container for us alone; `None` when somebody runs it. A supervisor whose container has ended is about
     /// to let go of it, and is waited for.
-    pub(super) fn claim(&self, id: &str) -> Result<Option<HeldDir>, EngineError> {
+    pub(crate) fn claim(&self, id: &str) -> Result<Option<HeldDir>, EngineError> {
         let claimed = match self.store.lock_container(id) {
             Ok(None) if !State::read(&self.store.container_path(id))?.status.is_live() => {
                 // Who is attached and does not read may not keep it for ever.

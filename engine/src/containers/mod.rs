@@ -11,6 +11,7 @@ mod lifecycle;
 mod logs;
 mod names;
 mod remove;
+mod settings;
 mod shim;
 mod start;
 
@@ -25,10 +26,11 @@ use crate::Engine;
 use crate::error::EngineError;
 pub use base::event::Stream;
 pub use boot::BootStart;
-pub use document::{Bind, ContainerDocument};
+pub use document::{ContainerDocument, MountPoint};
 pub use exec::ExecRequest;
 pub use lifecycle::Exit;
 pub use logs::{Logs, LogsRequest};
+pub use settings::{ContainerSettings, ContainerSize, HealthCheck};
 pub use shim::{COMMAND as SHIM_COMMAND, run_shim};
 pub use start::ContainerRun;
 pub(crate) use start::Prepared;
@@ -97,7 +99,9 @@ impl Engine {
             // Whoever holds it is about to do it.
             Ok(None) => Ok(false),
             Ok(Some(dir)) => match self.store.container(&container.id)? {
-                Some(record) => Ok(self.store.remove_container(&record, dir).map(|()| true)?),
+                Some(record) => {
+                    Ok(self.store.remove_container(&record, dir, container.document.remove).map(|()| true)?)
+                }
                 None => Ok(true),
             },
             Err(StoreError::NoSuchContainer { .. }) => Ok(true),

@@ -7,17 +7,18 @@ use crate::Engine;
 use crate::error::EngineError;
 
 impl Engine {
-    /// Removes a container with all that it wrote. One that runs is killed before if `force`.
+    /// Removes a container with all that it wrote, and with `volumes` the anonymous volumes that only it shows. One that runs
+    /// is killed before if `force`.
     ///
     /// # Errors
     /// There is no such container, or it runs and is not to be killed.
-    pub fn remove_container(&self, name: &str, force: bool) -> Result<(), EngineError> {
+    pub fn remove_container(&self, name: &str, force: bool, volumes: bool) -> Result<(), EngineError> {
         let record = self.find_container(name)?;
         if force {
             self.stop_container(&record.id, Some(9), Some(0))?;
         }
         match self.claim(&record.id) {
-            Ok(Some(dir)) => Ok(self.store.remove_container(&record, dir)?),
+            Ok(Some(dir)) => Ok(self.store.remove_container(&record, dir, volumes)?),
             Ok(None) => {
                 let status = self.container(&record.id).map_or(Status::Running, |found| found.state.status);
                 Err(EngineError::ContainerInUse { id: record.id, status: status.name() })
@@ -43,7 +44,7 @@ impl Engine {
             if container.state.status.is_live() || !wanted(&container) {
                 continue;
             }
-            match self.remove_container(&container.id, false) {
+            match self.remove_container(&container.id, false, false) {
                 Ok(()) => removed.push(container.id),
                 // Somebody has just started or removed it.
                 Err(EngineError::ContainerInUse { .. } | EngineError::NoSuchContainer(_)) => {}

@@ -44,7 +44,7 @@ pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
     if remove {
         let store = Store::open(Path::new(root), snapshotter::Options::default())?;
         if let Some(record) = store.container(&id.to_string_lossy())? {
-            store.remove_container(&record, HeldDir::of_lock(lock))?;
+            store.remove_container(&record, HeldDir::of_lock(lock), true)?;
         }
     }
     // Those who wait for the removal are told by this.

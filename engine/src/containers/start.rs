@@ -9,7 +9,9 @@ use super::document::ContainerDocument;
 use super::lifecycle::Exit;
 use crate::Engine;
 use crate::error::EngineError;
+use crate::networks;
 use crate::request::RunRequest;
+use crate::run::ShownVolumes;
 
 /// How often another name is tried for a container that was given none.
 const NAME_ATTEMPTS: u32 = 100;
@@ -60,14 +62,19 @@ impl Engine {
         request.name.as_deref().map_or(Ok(()), super::names::check)?;
         let id = sys::random::hex(32)?;
         let dir = self.store.create_container_dir(&id)?;
-        let Prepared { image, target, parent, mut config, document, lease } =
+        let Prepared { image, target, parent, mut config, document, volumes, lease } =
             self.prepare_run(request, &id, starts_at_once)?;
         document.write(dir.path())?;
         let name = request.name.clone().map_or_else(|| self.free_name(), Ok)?;
-        let new = NewContainer { id: &id, name: &name, image: &image, target: &target, parent };
+        networks::name_container(&mut config.request.network, &name);
+        let joined = networks::ids_of(&config.request.network);
+        let (image, target, shown) = (&image, &target, &volumes.names);
+        let new =
+            NewContainer { id: &id, name: &name, image, target, parent, volumes: shown, networks: &joined };
         let unfinished = self.store.begin_container(&new, &dir).map_err(|error| refused(error, request))?;
-        // What it stands on is the container's now.
+        // What it stands on and shows is the container's now.
         drop(lease);
+        volumes.finish();
         config.request.root = unfinished.mount()?;
         // Who is to go on without us, or after us, reads what to do.
         if needs_shim(request) || !request.remove {
@@ -96,7 +103,7 @@ impl Engine {
         let remove = config.remove;
         let ran = runner::run_foreground(dir.path(), config);
         if remove {
-            self.store.remove_container(&record, dir)?;
+            self.store.remove_container(&record, dir, true)?;
         }
         // Those who wait for the removal are told by the supervisor's end.
         let (ended, _supervisor) = ran?;
@@ -156,7 +163,7 @@ fn refused(error: StoreError, request: &RunRequest) -> EngineError {
 }
 
 /// What a container is made of.
-pub(crate) struct Prepared {
+pub(crate) struct Prepared<'a> {
     /// The id of its image.
     pub(crate) image: base::Digest,
     /// What the image was found by.
@@ -166,6 +173,8 @@ pub(crate) struct Prepared {
     /// What to run, on the image's layers rather than on top of them.
     pub(crate) config: Config,
     pub(crate) document: ContainerDocument,
+    /// The volumes that it shows, held until it has its row.
+    pub(crate) volumes: ShownVolumes<'a>,
     /// What protects the layers until the container does.
     pub(crate) lease: Option<Lease>,
 }

@@ -33,6 +33,12 @@ pub(crate) fn check(request: &BuildRequest) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Whether the image only goes to registries, so that what they have, or can get elsewhere, need not be here.
+pub(crate) fn only_pushes(request: &BuildRequest) -> bool {
+    let is_push = |output: &Output| matches!(output, Output::Registry(_));
+    !request.outputs.is_empty() && request.outputs.iter().all(is_push)
+}
+
 /// Makes the image for every output of the request and writes it there. `made` is told each different image.
 /// Gives the first.
 pub(crate) fn all(assembly: &Assembly<'_>, mut made: impl FnMut(&BuiltImage)) -> Result<Built, EngineError> {
@@ -100,7 +106,8 @@ fn to_store(engine: &Engine, request: &BuildRequest, built: &Built) -> Result<()
     Ok(())
 }
 
-/// Keeps the image in the store as well: what the registry has is then here under the same digest.
+/// Keeps the image in the store as well: what the registry has is then here under the same digest. Layers that were not
+/// here are fetched when something needs them.
 fn to_registry(assembly: &Assembly<'_>, built: &Built, push: &PushOutput) -> Result<(), EngineError> {
     let Assembly { engine, lease, request, progress, cancel, .. } = *assembly;
     to_store(engine, request, built)?;
@@ -114,8 +121,9 @@ fn to_registry(assembly: &Assembly<'_>, built: &Built, push: &PushOutput) -> Res
         [] => request.tags.clone(),
         repositories => repositories.iter().map(by_digest).collect(),
     };
+    let remote = assembly.remote_layers();
     for name in &names {
-        engine.push_shipment(lease, name, &shipment, progress, cancel)?;
+        engine.push_shipment(lease, name, &shipment, Some(&remote), progress, cancel)?;
     }
     Ok(())
 }

@@ -67,6 +67,14 @@ impl StepResult {
             Self::Here(Filesystem { content, .. }) | Self::Shared { content, .. } => content,
         }
     }
+
+    /// The result, if it is in a cache that builders share.
+    pub(crate) fn if_shared(self) -> Option<SharedId> {
+        match self {
+            Self::Here(_) => None,
+            Self::Shared { id, .. } => Some(id),
+        }
+    }
 }
 
 /// The caches that a build shares with others.
@@ -99,6 +107,8 @@ pub(crate) struct BuildOps<'a> {
     sharing: Sharing<'a>,
     /// The content keys of what steps select from the context, as they were when keys were made.
     context_keys: Mutex<HashMap<(VertexIndex, usize), Key>>,
+    /// The definition keys of vertices, as far as they are known.
+    definitions: Mutex<HashMap<VertexIndex, Key>>,
     /// How the results were made that this build has made or found.
     made: Mutex<HashMap<SnapshotId, Made>>,
     group: BuildGroup,
@@ -148,7 +158,8 @@ impl<'a> BuildOps<'a> {
                 progress.declare(vertex.id, &vertex.metadata.name, inputs);
             }
         }
-        let (context_keys, made, group) = (Mutex::default(), Mutex::default(), BuildGroup::default());
+        let (context_keys, definitions, made) = Default::default();
+        let group = BuildGroup::default();
         Self {
             engine,
             graph,
@@ -159,6 +170,7 @@ impl<'a> BuildOps<'a> {
             access,
             sharing,
             context_keys,
+            definitions,
             made,
             group,
             has_failed: AtomicBool::new(false),
@@ -233,6 +245,12 @@ impl<'a> BuildOps<'a> {
             rules: &self.request.steps.rules,
             cancel,
         }
+    }
+
+    /// The definition keys of what a vertex needs.
+    fn definitions_below(&self, vertex: VertexIndex) -> Vec<Key> {
+        let known = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
+        self.graph.inputs(vertex).iter().filter_map(|input| known.get(&input.vertex).copied()).collect()
     }
 
     /// The merged view of a filesystem.
@@ -451,8 +469,9 @@ impl Ops for BuildOps<'_> {
     fn keyed(&self, vertex: VertexIndex, definition: &Key) {
         // Images are where their registries are.
         if !matches!(self.graph.vertex(vertex).op, Op::Source(SourceOp::Image(_))) {
-            self.sharing.cache.expect(definition);
+            self.sharing.cache.expect(definition, self.definitions_below(vertex));
         }
+        self.definitions.lock().unwrap_or_else(PoisonError::into_inner).insert(vertex, *definition);
         if let Some(recorder) = self.progress.recorder() {
             recorder.keyed(vertex, definition);
         }

@@ -23,6 +23,7 @@ pub(crate) use self::shipment::{Packing, Shipment};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::progress::Progress;
+use crate::shared_cache::RemoteLayers;
 
 /// What is to be pushed.
 #[derive(Debug, Clone)]
@@ -89,7 +90,7 @@ impl Engine {
             let found = self.find_and_hold(&lease, &name.to_string())?;
             let packing = Packing::Compressed { platform: request.platform.as_ref() };
             let shipment = self.shipment(&lease, &found.target, packing, cancel)?;
-            pushed.push(self.push_shipment(&lease, &name, &shipment, &progress, cancel)?);
+            pushed.push(self.push_shipment(&lease, &name, &shipment, None, &progress, cancel)?);
             if request.platform.is_none() && shipment.left_out.is_empty() {
                 self.remember_pushed(&name, &found.target, &shipment.root.descriptor)?;
             }
@@ -98,17 +99,19 @@ impl Engine {
         Ok(pushed)
     }
 
-    /// Sends what the registry does not have, and gives it the name.
+    /// Sends what the registry does not have, and gives it the name. Layers that are not in the store are among the
+    /// `remote` ones, or in the registry.
     pub(crate) fn push_shipment(
         &self,
         lease: &Lease,
         name: &Reference,
         shipment: &Shipment,
+        remote: Option<&RemoteLayers<'_>>,
         progress: &Progress,
         cancel: &CancelToken,
     ) -> Result<PushedImage, EngineError> {
         let blobs = progress.step(&format!("pushing {}", name.familiar()), |vertex| {
-            Sender { engine: self, lease, name, progress, vertex, cancel }.send(shipment)
+            Sender { engine: self, lease, name, remote, progress, vertex, cancel }.send(shipment)
         })?;
         let Descriptor { digest, size, .. } = shipment.root.descriptor;
         Ok(PushedImage { name: name.clone(), digest, size, blobs, left_out: shipment.left_out.clone() })

@@ -1,20 +1,20 @@
 //! Sending what a registry does not have yet of an image.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::image::{Descriptor, Index, Manifest, media_type};
 use base::{CancelToken, Digest, Reference};
-use registry::{BlobPush, BlobSource, Client};
+use registry::{BlobPush, BlobSource};
 use snapshotter::Lease;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::shipment::{Document, Shipment};
 use super::{PushOutcome, PushedBlob};
 use crate::Engine;
 use crate::error::EngineError;
+use crate::parallel::each_at_once;
 use crate::progress::Progress;
+use crate::shared_cache::RemoteLayers;
 
 /// How many blobs are looked for or sent at once.
 const AT_ONCE: usize = 5;
@@ -24,19 +24,11 @@ pub(super) struct Sender<'a> {
     pub(super) engine: &'a Engine,
     pub(super) lease: &'a Lease,
     pub(super) name: &'a Reference,
+    /// Layers that are not here.
+    pub(super) remote: Option<&'a RemoteLayers<'a>>,
     pub(super) progress: &'a Progress,
     pub(super) vertex: Digest,
     pub(super) cancel: &'a CancelToken,
-}
-
-/// A blob with all that is needed to push it.
-struct Item {
-    blob: Descriptor,
-    /// `None` when the store does not have it.
-    source: Option<BlobSource>,
-    /// A repository of the registry that has it.
-    mount_from: Option<String>,
-    report: registry::Progress,
 }
 
 impl Sender<'_> {
@@ -56,7 +48,7 @@ impl Sender<'_> {
             self.put(self.name, root)?;
             return Ok(Vec::new());
         }
-        let blobs = self.blobs(client, &shipment.blobs)?;
+        let blobs = self.blobs(&shipment.blobs)?;
         for document in &shipment.below {
             let name = Reference { tag: None, ..self.name.with_digest(document.descriptor.digest) };
             self.put(&name, document)?;
@@ -76,42 +68,75 @@ impl Sender<'_> {
     }
 
     /// Pushes blobs, several at once. The first failure ends the others.
-    fn blobs(&self, client: &Client, blobs: &[Descriptor]) -> Result<Vec<PushedBlob>, EngineError> {
+    fn blobs(&self, blobs: &[Descriptor]) -> Result<Vec<PushedBlob>, EngineError> {
         let elsewhere = self.elsewhere()?;
-        let items: Vec<Item> =
-            blobs.iter().map(|blob| self.item(blob, &elsewhere)).collect::<Result<_, _>>()?;
+        let items: Vec<(&Descriptor, OnceLock<PushedBlob>)> =
+            blobs.iter().map(|blob| (blob, OnceLock::new())).collect();
+        each_at_once(&items, AT_ONCE, self.cancel, |(blob, pushed), stop| {
+            let from = elsewhere.get(&blob.digest).cloned();
+            let outcome = self.blob(blob, from, stop)?;
+            pushed.get_or_init(|| PushedBlob { digest: blob.digest, outcome });
+            Ok(())
+        })?;
+        // None has failed, so each has an outcome.
+        Ok(items.into_iter().filter_map(|(_, pushed)| pushed.into_inner()).collect())
+    }
+
+    /// Pushes one blob. Another repository of the registry may have it. What is not in the store is fetched or made only if
+    /// the registry does not have it.
+    fn blob(
+        &self,
+        blob: &Descriptor,
+        elsewhere: Option<String>,
+        cancel: &CancelToken,
+    ) -> Result<PushOutcome, EngineError> {
+        let Engine { store, .. } = self.engine;
         let network = self.engine.network()?;
-        let permits = Arc::new(Semaphore::new(AT_ONCE));
-        network.wait(self.cancel, async {
-            let mut pushes = JoinSet::new();
-            for (position, item) in items.into_iter().enumerate() {
-                let (client, name, permits) = (client.clone(), self.name.clone(), Arc::clone(&permits));
-                pushes.spawn(async move {
-                    // The semaphore is never closed.
-                    let _permit = permits.acquire().await.ok();
-                    push_one(&client, &name, &item).await.map(|pushed| (position, pushed))
-                });
+        let remote = || self.remote?.repository(&self.name.registry, &blob.digest);
+        let from = elsewhere.or_else(remote).filter(|from| *from != self.name.repository);
+        let report = self.report(blob);
+        let source = BlobSource::file(&store.blob_path(&blob.digest));
+        let pushed = if store.blob(self.lease, &blob.digest)?.is_some() {
+            let push =
+                network.client.push_blob(self.name, blob, &source, from.as_deref(), Some(report.clone()));
+            network.wait(cancel, push)?
+        } else {
+            match network.wait(cancel, network.client.mount_blob(self.name, blob, from.as_deref()))? {
+                Some(pushed) => pushed,
+                None => {
+                    self.provide(blob, cancel)?;
+                    let upload = network.client.upload_blob(self.name, blob, &source, Some(report.clone()));
+                    network.wait(cancel, upload)?
+                }
             }
-            let mut done = Vec::with_capacity(blobs.len());
-            while let Some(pushed) = pushes.join_next().await {
-                // None of them is aborted, so one that did not end has panicked.
-                done.push(pushed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?);
-            }
-            done.sort_by_key(|(position, _)| *position);
-            Ok::<_, EngineError>(done.into_iter().map(|(_, pushed)| pushed).collect())
+        };
+        report(blob.size);
+        Ok(match (pushed, from) {
+            (BlobPush::Mounted, Some(from)) => PushOutcome::Mounted(from),
+            (BlobPush::Uploaded, _) => PushOutcome::Sent,
+            (BlobPush::Existed | BlobPush::Mounted, _) => PushOutcome::Existed,
         })
     }
 
-    fn item(&self, blob: &Descriptor, elsewhere: &HashMap<Digest, String>) -> Result<Item, EngineError> {
-        let store = &self.engine.store;
-        let source = store
-            .make_blob(self.lease, &blob.digest, self.cancel)?
-            .map(|_| BlobSource::file(&store.blob_path(&blob.digest)));
+    /// Has a blob in the store: makes it of a snapshot, or fetches it from where it is.
+    fn provide(&self, blob: &Descriptor, cancel: &CancelToken) -> Result<(), EngineError> {
+        if self.engine.store.make_blob(self.lease, &blob.digest, cancel)?.is_some() {
+            return Ok(());
+        }
+        if let Some(remote) = self.remote
+            && remote.bring(blob, cancel)?
+        {
+            return Ok(());
+        }
+        let reason =
+            format!("its layer {} is neither in the store nor in the registry; pull it again", blob.digest);
+        Err(EngineError::Inconsistent { image: self.name.to_string(), reason })
+    }
+
+    fn report(&self, blob: &Descriptor) -> registry::Progress {
         let (told, vertex, total) = (self.progress.clone(), self.vertex, blob.size);
         let id = blob.digest.short();
-        let report: registry::Progress =
-            Arc::new(move |bytes| told.status(vertex, &id, bytes, total, bytes >= total));
-        Ok(Item { blob: blob.clone(), source, mount_from: elsewhere.get(&blob.digest).cloned(), report })
+        Arc::new(move |bytes| told.status(vertex, &id, bytes, total, bytes >= total))
     }
 
     /// Which other repositories of the registry have which blobs, as far as the store's images tell.
@@ -146,27 +171,4 @@ impl Sender<'_> {
         }
         Ok(manifests)
     }
-}
-
-/// Pushes one blob.
-async fn push_one(client: &Client, name: &Reference, item: &Item) -> Result<PushedBlob, EngineError> {
-    let Item { blob, source, mount_from, report } = item;
-    let from = mount_from.as_deref();
-    let pushed = match source {
-        Some(source) => client.push_blob(name, blob, source, from, Some(report.clone())).await?,
-        None => client.mount_blob(name, blob, from).await?.ok_or_else(|| EngineError::Inconsistent {
-            image: name.to_string(),
-            reason: format!(
-                "its layer {} is neither in the store nor in the registry; pull it again",
-                blob.digest
-            ),
-        })?,
-    };
-    let outcome = match (pushed, from) {
-        (BlobPush::Mounted, Some(from)) => PushOutcome::Mounted(from.to_owned()),
-        (BlobPush::Uploaded, _) => PushOutcome::Sent,
-        (BlobPush::Existed | BlobPush::Mounted, _) => PushOutcome::Existed,
-    };
-    report(blob.size);
-    Ok(PushedBlob { digest: blob.digest, outcome })
 }

@@ -23,7 +23,7 @@ use sys::spawn::{Exec, LaunchError, Plan, Step, launch};
 
 use super::RegistryFiles;
 
-/// How long a helper may take: it may ask the user for a passphrase.
+/// How long a helper may take unless something else is said: it may ask the user for a passphrase.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The most that is read of an answer, in bytes.
@@ -92,10 +92,12 @@ pub enum HelperError {
         message: String,
     },
     /// It did not come to an end.
-    #[error("the credential helper {name} did not answer within {} s", PATIENCE.as_secs())]
+    #[error("the credential helper {name} did not answer within {} s", limit.as_secs())]
     Slow {
         /// The program.
         name: String,
+        /// How long was waited.
+        limit: Duration,
     },
     /// It answered something else than a credential.
     #[error("the credential helper {name} did not answer with a credential")]
@@ -225,12 +227,13 @@ impl<'a> Helper<'a> {
         };
         let pipe = |source| HelperError::Pipe { name: self.name.clone(), source };
         std::thread::Builder::new().name("credential-helper".to_owned()).spawn(listen).map_err(pipe)?;
-        match receiver.recv_timeout(PATIENCE) {
+        let limit = self.files.helper_patience.unwrap_or(PATIENCE);
+        match receiver.recv_timeout(limit) {
             Ok(ended) => ended.map_err(pipe),
             Err(_) => {
                 // It can only fail for a process that does not exist any more.
                 let _ = process.signal(SIGKILL);
-                Err(HelperError::Slow { name: self.name.clone() })
+                Err(HelperError::Slow { name: self.name.clone(), limit })
             }
         }
     }

@@ -182,7 +182,7 @@ impl Engine {
         let (descriptor, _) = self.list(&reference)?.ok_or_else(|| no_list(&reference))?;
         let progress = Progress::new(progress, self.clock.clone());
         let shipment = self.shipment(&lease, &descriptor, Packing::AsItIs, cancel)?;
-        let pushed = self.push_shipment(&lease, &reference, &shipment, &progress, cancel)?;
+        let pushed = self.push_shipment(&lease, &reference, &shipment, None, &progress, cancel)?;
         if purge {
             self.remove_list(name)?;
         }

@@ -14,6 +14,7 @@ mod login;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use registry::{Credential, FoundRepository};
 
@@ -38,6 +39,8 @@ pub struct RegistryFiles {
     pub programs: Vec<PathBuf>,
     /// The environment of credential helpers.
     pub environment: Vec<(OsString, OsString)>,
+    /// How long a credential helper may take, if that is said.
+    pub helper_patience: Option<Duration>,
 }
 
 impl fmt::Debug for RegistryFiles {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base::event::Stream;
-use base::{Digest, Fault, Faulty as _};
+use base::{CancelToken, Digest, Fault, Faulty as _};
 use runner::{Expired, TimeLimits};
 
 use super::Fetcher;
@@ -78,32 +78,55 @@ impl Fetcher<'_> {
         }
         let last: LastReceived = Arc::new(Mutex::new(Instant::now()));
         let progress = self.progress.clone().noting(Arc::clone(&last));
-        let (stop, _guard) = self.cancel.child();
-        let (expired, result) = std::thread::scope(|scope| {
-            let (done, ended) = channel();
-            let timer = std::thread::Builder::new().name("time-limit".to_owned());
-            let (last, stop) = (&last, &stop);
-            let timer = timer.spawn_scoped(scope, move || {
-                let expired = wait(limits, last, &ended);
-                if expired.is_some() {
-                    stop.cancel();
-                }
-                expired
-            });
-            let timer = timer.map_err(|source| EngineError::Threads { source })?;
-            let result = work(&Fetcher { progress: &progress, cancel: stop, ..*self });
-            drop::<std::sync::mpsc::Sender<()>>(done);
-            let expired = timer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Ok::<_, EngineError>((expired, result))
-        })?;
-        match (result, expired) {
-            (Err(error), Some(expired))
-                if error.fault() == Fault::Cancelled && !self.cancel.is_cancelled() =>
-            {
-                Err(EngineError::FetchTimedOut { name: fetched.name.to_owned(), expired })
+        limited(fetched.name, (limits, &last), self.cancel, |stop| {
+            work(&Fetcher { progress: &progress, cancel: stop, ..*self })
+        })
+    }
+}
+
+/// Does `work` within a limit of time in all. It ends early when the token that it gets is cancelled.
+///
+/// # Errors
+/// [`EngineError::FetchTimedOut`] when it took longer, with `name` for what was fetched.
+pub(crate) fn within<T>(
+    limit: Duration,
+    name: &str,
+    cancel: &CancelToken,
+    work: impl FnOnce(&CancelToken) -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    let limits = TimeLimits { total: Some(limit), idle: None };
+    limited(name, (limits, &Arc::new(Mutex::new(Instant::now()))), cancel, work)
+}
+
+fn limited<T>(
+    name: &str,
+    (limits, last): (TimeLimits, &LastReceived),
+    cancel: &CancelToken,
+    work: impl FnOnce(&CancelToken) -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    let (stop, _guard) = cancel.child();
+    let (expired, result) = std::thread::scope(|scope| {
+        let (done, ended) = channel();
+        let timer = std::thread::Builder::new().name("time-limit".to_owned());
+        let stop = &stop;
+        let timer = timer.spawn_scoped(scope, move || {
+            let expired = wait(limits, last, &ended);
+            if expired.is_some() {
+                stop.cancel();
             }
-            (result, _) => result,
+            expired
+        });
+        let timer = timer.map_err(|source| EngineError::Threads { source })?;
+        let result = work(stop);
+        drop::<std::sync::mpsc::Sender<()>>(done);
+        let expired = timer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, EngineError>((expired, result))
+    })?;
+    match (result, expired) {
+        (Err(error), Some(expired)) if error.fault() == Fault::Cancelled && !cancel.is_cancelled() => {
+            Err(EngineError::FetchTimedOut { name: name.to_owned(), expired })
         }
+        (result, _) => result,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::{Digest, Reference};
 pub use registry::ActionsProtocol;
 
-use super::LayerOptions;
+use super::{BucketPlace, LayerOptions};
 
 /// Where a cache document is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,28 @@ pub enum DocumentPlace {
     Layout(LayoutPlace),
     /// In GitHub's Actions cache.
     Actions(ActionsPlace),
+    /// In a bucket of S3.
+    Bucket(Box<BucketDocumentPlace>),
+}
+
+/// A cache document that a build reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentInput {
+    /// Where it is.
+    pub place: DocumentPlace,
+    /// How long reading it may take; then the build goes on without it. Blobs come later, and as long as they move.
+    pub timeout: Duration,
+}
+
+/// A document of a bucket, perhaps under several names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketDocumentPlace {
+    /// The bucket, and where blobs are in it.
+    pub bucket: BucketPlace,
+    /// What the names of documents begin with after the bucket's prefix.
+    pub manifests_prefix: String,
+    /// The names under which it is written. All are read, as far as they are there, the first before the others.
+    pub names: Vec<String>,
 }
 
 /// A document of an OCI image layout.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use runner::etc_files::Resolver;
-use runner::{DeviceAccess, DeviceRule, Peering, ResourceLimit};
+use runner::{DeviceAccess, DeviceRule, ResourceLimit};
 use serde::{Deserialize, Serialize};
 
 /// Which system calls a container may make.
@@ -145,17 +145,4 @@ pub struct DeviceNode {
     pub target: String,
     /// What may be done with it.
     pub access: DeviceAccess,
-}
-
-/// `-v host:container[:ro]`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BindVolume {
-    /// A directory or file of the host.
-    pub source: PathBuf,
-    /// Where it appears, absolute.
-    pub target: String,
-    /// `:ro`
-    pub read_only: bool,
-    /// `:rslave`, `:rshared`: whether what is mounted there later appears on the other side. `None` is `:rprivate`.
-    pub peering: Option<Peering>,
 }

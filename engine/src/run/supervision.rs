@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base::image::{ContainerConfig, Healthcheck};
+use runner::TtySize;
 use runner::logs::{LogDriver, LogOptions};
 use runner::request::GroupPlace;
 use runner::shim::Config;
 use runner::shim::health::HealthCheck;
 use runner::shim::restart::RestartPolicy;
-use runner::{Peering, TtySize};
 
-use crate::containers::{Bind, ContainerDocument};
+use crate::containers::{ContainerDocument, MountPoint};
 use crate::error::EngineError;
 use crate::manifest::Image;
 use crate::network::exposed_ports;
-use crate::request::{HealthChoice, RunRequest};
+use crate::request::{HealthChoice, RunRequest, VolumesFrom};
 use crate::run::surroundings::Surroundings;
 
 /// The signal that asks a container to end when nobody says otherwise.
@@ -69,18 +69,13 @@ pub(super) fn document(
     image: &Image,
     process: &runner::RunRequest,
     surroundings: &Surroundings,
+    mounts: Vec<MountPoint>,
     starts_at_once: bool,
 ) -> ContainerDocument {
     let supervision = &request.supervision;
     let config = &image.config.config;
     let given = request.entrypoint.as_ref().map(|program| vec![program.clone()]);
     let stop_signal = supervision.stop_signal.clone().unwrap_or_else(|| config.stop_signal.clone());
-    let bind = |volume: &crate::request::BindVolume| Bind {
-        source: volume.source.clone(),
-        target: volume.target.clone(),
-        writable: !volume.read_only,
-        propagation: volume.peering.map_or("rprivate", Peering::name).to_owned(),
-    };
     ContainerDocument {
         image: request.image.clone(),
         command: process.args.get(usize::from(supervision.init)..).unwrap_or_default().to_vec(),
@@ -100,7 +95,10 @@ pub(super) fn document(
         resolver: surroundings.resolver.clone(),
         publish: request.network.publish.clone(),
         exposed: exposed_ports(&request.network, config),
-        binds: request.volumes.iter().map(bind).collect(),
+        publish_all: request.network.publish_exposed,
+        volumes_from: request.volumes_from.iter().map(volumes_from).collect(),
+        attached: !supervision.detach,
+        mounts,
         remove: request.remove,
         starts_at_once,
         privileged: process.privileged,
@@ -110,6 +108,15 @@ pub(super) fn document(
         stop_signal: if stop_signal.is_empty() { STOP_SIGNAL.to_owned() } else { stop_signal },
         stop_timeout: supervision.stop_timeout,
         platform: image.config.platform().to_string(),
+    }
+}
+
+/// As it is typed.
+fn volumes_from(other: &VolumesFrom) -> String {
+    match other.read_only {
+        None => other.container.clone(),
+        Some(true) => format!("{}:ro", other.container),
+        Some(false) => format!("{}:rw", other.container),
     }
 }
 

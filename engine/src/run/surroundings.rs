@@ -63,12 +63,18 @@ impl Engine {
         let ContainerNetwork::Container(name) = &request.network.mode else {
             let network = self.network_of(&request.network, image, isolation, id)?;
             let is_connected = matches!(network, Network::Connected(_));
-            let network_mode = name_of(&network).to_owned();
+            let network_mode = match &request.network.mode {
+                // As it was named, as in Docker.
+                ContainerNetwork::Named(uses) => uses.first().map(|first| first.network.clone()),
+                _ => None,
+            };
+            let network_mode = network_mode.unwrap_or_else(|| name_of(&network).to_owned());
             return Ok(Surroundings { network, is_connected, network_mode, ..own });
         };
         let donor = self.container(name)?;
         let asked = &donor.document;
-        let is_connected = asked.network == name_of_bridge();
+        let is_connected =
+            !matches!(asked.network.as_str(), "host" | "none") && !asked.network.starts_with("container:");
         // As there: on the host's network all its name servers are reached.
         let servers_chosen = !asked.resolver.servers.is_empty() || !is_connected;
         let host_names = gateway_names(&asked.hosts);
@@ -113,7 +119,7 @@ impl Engine {
         })
     }
 
-    fn neighbour(&self, container: &Container) -> Neighbour {
+    pub(crate) fn neighbour(&self, container: &Container) -> Neighbour {
         let directory = self.store.container_path(&container.id);
         Neighbour { name: container.name.clone(), directory }
     }
@@ -152,6 +158,9 @@ fn mode_of(donor: &Container) -> String {
 fn check(request: &RunRequest) -> Result<(), EngineError> {
     let ContainerNetwork::Container(_) = request.network.mode else { return Ok(()) };
     let (network, isolation) = (&request.network, &request.isolation);
+    if !network.links.is_empty() {
+        return Err(EngineError::ConflictingOptions("links and the network mode"));
+    }
     let addresses = network.address.is_some() || network.address6.is_some();
     let conflicts = [
         (request.hostname.is_some(), "hostname and the network mode"),

@@ -1,14 +1,17 @@
 //! Bringing results here that were found in shared caches, when something needs their files.
 
-use std::sync::Arc;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::sync::{Arc, PoisonError};
 
 use base::image::Descriptor;
 use base::{CancelToken, Digest, Fault, Faulty as _, Key};
 use snapshotter::{CacheValue, CacheWrite, Expected, Lease, RecordKind, StoreError};
+use sys::fs::PathContext as _;
 
 use super::place::Source;
 use super::reading::{Elsewhere, Known, SharedCache, SharedId};
 use super::record::Record;
+use super::segments::Cut;
 use crate::Engine;
 use crate::error::EngineError;
 use crate::ops::Filesystem;
@@ -34,6 +37,7 @@ impl SharedCache<'_> {
         if let Some(here) = found.here.get() {
             return Ok(*here);
         }
+        self.ask_for_rest();
         let name = format!("importing {} from {}", found.record.step, self.places[found.place].name());
         let snapshot = self.fetcher.progress.step(&name, |vertex| self.unpack(&found, vertex, cancel))?;
         let here = *found.here.get_or_init(|| Filesystem { snapshot, content: found.record.content });
@@ -118,8 +122,7 @@ impl SharedCache<'_> {
         let others = (0..self.places.len()).filter(|index| *index != first);
         let mut why = String::new();
         for place in std::iter::once(first).chain(others) {
-            let Fetcher { engine, lease, .. } = self.fetcher;
-            match fetch_from(engine, lease, &*self.places[place], blob, cancel) {
+            match self.fetch_at(&*self.places[place], blob, cancel) {
                 Ok(true) => return Ok(()),
                 Ok(false) => why = format!("{} does not have it any more", self.places[place].name()),
                 Err(EngineError::Cancelled) => return Err(EngineError::Cancelled),
@@ -127,7 +130,51 @@ impl SharedCache<'_> {
                 Err(error) => why = base::fault::chain(&error),
             }
         }
+        // What lay beside it is lost as well, which need not be found out one by one.
+        let place = &self.places[first];
+        let beside = place.cut_of(&blob.digest).map(|cut| place.cut_beside(&cut)).unwrap_or_default();
+        self.known().lost.extend(beside);
         Err(self.lost(blob.digest, why))
+    }
+
+    /// Fetches a blob from a place, if it is there: on its own, or in a pack.
+    fn fetch_at(
+        &self,
+        place: &dyn Source,
+        blob: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
+        let cut = place.cut_of(&blob.digest).filter(|cut| cut.size == blob.size);
+        if let Some(cut) = cut
+            && self.fetch_cut(place, &cut, cancel)?
+        {
+            return Ok(true);
+        }
+        fetch_from(self.fetcher.engine, self.fetcher.lease, place, blob, cancel)
+    }
+
+    /// Fetches the pack that a blob lies in, unless it is here, and cuts the blob out; `false` if there is no such pack.
+    fn fetch_cut(&self, place: &dyn Source, cut: &Cut, cancel: &CancelToken) -> Result<bool, EngineError> {
+        let Fetcher { engine, lease, .. } = self.fetcher;
+        let pack = cut.pack();
+        // Who needs another blob of it waits.
+        let held = {
+            let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(packs.entry(cut.pack).or_default())
+        };
+        let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_here = engine.store.blob(lease, &cut.pack)?.is_some();
+        if !is_here && !fetch_from(engine, lease, place, &pack, cancel)? {
+            return Ok(false);
+        }
+        drop(held);
+        let path = engine.store.blob_path(&cut.pack);
+        let mut file = engine.store.open_blob(&cut.pack)?;
+        file.seek(SeekFrom::Start(cut.at)).at("read", &path)?;
+        let mut writer = engine.store.ingest(lease)?;
+        writer.copy_from(&mut file.take(cut.size))?;
+        writer.finish(Some(Expected { digest: cut.blob, size: cut.size }))?;
+        Ok(true)
     }
 
     fn lost_if_wrong(&self, blob: Digest, error: StoreError) -> EngineError {

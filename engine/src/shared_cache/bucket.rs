@@ -13,6 +13,7 @@ use registry::s3;
 use snapshotter::BlobWriter;
 use tokio::sync::Semaphore;
 
+use super::bucket_keys::KeyRing;
 use super::claims::{Claim, Claimed};
 use super::place::{NewRecord, Place, Source};
 use super::record;
@@ -31,6 +32,7 @@ const MAX_CLAIM: u64 = 256;
 pub(crate) struct Bucket<'a> {
     engine: &'a Engine,
     place: BucketPlace,
+    keys: KeyRing,
     uploads: Semaphore,
 }
 
@@ -38,12 +40,14 @@ impl<'a> Bucket<'a> {
     /// The bucket that is called so.
     pub(crate) fn new(engine: &'a Engine, place: BucketPlace) -> Self {
         let uploads = Semaphore::new(place.upload_parallelism.get());
-        Self { engine, place, uploads }
+        let keys = KeyRing::new(place.clone());
+        Self { engine, place, keys, uploads }
     }
 
-    fn open(&self) -> Result<s3::Bucket, EngineError> {
+    /// What sends its requests.
+    pub(super) fn open(&self, cancel: &CancelToken) -> Result<s3::Bucket, EngineError> {
         let client = self.engine.network()?.client.clone();
-        Ok(s3::Bucket::new(client, self.engine.clock.clone(), self.place.options.clone())?)
+        Ok(s3::Bucket::new(client, self.engine.clock.clone(), self.keys.options(self.engine, cancel)?)?)
     }
 
     fn record(&self, key: &Key) -> String {
@@ -62,13 +66,24 @@ impl<'a> Bucket<'a> {
         format!("{}{}{digest}", self.place.prefix, self.place.blobs_prefix)
     }
 
-    /// Writes an object of a few kilobytes.
-    fn put(&self, key: &str, bytes: &[u8], if_absent: bool, cancel: &CancelToken) -> Result<(), EngineError> {
-        let bucket = self.open()?;
+    /// Whether a blob is there. One that is, is touched if it becomes old.
+    pub(super) fn has_blob(&self, blob: &Descriptor, cancel: &CancelToken) -> Result<bool, EngineError> {
+        let bucket = self.open(cancel)?;
+        self.engine.network()?.wait(cancel, self.is_there(&bucket, &self.blob(&blob.digest)))
+    }
+
+    /// Writes an object that is in memory.
+    pub(super) fn put(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        if_absent: bool,
+        cancel: &CancelToken,
+    ) -> Result<s3::Written, EngineError> {
+        let bucket = self.open(cancel)?;
         let source = BlobSource::Bytes(bytes.to_vec().into());
         let content = (source, &Digest::of(bytes), bytes.len() as u64);
-        self.engine.network()?.wait(cancel, bucket.put(key, content, if_absent))?;
-        Ok(())
+        self.engine.network()?.wait(cancel, bucket.put(key, content, if_absent))
     }
 
     /// Whether there is an object, which is touched if it becomes old: rules of the bucket must not let go of what is
@@ -88,7 +103,7 @@ impl<'a> Bucket<'a> {
 
 impl Source for Bucket<'_> {
     fn claim(&self, claim: &Claim, cancel: &CancelToken) -> Result<Claimed, EngineError> {
-        let (bucket, object, bytes) = (self.open()?, self.claim_key(&claim.key), claim.to_bytes());
+        let (bucket, object, bytes) = (self.open(cancel)?, self.claim_key(&claim.key), claim.to_bytes());
         let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
         let content = |bytes: &[u8]| BlobSource::Bytes(bytes.to_vec().into());
         self.engine.network()?.wait(cancel, async {
@@ -106,7 +121,7 @@ impl Source for Bucket<'_> {
     }
 
     fn release(&self, claim: &Claim, cancel: &CancelToken) -> Result<(), EngineError> {
-        let (bucket, object) = (self.open()?, self.claim_key(&claim.key));
+        let (bucket, object) = (self.open(cancel)?, self.claim_key(&claim.key));
         self.engine.network()?.wait(cancel, async {
             if read(&bucket, &object, MAX_CLAIM).await?.is_some_and(|kept| !claim.is_of_another(&kept)) {
                 bucket.delete(&object).await?;
@@ -122,7 +137,7 @@ impl Source for Bucket<'_> {
     }
 
     fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
-        let bucket = self.open()?;
+        let bucket = self.open(cancel)?;
         let objects: Vec<String> = keys.iter().map(|key| self.record(key)).collect();
         let ask = move |object: String| {
             let bucket = bucket.clone();
@@ -131,8 +146,16 @@ impl Source for Bucket<'_> {
         self.engine.network()?.wait(cancel, transfer::each(objects, REQUESTS_AT_ONCE, ask))
     }
 
+    fn records_at_once(
+        &self,
+        _keys: &[Key],
+        _cancel: &CancelToken,
+    ) -> Result<Option<Vec<Option<Vec<u8>>>>, EngineError> {
+        Ok(None)
+    }
+
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
-        let bucket = self.open()?;
+        let bucket = self.open(cancel)?;
         let object = self.note_key(key);
         self.engine.network()?.wait(cancel, read(&bucket, &object, record::MAX_NOTE_SIZE))
     }
@@ -143,7 +166,7 @@ impl Source for Bucket<'_> {
         to: &mut BlobWriter,
         cancel: &CancelToken,
     ) -> Result<bool, EngineError> {
-        let (bucket, network) = (self.open()?, self.engine.network()?);
+        let (bucket, network) = (self.open(cancel)?, self.engine.network()?);
         let object = self.blob(&blob.digest);
         let Some(mut stream) = network.wait(cancel, bucket.get(&object))? else { return Ok(false) };
         let mut incoming = Incoming::new(blob, to);
@@ -157,19 +180,30 @@ impl Source for Bucket<'_> {
 }
 
 impl Place for Bucket<'_> {
-    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
+    fn wants_segments(&self) -> bool {
+        true
+    }
+
+    fn add_record(
+        &self,
+        key: &Key,
+        record: &NewRecord<'_>,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
         let object = self.record(key);
         if !record.replaces {
-            let bucket = self.open()?;
+            let bucket = self.open(cancel)?;
             if self.engine.network()?.wait(cancel, self.is_there(&bucket, &object))? {
-                return Ok(());
+                return Ok(false);
             }
         }
-        self.put(&object, record.bytes, !record.replaces, cancel)
+        let written = self.put(&object, record.bytes, !record.replaces, cancel)?;
+        Ok(written == s3::Written::New)
     }
 
     fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError> {
-        self.put(&self.note_key(key), note, false, cancel)
+        self.put(&self.note_key(key), note, false, cancel)?;
+        Ok(())
     }
 
     fn add_blob(
@@ -179,7 +213,7 @@ impl Place for Bucket<'_> {
         anew: bool,
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
-        let bucket = self.open()?;
+        let bucket = self.open(cancel)?;
         let object = self.blob(&blob.digest);
         let source = BlobSource::file(file);
         self.engine.network()?.wait(cancel, async {

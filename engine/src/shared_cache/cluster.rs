@@ -115,14 +115,20 @@ impl Source for Cluster<'_> {
 }
 
 impl Place for Cluster<'_> {
-    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
+    fn add_record(
+        &self,
+        key: &Key,
+        record: &NewRecord<'_>,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
         let action = action(RECORD_SALT, key);
         if !record.replaces && self.result(&action, cancel)?.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let blobs = record.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
         let result = ActionResult { text: record.bytes.to_vec(), blobs };
-        self.engine.network()?.wait(cancel, self.open()?.set_result(&action, &result))
+        self.engine.network()?.wait(cancel, self.open()?.set_result(&action, &result))?;
+        Ok(true)
     }
 
     fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError> {

@@ -139,12 +139,15 @@ impl Place for Directory {
         key: &Key,
         record: &NewRecord<'_>,
         _cancel: &CancelToken,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         let path = self.record(key);
         if !record.replaces && sys::fs::exists(&path)? {
-            return Ok(());
+            return Ok(false);
         }
-        self.add(&path, record.replaces, |file, aside| Ok(file.write_all(record.bytes).at("write", aside)?))
+        self.add(&path, record.replaces, |file, aside| {
+            Ok(file.write_all(record.bytes).at("write", aside)?)
+        })?;
+        Ok(true)
     }
 
     fn put_note(&self, key: &Key, note: &[u8], _cancel: &CancelToken) -> Result<(), EngineError> {

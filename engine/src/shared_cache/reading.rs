@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use base::{Digest, Key};
 use runner::isolation::Gap;
 
-use super::Trust;
 use super::claims::Claims;
-use super::place::Source;
+use super::place::{Answer, Extent, Place, Source};
 use super::record::Record;
+use super::{Places, Trust};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::history::Recorder;
@@ -40,11 +40,17 @@ pub(crate) struct Hit {
 pub(crate) struct SharedCache<'a> {
     pub(super) fetcher: Fetcher<'a>,
     pub(super) places: Vec<Arc<dyn Source + 'a>>,
+    /// Those among them that keep records.
+    pub(super) read: Vec<Arc<dyn Place + 'a>>,
+    /// What results are written to.
+    pub(super) written: Vec<Arc<dyn Place + 'a>>,
     /// What others are asked to wait for.
     pub(super) claims: Option<Claims>,
     trust: Trust,
-    /// The definition keys of all steps of the build.
-    keyed: Mutex<Vec<Key>>,
+    /// The definition keys of all steps of the build, each with those of the steps that it needs.
+    keyed: Mutex<HashMap<Key, Vec<Key>>>,
+    /// Packs that are being fetched.
+    pub(super) packs: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
     /// Whether results are told others. Settled when that is first asked.
     may_tell: OnceLock<bool>,
     known: Mutex<Known>,
@@ -90,14 +96,14 @@ impl<'a> SharedCache<'a> {
         trust: Trust,
     ) -> Result<Self, EngineError> {
         let SharedCaches { from, to, wait, .. } = caches;
-        let places = from.iter().map(|source| super::open_source(&fetcher, source)).collect();
+        let Places { sources: places, read, written } = Places::open(&fetcher, caches);
         // Others find what we have made only where we write it.
         let is_written =
             |source: &CacheSource| matches!(source, CacheSource::Records(place) if to.contains(place));
         let place = from.iter().position(is_written);
         let claims = wait.zip(place).map(|(limit, place)| Claims::new(limit, place)).transpose()?;
-        let (keyed, may_tell, known, compared) = Default::default();
-        Ok(Self { fetcher, places, claims, trust, keyed, may_tell, known, compared })
+        let (keyed, may_tell, known, compared, packs) = Default::default();
+        Ok(Self { fetcher, places, read, written, claims, trust, keyed, packs, may_tell, known, compared })
     }
 
     /// What the build fetches with.
@@ -121,9 +127,10 @@ impl<'a> SharedCache<'a> {
         });
     }
 
-    /// Notes the definition key of a step. It is likely to be looked up, so that one question is enough for many.
-    pub(crate) fn expect(&self, key: &Key) {
-        self.keyed.lock().unwrap_or_else(PoisonError::into_inner).push(*key);
+    /// Notes the definition key of a step, and those of the steps that it needs. It is likely to be looked up, so that one question is
+    /// enough for many.
+    pub(crate) fn expect(&self, key: &Key, below: Vec<Key>) {
+        self.keyed.lock().unwrap_or_else(PoisonError::into_inner).insert(*key, below);
         if !self.places.is_empty() {
             self.known().expected.push(*key);
         }
@@ -136,7 +143,7 @@ impl<'a> SharedCache<'a> {
         }
         let answer = self.known().answers.get(key).copied();
         let id = answer.unwrap_or_else(|| {
-            self.ask(key);
+            self.ask(key, Extent::First);
             self.known().answers.get(key).copied().flatten()
         })?;
         let found = Arc::clone(&self.known().found[id.0]);
@@ -165,7 +172,12 @@ impl<'a> SharedCache<'a> {
 
     /// The definition keys of all steps of the build.
     pub(super) fn keyed(&self) -> Vec<Key> {
-        self.keyed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.keyed.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// The definition keys that the step with this one needs; `None` if no step has it.
+    pub(super) fn below(&self, key: &Key) -> Option<Vec<Key>> {
+        self.keyed.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// A result that a place has.
@@ -195,50 +207,84 @@ impl<'a> SharedCache<'a> {
         })
     }
 
-    /// Asks every place for a key and those that are expected.
-    fn ask(&self, key: &Key) {
+    /// Asks the places for a key, and for those that are expected as far as they answer about these as well.
+    fn ask(&self, key: &Key, extent: Extent) {
         let mut missing = self.take_expected(key);
+        let mut unasked = Vec::new();
         for (index, place) in self.places.iter().enumerate() {
             if missing.is_empty() || self.known().failed.contains(&index) {
                 continue;
             }
-            let records = place.records(&missing, self.fetcher.cancel);
-            let records = records.unwrap_or_else(|error| {
+            let answers = place.look_up(&missing, extent, self.fetcher.cancel).unwrap_or_else(|error| {
                 self.give_up(index, &error);
-                Vec::new()
+                missing.iter().map(|_| Answer::None).collect()
             });
-            let name = place.name();
-            let mut known = self.known();
-            for (key, bytes) in missing.iter().zip(records) {
-                let read = bytes.map_or(Ok(None), |bytes| self.trust.read(&name, key, &bytes));
-                let record = read.unwrap_or_else(|why| {
-                    known.refused.insert(*key, format!("the result in {name} is not trusted: {why}"));
-                    None
-                });
-                let Some(record) = record.filter(|record| !record.needs_any(&known.lost)) else { continue };
-                let id = SharedId(known.found.len());
-                let (keys, here) = (Mutex::new(vec![*key]), OnceLock::new());
-                known.found.push(Arc::new(Elsewhere { record, place: index, keys, here }));
-                known.answers.insert(*key, Some(id));
+            let mut rest = Vec::new();
+            for (key, answer) in missing.into_iter().zip(answers) {
+                match answer {
+                    Answer::Unasked => unasked.push(key),
+                    Answer::Found { records, is_own } if self.keep(index, &key, &records, is_own) => {}
+                    Answer::Found { .. } | Answer::None => rest.push(key),
+                }
             }
-            missing.retain(|key| !known.answers.contains_key(key));
+            missing = rest;
         }
         let mut known = self.known();
         missing.into_iter().for_each(|key| {
             known.answers.insert(key, None);
         });
+        known.expected.extend(unasked.into_iter().rev());
     }
 
-    /// A key with others that are worth asking for at the same time.
+    /// Keeps the first of some records that can be used. Where segments have none, the place may have one under the key itself.
+    fn keep(&self, index: usize, key: &Key, records: &[Vec<u8>], is_own: bool) -> bool {
+        let place = &self.places[index];
+        let name = place.name();
+        let mut record = records.iter().find_map(|bytes| self.usable(&name, key, bytes));
+        if record.is_none() && !is_own {
+            let own = place.records(&[*key], self.fetcher.cancel).ok().and_then(|mut own| own.pop()?);
+            record = own.and_then(|bytes| self.usable(&name, key, &bytes));
+        }
+        let Some(record) = record else { return false };
+        let mut known = self.known();
+        let id = SharedId(known.found.len());
+        let (keys, here) = (Mutex::new(vec![*key]), OnceLock::new());
+        known.found.push(Arc::new(Elsewhere { record, place: index, keys, here }));
+        known.answers.insert(*key, Some(id));
+        true
+    }
+
+    /// Reads a record. Why there is one that is not used is remembered.
+    fn usable(&self, place: &str, key: &Key, bytes: &[u8]) -> Option<Record> {
+        let read = self.trust.read(place, key, bytes);
+        let mut known = self.known();
+        match read {
+            Ok(record) => record.filter(|record| !record.needs_any(&known.lost)),
+            Err(why) => {
+                known.refused.insert(*key, format!("the result in {place} is not trusted: {why}"));
+                None
+            }
+        }
+    }
+
+    /// Has the records of all steps that are still expected, so that a result that is brought here is found under all of their
+    /// keys from now on.
+    pub(super) fn ask_for_rest(&self) {
+        loop {
+            let key = self.known().expected.last().copied();
+            let Some(key) = key else { break };
+            self.ask(&key, Extent::All);
+        }
+    }
+
+    /// A key with others that are worth asking for at the same time, those that were expected last before the others.
     fn take_expected(&self, key: &Key) -> Vec<Key> {
         let mut known = self.known();
         let at = known.expected.len().saturating_sub(KEYS_AT_ONCE - 1);
-        let mut keys = known.expected.split_off(at);
-        keys.push(*key);
-        keys.sort_unstable();
-        keys.dedup();
-        keys.retain(|key| !known.answers.contains_key(key));
-        keys
+        let expected = known.expected.split_off(at);
+        let mut taken = HashSet::new();
+        let keys = std::iter::once(*key).chain(expected.into_iter().rev());
+        keys.filter(|key| !known.answers.contains_key(key) && taken.insert(*key)).collect()
     }
 
     /// A place that cannot be read is as good as empty.
@@ -275,7 +321,7 @@ impl Elsewhere {
 }
 
 /// Why results of this builder are not for others: their files may have other owners than the steps' definitions say.
-pub(super) fn unfit(engine: &Engine) -> Option<String> {
+fn unfit(engine: &Engine) -> Option<String> {
     let Ok(isolation) = engine.isolation() else { return Some(engine.isolation_line()) };
     let users = isolation.gaps.iter().find(|gap| matches!(gap, Gap::Users(_)))?;
     Some(format!("here are no users other than root: {}", users.why()))

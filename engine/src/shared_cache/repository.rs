@@ -70,25 +70,6 @@ impl<'a> Repository<'a> {
         Reference { tag: Some(tag), digest: None, ..self.reference.clone() }
     }
 
-    /// All records with one request; `None` when the registry does not know such requests, which is found out once.
-    fn records_at_once(
-        &self,
-        keys: &[Key],
-        cancel: &CancelToken,
-    ) -> Result<Option<Vec<Option<Vec<u8>>>>, EngineError> {
-        if self.one_by_one.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let network = self.engine.network()?;
-        let tags: Vec<String> = keys.iter().map(|key| format!("{TAG}{}", key.hex())).collect();
-        let found = network.wait(cancel, network.client.manifests(&self.reference, &tags))?;
-        if found.is_none() {
-            self.one_by_one.store(true, Ordering::Relaxed);
-        }
-        let record = |manifest: Option<Vec<u8>>| record_in(&manifest?);
-        Ok(found.map(|found| found.into_iter().map(record).collect()))
-    }
-
     fn records_one_by_one(
         &self,
         keys: &[Key],
@@ -157,6 +138,10 @@ impl Source for Repository<'_> {
         self.reference.familiar_repository()
     }
 
+    fn repository(&self) -> Option<&Reference> {
+        Some(&self.reference)
+    }
+
     fn records(&self, keys: &[Key], cancel: &CancelToken) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
         if keys.len() > 1
             && let Some(found) = self.records_at_once(keys, cancel)?
@@ -164,6 +149,25 @@ impl Source for Repository<'_> {
             return Ok(found);
         }
         self.records_one_by_one(keys, cancel)
+    }
+
+    /// All records with one request; `None` when the registry does not know such requests, which is found out once.
+    fn records_at_once(
+        &self,
+        keys: &[Key],
+        cancel: &CancelToken,
+    ) -> Result<Option<Vec<Option<Vec<u8>>>>, EngineError> {
+        if self.one_by_one.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let network = self.engine.network()?;
+        let tags: Vec<String> = keys.iter().map(|key| format!("{TAG}{}", key.hex())).collect();
+        let found = network.wait(cancel, network.client.manifests(&self.reference, &tags))?;
+        if found.is_none() {
+            self.one_by_one.store(true, Ordering::Relaxed);
+        }
+        let record = |manifest: Option<Vec<u8>>| record_in(&manifest?);
+        Ok(found.map(|found| found.into_iter().map(record).collect()))
     }
 
     fn note(&self, key: &Key, cancel: &CancelToken) -> Result<Option<Vec<u8>>, EngineError> {
@@ -195,19 +199,30 @@ impl Source for Repository<'_> {
 }
 
 impl Place for Repository<'_> {
-    fn add_record(&self, key: &Key, record: &NewRecord<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
+    /// `lap registry serve` answers quickly, but what it takes in becomes an image of its store each time.
+    fn wants_segments(&self) -> bool {
+        true
+    }
+
+    fn add_record(
+        &self,
+        key: &Key,
+        record: &NewRecord<'_>,
+        cancel: &CancelToken,
+    ) -> Result<bool, EngineError> {
         let network = self.engine.network()?;
         let reference = self.of_key(key);
         if !record.replaces {
             match network.wait(cancel, network.client.head(&reference)) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(false),
                 Err(EngineError::Registry(error)) if error.is_not_found() => {}
                 Err(error) => return Err(error),
             }
         }
         let text = String::from_utf8_lossy(record.bytes).into_owned();
         let annotations = BTreeMap::from([(ANNOTATION.to_owned(), text)]);
-        self.push(&reference, record.blobs.to_vec(), annotations, cancel)
+        self.push(&reference, record.blobs.to_vec(), annotations, cancel)?;
+        Ok(true)
     }
 
     fn put_note(&self, key: &Key, note: &[u8], cancel: &CancelToken) -> Result<(), EngineError> {

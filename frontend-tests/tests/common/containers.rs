@@ -8,7 +8,7 @@ use testkit::TestEnv;
 /// How long to wait for what has to come. Generous, since it only ends what hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// An environment with `busybox` whose containers are killed and removed at its end.
+/// An environment with `busybox` whose containers are killed and removed at its end, and then their networks.
 pub(crate) struct Containers(TestEnv);
 
 impl Containers {
@@ -81,6 +81,10 @@ impl Drop for Containers {
         let ids = self.lap(["ps", "-aq", "--no-trunc"]).run().stdout_text();
         for id in ids.lines() {
             self.lap(["rm", "-f", id]).run();
+        }
+        let networks = self.lap(["network", "ls", "-q", "--filter", "type=custom"]).run().stdout_text();
+        for id in networks.lines() {
+            self.lap(["network", "rm", id]).run();
         }
     }
 }

@@ -60,13 +60,14 @@ impl Terminal {
         self.master.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits until `text` is shown, and forgets what was shown up to its end.
-    pub(crate) fn wait_for(&mut self, text: &str) {
+    /// Waits until `text` is shown, and gives what was shown before that since the last time.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(at) = self.shown.find(text) {
-                self.shown.drain(..at + text.len());
-                return;
+                let mut before: String = self.shown.drain(..at + text.len()).collect();
+                before.truncate(at);
+                return before;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.pieces.recv_timeout(left) {
@@ -76,13 +77,27 @@ impl Terminal {
         }
     }
 
+    /// Whether what is typed is shown.
+    pub(crate) fn echoes(&self) -> bool {
+        tcgetattr(&self.slave).unwrap().local_modes.contains(LocalModes::ECHO)
+    }
+
     /// Whether keys go to the command one by one and are not shown.
     pub(crate) fn is_raw(&self) -> bool {
         let mode = tcgetattr(&self.slave).unwrap();
         !mode.local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO)
     }
 
-    /// Waits until it is so.
+    /// Waits until what is typed is not shown.
+    pub(crate) fn wait_until_hidden(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.echoes() {
+            assert!(Instant::now() < deadline, "what is typed is shown");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until keys go to the command one by one.
     pub(crate) fn wait_until_raw(&self) {
         let deadline = Instant::now() + DEADLINE;
         while !self.is_raw() {

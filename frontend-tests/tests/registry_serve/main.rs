@@ -5,6 +5,7 @@ mod common;
 
 mod clients;
 mod content;
+mod documents;
 mod hostile;
 mod http;
 mod records;

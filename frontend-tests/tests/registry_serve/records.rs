@@ -147,8 +147,13 @@ fn blobs_left(store: TestEnv, flags: &[&str]) -> (usize, TestEnv) {
 fn records_that_nobody_uses_are_let_go() {
     let server = Server::new();
     server.push_image("team/app", "1", b"stays");
-    let builder = env();
-    build(&builder, &context(&builder), &["--cache-to", &cache(&server.address)]);
+    // One builder writes records on their own, because others might wait for them, and one writes segments.
+    let (builder, cache) = (env(), cache(&server.address));
+    let alone = ["--cache-from", &cache, "--cache-to", &cache, "--cache-wait=60s"];
+    build(&builder, &context(&builder), &alone);
+    let other = context(&builder);
+    other.file("file", "other");
+    build(&builder, &other, &["--cache-to", &cache]);
     let store = server.stop();
     assert!(
         !store.lap(["images"]).ok().stdout_text().contains("lapstrake-v1-"),

@@ -4,6 +4,8 @@ use std::io::Write as _;
 
 use base::Digest;
 
+use testkit::{CuttingProxy, Image, Layer, LayerTar, TestEnv};
+
 use crate::http::{connect, send_raw};
 use crate::server::{CONFIG, OCI_MANIFEST, Server, files, image};
 
@@ -177,4 +179,24 @@ fn a_collection_takes_nothing_that_is_being_pushed() {
     let env = server.stop();
     env.lap(["store", "gc"]).ok();
     env.lap(["store", "check"]).ok().stdout_has(&["The store is sound"]);
+}
+
+#[test]
+fn a_push_whose_connection_breaks_goes_on_where_it_was() {
+    const SIZE: u32 = 12_000_000;
+    let server = Server::new();
+    let proxy = CuttingProxy::start(&server.address, 2, 3_000_000);
+    let noise = (0..SIZE / 4).flat_map(|i| i.wrapping_mul(2_654_435_761).rotate_left(i % 31).to_le_bytes());
+    let layer = LayerTar::new().file("noise", 0o644, noise.collect::<Vec<u8>>()).finish();
+    let env = TestEnv::new();
+    env.load(&Image::new("app").layer(Layer::tar(layer)));
+    let name = proxy.reference("app:1");
+    env.lap(["tag", "app", &name]).ok();
+    env.lap(["push", &name]).ok();
+    assert_eq!(proxy.cuts_left(), 0);
+    let size = u64::from(SIZE);
+    // What was on its way when a connection was cut is lost: some buffers.
+    assert!((size..size + size / 3).contains(&proxy.sent()), "{} bytes for {size}", proxy.sent());
+    let direct = format!("{}/app:1", server.address);
+    TestEnv::new().lap(["pull", &direct]).ok();
 }

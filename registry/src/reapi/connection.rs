@@ -4,8 +4,11 @@ use axum::http::uri::Scheme;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use reqwest::Url;
-use rustls::pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::ClientConfig;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls_platform_verifier::Verifier;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -22,12 +25,14 @@ pub(super) struct Connection {
     host: String,
     port: u16,
     tls: bool,
+    /// A file with authorities that are trusted beside the system's.
+    authority: Option<PathBuf>,
     sender: Mutex<Option<SendRequest<Bytes>>>,
 }
 
 impl Connection {
     /// A server by `grpc://HOST:PORT` or `grpcs://HOST:PORT`.
-    pub(super) fn new(endpoint: &str) -> Result<Self, ReapiErrorKind> {
+    pub(super) fn new(endpoint: &str, authority: Option<PathBuf>) -> Result<Self, ReapiErrorKind> {
         let url = Url::parse(endpoint).map_err(|_| ReapiErrorKind::BadEndpoint)?;
         let tls = match url.scheme() {
             "grpc" => false,
@@ -38,7 +43,7 @@ impl Connection {
         let host = url.host_str().filter(|host| is_plain && !host.is_empty());
         let host = host.ok_or(ReapiErrorKind::BadEndpoint)?.to_owned();
         let port = url.port().unwrap_or(if tls { 443 } else { 80 });
-        Ok(Self { host, port, tls, sender: Mutex::new(None) })
+        Ok(Self { host, port, tls, authority, sender: Mutex::new(None) })
     }
 
     pub(super) fn scheme(&self) -> Scheme {
@@ -75,16 +80,33 @@ impl Connection {
             return handshake(stream).await;
         }
         let name = ServerName::try_from(host.to_owned()).map_err(|_| ReapiErrorKind::BadEndpoint)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(rustls::ConfigBuilder::with_platform_verifier)
-            .map_err(ReapiErrorKind::Tls)?
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        let stream = TlsConnector::from(Arc::new(self.tls_config()?)).connect(name, stream).await;
         handshake(stream.map_err(ReapiErrorKind::Connect)?).await
     }
+}
+
+impl Connection {
+    /// TLS as this machine has it, and with the authorities of the file.
+    fn tls_config(&self) -> Result<ClientConfig, ReapiErrorKind> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let roots = self.authority.as_deref().map(authorities).transpose()?.unwrap_or_default();
+        let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider));
+        let verifier = verifier.map_err(ReapiErrorKind::Tls)?;
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(ReapiErrorKind::Tls)?.dangerous();
+        // What rustls finds dangerous is a verifier that is not its own; this one asks the system, and then rustls.
+        let mut config = config.with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+/// The certificates in a file.
+fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, ReapiErrorKind> {
+    let failed = |source| ReapiErrorKind::Authority { path: file.to_owned(), source };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).map_err(failed)?.collect();
+    let found = found.map_err(failed)?;
+    if found.is_empty() { Err(failed(pem::Error::NoItemsFound)) } else { Ok(found) }
 }
 
 async fn handshake<S>(stream: S) -> Result<SendRequest<Bytes>, ReapiErrorKind>
@@ -105,7 +127,7 @@ mod tests {
 
     #[test]
     fn endpoints_are_hosts_with_ports() {
-        let authority = |endpoint: &str| Connection::new(endpoint).ok().map(|found| found.authority());
+        let authority = |endpoint: &str| Connection::new(endpoint, None).ok().map(|found| found.authority());
         assert_eq!(authority("grpc://127.0.0.1:9092").as_deref(), Some("127.0.0.1:9092"));
         assert_eq!(authority("grpcs://cache.example").as_deref(), Some("cache.example:443"));
         for wrong in

@@ -1,9 +1,11 @@
 //! Why a call to a Remote Execution API cache failed.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base::{Fault, Faulty};
+use rustls::pki_types::pem;
 
 /// Why a call failed, and whose.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,21 @@ pub enum ReapiErrorKind {
     /// The token cannot be part of a header.
     #[error("the token has characters that no token has")]
     BadToken,
+    /// A header that is to be sent with each call is none, or one that is the protocol's own.
+    #[error("\"{name}\" cannot be sent as a header")]
+    BadHeader {
+        /// Its name.
+        name: String,
+    },
+    /// The file of authorities cannot be used.
+    #[error("cannot read certificates from {}", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: pem::Error,
+    },
     /// No connection came about.
     #[error("no connection")]
     Connect(#[source] io::Error),
@@ -74,7 +91,10 @@ pub enum ReapiErrorKind {
 impl Faulty for ReapiError {
     fn fault(&self) -> Fault {
         match &self.kind {
-            ReapiErrorKind::BadEndpoint | ReapiErrorKind::BadToken => Fault::Input,
+            ReapiErrorKind::BadEndpoint
+            | ReapiErrorKind::BadToken
+            | ReapiErrorKind::BadHeader { .. }
+            | ReapiErrorKind::Authority { .. } => Fault::Input,
             ReapiErrorKind::Source(source) => base::fault::of_io(source),
             _ => Fault::Environment,
         }

@@ -5,11 +5,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use tokio::time::timeout;
 
+use super::ReapiOptions;
 use super::connection::Connection;
 use super::error::ReapiErrorKind;
 use crate::http_error::printable;
@@ -28,7 +29,8 @@ const TRIES: usize = 3;
 /// Where calls go to.
 pub(super) struct Channel {
     connection: Connection,
-    authorization: Option<HeaderValue>,
+    /// What says who we are.
+    headers: HeaderMap,
 }
 
 /// What is sent with a call.
@@ -48,15 +50,9 @@ pub(super) struct Answer {
 }
 
 impl Channel {
-    pub(super) fn new(endpoint: &str, token: Option<&str>) -> Result<Self, ReapiErrorKind> {
-        let header = |token| {
-            let mut value =
-                HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ReapiErrorKind::BadToken)?;
-            value.set_sensitive(true);
-            Ok::<_, ReapiErrorKind>(value)
-        };
-        let authorization = token.map(header).transpose()?;
-        Ok(Self { connection: Connection::new(endpoint)?, authorization })
+    pub(super) fn new(options: &ReapiOptions) -> Result<Self, ReapiErrorKind> {
+        let connection = Connection::new(&options.endpoint, options.authority.clone())?;
+        Ok(Self { connection, headers: headers(options)? })
     }
 
     /// Calls `path`. A call of one message is tried again when the connection turns out to be lost, or the server says that it is
@@ -125,9 +121,33 @@ impl Channel {
         headers.insert("te", HeaderValue::from_static("trailers"));
         let user_agent = HeaderValue::from_static(concat!("lapstrake/", env!("CARGO_PKG_VERSION")));
         headers.insert("user-agent", user_agent);
-        headers.extend(self.authorization.clone().map(|value| (axum::http::header::AUTHORIZATION, value)));
+        headers.extend(self.headers.clone());
         Ok(request)
     }
+}
+
+/// The headers that say who we are. Those of the protocol itself are not the user's.
+fn headers(options: &ReapiOptions) -> Result<HeaderMap, ReapiErrorKind> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &options.headers {
+        let bad = || ReapiErrorKind::BadHeader { name: name.clone() };
+        let header: HeaderName = name.parse().map_err(|_| bad())?;
+        let is_ours = ["content-type", "te", "user-agent"].contains(&header.as_str());
+        let is_of_grpc = header.as_str().starts_with("grpc-");
+        let mut value = HeaderValue::from_str(value).map_err(|_| bad())?;
+        if is_ours || is_of_grpc {
+            return Err(bad());
+        }
+        value.set_sensitive(true);
+        headers.append(header, value);
+    }
+    if let Some(token) = &options.token {
+        let value = HeaderValue::from_str(&format!("Bearer {token}"));
+        let mut value = value.map_err(|_| ReapiErrorKind::BadToken)?;
+        value.set_sensitive(true);
+        headers.insert(axum::http::header::AUTHORIZATION, value);
+    }
+    Ok(headers)
 }
 
 /// Sends messages, and ends the stream.
@@ -241,6 +261,25 @@ async fn moving<T>(work: impl Future<Output = T>) -> Result<T, ReapiErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_say_who_we_are_and_nothing_of_the_protocol() {
+        let with = |name: &str, value: &str| {
+            let own = (name.to_owned(), value.to_owned());
+            headers(&ReapiOptions {
+                token: Some("t".to_owned()),
+                headers: vec![own],
+                ..ReapiOptions::default()
+            })
+        };
+        let sent = with("X-Key", "secret").unwrap();
+        assert!(sent["x-key"] == "secret" && sent["authorization"] == "Bearer t");
+        assert!(!format!("{sent:?}").contains("secret"));
+        for (name, value) in [("te", "x"), ("grpc-timeout", "1S"), ("no header", "x"), ("x", "two\nlines")] {
+            let refused = with(name, value).unwrap_err();
+            assert_eq!(refused.to_string(), format!("\"{name}\" cannot be sent as a header"));
+        }
+    }
 
     #[test]
     fn statuses_are_read_with_their_message() {

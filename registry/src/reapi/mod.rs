@@ -11,6 +11,7 @@ mod wire;
 
 pub mod error;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::Digest;
@@ -31,7 +32,7 @@ const WRITE: &str = "/google.bytestream.ByteStream/Write";
 const PIECE: usize = 1 << 20;
 
 /// A cache and how to get there.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ReapiOptions {
     /// `grpc://HOST:PORT`, or `grpcs://` with TLS.
     pub endpoint: String,
@@ -39,11 +40,16 @@ pub struct ReapiOptions {
     pub instance: String,
     /// A token that is sent as `Authorization: Bearer`.
     pub token: Option<String>,
+    /// A file in PEM form with authorities whose certificates are trusted beside the system's.
+    pub authority: Option<PathBuf>,
+    /// What else is sent with each call, by name, such as the key of an account.
+    pub headers: Vec<(String, String)>,
 }
 
 impl std::fmt::Debug for ReapiOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ReapiOptions({} {:?})", self.endpoint, self.instance)
+        let names: Vec<&String> = self.headers.iter().map(|(name, _)| name).collect();
+        write!(f, "ReapiOptions({} {:?} {names:?})", self.endpoint, self.instance)
     }
 }
 
@@ -89,10 +95,10 @@ impl Reapi {
     /// A cache; nothing is sent yet.
     ///
     /// # Errors
-    /// When the endpoint is none.
+    /// When the endpoint is none, or a header cannot be one.
     pub fn new(options: ReapiOptions) -> Result<Self, ReapiError> {
-        let channel = Channel::new(&options.endpoint, options.token.as_deref())
-            .map_err(|kind| ReapiError { endpoint: options.endpoint.clone(), kind })?;
+        let channel =
+            Channel::new(&options).map_err(|kind| ReapiError { endpoint: options.endpoint.clone(), kind })?;
         Ok(Self { options: Arc::new(options), channel: Arc::new(channel) })
     }
 

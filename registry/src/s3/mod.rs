@@ -1,12 +1,15 @@
 //! Objects of a bucket, at Amazon or whatever else speaks the S3 protocol.
 //!
-//! Only what a shared cache needs: look up, read, write, touch and remove single objects. Requests are signed
+//! Only what a shared cache needs: look up, read, write (large ones in [parts]), touch and remove single objects. Requests are signed
 //! ([`signature`]) and otherwise sent like a registry's: with the same certificates, proxies, patience and tries.
 //!
 //! Source: Amazon S3 API Reference, `GetObject`, `HeadObject`, `PutObject` (with `If-None-Match`), `CopyObject` and
 //! `DeleteObject`.
 
+mod credentials;
 mod object;
+mod parts;
+mod profile;
 mod signature;
 
 use std::sync::Arc;
@@ -17,7 +20,10 @@ use bytes::Bytes;
 use reqwest::header::{self, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 
+pub use self::credentials::{KeyService, LentKeys};
 pub use self::object::ObjectStream;
+pub use self::parts::Parts;
+pub use self::profile::Profile;
 pub use self::signature::Keys;
 use self::signature::{Signed, encoded};
 use crate::client::{Client, InContext as _};
@@ -28,6 +34,9 @@ use crate::upload::{BlobSource, Payload};
 
 /// How much of an error document is read.
 const ERROR_LIMIT: u64 = 64 * 1024;
+
+/// The longest text that is taken out of a document.
+const LONGEST_ELEMENT: usize = 1024;
 
 /// The most bytes of one object that are sent with one request, which is what S3 allows.
 pub const MAX_OBJECT: u64 = 5 << 30;
@@ -45,6 +54,8 @@ pub struct BucketOptions {
     pub path_style: bool,
     /// Who we are; without keys, requests are not signed.
     pub keys: Option<Keys>,
+    /// Which objects are written in parts.
+    pub parts: Parts,
 }
 
 /// A bucket. Clones are cheap.
@@ -107,13 +118,17 @@ impl Bucket {
     }
 
     /// Writes an object whose content has this digest and length. With `if_absent`, one that is there stays, as far as the
-    /// server knows the condition.
+    /// server knows the condition, which not all do for objects in parts.
     pub async fn put(
         &self,
         key: &str,
         (source, digest, size): (BlobSource, &Digest, u64),
         if_absent: bool,
     ) -> Result<Written> {
+        if size > self.options.parts.above && !if_absent {
+            let written = self.put_in_parts(key, (source, digest, size)).await;
+            return written.map(|()| Written::New).within(&self.context("write", key));
+        }
         let payload = Payload { source, size, progress: None };
         let condition = [(header::IF_NONE_MATCH, HeaderValue::from_static("*"))];
         let conditions = if if_absent { &condition[..] } else { &[] };
@@ -153,8 +168,19 @@ impl Bucket {
         headers: &[(HeaderName, HeaderValue)],
         payload: Option<(Payload, &Digest)>,
     ) -> std::result::Result<Answer, ErrorKind> {
+        self.send_with((method, key, ""), headers, payload).await
+    }
+
+    /// The same with a query, which is escaped and in order as signatures have it.
+    async fn send_with(
+        &self,
+        (method, key, query): (Method, &str, &str),
+        headers: &[(HeaderName, HeaderValue)],
+        payload: Option<(Payload, &Digest)>,
+    ) -> std::result::Result<Answer, ErrorKind> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{}", self.base.path(), encoded(key, true)));
+        url.set_query(Some(query).filter(|query| !query.is_empty()));
         let mut request = Request::new(method, url);
         request.headers.extend(headers.iter().cloned());
         let content = payload.as_ref().map_or_else(|| Digest::of(b""), |(_, digest)| **digest);
@@ -214,12 +240,18 @@ fn found(answer: std::result::Result<Answer, ErrorKind>) -> std::result::Result<
 
 /// What an answer that is no success says. Source: S3 API Reference, "Error responses".
 fn refusal(status: StatusCode, body: &str) -> ErrorKind {
-    let element = |name: &str| {
-        let rest = body.split_once(&format!("<{name}>")).map_or("", |(_, rest)| rest);
-        let text = rest.split_once(&format!("</{name}>")).map_or("", |(text, _)| text);
-        crate::http_error::printable(text, 200)
-    };
-    ErrorKind::Storage { status: status.as_u16(), code: element("Code"), message: element("Message") }
+    ErrorKind::Storage {
+        status: status.as_u16(),
+        code: element(body, "Code"),
+        message: element(body, "Message"),
+    }
+}
+
+/// The text of the first element that is called so; empty if there is none.
+fn element(body: &str, name: &str) -> String {
+    let rest = body.split_once(&format!("<{name}>")).map_or("", |(_, rest)| rest);
+    let text = rest.split_once(&format!("</{name}>")).map_or("", |(text, _)| text);
+    crate::http_error::printable(text, LONGEST_ELEMENT)
 }
 
 /// Reads `Last-Modified` (RFC 9110, section 5.6.7).
@@ -234,7 +266,8 @@ mod tests {
     fn base(endpoint: Option<&str>, bucket: &str, path_style: bool) -> Option<String> {
         let endpoint = endpoint.map(str::to_owned);
         let (bucket, region) = (bucket.to_owned(), "eu-west-1".to_owned());
-        let options = BucketOptions { bucket, region, endpoint, path_style, keys: None };
+        let options =
+            BucketOptions { bucket, region, endpoint, path_style, keys: None, parts: Parts::default() };
         base_url(&options).map(|url| url.to_string())
     }
 

@@ -81,8 +81,9 @@ fn canonical(request: &Request, content: &Digest) -> (String, String) {
     let names = names.join(";");
     let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
     let (method, path) = (&request.method, request.url.path());
-    // We send no queries.
-    (format!("{method}\n{path}\n\n{lines}\n{names}\n{}", content.hex()), names)
+    // Queries are made in the canonical form.
+    let query = request.url.query().unwrap_or_default();
+    (format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{}", content.hex()), names)
 }
 
 /// The text as it is written in a path: all bytes are escaped but letters, digits, `-._~`, and slashes if they separate.

@@ -2,11 +2,12 @@
 
 use std::io::Read as _;
 
-use base::{Platform, Reference};
+use base::image::{Descriptor, media_type};
+use base::{Digest, Platform, Reference};
 use registry::{Archive, BlobPush, BlobSource};
-use testkit::{DockerRegistry, judges};
+use testkit::{CuttingProxy, DockerRegistry, judges};
 
-use crate::fixture::{assert_says, client, image};
+use crate::fixture::{assert_says, client, image, noise};
 
 /// A registry with an image that skopeo put there, and the name of the image.
 fn registry_with_image() -> Option<(DockerRegistry, judges::Judge, Reference)> {
@@ -78,4 +79,19 @@ async fn what_we_push_skopeo_reads() {
         let seen = skopeo.json(["inspect", "--tls-verify=false", &format!("docker://{name}")]);
         assert_eq!(seen["Digest"], image("app").digest().to_string());
     }
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_arrives_all_the_same() {
+    let Some(registry) = DockerRegistry::start() else { return };
+    let proxy = CuttingProxy::start(registry.address(), 1, 5_000_000);
+    let bytes = noise(10_000_000);
+    let layer = Descriptor::new(media_type::OCI_LAYER, Digest::of(&bytes), bytes.len() as u64);
+    let name = proxy.reference("team/app:v1").parse().unwrap();
+    let source = BlobSource::Bytes(bytes.clone().into());
+    let pushed = client().push_blob(&name, &layer, &source, None, None).await.unwrap();
+    assert_eq!((pushed, proxy.cuts_left()), (BlobPush::Uploaded, 0));
+    let direct = registry.reference("team/app:v1").parse().unwrap();
+    let stored = client().blob(&direct, &layer, None).await.unwrap().read_to_end().await.unwrap();
+    assert_eq!(Digest::of(&stored), layer.digest);
 }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use base::Digest;
 use base::image::{Descriptor, media_type};
-use registry::{BlobPush, BlobSource, ErrorKind};
+use registry::{BlobPush, BlobSource, Client, ClientOptions, ErrorKind, RetryPolicy};
 use testkit::FaultyRegistry;
 use testkit::registry::{Fault, Login};
 
-use crate::fixture::{assert_says, client, noise, reference};
+use crate::fixture::{assert_says, client, impatient, noise, options, reference};
 
 const SIZE: u32 = 700_000;
 
@@ -81,15 +81,121 @@ async fn a_blob_that_cannot_be_mounted_is_sent() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_is_started_anew() {
+async fn an_upload_that_breaks_goes_on() {
     let registry = FaultyRegistry::start();
-    registry.inject(1, "PUT", Fault::CloseBefore);
+    registry.inject(1, "PUT", Fault::CloseUpload(300_000));
     registry.inject(1, "PUT", Fault::Status(503, Some(0)));
     let (_file, descriptor, source) = blob_in_file();
     let name = reference(&registry, "app");
     client().push_blob(&name, &descriptor, &source, None, None).await.unwrap();
-    assert_eq!((registry.seen("POST").len(), registry.seen("PUT").len()), (3, 3));
+    assert_eq!((registry.seen("POST").len(), registry.seen("PUT").len()), (1, 3));
+    assert_eq!(registry.seen("PATCH").len(), 1, "all of it was there when the second PUT broke");
     assert_eq!(registry.stored("app", &descriptor.digest).unwrap(), noise(SIZE));
+}
+
+/// Pushes a blob to a registry that lets the first request break as `fault` says, and gives how many bytes it took in all.
+async fn push_that_breaks(registry: &FaultyRegistry, client: &Client, fault: Fault) -> usize {
+    registry.inject(1, "PUT", fault);
+    let (_file, descriptor, source) = blob_in_file();
+    let name = reference(registry, "app");
+    client.push_blob(&name, &descriptor, &source, None, None).await.unwrap();
+    assert_eq!(registry.stored("app", &descriptor.digest).unwrap(), noise(SIZE));
+    registry.seen("/uploads/").iter().map(|seen| seen.body_length).sum()
+}
+
+#[tokio::test]
+async fn what_has_arrived_before_a_break_is_not_sent_again() {
+    for part in [1, 400_000, SIZE as usize] {
+        let registry = FaultyRegistry::start();
+        let sent = push_that_breaks(&registry, &client(), Fault::CloseUpload(part)).await;
+        // That there is one byte is not told apart from that there is none.
+        let lost = if part == 1 { SIZE as usize } else { 0 };
+        assert!((SIZE as usize..=SIZE as usize + lost + 1).contains(&sent), "{sent} bytes after {part}");
+        let chunks = registry.seen("PATCH");
+        let ranges: Vec<_> = chunks.iter().flat_map(|seen| &seen.headers).collect();
+        if part == 400_000 {
+            let range = ("content-range".to_owned(), "400000-699999".to_owned());
+            assert!(ranges.contains(&&range), "{ranges:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_goes_on() {
+    // More than the kernel's buffers take.
+    let registry = FaultyRegistry::start();
+    registry.inject(1, "PUT", Fault::StallUpload(400_000));
+    let bytes = noise(40_000_000);
+    let descriptor = Descriptor::new(media_type::OCI_LAYER, Digest::of(&bytes), bytes.len() as u64);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    let source = BlobSource::file(file.path());
+    let name = reference(&registry, "app");
+    impatient().push_blob(&name, &descriptor, &source, None, None).await.unwrap();
+    let sent: usize = registry.seen("/uploads/").iter().map(|seen| seen.body_length).sum();
+    assert_eq!(sent, bytes.len());
+    assert_eq!(registry.stored("app", &descriptor.digest).unwrap().len(), bytes.len());
+}
+
+#[tokio::test]
+async fn an_upload_may_break_often_as_long_as_it_gets_on() {
+    let registry = FaultyRegistry::start();
+    let bytes = noise(12_000_000);
+    registry.inject(1, "PUT", Fault::CloseUpload(1_500_000));
+    registry.inject(6, "PATCH", Fault::CloseUpload(1_048_576));
+    let descriptor = Descriptor::new(media_type::OCI_LAYER, Digest::of(&bytes), bytes.len() as u64);
+    let source = BlobSource::Bytes(bytes.clone().into());
+    let name = reference(&registry, "app");
+    client().push_blob(&name, &descriptor, &source, None, None).await.unwrap();
+    let sent: usize = registry.seen("/uploads/").iter().map(|seen| seen.body_length).sum();
+    assert_eq!(sent, bytes.len());
+    assert_eq!(registry.seen("POST").len(), 1);
+    // The chunks have become smaller with each break.
+    let chunks: Vec<usize> = registry.seen("PATCH").iter().map(|seen| seen.body_length).collect();
+    assert!(chunks.iter().all(|chunk| *chunk <= 1 << 20), "{chunks:?}");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_lost_or_damaged_begins_anew() {
+    let size = SIZE as usize;
+    for (fault, expected) in [
+        (Fault::LoseUpload(400_000), 400_000 + size),
+        // That it is wrong turns out when all is there.
+        (Fault::DamageUpload(400_000), size + size),
+    ] {
+        let registry = FaultyRegistry::start();
+        let sent = push_that_breaks(&registry, &client(), fault).await;
+        assert_eq!((sent, registry.seen("POST").len()), (expected, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_blob_whose_last_answer_was_lost_is_not_sent_again() {
+    let registry = FaultyRegistry::start();
+    let (_file, descriptor, source) = blob_in_file();
+    let name = reference(&registry, "app");
+    // Everything arrives, the answer does not.
+    registry.inject(1, "PUT", Fault::CloseAfter(0));
+    client().push_blob(&name, &descriptor, &source, None, None).await.unwrap();
+    let sent: usize = registry.seen("/uploads/").iter().map(|seen| seen.body_length).sum();
+    assert_eq!(sent, SIZE as usize);
+}
+
+#[tokio::test]
+async fn chunks_are_as_large_as_the_registry_asks() {
+    let registry = FaultyRegistry::start();
+    registry.announce_chunk_min_length(5_000_000);
+    let bytes = noise(12_000_000);
+    registry.inject(1, "PUT", Fault::Status(413, None));
+    registry.inject(3, "PATCH", Fault::Status(413, None));
+    let descriptor = Descriptor::new(media_type::OCI_LAYER, Digest::of(&bytes), bytes.len() as u64);
+    let name = reference(&registry, "app");
+    let client =
+        Client::new(ClientOptions { retry: RetryPolicy { attempts: 5, ..options().retry }, ..options() });
+    client.push_blob(&name, &descriptor, &BlobSource::Bytes(bytes.into()), None, None).await.unwrap();
+    let chunks = registry.seen("PATCH");
+    let taken: Vec<usize> = chunks.iter().skip(3).map(|seen| seen.body_length).collect();
+    assert_eq!(taken, [5_000_000, 5_000_000, 2_000_000]);
 }
 
 #[tokio::test]

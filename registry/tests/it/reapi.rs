@@ -7,8 +7,13 @@ use registry::reapi::{ActionName, ActionResult, Reapi, ReapiOptions};
 use testkit::{BuildGrid, FaultyRegistry};
 
 fn cache(endpoint: String) -> Reapi {
-    Reapi::new(ReapiOptions { endpoint, instance: "team".to_owned(), token: Some("token".to_owned()) })
-        .unwrap()
+    Reapi::new(ReapiOptions {
+        endpoint,
+        instance: "team".to_owned(),
+        token: Some("token".to_owned()),
+        ..ReapiOptions::default()
+    })
+    .unwrap()
 }
 
 async fn read(cache: &Reapi, blob: &(Digest, u64)) -> Option<Vec<u8>> {

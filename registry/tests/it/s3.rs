@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::Digest;
-use registry::s3::{Bucket, BucketOptions, Keys, Written};
+use registry::s3::{Bucket, BucketOptions, Keys, Parts, Written};
 use registry::{BlobSource, Client, ClientOptions, RetryPolicy};
 use sys::clock::SystemClock;
 use testkit::MotoServer;
@@ -17,6 +17,7 @@ fn bucket(server: &MotoServer, name: &str) -> Bucket {
         endpoint: Some(server.url()),
         path_style: true,
         keys: Some(keys),
+        parts: Parts { above: 5 << 20, size: 5 << 20 },
     };
     let retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
     let client = Client::new(ClientOptions { retry, ..ClientOptions::default() });
@@ -58,4 +59,31 @@ async fn a_bucket_that_is_not_there_is_an_error_and_no_miss() {
     let error = bucket.get("key").await.err().expect("no bucket");
     let text = error.to_string();
     assert!(text.contains("cannot read object key of 127.0.0.1:") && text.contains("NoSuchBucket"), "{text}");
+}
+
+#[tokio::test]
+async fn large_objects_go_in_parts_and_come_back_whole() {
+    let Some(server) = MotoServer::start() else { return };
+    let bucket = bucket(&server, "cache");
+    let content: Vec<u8> =
+        (0..(12_u32 << 20)).map(|byte| (byte.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (digest, size) = (Digest::of(&content), content.len() as u64);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &content).unwrap();
+    for source in [BlobSource::file(file.path()), BlobSource::Bytes(content.clone().into())] {
+        let written = bucket.put("team/large ü", (source, &digest, size), false).await.unwrap();
+        assert_eq!(written, Written::New);
+        let read = bucket.get("team/large ü").await.unwrap().unwrap().read_to_end(size).await.unwrap();
+        assert_eq!(Digest::of(&read.unwrap()), digest);
+        bucket.delete("team/large ü").await.unwrap();
+    }
+    // What is not what it should be is not written, and leaves no parts behind.
+    let wrong = (BlobSource::file(file.path()), &Digest::of(b"other"), size);
+    let refused = bucket.put("team/wrong", wrong, false).await.unwrap_err();
+    assert!(base::fault::chain(&refused).contains("instead of sha256:"), "{refused}");
+    let short = (BlobSource::file(file.path()), &digest, size + 1);
+    bucket.put("team/wrong", short, false).await.unwrap_err();
+    assert_eq!(bucket.head("team/wrong").await.unwrap(), None);
+    let (status, uploads) = server.request("GET", "/cache?uploads=");
+    assert!(status == 200 && !uploads.contains("<Upload>"), "{uploads}");
 }

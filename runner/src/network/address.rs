@@ -78,10 +78,22 @@ impl Subnet4 {
     /// last one rather than taking the lowest keeps connections and caches that still mean an old container
     /// from reaching a new one.
     pub fn next_free(self, taken: &BTreeSet<Ipv4Addr>, last: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
-        let hosts = !mask(self.length);
-        let from = last.filter(|last| self.contains(*last)).map_or(1, |last| last.to_bits() & hosts);
-        let candidates = (0..hosts).map(|step| from.wrapping_add(1).wrapping_add(step) & hosts);
-        let addresses = candidates.map(|host| Ipv4Addr::from_bits(self.first.to_bits() | host));
+        self.next_free_in(self, taken, last)
+    }
+
+    /// The same, of a part of it.
+    pub fn next_free_in(
+        self,
+        range: Self,
+        taken: &BTreeSet<Ipv4Addr>,
+        last: Option<Ipv4Addr>,
+    ) -> Option<Ipv4Addr> {
+        let hosts = !mask(range.length);
+        // Before the first one, so that a range which is no whole subnet begins with its beginning.
+        let before = if range == self { 1 } else { u32::MAX };
+        let from = last.filter(|last| range.contains(*last)).map_or(before, |last| last.to_bits() & hosts);
+        let candidates = (0..=hosts).map(|step| from.wrapping_add(1).wrapping_add(step) & hosts);
+        let addresses = candidates.map(|host| Ipv4Addr::from_bits(range.first.to_bits() | host));
         // The set ends the search: one more step than there are taken addresses finds a free one, if any.
         addresses.into_iter().find(|one| self.is_for_containers(*one) && !taken.contains(one))
     }
@@ -145,6 +157,23 @@ pub struct Subnet6 {
 impl Subnet6 {
     /// Bits of the prefix.
     pub const LENGTH: u8 = 64;
+
+    /// The subnet that an address is in.
+    pub fn of(address: Ipv6Addr) -> Self {
+        Self { first: Ipv6Addr::from_bits(address.to_bits() >> 64 << 64) }
+    }
+
+    /// One that is as good as nobody else's.
+    ///
+    /// # Errors
+    /// The kernel has no random numbers.
+    pub fn random() -> Result<Self, sys::path_error::PathError> {
+        let digits = sys::random::hex(7)?;
+        // Fourteen hex digits are always a number.
+        let number = u64::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes();
+        let [_, random @ ..] = number;
+        Ok(Self::unique_local(random))
+    }
 
     /// The unique local subnet (RFC 4193: `fd`, 40 bits that nobody else has, 16 bits of our choice) of these
     /// seven bytes, which are to be as good as random.

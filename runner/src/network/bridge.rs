@@ -8,26 +8,19 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use base::Digest;
-
-use super::address::{MacAddress, Subnet4, Subnet6};
-use super::endpoint::{Endpoint, InetEndpoint};
+use super::Connect;
+use super::address::{MacAddress, Subnet6};
+use super::endpoint::{Endpoint, InetEndpoint, NetworkName};
 use super::error::NetworkError;
-use super::firewall::{Backend, Change, Firewall, Redirect, Rules};
+use super::firewall::{Change, Firewall, Redirect, Rules};
 use super::link::{Cable, Card, Links};
+use super::making::ensure;
 use super::namespace::Namespace;
 use super::publish::Published;
 use super::record::{Directory, Lease, LeaseRecord, Locked, NetworkRecord};
-use super::{Connect, setting};
 
-/// The name of a container's card.
-pub(super) const CARD: &str = "eth0";
-/// The largest packet where the way out allows it, in bytes: that of Ethernet.
-const ETHERNET: u32 = 1500;
-/// The runtime directory of the system's root, whose default network has a name that people can remember.
-const SYSTEM_DIRECTORY: &str = "/run/lapstrake";
-/// What the names of our bridges begin with.
-pub(super) const BRIDGE_PREFIX: &str = "lap";
+/// What the names of a container's cards begin with.
+const CARD_PREFIX: &str = "eth";
 /// What the notes at our bridges begin with.
 pub(super) const ALIAS_PREFIX: &str = "lapstrake ";
 
@@ -39,6 +32,10 @@ pub(super) struct Seat {
     lease: Lease,
     /// The address of its card.
     mac: MacAddress,
+    /// Whether packets to elsewhere leave by its card.
+    leads_out: bool,
+    /// The name of its card, once it has one.
+    card: String,
     firewall: Firewall,
 }
 
@@ -57,14 +54,11 @@ pub(super) fn take_seat(
 ) -> Result<(Seat, u32), NetworkError> {
     let directory = Directory::new(runtime, &connect.network);
     let locked = directory.lock()?;
-    let taken = sweep(&locked)?;
+    let mut taken = sweep(&locked)?;
     let (mut network, index, firewall) = ensure(runtime, &locked, connect)?;
     let inet = match connect.address {
         Some(address) => wanted_address(&locked, &network, address)?,
-        None => network.subnet.next_free(&taken, network.last).ok_or_else(|| NetworkError::NoAddress {
-            network: network.name.clone(),
-            subnet: network.subnet,
-        })?,
+        None => free_address(&network, &mut taken)?,
     };
     let inet6 = address6(&locked, &network, connect, inet)?;
     network.last = Some(inet);
@@ -75,11 +69,26 @@ pub(super) fn take_seat(
         address6: inet6,
         interface: format!("lv{}", sys::random::hex(5)?),
         published,
+        names: connect.names.clone(),
     })?;
     let mac = connect.mac.unwrap_or(MacAddress::beside(inet));
-    let mut seat = Seat { directory, network, lease, mac, firewall };
+    let leads_out = connect.leads_out && !network.is_internal();
+    let mut seat = Seat { directory, network, lease, mac, leads_out, card: String::new(), firewall };
     seat.change_redirects(Change::Add)?;
     Ok((seat, index))
+}
+
+/// The next address that nobody has.
+fn free_address(network: &NetworkRecord, taken: &mut BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, NetworkError> {
+    let NetworkRecord { name, subnet, last, definition, .. } = network;
+    taken.insert(network.gateway());
+    let mut range = *subnet;
+    if let Some(definition) = definition {
+        taken.extend(&definition.reserved);
+        range = definition.range.unwrap_or(range);
+    }
+    let none = || NetworkError::NoAddress { network: name.clone(), subnet: range };
+    subnet.next_free_in(range, taken, *last).ok_or_else(none)
 }
 
 /// Removes what dead containers left: first the rules, which nobody would know of without the leases. Returns the
@@ -105,7 +114,7 @@ fn wanted_address(
     network: &NetworkRecord,
     address: Ipv4Addr,
 ) -> Result<Ipv4Addr, NetworkError> {
-    if !network.subnet.is_for_containers(address) {
+    if !network.subnet.is_for_containers(address) || address == network.gateway() {
         return Err(outside(network, address.into(), &network.subnet.to_string()));
     }
     let holder = locked.directory().living()?.into_iter().find(|lease| lease.address == address);
@@ -146,7 +155,29 @@ impl Seat {
 
     /// The address that the bridge, and so the machine, has in the network.
     pub(super) fn gateway(&self) -> Ipv4Addr {
-        self.network.subnet.gateway()
+        self.network.gateway()
+    }
+
+    /// The network's id, or the default one's name.
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The user-defined network, and what the container is called there.
+    pub(super) fn network_name(&self) -> Option<NetworkName> {
+        let definition = self.network.definition.as_ref()?;
+        let names = self.lease.record.names.clone();
+        Some(NetworkName { id: definition.id.clone(), name: definition.name.clone(), names })
+    }
+
+    /// Whether packets to elsewhere leave by its card.
+    pub(super) fn leads_out(&self) -> bool {
+        self.leads_out
+    }
+
+    /// Whether there is a way out of its network.
+    pub(super) fn may_lead_out(&self) -> bool {
+        !self.network.is_internal()
     }
 
     /// What the container has, but for its ports.
@@ -157,7 +188,7 @@ impl Seat {
             inet: Some(InetEndpoint {
                 address: inet.into(),
                 length: Some(subnet.length()),
-                gateway: Some(subnet.gateway().into()),
+                gateway: Some(self.gateway().into()),
             }),
             inet6: subnet6.zip(inet6).map(|(subnet, address)| InetEndpoint {
                 address: address.into(),
@@ -166,12 +197,13 @@ impl Seat {
             }),
             mac: Some(self.mac),
             published: Vec::new(),
+            network: self.network_name(),
         }
     }
 
     /// Lays the cable from the bridge into the container's namespace and configures its card.
-    pub(super) fn plug_in(&self, bridge: u32, namespace: &mut Namespace) -> Result<(), NetworkError> {
-        let Addresses { inet, inet6 } = self.addresses();
+    pub(super) fn plug_in(&mut self, bridge: u32, namespace: &mut Namespace) -> Result<(), NetworkError> {
+        self.card = free_card(namespace)?;
         let name = &self.lease.record.interface;
         let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
         links
@@ -179,17 +211,43 @@ impl Seat {
                 name,
                 bridge,
                 namespace: std::os::fd::AsFd::as_fd(&namespace),
-                peer: CARD,
+                peer: &self.card,
                 address: self.mac,
                 mtu: self.network.mtu,
                 ipv6: self.network.subnet6.is_some(),
+                separate: self.network.definition.as_ref().is_some_and(|definition| definition.separate),
             })
             .map_err(failed("make the virtual cable", name))?;
-        let card = namespace.links.find(CARD).map_err(failed("find", CARD))?;
-        let card = card.ok_or_else(|| failed("find", CARD)(io::ErrorKind::NotFound.into()))?;
-        let inet6 = self.network.subnet6.zip(inet6);
-        let settings = Card { subnet: self.network.subnet, address: inet, inet6 };
-        namespace.links.configure(card.index, &settings).map_err(failed("configure", CARD))
+        let index = find_card(namespace, &self.card)?;
+        namespace.links.configure(index, &self.card_settings()).map_err(failed("configure", &self.card))
+    }
+
+    fn card_settings(&self) -> Card {
+        let Addresses { inet, inet6 } = self.addresses();
+        Card {
+            subnet: self.network.subnet,
+            address: inet,
+            inet6: self.network.subnet6.zip(inet6),
+            gateway: self.leads_out.then(|| self.gateway()),
+        }
+    }
+
+    /// Lets packets to elsewhere leave by its card from now on.
+    pub(super) fn lead_out(&mut self, namespace: &mut Namespace) -> Result<(), NetworkError> {
+        self.leads_out = true;
+        let index = find_card(namespace, &self.card)?;
+        let led = namespace.links.lead_out(index, &self.card_settings());
+        led.map_err(failed("make the default route of", &self.card))
+    }
+
+    /// Removes the cable while the container goes on.
+    pub(super) fn unplug(&self) -> Result<(), NetworkError> {
+        let name = &self.lease.record.interface;
+        let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
+        match links.find(name).map_err(failed("find", name))? {
+            Some(link) => links.remove(link.index).map_err(failed("remove", name)),
+            None => Ok(()),
+        }
     }
 
     /// Adds or removes our own redirects. Where the rules are not as they should be, all are made anew. The network
@@ -219,142 +277,33 @@ impl Seat {
     }
 }
 
+/// The first name of a card that the container does not have.
+fn free_card(namespace: &mut Namespace) -> Result<String, NetworkError> {
+    let links = namespace.links.all().map_err(failed("list", "the container's interfaces"))?;
+    let is_free = |name: &String| links.iter().all(|link| link.name != *name);
+    let names = (0..=links.len()).map(|number| format!("{CARD_PREFIX}{number}"));
+    // One more name than there are cards is tried.
+    Ok(names.into_iter().find(is_free).unwrap_or_default())
+}
+
+fn find_card(namespace: &mut Namespace, card: &str) -> Result<u32, NetworkError> {
+    let found = namespace.links.find(card).map_err(failed("find", card))?;
+    Ok(found.ok_or_else(|| failed("find", card)(io::ErrorKind::NotFound.into()))?.index)
+}
+
 pub(super) fn rules(network: &NetworkRecord, leases: &[LeaseRecord]) -> Rules {
     Rules {
         bridge: network.bridge.clone(),
         subnet: network.subnet,
         subnet6: network.subnet6,
+        masquerade: network.definition.as_ref().is_none_or(|definition| definition.masquerade),
+        internal: network.is_internal(),
         redirects: Redirect::of_leases(leases),
     }
-}
-
-/// The network, made if it is not there, the number of its bridge, and the firewall with its rules.
-fn ensure(
-    runtime: &Path,
-    locked: &Locked,
-    connect: &Connect,
-) -> Result<(NetworkRecord, u32, Firewall), NetworkError> {
-    let bridge = bridge_name(runtime, &connect.network);
-    let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
-    let link = links.find(&bridge).map_err(failed("find", &bridge))?;
-    let before = locked.directory().record()?;
-    let (record, index, is_new) = match (before, link) {
-        (Some(record), Some(link)) if link.is_up => (record, link.index, false),
-        (before, link) => {
-            if let Some(stale) = link {
-                links.remove(stale.index).map_err(failed("remove", &bridge))?;
-            }
-            let (record, index) = make(runtime, &mut links, connect, before, bridge)?;
-            locked.write(&record)?;
-            (record, index, true)
-        }
-    };
-    let mut firewall = record.firewall.open(&record.name)?;
-    if is_new || !firewall.is_installed(&record.bridge)? {
-        firewall.install(&rules(&record, &locked.directory().living()?))?;
-    }
-    firewall.admit(&record.bridge)?;
-    Ok((record, index, firewall))
-}
-
-/// Makes the bridge, with the addresses that an old record says if they can be had.
-fn make(
-    runtime: &Path,
-    links: &mut Links,
-    connect: &Connect,
-    old: Option<NetworkRecord>,
-    bridge: String,
-) -> Result<(NetworkRecord, u32), NetworkError> {
-    setting::forward_packets()?;
-    let ipv6 = setting::has_ipv6()? && setting::forward_packets6()?;
-    let outer = links.outer_mtu().map_err(failed("ask for", "the routes"))?;
-    let mtu = connect.mtu.unwrap_or_else(|| outer.map_or(ETHERNET, |mtu| mtu.min(ETHERNET)));
-    let subnet6 = match old.as_ref().and_then(|old| old.subnet6) {
-        Some(subnet) => Some(subnet).filter(|_| ipv6),
-        None if ipv6 => Some(Subnet6::unique_local(random_bytes()?)),
-        None => None,
-    };
-    let [a, b, c, d, ..] = random_bytes()?;
-    let alias = format!("{ALIAS_PREFIX}{}", runtime.display());
-    let address = MacAddress::beside(Ipv4Addr::new(a, b, c, d));
-    links.add_bridge(&bridge, &alias, address, mtu).map_err(failed("make the bridge", &bridge))?;
-    if ipv6 {
-        // Its own address is usable at once. Else the kernel could not ask for those of containers at first, and what
-        // comes for them from outside would be lost.
-        setting::write(&format!("ipv6/conf/{bridge}/accept_dad"), "0")?;
-    }
-    let index = links.find(&bridge).map_err(failed("find", &bridge))?;
-    let index = index.ok_or_else(|| failed("find", &bridge)(io::ErrorKind::NotFound.into()))?.index;
-    let subnet = claim_subnet(links, index, &connect.network, &bridge, old.as_ref().map(|old| old.subnet))?;
-    let given = links.add_address4(index, subnet.gateway(), subnet.length());
-    given.map_err(failed("give an address to", &bridge))?;
-    if let Some(subnet) = subnet6 {
-        let given = links.add_address6(index, subnet.gateway());
-        given.map_err(failed("give an address to", &bridge))?;
-    }
-    let firewall = connect.firewall.unwrap_or_else(Backend::detect);
-    let name = connect.network.clone();
-    Ok((NetworkRecord { name, bridge, subnet, subnet6, mtu, firewall, last: None }, index))
-}
-
-/// Takes a subnet that no route of the host leads to, the one that it had before if that is free.
-fn claim_subnet(
-    links: &mut Links,
-    index: u32,
-    network: &str,
-    bridge: &str,
-    before: Option<Subnet4>,
-) -> Result<Subnet4, NetworkError> {
-    let routed = links.routed().map_err(failed("ask for", "the routes"))?;
-    let before = before.filter(|subnet| !routed.iter().any(|other| subnet.overlaps(*other)));
-    // Different directories begin at different places, so that they seldom want the same.
-    let start =
-        u32::from_str_radix(bridge.strip_prefix(BRIDGE_PREFIX).unwrap_or("").get(..7).unwrap_or("0"), 16);
-    for subnet in before.into_iter().chain(Subnet4::choices(start.unwrap_or(0), &routed)) {
-        if links.claim(index, subnet).map_err(failed("claim a subnet for", bridge))? {
-            return Ok(subnet);
-        }
-    }
-    Err(NetworkError::NoSubnet { network: network.to_owned() })
-}
-
-/// `lap0` for the system's default network; others have a name that is theirs alone, because the kernel has one
-/// list of interfaces for all runtime directories.
-pub(super) fn bridge_name(runtime: &Path, network: &str) -> String {
-    if runtime == Path::new(SYSTEM_DIRECTORY) && network == super::DEFAULT_NETWORK {
-        return format!("{BRIDGE_PREFIX}0");
-    }
-    let identity = format!("{}\0{network}", runtime.display());
-    let digest = Digest::of(identity.as_bytes());
-    format!("{BRIDGE_PREFIX}{}", &digest.hex()[..10])
-}
-
-fn random_bytes() -> Result<[u8; 7], NetworkError> {
-    let digits = sys::random::hex(7)?;
-    let mut bytes = [0; 7];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        // Two hex digits are always a byte.
-        *byte = u8::from_str_radix(&digits[index * 2..index * 2 + 2], 16).unwrap_or(0);
-    }
-    Ok(bytes)
 }
 
 /// Why something about an interface failed.
 pub(super) fn failed(operation: &'static str, interface: &str) -> impl Fn(io::Error) -> NetworkError {
     let interface = interface.to_owned();
     move |source| NetworkError::Interface { operation, interface: interface.clone(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bridges_have_names_of_their_own_that_the_kernel_takes() {
-        assert_eq!(bridge_name(Path::new("/run/lapstrake"), "default"), "lap0");
-        let names = [("/run/lapstrake", "other"), ("/tmp/a", "default"), ("/tmp/b", "default")]
-            .map(|(runtime, network)| bridge_name(Path::new(runtime), network));
-        assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
-        assert!(names[0] != names[1] && names[1] != names[2], "{names:?}");
-    }
 }

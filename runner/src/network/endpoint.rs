@@ -18,6 +18,20 @@ pub struct Endpoint {
     pub mac: Option<MacAddress>,
     /// The ports that the host offers.
     pub published: Vec<Published>,
+    /// The user-defined network, if it is one.
+    #[serde(default)]
+    pub network: Option<NetworkName>,
+}
+
+/// A user-defined network, and what a container is called there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkName {
+    /// The network's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The names by which others find the container.
+    pub names: Vec<String>,
 }
 
 /// An address, and what is around it.

@@ -42,6 +42,47 @@ pub enum NetworkError {
         /// The network.
         network: String,
     },
+    /// A subnet that was asked for overlaps with another network of this machine. The words are Docker's.
+    #[error("invalid pool request: Pool overlaps with other one on this address space: {subnet}")]
+    SubnetTaken {
+        /// The subnet.
+        subnet: Subnet4,
+    },
+    /// The bridge that a network is to have is somebody else's interface.
+    #[error("cannot make the bridge {bridge} of network \"{network}\": there is an interface of that name")]
+    BridgeExists {
+        /// The bridge.
+        bridge: String,
+        /// The network.
+        network: String,
+    },
+    /// A container cannot have two addresses in one network. The words are Docker's.
+    #[error("endpoint with name {container} already exists in network {network}")]
+    AlreadyConnected {
+        /// The container's name or short id.
+        container: String,
+        /// The network.
+        network: String,
+    },
+    /// A container is not in the network that it is to leave. The words are Docker's.
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected {
+        /// The container's short id.
+        container: String,
+        /// The network.
+        network: String,
+    },
+    /// A container that another is to know by a further name does not run. The words are Docker's.
+    #[error("cannot link to a non running container: /{container} AS /{alias}")]
+    LinkToStopped {
+        /// The container.
+        container: String,
+        /// The further name.
+        alias: String,
+    },
+    /// The server of names could not be started.
+    #[error("cannot serve names at 127.0.0.11 to the container")]
+    Names(#[source] io::Error),
     /// All addresses of a subnet are taken.
     #[error("no free address in {subnet} of network \"{network}\"")]
     NoAddress {
@@ -198,6 +239,11 @@ impl Faulty for NetworkError {
             | Self::AddressTaken { .. }
             | Self::PortTaken { .. }
             | Self::RangeTaken { .. }
+            | Self::SubnetTaken { .. }
+            | Self::BridgeExists { .. }
+            | Self::AlreadyConnected { .. }
+            | Self::LinkToStopped { .. }
+            | Self::NotConnected { .. }
             | Self::NeedsBridge { .. } => Fault::Input,
             Self::File(error) => error.fault(),
             _ => Fault::Environment,

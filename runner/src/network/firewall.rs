@@ -9,7 +9,8 @@
 //! * packets from the network to elsewhere get the host's address (masquerade);
 //! * packets from elsewhere to a published port of the host get the container's address, also the ones that come
 //!   from another network of ours;
-//! * nothing else from elsewhere reaches a container, except answers.
+//! * nothing else from elsewhere reaches a container, except answers;
+//! * an internal network has neither: nothing passes between it and elsewhere.
 //!
 //! Published ports on loopback addresses, and connections from the host itself or from a container of the same
 //! network, have no rule: [`super::forward`] carries them.
@@ -50,6 +51,10 @@ pub(super) struct Rules {
     pub(super) subnet: Subnet4,
     /// Its IPv6 addresses.
     pub(super) subnet6: Option<Subnet6>,
+    /// Whether packets to elsewhere get the host's address.
+    pub(super) masquerade: bool,
+    /// Whether nothing passes between the network and elsewhere.
+    pub(super) internal: bool,
     /// Where packets to ports of the host go.
     pub(super) redirects: Vec<Redirect>,
 }
@@ -224,6 +229,7 @@ mod tests {
             address6: address6.map(|text| text.parse().unwrap()),
             interface: "lv0".to_owned(),
             published: hosts.iter().map(published).collect(),
+            names: Vec::new(),
         }
     }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::NetworkError;
+use super::linked::{self as link, Link, Linked};
+use super::names::ADDRESS;
 use super::{Attachment, Connect, connect, prepare};
 use crate::request::{EtcFiles, Network, RunRequest};
 
@@ -23,8 +25,14 @@ const NO_SERVER: &str = "# The host's name servers listen on its loopback interf
 pub struct Connection {
     /// The runtime directory.
     pub runtime: PathBuf,
-    /// What the container wants.
+    /// What the container wants of its first network.
     pub connect: Connect,
+    /// What it wants of others.
+    #[serde(default)]
+    pub further: Vec<Connect>,
+    /// Containers that it knows by other names.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Whether somebody chose the name servers in the request's `resolv.conf`. Else those that a container cannot
     /// reach are replaced.
     pub servers_chosen: bool,
@@ -34,12 +42,31 @@ pub struct Connection {
     pub host_names: Vec<String>,
 }
 
+impl Connection {
+    /// What the container wants of all its networks.
+    pub fn all(&self) -> impl Iterator<Item = &Connect> {
+        std::iter::once(&self.connect).chain(&self.further)
+    }
+
+    /// The same, to be changed.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Connect> {
+        std::iter::once(&mut self.connect).chain(&mut self.further)
+    }
+
+    /// Whether the container is in a user-defined network, where names are served.
+    pub fn serves_names(&self) -> bool {
+        self.all().any(|connect| connect.definition.is_some())
+    }
+}
+
 /// Connects a container, if its request says so, and gives the request that its process is started by.
 pub(crate) fn join(request: &RunRequest) -> Result<Option<(Attachment, RunRequest)>, NetworkError> {
     let Network::Connected(connection) = &request.network else { return Ok(None) };
-    let Connection { runtime, connect: wanted, servers_chosen, host_names } = &**connection;
+    let Connection { runtime, connect: wanted, servers_chosen, host_names, .. } = &**connection;
     sys::fs::create_dir_all(runtime, 0o700)?;
-    let attachment = connect(runtime, wanted, prepare(runtime, wanted)?)?;
+    let mut attachment = connect(runtime, wanted, prepare(runtime, wanted)?)?;
+    connection.further.iter().try_for_each(|further| attachment.join(runtime, further))?;
+    let links = link::find(connection, &attachment)?;
     let hostname = request.hostname.as_deref().unwrap_or("localhost");
     let mut names: Vec<(IpAddr, &str)> =
         attachment.addresses().into_iter().map(|address| (address, hostname)).collect();
@@ -47,10 +74,31 @@ pub(crate) fn join(request: &RunRequest) -> Result<Option<(Attachment, RunReques
         let flag = "--add-host with host-gateway";
         names.push((attachment.gateway().ok_or(NetworkError::NeedsBridge { flag })?, name));
     }
-    let etc = etc_files(&request.etc, &names, attachment.resolver(), *servers_chosen);
+    names.extend(links.iter().flat_map(Linked::host_names));
+    let mut etc = etc_files(&request.etc, &names, attachment.resolver(), *servers_chosen);
+    if connection.serves_names() {
+        let (servers, served) = served(request.etc.resolv_conf.as_deref().unwrap_or_default());
+        attachment.serve_names(servers, links.iter().flat_map(Linked::names_of_ids).collect())?;
+        etc.resolv_conf = Some(served);
+    }
+    let env = link::environment(&links).chain(request.env.iter().cloned()).collect();
     let network = Network::Namespace(attachment.namespace());
-    let request = RunRequest { network, etc, ..request.clone() };
+    let request = RunRequest { network, etc, env, ..request.clone() };
     Ok(Some((attachment, request)))
+}
+
+/// A `resolv.conf` that names our own server, and the servers that it named before, which that one asks. It asks from
+/// outside the container, so it reaches also those on the host's loopback interface.
+pub(crate) fn served(text: &[u8]) -> (Vec<IpAddr>, Vec<u8>) {
+    let text = String::from_utf8_lossy(text);
+    let (servers, mut lines): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| server(line).is_some());
+    let own = format!("nameserver {ADDRESS}");
+    lines.push(&own);
+    // As in Docker: names of one word are asked for as they are first.
+    let is_said = lines.iter().any(|line| line.starts_with("options") && line.contains("ndots:"));
+    lines.extend((!is_said).then_some("options ndots:0"));
+    let address = |line: &&str| server(line).and_then(|server| server.parse().ok());
+    (servers.iter().filter_map(address).collect(), (lines.join("\n") + "\n").into_bytes())
 }
 
 /// The files of a container that has these addresses, and knows them by names.
@@ -133,6 +181,15 @@ mod tests {
         std::fs::write(&upstream, "# comment\nnameserver 192.0.2.7\nsearch b\n").unwrap();
         assert_eq!(reached(stub, None, &upstream), "options edns0\nnameserver 192.0.2.7\n");
         assert_eq!(reached(stub, None, none), format!("options edns0\n{NO_SERVER}"));
+    }
+
+    #[test]
+    fn our_own_server_stands_before_others() {
+        let (servers, text) = served(b"search a\nnameserver 127.0.0.53\nnameserver 192.0.2.1\n");
+        assert_eq!(servers, ["127.0.0.53", "192.0.2.1"].map(|text| text.parse::<IpAddr>().unwrap()));
+        assert_eq!(String::from_utf8(text).unwrap(), "search a\nnameserver 127.0.0.11\noptions ndots:0\n");
+        let (servers, text) = served(b"options ndots:2\n");
+        assert_eq!((servers.len(), text), (0, b"options ndots:2\nnameserver 127.0.0.11\n".to_vec()));
     }
 
     #[test]

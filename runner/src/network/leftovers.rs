@@ -8,10 +8,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::bridge::{self, ALIAS_PREFIX, BRIDGE_PREFIX, bridge_name, failed};
+use super::bridge::{self, ALIAS_PREFIX, failed};
 use super::error::NetworkError;
 use super::firewall::{Backend, nftables};
 use super::link::{Link, Links};
+use super::making::bridge_name;
 use super::record::{Directory, Life};
 
 /// Something that no container uses.
@@ -85,7 +86,7 @@ pub fn list(runtime: &Path) -> Result<Vec<Leftover>, NetworkError> {
             found.push(Leftover::DeadLeases { network: network.clone(), count });
         }
         if count == addresses.len() {
-            let bridge = bridge_name(runtime, &network);
+            let bridge = bridge_of(&directory, runtime, &network)?;
             found.push(Leftover::IdleNetwork { network, bridge });
         }
     }
@@ -101,10 +102,9 @@ pub fn list(runtime: &Path) -> Result<Vec<Leftover>, NetworkError> {
 
 fn orphan_bridge(link: &Link) -> Option<Leftover> {
     let directory = PathBuf::from(link.alias.as_ref()?.strip_prefix(ALIAS_PREFIX)?);
-    let is_ours = link.name.starts_with(BRIDGE_PREFIX);
     // A directory that cannot be asked for may exist.
     let exists = sys::fs::exists(&directory.join("networks")).unwrap_or(true);
-    (is_ours && !exists).then(|| Leftover::OrphanBridge { bridge: link.name.clone(), directory })
+    (!exists).then(|| Leftover::OrphanBridge { bridge: link.name.clone(), directory })
 }
 
 /// Removes one of them, unless it has come into use meanwhile.
@@ -113,7 +113,7 @@ fn orphan_bridge(link: &Link) -> Option<Leftover> {
 /// It cannot be removed.
 pub fn remove(runtime: &Path, leftover: &Leftover) -> Result<(), NetworkError> {
     match leftover {
-        Leftover::IdleNetwork { network, bridge } => remove_network(runtime, network, bridge),
+        Leftover::IdleNetwork { network, .. } => remove_network(runtime, network).map(drop),
         Leftover::DeadLeases { network, .. } => {
             bridge::sweep(&Directory::new(runtime, network).lock()?).map(drop)
         }
@@ -125,17 +125,26 @@ pub fn remove(runtime: &Path, leftover: &Leftover) -> Result<(), NetworkError> {
     }
 }
 
-fn remove_network(runtime: &Path, network: &str, bridge: &str) -> Result<(), NetworkError> {
+/// The bridge that a network has or would have.
+fn bridge_of(directory: &Directory, runtime: &Path, network: &str) -> Result<String, NetworkError> {
+    let record = directory.record()?;
+    Ok(record.map_or_else(|| bridge_name(runtime, network), |record| record.bridge))
+}
+
+/// Removes a network without containers, with its bridge and its rules. `false` if it has some.
+pub(super) fn remove_network(runtime: &Path, network: &str) -> Result<bool, NetworkError> {
     let locked = Directory::new(runtime, network).lock()?;
     if !bridge::sweep(&locked)?.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
+    let bridge = bridge_of(locked.directory(), runtime, network)?;
     match locked.directory().record()? {
-        Some(record) => record.firewall.open(network)?.remove(bridge)?,
-        None => remove_rules(bridge)?,
+        Some(record) => record.firewall.open(network)?.remove(&bridge)?,
+        None => remove_rules(&bridge)?,
     }
-    remove_bridge(bridge)?;
-    locked.forget()
+    remove_bridge(&bridge)?;
+    locked.forget()?;
+    Ok(true)
 }
 
 fn remove_rules(bridge: &str) -> Result<(), NetworkError> {

@@ -28,6 +28,10 @@ const LINK_FAMILIES: u16 = 26;
 const LINK_NAMESPACE: u16 = 28;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
+const INFO_SLAVE_KIND: u16 = 4;
+const INFO_SLAVE_DATA: u16 = 5;
+/// `IFLA_BRPORT_ISOLATED`: a port of a bridge that reaches no other such port.
+const PORT_ISOLATED: u16 = 33;
 const VETH_PEER: u16 = 1;
 /// How an interface gets an IPv6 address of its own, and the value for "not at all".
 const INET6_ADDRESS_MODE: u16 = 8;
@@ -87,6 +91,8 @@ pub(super) struct Cable<'a> {
     pub(super) mtu: u32,
     /// Whether the host has IPv6.
     pub(super) ipv6: bool,
+    /// Whether the bridge keeps it from its other cables.
+    pub(super) separate: bool,
 }
 
 impl Links {
@@ -161,6 +167,11 @@ impl Links {
             |flags| Message::change(NEW_LINK, 0, &link_header(0, flags, flags)).text(LINK_NAME, cable.name);
         let mut messages = vec![make];
         messages.extend(cable.ipv6.then(|| of_port(0).nested(LINK_FAMILIES, families)));
+        if cable.separate {
+            let isolated = Attributes::new().attribute(PORT_ISOLATED, &[1]);
+            let info = Attributes::new().text(INFO_SLAVE_KIND, "bridge").nested(INFO_SLAVE_DATA, isolated);
+            messages.push(of_port(0).nested(LINK_INFO, info));
+        }
         messages.push(of_port(UP));
         self.0.changes(messages)
     }
@@ -211,17 +222,22 @@ impl Links {
         }
     }
 
-    /// Configures the only card of a container: addresses, up, routes.
+    /// Configures a card of a container: addresses, up, routes.
     pub(super) fn configure(&mut self, index: u32, card: &Card) -> io::Result<()> {
         let Card { subnet, address, inet6, .. } = card;
         let mut messages = vec![address4(index, *address, subnet.length()), up(index)];
         messages.push(subnet_route(index, *subnet));
-        messages.push(default_route(index, IpAddr::V4(subnet.gateway())));
-        if let Some((subnet, address)) = inet6 {
+        if let Some((_, address)) = inet6 {
             messages.push(address6(index, *address));
-            messages.push(default_route(index, IpAddr::V6(subnet.gateway())));
         }
+        messages.extend(default_routes(index, card));
         self.0.changes(messages)
+    }
+
+    /// Makes a card that is configured the way out.
+    pub(super) fn lead_out(&mut self, index: u32, card: &Card) -> io::Result<()> {
+        let messages = default_routes(index, card);
+        if messages.is_empty() { Ok(()) } else { self.0.changes(messages) }
     }
 
     /// The IPv4 subnets that some route leads to, default routes aside.
@@ -252,7 +268,7 @@ impl Links {
     }
 }
 
-/// What a container's only card is to be.
+/// What a container's card is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Card {
     /// Its IPv4 subnet.
@@ -261,6 +277,15 @@ pub(super) struct Card {
     pub(super) address: Ipv4Addr,
     /// Its IPv6 subnet and address.
     pub(super) inet6: Option<(Subnet6, Ipv6Addr)>,
+    /// Where packets to elsewhere go, if they leave by this card.
+    pub(super) gateway: Option<Ipv4Addr>,
+}
+
+fn default_routes(index: u32, card: &Card) -> Vec<Message> {
+    let Some(gateway) = card.gateway else { return Vec::new() };
+    let mut messages = vec![default_route(index, IpAddr::V4(gateway))];
+    messages.extend(card.inet6.map(|(subnet, _)| default_route(index, IpAddr::V6(subnet.gateway()))));
+    messages
 }
 
 fn unless_there(result: io::Result<()>) -> io::Result<()> {

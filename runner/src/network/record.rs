@@ -1,7 +1,7 @@
 //! What is written down about networks, in the runtime directory.
 //!
 //! ```text
-//! networks/NAME/lock           held while the network changes
+//! networks/NAME/lock           (NAME: "default", or the id of a user-defined network) held while the network changes
 //! networks/NAME/network.json   a NetworkRecord
 //! networks/NAME/leases/ADDRESS a LeaseRecord; locked by the process that has the container, as long as it lives
 //! ```
@@ -19,6 +19,7 @@ use sys::fs::Durability;
 use sys::lock::{FileLock, LockMode};
 
 use super::address::{Subnet4, Subnet6};
+use super::definition::Definition;
 use super::error::NetworkError;
 use super::publish::Published;
 
@@ -43,6 +44,22 @@ pub struct NetworkRecord {
     pub firewall: super::firewall::Backend,
     /// The address that was given last.
     pub last: Option<Ipv4Addr>,
+    /// How it was asked for, if it is a user-defined one.
+    #[serde(default)]
+    pub definition: Option<Definition>,
+}
+
+impl NetworkRecord {
+    /// The address that the bridge, and so the machine, has in the network.
+    pub fn gateway(&self) -> Ipv4Addr {
+        let chosen = self.definition.as_ref().and_then(|definition| definition.gateway);
+        chosen.unwrap_or_else(|| self.subnet.gateway())
+    }
+
+    /// Whether there is no way out of it.
+    pub fn is_internal(&self) -> bool {
+        self.definition.as_ref().is_some_and(|definition| definition.internal)
+    }
 }
 
 /// What a container has of a network.
@@ -58,6 +75,9 @@ pub struct LeaseRecord {
     pub interface: String,
     /// Its ports that the host offers.
     pub published: Vec<Published>,
+    /// The names by which the network's other containers find it, its own name first. The default network has none.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// The directory of one network.
@@ -94,6 +114,16 @@ impl Directory {
     /// That of network `name` below a runtime directory.
     pub(super) fn new(runtime: &Path, name: &str) -> Self {
         Self(runtime.join("networks").join(name))
+    }
+
+    /// Whether it is that of this network.
+    pub(super) fn is(&self, network: &str) -> bool {
+        self.0.file_name().is_some_and(|name| name == network)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> PathBuf {
+        self.0.clone()
     }
 
     /// The names of all networks below a runtime directory.
@@ -156,6 +186,24 @@ impl Directory {
             Err(NetworkError::Record { .. }) => Ok(None),
             result => result,
         }
+    }
+
+    /// The leases of the containers that fit and live.
+    pub(super) fn living_that(
+        &self,
+        fits: impl Fn(&LeaseRecord) -> bool,
+    ) -> Result<Vec<LeaseRecord>, NetworkError> {
+        let mut found = Vec::new();
+        for name in sys::fs::list(&self.leases())? {
+            let Some(address) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            // Whether somebody lives is asked of few.
+            if let Some(lease) = self.read_lease(address)?.filter(&fits)
+                && FileLock::is_held(&self.lease(address))?
+            {
+                found.push(lease);
+            }
+        }
+        Ok(found)
     }
 
     /// The leases of all containers that live.

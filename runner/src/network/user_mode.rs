@@ -13,11 +13,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use super::bridge::{CARD, failed};
+use super::bridge::failed;
 use super::error::NetworkError;
 use super::namespace::Namespace;
 use super::program::{self, Server};
 
+/// The name of the container's card.
+const CARD: &str = "eth0";
 /// The namespace, as the programs see it.
 const NAMESPACE: &str = "/proc/self/fd/0";
 /// Where `pasta` answers questions for names with the host's resolver; a link-local address that nobody has.

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::state::State;
+use crate::network::Connect;
 use crate::request::{RunRequest, TtySize, User};
 
 /// The longest message in bytes.
@@ -72,6 +73,15 @@ pub enum Request {
     Pause,
     /// Let them go on. [`Reply::Done`].
     Resume,
+    /// Connect the container to a further network. [`Reply::Done`].
+    JoinNetwork(Box<Connect>),
+    /// Take the container out of a network. [`Reply::Done`].
+    LeaveNetwork {
+        /// The network's id, or the default one's name.
+        network: String,
+        /// What people call it.
+        name: String,
+    },
     /// Run a further process in the container, connected to the descriptors that come along. [`Reply::Done`] when
     /// its program runs, and [`Reply::Ended`] when it has ended, unless nobody waits for that.
     Exec(Box<Execution>),

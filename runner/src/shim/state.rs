@@ -70,6 +70,9 @@ pub struct State {
     /// What it has of its network, while it runs and if it has one of its own.
     #[serde(default)]
     pub network: Option<Endpoint>,
+    /// What it has of further networks, while it runs.
+    #[serde(default)]
+    pub further_networks: Vec<Endpoint>,
     /// Whether it ended, or is to end, because somebody asked for that; the end of the machine does not count.
     #[serde(default)]
     pub stopped: bool,
@@ -114,7 +117,9 @@ impl State {
         }
         let exit_code = if self.status == Status::Restarting { self.exit_code } else { 128 + 9 };
         let error = "its supervisor was killed".to_owned();
-        Self { status: Status::Exited, pid: 0, exit_code, error, network: None, abandoned: true, ..self }
+        let (network, further_networks) = (None, Vec::new());
+        let status = Status::Exited;
+        Self { status, pid: 0, exit_code, error, network, further_networks, abandoned: true, ..self }
     }
 }
 

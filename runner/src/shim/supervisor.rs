@@ -6,6 +6,7 @@
 mod ending;
 mod exec;
 mod life;
+mod networks;
 mod requests;
 mod waiting;
 

@@ -29,6 +29,7 @@ impl Store {
         self.db().write("forget lost cache mounts", |c| {
             findings.lost_cache_mounts.iter().try_for_each(|directory| cache_mounts::delete(c, directory))
         })?;
+        self.adopt_volumes()?;
         self.gc(Policy::KEEP_CACHE)
     }
 

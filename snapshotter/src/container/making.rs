@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use base::{Digest, Mount};
 
 use super::ContainerRecord;
-use crate::db::{blobs, containers, from_millis, snapshots};
+use crate::db::{blobs, containers, from_millis, networks, snapshots, volumes};
 use crate::error::StoreError;
 use crate::held_dir::HeldDir;
 use crate::snapshot::SnapshotId;
@@ -29,6 +29,10 @@ pub struct NewContainer<'a> {
     pub target: &'a Digest,
     /// The snapshot with all of the image's layers; `None` for an image without any.
     pub parent: Option<SnapshotId>,
+    /// The names of the volumes that it shows.
+    pub volumes: &'a [String],
+    /// The ids of the user-defined networks that it is in.
+    pub networks: &'a [String],
 }
 
 /// A container with a row that is not complete. Dropping it without [`keep`](Self::keep) takes it back.
@@ -48,7 +52,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::ContainerNameTaken`]; [`StoreError::NoSuchBlob`] or [`StoreError::NoSuchSnapshot`] when the
-    /// image was removed meanwhile.
+    /// image was removed meanwhile, [`StoreError::NoSuchVolume`] and [`StoreError::NoSuchNetwork`] when a volume or a
+    /// network was.
     pub fn begin_container<'a>(
         &'a self,
         new: &NewContainer<'_>,
@@ -64,10 +69,25 @@ impl Store {
             if blobs::size(c, new.target)?.is_none() {
                 return Ok(Err(StoreError::NoSuchBlob { digest: *new.target }));
             }
+            for name in new.volumes {
+                if volumes::get(c, name)?.is_none() {
+                    return Ok(Err(StoreError::NoSuchVolume { name: name.clone() }));
+                }
+            }
+            for id in new.networks {
+                if networks::get(c, id)?.is_none() {
+                    return Ok(Err(StoreError::NoSuchNetwork { network: id.clone() }));
+                }
+            }
             let chain = new.parent.map(|id| snapshots::chain(c, id)).transpose()?.unwrap_or_default();
             match new.parent.filter(|_| chain.is_empty()) {
                 Some(id) => Ok(Err(StoreError::NoSuchSnapshot { id })),
-                None => Ok(Ok((containers::insert(c, new, now)?, chain))),
+                None => {
+                    let snapshot = containers::insert(c, new, now)?;
+                    new.volumes.iter().try_for_each(|name| volumes::use_by(c, name, new.id))?;
+                    new.networks.iter().try_for_each(|id| networks::join(c, id, new.id))?;
+                    Ok(Ok((snapshot, chain)))
+                }
             }
         })??;
         let record = ContainerRecord {
@@ -105,7 +125,7 @@ impl Drop for UnfinishedContainer<'_> {
     /// Whatever fails here is done by the next who lists the containers.
     fn drop(&mut self) {
         if !self.is_kept {
-            let _ = self.store.take_away(&self.record, self.dir);
+            let _ = self.store.take_away(&self.record, self.dir, false);
         }
     }
 }

@@ -12,7 +12,15 @@ fn container(test: &TestStore, id: &str, name: &str) -> ContainerRecord {
     let dir = test.store.create_container_dir(id).unwrap();
     std::fs::write(dir.path().join("state"), "x").unwrap();
     let image = test.store.put_blob(&test.lease, b"image").unwrap().digest;
-    let new = NewContainer { id, name, image: &image, target: &image, parent: Some(base) };
+    let new = NewContainer {
+        id,
+        name,
+        image: &image,
+        target: &image,
+        parent: Some(base),
+        volumes: &[],
+        networks: &[],
+    };
     let unfinished = test.store.begin_container(&new, &dir).unwrap();
     unfinished.mount().unwrap();
     let record = unfinished.keep();
@@ -34,7 +42,7 @@ fn a_container_outlives_its_maker_and_collections() {
         assert!(store.check().unwrap().is_clean(), "{:?}", store.check().unwrap());
         let dir = store.lock_container(ID).unwrap().unwrap();
         assert!(test.store.lock_container(ID).unwrap().is_none());
-        store.remove_container(&record, dir).unwrap();
+        store.remove_container(&record, dir, false).unwrap();
         assert!(!store.layout().snapshot(record.snapshot).top.exists());
         assert!(matches!(store.lock_container(ID), Err(StoreError::NoSuchContainer { .. })));
         drop(store);
@@ -47,8 +55,15 @@ fn a_name_has_one_container() {
     let test = TestStore::new();
     let first = container(&test, ID, "web");
     let dir = test.store.create_container_dir("decaf").unwrap();
-    let new =
-        NewContainer { id: "decaf", name: "web", image: &first.image, target: &first.image, parent: None };
+    let new = NewContainer {
+        id: "decaf",
+        name: "web",
+        image: &first.image,
+        target: &first.image,
+        parent: None,
+        volumes: &[],
+        networks: &[],
+    };
     let taken = test.store.begin_container(&new, &dir).unwrap_err();
     assert!(matches!(&taken, StoreError::ContainerNameTaken { id, .. } if id == ID), "{taken}");
     container(&test, "bad", "db");
@@ -63,7 +78,15 @@ fn a_container_that_was_not_finished_is_taken_back() {
         let base = test.snapshot(None, "base");
         let dir = test.store.create_container_dir(ID).unwrap();
         let image = test.store.put_blob(&test.lease, b"image").unwrap().digest;
-        let new = NewContainer { id: ID, name: "web", image: &image, target: &image, parent: Some(base) };
+        let new = NewContainer {
+            id: ID,
+            name: "web",
+            image: &image,
+            target: &image,
+            parent: Some(base),
+            volumes: &[],
+            networks: &[],
+        };
         let unfinished = test.store.begin_container(&new, &dir).unwrap();
         let snapshot = test.store.containers().unwrap()[0].snapshot;
         assert!(test.store.layout().snapshot(snapshot).fs().exists());
@@ -84,7 +107,15 @@ fn an_image_that_was_removed_meanwhile_gets_no_container() {
     test.release();
     test.store.gc(Policy::DROP_CACHE).unwrap();
     let dir = test.store.create_container_dir(ID).unwrap();
-    let new = NewContainer { id: ID, name: "web", image: &image, target: &image, parent: Some(base) };
+    let new = NewContainer {
+        id: ID,
+        name: "web",
+        image: &image,
+        target: &image,
+        parent: Some(base),
+        volumes: &[],
+        networks: &[],
+    };
     let error = test.store.begin_container(&new, &dir).unwrap_err();
     assert!(matches!(&error, StoreError::NoSuchBlob { digest } if *digest == image), "{error}");
     let kept = test.store.lease("test").unwrap();

@@ -4,7 +4,8 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 7] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7];
+const STEPS: [&str; 9] =
+    [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
@@ -201,6 +202,43 @@ UPDATE builds SET place = created;
 DROP INDEX builds_by_project;
 CREATE INDEX builds_by_project ON builds(project, place);
 CREATE INDEX builds_by_place ON builds(place);
+";
+
+/// There are volumes.
+const FORMAT_8: &str = "
+CREATE TABLE volumes (
+    name      TEXT PRIMARY KEY,
+    directory TEXT NOT NULL UNIQUE,  -- a random name
+    anonymous INTEGER NOT NULL,      -- 1: made for one container, which nobody named
+    document  TEXT NOT NULL,         -- JSON: how it was asked for
+    created   INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- The containers that show a volume, running or not. It is not removed before them.
+CREATE TABLE volume_users (
+    volume    TEXT NOT NULL REFERENCES volumes(name),
+    container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+    PRIMARY KEY (volume, container)
+) WITHOUT ROWID;
+CREATE INDEX volume_users_by_container ON volume_users(container);
+";
+
+/// There are user-defined networks.
+const FORMAT_9: &str = "
+CREATE TABLE networks (
+    id       TEXT PRIMARY KEY,      -- 64 hex digits
+    name     TEXT NOT NULL UNIQUE,
+    document TEXT NOT NULL,         -- JSON: how it was asked for
+    created  INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- The containers that are in a network, running or not.
+CREATE TABLE network_users (
+    network   TEXT NOT NULL REFERENCES networks(id) ON DELETE CASCADE,
+    container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+    PRIMARY KEY (network, container)
+) WITHOUT ROWID;
+CREATE INDEX network_users_by_container ON network_users(container);
 ";
 
 /// The format of an open database; 0 is an empty one.

@@ -80,6 +80,15 @@ impl Store {
         Ok(bytes)
     }
 
+    /// What is kept in volumes.
+    pub(super) fn volumes_part(&self) -> Result<UsagePart, StoreError> {
+        let mut part = UsagePart::default();
+        for volume in self.volumes()? {
+            part.add(self.volume_size(&volume)?, !self.volume_users(&volume.name)?.is_empty());
+        }
+        Ok(part)
+    }
+
     /// What the store needs for itself: the database, locks, leases, and the directories that hold the rest.
     pub(super) fn metadata_bytes(&self) -> Result<u64, StoreError> {
         let layout = self.layout();
@@ -90,6 +99,7 @@ impl Store {
                 layout.snapshots(),
                 layout.cache_mounts(),
                 layout.containers(),
+                layout.volumes(),
                 layout.ingests(),
                 layout.partials(),
                 layout.trash(),

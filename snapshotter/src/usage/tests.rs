@@ -34,7 +34,15 @@ fn images_containers_and_cache_are_told_apart() {
     test.image("idle:again", idle);
     let dir = test.store.create_container_dir("c0ffee").unwrap();
     let image = test.store.resolve("used").unwrap().unwrap().descriptor.digest;
-    let new = NewContainer { id: "c0ffee", name: "c1", image: &image, target: &image, parent: Some(used) };
+    let new = NewContainer {
+        id: "c0ffee",
+        name: "c1",
+        image: &image,
+        target: &image,
+        parent: Some(used),
+        volumes: &[],
+        networks: &[],
+    };
     let container = test.store.begin_container(&new, &dir).unwrap().keep();
     let fs = test.store.layout().snapshot(container.snapshot).fs();
     std::fs::write(fs.join("d"), vec![1; 64 << 10]).unwrap();

@@ -6,13 +6,19 @@ use std::io::Read as _;
 use base::Digest;
 use base::image::{Index, media_type};
 
+use super::fault::Fault;
 use super::http::{Request, Response};
 
 /// Repositories by name.
 #[derive(Default)]
 pub(super) struct Content {
     repositories: HashMap<String, Repository>,
-    uploads: usize,
+    /// How many uploads were begun.
+    begun: usize,
+    /// What came of those that are not ended.
+    uploads: HashMap<String, Vec<u8>>,
+    /// The fewest bytes of a chunk that is not the last, which is announced.
+    least: Option<u64>,
 }
 
 #[derive(Default)]
@@ -135,24 +141,61 @@ impl Content {
         }
     }
 
-    /// Starts an upload (POST) or ends one (PUT); a POST may mount instead.
+    /// Starts an upload (POST), adds to one (PATCH), ends one (PUT), or says how far it is (GET); a POST may mount instead.
     fn upload(&mut self, request: &Request, repository: &str, upload: &str) -> Response {
-        match (request.method.as_str(), upload) {
-            ("POST", "") => self.start_upload(request, repository),
-            ("PUT", _) => {
-                let digest = Digest::of(&request.body);
-                if request.parameter("digest") != Some(digest.to_string()) {
-                    return Response::error(
-                        400,
-                        "DIGEST_INVALID",
-                        "provided digest did not match uploaded content",
-                    );
-                }
-                self.put_blob(repository, request.body.clone());
-                created(repository, &format!("blobs/{digest}"), &digest)
+        if (request.method.as_str(), upload) == ("POST", "") {
+            return self.start_upload(request, repository);
+        }
+        let Some(received) = self.uploads.get_mut(upload) else {
+            return Response::error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry");
+        };
+        let first = request.header("content-range").and_then(|range| range.split('-').next()?.parse().ok());
+        let follows = first.is_none_or(|first: usize| first == received.len());
+        match request.method.as_str() {
+            "GET" => progress(204, repository, upload, received.len()),
+            "PATCH" | "PUT" if !follows => progress(416, repository, upload, received.len()),
+            "PATCH" => {
+                received.extend(&request.body);
+                progress(202, repository, upload, received.len())
+            }
+            "PUT" => {
+                received.extend(&request.body);
+                self.end_upload(request, repository, upload)
+            }
+            "DELETE" => {
+                self.uploads.remove(upload);
+                Response::new(204)
             }
             _ => Response::error(405, "UNSUPPORTED", "the operation is unsupported"),
         }
+    }
+
+    fn end_upload(&mut self, request: &Request, repository: &str, upload: &str) -> Response {
+        let bytes = self.uploads.remove(upload).unwrap_or_default();
+        let digest = Digest::of(&bytes);
+        if request.parameter("digest") != Some(digest.to_string()) {
+            let message = "provided digest did not match uploaded content";
+            return Response::error(400, "DIGEST_INVALID", message);
+        }
+        self.put_blob(repository, bytes);
+        created(repository, &format!("blobs/{digest}"), &digest)
+    }
+
+    /// Keeps what came of a request of an upload that broke, as the fault will have it.
+    pub(super) fn keep_part(&mut self, request: &Request, fault: &Fault) {
+        let id = request.path().rsplit('/').next().unwrap_or_default();
+        if let Fault::LoseUpload(_) = fault {
+            self.uploads.remove(id);
+        }
+        let change = if matches!(fault, Fault::DamageUpload(_)) { 0x55 } else { 0 };
+        if let Some(received) = self.uploads.get_mut(id) {
+            received.extend(request.body.iter().map(|byte| byte ^ change));
+        }
+    }
+
+    /// Announces the length of the shortest chunk.
+    pub(super) fn announce_least(&mut self, least: u64) {
+        self.least = Some(least);
     }
 
     fn start_upload(&mut self, request: &Request, repository: &str) -> Response {
@@ -163,11 +206,23 @@ impl Content {
             self.put_blob(repository, bytes);
             return created(repository, &format!("blobs/{digest}"), &digest);
         }
-        self.uploads += 1;
-        // Relative, and with a query of its own, as the specification allows.
-        let location = format!("/v2/{repository}/blobs/uploads/{}?state=a%20b", self.uploads);
-        Response::new(202).header("Location", &location)
+        self.begun += 1;
+        let id = self.begun.to_string();
+        self.uploads.insert(id.clone(), Vec::new());
+        let answer = progress(202, repository, &id, 0);
+        match self.least {
+            Some(least) => answer.header("OCI-Chunk-Min-Length", &least.to_string()),
+            None => answer,
+        }
     }
+}
+
+/// Where an upload is, and how far.
+fn progress(status: u16, repository: &str, upload: &str, received: usize) -> Response {
+    // Relative, and with a query of its own, as the specification allows.
+    let location = format!("/v2/{repository}/blobs/uploads/{upload}?state=a%20b");
+    let range = format!("0-{}", received.saturating_sub(1));
+    Response::new(status).header("Location", &location).header("Range", &range)
 }
 
 fn created(repository: &str, tail: &str, digest: &Digest) -> Response {

@@ -37,6 +37,14 @@ pub enum Fault {
     WrongRange,
     /// Leaves a header out.
     DropHeader(&'static str),
+    /// Reads so many bytes of the request's body, keeps them, and closes the connection.
+    CloseUpload(usize),
+    /// Reads so many bytes of the request's body, keeps them, and then reads no more.
+    StallUpload(usize),
+    /// Reads so many bytes of the request's body, keeps others in their place, and closes the connection.
+    DamageUpload(usize),
+    /// Reads so many bytes of the request's body, forgets the upload, and closes the connection.
+    LoseUpload(usize),
 }
 
 /// A fault and the requests that it is for.
@@ -54,6 +62,17 @@ pub(super) fn take(rules: &mut [Rule], line: &str) -> Option<Fault> {
 }
 
 impl Fault {
+    /// How much of the request's body is read, if not all.
+    pub(super) fn reads(&self) -> Option<usize> {
+        match self {
+            Self::CloseUpload(count)
+            | Self::StallUpload(count)
+            | Self::DamageUpload(count)
+            | Self::LoseUpload(count) => Some(*count),
+            _ => None,
+        }
+    }
+
     /// The answer that replaces the registry's own, for the faults that have one.
     pub(super) fn response(&self, request: &Request) -> Option<Response> {
         match self {
@@ -85,6 +104,8 @@ pub(super) fn send(
     let length = response.body.len();
     match fault {
         Some(Fault::CloseBefore) => return Ok(false),
+        Some(Fault::CloseUpload(_) | Fault::DamageUpload(_) | Fault::LoseUpload(_)) => return Ok(false),
+        Some(Fault::StallUpload(_)) => return connection.wait_without_reading(),
         Some(Fault::StallBefore) => return connection.wait_for_end(),
         Some(Fault::CloseAfter(count)) => {
             connection.send(request, &response, length, *count)?;

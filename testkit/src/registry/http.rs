@@ -151,8 +151,8 @@ impl Connection {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// The next request; `None` when the client is done.
-    pub(super) fn read_request(&mut self) -> io::Result<Option<Request>> {
+    /// The next request without its body; `None` when the client is done.
+    pub(super) fn read_head(&mut self) -> io::Result<Option<Request>> {
         let first = self.read_line()?;
         let mut words = first.split(' ');
         let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(None) };
@@ -163,9 +163,20 @@ impl Connection {
             let Some((name, value)) = line.split_once(':') else { break };
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        let mut request = Request { method, target, headers, body: Vec::new() };
-        request.body = self.read_body(&request)?;
-        Ok(Some(request))
+        Ok(Some(Request { method, target, headers, body: Vec::new() }))
+    }
+
+    /// Reads the body of a request, or as much of it as a fault lets through.
+    pub(super) fn read_body(&mut self, request: &mut Request, most: Option<usize>) -> io::Result<()> {
+        request.body = match most {
+            None => self.whole_body(request)?,
+            Some(most) => {
+                let mut body = Vec::new();
+                (&mut self.0).take(most as u64).read_to_end(&mut body)?;
+                body
+            }
+        };
+        Ok(())
     }
 
     fn read_line(&mut self) -> io::Result<String> {
@@ -174,7 +185,7 @@ impl Connection {
         Ok(line.trim_end().to_owned())
     }
 
-    fn read_body(&mut self, request: &Request) -> io::Result<Vec<u8>> {
+    fn whole_body(&mut self, request: &Request) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         if request.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
             loop {
@@ -228,6 +239,15 @@ impl Connection {
     pub(super) fn wait_for_end(&mut self) -> io::Result<bool> {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest)?;
+        Ok(false)
+    }
+
+    /// Waits until the registry ends, and takes nothing of what comes. What the client goes on to send fills the kernel's buffers.
+    pub(super) fn wait_without_reading(&self) -> io::Result<bool> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        use std::os::fd::AsFd as _;
+        let mut connection = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::empty())];
+        poll(&mut connection, PollTimeout::NONE)?;
         Ok(false)
     }
 

@@ -111,6 +111,11 @@ impl FaultyRegistry {
         lock(&self.shared.seen).iter().filter(|seen| seen.line.contains(part)).cloned().collect()
     }
 
+    /// Announces from now on that chunks should have so many bytes.
+    pub fn announce_chunk_min_length(&self, length: u64) {
+        lock(&self.shared.content).announce_least(length);
+    }
+
     /// Stores a blob in a repository.
     pub fn put_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         lock(&self.shared.content).put_blob(repository, bytes.to_vec())
@@ -179,7 +184,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve(connection: TcpStream, shared: &Shared) {
     let Ok(mut connection) = http::Connection::new(connection) else { return };
     loop {
-        let request = match connection.read_request() {
+        let mut request = match connection.read_head() {
             Ok(Some(request)) => request,
             // What is not text is not HTTP, but for example a TLS handshake.
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
@@ -188,8 +193,12 @@ fn serve(connection: TcpStream, shared: &Shared) {
             }
             _ => break,
         };
-        lock(&shared.seen).push(request.seen());
         let fault = fault::take(&mut lock(&shared.rules), &request.line());
+        let part = fault.as_ref().and_then(Fault::reads);
+        if connection.read_body(&mut request, part).is_err() {
+            break;
+        }
+        lock(&shared.seen).push(request.seen());
         let response = answer(shared, &request, fault.as_ref());
         if !matches!(fault::send(&mut connection, &request, response, fault.as_ref()), Ok(true)) {
             break;
@@ -199,6 +208,11 @@ fn serve(connection: TcpStream, shared: &Shared) {
 }
 
 fn answer(shared: &Shared, request: &Request, fault: Option<&Fault>) -> Response {
+    if let Some(fault) = fault.filter(|fault| fault.reads().is_some()) {
+        lock(&shared.content).keep_part(request, fault);
+        // Nobody gets this.
+        return Response::new(500);
+    }
     if let Some(response) = fault.and_then(|fault| fault.response(request)) {
         return response;
     }

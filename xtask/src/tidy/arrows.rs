@@ -29,13 +29,14 @@ const ALLOWED: [(&str, &[&str]); 16] = [
 const TOOLS: [&str; 4] = ["bench", "frontend-tests", "testkit", "xtask"];
 
 /// Outside libraries that only some packages may know.
-const OWNERS: [(&str, &[&str]); 10] = [
+const OWNERS: [(&str, &[&str]); 11] = [
     ("rusqlite", &["snapshotter"]),
     ("reqwest", &["registry"]),
     ("rustls", &["registry"]),
     ("tonic", &["daemon"]),
     ("axum", &["daemon", "registry"]),
     ("clap", &["cli"]),
+    ("gtmpl-ng", &["cli"]),
     ("indicatif", &["cli"]),
     ("pest", &["parser"]),
     ("oci-spec", &["runner"]),

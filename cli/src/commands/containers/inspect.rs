@@ -1,15 +1,18 @@
 //! `lap inspect`, and `lap container inspect`: the documents that Docker shows.
 
+mod host_config;
+
 use std::process::ExitCode;
 
 use base::Timestamp;
-use engine::containers::{Bind, Container, Status};
+use engine::Engine;
+use engine::containers::{Container, ContainerSettings, HealthCheck, MountPoint, Status};
 use engine::error::EngineError;
-use engine::network::{Endpoint, InetEndpoint, Publish};
+use engine::network::{Endpoint, InetEndpoint};
 use serde_json::{Value, json};
 
 use super::super::images::inspect_json;
-use super::super::{StoreChoice, open};
+use super::super::{StoreChoice, networks, open, volumes};
 use super::ports;
 use crate::container_args::{AnyInspectArgs, ContainerInspectArgs};
 use crate::error::{CliError, FAILED};
@@ -22,32 +25,46 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 /// Shows containers in full.
 pub(super) fn containers(store: &StoreChoice, args: &ContainerInspectArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
-    show(&args.containers, args.format.as_deref(), |name| Ok(document(&engine.container(name)?)))
+    show(&args.containers, args.format.as_deref(), |name| {
+        document(&engine, &engine.container(name)?, args.size)
+    })
 }
 
-/// Shows whatever has a name: containers, else images.
+/// Shows whatever has a name: containers, else images, else networks, else volumes.
 pub(crate) fn any(store: &StoreChoice, args: &AnyInspectArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
     let kind = args.kind.as_deref();
+    let of_kind = |wanted: &str| kind.is_none_or(|kind| kind == wanted);
     show(&args.names, args.format.as_deref(), |name| {
-        if kind != Some("image") {
+        if of_kind("container") {
             match engine.container(name) {
-                Ok(container) => return Ok(document(&container)),
                 Err(EngineError::NoSuchContainer(_)) if kind.is_none() => {}
-                Err(error) => return Err(error.into()),
+                found => return document(&engine, &found?, args.size),
             }
         }
-        match engine.inspect(name) {
-            Err(EngineError::NoSuchImage(name)) if kind.is_none() => {
+        if of_kind("image") {
+            match engine.inspect(name) {
+                Err(EngineError::NoSuchImage(_)) if kind.is_none() => {}
+                found => return inspect_json(&found?),
+            }
+        }
+        if of_kind("network") {
+            match engine.find_network(name) {
+                Err(error) if error.is_missing_network() && kind.is_none() => {}
+                found => return networks::document(&engine, &found?),
+            }
+        }
+        match engine.volume(name) {
+            Err(error) if error.is_missing_volume() && kind.is_none() => {
                 Err(CliError::failed(format!("No such object: {name}")))
             }
-            found => inspect_json(&found?),
+            found => Ok(volumes::document(&found?)),
         }
     })
 }
 
 /// Prints what is found of all names, and fails if something is not.
-fn show(
+pub(in super::super) fn show(
     names: &[String],
     format: Option<&str>,
     find: impl Fn(&str) -> Result<Value, CliError>,
@@ -75,57 +92,152 @@ fn show(
     Ok(code)
 }
 
-/// A container in Docker's shape.
-fn document(container: &Container) -> Value {
+/// A container in Docker's shape. With `size`, also how large it is.
+fn document(engine: &Engine, container: &Container, size: bool) -> Result<Value, CliError> {
     let asked = &container.document;
+    let settings = engine.container_settings(container)?;
     let (path, args) =
         asked.command.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
-    let exposed: serde_json::Map<String, Value> =
-        asked.exposed.iter().map(|port| (port.to_string(), json!({}))).collect();
-    json!({
+    let file = |name: &str| settings.directory.join(name).display().to_string();
+    let mut value = json!({
         "Id": container.id,
         "Created": container.created_at.to_string(),
         "Path": path,
         "Args": args,
         "State": state(container),
         "Image": container.image_id.to_string(),
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
         "LogPath": container.log_path.display().to_string(),
         "Name": format!("/{}", container.name),
         "RestartCount": container.state.restart_count,
-        "Driver": "overlay2",
+        "Driver": driver(&settings),
         "Platform": asked.platform.split('/').next().unwrap_or_default(),
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": host_config::document(container, &settings),
+        "GraphDriver": { "Name": driver(&settings), "Data": layers(&settings) },
         "Mounts": mounts(container),
-        "HostConfig": host_config(container),
-        "Config": {
-            "Hostname": asked.hostname,
-            "Domainname": asked.domainname,
-            "User": asked.user,
-            "Tty": asked.tty,
-            "OpenStdin": asked.open_stdin,
-            "Env": asked.env,
-            "Cmd": asked.command.get(asked.entrypoint.as_ref().map_or(0, Vec::len)..).unwrap_or_default(),
-            "Image": asked.image,
-            "WorkingDir": asked.working_dir,
-            "Entrypoint": asked.entrypoint,
-            "Labels": asked.labels,
-            "ExposedPorts": exposed,
-            "StopSignal": asked.stop_signal,
-            "StopTimeout": asked.stop_timeout,
-        },
+        "Config": config(container, &settings),
         "NetworkSettings": network(container),
+    });
+    if size {
+        let sizes = engine.container_size(container)?;
+        value["SizeRw"] = sizes.changes.into();
+        value["SizeRootFs"] = sizes.whole.into();
+    }
+    Ok(value)
+}
+
+fn driver(settings: &ContainerSettings) -> &'static str {
+    if settings.upper.is_some() { "overlay2" } else { "vfs" }
+}
+
+/// Where the files of a container lie, by Docker's names for directories of an overlay.
+fn layers(settings: &ContainerSettings) -> Value {
+    let Some((upper, work)) = &settings.upper else { return Value::Null };
+    let lower: Vec<String> = settings.lower.iter().map(|path| path.display().to_string()).collect();
+    json!({ "LowerDir": lower.join(":"), "UpperDir": upper.display().to_string(), "WorkDir": work.display().to_string() })
+}
+
+/// What a container has from its image, as it was changed.
+fn config(container: &Container, settings: &ContainerSettings) -> Value {
+    let asked = &container.document;
+    let exposed: serde_json::Map<String, Value> =
+        asked.exposed.iter().map(|port| (port.to_string(), json!({}))).collect();
+    let volumes: serde_json::Map<String, Value> = asked
+        .mounts
+        .iter()
+        .filter(|point| point.volume.is_some())
+        .map(|point| (point.target.clone(), json!({})))
+        .collect();
+    let mut value = json!({
+        "Hostname": asked.hostname,
+        "Domainname": asked.domainname,
+        "User": asked.user,
+        "AttachStdin": asked.open_stdin && asked.attached,
+        "AttachStdout": asked.attached,
+        "AttachStderr": asked.attached,
+        "Tty": asked.tty,
+        "OpenStdin": asked.open_stdin,
+        "StdinOnce": asked.open_stdin && !asked.tty,
+        "Env": asked.env,
+        "Cmd": asked.command.get(asked.entrypoint.as_ref().map_or(0, Vec::len)..).unwrap_or_default(),
+        "Image": asked.image,
+        "Volumes": if volumes.is_empty() { Value::Null } else { volumes.into() },
+        "WorkingDir": asked.working_dir,
+        "Entrypoint": asked.entrypoint,
+        "OnBuild": null,
+        "Labels": asked.labels,
+        "StopSignal": asked.stop_signal,
+    });
+    if !exposed.is_empty() {
+        value["ExposedPorts"] = exposed.into();
+    }
+    if let Some(seconds) = asked.stop_timeout {
+        value["StopTimeout"] = seconds.into();
+    }
+    if let Some(check) = &settings.health {
+        value["Healthcheck"] = healthcheck(check);
+    }
+    value
+}
+
+/// How health is told, with times in nanoseconds.
+fn healthcheck(check: &HealthCheck) -> Value {
+    let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let test: Vec<&str> = std::iter::once("CMD").chain(check.command.iter().map(String::as_str)).collect();
+    json!({
+        "Test": test,
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "StartPeriod": nanoseconds(check.start_period),
+        "StartInterval": nanoseconds(check.start_interval),
+        "Retries": check.retries,
     })
 }
 
 /// What a container has of its network. What it does not have is empty, as in Docker.
 fn network(container: &Container) -> Value {
     let endpoint = container.state.network.clone().unwrap_or_default();
+    let mut settings = endpoint_document(&endpoint);
+    settings["Ports"] = ports::document(container);
+    let mut networks = serde_json::Map::new();
+    if !container.document.network.starts_with("container:") {
+        // One that does not run has at least what it was made for.
+        let first = endpoint.network.as_ref().map_or_else(
+            || match container.state.network {
+                Some(_) if !matches!(container.document.network.as_str(), "host" | "none") => "bridge",
+                _ => container.document.network.as_str(),
+            },
+            |network| network.name.as_str(),
+        );
+        networks.insert(first.to_owned(), endpoint_document(&endpoint));
+        for further in &container.state.further_networks {
+            let name = further.network.as_ref().map_or("bridge", |network| network.name.as_str());
+            networks.insert(name.to_owned(), endpoint_document(further));
+        }
+    }
+    settings["Networks"] = networks.into();
+    settings
+}
+
+/// What a container has of one network.
+fn endpoint_document(endpoint: &Endpoint) -> Value {
     let address = |inet: &Option<InetEndpoint>| inet.map_or(String::new(), |inet| inet.address.to_string());
     let length = |inet: &Option<InetEndpoint>| inet.and_then(|inet| inet.length).unwrap_or(0);
     let gateway = |inet: &Option<InetEndpoint>| {
         inet.and_then(|inet| inet.gateway).map_or(String::new(), |gateway| gateway.to_string())
     };
-    let Endpoint { inet, inet6, mac, .. } = &endpoint;
-    let own = json!({
+    let Endpoint { inet, inet6, mac, network, .. } = endpoint;
+    let names = network.as_ref().map(|network| network.names.clone()).unwrap_or_default();
+    let id = network.as_ref().map_or("", |network| network.id.as_str());
+    json!({
+        "NetworkID": id,
+        "DNSNames": names,
         "IPAddress": address(inet),
         "IPPrefixLen": length(inet),
         "Gateway": gateway(inet),
@@ -133,31 +245,7 @@ fn network(container: &Container) -> Value {
         "GlobalIPv6PrefixLen": length(inet6),
         "IPv6Gateway": gateway(inet6),
         "MacAddress": mac.map_or(String::new(), |mac| mac.to_string()),
-    });
-    let mut settings = own.clone();
-    settings["Ports"] = ports::document(container);
-    settings["Networks"] = match container.document.network.starts_with("container:") {
-        true => json!({}),
-        false => json!({ &container.document.network: own }),
-    };
-    settings
-}
-
-/// The ports that were asked for, by those of the container.
-fn port_bindings(container: &Container) -> Value {
-    let mut bindings = serde_json::Map::new();
-    for Publish { host, ports, container } in &container.document.publish {
-        let ports = ports.as_ref().map_or(String::new(), |ports| match ports.start() == ports.end() {
-            true => ports.start().to_string(),
-            false => format!("{}-{}", ports.start(), ports.end()),
-        });
-        let address = host.map_or(String::new(), |host| host.to_string());
-        let all = bindings.entry(container.to_string()).or_insert_with(|| json!([]));
-        if let Some(all) = all.as_array_mut() {
-            all.push(json!({ "HostIp": address, "HostPort": ports }));
-        }
-    }
-    bindings.into()
+    })
 }
 
 fn state(container: &Container) -> Value {
@@ -187,44 +275,20 @@ fn state(container: &Container) -> Value {
 }
 
 fn mounts(container: &Container) -> Vec<Value> {
-    let mount = |bind: &Bind| {
-        json!({
-            "Type": "bind",
-            "Source": bind.source.display().to_string(),
-            "Destination": bind.target,
-            "Mode": if bind.writable { "" } else { "ro" },
-            "RW": bind.writable,
-            "Propagation": bind.propagation,
-        })
+    let mount = |point: &MountPoint| {
+        let mut value = json!({
+            "Type": if point.volume.is_some() { "volume" } else { "bind" },
+            "Source": point.source.display().to_string(),
+            "Destination": point.target,
+            "Mode": if point.writable { "" } else { "ro" },
+            "RW": point.writable,
+            "Propagation": point.propagation,
+        });
+        if let Some(name) = &point.volume {
+            value["Name"] = name.as_str().into();
+            value["Driver"] = engine::volumes::DRIVER.into();
+        }
+        value
     };
-    container.document.binds.iter().map(mount).collect()
-}
-
-fn host_config(container: &Container) -> Value {
-    let asked = &container.document;
-    let bind = |bind: &Bind| {
-        let access = if bind.writable { "" } else { ":ro" };
-        format!("{}:{}{access}", bind.source.display(), bind.target)
-    };
-    let mut log = serde_json::Map::new();
-    if let Some(size) = asked.log.max_size {
-        log.insert("max-size".to_owned(), size.to_string().into());
-        log.insert("max-file".to_owned(), asked.log.max_files.to_string().into());
-    }
-    json!({
-        "Binds": asked.binds.iter().map(bind).collect::<Vec<_>>(),
-        "LogConfig": { "Type": asked.log.driver.name(), "Config": log },
-        "NetworkMode": asked.network,
-        "PortBindings": port_bindings(container),
-        "PidMode": asked.pid_mode,
-        "IpcMode": asked.ipc_mode,
-        "ExtraHosts": asked.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect::<Vec<_>>(),
-        "Dns": asked.resolver.servers,
-        "DnsSearch": asked.resolver.search,
-        "DnsOptions": asked.resolver.options,
-        "RestartPolicy": { "Name": asked.restart.name(), "MaximumRetryCount": asked.restart.most() },
-        "AutoRemove": asked.remove,
-        "Privileged": asked.privileged,
-        "ReadonlyRootfs": asked.read_only,
-    })
+    container.document.mounts.iter().map(mount).collect()
 }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use engine::containers::{Container, HealthStatus, Status};
+use engine::Engine;
+use engine::containers::{Container, HealthStatus, MountPoint, Status};
 use serde_json::{Value, json};
 
 use super::super::{StoreChoice, now, open};
@@ -10,15 +11,22 @@ use super::ports;
 use crate::container_args::PsArgs;
 use crate::container_filter::ContainerFilters;
 use crate::error::CliError;
-use crate::terminal::{print, print_line};
-use crate::{table, template, units};
+use crate::listing::{self, Columns};
+use crate::terminal::print_line;
+use crate::units;
 
+/// The usual table.
+const USUAL: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+/// The same with `--size`.
+const WITH_SIZE: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
 /// Characters of a command that are shown.
 const COMMAND_WIDTH: usize = 20;
 
 /// Lists containers.
 pub(super) fn list(store: &StoreChoice, args: &PsArgs) -> Result<ExitCode, CliError> {
-    let mut containers = open(store)?.containers()?;
+    let engine = open(store)?;
+    let mut containers = engine.containers()?;
     let filters = ContainerFilters::parse(&args.filters, &containers)?;
     let last = if args.latest { Some(1) } else { args.last };
     let all = args.all || last.is_some() || filters.is_about_status();
@@ -26,12 +34,8 @@ pub(super) fn list(store: &StoreChoice, args: &PsArgs) -> Result<ExitCode, CliEr
     containers.truncate(last.unwrap_or(usize::MAX));
     if args.quiet {
         containers.iter().for_each(|container| print_line(id(container, args.no_trunc)));
-    } else if let Some(format) = args.format.as_deref().filter(|format| *format != "table") {
-        for container in &containers {
-            print_line(&template::fill(format, &row(container, args.no_trunc))?);
-        }
     } else {
-        print(&table_of(&containers, args.no_trunc));
+        show(&engine, &containers, args)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -40,31 +44,46 @@ fn id(container: &Container, whole: bool) -> &str {
     if whole { &container.id } else { container.short_id() }
 }
 
-fn table_of(containers: &[Container], whole: bool) -> String {
-    let columns = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
-    let cells = |container: &Container| {
-        let row = row(container, whole);
-        columns.iter().map(|name| row[*name].as_str().unwrap_or_default().to_owned()).collect()
+fn show(engine: &Engine, containers: &[Container], args: &PsArgs) -> Result<(), CliError> {
+    let mut rows = Vec::new();
+    // Sizes are looked for where somebody will see them.
+    let sized = args.size || args.format.as_ref().is_some_and(|format| format.contains(".Size"));
+    for container in containers {
+        let mut row = row(container, args.no_trunc);
+        if sized {
+            let size = engine.container_size(container)?;
+            let (changes, whole) = (units::bytes(size.changes), units::bytes(size.whole));
+            row["Size"] = format!("{changes} (virtual {whole})").into();
+        }
+        rows.push(row);
+    }
+    let columns = Columns {
+        template: if args.size { WITH_SIZE } else { USUAL },
+        titles: &[("ID", "CONTAINER ID"), ("RunningFor", "CREATED")],
     };
-    let rows: Vec<Vec<String>> = containers.iter().map(cells).collect();
-    table::render(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"], &rows)
+    listing::show(&rows, args.format.as_deref(), &columns)
 }
 
 /// What a format can use, with Docker's names.
 fn row(container: &Container, whole: bool) -> Value {
     let document = &container.document;
     let labels: Vec<String> = document.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let mounts: Vec<String> = document.binds.iter().map(|bind| bind.source.display().to_string()).collect();
+    let source =
+        |point: &MountPoint| point.volume.clone().unwrap_or_else(|| point.source.display().to_string());
+    let mounts: Vec<String> = document.mounts.iter().map(source).collect();
+    let volumes = document.mounts.iter().filter(|point| point.volume.is_some()).count();
     json!({
         "Command": command(&document.command, whole),
-        "CreatedAt": container.created_at.to_string(),
+        "CreatedAt": units::go_time(container.created_at),
         "ID": id(container, whole),
         "Image": document.image,
+        "Label": document.labels,
         "Labels": labels.join(","),
-        "LocalVolumes": "0",
+        "LocalVolumes": volumes.to_string(),
         "Mounts": mounts.join(","),
         "Names": container.name,
         "Networks": document.network,
+        "Platform": document.platform,
         "Ports": ports::column(container),
         "RunningFor": format!("{} ago", units::age(container.created_at, now())),
         "Size": "0B",

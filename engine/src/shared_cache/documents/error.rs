@@ -42,6 +42,14 @@ pub enum CacheDocumentError {
         /// How many bytes are read.
         limit: u64,
     },
+    /// A document is longer than any should be, and was not read to its end.
+    #[error("{name} has more than the {limit} bytes that are read")]
+    TooLong {
+        /// What it is called.
+        name: String,
+        /// How many bytes are read.
+        limit: u64,
+    },
     /// A document that another one names is not there, or has another content.
     #[error("the document {digest} is missing or damaged")]
     Damaged {

@@ -6,6 +6,7 @@
 //! and written as a new one ([`writing`]). Where documents are kept is behind [`store::DocumentStore`].
 
 mod actions;
+mod bucket;
 mod config;
 mod envelope;
 mod error;
@@ -16,6 +17,7 @@ mod store;
 mod writing;
 
 use self::actions::ActionsDocument;
+use self::bucket::BucketDocument;
 pub(super) use self::config::{CacheConfig, CacheRecord};
 pub(crate) use self::envelope::INLINE;
 pub use self::error::CacheDocumentError;
@@ -32,6 +34,7 @@ pub(super) fn open<'a>(engine: &'a Engine, place: &DocumentPlace) -> Box<dyn Doc
     match place {
         DocumentPlace::Registry(reference) => Box::new(RegistryDocument::new(engine, reference.clone())),
         DocumentPlace::Actions(place) => Box::new(ActionsDocument::new(engine, place.clone())),
+        DocumentPlace::Bucket(place) => Box::new(BucketDocument::new(engine, (**place).clone())),
         DocumentPlace::Layout(place) => Box::new(LayoutDocument::new(place.clone())),
     }
 }

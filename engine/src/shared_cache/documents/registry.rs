@@ -47,6 +47,10 @@ impl DocumentStore for RegistryDocument<'_> {
         self.reference.familiar()
     }
 
+    fn repository(&self) -> Option<&Reference> {
+        Some(&self.reference)
+    }
+
     fn load(&self, cancel: &CancelToken) -> Result<Vec<CacheConfig>, EngineError> {
         let network = self.engine.network()?;
         let root = match network.wait(cancel, network.client.resolve(&self.reference)) {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use base::CancelToken;
 use base::image::Descriptor;
+use base::{CancelToken, Reference};
 use snapshotter::BlobWriter;
 
 use super::config::CacheConfig;
@@ -17,6 +17,11 @@ pub(crate) trait DocumentStore: Send + Sync {
     /// What people call it.
     fn name(&self) -> String;
 
+    /// The repository of a registry that blobs are in, if they are in one.
+    fn repository(&self) -> Option<&Reference> {
+        None
+    }
+
     /// Reads the documents that are there, the best first.
     ///
     /// # Errors
@@ -28,6 +33,11 @@ pub(crate) trait DocumentStore: Send + Sync {
 
     /// Adds a blob, whose content is in `file`, unless it is there.
     fn add_blob(&self, blob: &Descriptor, file: &Path, cancel: &CancelToken) -> Result<(), EngineError>;
+
+    /// How many blobs are added at once.
+    fn blobs_at_once(&self) -> usize {
+        4
+    }
 
     /// Copies a blob to `to`; `false` if there is none. No more is copied than one byte beyond its size.
     fn copy_blob(

@@ -11,7 +11,7 @@ use super::config::Draft;
 use super::error::CacheDocumentError;
 use super::store::DocumentStore;
 use crate::error::EngineError;
-use crate::ops::Filesystem;
+use crate::ops::{Filesystem, StepResult};
 use crate::parallel::each_at_once;
 use crate::remote::Fetcher;
 use crate::request::{CacheMode, DocumentOutput};
@@ -20,9 +20,6 @@ use crate::shared_cache::reading::{Elsewhere, SharedCache};
 use crate::shared_cache::record::{Record, RecordedLayer};
 use crate::shared_cache::told::{Told, Where};
 
-/// How many blobs are written at once.
-const BLOBS_AT_ONCE: usize = 4;
-
 /// Writes all of `outputs`. `roots` are the root filesystems of the images that were built.
 ///
 /// # Errors
@@ -30,13 +27,13 @@ const BLOBS_AT_ONCE: usize = 4;
 pub(crate) fn write(
     cache: &SharedCache<'_>,
     outputs: &[DocumentOutput],
-    roots: &[Option<Filesystem>],
+    roots: &[Option<StepResult>],
 ) -> Result<(), EngineError> {
     if outputs.is_empty() || !cache.may_tell() {
         return Ok(());
     }
     let told = cache.told()?;
-    let roots: Vec<SnapshotId> = roots.iter().flatten().map(|root| root.snapshot).collect();
+    let roots: Vec<StepResult> = roots.iter().copied().flatten().collect();
     let mut failed = Ok(());
     for output in outputs {
         let fetcher = cache.fetcher();
@@ -69,10 +66,10 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
-    fn write(&self, told: &[Told], roots: &[SnapshotId]) -> Result<(), EngineError> {
+    fn write(&self, told: &[Told], roots: &[StepResult]) -> Result<(), EngineError> {
         let compression = self.output.layers.compression.unwrap_or(Compression::GZIP);
         let layers = Layers::new(self.fetcher, compression, self.output.layers.force);
-        let images = roots.iter().map(|root| Image::new(self.fetcher, &layers, *root));
+        let images = roots.iter().map(|root| Image::new(self.cache, &layers, *root));
         let images: Vec<Image> = images.collect::<Result<_, _>>()?;
         let mut draft = Draft::default();
         let mut ours = BTreeMap::new();
@@ -86,7 +83,8 @@ impl Export<'_> {
             result.keys.iter().for_each(|key| draft.add(key, &record));
         }
         let blobs: Vec<Descriptor> = ours.into_values().collect();
-        each_at_once(&blobs, BLOBS_AT_ONCE, self.fetcher.cancel, |blob, stop| self.add(blob, stop))?;
+        let at_once = self.store.blobs_at_once();
+        each_at_once(&blobs, at_once, self.fetcher.cancel, |blob, stop| self.add(blob, stop))?;
         self.store.publish(&draft.finish(), self.output.form, self.fetcher.cancel)
     }
 
@@ -97,11 +95,14 @@ impl Export<'_> {
         layers: &Layers<'_>,
         images: &[Image],
     ) -> Result<Option<(Vec<RecordedLayer>, bool)>, EngineError> {
-        let of_image = images.iter().find_map(|image| image.part(&result.place));
+        let of_image = images.iter().find_map(|image| Some((image.part(&result.place)?, image.is_here)));
         Ok(match (&result.place, of_image) {
-            (_, Some(of_image)) => Some((of_image.to_vec(), true)),
+            (_, Some((of_image, true))) => Some((of_image.to_vec(), true)),
+            (Where::Elsewhere(found), Some((of_image, false))) => {
+                self.copy(found)?.then(|| (of_image.to_vec(), false))
+            }
             _ if self.output.mode == CacheMode::Min => None,
-            (Where::Here(snapshot), None) => Some((layers.of(*snapshot)?, true)),
+            (Where::Here(snapshot), _) => Some((layers.of(*snapshot)?, true)),
             // What others have lost meanwhile is only missing in the document.
             (Where::Elsewhere(found), None) => {
                 self.copy(found)?.then(|| (found.record().layers.clone(), false))
@@ -135,13 +136,25 @@ impl Export<'_> {
 
 /// A built image, to which results may belong.
 struct Image {
+    /// The snapshots of the layers; empty if it is elsewhere.
     snapshots: Vec<SnapshotId>,
     layers: Vec<RecordedLayer>,
+    /// Whether the layers are in the store.
+    is_here: bool,
 }
 
 impl Image {
-    fn new(fetcher: &Fetcher<'_>, layers: &Layers<'_>, root: SnapshotId) -> Result<Self, EngineError> {
-        Ok(Self { snapshots: fetcher.engine.store.chain(root)?, layers: layers.of(root)? })
+    fn new(cache: &SharedCache<'_>, layers: &Layers<'_>, root: StepResult) -> Result<Self, EngineError> {
+        match root {
+            StepResult::Here(Filesystem { snapshot, .. }) => {
+                let snapshots = cache.fetcher().engine.store.chain(snapshot)?;
+                Ok(Self { snapshots, layers: layers.of(snapshot)?, is_here: true })
+            }
+            StepResult::Shared { id, .. } => {
+                let layers = cache.layers_of(id).iter().map(RecordedLayer::of).collect();
+                Ok(Self { snapshots: Vec::new(), layers, is_here: false })
+            }
+        }
     }
 
     /// The layers of a result, if they are the image's from the base up.

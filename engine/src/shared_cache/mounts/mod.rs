@@ -24,24 +24,19 @@ use snapshotter::{CacheMount, CacheMountRequest, Layering};
 pub use self::chunks::ChunkError;
 use self::chunks::{Joined, average, cut, pack};
 use self::list::{Chunk, ChunkList, MountRecord};
+use super::SharedCache;
 use super::bringing::fetch_from;
 use super::place::{NewRecord, Place};
-use super::reading::unfit;
-use super::{SharedCache, Trust};
 use crate::error::EngineError;
 use crate::parallel::each_at_once;
 use crate::remote::Fetcher;
-use crate::request::{CacheSource, SharedCaches};
 
 /// How many chunks are sent at once.
 const SENT_AT_ONCE: usize = 4;
 
 /// The cache mounts that a build shares with other builders.
 pub(crate) struct PortableMounts<'a> {
-    fetcher: &'a Fetcher<'a>,
-    trust: &'a Trust,
-    from: Vec<Arc<dyn Place + 'a>>,
-    to: Vec<Arc<dyn Place + 'a>>,
+    shared: &'a SharedCache<'a>,
     /// Where cache mounts are looked for; they are written to the first one. None of them is shared without any.
     scopes: &'a [String],
     /// Those that steps have wanted, by id. Held while one is looked for.
@@ -57,19 +52,9 @@ struct Wanted {
 }
 
 impl<'a> PortableMounts<'a> {
-    /// Those of the build that `shared` is for.
-    pub(crate) fn new(shared: &'a SharedCache<'a>, caches: &'a SharedCaches) -> Self {
-        let (fetcher, trust) = (shared.fetcher(), shared.trust());
-        let from = caches.from.iter().filter_map(|source| match source {
-            CacheSource::Records(place) => Some(place),
-            CacheSource::Document(_) => None,
-        });
-        let open = |places: Vec<_>| match caches.mounts.is_empty() {
-            true => Vec::new(),
-            false => places.into_iter().map(|place| super::open(fetcher.engine, place)).collect(),
-        };
-        let (from, to) = (open(from.collect()), open(caches.to.iter().collect()));
-        Self { fetcher, trust, from, to, scopes: &caches.mounts, wanted: Mutex::default() }
+    /// Those of the build that `shared` is for, in these scopes.
+    pub(crate) fn new(shared: &'a SharedCache<'a>, scopes: &'a [String]) -> Self {
+        Self { shared, scopes, wanted: Mutex::default() }
     }
 
     /// Has a cache mount that is wanted now begin with what another builder left, if there is none here.
@@ -106,14 +91,17 @@ impl<'a> PortableMounts<'a> {
     }
 
     fn look_for(&self, request: &CacheMountRequest<'_>, cancel: &CancelToken) -> Result<(), EngineError> {
-        if !self.fetcher.engine.store.cache_mounts_of(request.id)?.is_empty() {
+        if !self.shared.fetcher().engine.store.cache_mounts_of(request.id)?.is_empty() {
             return Ok(());
         }
-        for (scope, place) in self.scopes.iter().flat_map(|scope| self.from.iter().map(move |p| (scope, p))) {
+        for (scope, place) in
+            self.scopes.iter().flat_map(|scope| self.shared.read.iter().map(move |p| (scope, p)))
+        {
             let Some(list) = self.list(&**place, scope, request.id, cancel)? else { continue };
             let name = format!("importing cache mount {} ({scope}) from {}", request.id, place.name());
             return self
-                .fetcher
+                .shared
+                .fetcher()
                 .progress
                 .step(&name, |vertex| self.unpack(&**place, &list, request, vertex, cancel));
         }
@@ -128,14 +116,14 @@ impl<'a> PortableMounts<'a> {
         id: &str,
         cancel: &CancelToken,
     ) -> Result<Option<ChunkList>, EngineError> {
-        let Fetcher { engine, lease, .. } = *self.fetcher;
+        let Fetcher { engine, lease, .. } = *self.shared.fetcher();
         let key = list::key(scope, id);
         let Some(found) = place.records(&[key], cancel)?.pop().flatten() else { return Ok(None) };
-        let record = match self.trust.open(&place.name(), &key, &found) {
+        let record = match self.shared.trust().open(&place.name(), &key, &found) {
             Ok(record) => MountRecord::read(record, id),
             Err(why) => {
                 let message = format!("the cache mount {id} in {} is not trusted: {why}", place.name());
-                self.fetcher.progress.warn("SharedCache", message);
+                self.shared.fetcher().progress.warn("SharedCache", message);
                 None
             }
         };
@@ -157,7 +145,7 @@ impl<'a> PortableMounts<'a> {
         vertex: Digest,
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
-        let Fetcher { engine, lease, progress, .. } = *self.fetcher;
+        let Fetcher { engine, lease, progress, .. } = *self.shared.fetcher();
         let options = engine.store.apply_options(Layering::Plain);
         let (size, limit) = (list.size(), options.limits.max_bytes);
         if size > limit {
@@ -190,19 +178,15 @@ impl<'a> PortableMounts<'a> {
     pub(crate) fn write(&self) {
         let mut wanted: Vec<_> =
             self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter().collect();
-        if wanted.is_empty() || self.to.is_empty() {
+        if wanted.is_empty() || self.shared.written.is_empty() || !self.shared.may_tell() {
             return;
-        }
-        if let Some(why) = unfit(self.fetcher.engine) {
-            let message = format!("cache mounts are not shared with other builders: {why}");
-            return self.fetcher.progress.warn("SharedCache", message);
         }
         wanted.sort_by(|(one, _), (other, _)| one.cmp(other));
         let ids: Vec<&str> = wanted.iter().map(|(id, _)| id.as_str()).collect();
-        self.fetcher.progress.run(&format!("exporting cache mounts {}", ids.join(", ")), || {
+        self.shared.fetcher().progress.run(&format!("exporting cache mounts {}", ids.join(", ")), || {
             for (id, wanted) in &wanted {
                 let wanted = wanted.lock().unwrap_or_else(PoisonError::into_inner);
-                for place in &self.to {
+                for place in &self.shared.written {
                     match self.write_one(&**place, id, wanted.is_damaged) {
                         Ok(()) | Err(EngineError::Cancelled) => {}
                         Err(error) => {
@@ -216,7 +200,7 @@ impl<'a> PortableMounts<'a> {
     }
 
     fn write_one(&self, place: &dyn Place, id: &str, anew: bool) -> Result<(), EngineError> {
-        let Fetcher { engine, lease, cancel, .. } = *self.fetcher;
+        let Fetcher { engine, lease, cancel, .. } = *self.shared.fetcher();
         let Some(scope) = self.scopes.first() else { return Ok(()) };
         let known = if anew { Ok(None) } else { self.list(place, scope, id, cancel) };
         let (before, anew) = match known {
@@ -237,15 +221,16 @@ impl<'a> PortableMounts<'a> {
         each_at_once(&new, SENT_AT_ONCE, cancel, add)?;
         add(&document, cancel)?;
         let key = list::key(scope, id);
-        let bytes = self.trust.sign(&key, MountRecord::new(id, &document).to_bytes());
+        let bytes = self.shared.trust().sign(&key, MountRecord::new(id, &document).to_bytes());
         let blobs = [vec![document], list.blobs()].concat();
-        place.add_record(&key, &NewRecord { bytes: &bytes, blobs: &blobs, replaces: true }, cancel)
+        place.add_record(&key, &NewRecord { bytes: &bytes, blobs: &blobs, replaces: true }, cancel)?;
+        Ok(())
     }
 
     /// Cuts what is in a cache mount; `None` when nobody else may read it now. Chunks that are not in `before` become blobs
     /// of the store, and are listed beside.
     fn cut(&self, id: &str, before: &ChunkList) -> Result<Option<(ChunkList, Vec<Descriptor>)>, EngineError> {
-        let Fetcher { engine, lease, cancel, .. } = *self.fetcher;
+        let Fetcher { engine, lease, cancel, .. } = *self.shared.fetcher();
         let Some(held) = self.hold(id)? else { return Ok(None) };
         let mut known: HashMap<Digest, Chunk> =
             before.chunks.iter().map(|chunk| (chunk.content, *chunk)).collect();
@@ -282,7 +267,7 @@ impl<'a> PortableMounts<'a> {
 
     /// The cache mount that a step would get, for reading.
     fn hold(&self, id: &str) -> Result<Option<CacheMount>, EngineError> {
-        let store = &self.fetcher.engine.store;
+        let store = &self.shared.fetcher().engine.store;
         for directory in store.cache_mounts_of(id)? {
             if let Some(held) = store.read_cache_mount(&directory)? {
                 return Ok(Some(held));
@@ -292,6 +277,6 @@ impl<'a> PortableMounts<'a> {
     }
 
     fn warn(&self, what: &str, error: &EngineError) {
-        self.fetcher.progress.warn("SharedCache", format!("{what}: {}", base::fault::chain(error)));
+        self.shared.fetcher().progress.warn("SharedCache", format!("{what}: {}", base::fault::chain(error)));
     }
 }

@@ -185,6 +185,13 @@ impl Expressions {
         self.add("lookup", data)
     }
 
+    /// Loads a value.
+    pub(super) fn set(self, register: u32, value: &[u8]) -> Self {
+        let value = Attributes::new().attribute(DATA_VALUE, value);
+        let data = Attributes::new().big_endian(1, register).nested(2, value);
+        self.add("immediate", data)
+    }
+
     /// Sends the packet to the address and the port in two registers.
     pub(super) fn redirect(self, family: u8, address: u32, port: u32) -> Self {
         const DESTINATION: u32 = 1;

@@ -33,7 +33,7 @@ pub(super) fn install(network: &str, rules: &Rules) -> Result<(), NetworkError> 
     for (index, (family, subnet)) in subnets.iter().enumerate() {
         let Some(subnet) = subnet else { continue };
         let redirects = redirects(rules, index == 0);
-        family.restore(network, &all(&rules.bridge, subnet, &redirects))?;
+        family.restore(network, &all(rules, subnet, &redirects))?;
     }
     Ok(())
 }
@@ -87,32 +87,47 @@ pub(super) fn remove(network: &str, bridge: &str) -> Result<(), NetworkError> {
 }
 
 /// The commands that remove the rules which lead to our chains.
-fn jumps(bridge: &str) -> [String; 4] {
+fn jumps(bridge: &str) -> [String; 5] {
     [
         format!("-t nat -D PREROUTING ! -i {bridge} -m addrtype --dst-type LOCAL -j LAP-D-{bridge}"),
         format!("-t nat -D POSTROUTING ! -o {bridge} -j LAP-M-{bridge}"),
         format!("-D FORWARD -o {bridge} -j LAP-F-{bridge}"),
         format!("-D FORWARD -i {bridge} -j ACCEPT"),
+        format!("-D FORWARD -i {bridge} -j LAP-F-{bridge}"),
     ]
 }
 
 /// All rules of one family.
-fn all(bridge: &str, subnet: &str, redirects: &str) -> String {
+fn all(rules: &Rules, subnet: &str, redirects: &str) -> String {
+    let bridge = &rules.bridge;
+    let masquerade = match rules.masquerade && !rules.internal {
+        true => format!("-A LAP-M-{bridge} -s {subnet} -j MASQUERADE\n"),
+        false => String::new(),
+    };
+    // What comes from an internal network to elsewhere meets the chain as well.
+    let (from, known) = match rules.internal {
+        true => (format!("-j LAP-F-{bridge}"), String::new()),
+        false => (
+            "-j ACCEPT".to_owned(),
+            format!("-A LAP-F-{bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n"),
+        ),
+    };
+    let within = if rules.internal { format!(" -o {bridge}") } else { String::new() };
     format!(
         "*nat\n\
          :LAP-D-{bridge} - [0:0]\n\
          :LAP-M-{bridge} - [0:0]\n\
          -A PREROUTING ! -i {bridge} -m addrtype --dst-type LOCAL -j LAP-D-{bridge}\n\
          -A POSTROUTING ! -o {bridge} -j LAP-M-{bridge}\n\
-         -A LAP-M-{bridge} -s {subnet} -j MASQUERADE\n\
+         {masquerade}\
          {redirects}\
          COMMIT\n\
          *filter\n\
          :LAP-F-{bridge} - [0:0]\n\
          -I FORWARD 1 -o {bridge} -j LAP-F-{bridge}\n\
-         -I FORWARD 1 -i {bridge} -j ACCEPT\n\
-         -A LAP-F-{bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
-         -A LAP-F-{bridge} -i {bridge} -j ACCEPT\n\
+         -I FORWARD 1 -i {bridge} {from}\n\
+         {known}\
+         -A LAP-F-{bridge} -i {bridge}{within} -j ACCEPT\n\
          -A LAP-F-{bridge} -m conntrack --ctstate DNAT -j ACCEPT\n\
          -A LAP-F-{bridge} -j DROP\n\
          COMMIT\n"
@@ -168,6 +183,8 @@ mod tests {
             bridge: "lap0".to_owned(),
             subnet: "10.176.0.0/22".parse().unwrap(),
             subnet6: None,
+            masquerade: true,
+            internal: false,
             redirects: vec![
                 redirect("0.0.0.0:53", "10.176.0.2:5353", Transport::Udp),
                 redirect("192.0.2.2:80", "10.176.0.2:8080", Transport::Tcp),
@@ -183,8 +200,10 @@ mod tests {
             redirects(&rules, false),
             "-A LAP-D-lap0 -p tcp --dport 80 -j DNAT --to-destination [fd00::2]:8080\n"
         );
-        let text = all("lap0", "10.176.0.0/22", "");
+        let text = all(&rules, "10.176.0.0/22", "");
         assert!(text.contains("-A LAP-M-lap0 -s 10.176.0.0/22 -j MASQUERADE\n"), "{text}");
         assert_eq!(text.matches("COMMIT\n").count(), 2);
+        let internal = all(&Rules { internal: true, ..rules }, "10.176.0.0/22", "");
+        assert!(!internal.contains("MASQUERADE") && !internal.contains("ESTABLISHED"), "{internal}");
     }
 }

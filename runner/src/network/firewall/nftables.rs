@@ -32,6 +32,7 @@ mod foreign;
 mod map;
 
 use std::io;
+use std::net::Ipv4Addr;
 
 use rustix::io::Errno;
 
@@ -39,7 +40,7 @@ use self::map::{DELETE_ELEMENTS, MAPS, NEW_ELEMENTS};
 use super::super::netlink::message::{APPEND, CREATE, find};
 use super::super::netlink::{Message, Protocol, Socket};
 use super::expression::Expressions;
-use super::{Change, Redirect, Rules};
+use super::{Change, Redirect, Rules, Transport};
 
 /// `NFNL_SUBSYS_NFTABLES`
 const SUBSYSTEM: u16 = 10;
@@ -60,12 +61,12 @@ const TABLE_PREFIX: &str = "lapstrake_";
 
 /// A connection to the kernel's nf_tables.
 #[derive(Debug)]
-pub(super) struct Tables {
+pub(in crate::network) struct Tables {
     socket: Socket,
 }
 
 impl Tables {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(in crate::network) fn open() -> io::Result<Self> {
         Ok(Self { socket: Socket::open(Protocol::Netfilter)? })
     }
 
@@ -111,6 +112,23 @@ impl Tables {
             Change::Remove => DELETE_ELEMENTS,
         };
         self.batch(map::elements(message, &table(bridge), redirects))
+    }
+
+    /// Leads packets of this namespace's own programs to a port of an address to other ports of it, by transport.
+    pub(in crate::network) fn lead_to_names(
+        &mut self,
+        address: Ipv4Addr,
+        port: u16,
+        to: &[(Transport, u16)],
+    ) -> io::Result<()> {
+        const NAME: &str = "lapstrake_names";
+        let mut messages = vec![table_message(NEW_TABLE, NAME), chain::make(NAME, &chain::OUTPUT)];
+        let rule = |(transport, to): &(Transport, u16)| {
+            let rule = chain::lead_to(address, port, *transport, *to);
+            rule_message(INET, NAME, chain::OUTPUT.0, rule, APPEND)
+        };
+        messages.extend(to.iter().map(rule));
+        self.batch(messages)
     }
 
     /// Lets packets pass where `iptables` drops those that it does not know.

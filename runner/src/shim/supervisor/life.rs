@@ -48,6 +48,7 @@ impl Supervisor {
             status: Status::Running,
             pid: process.pid()?.unwrap_or(0),
             network: process.network().map(Attachment::endpoint),
+            further_networks: process.network().map(Attachment::further_endpoints).unwrap_or_default(),
             started_at: Some(SystemClock.now()),
             exit_code: 0,
             out_of_memory: false,
@@ -94,6 +95,7 @@ impl Supervisor {
     pub(super) fn run_ended(&mut self, length: Duration) -> Result<(), ShimError> {
         self.state.pid = 0;
         self.state.network = None;
+        self.state.further_networks.clear();
         self.state.finished_at = Some(SystemClock.now());
         self.kill_at = None;
         if let Some(restarter) = self.restarter.take() {

@@ -66,6 +66,8 @@ impl Supervisor {
             }
             Request::Pause => Some(self.freeze(true)),
             Request::Resume => Some(self.freeze(false)),
+            Request::JoinNetwork(wanted) => Some(self.join_network(*wanted)),
+            Request::LeaveNetwork { network, name } => Some(self.leave_network(&network, &name)),
             Request::Exec(execution) => self.exec(id, &execution, descriptors),
         }
     }

@@ -1,11 +1,13 @@
 //! The chains of a network, and the rules in them.
 
+use std::net::Ipv4Addr;
+
 use super::super::super::netlink::message::CREATE;
 use super::super::super::netlink::{Attributes, Message};
-use super::super::Rules;
 use super::super::expression::{
     Connection, Expressions, Field, IPV4, IPV6, Property, REGISTER_1, REGISTER_2, Verdict, part,
 };
+use super::super::{Rules, Transport};
 use super::map::{MAPS, Map};
 use super::{INET, header, kind};
 
@@ -17,6 +19,21 @@ pub(super) type Chain = (&'static str, &'static str, u32, i32);
 
 pub(super) const CHAINS: [Chain; 3] =
     [("prerouting", "nat", 0, -100), ("postrouting", "nat", 4, 100), ("forward", "filter", 2, 0)];
+
+/// Where packets of a namespace's own programs come by.
+pub(super) const OUTPUT: Chain = ("output", "nat", 3, -100);
+
+/// Packets to a port of an address go to another port of it.
+pub(super) fn lead_to(address: Ipv4Addr, port: u16, transport: Transport, to: u16) -> Expressions {
+    Expressions::new()
+        .match_property(Property::Family, true, &[IPV4])
+        .match_field(Field::DESTINATION_4, &[0xff; 4], &address.octets())
+        .match_property(Property::Transport, true, &[transport.number()])
+        .match_field(Field::DESTINATION_PORT, &[0xff; 2], &port.to_be_bytes())
+        .set(REGISTER_1, &address.octets())
+        .set(REGISTER_2, &to.to_be_bytes())
+        .redirect(IPV4, REGISTER_1, REGISTER_2)
+}
 
 /// The message that makes a chain.
 pub(super) fn make(table: &str, (name, chain_type, hook, priority): &Chain) -> Message {
@@ -33,7 +50,7 @@ pub(super) fn rules(rules: &Rules) -> impl Iterator<Item = (&'static str, Expres
     let of = |chain: &'static str, rules: Vec<Expressions>| rules.into_iter().map(move |rule| (chain, rule));
     of("prerouting", prerouting(&rules.bridge))
         .chain(of("postrouting", postrouting(rules)))
-        .chain(of("forward", forward(&rules.bridge)))
+        .chain(of("forward", forward(rules)))
 }
 
 /// Packets from elsewhere to a published port of an address of ours.
@@ -58,6 +75,9 @@ fn prerouting(bridge: &str) -> Vec<Expressions> {
 
 /// Packets of the network to elsewhere.
 fn postrouting(rules: &Rules) -> Vec<Expressions> {
+    if rules.internal || !rules.masquerade {
+        return Vec::new();
+    }
     let of = |family| Expressions::new().match_property(Property::Family, true, &[family]);
     let leave =
         |rule: Expressions| rule.match_interface(Property::OutputName, false, &rules.bridge).masquerade();
@@ -71,9 +91,18 @@ fn postrouting(rules: &Rules) -> Vec<Expressions> {
     all
 }
 
-/// Packets to the network.
-fn forward(bridge: &str) -> Vec<Expressions> {
+/// Packets to the network, and out of an internal one.
+fn forward(rules: &Rules) -> Vec<Expressions> {
+    let bridge = &rules.bridge;
     let to = || Expressions::new().match_interface(Property::OutputName, true, bridge);
+    if rules.internal {
+        let from = Expressions::new().match_interface(Property::InputName, true, bridge);
+        return vec![
+            to().match_interface(Property::InputName, true, bridge).verdict(Verdict::Accept),
+            to().verdict(Verdict::Drop),
+            from.verdict(Verdict::Drop),
+        ];
+    }
     vec![
         to().match_connection(Connection::Known).verdict(Verdict::Accept),
         to().match_interface(Property::InputName, true, bridge).verdict(Verdict::Accept),

@@ -1,0 +1,158 @@
+//! `lap network` as typed. Names, short forms and meanings are Docker's.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use clap::{Args, Subcommand};
+
+use crate::prune_args::PruneArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkCommandArgs {
+    #[command(subcommand)]
+    pub(crate) command: NetworkCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkCommand {
+    /// Make a network
+    Create(Box<NetworkCreateArgs>),
+    /// List networks
+    #[command(alias = "list")]
+    Ls(NetworkLsArgs),
+    /// Show networks in full
+    Inspect(NetworkInspectArgs),
+    /// Remove networks that no running container is in
+    #[command(alias = "remove")]
+    Rm(NetworkRmArgs),
+    /// Connect a container to a network
+    Connect(NetworkConnectArgs),
+    /// Take a container out of a network
+    Disconnect(NetworkDisconnectArgs),
+    /// Remove all networks that no container is in
+    Prune(PruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkCreateArgs {
+    /// Its name
+    pub(crate) name: String,
+
+    /// What makes it; the only driver is bridge
+    #[arg(short, long, default_value = engine::networks::DRIVER, value_name = "DRIVER")]
+    pub(crate) driver: String,
+
+    /// Its addresses, as 10.1.2.0/24; free ones without
+    #[arg(long = "subnet", value_name = "SUBNET")]
+    pub(crate) subnets: Vec<String>,
+
+    /// The machine's address in the network
+    #[arg(long = "gateway", value_name = "ADDRESS")]
+    pub(crate) gateways: Vec<IpAddr>,
+
+    /// The part of the subnet that containers get addresses of
+    #[arg(long = "ip-range", value_name = "SUBNET")]
+    pub(crate) ranges: Vec<String>,
+
+    /// An address that no container gets, with the name of who has it: NAME=ADDRESS
+    #[arg(long = "aux-address", value_name = "NAME=ADDRESS")]
+    pub(crate) auxiliary: Vec<String>,
+
+    /// Give containers IPv6 addresses
+    #[arg(long)]
+    pub(crate) ipv6: bool,
+
+    /// Leave no way out of the network
+    #[arg(long)]
+    pub(crate) internal: bool,
+
+    /// Note that containers may be added by hand, which they may in any case
+    #[arg(long)]
+    pub(crate) attachable: bool,
+
+    /// A label, as NAME or NAME=VALUE
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+
+    /// An option of the driver, for example com.docker.network.driver.mtu=1400
+    #[arg(short, long = "opt", value_name = "NAME=VALUE")]
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkLsArgs {
+    /// Only networks that fit: dangling, driver, id, label, name, scope or type
+    #[arg(short, long = "filter", value_name = "NAME=VALUE")]
+    pub(crate) filters: Vec<String>,
+
+    /// Print with a template such as '{{.Name}}', or as json
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+
+    /// Print ids in full
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+
+    /// Print only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkInspectArgs {
+    /// The networks
+    #[arg(required = true, value_name = "NETWORK")]
+    pub(crate) networks: Vec<String>,
+
+    /// Print with a template such as '{{.Driver}}', or as json
+    #[arg(short, long)]
+    pub(crate) format: Option<String>,
+
+    /// Accepted for Docker's sake; everything is shown in any case
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkRmArgs {
+    /// The networks
+    #[arg(required = true, value_name = "NETWORK")]
+    pub(crate) networks: Vec<String>,
+
+    /// Do not fail where there is no such network
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkConnectArgs {
+    /// The network
+    pub(crate) network: String,
+
+    /// The container
+    pub(crate) container: String,
+
+    /// A further name by which the network's other containers find it
+    #[arg(long = "alias", value_name = "NAME")]
+    pub(crate) aliases: Vec<String>,
+
+    /// Its IPv4 address in the network
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip: Option<Ipv4Addr>,
+
+    /// Its IPv6 address in the network
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip6: Option<Ipv6Addr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkDisconnectArgs {
+    /// The network
+    pub(crate) network: String,
+
+    /// The container
+    pub(crate) container: String,
+
+    /// Accepted for Docker's sake: nothing keeps a container in a network
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}

@@ -1,0 +1,169 @@
+//! What a container may do and use: the part of its settings that only who runs it needs otherwise.
+
+use std::path::PathBuf;
+
+use runner::cgroup::Location;
+use runner::request::{DeviceRule, ExtraMount, GroupPlace, Limits, MountKind, RunRequest, SeccompProfile};
+use runner::shim::Config;
+pub use runner::shim::health::HealthCheck;
+
+use super::Container;
+use crate::Engine;
+use crate::error::EngineError;
+use crate::request::ResourceLimit;
+
+/// The settings of a container, as they are now.
+#[derive(Debug, Clone)]
+pub struct ContainerSettings {
+    /// Where its files lie.
+    pub directory: PathBuf,
+    /// Read-only layers, the topmost first, where it has an overlay.
+    pub lower: Vec<PathBuf>,
+    /// Where its changes go, and the directory that the kernel works in beside it, where it has an overlay.
+    pub upper: Option<(PathBuf, PathBuf)>,
+    /// Capabilities that it has besides the usual ones.
+    pub cap_add: Vec<String>,
+    /// Usual capabilities that it does not have.
+    pub cap_drop: Vec<String>,
+    /// `--security-opt`, in Docker's words.
+    pub security: Vec<&'static str>,
+    /// Devices of the host: there, in the container, and what may be done (`rwm`).
+    pub devices: Vec<(PathBuf, String, String)>,
+    /// What it may do with other devices.
+    pub device_rules: Vec<DeviceRule>,
+    /// Limits of each of its processes.
+    pub rlimits: Vec<ResourceLimit>,
+    /// Limits of all of them together.
+    pub limits: Limits,
+    /// The control group that its own is in; empty for the usual place.
+    pub cgroup_parent: PathBuf,
+    /// Settings of its kernel namespaces.
+    pub sysctls: Vec<(String, String)>,
+    /// Directories in memory: where, and the options of the mount.
+    pub tmpfs: Vec<(String, String)>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: u64,
+    /// `--oom-score-adj`
+    pub oom_score_adjustment: i32,
+    /// Whether it has the host's name.
+    pub share_uts: bool,
+    /// Whether it sees the host's control groups.
+    pub share_cgroups: bool,
+    /// Supplementary groups of its process.
+    pub groups: Vec<u32>,
+    /// What its health is told by.
+    pub health: Option<HealthCheck>,
+    /// Lines and columns of its terminal.
+    pub console: (u16, u16),
+}
+
+/// How large a container is, in bytes of disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerSize {
+    /// What it has written.
+    pub changes: u64,
+    /// That and its image.
+    pub whole: u64,
+}
+
+impl Engine {
+    /// How large a container is. Every file that it has written is looked at.
+    ///
+    /// # Errors
+    /// Its files cannot be read.
+    pub fn container_size(&self, container: &Container) -> Result<ContainerSize, EngineError> {
+        let image = match self.inspect(&container.image_id.to_string()) {
+            Ok(image) => image.summary.size,
+            Err(EngineError::NoSuchImage(_)) => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(match Config::read(&self.store.container_path(&container.id))?.request.root {
+            base::Mount::Overlay { upper: Some(upper), .. } => {
+                let changes = snapshotter::disk_usage(&upper.upper)?;
+                ContainerSize { changes, whole: changes.saturating_add(image) }
+            }
+            base::Mount::Overlay { upper: None, .. } => ContainerSize { changes: 0, whole: image },
+            // Without an overlay it has a copy of the image's files.
+            base::Mount::Bind { source, .. } => {
+                let whole = snapshotter::disk_usage(&source)?;
+                ContainerSize { changes: whole.saturating_sub(image), whole }
+            }
+        })
+    }
+
+    /// What a container may do and use.
+    ///
+    /// # Errors
+    /// Its settings cannot be read, for example because it was removed meanwhile.
+    pub fn container_settings(&self, container: &Container) -> Result<ContainerSettings, EngineError> {
+        let directory = self.store.container_path(&container.id);
+        let config = Config::read(&directory)?;
+        let RunRequest { root, limits, group, .. } = &config.request;
+        let (lower, upper) = match root {
+            base::Mount::Overlay { lower, upper, .. } => {
+                (lower.clone(), upper.as_ref().map(|upper| (upper.upper.clone(), upper.work.clone())))
+            }
+            base::Mount::Bind { source, .. } => (vec![source.clone()], None),
+        };
+        Ok(ContainerSettings {
+            lower,
+            upper,
+            security: security(&config.request),
+            cgroup_parent: match group {
+                GroupPlace::Inside(Location::Absolute(path) | Location::Relative(path)) => path.clone(),
+                GroupPlace::WhereLimited | GroupPlace::Everywhere => PathBuf::new(),
+            },
+            tmpfs: tmpfs(&config.request),
+            devices: devices(&config.request),
+            oom_score_adjustment: config.request.oom_score_adjustment.unwrap_or_default(),
+            limits: limits.clone(),
+            console: config.terminal.map_or((0, 0), |size| (size.rows, size.columns)),
+            health: config.health,
+            cap_add: config.request.cap_add,
+            cap_drop: config.request.cap_drop,
+            device_rules: config.request.device_rules,
+            rlimits: config.request.rlimits,
+            sysctls: config.request.sysctls,
+            shm_size: config.request.shm_size,
+            share_uts: config.request.share_uts,
+            share_cgroups: config.request.share_cgroups,
+            groups: config.request.user.additional_gids,
+            directory,
+        })
+    }
+}
+
+fn security(request: &RunRequest) -> Vec<&'static str> {
+    let options = [
+        (request.no_new_privileges, "no-new-privileges"),
+        (request.open_paths, "systempaths=unconfined"),
+        (request.seccomp == SeccompProfile::Unconfined, "seccomp=unconfined"),
+        (matches!(request.seccomp, SeccompProfile::File(_)), "seccomp=profile"),
+    ];
+    options.into_iter().filter(|(set, _)| *set).map(|(_, option)| option).collect()
+}
+
+fn tmpfs(request: &RunRequest) -> Vec<(String, String)> {
+    let one = |mount: &ExtraMount| match &mount.kind {
+        MountKind::Tmpfs { size, mode, options } => {
+            let size = size.map(|size| format!("size={size}"));
+            let all: Vec<String> =
+                options.iter().cloned().chain(size).chain([format!("mode={mode:o}")]).collect();
+            Some((mount.destination.clone(), all.join(",")))
+        }
+        _ => None,
+    };
+    request.mounts.iter().filter_map(one).collect()
+}
+
+fn devices(request: &RunRequest) -> Vec<(PathBuf, String, String)> {
+    let one = |mount: &ExtraMount| match &mount.kind {
+        MountKind::Device { source, access, .. } => {
+            let letters = [(access.read, 'r'), (access.write, 'w'), (access.make, 'm')];
+            let allowed = letters.into_iter().filter(|(allowed, _)| *allowed).map(|(_, letter)| letter);
+            Some((source.clone(), mount.destination.clone(), allowed.collect()))
+        }
+        _ => None,
+    };
+    request.mounts.iter().filter_map(one).collect()
+}

@@ -1,0 +1,105 @@
+//! A user-defined network: what somebody asked for, as far as making it goes.
+//!
+//! It is kept in the store, and comes along with whoever connects a container. So the first of them after a restart of
+//! the machine makes the network as it was, with nobody's help.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Connect;
+use super::address::{Subnet4, Subnet6};
+use super::error::NetworkError;
+use super::record::{Directory, LeaseRecord};
+use super::{leftovers, making, may_administer_networks};
+
+/// A network that somebody named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The addresses of its containers; `None` until [`create`] has chosen some.
+    pub subnet: Option<Subnet4>,
+    /// The bridge's address; `None` is the first one of a host.
+    pub gateway: Option<Ipv4Addr>,
+    /// Where addresses are chosen from, if not from the whole subnet (`--ip-range`).
+    pub range: Option<Subnet4>,
+    /// Addresses that no container gets (`--aux-address`).
+    pub reserved: Vec<Ipv4Addr>,
+    /// Its IPv6 addresses, if it has any.
+    pub subnet6: Option<Subnet6>,
+    /// Whether there is no way out of it, and none in.
+    pub internal: bool,
+    /// Whether packets to elsewhere get the host's address.
+    pub masquerade: bool,
+    /// Whether its containers cannot reach each other (`enable_icc=false`).
+    pub separate: bool,
+    /// Another name of the bridge than the one that is chosen.
+    pub bridge: Option<String>,
+    /// The largest packet in bytes; `None` is what the way out allows.
+    pub mtu: Option<u32>,
+}
+
+/// What there is of a network at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// Its bridge.
+    pub bridge: String,
+    /// The addresses of its containers.
+    pub subnet: Subnet4,
+    /// The bridge's address.
+    pub gateway: Ipv4Addr,
+    /// Its IPv6 addresses, if it has any.
+    pub subnet6: Option<Subnet6>,
+    /// The largest packet, in bytes.
+    pub mtu: u32,
+    /// What its containers have.
+    pub leases: Vec<LeaseRecord>,
+}
+
+/// Makes a network, and answers it with the subnet that it got. The kernel decides whether a subnet is free.
+///
+/// # Errors
+/// [`NetworkError::SubnetTaken`], [`NetworkError::BridgeExists`], [`NetworkError::NeedsBridge`] for an ordinary user.
+pub fn create(runtime: &Path, wanted: &Definition) -> Result<Definition, NetworkError> {
+    if !may_administer_networks()? {
+        return Err(NetworkError::NeedsBridge { flag: "a user-defined network" });
+    }
+    sys::fs::create_dir_all(runtime, 0o700)?;
+    let connect = Connect::to(wanted.clone(), "");
+    let made = making::establish(runtime, &connect);
+    if made.is_err() {
+        // What is left of it otherwise is what a killed command leaves, too.
+        let _ = leftovers::remove_network(runtime, &wanted.id);
+    }
+    let record = made?;
+    Ok(Definition { subnet: Some(record.subnet), ..wanted.clone() })
+}
+
+/// What there is of a network, the default one or one with this id; `None` if it has not been made on this machine.
+///
+/// # Errors
+/// The runtime directory cannot be read.
+pub fn live(runtime: &Path, network: &str) -> Result<Option<Live>, NetworkError> {
+    let directory = Directory::new(runtime, network);
+    let Some(record) = directory.record()? else { return Ok(None) };
+    let leases = directory.living()?;
+    let gateway = record.gateway();
+    let super::record::NetworkRecord { bridge, subnet, subnet6, mtu, .. } = record;
+    Ok(Some(Live { bridge, subnet, gateway, subnet6, mtu, leases }))
+}
+
+/// Removes what there is of a network: bridge, rules and records. Does nothing while it has containers, which is
+/// answered with `false`.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(runtime: &Path, network: &str) -> Result<bool, NetworkError> {
+    match sys::fs::exists(&Directory::new(runtime, network).path())? {
+        true => leftovers::remove_network(runtime, network),
+        false => Ok(true),
+    }
+}
