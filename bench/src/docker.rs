@@ -25,19 +25,36 @@ pub(crate) struct Docker {
 impl Docker {
     /// Starts a daemon with its data below `dir`, loads the base image and tries whether a RUN works here.
     pub(crate) fn start(dir: PathBuf, base: &Path, trial: &Path) -> Result<Self, BenchError> {
+        // Nothing here needs a network, so the host's firewall and bridges are left alone.
+        let network = ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--bridge=none"];
+        let docker = Self::start_with(dir, base, &network)?;
+        output_of(&mut docker.build(trial))?;
+        Ok(docker)
+    }
+
+    /// Starts a daemon that connects containers as daemons do, and loads the base image. The network namespace should be one that
+    /// nobody else needs.
+    pub(crate) fn start_connected(dir: PathBuf, base: &Path) -> Result<Self, BenchError> {
+        Self::start_with(dir, base, &[])
+    }
+
+    fn start_with(dir: PathBuf, base: &Path, flags: &[&str]) -> Result<Self, BenchError> {
         std::fs::create_dir_all(&dir).map_err(|source| BenchError::File { path: dir.clone(), source })?;
         let mut command = Command::new("dockerd");
         command.arg("--data-root").arg(dir.join("data")).arg("--exec-root").arg(dir.join("exec"));
         command.arg("--pidfile").arg(dir.join("pid")).arg("--host").arg(socket(&dir));
-        // Nothing here needs a network, so the host's firewall and bridges are left alone.
-        command.args(["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--bridge=none"]);
+        command.args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let daemon = command.spawn().map_err(|source| start_error(&command, source))?;
         let mut docker = Self { daemon, dir };
         docker.wait_until_ready(&line(&command))?;
         output_of(docker.command().arg("load").arg("--input").arg(base))?;
-        output_of(&mut docker.build(trial))?;
         Ok(docker)
+    }
+
+    /// The daemon's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.id()
     }
 
     fn wait_until_ready(&mut self, command: &str) -> Result<(), BenchError> {
@@ -61,7 +78,7 @@ impl Docker {
     }
 
     /// Debian's client, not another that may lie before it in `PATH` without the BuildKit plugin.
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("/usr/bin/docker");
         command.env("DOCKER_HOST", socket(&self.dir)).env("DOCKER_CONFIG", self.dir.join("config"));
         command.env("DOCKER_BUILDKIT", "1");

@@ -13,6 +13,7 @@ mod buildah;
 mod builder;
 mod caches;
 mod docker;
+mod engine;
 mod error;
 mod in_process;
 mod lap;

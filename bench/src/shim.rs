@@ -5,39 +5,57 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::builder::BASE;
+use crate::engine::enter_network_namespace;
 use crate::error::BenchError;
 use crate::measure::{Sample, output_of};
-use crate::subject::Subjects;
+use crate::subject::{BASE_ARCHIVE, Subjects};
 use crate::work::Samples;
 
 /// The most memory that a shim may have, in KiB.
 const MOST_MEMORY: u64 = 3 << 10;
 
-/// Starts containers that wait, and looks at the memory of their shims, which must not be too much. The time is that of
-/// `lap run -d`.
-pub(crate) fn detached(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let mut samples = Vec::new();
-    for _ in 0..rounds {
-        let begin = Instant::now();
-        let mut run = lap(subjects, dir);
-        run.args(["run", "-d", "--rm", "--network", "none", BASE, "sleep", "100000"]);
-        let id = output_of(&mut run)?;
-        let time = begin.elapsed();
-        let memory = memory_of_shim(&id);
-        output_of(lap(subjects, dir).args(["rm", "-f", &id]))?;
-        let memory = memory?;
-        if memory > MOST_MEMORY {
-            return Err(BenchError::LargeShim { memory, most: MOST_MEMORY });
-        }
-        samples.push(Sample { time, memory });
-    }
-    Ok(vec![("lap".to_owned(), samples)])
-}
+/// The network that is made for the containers that find each other by name.
+const NETWORK: &str = "named";
 
-fn lap(subjects: &Subjects, dir: &Path) -> Command {
-    let mut command = Command::new(subjects.program());
-    command.arg("--root").arg(dir.join("lap"));
-    command
+/// Starts containers that wait, and looks at the memory of their shims, which must not be too much: of one without a network, one with a
+/// published port, and one in a network where the shim answers for names. The time is that of `lap run -d`.
+pub(crate) fn detached(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    enter_network_namespace()?;
+    let root = dir.join("shims");
+    let lap = || {
+        let mut command = Command::new(subjects.program());
+        command.arg("--root").arg(&root);
+        command
+    };
+    output_of(lap().args(["load", "-i"]).arg(dir.join(BASE_ARCHIVE)))?;
+    output_of(lap().args(["network", "create", NETWORK]))?;
+    let networks: [(&str, &[&str]); 3] = [
+        ("lap, no network", &["--network", "none"]),
+        ("lap, bridge and one port", &["-p", "80"]),
+        ("lap, network with names", &["--network", NETWORK, "-p", "80"]),
+    ];
+    let mut all: Samples = networks.iter().map(|(name, _)| ((*name).to_owned(), Vec::new())).collect();
+    for _ in 0..rounds {
+        for ((_, flags), (_, samples)) in networks.iter().zip(&mut all) {
+            let begin = Instant::now();
+            let id =
+                output_of(lap().args(["run", "-d", "--rm"]).args(*flags).args([BASE, "sleep", "100000"]))?;
+            let time = begin.elapsed();
+            let asked = output_of(lap().args(["exec", &id, "nslookup", "-type=a", &id[..12]]));
+            let memory = memory_of_shim(&id);
+            output_of(lap().args(["rm", "-f", &id]))?;
+            if flags.contains(&NETWORK) {
+                asked?;
+            }
+            let memory = memory?;
+            if memory > MOST_MEMORY {
+                return Err(BenchError::LargeShim { memory, most: MOST_MEMORY });
+            }
+            samples.push(Sample { time, memory });
+        }
+    }
+    output_of(lap().args(["network", "rm", NETWORK]))?;
+    Ok(all)
 }
 
 /// The resident memory of the shim of a container, in KiB.

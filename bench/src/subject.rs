@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::runtime::Runtime;
 
 /// The archive of the base image, in the benchmark's directory.
-const BASE_ARCHIVE: &str = "base.tar";
+pub(crate) const BASE_ARCHIVE: &str = "base.tar";
 
 /// The builders and runtimes that work on this machine, `lap` first.
 pub(crate) struct Subjects {

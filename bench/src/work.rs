@@ -8,6 +8,7 @@ use testkit::Context;
 
 use crate::builder::{BASE, Builder};
 use crate::caches;
+use crate::engine;
 use crate::error::BenchError;
 use crate::measure::{Sample, measure};
 use crate::output;
@@ -55,7 +56,7 @@ impl Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 23] {
+pub(crate) fn all() -> [Work; 29] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true, bound: "" };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false, bound: "" };
     [
@@ -71,7 +72,6 @@ pub(crate) fn all() -> [Work; 23] {
         of_builders("container start to exit, true", start),
         of_builders("container start to exit, true, by network", start_connected),
         of_builders("100 containers at once, true", start_many),
-        of_images("start of a detached container, memory of its shim", shim::detached),
         of_builders("exec of true in a container", exec),
         of_builders("4 GiB of output through a pipe", output::piped),
         of_images("load of an image of 1 GiB", transfer::load),
@@ -84,6 +84,14 @@ pub(crate) fn all() -> [Work; 23] {
         of_builders("registry: pull of 1 GiB in 12 layers", registry::pull).bound("half of the others"),
         of_builders("registry: push of 1 GiB in 12 layers", registry::push).bound("half of the others"),
         of_builders("registry: push of an unchanged image", registry::push_again).bound("30 ms"),
+        // The last ones: they have a network namespace of their own.
+        of_images("engine: run --rm of true", engine::run).bound("a tenth of docker"),
+        of_images("engine: exec of true", engine::exec).bound("a tenth of docker"),
+        of_images("engine: ps of 100 containers", engine::ps).bound("10 ms"),
+        of_images("engine: rm -f of a sleeping container", engine::remove).bound("30 ms"),
+        of_images("engine: stats of 50 containers, processor time in 10 s", engine::stats).bound("100 ms"),
+        of_images("engine: 8 GiB to a published port", engine::port).bound("1.1 times docker"),
+        of_images("engine: start of a detached container, memory of its shim", shim::detached).bound("3 MiB"),
     ]
 }
 
