@@ -3,6 +3,8 @@
 use clap::{Args, Subcommand};
 
 use crate::args::RunArgs;
+use crate::docker_config::DockerConfig;
+use crate::error::CliError;
 use crate::prune_args::PruneArgs;
 
 #[derive(Debug, Args)]
@@ -190,7 +192,14 @@ pub(crate) struct StartArgs {
 pub(crate) struct DetachKeysArg {
     /// The keys that leave a container running [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
-    pub(crate) detach_keys: Option<engine::request::DetachKeys>,
+    detach_keys: Option<engine::request::DetachKeys>,
+}
+
+impl DetachKeysArg {
+    /// Those of the command line, or of Docker's `config.json`, or the usual ones.
+    pub(crate) fn keys(&self) -> Result<engine::request::DetachKeys, CliError> {
+        self.detach_keys.clone().map_or_else(|| DockerConfig::read()?.detach_keys(), Ok)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -55,6 +55,13 @@ pub(crate) fn programs() -> Vec<PathBuf> {
     directories.map(PathBuf::from).collect()
 }
 
+/// The file of Docker's client.
+pub(crate) fn docker_config() -> Option<PathBuf> {
+    let below_home = || environment("HOME").map(|home| PathBuf::from(home).join(".docker"));
+    let directory = environment("DOCKER_CONFIG").map(PathBuf::from).or_else(below_home);
+    directory.map(|directory| directory.join("config.json"))
+}
+
 /// Where files about registries are looked for: those of Docker, Podman, containerd and BuildKit, the user's and the
 /// system's.
 pub(crate) fn registry_files() -> RegistryFiles {
@@ -62,8 +69,7 @@ pub(crate) fn registry_files() -> RegistryFiles {
     let home = path("HOME");
     let below_home = |place: &str| home.as_ref().map(|home| home.join(place));
     let config = path("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
-    let docker = path("DOCKER_CONFIG").or_else(|| below_home(".docker"));
-    let docker = docker.map(|directory| directory.join("config.json"));
+    let docker = docker_config();
     let podman = [
         path("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json")),
         config.as_ref().map(|directory| directory.join("containers/auth.json")),

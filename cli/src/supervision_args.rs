@@ -111,7 +111,7 @@ impl SupervisionArgs {
             labels,
             detach: self.detach,
             attach: self.attached(),
-            detach_keys: self.detach_keys.detach_keys.unwrap_or_default(),
+            detach_keys: self.detach_keys.keys()?,
             forward_signals: self.sig_proxy,
             restart: self.restart,
             init: self.init,

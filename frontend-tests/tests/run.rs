@@ -87,7 +87,10 @@ fn volumes_show_host_paths() {
     let read_only = format!("{volume}:ro");
     env.lap(["run", "--rm", "-v", &read_only, "busybox", "touch", "/v/no"]).fails(1);
     let missing = format!("{}:/v", env.work().join("missing").display());
-    env.lap(["run", "--rm", "-v", &missing, "busybox", "true"]).fails(125).stderr_has(&["missing"]);
+    let bind = format!("type=bind,source={},target=/v", env.work().join("missing").display());
+    env.lap(["run", "--rm", "--mount", &bind, "busybox", "true"]).fails(125).stderr_has(&["missing"]);
+    env.lap(["run", "--rm", "-v", &missing, "busybox", "touch", "/v/f"]).ok();
+    assert!(env.work().join("missing/f").is_file(), "-v makes the directory, as Docker does");
 }
 
 #[test]
@@ -120,4 +123,38 @@ fn large_output_arrives_whole() {
     let output =
         env.lap(["run", "--rm", "busybox", "sh", "-c", "yes 0123456789abcde | head -c 20000000"]).ok();
     assert_eq!(output.stdout.len(), 20_000_000);
+}
+
+/// What Docker's client hands to builds and containers, ours does.
+#[test]
+fn proxies_of_dockers_config_reach_builds_and_containers() {
+    let env = env();
+    let config = env.context();
+    config.file("config.json", r#"{"proxies": {"default": {"httpProxy": "http://proxy:1", "noProxy": "here"}}, "detachKeys": "ctrl-x"}"#);
+    let run = |flags: &[&str]| {
+        let command = env.lap(["run", "--rm"]).args(flags).args([
+            "busybox",
+            "sh",
+            "-c",
+            "echo $http_proxy $HTTP_PROXY $no_proxy",
+        ]);
+        command.env("DOCKER_CONFIG", config.path()).ok().stdout_text()
+    };
+    assert_eq!(run(&[]), "http://proxy:1 http://proxy:1 here\n");
+    assert_eq!(run(&["-e", "http_proxy=mine", "-e", "no_proxy="]), "mine http://proxy:1\n");
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN echo $https_proxy $http_proxy > /seen; env > /env\n");
+    let built = env.lap(["build", "-t", "app"]).arg(context.path()).env("DOCKER_CONFIG", config.path());
+    built.ok();
+    assert_eq!(env.lap(["run", "--rm", "app", "cat", "/seen"]).ok().stdout_text(), "http://proxy:1\n");
+    // They are no part of the image, nor of what a step is found by.
+    assert_eq!(env.lap(["run", "--rm", "app", "sh", "-c", "echo $http_proxy"]).ok().stdout_text(), "\n");
+    let again = env.lap(["build", "--progress", "plain"]).arg(context.path()).ok();
+    assert_eq!(common::steps_run(&again), [""; 0]);
+    config.file("config.json", r#"{"proxies": {"default": {"httpProxy": 7}}}"#);
+    let refused = env.lap(["run", "--rm", "busybox", "true"]).env("DOCKER_CONFIG", config.path()).fails(125);
+    refused.stderr_has(&["config.json", "is not as it should be", "line 1"]);
+    config.file("config.json", r#"{"detachKeys": "ctrl-1"}"#);
+    let refused = env.lap(["run", "--rm", "busybox", "true"]).env("DOCKER_CONFIG", config.path()).fails(125);
+    refused.stderr_has(&["bad detachKeys", "ctrl-1"]);
 }

@@ -18,6 +18,7 @@ use crate::args::BuildArgs;
 use crate::build_targets::Targets;
 use crate::call::Question;
 use crate::debug_args::OnError;
+use crate::docker_config::DockerConfig;
 use crate::error::CliError;
 use crate::render::{self, FailedStep, Mode};
 use crate::retention::AutoCollect;
@@ -101,6 +102,9 @@ fn request(
     let targets = Targets::of(args)?;
     let mut build_args: BTreeMap<String, String> =
         args.build_args.iter().filter_map(|entry| with_environment(entry)).collect();
+    for (name, value) in DockerConfig::read()?.proxies() {
+        build_args.entry(name).or_insert(value);
+    }
     let given = build_args.get("SOURCE_DATE_EPOCH").cloned().or_else(|| environment("SOURCE_DATE_EPOCH"));
     let epoch_of_context = given.as_deref() == Some("context");
     let epoch = match given.filter(|_| !epoch_of_context) {

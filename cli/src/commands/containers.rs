@@ -142,7 +142,7 @@ fn start(store: &StoreChoice, args: &StartArgs) -> Result<ExitCode, CliError> {
         stdin: args.interactive,
         outputs: [true; 2],
         terminal: false,
-        keys: args.detach_keys.detach_keys.clone().unwrap_or_default(),
+        keys: args.detach_keys.keys()?,
         forward_signals: true,
         owner: false,
         start: true,
@@ -156,7 +156,7 @@ fn attach(store: &StoreChoice, args: &AttachArgs) -> Result<ExitCode, CliError> 
         stdin: !args.no_stdin,
         outputs: [true; 2],
         terminal: false,
-        keys: args.detach_keys.detach_keys.clone().unwrap_or_default(),
+        keys: args.detach_keys.keys()?,
         forward_signals: args.sig_proxy,
         owner: false,
         start: false,
@@ -180,7 +180,7 @@ fn exec(store: &StoreChoice, args: ExecArgs) -> Result<ExitCode, CliError> {
         tty: args.tty,
         interactive: args.interactive,
         detach: args.detach,
-        detach_keys: args.detach_keys.detach_keys.unwrap_or_default(),
+        detach_keys: args.detach_keys.keys()?,
     };
     let ended = open(store)?.exec(&request).map_err(|error| {
         let code = error.exit_code().filter(|code| matches!(code, 126 | 127));

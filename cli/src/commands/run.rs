@@ -12,6 +12,7 @@ use engine::request::{Isolation, RunRequest};
 use super::containers::exit_code;
 use super::{StoreChoice, open, platform, pull_policy, with_environment};
 use crate::args::RunArgs;
+use crate::docker_config::DockerConfig;
 use crate::error::{CliError, RUN_FAILED};
 use crate::mount_args::{self, Mounted};
 use crate::network_args;
@@ -113,6 +114,15 @@ pub(super) fn variables(files: &[std::path::PathBuf], given: &[String]) -> Resul
     Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
+/// Adds the proxies of Docker's `config.json`, but for variables that are set already.
+fn add_proxies(env: &mut Vec<String>) -> Result<(), CliError> {
+    let is_set = |name: &str| env.iter().any(|entry| entry.split('=').next() == Some(name));
+    let proxies = DockerConfig::read()?.proxies();
+    let missing: Vec<_> = proxies.into_iter().filter(|(name, _)| !is_set(name)).collect();
+    env.extend(missing.into_iter().map(|(name, value)| format!("{name}={value}")));
+    Ok(())
+}
+
 /// An id is never written over another one.
 fn check_id_file(path: Option<&Path>) -> Result<(), CliError> {
     match path {
@@ -135,7 +145,8 @@ fn write_id(path: Option<&Path>, id: &str) -> Result<(), CliError> {
 
 fn request(args: RunArgs) -> Result<RunRequest, CliError> {
     let mut words = args.image_and_command.into_iter();
-    let env = variables(&args.env_files, &args.env)?;
+    let mut env = variables(&args.env_files, &args.env)?;
+    add_proxies(&mut env)?;
     args.volume_driver.as_deref().map_or(Ok(()), mount_args::driver).map_err(CliError::failed)?;
     let mut isolation = args.isolation.isolation()?;
     let mut mounts =
