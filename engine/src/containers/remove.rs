@@ -1,6 +1,6 @@
 //! Removing containers.
 
-use runner::shim::Status;
+use runner::shim::{State, Status};
 
 use super::Container;
 use crate::Engine;
@@ -17,8 +17,16 @@ impl Engine {
         if force {
             self.stop_container(&record.id, Some(9), Some(0))?;
         }
+        let abandoned =
+            State::read(&self.store.container_path(&record.id)).is_ok_and(|state| state.abandoned);
         match self.claim(&record.id) {
-            Ok(Some(dir)) => Ok(self.store.remove_container(&record, dir, volumes)?),
+            Ok(Some(dir)) => {
+                self.store.remove_container(&record, dir, volumes)?;
+                if abandoned {
+                    self.sweep_up();
+                }
+                Ok(())
+            }
             Ok(None) => {
                 let status = self.container(&record.id).map_or(Status::Running, |found| found.state.status);
                 Err(EngineError::ContainerInUse { id: record.id, status: status.name() })
@@ -27,6 +35,13 @@ impl Engine {
             Err(EngineError::NoSuchContainer(_)) if force => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Removes what supervisors that were killed have left on the machine. What cannot be removed now is left to the next
+    /// container, which tells of it.
+    fn sweep_up(&self) {
+        let _ = runner::network::leftovers::sweep(&self.runtime_directory);
+        let _ = runner::cgroup::abandoned::remove_abandoned();
     }
 
     /// Removes the containers that do not run and that `wanted` chooses. Answers their ids, and how many bytes

@@ -107,6 +107,20 @@ fn orphan_bridge(link: &Link) -> Option<Leftover> {
     (!exists).then(|| Leftover::OrphanBridge { bridge: link.name.clone(), directory })
 }
 
+/// Removes what killed processes left of their containers in all networks.
+///
+/// # Errors
+/// The runtime directory cannot be read, or something cannot be removed.
+pub fn sweep(runtime: &Path) -> Result<(), NetworkError> {
+    for network in Directory::names(runtime)? {
+        let directory = Directory::new(runtime, &network);
+        if directory.addresses()?.iter().any(|(_, life)| *life == Life::Dead) {
+            bridge::sweep(&directory.lock()?)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes one of them, unless it has come into use meanwhile.
 ///
 /// # Errors
