@@ -1,5 +1,5 @@
 //! Tables as Docker prints them: a header, columns padded to the widest cell, three blanks between, and none narrower
-//! than ten characters.
+//! than ten characters. What BuildKit says of a Dockerfile has columns as narrow as what is in them.
 
 /// Blanks after the widest cell of a column.
 const PADDING: usize = 3;
@@ -8,18 +8,30 @@ const NARROWEST: usize = 10;
 
 /// Draws a table.
 pub(crate) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut lines = vec![header.iter().map(|cell| (*cell).to_owned()).collect()];
-    lines.extend_from_slice(rows);
-    align(&lines)
+    align(&lines(header, rows))
+}
+
+/// Draws a table whose columns may be as narrow as what is in them.
+pub(crate) fn render_narrow(header: &[&str], rows: &[Vec<String>]) -> String {
+    align_to(&lines(header, rows), 0)
+}
+
+fn lines(header: &[&str], rows: &[Vec<String>]) -> Vec<Vec<String>> {
+    let header = header.iter().map(|cell| (*cell).to_owned()).collect();
+    [&[header], rows].concat()
 }
 
 /// Puts the cells of all lines below one another. What is last in a line has no blanks after it.
 pub(crate) fn align(lines: &[Vec<String>]) -> String {
+    align_to(lines, NARROWEST)
+}
+
+fn align_to(lines: &[Vec<String>], narrowest: usize) -> String {
     let columns = lines.iter().map(|line| line.len().saturating_sub(1)).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = lines.iter().filter(|line| column + 1 < line.len()).map(|line| &line[column]);
         let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
-        (widest + PADDING).max(NARROWEST)
+        (widest + PADDING).max(narrowest)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     lines.iter().map(|line| aligned(line, &widths)).collect()
@@ -46,5 +58,6 @@ mod tests {
         let rows = vec![vec!["a".to_owned(), "b".to_owned()], vec!["longer one".to_owned(), "c".to_owned()]];
         assert_eq!(render(&["X", "Y"], &rows), "X            Y\na            b\nlonger one   c\n");
         assert_eq!(render(&["X", "Y"], &rows[..1]), "X         Y\na         b\n");
+        assert_eq!(render_narrow(&["X", "Y"], &rows[..1]), "X   Y\na   b\n");
     }
 }

@@ -75,7 +75,8 @@ fn the_image_says_how_and_flags_say_otherwise() {
     env.detached(&["--name", "flag", "--health-cmd", "true", "x"]);
     health(&env, "flag", "healthy");
     env.detached(&["--name", "none", "--no-healthcheck", "x"]);
-    env.lap(["inspect", "-f", "{{.State.Health}}", "none"]).fails(2).stderr_has(&["Health"]);
+    assert_eq!(env.inspect("none", "if .State.Health}}checked{{else}}unchecked{{end"), "unchecked");
+    env.lap(["inspect", "-f", "{{.State.Health.Status}}", "none"]).fails(1).stderr_has(&["Health"]);
     env.detached(&["--name", "missing", "--health-cmd", "no-such-program", "x"]);
     health(&env, "missing", "unhealthy");
 }

@@ -88,7 +88,7 @@ fn sent(registry: &FaultyRegistry) -> usize {
 
 /// Nothing was unpacked, and `lap` finds nothing wrong.
 fn nothing_is_unpacked(env: &TestEnv) {
-    assert_eq!(names_in(&env.root().join("snapshots")), Vec::<String>::new());
+    assert_eq!(names_in(&env.root().join("snapshots-v1")), Vec::<String>::new());
     env.lap(["store", "check"]).ok();
 }
 

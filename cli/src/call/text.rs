@@ -70,16 +70,18 @@ pub(super) fn outline(report: &OutlineReport) -> String {
             vec![arg.name.clone(), text(&arg.value), text(&arg.description)]
         })
         .collect();
-    parts.extend((!args.is_empty()).then(|| table::render(&["BUILD ARG", "VALUE", "DESCRIPTION"], &args)));
+    parts.extend(
+        (!args.is_empty()).then(|| table::render_narrow(&["BUILD ARG", "VALUE", "DESCRIPTION"], &args)),
+    );
     for (title, needs) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
         let row = |need: &Need| {
             vec![need.id.clone(), if need.is_required { "true".to_owned() } else { String::new() }]
         };
         let rows: Vec<Vec<String>> = needs.iter().map(row).collect();
-        parts.extend((!rows.is_empty()).then(|| table::render(&[title, "REQUIRED"], &rows)));
+        parts.extend((!rows.is_empty()).then(|| table::render_narrow(&[title, "REQUIRED"], &rows)));
     }
     let caches: Vec<Vec<String>> = outline.caches.iter().map(|cache| vec![cache.id.clone()]).collect();
-    parts.extend((!caches.is_empty()).then(|| table::render(&["CACHE"], &caches)));
+    parts.extend((!caches.is_empty()).then(|| table::render_narrow(&["CACHE"], &caches)));
     parts.join("\n")
 }
 
@@ -93,5 +95,5 @@ pub(super) fn targets(report: &TargetsReport) -> String {
         vec![name, target.description.clone().unwrap_or_default()]
     };
     let rows: Vec<Vec<String>> = report.targets.iter().map(row).collect();
-    table::render(&["TARGET", "DESCRIPTION"], &rows)
+    table::render_narrow(&["TARGET", "DESCRIPTION"], &rows)
 }

@@ -17,6 +17,9 @@ use crate::error::CliError;
 /// What a bad template of `inspect` ends with, as in Docker.
 pub(crate) const BAD_TEMPLATE: u8 = 64;
 
+/// The most that a template may print, in bytes. The steps of a build of a hundred thousand take tens of MiB as JSON.
+const LARGEST: usize = 256 << 20;
+
 /// A template that has been read.
 pub(crate) struct Template {
     engine: gtmpl_ng::Template,
@@ -55,7 +58,8 @@ impl Template {
         if nesting::is_too_deep(&text) {
             return Err(words::of_nesting());
         }
-        let mut engine = gtmpl_ng::Template::with_limits(Limits::default());
+        let limits = Limits::default().with_output_bytes(LARGEST).with_function_output(LARGEST);
+        let mut engine = gtmpl_ng::Template::with_limits(limits);
         engine.add_funcs(functions);
         engine.parse(text.as_str()).map_err(|error| words::of_parsing(&error, &text))?;
         Ok(Self { engine, text })

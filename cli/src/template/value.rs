@@ -67,7 +67,7 @@ fn of_struct(fields: &Map<String, Document>) -> Value {
     let mut known: std::collections::HashMap<String, Value> = fields.iter().map(of_field).collect();
     for (beside, name) in OPTIONAL {
         if fields.contains_key(beside) {
-            known.entry(name.to_owned()).or_insert(Value::NoValue);
+            known.entry(name.to_owned()).or_insert(Value::Nil);
         }
     }
     Value::Object(known)
@@ -87,7 +87,7 @@ pub(super) fn to_document(value: &Value) -> Document {
         Value::Object(fields) => {
             let absent = |name: &str, value: &Value| {
                 let optional = OPTIONAL.iter().any(|(_, optional)| *optional == name);
-                name == "Label" || optional && matches!(value, Value::NoValue)
+                name == "Label" || optional && matches!(value, Value::Nil)
             };
             let kept = fields.iter().filter(|(name, value)| !absent(name, value));
             Document::Object(kept.map(|(name, value)| (name.clone(), to_document(value))).collect())

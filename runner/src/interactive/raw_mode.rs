@@ -3,6 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
+use rustix::io::retry_on_intr;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// What a panic has to undo; it may end the process without any destructor.
@@ -34,7 +35,8 @@ impl RawMode {
         };
         let mut raw = entered.0.mode.clone();
         raw.make_raw();
-        tcsetattr(&entered.0.terminal, OptionalActions::Drain, &raw).ok()?;
+        // Waiting for what was written ends early when a signal comes, as one does when the terminal gets its size.
+        retry_on_intr(|| tcsetattr(&entered.0.terminal, OptionalActions::Drain, &raw)).ok()?;
         Some(entered)
     }
 }
@@ -49,7 +51,7 @@ impl Drop for RawMode {
 impl Before {
     fn restore(&self) {
         // A terminal that is gone needs no restoring.
-        let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.mode);
+        let _ = retry_on_intr(|| tcsetattr(&self.terminal, OptionalActions::Drain, &self.mode));
     }
 }
 
