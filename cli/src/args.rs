@@ -8,6 +8,7 @@ use engine::isolation::Wanted;
 use engine::request::ContextModes;
 
 use crate::cache_mount_args::CacheMountArgs;
+use crate::compose_args::ComposeArgs;
 use crate::container_args::{AnyInspectArgs, ContainerAction, ContainerArgs, PsArgs};
 use crate::debug_args::{DebugArgs, FailureArgs};
 use crate::history_args::{AnyHistoryArgs, WhyArgs};
@@ -147,6 +148,8 @@ pub(crate) enum Command {
     Debug(DebugArgs),
     /// Manage images
     Image(ImageArgs),
+    /// Run the services that a Compose file describes
+    Compose(ComposeArgs),
     /// Manage volumes: directories that outlive containers
     Volume(VolumeArgs),
     /// Manage networks that containers find each other in

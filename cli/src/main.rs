@@ -12,6 +12,7 @@ mod cache_document_args;
 mod cache_mount_args;
 mod call;
 mod commands;
+mod compose_args;
 mod compression_args;
 mod config_file;
 mod container_args;

@@ -3,6 +3,7 @@
 mod boot;
 mod build;
 mod cache_mounts;
+mod compose;
 mod containers;
 mod debug;
 mod df;
@@ -131,6 +132,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::History(args) => history::dispatch(store, &args),
         Command::Explore(args) => image_command(store, ImageCommand::Explore(args)),
         Command::Why(args) => why::why(store, &args),
+        Command::Compose(args) => compose::dispatch(store, args),
         Command::Volume(volumes) => volumes::dispatch(store, &volumes.command),
         Command::Network(networks) => networks::dispatch(store, &networks.command),
         Command::CacheMount(mounts) => cache_mounts::dispatch(store, &mounts.command),

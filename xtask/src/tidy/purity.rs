@@ -8,7 +8,7 @@ use super::workspace::Workspace;
 const RULE: &str = "purity";
 
 /// The crates in question.
-const PURE: [&str; 4] = ["base", "parser", "llb", "solver"];
+const PURE: [&str; 5] = ["base", "compose", "parser", "llb", "solver"];
 
 /// Files of theirs that are allowed something: path and word.
 const EXCEPTIONS: [(&str, &str); 2] =
