@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use crate::args::RunArgs;
 use crate::docker_config::DockerConfig;
 use crate::error::CliError;
+use crate::live_args::{StatsArgs, TopArgs, UpdateArgs};
 use crate::prune_args::PruneArgs;
 
 #[derive(Debug, Args)]
@@ -56,6 +57,12 @@ pub(crate) enum ContainerAction {
     Unpause(NamesArgs),
     /// Show which ports of the host lead to those of a container
     Port(PortArgs),
+    /// Show the processes of a container
+    Top(TopArgs),
+    /// Show what containers use, again and again
+    Stats(StatsArgs),
+    /// Change what containers may use, and when they are started again
+    Update(UpdateArgs),
     /// Give a container another name
     Rename(RenameArgs),
     /// Remove containers

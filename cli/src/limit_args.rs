@@ -10,10 +10,10 @@ use crate::error::CliError;
 use crate::units;
 
 /// The least memory that a process gets along with, as in Docker.
-const LEAST_MEMORY: u64 = 6 << 20;
+pub(crate) const LEAST_MEMORY: u64 = 6 << 20;
 
 /// The period that `--cpus` is counted in, in microseconds.
-const CPU_PERIOD: u64 = 100_000;
+pub(crate) const CPU_PERIOD: u64 = 100_000;
 
 /// The limits that a container of `lap run` and the steps of a build have.
 #[derive(Debug, Clone, Default, Args)]
@@ -203,7 +203,7 @@ fn weight(text: &str) -> Result<u64, CliError> {
 }
 
 /// The share of the period that is so many processors.
-fn quota(cpus: f64) -> Result<i64, CliError> {
+pub(crate) fn quota(cpus: f64) -> Result<i64, CliError> {
     // The kernel takes no less than a millisecond (`scheduler/sched-bwc.rst`).
     if !(0.01..=1e6).contains(&cpus) {
         let message = format!("--cpus of {cpus} is no number of processors");

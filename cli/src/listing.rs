@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::error::CliError;
 use crate::table;
 use crate::template::{Missing, Template};
-use crate::terminal::{print, print_line};
+use crate::terminal::print;
 
 /// The columns of a list.
 pub(crate) struct Columns<'a> {
@@ -20,6 +20,12 @@ pub(crate) struct Columns<'a> {
 /// # Errors
 /// The template is none, or asks for a field that there is not.
 pub(crate) fn show(rows: &[Value], format: Option<&str>, columns: &Columns<'_>) -> Result<(), CliError> {
+    print(&text(rows, format, columns)?);
+    Ok(())
+}
+
+/// What [`show`] prints.
+pub(crate) fn text(rows: &[Value], format: Option<&str>, columns: &Columns<'_>) -> Result<String, CliError> {
     let usual = || Some(columns.template.to_owned());
     let table = match format.map(str::trim) {
         None | Some("" | "table") => usual(),
@@ -28,15 +34,13 @@ pub(crate) fn show(rows: &[Value], format: Option<&str>, columns: &Columns<'_>) 
         }
     };
     match (table, format) {
-        (Some(table), _) => print(&drawn(rows, table.trim_start(), columns)?),
+        (Some(table), _) => drawn(rows, table.trim_start(), columns),
         (None, format) => {
             let template = Template::parse(&unescaped(format.unwrap_or_default().trim()))?;
-            for row in rows {
-                print_line(&template.fill(row, Missing::Field)?);
-            }
+            let line = |row| template.fill(row, Missing::Field).map(|line| line + "\n");
+            rows.iter().map(line).collect()
         }
     }
-    Ok(())
 }
 
 fn drawn(rows: &[Value], template: &str, columns: &Columns<'_>) -> Result<String, CliError> {

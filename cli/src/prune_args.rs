@@ -25,7 +25,7 @@ pub(crate) enum SystemCommand {
     Doctor(DoctorArgs),
     /// Show how much space is used
     Df(DfArgs),
-    /// Remove everything that nobody needs
+    /// Remove what nobody needs: containers that do not run, networks, images, build cache
     Prune(SystemPruneArgs),
     /// Show the machine and the store
     Info(FormatArgs),
@@ -118,6 +118,10 @@ pub(crate) struct SystemPruneArgs {
     /// Remove all images that no container uses, not only those without a name, and all build cache
     #[arg(short, long)]
     pub(crate) all: bool,
+
+    /// Remove anonymous volumes that no container shows, too
+    #[arg(long)]
+    pub(crate) volumes: bool,
 
     #[command(flatten)]
     pub(crate) common: PruneArgs,

@@ -13,7 +13,7 @@ pub(crate) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
 
 /// Draws a table whose columns may be as narrow as what is in them.
 pub(crate) fn render_narrow(header: &[&str], rows: &[Vec<String>]) -> String {
-    align_to(&lines(header, rows), 0)
+    align_widely(&lines(header, rows), 0)
 }
 
 fn lines(header: &[&str], rows: &[Vec<String>]) -> Vec<Vec<String>> {
@@ -23,10 +23,11 @@ fn lines(header: &[&str], rows: &[Vec<String>]) -> Vec<Vec<String>> {
 
 /// Puts the cells of all lines below one another. What is last in a line has no blanks after it.
 pub(crate) fn align(lines: &[Vec<String>]) -> String {
-    align_to(lines, NARROWEST)
+    align_widely(lines, NARROWEST)
 }
 
-fn align_to(lines: &[Vec<String>], narrowest: usize) -> String {
+/// The same, with columns that are at least so wide.
+pub(crate) fn align_widely(lines: &[Vec<String>], narrowest: usize) -> String {
     let columns = lines.iter().map(|line| line.len().saturating_sub(1)).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = lines.iter().filter(|line| column + 1 < line.len()).map(|line| &line[column]);

@@ -1,6 +1,10 @@
 //! The one place that prints and asks: standard output for results, standard error for messages.
 
 use std::io::{BufRead as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Prints a result. A reader that has gone away (a closed pipe) is not an error.
 pub(crate) fn print(text: &str) {
@@ -20,6 +24,15 @@ pub(crate) fn print_error_bytes(bytes: &[u8]) -> bool {
 /// Prints a result and a newline.
 pub(crate) fn print_line(text: &str) {
     print(&format!("{text}\n"));
+}
+
+/// Stands still for a while, less if nobody reads standard output any more.
+pub(crate) fn pause(time: Duration) {
+    let stdout = std::io::stdout();
+    // Nothing is waited for but that its other end goes away.
+    let mut reader = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    let _ = poll(&mut reader, time);
 }
 
 /// The text with nothing in it that a terminal would obey, for what another machine has written.

@@ -32,6 +32,18 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{}{}", significant(value, 3), UNITS[unit])
 }
 
+/// Bytes in binary units with up to four significant digits: `1.5MiB`, `12KiB`, `0B`.
+pub(crate) fn binary_bytes(count: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{}{}", significant(value, 4), UNITS[unit])
+}
+
 /// A number with at most `digits` significant digits and no trailing zeros.
 fn significant(value: f64, digits: usize) -> String {
     let whole = if value < 1.0 { 1 } else { value.log10() as usize + 1 };
@@ -91,6 +103,15 @@ mod tests {
         ];
         for (count, text) in cases {
             assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn memory_is_counted_in_binary_units() {
+        let cases =
+            [(0, "0B"), (1023, "1023B"), (1536, "1.5KiB"), (16_660_000_000, "15.52GiB"), (1 << 20, "1MiB")];
+        for (count, text) in cases {
+            assert_eq!(binary_bytes(count), text);
         }
     }
 

@@ -122,6 +122,20 @@ pub enum EngineError {
     /// The container does not run.
     #[error("container {0} is not running")]
     NotRunning(String),
+    /// A container was not changed.
+    #[error("cannot update container {id}: {why}")]
+    Update {
+        /// Its id.
+        id: String,
+        /// Why not.
+        why: String,
+    },
+    /// What a container is to be changed to contradicts itself, or what it is.
+    #[error(transparent)]
+    UpdateRefusal(#[from] runner::shim::UpdateRefusal),
+    /// The host's `ps` could not show the processes of a container.
+    #[error("ps: {0}")]
+    Ps(String),
     /// Two flags of which only one can be.
     #[error("conflicting options: {0}")]
     ConflictingOptions(&'static str),

@@ -9,6 +9,11 @@ use crate::error::EngineError;
 use crate::report::{ImageSummary, ImageUsage, Info, Usage, UsageDetails, UsageLine};
 
 impl Engine {
+    /// Bytes of memory that the machine has.
+    pub fn machine_memory(&self) -> u64 {
+        sys::machine::memory()
+    }
+
     /// The machine and the store, for people.
     ///
     /// # Errors

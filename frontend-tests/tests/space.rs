@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use common::containers::Containers;
 use common::{build, env, image_id, outcome};
 use testkit::{Context, TestEnv};
 
@@ -149,7 +150,7 @@ fn nothing_goes_without_a_yes() {
         (&["builder", "prune", "-a"], "remove all build cache. Are you", "build cache prune"),
         (&["image", "prune"], "remove all dangling images.\nAre you", "image prune"),
         (&["image", "prune", "-a"], "at least one container associated to them.\nAre you", "image prune"),
-        (&["system", "prune"], "  - all dangling images\n  - unused build cache", "system prune"),
+        (&["system", "prune"], "  - all dangling images\n  - unused build cache\n\n", "system prune"),
     ] {
         let refused = env.lap(command).stdin("n\n").fails(1);
         refused.stdout_has(&[asks, "sure you want to continue? [y/N] "]);
@@ -159,6 +160,54 @@ fn nothing_goes_without_a_yes() {
     assert_eq!(env.lap(["images", "-q"]).ok().stdout_text().lines().count(), 2);
     env.lap(["image", "prune"]).stdin("y\n").ok().stdout_has(&["Deleted Images:", "deleted: sha256:"]);
     assert_eq!(env.lap(["images", "-q"]).ok().stdout_text().lines().count(), 1);
+}
+
+#[test]
+fn everything_that_nobody_needs_goes_at_once() {
+    let env = Containers::new();
+    env.lap(["network", "create", "unused"]).ok();
+    env.lap(["network", "create", "used"]).ok();
+    env.lap(["volume", "create", "kept"]).ok();
+    env.detached(&["--name", "running", "--network", "used", "-v", "/data", "busybox", "sleep", "1000"]);
+    let stopped = env.lap(["create", "-v", "/data", "--label", "old", "busybox", "true"]).ok().stdout_text();
+    let anonymous = ["volume", "ls", "-q", "--filter", "dangling=true"];
+    let asked = env.lap(["system", "prune", "--volumes"]).stdin("n\n").fails(1);
+    asked.stdout_has(&[
+        "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  \
+         - all anonymous volumes not used by at least one container\n  - all dangling images\n  - unused build cache\n\n",
+        "Are you sure you want to continue? [y/N] ",
+    ]);
+    let both = ["system", "prune", "-f", "--volumes", "--filter", "until=1h"];
+    env.lap(both).fails(1).stderr_has(&["the \"until\" filter is not supported with \"--volumes\""]);
+    env.lap(["system", "prune", "-f", "--filter", "colour=red"]).fails(2);
+    // What is too new, or has not the label, stays.
+    env.lap(["system", "prune", "-f", "--filter", "until=1h"]).ok();
+    let kept = env.lap(["system", "prune", "-f", "--filter", "label=nothing"]).ok();
+    assert_eq!(kept.stdout_text(), "Total reclaimed space: 0B\n");
+    let pruned = env.lap(["system", "prune", "-f"]).ok();
+    pruned.stdout_has(&[
+        &format!("Deleted Containers:\n{stopped}\nDeleted Networks:\nunused\n\n"),
+        "Total reclaimed space: ",
+    ]);
+    assert!(!pruned.stdout_text().contains("Deleted Volumes"), "{pruned}");
+    let volumes = env.lap(anonymous).ok().stdout_text();
+    assert_eq!(volumes.lines().count(), 2, "{volumes}");
+    let name = volumes.lines().find(|name| *name != "kept").unwrap().to_owned();
+    let pruned = env.lap(["system", "prune", "-f", "--volumes"]).ok();
+    pruned.stdout_has(&[&format!("Deleted Volumes:\n{name}\n\n")]);
+    assert_eq!(env.lap(anonymous).ok().stdout_text(), "kept\n");
+    assert_eq!(env.inspect("running", ".State.Status"), "running");
+    let details = env.lap(["system", "df", "-v"]).ok();
+    details.stdout_has(&[
+        "Containers space usage:\n\nCONTAINER ID",
+        "Local Volumes space usage:\n\nVOLUME NAME",
+        "kept",
+    ]);
+    // With the last container its image goes, and its network.
+    env.lap(["kill", "running"]).ok();
+    env.lap(["wait", "running"]).ok();
+    let pruned = env.lap(["system", "prune", "-af"]).ok();
+    pruned.stdout_has(&["Deleted Networks:\nused\n", "untagged: busybox:latest"]);
 }
 
 #[test]

@@ -11,9 +11,11 @@
 //! which controller is where, [`settings`] says what to write, [`statistics`] what to read.
 
 pub mod abandoned;
+mod change;
 mod devices;
 mod error;
 mod freezer;
+mod gauge;
 pub mod hierarchy;
 mod location;
 mod making;
@@ -31,7 +33,9 @@ use serde::{Deserialize, Serialize};
 use sys::fs::PathContext as _;
 use sys::path_error::PathError;
 
+pub use self::change::Changed;
 pub use self::error::CgroupError;
+pub use self::gauge::{Figures, Gauge};
 use self::hierarchy::{Controller, Version};
 pub use self::location::Location;
 pub use self::making::DeviceList;
@@ -154,10 +158,16 @@ impl ControlGroup {
         Ok(())
     }
 
+    /// The file that a setting is written to; `None` if there is no such file.
+    fn file_of(&self, setting: &Setting) -> Option<PathBuf> {
+        let directory = self.directory(setting.controller)?;
+        let mut files = setting.files.iter().map(|file| directory.path.join(file.as_ref()));
+        files.find(|path| path.exists())
+    }
+
     fn write(&self, setting: &Setting) -> Result<(), CgroupError> {
         let Some(directory) = self.directory(setting.controller) else { return Ok(()) };
-        let files = setting.files.iter().map(|file| directory.path.join(file.as_ref()));
-        let Some(path) = files.into_iter().find(|path| path.exists()) else {
+        let Some(path) = self.file_of(setting) else {
             return match setting.optional {
                 true => Ok(()),
                 false => Err(CgroupError::NoSetting {

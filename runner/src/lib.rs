@@ -31,6 +31,7 @@ pub mod oci;
 pub mod passwd;
 pub mod plan;
 mod process;
+pub mod processes;
 pub mod request;
 mod seccomp;
 pub mod shim;

@@ -4,6 +4,8 @@
 //! provided files are bytes. It knows nothing of images; the engine translates image configs and flags
 //! into it. Nothing here touches the system.
 
+mod change;
+
 use std::path::PathBuf;
 
 use base::Mount;
@@ -14,6 +16,7 @@ use crate::isolation::Mode;
 use crate::neighbour::Neighbour;
 use crate::network::Connection;
 use crate::seccomp::ProfileFile;
+pub use change::LimitConflict;
 
 /// The search path for commands when the environment has no `PATH`, as Docker has it.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

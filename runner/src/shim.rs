@@ -35,9 +35,9 @@ use std::path::{Path, PathBuf};
 use sys::lock::FileLock;
 
 pub use client::{Attached, Client};
-pub use config::Config;
+pub use config::{Config, UpdateRefusal};
 pub use error::ShimError;
-pub use protocol::{Ended, Execution, Reply, Request};
+pub use protocol::{Ended, Execution, Reply, Request, Update};
 pub use state::{State, Status};
 pub use supervisor::{Local, Supervisor};
 

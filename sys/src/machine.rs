@@ -18,15 +18,20 @@ pub struct Machine {
 /// Asks the kernel (`uname(2)`, `sysinfo(2)`) and `/etc/os-release` (`os-release(5)`).
 pub fn machine() -> Machine {
     let names = rustix::system::uname();
-    let info = rustix::system::sysinfo();
     let os_release = crate::fs::read_limited(Path::new("/etc/os-release"), 1 << 20).ok().flatten();
     let os_release = os_release.map(|text| String::from_utf8_lossy(&text).into_owned());
     Machine {
         kernel: names.release().to_string_lossy().into_owned(),
         distribution: os_release.as_deref().and_then(pretty_name).unwrap_or_else(|| "Linux".to_owned()),
-        memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
+        memory: memory(),
         hostname: names.nodename().to_string_lossy().into_owned(),
     }
+}
+
+/// Bytes of memory that the machine has (`sysinfo(2)`).
+pub fn memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
 fn pretty_name(os_release: &str) -> Option<String> {

@@ -1,9 +1,12 @@
 //! What one does with containers: `lap ps`, `logs`, `start`, `stop`, `kill`, `wait`, `rm` and more.
 
 mod inspect;
-mod list;
+pub(super) mod list;
 mod logs;
 mod ports;
+mod stats;
+mod top;
+mod update;
 
 use std::process::ExitCode;
 
@@ -56,6 +59,9 @@ pub(crate) fn act(store: &StoreChoice, action: ContainerAction) -> Result<ExitCo
             each(&args.containers, |name| engine.unpause_container(name))
         }
         ContainerAction::Port(args) => ports::show(store, &args),
+        ContainerAction::Stats(args) => stats::show(store, &args),
+        ContainerAction::Update(args) => update::update(store, &args),
+        ContainerAction::Top(args) => top::show(store, &args),
         ContainerAction::Rename(args) => {
             open(store)?.rename_container(&args.container, &args.name)?;
             Ok(ExitCode::SUCCESS)
@@ -213,11 +219,7 @@ fn prune_containers(store: &StoreChoice, args: &ContainerPruneArgs) -> Result<Ex
         filters.until.is_none_or(|until| container.created_at < until)
             && filters.labels.iter().all(|label| label.fits(&container.document.labels))
     })?;
-    if !removed.is_empty() {
-        print_line("Deleted Containers:");
-        removed.iter().for_each(|id| print_line(id));
-        print_line("");
-    }
+    prune::show_names("Deleted Containers:", &removed);
     print_line(&format!("Total reclaimed space: {}", units::bytes(bytes)));
     Ok(ExitCode::SUCCESS)
 }

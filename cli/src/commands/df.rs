@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use base::{Reference, Timestamp};
 use engine::CacheUsage;
+use engine::Engine;
 use engine::report::{ImageUsage, Usage, UsageDetails, UsageLine};
 use serde_json::{Value, json};
 
+use super::containers::list;
 use super::{StoreChoice, now, open};
 use crate::error::CliError;
 use crate::listing::{self, Columns};
@@ -24,12 +26,17 @@ const IMAGE_HEADER: [&str; 8] =
 const CACHE_HEADER: [&str; 8] =
     ["CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "BUILD TIME", "IN USE", "SHARED"];
 
+const CONTAINER_HEADER: [&str; 8] =
+    ["CONTAINER ID", "IMAGE", "COMMAND", "LOCAL VOLUMES", "SIZE", "CREATED", "STATUS", "NAMES"];
+const VOLUME_HEADER: [&str; 3] = ["VOLUME NAME", "LINKS", "SIZE"];
+
 /// Shows how much space is used.
 pub(crate) fn show(store: &StoreChoice, args: &DfArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
     let usage = engine.usage()?;
     if args.verbose {
-        print(&verbose(&engine.usage_details()?, &usage));
+        let sections = [containers_section(&engine)?, volumes_section(&engine)?];
+        print(&verbose(&engine.usage_details()?, &sections.concat(), &usage));
         return Ok(ExitCode::SUCCESS);
     }
     let whole = |size| UsageLine { size, ..UsageLine::default() };
@@ -85,13 +92,44 @@ fn usage_json(name: &str, line: &UsageLine) -> Value {
     })
 }
 
-fn verbose(details: &UsageDetails, usage: &Usage) -> String {
+/// Every container, with how much it has written.
+fn containers_section(engine: &Engine) -> Result<String, CliError> {
+    let mut rows = Vec::new();
+    for container in engine.containers()? {
+        // Of one that runs in the foreground and goes at its end nothing is written down that would tell.
+        let size = engine.container_size(&container).map(|size| units::bytes(size.changes));
+        let volumes = container.document.mounts.iter().filter(|point| point.volume.is_some()).count();
+        rows.push(vec![
+            container.short_id().to_owned(),
+            container.document.image.clone(),
+            list::command(&container.document.command, false),
+            volumes.to_string(),
+            size.unwrap_or_else(|_| "N/A".to_owned()),
+            ago(container.created_at),
+            list::status(&container),
+            container.name,
+        ]);
+    }
+    Ok(format!("Containers space usage:\n\n{}\n", table::render(&CONTAINER_HEADER, &rows)))
+}
+
+/// Every volume, with how many containers show it.
+fn volumes_section(engine: &Engine) -> Result<String, CliError> {
+    let mut rows = Vec::new();
+    for volume in engine.volumes()? {
+        let usage = engine.volume_usage(&volume)?;
+        rows.push(vec![volume.name, usage.users.len().to_string(), units::bytes(usage.bytes)]);
+    }
+    Ok(format!("Local Volumes space usage:\n\n{}\n", table::render(&VOLUME_HEADER, &rows)))
+}
+
+fn verbose(details: &UsageDetails, others: &str, usage: &Usage) -> String {
     let images: Vec<Vec<String>> = details.images.iter().flat_map(image_rows).collect();
     let cache: Vec<Vec<String>> = details.cache.iter().map(cache_row).collect();
     // What images need as well is counted with them.
     let own = details.cache.iter().filter(|object| !object.shared).map(|object| object.bytes).sum();
     format!(
-        "Images space usage:\n\n{}\nBuild cache usage: {}\n\n{}\nTemporary: {}\nMetadata: {}\nTotal: {}\n",
+        "Images space usage:\n\n{}\n{others}Build cache usage: {}\n\n{}\nTemporary: {}\nMetadata: {}\nTotal: {}\n",
         table::render(&IMAGE_HEADER, &images),
         units::bytes(own),
         table::render(&CACHE_HEADER, &cache),

@@ -283,10 +283,6 @@ fn prune_networks(store: &StoreChoice, args: &PruneArgs) -> Result<ExitCode, Cli
         let is_old = filters.until.is_none_or(|until| network.created_at.is_some_and(|made| made < until));
         is_old && filters.labels.iter().all(|label| label.fits(&network.labels()))
     })?;
-    if !removed.is_empty() {
-        print_line("Deleted Networks:");
-        removed.iter().for_each(|name| print_line(name));
-        print_line("");
-    }
+    prune::show_names("Deleted Networks:", &removed);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,9 @@
 //! `lap builder prune`, `lap image prune` and `lap system prune`
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use base::Timestamp;
 use engine::prune::{ImagePrune, Pruned};
 use engine::report::Removal;
 use engine::{Policy, SpaceLimits};
@@ -31,31 +33,68 @@ pub(crate) fn builder(store: &StoreChoice, args: &BuilderPruneArgs) -> Result<Ex
     let policy = Policy { filters: filters.records, unused_for, all: args.all, limits };
     let warning = format!("{} ", if args.all { ALL_CACHE } else { UNUSED_CACHE });
     confirm(&warning, &args.common, "build cache prune")?;
-    finish(open(store)?.prune(None, policy)?)
+    finish(open(store)?.prune(None, policy)?, 0)
 }
 
 /// Removes images.
 pub(crate) fn images(store: &StoreChoice, args: &ImagePruneArgs) -> Result<ExitCode, CliError> {
     let which = images_of(Filters::parse_for_images(&args.common.filters, now())?, args.all);
     confirm(if args.all { ALL_IMAGES } else { UNNAMED_IMAGES }, &args.common, "image prune")?;
-    finish(open(store)?.prune(Some(&which), Policy::KEEP_CACHE)?)
+    finish(open(store)?.prune(Some(&which), Policy::KEEP_CACHE)?, 0)
 }
 
-/// Removes images and build cache.
+/// Removes containers, networks, images and build cache, and volumes if asked to.
 pub(crate) fn system(store: &StoreChoice, args: &SystemPruneArgs) -> Result<ExitCode, CliError> {
     let filters = Filters::parse_for_images(&args.common.filters, now())?;
+    if args.volumes && filters.until.is_some() {
+        let message = "the \"until\" filter is not supported with \"--volumes\"".to_owned();
+        return Err(CliError::failed_with_hint(message, "volumes have no age; prune them by themselves"));
+    }
     let age = Filters { until: filters.until, ..Filters::default() };
     let unused_for = Some(age.unused_for(now())?);
     let policy = Policy { unused_for, all: args.all, ..Policy::KEEP_CACHE };
     confirm(&system_warning(args), &args.common, "system prune")?;
-    finish(open(store)?.prune(Some(&images_of(filters, args.all)), policy)?)
+    let engine = open(store)?;
+    // In this order: a container that goes uses no network, no volume and no image any more.
+    let (containers, mut bytes) = engine.prune_containers(|container| {
+        is_old(&filters, Some(container.created_at)) && fits(&filters, &container.document.labels)
+    })?;
+    show_names("Deleted Containers:", &containers);
+    let networks = engine.prune_networks(|network| {
+        is_old(&filters, network.created_at) && fits(&filters, &network.labels())
+    })?;
+    show_names("Deleted Networks:", &networks);
+    if args.volumes {
+        let (volumes, freed) =
+            engine.prune_volumes(|volume| volume.anonymous && fits(&filters, &volume.labels))?;
+        show_names("Deleted Volumes:", &volumes);
+        bytes += freed;
+    }
+    finish(engine.prune(Some(&images_of(filters, args.all)), policy)?, bytes)
 }
 
-/// Tells what goes, removes its files, and tells how much that was.
-fn finish(pruned: Pruned) -> Result<ExitCode, CliError> {
+fn is_old(filters: &Filters, made: Option<Timestamp>) -> bool {
+    filters.until.is_none_or(|until| made.is_some_and(|made| made < until))
+}
+
+fn fits(filters: &Filters, labels: &BTreeMap<String, String>) -> bool {
+    filters.labels.iter().all(|label| label.fits(labels))
+}
+
+/// What was removed of a kind, if anything was.
+pub(super) fn show_names(title: &str, names: &[String]) {
+    if !names.is_empty() {
+        print_line(title);
+        names.iter().for_each(|name| print_line(name));
+        print_line("");
+    }
+}
+
+/// Tells what goes, removes its files, and tells how much that was, with what went before.
+fn finish(pruned: Pruned, before: u64) -> Result<ExitCode, CliError> {
     show_images(&pruned);
-    show_cache(&pruned);
-    let bytes = pruned.remove_files()?;
+    show_names("Deleted build cache objects:", &pruned.cache);
+    let bytes = before + pruned.remove_files()?;
     print_line(&format!("Total reclaimed space: {}", units::bytes(bytes)));
     Ok(ExitCode::SUCCESS)
 }
@@ -66,7 +105,10 @@ fn system_warning(args: &SystemPruneArgs) -> String {
     } else {
         ("all dangling images", "unused build cache")
     };
-    let mut text = format!("WARNING! This will remove:\n  - {images}\n  - {cache}\n\n");
+    let mut lines = vec!["all stopped containers", "all networks not used by at least one container"];
+    lines.extend(args.volumes.then_some("all anonymous volumes not used by at least one container"));
+    lines.extend([images, cache]);
+    let mut text = format!("WARNING! This will remove:\n  - {}\n\n", lines.join("\n  - "));
     if !args.common.filters.is_empty() {
         text.push_str("  Items to be pruned will be filtered with:\n");
         args.common.filters.iter().for_each(|filter| text.push_str(&format!("  - {filter}\n")));
@@ -98,14 +140,5 @@ fn show_images(pruned: &Pruned) {
             Removal::Deleted(id) => print_line(&format!("deleted: {id}")),
         }
     }
-    print_line("");
-}
-
-fn show_cache(pruned: &Pruned) {
-    if pruned.cache.is_empty() {
-        return;
-    }
-    print_line("Deleted build cache objects:");
-    pruned.cache.iter().for_each(|id| print_line(id));
     print_line("");
 }

@@ -180,11 +180,7 @@ fn prune_volumes(store: &StoreChoice, args: &VolumePruneArgs) -> Result<ExitCode
     let (removed, bytes) = open(store)?.prune_volumes(|volume| {
         (all || volume.anonymous) && filters.labels.iter().all(|label| label.fits(&volume.labels))
     })?;
-    if !removed.is_empty() {
-        print_line("Deleted Volumes:");
-        removed.iter().for_each(|name| print_line(name));
-        print_line("");
-    }
+    prune::show_names("Deleted Volumes:", &removed);
     print_line(&format!("Total reclaimed space: {}", units::bytes(bytes)));
     Ok(ExitCode::SUCCESS)
 }

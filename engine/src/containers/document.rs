@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use runner::etc_files::Resolver;
 use runner::logs::LogOptions;
 use runner::network::publish::{ContainerPort, Publish};
-use runner::shim::restart::RestartPolicy;
 use serde::{Deserialize, Serialize};
 use sys::fs::Durability;
 
@@ -81,8 +80,6 @@ pub struct ContainerDocument {
     pub read_only: bool,
     /// How its log is kept.
     pub log: LogOptions,
-    /// When it is started again.
-    pub restart: RestartPolicy,
     /// The signal that asks it to end, as it was named.
     pub stop_signal: String,
     /// How long it then has, in seconds.

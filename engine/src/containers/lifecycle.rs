@@ -42,7 +42,7 @@ impl From<Ended> for Exit {
 
 impl Engine {
     /// A connection to whoever supervises a container; `None` when it does not run.
-    fn supervisor(&self, id: &str) -> Result<Option<Client>, EngineError> {
+    pub(super) fn supervisor(&self, id: &str) -> Result<Option<Client>, EngineError> {
         Ok(Client::connect(&self.store.container_path(id))?)
     }
 

@@ -14,6 +14,9 @@ mod remove;
 mod settings;
 mod shim;
 mod start;
+mod stats;
+mod top;
+mod update;
 
 use base::{Digest, Timestamp};
 pub use runner::logs::Record;
@@ -34,6 +37,9 @@ pub use settings::{ContainerSettings, ContainerSize, HealthCheck};
 pub use shim::{COMMAND as SHIM_COMMAND, run_shim};
 pub use start::ContainerRun;
 pub(crate) use start::Prepared;
+pub use stats::{Measured, Meter, Reading};
+pub use top::{ProcessInfo, ProcessTable};
+pub use update::{Update, UpdateRefusal};
 
 /// Everything about a container.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ pub use runner::shim::health::HealthCheck;
 use super::Container;
 use crate::Engine;
 use crate::error::EngineError;
-use crate::request::ResourceLimit;
+use crate::request::{ResourceLimit, RestartPolicy};
 
 /// The settings of a container, as they are now.
 #[derive(Debug, Clone)]
@@ -51,6 +51,8 @@ pub struct ContainerSettings {
     pub share_cgroups: bool,
     /// Supplementary groups of its process.
     pub groups: Vec<u32>,
+    /// When it is started again.
+    pub restart: RestartPolicy,
     /// What its health is told by.
     pub health: Option<HealthCheck>,
     /// Lines and columns of its terminal.
@@ -118,6 +120,7 @@ impl Engine {
             oom_score_adjustment: config.request.oom_score_adjustment.unwrap_or_default(),
             limits: limits.clone(),
             console: config.terminal.map_or((0, 0), |size| (size.rows, size.columns)),
+            restart: config.restart,
             health: config.health,
             cap_add: config.request.cap_add,
             cap_drop: config.request.cap_drop,

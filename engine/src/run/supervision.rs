@@ -104,7 +104,6 @@ pub(super) fn document(
         privileged: process.privileged,
         read_only: process.read_only_root,
         log: log(request),
-        restart: supervision.restart,
         stop_signal: if stop_signal.is_empty() { STOP_SIGNAL.to_owned() } else { stop_signal },
         stop_timeout: supervision.stop_timeout,
         platform: image.config.platform().to_string(),

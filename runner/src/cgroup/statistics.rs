@@ -16,6 +16,10 @@ use super::error::CgroupError;
 use super::hierarchy::{Controller, Version};
 use super::{ControlGroup, read};
 
+/// Limits of memory of this size and above are none: version 1 rounds the largest number down to a page, and pages have
+/// at most 64 KiB.
+pub(super) const NO_LIMIT: u64 = i64::MAX as u64 - (64 << 10);
+
 /// What a group uses. What no controller counts is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Statistics {

@@ -7,9 +7,10 @@ use sys::fs::Durability;
 
 use super::error::ShimError;
 use super::health::HealthCheck;
+use super::protocol::Update;
 use super::restart::RestartPolicy;
 use crate::logs::LogOptions;
-use crate::request::{RunRequest, TtySize};
+use crate::request::{LimitConflict, Limits, RunRequest, TtySize};
 
 /// How long a container has to end after it was asked to, in seconds, as in Docker.
 pub(super) const STOP_TIMEOUT: i64 = 10;
@@ -39,6 +40,17 @@ pub struct Config {
     pub remove: bool,
 }
 
+/// Why a container cannot be updated. The words are Docker's, but for the first letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UpdateRefusal {
+    /// It is to be started again although it goes at its end.
+    #[error("restart policy cannot be updated because AutoRemove is enabled for the container")]
+    RemovedAtEnd,
+    /// Its limits would contradict each other.
+    #[error(transparent)]
+    Limits(#[from] LimitConflict),
+}
+
 impl Config {
     /// Reads what [`write`](Self::write) has written.
     ///
@@ -55,6 +67,21 @@ impl Config {
     /// The directory cannot be looked at.
     pub fn is_written(directory: &Path) -> Result<bool, ShimError> {
         Ok(sys::fs::exists(&path(directory))?)
+    }
+
+    /// The same container after an update, and what its control group is to be told.
+    ///
+    /// # Errors
+    /// [`UpdateRefusal`].
+    pub fn updated(&self, update: &Update) -> Result<(Self, Limits), UpdateRefusal> {
+        if self.remove && update.restart.is_some_and(|policy| policy != RestartPolicy::No) {
+            return Err(UpdateRefusal::RemovedAtEnd);
+        }
+        let (limits, told) = self.request.limits.changed(&update.limits)?;
+        let mut config = self.clone();
+        config.request.limits = limits;
+        config.restart = update.restart.unwrap_or(self.restart);
+        Ok((config, told))
     }
 
     /// Writes it into the container's directory.

@@ -13,9 +13,10 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::restart::RestartPolicy;
 use super::state::State;
 use crate::network::Connect;
-use crate::request::{RunRequest, TtySize, User};
+use crate::request::{Limits, RunRequest, TtySize, User};
 
 /// The longest message in bytes.
 const LONGEST: usize = 256 << 10;
@@ -73,6 +74,8 @@ pub enum Request {
     Pause,
     /// Let them go on. [`Reply::Done`].
     Resume,
+    /// Change limits and the restart policy, all that are named or nothing. [`Reply::Done`].
+    Update(Box<Update>),
     /// Connect the container to a further network. [`Reply::Done`].
     JoinNetwork(Box<Connect>),
     /// Take the container out of a network. [`Reply::Done`].
@@ -85,6 +88,15 @@ pub enum Request {
     /// Run a further process in the container, connected to the descriptors that come along. [`Reply::Done`] when
     /// its program runs, and [`Reply::Ended`] when it has ended, unless nobody waits for that.
     Exec(Box<Execution>),
+}
+
+/// What is to be changed about a container. What is `None` or not named stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// Its limits, as [`Limits::changed`] takes them.
+    pub limits: Limits,
+    /// When it is started again.
+    pub restart: Option<RestartPolicy>,
 }
 
 /// A further process of a container.

@@ -114,6 +114,11 @@ impl Restarts {
         Self { policy, count: 0, delay: None }
     }
 
+    /// Decides by another policy from now on.
+    pub fn set_policy(&mut self, policy: RestartPolicy) {
+        self.policy = policy;
+    }
+
     /// How often the container was started again.
     pub fn count(&self) -> u32 {
         self.count

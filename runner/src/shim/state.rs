@@ -1,14 +1,17 @@
 //! What is known of a container, in a file that only its supervisor writes.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
 use sys::fs::Durability;
 use sys::lock::FileLock;
+use sys::path_error::PathError;
 
 use super::error::ShimError;
 use super::health::Health;
+use crate::cgroup::GroupDirectory;
 use crate::network::endpoint::Endpoint;
 
 /// What a container does. The names are Docker's.
@@ -73,6 +76,9 @@ pub struct State {
     /// What it has of further networks, while it runs.
     #[serde(default)]
     pub further_networks: Vec<Endpoint>,
+    /// The directories of its control group, while it runs and if it has one.
+    #[serde(default)]
+    pub group: Vec<GroupDirectory>,
     /// Whether it ended, or is to end, because somebody asked for that; the end of the machine does not count.
     #[serde(default)]
     pub stopped: bool,
@@ -89,7 +95,7 @@ impl State {
     /// The file cannot be read, or is damaged.
     pub fn read(directory: &Path) -> Result<Self, ShimError> {
         // In this order: whoever lets go of the lock has written the state before.
-        let supervised = FileLock::is_held(&super::lock_path(directory))?;
+        let supervised = Self::is_supervised(directory)?;
         let path = path(directory);
         let state = match sys::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice::<Self>(&bytes)
@@ -98,6 +104,27 @@ impl State {
             Err(error) => return Err(error.into()),
         };
         Ok(if supervised { state } else { state.without_supervisor() })
+    }
+
+    /// Whether somebody supervises the container of `directory`.
+    ///
+    /// # Errors
+    /// The lock cannot be looked at.
+    pub fn is_supervised(directory: &Path) -> Result<bool, PathError> {
+        FileLock::is_held(&super::lock_path(directory))
+    }
+
+    /// The file as it is now, which is another one whenever something has changed. `None` of a container that was never
+    /// started.
+    ///
+    /// # Errors
+    /// The file cannot be looked at.
+    pub fn file(directory: &Path) -> Result<Option<Metadata>, PathError> {
+        match sys::fs::metadata(&path(directory)) {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Replaces the file.
@@ -117,9 +144,9 @@ impl State {
         }
         let exit_code = if self.status == Status::Restarting { self.exit_code } else { 128 + 9 };
         let error = "its supervisor was killed".to_owned();
-        let (network, further_networks) = (None, Vec::new());
+        let (network, further_networks, group) = (None, Vec::new(), Vec::new());
         let status = Status::Exited;
-        Self { status, pid: 0, exit_code, error, network, further_networks, abandoned: true, ..self }
+        Self { status, pid: 0, exit_code, error, network, further_networks, group, abandoned: true, ..self }
     }
 }
 

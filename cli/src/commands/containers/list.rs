@@ -93,7 +93,7 @@ fn row(container: &Container, whole: bool) -> Value {
 }
 
 /// The command in quotes, cut off where it is long.
-fn command(words: &[String], whole: bool) -> String {
+pub(crate) fn command(words: &[String], whole: bool) -> String {
     let text = words.join(" ");
     if whole || text.chars().count() <= COMMAND_WIDTH {
         return format!("\"{text}\"");

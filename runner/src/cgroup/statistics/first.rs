@@ -5,11 +5,7 @@ use std::path::Path;
 
 use sys::path_error::PathError;
 
-use super::{DeviceStatistics, MemoryStatistics, ProcessorStatistics, device, number, table, text};
-
-/// Limits of this size and above are none: the kernel rounds the largest number down to a page, and pages
-/// have at most 64 KiB.
-const NO_LIMIT: u64 = i64::MAX as u64 - (64 << 10);
+use super::{DeviceStatistics, MemoryStatistics, NO_LIMIT, ProcessorStatistics, device, number, table, text};
 
 pub(super) fn memory(directory: &Path) -> Result<MemoryStatistics, PathError> {
     let file = |name| number(directory, name);

@@ -49,6 +49,7 @@ impl Supervisor {
             pid: process.pid()?.unwrap_or(0),
             network: process.network().map(Attachment::endpoint),
             further_networks: process.network().map(Attachment::further_endpoints).unwrap_or_default(),
+            group: process.group().map(|group| group.directories().to_vec()).unwrap_or_default(),
             started_at: Some(SystemClock.now()),
             exit_code: 0,
             out_of_memory: false,
@@ -96,6 +97,7 @@ impl Supervisor {
         self.state.pid = 0;
         self.state.network = None;
         self.state.further_networks.clear();
+        self.state.group.clear();
         self.state.finished_at = Some(SystemClock.now());
         self.kill_at = None;
         if let Some(restarter) = self.restarter.take() {

@@ -5,10 +5,17 @@ use std::os::fd::OwnedFd;
 use base::event::Stream;
 use rustix::process::Signal;
 
+use super::super::config::Config;
 use super::super::connection::ConnectionId;
-use super::super::protocol::{Reply, Request};
+use super::super::protocol::{Reply, Request, Update};
 use super::super::state::Status;
 use super::{Phase, Supervisor, failed};
+use crate::cgroup::Changed;
+use crate::request::Limits;
+use crate::spec::resources;
+
+/// Why a container in the foreground cannot be limited later.
+const UNGROUPED: &str = "it has no control group: a container that runs in the foreground with --rm has one only for the limits that it was started with";
 
 impl Supervisor {
     /// Deals with what has come over a connection.
@@ -66,6 +73,9 @@ impl Supervisor {
             }
             Request::Pause => Some(self.freeze(true)),
             Request::Resume => Some(self.freeze(false)),
+            Request::Update(update) => {
+                Some(self.update(&update).map_or_else(|refusal| refused(&refusal), |()| Reply::Done))
+            }
             Request::JoinNetwork(wanted) => Some(self.join_network(*wanted)),
             Request::LeaveNetwork { network, name } => Some(self.leave_network(&network, &name)),
             Request::Exec(execution) => self.exec(id, &execution, descriptors),
@@ -93,6 +103,33 @@ impl Supervisor {
             Ok(()) => Reply::Done,
             Err(error) => failed(&error),
         }
+    }
+
+    /// Changes limits and the restart policy, or nothing.
+    fn update(&mut self, update: &Update) -> Result<(), String> {
+        let (config, told) = self.config.updated(update).map_err(|refusal| refusal.to_string())?;
+        let resources = resources::of_limits(&told);
+        let changed = match &self.phase {
+            _ if told == Limits::default() => None,
+            Phase::Running(run) => {
+                let group = run.process.group().ok_or(UNGROUPED)?;
+                Some(group.change(&resources).map_err(|error| base::fault::chain(&error))?)
+            }
+            // They hold from its next start on.
+            Phase::Idle | Phase::Waiting(_) | Phase::Ended => None,
+        };
+        // A container that goes with its command has no file of it.
+        let written = match Config::is_written(&self.directory) {
+            Ok(true) => config.write(&self.directory),
+            other => other.map(drop),
+        };
+        if let Err(error) = written {
+            changed.into_iter().for_each(Changed::undo);
+            return Err(base::fault::chain(&error));
+        }
+        self.restarts.set_policy(config.restart);
+        self.config = config;
+        Ok(())
     }
 
     /// Lets a frozen container go on, so that it can end.

@@ -11,6 +11,8 @@ const WHOLE_CPU: i64 = 1_000_000_000;
 /// The whole of it.
 pub(super) fn document(container: &Container, settings: &ContainerSettings) -> Value {
     let mut value = asked(container);
+    let restart = settings.restart;
+    value["RestartPolicy"] = json!({ "Name": restart.name(), "MaximumRetryCount": restart.most() });
     let parts = [of_rights(settings), of_namespaces(container, settings), of_limits(&settings.limits)];
     if let Some(fields) = value.as_object_mut() {
         fields.extend(parts.into_iter().flatten());
@@ -36,7 +38,6 @@ fn asked(container: &Container) -> Value {
         "LogConfig": { "Type": asked.log.driver.name(), "Config": log },
         "NetworkMode": asked.network,
         "PortBindings": port_bindings(container),
-        "RestartPolicy": { "Name": asked.restart.name(), "MaximumRetryCount": asked.restart.most() },
         "AutoRemove": asked.remove,
         "VolumesFrom": list(asked.volumes_from.clone()),
         "Dns": asked.resolver.servers,

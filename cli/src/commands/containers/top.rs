@@ -1,0 +1,36 @@
+//! `lap top`
+
+use std::process::ExitCode;
+
+use super::super::{StoreChoice, now, open};
+use crate::error::CliError;
+use crate::live_args::TopArgs;
+use crate::ps_format::{self, Surroundings};
+use crate::table;
+use crate::terminal::print;
+
+/// The least width of a column, as in Docker.
+const NARROWEST: usize = 20;
+
+/// Shows the processes of a container.
+pub(super) fn show(store: &StoreChoice, args: &TopArgs) -> Result<ExitCode, CliError> {
+    let Some((name, options)) = args.container_and_options.split_first() else {
+        return Err(CliError::usage("no container is named".to_owned(), "lap top CONTAINER [PS OPTIONS]"));
+    };
+    let engine = open(store)?;
+    let lines = match ps_format::columns(options) {
+        Some(columns) => {
+            let processes = engine.container_processes(name)?;
+            let around = Surroundings::here(now(), engine.machine_memory());
+            let titles = columns.iter().map(|column| column.title.clone()).collect();
+            let row = |process| columns.iter().map(|column| column.cell(process, &around)).collect();
+            std::iter::once(titles).chain(processes.iter().map(row)).collect()
+        }
+        None => {
+            let shown = engine.container_ps(name, options)?;
+            [vec![shown.titles], shown.rows].concat()
+        }
+    };
+    print(&table::align_widely(&lines, NARROWEST));
+    Ok(ExitCode::SUCCESS)
+}
