@@ -1,7 +1,10 @@
 //! The commands for containers as typed. Names, short forms and meanings are Docker's.
 
+pub(crate) mod files;
+
 use clap::{Args, Subcommand};
 
+use self::files::{CommitArgs, CpArgs, DiffArgs, ExportArgs};
 use crate::args::RunArgs;
 use crate::docker_config::DockerConfig;
 use crate::error::CliError;
@@ -51,6 +54,14 @@ pub(crate) enum ContainerAction {
     Attach(AttachArgs),
     /// Run a further command in a running container
     Exec(ExecArgs),
+    /// Copy files between a container and this machine
+    Cp(CpArgs),
+    /// Show which files of a container are other than those of its image
+    Diff(DiffArgs),
+    /// Write the files of a container to a tar archive
+    Export(ExportArgs),
+    /// Make an image of a container and what it has changed
+    Commit(CommitArgs),
     /// Freeze all processes of containers
     Pause(NamesArgs),
     /// Let the processes of containers go on

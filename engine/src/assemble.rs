@@ -316,7 +316,7 @@ fn date(config: &mut ImageConfig, layers: &[Layer], epoch: Option<Timestamp>) {
 }
 
 /// Adds entries at the front for layers that the base's history does not tell about.
-fn complete(config: &mut ImageConfig, layers: usize) {
+pub(crate) fn complete(config: &mut ImageConfig, layers: usize) {
     let told = config.history.iter().filter(|entry| !entry.empty_layer).count();
     let comment = "buildkit.exporter.image.v0";
     let untold = || History { comment: comment.to_owned(), ..History::default() };

@@ -15,6 +15,7 @@ use snapshotter::StoreError;
 use snapshotter::apply::ApplyError;
 
 pub use self::build::{BuildError, DockerfileProblem, StepError, StepFailure};
+pub use crate::containers::files::FilesError;
 pub use crate::history::BuildArchiveError;
 pub use crate::images::Conflict;
 use crate::networks::NetworkRefusal;
@@ -216,6 +217,9 @@ pub enum EngineError {
     /// A volume cannot be made or shown.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// Files of a container cannot be copied.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// There is no such image in the store.
     #[error("no such image: {0}")]
     NoSuchImage(String),
@@ -521,6 +525,7 @@ impl Faulty for EngineError {
             Self::Reapi(error) => error.fault(),
             Self::Network(error) => error.fault(),
             Self::Volume(error) => error.fault(),
+            Self::Files(error) => error.fault(),
             Self::Key(error) => error.fault(),
             Self::Policy(error) => error.fault(),
             Self::CacheDocument(error) => error.fault(),

@@ -190,6 +190,9 @@ pub enum RunError {
     /// What mounting left in the root filesystem could not be removed.
     #[error("cannot clean up the root filesystem after the container")]
     CleanUp(#[source] PathError),
+    /// The files of a container that does not run could not be opened.
+    #[error("cannot open the files of the container")]
+    Files(#[source] PathError),
     /// The caller cancelled; the container has been killed.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -243,7 +246,7 @@ impl Faulty for RunError {
             Self::Neighbour(error) => error.fault(),
             Self::Group(error) => error.fault(),
             Self::Launch(error) => error.fault(),
-            Self::Lend(error) | Self::CleanUp(error) => error.fault(),
+            Self::Lend(error) | Self::CleanUp(error) | Self::Files(error) => error.fault(),
             Self::Cancelled(_) => Fault::Cancelled,
         }
     }

@@ -21,6 +21,7 @@ pub mod cgroup;
 mod chroot;
 pub mod error;
 pub mod etc_files;
+mod files;
 mod interactive;
 pub mod isolation;
 mod logged;
@@ -40,6 +41,7 @@ pub mod spec;
 mod stubs;
 
 pub use error::{RequestError, RunError};
+pub use files::{Files, mounted_paths};
 pub use interactive::detach_keys::{BadDetachKeys, DetachKeys};
 pub use interactive::{Attach, HiddenInput, attach, exec, is_typed, own_size, run_foreground};
 pub use logged::{Expired, TimeLimits, Watched, run_logged, run_watched};

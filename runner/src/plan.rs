@@ -122,6 +122,12 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
     Ok(Plan { namespaces, creation, steps, exec: exec(&process)?, ..Plan::default() })
 }
 
+/// The steps that show the files of a container to somebody who is not in it: its root, and the last `extra` mounts of
+/// the spec. Devices among them cannot be opened.
+pub(crate) fn files(bundle: &Bundle, machine: Machine, extra: usize) -> Result<Vec<Step>, RequestError> {
+    mounts::files(bundle, machine, extra)
+}
+
 /// Whether a spec has hooks of these kinds, for which the process has to wait.
 fn has_hooks<const N: usize>(spec: &Spec, kinds: impl Fn(&Hooks) -> [&Option<Vec<Hook>>; N]) -> bool {
     let hooks = spec.hooks().as_ref();

@@ -109,6 +109,11 @@ fn of_first(first: u32) -> Result<Vec<u32>, PathError> {
     Ok(members)
 }
 
+/// Whether a process has been stopped by a signal, or has ended.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    stat_of(pid).is_none_or(|stat| matches!(stat.state, 'T' | 'Z' | 'X'))
+}
+
 /// What names the process id namespace of a process. `None` if it has ended, or is nothing to us.
 fn namespace(pid: u32) -> Option<PathBuf> {
     fs::read_link(Path::new(PROC).join(pid.to_string()).join("ns/pid")).ok()

@@ -25,14 +25,17 @@ mod unpack;
 mod whiteout;
 
 use std::io::{self, BufReader, Read};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use base::cancel::Cancelled;
 use base::{CancelToken, Digest, Fault, Faulty};
+use sys::rootdir::RootDir;
 
 use crate::compress::{self, CompressError};
-use crate::tar_entry::EntryName;
+use crate::tar_entry::{EntryName, Mtime};
 use crate::tar_read::TarError;
+use root::Root;
 use unpack::Unpack;
 
 /// What the directory is, which decides what a whiteout does.
@@ -90,6 +93,17 @@ impl Default for Limits {
     }
 }
 
+/// A directory in use that an archive is unpacked into. What is there keeps its kind: a directory is not replaced by
+/// something else, and nothing else by a directory. The directory itself stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InUse {
+    /// The path of the directory below the root; the names of the archive count from there and may not leave it,
+    /// its links count from the root.
+    pub below: PathBuf,
+    /// The time of directories that the archive needs and has no entry for.
+    pub time: Mtime,
+}
+
 /// How to unpack.
 #[derive(Debug, Clone)]
 pub struct ApplyOptions {
@@ -105,6 +119,8 @@ pub struct ApplyOptions {
     pub ownership: Ownership,
     /// What happens to devices.
     pub devices: Devices,
+    /// The archive is no layer, and the directory not ours alone.
+    pub in_use: Option<InUse>,
 }
 
 impl ApplyOptions {
@@ -116,6 +132,7 @@ impl ApplyOptions {
             limits: Limits::default(),
             ownership: Ownership::default(),
             devices: Devices::default(),
+            in_use: None,
         }
     }
 }
@@ -180,6 +197,18 @@ pub enum ApplyError {
         entry: EntryName,
         /// The part of its path that is no directory.
         parent: EntryName,
+    },
+    /// A directory would be replaced by something else.
+    #[error("cannot overwrite directory \"{}\" with non-directory", path.display())]
+    OverDirectory {
+        /// Where it is, from the root.
+        path: PathBuf,
+    },
+    /// Something else would be replaced by a directory.
+    #[error("cannot overwrite non-directory \"{}\" with directory", path.display())]
+    DirectoryOver {
+        /// Where it is, from the root.
+        path: PathBuf,
     },
     /// A hard link names something that the archive does not contain.
     #[error("archive entry {entry} is a hard link to {target}, which is not a file of this archive")]
@@ -274,7 +303,26 @@ pub fn apply(
     options: &ApplyOptions,
     cancel: &CancelToken,
 ) -> Result<Applied, ApplyError> {
-    Unpack::new(BufReader::with_capacity(read_ahead::BUFFER, archive), root, options, cancel)?.run()
+    Unpack::new(BufReader::with_capacity(read_ahead::BUFFER, archive), open(root)?, options, cancel)?.run()
+}
+
+/// Unpacks a tar stream in any known compression below an open directory that others may change meanwhile, which can
+/// make this fail, but lead it nowhere else.
+pub fn apply_in_use(
+    archive: impl Read + Send,
+    root: &RootDir,
+    options: &ApplyOptions,
+    cancel: &CancelToken,
+) -> Result<Applied, ApplyError> {
+    let path = root.path();
+    let root =
+        Root::of_open(root.as_fd()).map_err(|source| ApplyError::Root { path: path.to_owned(), source })?;
+    let plain = compress::decompressor(archive)?;
+    Unpack::new(BufReader::with_capacity(read_ahead::BUFFER, plain), root, options, cancel)?.run()
+}
+
+fn open(root: &Path) -> Result<Root, ApplyError> {
+    Root::open(root).map_err(|source| ApplyError::Root { path: root.to_owned(), source })
 }
 
 /// Unpacks a layer blob in any known compression into the directory `root`, and returns the digest of the
@@ -294,6 +342,7 @@ pub fn apply_blob(
     cancel: &CancelToken,
 ) -> Result<(Applied, Digest), ApplyError> {
     let plain = compress::decompressor(blob)?;
+    let root = open(root)?;
     let (applied, diff_id) =
         read_ahead::run(plain, |archive| Unpack::new(archive, root, options, cancel)?.run())
             .map_err(ApplyError::Thread)?;

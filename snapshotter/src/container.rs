@@ -4,6 +4,7 @@
 //! container holds it. It is made before the row and removed after it; without a row and a holder of its
 //! lock it is garbage. What the container writes to is made after the row, under that lock ([`making`]).
 
+mod changes;
 mod making;
 
 use std::path::PathBuf;

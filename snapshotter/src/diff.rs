@@ -22,6 +22,7 @@ mod paths;
 mod same;
 mod two_trees;
 
+use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ use base::{CancelToken, Fault, Faulty};
 use sys::path_error::PathError;
 use sys::rootdir::RootDir;
 
-pub use self::paths::{PathChange, PathChangeKind, changed_paths};
+pub use self::paths::{PathChange, PathChangeKind, changed_paths, changed_paths_without};
 use crate::tar_write::TarWriteError;
 use crate::tree::TreeError;
 use load::Loader;
@@ -158,9 +159,23 @@ impl Change {
     }
 }
 
+/// Paths relative to the root that are no part of a layer, with all below them.
+pub type Hidden = HashSet<PathBuf>;
+
 /// Writes the layer as an uncompressed tar stream. `out` gets large pieces and is not flushed.
 pub fn write_layer(
     source: LayerSource<'_>,
+    options: DiffOptions,
+    out: impl Write,
+    cancel: &CancelToken,
+) -> Result<DiffStats, DiffError> {
+    write_layer_without(source, &Hidden::new(), options, out, cancel)
+}
+
+/// The same without some paths.
+pub fn write_layer_without(
+    source: LayerSource<'_>,
+    hidden: &Hidden,
     options: DiffOptions,
     out: impl Write,
     cancel: &CancelToken,
@@ -169,14 +184,14 @@ pub fn write_layer(
     match source {
         LayerSource::Overlay { upper, lower, userxattr } => {
             let root = RootDir::open(upper)?;
-            let changes = overlay::Changes::new(&root, lower, userxattr)?;
+            let changes = overlay::Changes::new(&root, lower, userxattr, hidden)?;
             let loader = Loader::new(&root, overlay::references(userxattr), changes);
             emit::write(loader, options, out, cancel)
         }
         LayerSource::TwoTrees { lower, upper } => {
             let root = RootDir::open(upper)?;
             let lower = lower.map(RootDir::open).transpose()?;
-            let changes = two_trees::changes(lower.as_ref(), &root, cancel)?;
+            let changes = two_trees::changes(lower.as_ref(), &root, hidden, cancel)?;
             let loader = Loader::new(&root, &[], changes.into_iter().map(Ok));
             emit::write(loader, options, out, cancel)
         }

@@ -74,7 +74,7 @@ impl LayerForm {
         Some(Self { compression, clamp_mtime })
     }
 
-    fn media_type(self) -> &'static str {
+    pub(crate) fn media_type(self) -> &'static str {
         self.compression.media_type()
     }
 }

@@ -43,6 +43,7 @@ mod merge;
 mod merkle;
 pub mod mode_change;
 mod network;
+pub mod pack;
 mod record;
 mod root;
 mod scan;

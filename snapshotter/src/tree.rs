@@ -217,6 +217,11 @@ impl Tree {
         Ok(Self(Arc::new(Inner { layers, overlay: false, filter })))
     }
 
+    /// The files below an open directory, as they are.
+    pub fn of_open(root: RootDir) -> Self {
+        Self(Arc::new(Inner { layers: vec![root], overlay: false, filter: None }))
+    }
+
     /// The same tree without its filter.
     pub fn unfiltered(&self) -> Result<Self> {
         let mut layers = Vec::new();
@@ -246,6 +251,16 @@ impl Tree {
     /// The entry at `path`, or `None` when there is none. Links on the way are followed inside the tree.
     pub fn lookup(&self, path: impl AsRef<Path>, follow: Follow) -> Result<Option<Entry>> {
         Ok(self.resolve(path.as_ref(), follow)?.into_entry())
+    }
+
+    /// The entry at `path`, if there is one, and the path without links, whether it exists or not. The number tells what
+    /// is missing: one if only the last component is and could be made, more if not.
+    pub fn locate(&self, path: impl AsRef<Path>, follow: Follow) -> Result<(Option<Entry>, PathBuf, usize)> {
+        let found = self.resolve(path.as_ref(), follow)?;
+        let (path, missing) = (found.path(), found.missing.len());
+        // Nothing can be below what is no directory.
+        let missing = if found.entry.is_dir() { missing } else { missing.saturating_mul(2) };
+        Ok((found.into_entry(), path, missing))
     }
 
     /// Follows `path` as far as it exists.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sys::fs::PathError;
 use sys::rootdir::RootDir;
+use sys::stat::Kind;
 
 use crate::db::marks::{self, Rows};
 use crate::db::{containers, failed_steps, snapshots};
@@ -216,6 +217,35 @@ pub fn disk_usage(path: &Path) -> Result<u64, PathError> {
         }
     }
     Ok(blocks * 512)
+}
+
+/// Bytes of content of the files below `path`, as they tell them: of those that are other than below `lower`, by size and
+/// time, and of all.
+pub(crate) fn content_size(path: &Path, lower: Option<&Path>) -> Result<(u64, u64), PathError> {
+    let (root, lower) = (RootDir::open(path)?, lower.map(RootDir::open).transpose()?);
+    let mut seen = HashSet::new();
+    let mut open = vec![PathBuf::new()];
+    let (mut changed, mut all) = (0, 0);
+    while let Some(path) = open.pop() {
+        let Some(dir) = root.open_real_dir(&path)? else { continue };
+        let below = lower.as_ref().map(|lower| lower.open_real_dir(&path)).transpose()?.flatten();
+        for (name, _) in dir.names()? {
+            let Some(stat) = dir.stat(&name)? else { continue };
+            if stat.is_dir() {
+                open.push(path.join(name));
+                continue;
+            }
+            if stat.kind != Kind::File || stat.links > 1 && !seen.insert(stat.inode) {
+                continue;
+            }
+            all += stat.size;
+            let before = below.as_ref().map(|below| below.stat(&name)).transpose()?.flatten();
+            if before.is_none_or(|before| (before.size, before.mtime) != (stat.size, stat.mtime)) {
+                changed += stat.size;
+            }
+        }
+    }
+    Ok((changed, all))
 }
 
 #[cfg(test)]

@@ -65,6 +65,11 @@ impl RootDir {
         Ok(Self { fd, path: path.to_owned() })
     }
 
+    /// A directory that is open for reading already. `path` is what messages call it.
+    pub fn of_open(fd: OwnedFd, path: impl Into<PathBuf>) -> Self {
+        Self { fd, path: path.into() }
+    }
+
     /// The path it was opened by, for messages. Do not build paths from it to pass to the kernel.
     pub fn path(&self) -> &Path {
         &self.path

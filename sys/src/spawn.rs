@@ -35,6 +35,7 @@ mod launcher;
 mod maps;
 mod mounts;
 mod plan;
+mod private;
 mod raw;
 mod report;
 mod target;
@@ -55,6 +56,7 @@ pub use self::plan::{
     CapabilitySets, Checkpoint, Creation, Exec, IdMap, Lifetime, MountSource, NamespacesOf, NodeKind, Plan,
     RootSource, ScratchEntry, Step, TargetKind,
 };
+pub use self::private::PrivateRoot;
 use self::raw::Failure;
 pub use self::report::Created;
 use self::report::Message;

@@ -1,5 +1,9 @@
 //! What one does with containers: `lap ps`, `logs`, `start`, `stop`, `kill`, `wait`, `rm` and more.
 
+mod commit;
+mod cp;
+mod diff;
+mod export;
 mod inspect;
 pub(super) mod list;
 mod logs;
@@ -24,6 +28,7 @@ use crate::error::{CliError, FAILED, INTERRUPTED};
 use crate::filter::Filters;
 use crate::terminal::{complain, print_line};
 use crate::units;
+pub(super) use diff::print_changes;
 pub(crate) use inspect::any as inspect_any;
 pub(super) use inspect::show;
 
@@ -50,6 +55,10 @@ pub(crate) fn act(store: &StoreChoice, action: ContainerAction) -> Result<ExitCo
         ContainerAction::Wait(args) => wait(store, &args.containers),
         ContainerAction::Attach(args) => attach(store, &args),
         ContainerAction::Exec(args) => exec(store, args),
+        ContainerAction::Cp(args) => cp::copy(store, &args),
+        ContainerAction::Diff(args) => diff::show(store, &args),
+        ContainerAction::Export(args) => export::write(store, &args),
+        ContainerAction::Commit(args) => commit::commit(store, args),
         ContainerAction::Pause(args) => {
             let engine = open(store)?;
             each(&args.containers, |name| engine.pause_container(name))

@@ -7,6 +7,7 @@
 mod boot;
 mod document;
 mod exec;
+pub mod files;
 mod lifecycle;
 mod logs;
 mod names;

@@ -59,7 +59,7 @@ pub struct ContainerSettings {
     pub console: (u16, u16),
 }
 
-/// How large a container is, in bytes of disk.
+/// How large a container is, in bytes of content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContainerSize {
     /// What it has written.
@@ -79,18 +79,8 @@ impl Engine {
             Err(EngineError::NoSuchImage(_)) => 0,
             Err(error) => return Err(error),
         };
-        Ok(match Config::read(&self.store.container_path(&container.id))?.request.root {
-            base::Mount::Overlay { upper: Some(upper), .. } => {
-                let changes = snapshotter::disk_usage(&upper.upper)?;
-                ContainerSize { changes, whole: changes.saturating_add(image) }
-            }
-            base::Mount::Overlay { upper: None, .. } => ContainerSize { changes: 0, whole: image },
-            // Without an overlay it has a copy of the image's files.
-            base::Mount::Bind { source, .. } => {
-                let whole = snapshotter::disk_usage(&source)?;
-                ContainerSize { changes: whole.saturating_sub(image), whole }
-            }
-        })
+        let (changes, whole) = self.store.container_content(&container.id)?;
+        Ok(ContainerSize { changes, whole: whole.unwrap_or(changes.saturating_add(image)) })
     }
 
     /// What a container may do and use.

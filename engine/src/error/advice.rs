@@ -34,6 +34,7 @@ impl EngineError {
             Self::NoLog(_) => Some("a container keeps a log unless it was run with --log-driver none, or in the foreground with --rm".to_owned()),
             Self::Git(error) => error.hint(),
             Self::Registries(error) => error.hint(),
+            Self::Files(error) => error.hint().map(str::to_owned),
             Self::Download(error) if matches!(error.status(), Some(401 | 403)) => {
                 let hint = "give a secret with the id HTTP_AUTH_TOKEN_<host> or HTTP_AUTH_HEADER_<host>";
                 Some(hint.to_owned())

@@ -16,6 +16,11 @@ impl Containers {
         Self(super::env())
     }
 
+    /// The same without any image, and without a store yet.
+    pub(crate) fn empty() -> Self {
+        Self(TestEnv::new())
+    }
+
     /// `lap run -d ARGS…`, which must succeed; answers the id.
     pub(crate) fn detached(&self, args: &[&str]) -> String {
         self.lap(["run", "-d"]).args(args).ok().stdout_text().trim().to_owned()

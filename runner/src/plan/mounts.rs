@@ -94,6 +94,21 @@ pub(super) fn steps(
     Ok(steps)
 }
 
+/// The steps that mount the root and the last `extra` mounts of the spec, without devices.
+pub(super) fn files(bundle: &Bundle, machine: Machine, extra: usize) -> Result<Vec<Step>, RequestError> {
+    let devices = MountAttributes::NO_DEVICES;
+    let mut steps = vec![Step::PrivateMounts { receive: false }, root(bundle, devices)?];
+    let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();
+    for one in mounts.get(mounts.len().saturating_sub(extra)..).unwrap_or_default() {
+        let options = Options::parse(one.options().as_deref().unwrap_or_default())?;
+        mount(one, options, bundle, (machine, Namespaces::MOUNT, devices), &mut steps)?;
+    }
+    if bundle.spec.root().as_ref().and_then(|root| root.readonly()) == Some(true) {
+        steps.push(Step::ReadOnlyRoot);
+    }
+    Ok(steps)
+}
+
 /// What keeps device files of the image, and those that the container makes, from opening the host's
 /// devices: the list of its group, else an attribute of its mounts. Who may mount could undo that anyway.
 fn devices_of_mounts(machine: Machine, bounding: CapabilitySet) -> MountAttributes {

@@ -102,6 +102,23 @@ impl Client {
         }
     }
 
+    /// Waits for an answer with a descriptor.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask).
+    pub(crate) fn receive_descriptor(&mut self) -> Result<OwnedFd, ShimError> {
+        loop {
+            if let Some((_, descriptors)) = self.incoming.next::<Reply>().map_err(|_| ShimError::Malformed)? {
+                return descriptors.into_iter().next().ok_or(ShimError::Malformed);
+            }
+            match self.incoming.receive(&self.socket, true) {
+                Ok(true) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(false) | Err(_) => return Err(ShimError::Gone),
+            }
+        }
+    }
+
     /// Waits until the supervisor has gone: everything that it had to do is done then.
     pub fn wait_until_gone(&mut self) {
         while self.incoming.receive(&self.socket, true).is_ok_and(|more| more) {}

@@ -85,6 +85,14 @@ pub enum Request {
         /// What people call it.
         name: String,
     },
+    /// Stop the processes of a container that no control group can freeze, by signals. They go on at the end of this
+    /// connection at the latest. [`Reply::Done`].
+    Halt,
+    /// Undo [`Request::Halt`]. [`Reply::Done`].
+    GoOn,
+    /// Send the root directory of the container, open for reading, over the socket that comes along: a [`Reply::Done`]
+    /// with it. [`Reply::Done`] once that is done.
+    Files,
     /// Run a further process in the container, connected to the descriptors that come along. [`Reply::Done`] when
     /// its program runs, and [`Reply::Ended`] when it has ended, unless nobody waits for that.
     Exec(Box<Execution>),

@@ -5,6 +5,7 @@
 
 mod ending;
 mod exec;
+mod halting;
 mod life;
 mod networks;
 mod requests;
@@ -22,6 +23,7 @@ use sys::signals::SignalPipe;
 
 use self::ending::Signals;
 use self::exec::{Exec, ExecId};
+use self::halting::Halted;
 use self::waiting::Event;
 use super::config::Config;
 use super::connection::{ConnectionId, Connections};
@@ -79,6 +81,8 @@ pub struct Supervisor {
     /// Further processes in the container.
     execs: Vec<Exec>,
     next_exec: ExecId,
+    /// Processes that somebody has stopped for a moment.
+    halted: Option<Halted>,
 }
 
 enum Phase {
@@ -124,6 +128,7 @@ impl Supervisor {
             direct: false,
             execs: Vec::new(),
             next_exec: 0,
+            halted: None,
             config,
         })
     }
@@ -210,6 +215,7 @@ impl Supervisor {
         for gone in self.connections.remove_closed() {
             self.streams.forget(gone.id);
             self.forget_execs(gone.id);
+            self.go_on(gone.id);
             if gone.owner {
                 self.kill();
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use sys::path_error::PathError;
 use sys::rootdir::stat_of;
@@ -26,8 +26,8 @@ pub(super) struct Attributes {
 
 impl Attributes {
     /// Those of a directory about which nothing is known.
-    pub(super) fn of_missing_directory() -> Self {
-        Self { mode: 0o755, uid: 0, gid: 0, mtime: Mtime::default(), xattrs: Vec::new() }
+    pub(super) fn of_missing_directory(mtime: Mtime) -> Self {
+        Self { mode: 0o755, uid: 0, gid: 0, mtime, xattrs: Vec::new() }
     }
 
     /// Those of an open file or directory, without overlayfs's own.
@@ -119,8 +119,7 @@ impl Setter {
                 .map_err(|errno| owner_failure(errno, attributes))?;
         }
         if !is_link {
-            let mode = Mode::from_raw_mode(attributes.mode);
-            rustix::fs::chmodat(directory, name, mode, AtFlags::empty()).step("set the mode of")?;
+            set_mode(directory, name, Mode::from_raw_mode(attributes.mode)).step("set the mode of")?;
         }
         for xattr in &attributes.xattrs {
             if is_overlay(&xattr.name) {
@@ -165,6 +164,14 @@ impl Setter {
         }
         Ok(())
     }
+}
+
+/// Sets the mode of a name, which is not followed should it have become a link: `fchmodat(2)` would. A handle that was
+/// opened without following, seen through `/proc`, names the inode itself.
+fn set_mode(directory: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    rustix::fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), mode)
 }
 
 /// Whether an attribute is one of overlayfs's own.

@@ -36,6 +36,11 @@ impl Root {
         Ok(Self(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
     }
 
+    /// The same of an open directory.
+    pub(super) fn of_open(directory: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self(directory.try_clone_to_owned()?))
+    }
+
     /// A handle of the directory at a clean path. Symlinks on the way are followed: relative ones while
     /// they stay below the root, absolute ones from the root.
     pub(super) fn directory(&self, path: &[u8]) -> Result<OwnedFd, ResolveError> {

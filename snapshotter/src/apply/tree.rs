@@ -1,9 +1,11 @@
 //! The directory being unpacked into: finds and makes the directories on the way to a name, clears the
 //! name, makes what belongs there, and hides what a layer deletes. It sees entries, never the archive.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use base::CancelToken;
@@ -13,11 +15,11 @@ use rustix::io::Errno;
 use super::attributes::{Attributes, Failure, Setter, Step};
 use super::directories::{Directories, Directory, Pending};
 use super::node::{self, Made};
-use super::path::{clean, split};
+use super::path::{clean, join, split};
 use super::remove::{Written, remove, remove_children};
 use super::root::{ResolveError, Root, beneath};
-use super::{Applied, ApplyError, ApplyOptions, Devices, Layering};
-use crate::tar_entry::{Entry, EntryName, Kind};
+use super::{Applied, ApplyError, ApplyOptions, Devices, InUse, Layering};
+use crate::tar_entry::{Entry, EntryName, Kind, Mtime};
 
 /// The mode of new directories until their own is set at the end.
 const WORKING_MODE: Mode = Mode::RWXU;
@@ -38,13 +40,10 @@ pub(super) struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn open(root: &Path, options: &'a ApplyOptions) -> Result<Self, ApplyError> {
-        let open = |path: &Path| {
-            Root::open(path).map_err(|source| ApplyError::Root { path: path.to_owned(), source })
-        };
+    pub(super) fn new(root: Root, options: &'a ApplyOptions) -> Result<Self, ApplyError> {
         Ok(Self {
-            root: open(root)?,
-            lower: options.lower.iter().map(|path| open(path)).collect::<Result<_, _>>()?,
+            root,
+            lower: options.lower.iter().map(|path| super::open(path)).collect::<Result<_, _>>()?,
             options,
             directories: Directories::default(),
             written: Written::default(),
@@ -62,6 +61,7 @@ impl<'a> Tree<'a> {
         let create = || rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR);
         let created = match create() {
             Err(Errno::EXIST) => {
+                self.keep_directory(&parent, path)?;
                 self.clear(&parent, path).of(entry)?;
                 create()
             }
@@ -102,6 +102,7 @@ impl<'a> Tree<'a> {
         let make = || node::make(parent.as_fd(), name, entry);
         let made = match make() {
             Err(Errno::EXIST) => {
+                self.keep_directory(&parent, path)?;
                 self.clear(&parent, path).of(&entry.path)?;
                 make()
             }
@@ -120,7 +121,10 @@ impl<'a> Tree<'a> {
     fn add_directory(&mut self, entry: &Entry, path: Vec<u8>) -> Result<(), ApplyError> {
         let (parent, name) = self.place(&path, &entry.path)?;
         let existed = match rustix::fs::mkdirat(&parent, name, WORKING_MODE) {
-            Err(Errno::EXIST) => self.enter_or_replace(&parent, &path).of(&entry.path)?,
+            Err(Errno::EXIST) => {
+                self.keep_others(&parent, &path)?;
+                self.enter_or_replace(&parent, &path).of(&entry.path)?
+            }
             made => made.map(|()| false).step("create").of(&entry.path)?,
         };
         self.directories.defer(path, Pending { attributes: entry.into(), existed });
@@ -143,6 +147,24 @@ impl<'a> Tree<'a> {
         Ok(false)
     }
 
+    /// Refuses to replace a directory that is in use.
+    fn keep_directory(&self, parent: &Directory, path: &[u8]) -> Result<(), ApplyError> {
+        match self.options.in_use.is_some() && self.occupant(parent, split(path).1) == Ok(Occupant::Directory)
+        {
+            true => Err(ApplyError::OverDirectory { path: shown(path) }),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses to replace something else than a directory that is in use.
+    fn keep_others(&self, parent: &Directory, path: &[u8]) -> Result<(), ApplyError> {
+        let is_other = |occupant| occupant != Occupant::Directory;
+        match self.options.in_use.is_some() && self.occupant(parent, split(path).1).is_ok_and(is_other) {
+            true => Err(ApplyError::DirectoryOver { path: shown(path) }),
+            false => Ok(()),
+        }
+    }
+
     fn add_hard_link(&mut self, entry: &Entry, path: Vec<u8>) -> Result<(), ApplyError> {
         if self.link(entry, &path)? {
             return Ok(());
@@ -154,7 +176,10 @@ impl<'a> Tree<'a> {
     /// Makes a hard link; `false` when the target does not exist.
     fn link(&mut self, entry: &Entry, path: &[u8]) -> Result<bool, ApplyError> {
         let escape = || ApplyError::Escape { entry: EntryName(entry.path.clone()) };
-        let target = clean(&entry.link).ok_or_else(escape)?;
+        let mut target = clean(&entry.link).ok_or_else(escape)?;
+        if let Some(InUse { below, .. }) = &self.options.in_use {
+            target = join(below.as_os_str().as_bytes(), &target);
+        }
         let (target_parent, target_name) = split(&target);
         let target_parent = match self.root.directory(target_parent) {
             Ok(directory) => directory,
@@ -177,7 +202,10 @@ impl<'a> Tree<'a> {
         let (parent, name) = self.place(path, &entry.path)?;
         match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(present) if (present.st_dev, present.st_ino) == (stat.st_dev, stat.st_ino) => return Ok(true),
-            Ok(_) => self.clear(&parent, path).of(&entry.path)?,
+            Ok(_) => {
+                self.keep_directory(&parent, path)?;
+                self.clear(&parent, path).of(&entry.path)?;
+            }
             Err(_) => {}
         }
         match rustix::fs::linkat(&target_parent, target_name, &parent, name, AtFlags::empty()) {
@@ -294,7 +322,10 @@ impl<'a> Tree<'a> {
             made => made.step("create the directory of").of(entry)?,
         }
         self.note(parent, name);
-        let attributes = self.lower_attributes(path).unwrap_or_else(Attributes::of_missing_directory);
+        let attributes = self.lower_attributes(path).unwrap_or_else(|| {
+            let time = self.options.in_use.as_ref().map_or(Mtime::default(), |in_use| in_use.time);
+            Attributes::of_missing_directory(time)
+        });
         self.directories.defer(path.to_vec(), Pending { attributes, existed: false });
         let handle = open_directory(parent.as_fd(), name).step("open the directory of").of(entry)?;
         Directory::new(handle).step("look up the directory of").of(entry)
@@ -378,7 +409,7 @@ impl<'a> Tree<'a> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             directory => directory.step("open").of(path)?,
         };
-        if pending.existed {
+        if pending.existed && self.options.in_use.is_none() {
             self.setter.remove_others(&directory, &pending.attributes.xattrs).of(path)?;
         }
         self.setter.set_open(&directory, &pending.attributes).of(path)
@@ -393,6 +424,11 @@ impl<'a> Tree<'a> {
             ..Applied::default()
         }
     }
+}
+
+/// A path below the root, as people read it.
+fn shown(path: &[u8]) -> PathBuf {
+    Path::new("/").join(OsStr::from_bytes(path))
 }
 
 /// What has a name already.

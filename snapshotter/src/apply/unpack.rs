@@ -2,16 +2,17 @@
 //! entry to the [`Tree`].
 
 use std::io::BufRead;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use base::CancelToken;
 use sys::failpoint;
 
-use super::path::clean;
+use super::path::{clean, join};
+use super::root::Root;
 use super::tree::{Tree, failed};
 use super::whiteout::{Meaning, meaning};
-use super::{Applied, ApplyError, ApplyOptions, Layering};
+use super::{Applied, ApplyError, ApplyOptions, InUse, Layering};
 use crate::tar_entry::{Entry, EntryName, Kind};
 use crate::tar_read::Reader;
 
@@ -29,11 +30,11 @@ pub(super) struct Unpack<'a, R> {
 impl<'a, R: BufRead> Unpack<'a, R> {
     pub(super) fn new(
         archive: R,
-        root: &Path,
+        root: Root,
         options: &'a ApplyOptions,
         cancel: &'a CancelToken,
     ) -> Result<Self, ApplyError> {
-        let tree = Tree::open(root, options)?;
+        let tree = Tree::new(root, options)?;
         Ok(Self { archive: Reader::new(archive), tree, options, cancel, entries: 0, sparse: 0 })
     }
 
@@ -75,6 +76,11 @@ impl<'a, R: BufRead> Unpack<'a, R> {
             return Err(ApplyError::Name { entry: name() });
         }
         let path = clean(&entry.path).ok_or_else(|| ApplyError::Escape { entry: name() })?;
+        let path = match &self.options.in_use {
+            None => path,
+            Some(_) if path.is_empty() => return Ok(()),
+            Some(InUse { below, .. }) => join(below.as_os_str().as_bytes(), &path),
+        };
         let layered = self.options.layering != Layering::Plain;
         match if layered { meaning(&path) } else { Meaning::Ordinary } {
             Meaning::Ignored => Ok(()),

@@ -17,7 +17,7 @@ use sys::xattr::{self, Target};
 
 use super::load::References;
 use super::same::{Contents, Side, is_same};
-use super::{Change, DiffError};
+use super::{Change, DiffError, Hidden};
 use crate::tree::{self, OpenDir, Tree};
 
 /// The names that overlayfs's attributes have under one of its two prefixes.
@@ -69,6 +69,7 @@ pub(super) struct Changes<'a> {
     /// The layers below, if they are known.
     lower: Option<Tree>,
     attributes: &'static Attributes,
+    hidden: &'a Hidden,
     frames: Vec<Frame>,
     /// Found already, not yet asked for.
     ready: VecDeque<Change>,
@@ -76,12 +77,18 @@ pub(super) struct Changes<'a> {
 
 impl<'a> Changes<'a> {
     /// Begins at the root of an upper directory. `lower` are the layer directories below, the topmost first;
-    /// without any, nothing is known of them.
-    pub(super) fn new(root: &'a RootDir, lower: &[PathBuf], userxattr: bool) -> Result<Self, DiffError> {
+    /// without any, nothing is known of them. What is `hidden` is passed over.
+    pub(super) fn new(
+        root: &'a RootDir,
+        lower: &[PathBuf],
+        userxattr: bool,
+        hidden: &'a Hidden,
+    ) -> Result<Self, DiffError> {
         let attributes = if userxattr { &USER } else { &TRUSTED };
         let lower = if lower.is_empty() { None } else { Some(Tree::overlay(lower)?) };
         let below = lower.as_ref().map(Tree::root).transpose()?;
-        let mut changes = Self { root, lower, attributes, frames: Vec::new(), ready: VecDeque::new() };
+        let mut changes =
+            Self { root, lower, attributes, hidden, frames: Vec::new(), ready: VecDeque::new() };
         changes.enter(PathBuf::new(), below.as_ref(), true)?;
         Ok(changes)
     }
@@ -144,6 +151,9 @@ impl<'a> Changes<'a> {
             return Ok(());
         };
         let path = frame.path.join(&name);
+        if self.hidden.contains(&path) {
+            return Ok(());
+        }
         let directory = match frame.directory.take() {
             Some(directory) => directory,
             None => open(self.root, &frame.path)?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use base::CancelToken;
 use sys::rootdir::RootDir;
 
-use super::{Change, DiffError, LayerSource, overlay, two_trees};
+use super::{Change, DiffError, Hidden, LayerSource, overlay, two_trees};
 use crate::tree::{Follow, Tree};
 
 /// What became of a path.
@@ -33,17 +33,30 @@ pub struct PathChange {
 /// # Errors
 /// Files cannot be read.
 pub fn changed_paths(source: LayerSource<'_>, cancel: &CancelToken) -> Result<Vec<PathChange>, DiffError> {
+    changed_paths_without(source, &Hidden::new(), cancel)
+}
+
+/// The same without some paths.
+///
+/// # Errors
+/// As there.
+pub fn changed_paths_without(
+    source: LayerSource<'_>,
+    hidden: &Hidden,
+    cancel: &CancelToken,
+) -> Result<Vec<PathChange>, DiffError> {
     let (changes, sides) = match source {
         LayerSource::Overlay { upper, lower, userxattr } => {
             let root = RootDir::open(upper)?;
-            let changes = overlay::Changes::new(&root, lower, userxattr)?.collect::<Result<Vec<_>, _>>()?;
+            let changes = overlay::Changes::new(&root, lower, userxattr, hidden)?;
+            let changes = changes.collect::<Result<Vec<_>, _>>()?;
             let all = std::iter::once(upper).chain(lower.iter().map(PathBuf::as_path));
             let below = if lower.is_empty() { None } else { Some(Tree::overlay(lower)?) };
             (changes, Sides { below, now: Tree::overlay(all)? })
         }
         LayerSource::TwoTrees { lower, upper } => {
             let below = lower.map(RootDir::open).transpose()?;
-            let changes = two_trees::changes(below.as_ref(), &RootDir::open(upper)?, cancel)?;
+            let changes = two_trees::changes(below.as_ref(), &RootDir::open(upper)?, hidden, cancel)?;
             let below = lower.map(|lower| Tree::directory(lower, None)).transpose()?;
             (changes, Sides { below, now: Tree::directory(upper, None)? })
         }

@@ -16,16 +16,18 @@ use sys::rootdir::RootDir;
 use sys::stat::{Kind, Stat};
 
 use super::same::{Contents, Side, is_same};
-use super::{Change, DiffError};
+use super::{Change, DiffError, Hidden};
 
 /// The changes that lead from `lower` to `upper`, in tree order. Directories on the way to a change are
-/// among them, changed or not.
+/// among them, changed or not. What is `hidden` is passed over.
 pub(super) fn changes(
     lower: Option<&RootDir>,
     upper: &RootDir,
+    hidden: &Hidden,
     cancel: &CancelToken,
 ) -> Result<Vec<Change>, DiffError> {
-    let mut walk = Walk { lower, upper, frames: Vec::new(), changes: Vec::new(), links: Links::default() };
+    let mut walk =
+        Walk { lower, upper, hidden, frames: Vec::new(), changes: Vec::new(), links: Links::default() };
     walk.enter(PathBuf::new(), lower.is_some(), true)?;
     while !walk.frames.is_empty() {
         cancel.check()?;
@@ -55,6 +57,7 @@ struct Sides {
 struct Walk<'a> {
     lower: Option<&'a RootDir>,
     upper: &'a RootDir,
+    hidden: &'a Hidden,
     frames: Vec<Frame>,
     changes: Vec<Change>,
     links: Links,
@@ -85,6 +88,9 @@ impl Walk<'_> {
             return Ok(());
         };
         let path = frame.path.join(&name);
+        if self.hidden.contains(&path) {
+            return Ok(());
+        }
         let (open, in_lower) = (frame.open.take(), frame.in_lower);
         let sides = match open {
             Some(sides) => sides,

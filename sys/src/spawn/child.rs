@@ -155,8 +155,8 @@ fn reset_signals() -> Result<(), Failure> {
     Ok(())
 }
 
-struct Child {
-    root: Root,
+pub(super) struct Child {
+    pub(super) root: Root,
     scratch: Fd,
     next_namespace: Fd,
     /// The next prepared mount: they take the numbers of the namespaces that they were made with.
@@ -166,7 +166,13 @@ struct Child {
 }
 
 impl Child {
-    fn perform(&mut self, number: u32, step: &Step) -> Result<(), Failure> {
+    /// What carries out steps that mount, and nothing else.
+    pub(super) fn that_mounts(reporter: Reporter) -> Self {
+        let root = Root { fd: -1, prefix: 0, reporter };
+        Self { root, scratch: -1, next_namespace: -1, prepared: None, is_process: true }
+    }
+
+    pub(super) fn perform(&mut self, number: u32, step: &Step) -> Result<(), Failure> {
         let root = &self.root;
         match step {
             Step::Join { kinds, .. } => self.join(*kinds),

@@ -1,13 +1,13 @@
 //! What a supervisor is asked for, and its answers.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use base::event::Stream;
 use rustix::process::Signal;
 
 use super::super::config::Config;
 use super::super::connection::ConnectionId;
-use super::super::protocol::{Reply, Request, Update};
+use super::super::protocol::{Reply, Request, Update, send};
 use super::super::state::Status;
 use super::{Phase, Supervisor, failed};
 use crate::cgroup::Changed;
@@ -73,13 +73,36 @@ impl Supervisor {
             }
             Request::Pause => Some(self.freeze(true)),
             Request::Resume => Some(self.freeze(false)),
+            Request::Halt => Some(self.halt(id)),
+            Request::GoOn => {
+                self.go_on(id);
+                Some(Reply::Done)
+            }
             Request::Update(update) => {
                 Some(self.update(&update).map_or_else(|refusal| refused(&refusal), |()| Reply::Done))
             }
             Request::JoinNetwork(wanted) => Some(self.join_network(*wanted)),
             Request::LeaveNetwork { network, name } => Some(self.leave_network(&network, &name)),
+            Request::Files => Some(self.hand_files_over(&descriptors)),
             Request::Exec(execution) => self.exec(id, &execution, descriptors),
         }
+    }
+
+    /// Sends the root directory of the container over a socket that came with the request.
+    fn hand_files_over(&self, descriptors: &[OwnedFd]) -> Reply {
+        let Phase::Running(run) = &self.phase else { return refused("it is not running") };
+        let [socket] = descriptors else { return refused("the descriptors do not fit the request") };
+        let root = match run.process.pid() {
+            Ok(Some(pid)) => crate::files::root_of(pid).map_err(|error| base::fault::chain(&error)),
+            Ok(None) => Err("it is not running".to_owned()),
+            Err(error) => Err(base::fault::chain(&error)),
+        };
+        // Who does not read is not waited for.
+        let sent = root.and_then(|root| {
+            let sent = rustix::io::ioctl_fionbio(socket, true).map_err(std::io::Error::from);
+            sent.and_then(|()| send(socket, &Reply::Done, &[root.as_fd()])).map_err(|error| error.to_string())
+        });
+        sent.map_or_else(|why| refused(&why), |()| Reply::Done)
     }
 
     /// Freezes the container or lets it go on.
