@@ -42,6 +42,8 @@ struct Engines {
     /// `lap` first.
     engines: Vec<Engine>,
     docker: Option<Docker>,
+    /// Podman's files about what runs: their path must not be long.
+    run: Option<tempfile::TempDir>,
 }
 
 /// One of them.
@@ -51,7 +53,9 @@ struct Engine {
     /// What comes before every command.
     flags: Vec<String>,
     env: Vec<(String, String)>,
-    /// What `run` says of the network.
+    /// What removing by force needs more, so that nobody waits for a process that does not end when asked to.
+    remove: &'static [&'static str],
+    /// What `run` says of the network, and of what else this machine needs.
     network: &'static [&'static str],
 }
 
@@ -68,18 +72,40 @@ impl Engines {
             program: subjects.program().to_owned(),
             flags: vec!["--root".to_owned(), path("lap")],
             env: Vec::new(),
+            remove: &[],
             network: &[],
         };
         let mut engines = vec![lap];
+        let mut run = None;
         if subjects.has("podman") {
-            let flags =
-                ["--root", &path("podman"), "--runroot", &path("podman-run"), "--cgroup-manager", "cgroupfs"];
+            let made =
+                tempfile::tempdir().map_err(|source| BenchError::File { path: "/tmp".into(), source })?;
+            let run_root = run.insert(made).path().display().to_string();
+            let flags = [
+                "--root",
+                &path("podman"),
+                "--runroot",
+                &run_root,
+                "--cgroup-manager",
+                "cgroupfs",
+                "--runtime",
+                "runc",
+            ];
             engines.push(Engine {
                 name: "podman, no network",
                 program: "podman".into(),
                 flags: flags.map(str::to_owned).to_vec(),
                 env: Vec::new(),
-                network: &["--network", "none"],
+                // Its own limits are more than this machine may give.
+                remove: &["-t", "0"],
+                network: &[
+                    "--network",
+                    "none",
+                    "--ulimit",
+                    "nofile=1024:1024",
+                    "--ulimit",
+                    "nproc=1000:1000",
+                ],
             });
         }
         for engine in &engines {
@@ -98,10 +124,11 @@ impl Engines {
                 program: client.get_program().into(),
                 flags: Vec::new(),
                 env: client.get_envs().filter_map(|(name, value)| Some((text(name), text(value?)))).collect(),
+                remove: &[],
                 network: &[],
             });
         }
-        Ok(Self { engines, docker })
+        Ok(Self { engines, docker, run })
     }
 
     /// The same command for each of them, by name.
@@ -130,7 +157,11 @@ impl Engine {
     fn remove_all(&self) -> Result<(), BenchError> {
         let ids = output_of(&mut self.command(&["ps", "-aq"]))?;
         let ids: Vec<&str> = ids.split_whitespace().collect();
-        if ids.is_empty() { Ok(()) } else { output_of(self.command(&["rm", "-f"]).args(ids)).map(drop) }
+        if ids.is_empty() {
+            Ok(())
+        } else {
+            output_of(self.command(&["rm", "-f"]).args(self.remove).args(ids)).map(drop)
+        }
     }
 }
 
@@ -142,6 +173,9 @@ impl Drop for Engines {
             }
         }
         self.docker = None;
+        if let Some(run) = self.run.take() {
+            testkit::env::unmount_below(run.path());
+        }
     }
 }
 
@@ -180,7 +214,7 @@ pub(crate) fn remove(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<S
     for _ in 0..rounds {
         for (engine, (_, samples)) in engines.engines.iter().zip(&mut samples) {
             output_of(&mut engine.run(&["-d", "--name", "sleeping"], &["sleep", "100000"]))?;
-            samples.push(measure(&engine.command(&["rm", "-f", "sleeping"]))?);
+            samples.push(measure(engine.command(&["rm", "-f"]).args(engine.remove).arg("sleeping"))?);
         }
     }
     Ok(samples)

@@ -11,6 +11,7 @@ use crate::cache_mount_args::CacheMountArgs;
 use crate::compose_args::ComposeArgs;
 use crate::container_args::{AnyInspectArgs, ContainerAction, ContainerArgs, PsArgs};
 use crate::debug_args::{DebugArgs, FailureArgs};
+use crate::docker_args::{DockerBuildArgs, DockerRunArgs};
 use crate::history_args::{AnyHistoryArgs, WhyArgs};
 use crate::image_args::{
     ExploreArgs, ImageArgs, ImagesArgs, ImportArgs, LoadArgs, PullArgs, PushArgs, RmiArgs, SaveArgs, TagArgs,
@@ -196,6 +197,9 @@ pub(crate) struct FormatArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    pub(crate) docker: DockerBuildArgs,
+
     /// Directory with the files to build from, a git repository, the URL of an archive or Dockerfile, or -
     /// for an archive or Dockerfile on standard input
     #[arg(value_name = "PATH | URL | -")]
@@ -483,6 +487,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) supervision: SupervisionArgs,
+
+    #[command(flatten)]
+    pub(crate) docker: DockerRunArgs,
 
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]

@@ -52,9 +52,17 @@ pub(crate) struct PullArgs {
     #[arg(long, value_name = "OS/ARCH", env = "DOCKER_DEFAULT_PLATFORM", hide_env = true)]
     pub(crate) platform: Option<String>,
 
+    /// Pull all tags of the repository
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+
     /// Print only the image's name
     #[arg(short, long)]
     pub(crate) quiet: bool,
+
+    /// Images are not signed that way; the flag is for scripts
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
+    disable_content_trust: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +178,10 @@ pub(crate) struct RmiArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
+    /// The image of this platform
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
+
     /// The image
     pub(crate) image: String,
 

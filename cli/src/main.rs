@@ -20,6 +20,7 @@ mod container_filter;
 mod context;
 mod debug_args;
 mod device_args;
+mod docker_args;
 mod docker_config;
 mod error;
 mod filter;

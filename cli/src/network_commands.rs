@@ -61,6 +61,23 @@ pub(crate) struct NetworkCreateArgs {
     #[arg(long)]
     pub(crate) ipv6: bool,
 
+    /// Give containers IPv4 addresses, which they have in any case
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
+    pub(crate) ipv4: Option<bool>,
+
+    #[arg(long, hide = true)]
+    pub(crate) scope: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) ipam_driver: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) ipam_opt: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(crate) ingress: bool,
+    #[arg(long, hide = true)]
+    pub(crate) config_only: bool,
+    #[arg(long, hide = true)]
+    pub(crate) config_from: Option<String>,
+
     /// Leave no way out of the network
     #[arg(long)]
     pub(crate) internal: bool,
@@ -142,6 +159,17 @@ pub(crate) struct NetworkConnectArgs {
     /// Its IPv6 address in the network
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) ip6: Option<Ipv6Addr>,
+
+    /// Packets to elsewhere leave by the network whose number is the highest
+    #[arg(long, default_value_t = 0, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) gw_priority: i64,
+
+    #[arg(long, hide = true)]
+    pub(crate) driver_opt: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(crate) link: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(crate) link_local_ip: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -21,6 +21,39 @@ pub(crate) enum RegistryCommand {
     /// pushed gets such a name. Images of other registries are served under their names as well: library/debian, or
     /// ghcr.io/owner/name.
     Serve(ServeArgs),
+    /// List the tags of a repository, as its registry has them
+    Tags(RegistryTagsArgs),
+    /// List what refers to an image in its registry: signatures, attestations and the like
+    Referrers(RegistryReferrersArgs),
+    /// Take names away from a registry: a tag, or with a digest a manifest and all its tags
+    Rm(RegistryRmArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryTagsArgs {
+    /// The repository, as registry.example/team/app
+    pub(crate) repository: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryReferrersArgs {
+    /// The image
+    pub(crate) image: String,
+
+    /// Only those of this kind
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) artifact_type: Option<String>,
+
+    /// Print with a template such as '{{.Digest}}', or as json
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryRmArgs {
+    /// The names, each with a tag or a digest
+    #[arg(required = true, value_name = "NAME:TAG | NAME@DIGEST")]
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -109,6 +109,7 @@ impl SupervisionArgs {
         Ok(Supervision {
             log: self.log(&labels, env)?,
             labels,
+            annotations: BTreeMap::new(),
             detach: self.detach,
             attach: self.attached(),
             detach_keys: self.detach_keys.keys()?,

@@ -4,7 +4,7 @@ mod remove;
 mod tree;
 
 use base::image::{Descriptor, media_type};
-use base::{CancelToken, Reference};
+use base::{CancelToken, Platform, Reference};
 use snapshotter::{Compression, Lease};
 
 use crate::Engine;
@@ -152,8 +152,19 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such image, or an id fits several.
-    pub fn history(&self, name: &str) -> Result<Vec<HistoryLine>, EngineError> {
-        let image = self.find(name)?.image;
+    pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryLine>, EngineError> {
+        let found = self.find(name)?;
+        let image = match platform {
+            Some(platform) => {
+                let image = self.image(&found.target, platform)?;
+                let fits = |image: &Image| image.config.platform().fits(platform).is_some();
+                image.filter(fits).ok_or_else(|| EngineError::NoPlatform {
+                    wanted: platform.to_string(),
+                    known: vec![found.image.config.platform().to_string()],
+                })?
+            }
+            None => found.image,
+        };
         let mut sizes = self.layer_sizes(&image)?.into_iter();
         let line = |entry: base::image::History| {
             let size = if entry.empty_layer { 0 } else { sizes.next().unwrap_or(0) };

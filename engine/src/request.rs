@@ -453,6 +453,8 @@ pub struct Supervision {
     pub stop_timeout: Option<i64>,
     /// `--label`
     pub labels: BTreeMap<String, String>,
+    /// `--annotation`: what other programs note.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Default for Supervision {
@@ -470,6 +472,7 @@ impl Default for Supervision {
             stop_signal: None,
             stop_timeout: None,
             labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
         }
     }
 }

@@ -116,3 +116,29 @@ fn repositories_are_found_by_search_or_in_the_list_of_all() {
     hub.inject(u32::MAX, "_catalog", Fault::Body(200, "text/html", "<html>".to_owned()));
     env.lap(["search", &hub.reference("web")]).fails(1).stderr_has(&["instead of a registry's answer"]);
 }
+
+#[test]
+fn tags_come_page_by_page_and_bad_ones_not_at_all() {
+    let env = env();
+    let registry = FaultyRegistry::start();
+    let name = registry.reference("team/app");
+    let json = |tags: &str| format!(r#"{{"name": "team/app", "tags": [{tags}]}}"#);
+    let page = |tags: &str| Fault::Body(200, "application/json", json(tags));
+    registry.inject(u32::MAX, "/v2/team/app/tags/list", page(r#""good", "bad tag", "../up", "\u001b[31m""#));
+    assert_eq!(env.lap(["registry", "tags", &name]).ok().stdout_text(), "good\n");
+    registry.heal();
+    registry.inject(u32::MAX, "/v2/team/app/tags/list", Fault::Body(200, "application/json", "[".to_owned()));
+    env.lap(["registry", "tags", &name]).fails(1).stderr_has(&["list of tags", "team/app"]);
+    registry.heal();
+    registry.inject(u32::MAX, "/v2/team/app/tags/list", Fault::Body(200, "text/html", "<html>".to_owned()));
+    env.lap(["pull", "-a", &name]).fails(1).stderr_has(&["text/html"]);
+    registry.heal();
+    // Debian's registry gives as many as are asked for, and the next ones where it says.
+    let Some(real) = DockerRegistry::start() else { return };
+    for number in 0..150 {
+        env.lap(["tag", "busybox", &real.reference(&format!("many:t{number:03}"))]).ok();
+    }
+    env.lap(["push", "-a", &real.reference("many")]).ok();
+    let listed = env.lap(["registry", "tags", &real.reference("many")]).ok().stdout_text();
+    assert_eq!(listed.lines().count(), 150, "{listed}");
+}

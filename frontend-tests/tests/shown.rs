@@ -262,3 +262,43 @@ fn help_completion_and_manual_pages_know_the_commands() {
     std::fs::write(&file, "").unwrap();
     env.lap(["man"]).arg(file.join("below")).fails(1).stderr_has(&["cannot write manual pages to"]);
 }
+
+/// Flags of Docker that mean nothing here do no harm, and those that would change what happens are refused by name.
+#[test]
+fn flags_of_docker_are_known() {
+    let env = env();
+    let run = |flags: &[&str]| env.lap(["run", "--rm"]).args(flags).args(["busybox", "echo", "ran"]);
+    for flags in [&["-q", "--disable-content-trust"][..], &["--runtime=runc"], &["--kernel-memory", "1g"]] {
+        assert_eq!(run(flags).ok().stdout_text(), "ran\n", "{flags:?}");
+    }
+    for (flag, says) in [
+        ("--runtime=nvidia", "unknown or invalid runtime name: nvidia"),
+        ("--storage-opt=size=1G", "--storage-opt is not supported"),
+        ("--cpu-count=2", "containers of Windows"),
+        ("--use-api-socket", "needs the socket of a daemon"),
+        ("--link-local-ip=169.254.1.1", "not supported"),
+        ("--gpus=all", "nvidia.com/gpu"),
+        ("--gpus=some", "invalid value for --gpus"),
+    ] {
+        run(&[flag]).fails(125).stderr_has(&[says]);
+    }
+    env.lap(["create", "--name", "noted", "--annotation", "a.b=c", "busybox"]).ok();
+    assert_eq!(document(&env, &["noted"])["HostConfig"]["Annotations"]["a.b"], "c");
+    // What is not here is told before it is fetched.
+    let missing = env.lap(["run", "--rm", "localhost:1/none", "true"]).fails(125);
+    missing.stderr_has(&["Unable to find image 'localhost:1/none' locally"]);
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN true\n");
+    build(&env, &context, &["--rm", "--force-rm=true", "--compress", "-t", "x"]);
+    env.lap(["build", "--squash"]).arg(context.path()).fails(2).stderr_has(&["--squash is not supported"]);
+    for flags in [&["--scope", "swarm"][..], &["--ipam-driver", "other"], &["--ingress"], &["--config-only"]]
+    {
+        env.lap(["network", "create"])
+            .args(flags)
+            .arg("net")
+            .fails(2)
+            .stderr_has(&["not supported", flags[0]]);
+    }
+    assert_eq!(env.lap(["history", "--platform", "linux/amd64", "-q", "busybox"]).run().code(), Some(0));
+    env.lap(["history", "--platform", "linux/s390x", "busybox"]).fails(1).stderr_has(&["linux/s390x"]);
+}

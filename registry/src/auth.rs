@@ -45,6 +45,8 @@ pub(crate) enum Rights {
     Push,
     /// The same, and read in another repository.
     PushFrom(String),
+    /// Take away.
+    Delete,
 }
 
 /// The rights that a request needs, as `repository:<name>:<actions>`.
@@ -58,6 +60,7 @@ impl Scope {
         Self(match rights {
             Rights::Pull => [one(repository, "pull")].into(),
             Rights::Push => [one(repository, "pull,push")].into(),
+            Rights::Delete => [one(repository, "pull,push,delete")].into(),
             Rights::PushFrom(from) => [one(repository, "pull,push"), one(from, "pull")].into(),
         })
     }

@@ -205,7 +205,7 @@ impl Client {
         let able = |endpoint: &Arc<Endpoint>| match rights {
             Rights::Pull if call.by_tag => endpoint.spec.capabilities.resolve,
             Rights::Pull => endpoint.spec.capabilities.pull,
-            Rights::Push | Rights::PushFrom(_) => endpoint.spec.capabilities.push,
+            Rights::Push | Rights::PushFrom(_) | Rights::Delete => endpoint.spec.capabilities.push,
         };
         let mut endpoints = self.endpoints(&reference.registry, &reference.repository)?;
         endpoints.retain(able);

@@ -54,6 +54,11 @@ impl Context {
         Self { action, registry, repository, subject: format!("object {key}") }
     }
 
+    /// The context of listing something of a repository.
+    pub(crate) fn list(what: &str, reference: &Reference) -> Self {
+        Self::new("list", reference, what.to_owned())
+    }
+
     /// The context of an action on a whole registry.
     pub(crate) fn registry(action: &'static str, registry: &str) -> Self {
         let (repository, subject) = (String::new(), String::new());

@@ -34,6 +34,7 @@ mod error;
 pub mod host_files;
 mod hosts;
 mod http_error;
+mod listing;
 mod login;
 mod many;
 mod pull;

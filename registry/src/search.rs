@@ -178,7 +178,7 @@ impl Client {
 }
 
 /// The URL in `Link: <…>; rel="next"`. Source: RFC 8288.
-fn next_page(answer: &Answer) -> Option<Url> {
+pub(crate) fn next_page(answer: &Answer) -> Option<Url> {
     let link = answer.header("link")?;
     let (target, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
     let is_next = rest.contains("rel=\"next\"") || rest.contains("rel=next");

@@ -99,6 +99,7 @@ fn request(
     sources: &context::Sources,
     config: &ConfigFile,
 ) -> Result<BuildRequest, CliError> {
+    args.docker.check()?;
     let targets = Targets::of(args)?;
     let mut build_args: BTreeMap<String, String> =
         args.build_args.iter().filter_map(|entry| with_environment(entry)).collect();

@@ -124,7 +124,7 @@ fn columns_of_images(digests: bool) -> Columns<'static> {
 pub(crate) fn history(store: &StoreChoice, args: &HistoryArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
     let id = engine.inspect(&args.image)?.summary.id;
-    let lines = engine.history(&args.image)?;
+    let lines = engine.history(&args.image, platform(args.platform.as_deref())?.as_ref())?;
     let values: Vec<Value> = lines
         .iter()
         .enumerate()

@@ -50,6 +50,7 @@ fn create(store: &StoreChoice, args: &NetworkCreateArgs) -> Result<ExitCode, Cli
         let message = format!("plugin \"{}\" not found: the only driver of networks is bridge", args.driver);
         return Err(CliError::failed(message));
     }
+    check(args)?;
     let mut auxiliary = BTreeMap::new();
     for (name, address) in pairs(&args.auxiliary) {
         let hint = "write it as NAME=ADDRESS, for example router=10.1.2.3";
@@ -72,12 +73,51 @@ fn create(store: &StoreChoice, args: &NetworkCreateArgs) -> Result<ExitCode, Cli
     Ok(ExitCode::SUCCESS)
 }
 
+/// Refuses what other drivers and clusters have.
+fn check(args: &NetworkCreateArgs) -> Result<(), CliError> {
+    let refused = [
+        (args.ipv4 == Some(false), "--ipv4=false", "networks always have IPv4 addresses"),
+        (args.scope.as_deref().is_some_and(|scope| scope != "local"), "--scope", "the only scope is local"),
+        (
+            args.ipam_driver.as_deref().is_some_and(|driver| driver != "default"),
+            "--ipam-driver",
+            "addresses are given out by ourselves",
+        ),
+        (!args.ipam_opt.is_empty(), "--ipam-opt", "addresses are given out by ourselves"),
+        (args.ingress, "--ingress", "there is no cluster"),
+        (
+            args.config_only || args.config_from.is_some(),
+            "--config-only and --config-from",
+            "say all of it here",
+        ),
+    ];
+    unsupported(&refused)
+}
+
+/// Refuses the first flag that was given of those that are not supported.
+fn unsupported(flags: &[(bool, &'static str, &'static str)]) -> Result<(), CliError> {
+    match flags.iter().find(|(given, ..)| *given) {
+        Some((_, flag, why)) => Err(CliError::usage(format!("not supported: {flag}"), why)),
+        None => Ok(()),
+    }
+}
+
 fn connect(store: &StoreChoice, args: &NetworkConnectArgs) -> Result<ExitCode, CliError> {
+    unsupported(&[
+        (!args.driver_opt.is_empty(), "--driver-opt", "the bridge has no options for one container"),
+        (
+            !args.link.is_empty(),
+            "--link",
+            "the other container has names in the network; --alias gives it more",
+        ),
+        (!args.link_local_ip.is_empty(), "--link-local-ip", "use --ip or --ip6"),
+    ])?;
     let wanted = NetworkUse {
         network: args.network.clone(),
         aliases: args.aliases.clone(),
         address: args.ip,
         address6: args.ip6,
+        gateway_priority: args.gw_priority,
         ..NetworkUse::default()
     };
     open(store)?.connect_network(&args.container, &wanted)?;

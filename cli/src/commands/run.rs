@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use base::CancelToken;
 use engine::Engine;
 use engine::containers::Exit;
 use engine::error::EngineError;
 use engine::limits_here::Unlimited;
-use engine::request::{Isolation, RunRequest};
+use engine::request::{Isolation, PullPolicy, RunRequest, Supervision};
 
 use super::containers::exit_code;
 use super::{StoreChoice, open, platform, pull_policy, with_environment};
@@ -16,6 +17,7 @@ use crate::docker_config::DockerConfig;
 use crate::error::{CliError, RUN_FAILED};
 use crate::mount_args::{self, Mounted};
 use crate::network_args;
+use crate::render::{self, Mode};
 use crate::terminal::{complain, print_line};
 
 /// Runs a container, and returns its exit code unless it runs on detached.
@@ -29,12 +31,14 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
         );
     }
     let id_file = args.supervision.cidfile.clone();
+    let quiet = args.docker.quiet;
     let mut request = request(args).map_err(|error| error.with_code(RUN_FAILED))?;
     refuse_terminal(&request)?;
     check_id_file(id_file.as_deref())?;
     let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
     network_args::settle(&engine, &mut request.network).map_err(|error| error.with_code(RUN_FAILED))?;
     warn_of_limits(&engine, &request);
+    fetch_image(&engine, &request, quiet).map_err(|error| self::error(&error))?;
     let ran = engine.run(&request).map_err(|error| self::error(&error))?;
     write_id(id_file.as_deref(), &ran.id)?;
     let shows_nothing = request.supervision.attach.is_some_and(|[_, stdout, stderr]| !stdout && !stderr);
@@ -55,15 +59,32 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
 /// Makes a container without starting it.
 pub(crate) fn create(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliError> {
     let id_file = args.supervision.cidfile.clone();
+    let quiet = args.docker.quiet;
     let mut request = request(args)?;
     check_id_file(id_file.as_deref())?;
     let engine = open(store)?;
     network_args::settle(&engine, &mut request.network)?;
     warn_of_limits(&engine, &request);
+    fetch_image(&engine, &request, quiet)?;
     let id = engine.create_container(&request)?;
     write_id(id_file.as_deref(), &id)?;
     print_line(&id);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches an image that is not here where people see it.
+fn fetch_image(engine: &Engine, request: &RunRequest, quiet: bool) -> Result<(), EngineError> {
+    if request.pull != PullPolicy::Missing || engine.has_image(&request.image)? {
+        return Ok(());
+    }
+    if !quiet {
+        complain(&format!("Unable to find image '{}' locally", request.image));
+    }
+    let renderer = render::renderer(if quiet { Mode::Quiet } else { Mode::Auto });
+    let pulled =
+        engine.pull(&request.image, request.platform.as_ref(), renderer.clone(), &CancelToken::new());
+    renderer.finish();
+    pulled.map(drop)
 }
 
 /// Says what cannot be limited here. A container does not fail because that cannot be found out.
@@ -147,8 +168,10 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
     let mut words = args.image_and_command.into_iter();
     let mut env = variables(&args.env_files, &args.env)?;
     add_proxies(&mut env)?;
+    args.docker.check()?;
     args.volume_driver.as_deref().map_or(Ok(()), mount_args::driver).map_err(CliError::failed)?;
     let mut isolation = args.isolation.isolation()?;
+    isolation.described_devices.extend(args.docker.cards()?);
     let mut mounts =
         args.volumes.iter().map(|text| mount_args::volume(text)).collect::<Result<Vec<_>, _>>()?;
     let mut tmpfs = std::mem::take(&mut isolation.tmpfs);
@@ -174,7 +197,10 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
         remove: args.rm,
         interactive: args.interactive,
         tty: args.tty,
-        supervision: args.supervision.supervision(args.rm, &env)?,
+        supervision: Supervision {
+            annotations: args.docker.annotations(),
+            ..args.supervision.supervision(args.rm, &env)?
+        },
         env,
         isolation: Isolation { tmpfs, ..isolation },
         limits: args.limits.limits()?,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use base::Reference;
+use engine::error::EngineError;
 use engine::push::{PushOutcome, PushRequest, PushedImage};
 use engine::request::{Destination, LoadSource, SaveFormat, SaveRequest};
 
@@ -22,14 +23,33 @@ pub(crate) fn pull(store: &StoreChoice, args: &PullArgs) -> Result<ExitCode, Cli
     let platform = platform(args.platform.as_deref())?;
     let renderer = render::renderer(if args.quiet { Mode::Quiet } else { Mode::Auto });
     let engine = open(store)?;
-    let pulled = engine.pull(&args.image, platform.as_ref(), renderer.clone(), &cancel);
+    let names = match args.all_tags {
+        true if name_has_tag(&args.image) => {
+            return Err(CliError::usage(
+                "tag can't be used with --all-tags/-a".to_owned(),
+                "leave the tag out",
+            ));
+        }
+        true => engine
+            .remote_tags(&args.image, &cancel)?
+            .iter()
+            .map(|tag| format!("{}:{tag}", args.image))
+            .collect(),
+        false => vec![args.image.clone()],
+    };
+    let pulled = names.iter().map(|name| {
+        let pulled = engine.pull(name, platform.as_ref(), renderer.clone(), &cancel)?;
+        Ok::<_, EngineError>(pulled)
+    });
+    let pulled = pulled.collect::<Result<Vec<_>, _>>();
     renderer.finish();
-    let pulled = pulled?;
-    if !args.quiet {
-        let state = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
-        print_line(&format!("Digest: {}\nStatus: {state} for {}", pulled.digest, pulled.name));
+    for pulled in pulled? {
+        if !args.quiet {
+            let state = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+            print_line(&format!("Digest: {}\nStatus: {state} for {}", pulled.digest, pulled.name));
+        }
+        print_line(&pulled.name);
     }
-    print_line(&pulled.name);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -84,7 +104,7 @@ fn tell_pushed(image: &PushedImage) {
     print_line(&format!("{name}: digest: {} size: {}", image.digest, image.size));
 }
 
-fn name_has_tag(name: &str) -> bool {
+pub(super) fn name_has_tag(name: &str) -> bool {
     name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
 }
 

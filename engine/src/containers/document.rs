@@ -33,6 +33,9 @@ pub struct ContainerDocument {
     pub domainname: String,
     /// Those of the image, and those given.
     pub labels: BTreeMap<String, String>,
+    /// What other programs noted when it was made.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
     /// Whether it has a terminal.
     pub tty: bool,
     /// Whether its input can be written to.

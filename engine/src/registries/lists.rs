@@ -64,6 +64,44 @@ impl Engine {
         network.wait(cancel, network.client.search(registry, term, limit))
     }
 
+    /// The tags of a repository, in the registry's order.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, or has no such repository.
+    pub fn remote_tags(&self, repository: &str, cancel: &CancelToken) -> Result<Vec<String>, EngineError> {
+        let reference: Reference = repository.parse()?;
+        let network = self.network()?;
+        network.wait(cancel, network.client.tags(&reference))
+    }
+
+    /// What refers to an image: signatures, attestations and the like, of one kind of artifact or of all.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, or has no such image.
+    pub fn remote_referrers(
+        &self,
+        name: &str,
+        kind: Option<&str>,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Descriptor>, EngineError> {
+        let mut reference: Reference = name.parse()?;
+        let network = self.network()?;
+        if reference.digest.is_none() {
+            reference = reference.with_digest(network.wait(cancel, network.client.head(&reference))?.digest);
+        }
+        network.wait(cancel, network.client.referrers(&reference, kind))
+    }
+
+    /// Takes a tag away from a registry, or with a digest a manifest and all its tags.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, or has no such thing.
+    pub fn delete_remote(&self, name: &str, cancel: &CancelToken) -> Result<(), EngineError> {
+        let reference: Reference = name.parse()?;
+        let network = self.network()?;
+        network.wait(cancel, network.client.delete_manifest(&reference))
+    }
+
     /// An image as its registry has it, without fetching its layers.
     ///
     /// # Errors

@@ -86,6 +86,7 @@ pub(super) fn document(
         hostname: process.hostname.clone().unwrap_or_default(),
         domainname: process.domainname.clone().unwrap_or_default(),
         labels: labels(config, &supervision.labels),
+        annotations: supervision.annotations.clone(),
         tty: request.tty,
         open_stdin: request.interactive,
         network: surroundings.network_mode.clone(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use base::Digest;
 use testkit::{TestEnv, Tree, judges};
 
 use crate::common::{build, env, image_id};
@@ -236,4 +237,65 @@ fn what_cannot_be_served_is_said_with_the_reason() {
         .fails(1)
         .stderr_has(&["docker.io", "cannot be a registry's name"]);
     env.lap(["registry", "serve", "--addr", "nonsense"]).fails(2);
+}
+
+/// A manifest that refers to another one, as a signature does.
+fn referrer(subject: &serde_json::Value, kind: &str) -> Vec<u8> {
+    let empty = serde_json::json!({"mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
+        "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"});
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": kind, "config": empty, "layers": [empty], "subject": subject});
+    manifest.to_string().into_bytes()
+}
+
+#[test]
+fn our_client_lists_tags_and_referrers_and_takes_names_away() {
+    let server = Server::with(sample(), &[]);
+    let repository = format!("{}/library/sample", server.address);
+    for tag in ["2", "3"] {
+        server.env.lap(["tag", "sample:1", &format!("{}/library/sample:{tag}", server.name)]).ok();
+    }
+    let other = env();
+    let tags = || other.lap(["registry", "tags", &repository]).ok().stdout_text();
+    assert_eq!(tags(), "1\n2\n3\n");
+    // All tags at once.
+    let pulled = other.lap(["pull", "--all-tags", &repository]).ok();
+    assert_eq!(pulled.stdout_text().matches("Status: ").count(), 3, "{pulled}");
+    for tag in ["1", "2", "3"] {
+        assert_eq!(image_id(&other, &format!("{repository}:{tag}")), image_id(&server.env, "sample:1"));
+    }
+    other.lap(["pull", "-a", &format!("{repository}:1")]).fails(2).stderr_has(&["tag can't be used with"]);
+    // What refers to an image, by kind.
+    let answer = server.get("/v2/library/sample/manifests/1");
+    let digest = Digest::of(&answer.body);
+    let subject = serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": digest.to_string(), "size": answer.body.len()});
+    server.push_blob("library/sample", b"{}");
+    for kind in ["application/x-signature", "application/x-notes"] {
+        let manifest = referrer(&subject, kind);
+        let name = Digest::of(&manifest).to_string();
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        assert_eq!(server.put_manifest("library/sample", &name, kind, &manifest).status, 201);
+    }
+    let referrers = |flags: &[&str]| {
+        let listed = other.lap(["registry", "referrers", "--format", "{{.ArtifactType}}"]).args(flags);
+        let text = listed.arg(format!("{repository}:1")).ok().stdout_text();
+        let mut kinds: Vec<String> = text.lines().map(str::to_owned).collect();
+        kinds.sort();
+        kinds
+    };
+    assert_eq!(referrers(&[]), ["application/x-notes", "application/x-signature"]);
+    assert_eq!(referrers(&["--artifact-type", "application/x-notes"]), ["application/x-notes"]);
+    assert_eq!(referrers(&["--artifact-type", "application/x-none"]), [""; 0]);
+    // A tag goes alone; a manifest with all its tags.
+    other.lap(["registry", "rm", &repository]).fails(2).stderr_has(&["neither tag nor digest"]);
+    other.lap(["registry", "rm", &format!("{repository}:2")]).ok();
+    assert_eq!(tags(), "1\n3\n");
+    let gone = other.lap(["registry", "rm", &format!("{repository}:2")]).fails(1);
+    gone.stderr_has(&["delete", "manifest 2"]);
+    other.lap(["registry", "rm", &format!("{repository}@{digest}")]).ok();
+    // What the store has of Docker Hub is served, but is not the server's to remove.
+    assert_eq!(tags(), "1\n");
+    other.lap(["pull", &format!("{repository}:3")]).fails(1).stderr_has(&["manifest 3"]);
+    server.stop();
 }

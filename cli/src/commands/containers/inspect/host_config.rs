@@ -48,6 +48,7 @@ fn asked(container: &Container) -> Value {
         "Privileged": asked.privileged,
         "ReadonlyRootfs": asked.read_only,
         "Isolation": "",
+        "Annotations": asked.annotations,
         "Runtime": "lap",
         "MaskedPaths": if asked.privileged { json!([]) } else { json!(MASKED) },
         "ReadonlyPaths": if asked.privileged { json!([]) } else { json!(READ_ONLY) },
