@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::render::Mode;
+
 #[derive(Debug, Args)]
 pub(crate) struct ComposeArgs {
     #[command(flatten)]
@@ -40,9 +42,509 @@ pub(crate) struct ProjectArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ComposeCommand {
+    /// Make and start the containers of services
+    Up(Box<UpArgs>),
+    /// End and remove the containers, and the networks
+    Down(DownArgs),
+    /// List containers
+    Ps(ServicePsArgs),
+    /// Show what containers have written
+    Logs(ServiceLogsArgs),
+    /// Build the images of services, all at once
+    Build(ComposeBuildArgs),
+    /// Download the images of services
+    Pull(PullServicesArgs),
+    /// Run a command in a container of a service
+    Exec(ExecServiceArgs),
+    /// Run a single command in a new container of a service
+    Run(RunServiceArgs),
+    /// Make the containers of services without starting them
+    Create(CreateServicesArgs),
+    /// Start containers that were made before
+    Start(ServicesArgs),
+    /// End containers
+    Stop(StopServicesArgs),
+    /// End containers and start them again
+    Restart(RestartServicesArgs),
+    /// Send a signal to containers
+    Kill(KillServicesArgs),
+    /// Freeze all processes of containers
+    Pause(ServicesArgs),
+    /// Let the processes of containers go on
+    Unpause(ServicesArgs),
+    /// Remove containers that do not run
+    Rm(RmServicesArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(ServicesArgs),
+    /// Show where a port of a service is offered
+    Port(PortOfServiceArgs),
+    /// List the projects that have containers
+    Ls(ListArgs),
     /// Show the project as one file, with everything filled in
     #[command(alias = "convert")]
     Config(ConfigArgs),
+}
+
+/// How containers are made.
+#[derive(Debug, Args)]
+pub(crate) struct MakeArgs {
+    /// Only these services, and what they need
+    pub(crate) services: Vec<String>,
+
+    /// Build images although they are there
+    #[arg(long)]
+    pub(crate) build: bool,
+
+    /// Build no images
+    #[arg(long, conflicts_with = "build")]
+    pub(crate) no_build: bool,
+
+    /// When to download images: always, newer, missing or never [default: as the services say]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) pull: Option<String>,
+
+    /// Make containers again although nothing has changed
+    #[arg(long, conflicts_with = "no_recreate")]
+    pub(crate) force_recreate: bool,
+
+    /// Keep containers although something has changed
+    #[arg(long)]
+    pub(crate) no_recreate: bool,
+
+    /// Make also those again that the others need
+    #[arg(long, conflicts_with = "no_recreate")]
+    pub(crate) always_recreate_deps: bool,
+
+    /// Begin anonymous volumes anew instead of taking those of the earlier containers
+    #[arg(short = 'V', long)]
+    pub(crate) renew_anon_volumes: bool,
+
+    /// Remove containers of services that the files do not have
+    #[arg(long)]
+    pub(crate) remove_orphans: bool,
+
+    /// Give a service so many containers
+    #[arg(long, value_name = "SERVICE=NUMBER")]
+    pub(crate) scale: Vec<String>,
+
+    /// Seconds until a container is killed that does not end
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) timeout: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateServicesArgs {
+    #[command(flatten)]
+    pub(crate) make: MakeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) make: MakeArgs,
+
+    /// Let containers run in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+
+    /// Wait until containers run, and are healthy if they have a check; implies --detach
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    /// Seconds that --wait takes at most
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait_timeout: Option<u64>,
+
+    /// Leave out what the services need
+    #[arg(long)]
+    pub(crate) no_deps: bool,
+
+    /// Only make the containers
+    #[arg(long)]
+    pub(crate) no_start: bool,
+
+    /// End all containers when one has ended
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) abort_on_container_exit: bool,
+
+    /// End all containers when one has failed
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) abort_on_container_failure: bool,
+
+    /// End with the exit code of this service; implies --abort-on-container-exit
+    #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
+    pub(crate) exit_code_from: Option<String>,
+
+    /// Show only what these services write
+    #[arg(long, value_name = "SERVICE", conflicts_with = "attach_dependencies")]
+    pub(crate) attach: Vec<String>,
+
+    /// Show what needed services write, too
+    #[arg(long)]
+    pub(crate) attach_dependencies: bool,
+
+    /// Do not show what this service writes
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) no_attach: Vec<String>,
+
+    /// Show names without colours
+    #[arg(long)]
+    pub(crate) no_color: bool,
+
+    /// Show no names in front of lines
+    #[arg(long)]
+    pub(crate) no_log_prefix: bool,
+
+    /// Show when each line was written
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownArgs {
+    /// Only the containers of these services
+    pub(crate) services: Vec<String>,
+
+    /// Remove the volumes, too
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+
+    /// Remove images: local (those without a name of their own) or all
+    #[arg(long, value_name = "WHICH", value_parser = ["local", "all"])]
+    pub(crate) rmi: Option<String>,
+
+    /// Remove containers of services that the files do not have
+    #[arg(long)]
+    pub(crate) remove_orphans: bool,
+
+    /// Seconds until a container is killed that does not end
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) timeout: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServicesArgs {
+    /// Only these services
+    pub(crate) services: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopServicesArgs {
+    /// Only these services
+    pub(crate) services: Vec<String>,
+
+    /// Seconds until a container is killed that does not end
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) timeout: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartServicesArgs {
+    #[command(flatten)]
+    pub(crate) stop: StopServicesArgs,
+
+    /// Leave out services that are to be started again with these
+    #[arg(long)]
+    pub(crate) no_deps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KillServicesArgs {
+    /// Only these services
+    pub(crate) services: Vec<String>,
+
+    /// The signal
+    #[arg(short, long, default_value = "KILL")]
+    pub(crate) signal: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmServicesArgs {
+    /// Only these services
+    pub(crate) services: Vec<String>,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+
+    /// End those that run
+    #[arg(short, long)]
+    pub(crate) stop: bool,
+
+    /// Remove their anonymous volumes, too
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServicePsArgs {
+    /// Only these services
+    pub(crate) services: Vec<String>,
+
+    /// Show all containers, not only those that run
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// Print only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Print the names of services
+    #[arg(long = "services")]
+    pub(crate) list_services: bool,
+
+    /// Only containers in this status
+    #[arg(long = "status", value_name = "STATUS")]
+    pub(crate) statuses: Vec<String>,
+
+    /// Only containers that fit: status=STATUS
+    #[arg(long = "filter", value_name = "NAME=VALUE")]
+    pub(crate) filters: Vec<String>,
+
+    /// Print whole ids and commands
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+
+    /// Print with a template such as '{{.Name}}', or as json
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServiceLogsArgs {
+    /// Only these services
+    pub(crate) services: Vec<String>,
+
+    /// Go on with what they write, until they end
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Only so many lines from the end of each, or all
+    #[arg(short = 'n', long, default_value = "all", value_name = "LINES")]
+    pub(crate) tail: String,
+
+    /// Only from then on: an age such as 10m, or a date such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+
+    /// Only up to then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+
+    /// Show when each line was written
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+
+    /// Only the container with this number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) index: Option<u32>,
+
+    /// Show names without colours
+    #[arg(long)]
+    pub(crate) no_color: bool,
+
+    /// Show no names in front of lines
+    #[arg(long)]
+    pub(crate) no_log_prefix: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ComposeBuildArgs {
+    /// Only these services
+    pub(crate) services: Vec<String>,
+
+    /// Set an ARG; without a value it is taken from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+
+    /// Ask registries for base images
+    #[arg(long)]
+    pub(crate) pull: bool,
+
+    /// Push the images that have names
+    #[arg(long)]
+    pub(crate) push: bool,
+
+    /// Build what the services need, too
+    #[arg(long)]
+    pub(crate) with_dependencies: bool,
+
+    /// An ssh agent or keys for RUN --mount=type=ssh: default, or NAME=SOCKET, or NAME=KEYFILE,…
+    #[arg(long, value_name = "NAME[=PATH]")]
+    pub(crate) ssh: Vec<String>,
+
+    /// The most memory that a step may use, for example 512m
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
+
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
+    pub(crate) progress: Mode,
+
+    /// Show no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullServicesArgs {
+    /// Only these services
+    pub(crate) services: Vec<String>,
+
+    /// Download what the services need, too
+    #[arg(long)]
+    pub(crate) include_deps: bool,
+
+    /// Leave out images that can be built
+    #[arg(long)]
+    pub(crate) ignore_buildable: bool,
+
+    /// End well although an image could not be downloaded
+    #[arg(long)]
+    pub(crate) ignore_pull_failures: bool,
+
+    /// When: missing or always
+    #[arg(long, value_name = "WHEN", value_parser = ["missing", "always"])]
+    pub(crate) policy: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecServiceArgs {
+    /// The service, then the command with its arguments
+    // One list, so that flags after the service belong to the command.
+    #[arg(trailing_var_arg = true, required = true, num_args = 2.., value_name = "SERVICE COMMAND")]
+    pub(crate) service_and_command: Vec<String>,
+
+    /// Let it run in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+
+    /// Give the command no terminal; it has one if we have
+    #[arg(short = 'T', long = "no-tty", alias = "no-TTY")]
+    pub(crate) no_tty: bool,
+
+    /// Set an environment variable; without a value it is taken from the environment
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+
+    /// User, as name|uid[:group|gid]
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+
+    /// Working directory in the container
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+
+    /// The container with this number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) index: Option<u32>,
+
+    /// Give every right
+    #[arg(long)]
+    pub(crate) privileged: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunServiceArgs {
+    /// The service, then a command with arguments that replaces the service's
+    #[arg(trailing_var_arg = true, required = true, value_name = "SERVICE [COMMAND]")]
+    pub(crate) service_and_command: Vec<String>,
+
+    /// Let it run in the background, and print the container's name
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+
+    /// Give the container no terminal; it has one if we have
+    #[arg(short = 'T', long = "no-tty", alias = "no-TTY")]
+    pub(crate) no_tty: bool,
+
+    /// Name of the container
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+
+    /// Set an environment variable; without a value it is taken from the environment
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+
+    /// Show a volume or a path of the host: [VOLUME:|/HOST/PATH:]/PATH[:ro]
+    #[arg(short, long = "volume", value_name = "VOLUME")]
+    pub(crate) volumes: Vec<String>,
+
+    /// Offer a port of the container on the host
+    #[arg(short, long, value_name = "PORTS")]
+    pub(crate) publish: Vec<String>,
+
+    /// Offer the service's ports on the host
+    #[arg(short = 'P', long)]
+    pub(crate) service_ports: bool,
+
+    /// Add a label to the container
+    #[arg(short, long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<String>,
+
+    /// Working directory in the container
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+
+    /// User, as name|uid[:group|gid]
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+
+    /// Replaces the entry point
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+
+    /// Build the image although it is there
+    #[arg(long)]
+    pub(crate) build: bool,
+
+    /// When to download images: always, newer, missing or never [default: as the services say]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) pull: Option<String>,
+
+    /// Leave out what the service needs
+    #[arg(long)]
+    pub(crate) no_deps: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PortOfServiceArgs {
+    /// The service
+    pub(crate) service: String,
+
+    /// A port of its container
+    pub(crate) port: u16,
+
+    /// tcp or udp
+    #[arg(long, default_value = "tcp", value_parser = ["tcp", "udp"])]
+    pub(crate) protocol: String,
+
+    /// The container with this number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) index: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Also projects of which nothing runs
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// Print only names
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Print with a template such as '{{.Name}}', or as json
+    #[arg(long)]
+    pub(crate) format: Option<String>,
 }
 
 #[derive(Debug, Args)]

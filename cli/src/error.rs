@@ -81,6 +81,11 @@ impl CliError {
         Self { detail, message: error.to_string(), causes: causes(error), hint, code }
     }
 
+    /// The same error, with what it is about in front.
+    pub(crate) fn about(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
     /// What is wrong, in one line.
     pub(crate) fn message(&self) -> &str {
         &self.message

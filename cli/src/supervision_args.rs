@@ -118,7 +118,7 @@ impl SupervisionArgs {
             init: self.init,
             health: HealthChoice {
                 disabled: self.no_healthcheck,
-                command: self.health_cmd,
+                test: self.health_cmd.map(|line| vec!["CMD-SHELL".to_owned(), line]),
                 interval: self.health_interval,
                 timeout: self.health_timeout,
                 start_period: self.health_start_period,

@@ -55,6 +55,8 @@ pub struct Dependency {
     pub required: bool,
     /// Whether it is started again when the other one is.
     pub restart: bool,
+    /// Whether its containers are made again when the other's are, since they share something of them.
+    pub shares: bool,
 }
 
 /// When a service that others wait for is far enough.
@@ -203,6 +205,20 @@ impl Service {
     /// When its image is fetched or built: always, missing, never, build, or what `--pull` knows besides.
     pub fn pull_policy(&self) -> Option<String> {
         self.text("pull_policy")
+    }
+
+    /// The platform of its image, if that was said.
+    pub fn platform(&self) -> Option<String> {
+        self.text("platform")
+    }
+
+    /// Gives it another number of containers.
+    ///
+    /// # Errors
+    /// More than one, although there can be only one.
+    pub fn scale_to(&mut self, count: u32) -> Result<(), ComposeError> {
+        self.replicas = count;
+        checks::one_name(self, &self.node)
     }
 
     /// The only name that its container may have, if that was said.

@@ -37,7 +37,7 @@ pub use self::documents::{
     DocumentOutput, DocumentPlace, LayoutPlace,
 };
 pub use self::isolation::{DeviceNode, HostAddress, IpcMode, Isolation, PidMode, SeccompChoice, Tmpfs};
-pub use self::mounts::{MountRequest, MountSource, VolumeMount, VolumeSettings, VolumesFrom};
+pub use self::mounts::{FileRequest, MountRequest, MountSource, VolumeMount, VolumeSettings, VolumesFrom};
 pub use self::networks::{NetworkCreation, NetworkUse};
 pub use crate::failed::FailureOutput;
 pub use crate::secrets::{SecretSource, Secrets};
@@ -400,6 +400,8 @@ pub struct RunRequest {
     pub mounts: Vec<MountRequest>,
     /// `--volumes-from`
     pub volumes_from: Vec<VolumesFrom>,
+    /// Files of its own, such as secrets.
+    pub files: Vec<FileRequest>,
     /// What network it gets.
     pub network: NetworkSettings,
     /// `--name`; a random one without it.
@@ -482,8 +484,8 @@ impl Default for Supervision {
 pub struct HealthChoice {
     /// `--no-healthcheck`
     pub disabled: bool,
-    /// `--health-cmd`: a line for the shell.
-    pub command: Option<String>,
+    /// The check as an image has it: `CMD` and words, or `CMD-SHELL` and a line, as `--health-cmd` gives it.
+    pub test: Option<Vec<String>>,
     /// `--health-interval`
     pub interval: Option<Duration>,
     /// `--health-timeout`

@@ -31,7 +31,7 @@ use crate::error::EngineError;
 use crate::images::Found;
 use crate::manifest::Image;
 use crate::progress::Progress;
-use crate::request::{Isolation, PullPolicy, RunRequest};
+use crate::request::{FileRequest, Isolation, PullPolicy, RunRequest};
 
 /// No file of users or groups is larger (as in BuildKit).
 const LARGEST_PASSWD: u64 = 10 << 20;
@@ -154,6 +154,7 @@ impl Engine {
         let described = described_devices(isolation)?;
         let sysctls = self.sysctls(isolation, &surroundings.network)?;
         let mut shown = self.shown(request, config, tree.as_ref(), described.mounts)?;
+        shown.mounts.extend(request.files.iter().map(own_file));
         let process = runner::RunRequest {
             isolation: self.isolation()?.mode,
             env: environment(request, &config.env, &described.env, (&hostname, &home)),
@@ -233,6 +234,12 @@ impl Engine {
 
 /// Where the first process of a container with `--init` is. The directory is the container's, not the image's.
 const INIT: &str = "/dev/init";
+
+/// A file that only this container has.
+fn own_file(file: &FileRequest) -> ExtraMount {
+    let FileRequest { target, content, mode, uid, gid } = file.clone();
+    ExtraMount { destination: target, kind: MountKind::File { content, mode, uid, gid, read_only: true } }
+}
 
 /// The same process as the child of one that collects others (`--init`).
 fn with_init(mut process: runner::RunRequest) -> runner::RunRequest {
@@ -346,6 +353,7 @@ mod tests {
             user: None,
             mounts: Vec::new(),
             volumes_from: Vec::new(),
+            files: Vec::new(),
             network: NetworkSettings::default(),
             name: None,
             hostname: None,

@@ -105,3 +105,399 @@ fn mistakes_in_files_are_told_with_their_place() {
         .stderr_has(&["gone.yaml: no such file or directory"]);
     project.compose(&["config"]).ok();
 }
+
+/// A script of a service that ends at once when it is asked to.
+const SLEEP: &str = "exec sleep 1000";
+
+/// A service of busybox that runs a script.
+fn service(name: &str, script: &str, more: &str) -> String {
+    format!("  {name}:\n    image: busybox\n    init: true\n    command: [sh, -c, '{script}']\n{more}")
+}
+
+fn services(list: &[(&str, &str, &str)]) -> String {
+    let all = list.iter().map(|(name, script, more)| service(name, script, more)).collect::<String>();
+    format!("services:\n{all}")
+}
+
+impl Project {
+    fn of(list: &[(&str, &str, &str)]) -> Self {
+        Self::new(&[("compose.yaml", &services(list))])
+    }
+
+    fn up(&self, args: &[&str]) -> testkit::Output {
+        self.compose(&[&["up", "-d"], args].concat()).ok()
+    }
+
+    /// Names and what containers do, all of them.
+    fn ps(&self) -> Vec<String> {
+        let shown = self.compose(&["ps", "-a", "--format", "{{.Name}} {{.State}}"]).ok().stdout_text();
+        shown.lines().map(str::to_owned).collect()
+    }
+
+    fn id(&self, service: &str) -> String {
+        self.compose(&["ps", "-aq", service]).ok().stdout_text().trim().to_owned()
+    }
+
+    fn exec(&self, service: &str, script: &str) -> String {
+        self.compose(&["exec", "-T", service, "sh", "-c", script]).ok().stdout_text()
+    }
+}
+
+#[test]
+fn a_project_comes_up_and_goes_without_a_trace() {
+    let project = Project::of(&[
+        (
+            "web",
+            SLEEP,
+            "    depends_on: [db]\n    volumes: ['data:/d']\n    networks: {default: {aliases: [site]}}\n    environment: {A: b}\n",
+        ),
+        ("db", SLEEP, ""),
+    ]);
+    project.write(
+        "compose.yaml",
+        &format!(
+            "{}volumes: {{data: }}\n",
+            std::fs::read_to_string(project.directory.join("compose.yaml")).unwrap()
+        ),
+    );
+    let told = project.up(&[]);
+    told.stderr_has(&[
+        " Network shop_default  Created\n",
+        " Volume shop_data  Created\n",
+        " Container shop-db-1  Created\n",
+        " Container shop-db-1  Started\n",
+        " Container shop-web-1  Started\n",
+    ]);
+    assert_eq!(project.ps(), ["shop-db-1 running", "shop-web-1 running"]);
+    // Names lead from one to the other, both ways, and those of containers and aliases do as well.
+    for name in ["web", "site", "shop-web-1"] {
+        project.exec("db", &format!("ping -c 1 -W 5 {name}"));
+    }
+    project.exec("web", "ping -c 1 -W 5 db; echo kept > /d/file");
+    assert_eq!(project.exec("web", "echo $A"), "b\n");
+    let labels = project.env.inspect("shop-web-1", "json .Config.Labels");
+    for label in [
+        "\"com.docker.compose.project\":\"shop\"",
+        "\"com.docker.compose.service\":\"web\"",
+        "\"com.docker.compose.container-number\":\"1\"",
+        "\"com.docker.compose.oneoff\":\"False\"",
+    ] {
+        assert!(labels.contains(label), "{labels}");
+    }
+    // Nothing has changed, so nothing is done.
+    let id = project.id("web");
+    project.up(&[]).stderr_has(&[" Container shop-web-1  Running\n"]);
+    assert_eq!(project.id("web"), id);
+    let list = |args: &[&str]| project.env.lap(args).ok().stdout_text();
+    assert!(list(&["compose", "ls"]).contains("running(2)"));
+    project
+        .compose(&["down"])
+        .ok()
+        .stderr_has(&[" Container shop-web-1  Removed\n", " Network shop_default  Removed\n"]);
+    assert_eq!(project.ps(), Vec::<String>::new());
+    assert_eq!(list(&["network", "ls", "-q", "--filter", "type=custom"]), "");
+    // Volumes stay unless somebody says otherwise.
+    project.up(&[]);
+    assert_eq!(project.exec("web", "cat /d/file"), "kept\n");
+    project.compose(&["down", "-v"]).ok().stderr_has(&[" Volume shop_data  Removed\n"]);
+    assert_eq!(list(&["volume", "ls", "-q"]), "");
+    // Twice is as good as once, and the name alone will do.
+    project.compose(&["down"]).ok();
+    project
+        .env
+        .lap(["compose", "-p", "shop", "down"])
+        .ok()
+        .stderr_has(&["No resource found to remove for project \"shop\""]);
+}
+
+#[test]
+fn services_wait_for_what_they_need() {
+    let healthy = "    healthcheck: {test: [CMD, test, -e, /ready], interval: 100ms, retries: 1000}\n";
+    let project = Project::of(&[
+        (
+            "app",
+            "ls /shared; exec sleep 1000",
+            "    volumes: ['data:/shared']\n    depends_on: {setup: {condition: service_completed_successfully}, db: {condition: service_healthy}}\n",
+        ),
+        ("setup", "echo done > /shared/setup", "    volumes: ['data:/shared']\n"),
+        ("db", "touch /ready; exec sleep 1000", healthy),
+    ]);
+    let text = std::fs::read_to_string(project.directory.join("compose.yaml")).unwrap();
+    project.write("compose.yaml", &format!("{text}volumes: {{data: }}\n"));
+    project.up(&[]);
+    assert_eq!(project.ps(), ["shop-app-1 running", "shop-db-1 running", "shop-setup-1 exited"]);
+    assert_eq!(project.env.inspect("shop-db-1", ".State.Health.Status"), "healthy");
+    let logs = project.compose(&["logs", "--no-log-prefix", "app"]).ok().stdout_text();
+    assert_eq!(logs, "setup\n");
+    project.compose(&["down", "-v", "-t", "0"]).ok();
+    // What never becomes so is told, and who waits is not started.
+    let broken = text.replace("echo done > /shared/setup", "exit 3");
+    project.write("compose.yaml", &format!("{broken}volumes: {{data: }}\n"));
+    project
+        .compose(&["up", "-d"])
+        .fails(1)
+        .stderr_has(&["service \"setup\" didn't complete successfully: exit 3"]);
+    assert!(!project.ps().contains(&"shop-app-1 running".to_owned()), "{:?}", project.ps());
+    project.compose(&["down", "-v", "-t", "0"]).ok();
+    let sick = text.replace(
+        "test, -e, /ready], interval: 100ms, retries: 1000",
+        "\"false\"], interval: 50ms, retries: 2",
+    );
+    project.write("compose.yaml", &format!("{sick}volumes: {{data: }}\n"));
+    let told = project.compose(&["up", "-d"]).fails(1);
+    told.stderr_has(&["dependency failed to start: container shop-db-1 is unhealthy"]);
+    project.compose(&["up", "-d", "--wait", "db"]).fails(1).stderr_has(&["container shop-db-1 is unhealthy"]);
+}
+
+#[test]
+fn what_is_attached_shows_every_line_with_its_name() {
+    let project = Project::of(&[
+        ("one", "echo first; echo >&2 second", ""),
+        ("second-one", "sleep 0.1; echo other", ""),
+    ]);
+    let shown = project.compose(&["up"]).ok();
+    shown.stdout_has(&["one-1         | first\n", "second-one-1  | other\n"]);
+    shown.stderr_has(&["one-1         | second\n", "one-1 exited with code 0\n"]);
+    let plain = project.compose(&["up", "--no-log-prefix", "one"]).ok();
+    assert!(plain.stdout_text().starts_with("first\n"), "{plain}");
+    // All end when one does, with its code.
+    project.write("compose.yaml", &services(&[("one", "exit 7", ""), ("two", SLEEP, "")]));
+    project
+        .compose(&["up", "--abort-on-container-exit"])
+        .fails(7)
+        .stderr_has(&["Aborting on container exit..."]);
+    project.compose(&["up", "--exit-code-from", "two", "-t", "0"]).fails(137);
+    assert_eq!(project.ps(), ["shop-one-1 exited", "shop-two-1 exited"]);
+}
+
+#[test]
+fn ctrl_c_ends_what_is_attached_in_its_order() {
+    let project = Project::of(&[
+        (
+            "a",
+            "trap 'echo a ends; exit 0' TERM; echo up; while true; do sleep 0.1; done",
+            "    depends_on: [b]\n",
+        ),
+        ("b", "trap 'echo b ends; exit 0' TERM; echo up; while true; do sleep 0.1; done", ""),
+    ]);
+    let text = std::fs::read_to_string(project.directory.join("compose.yaml")).unwrap();
+    project.write(
+        "compose.yaml",
+        &text.replace("'trap '", "\"trap '").replace("done'", "done\"").replace("    init: true\n", ""),
+    );
+    let mut running = project.compose(&["up"]).spawn();
+    running.wait_for("a-1  | up");
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    let output = running.finish();
+    assert_eq!(output.code(), Some(130), "{output}");
+    let text = output.stdout_text();
+    let at = |line: &str| text.find(line).unwrap_or_else(|| panic!("{line} is missing in {output}"));
+    assert!(at("a-1  | a ends") < at("b-1  | b ends"), "{output}");
+    assert_eq!(project.ps(), ["shop-a-1 exited", "shop-b-1 exited"]);
+}
+
+#[test]
+fn secrets_and_configs_are_files_in_the_container() {
+    let text = services(&[(
+        "app",
+        SLEEP,
+        "    secrets: [plain, {source: outer, target: token, mode: 0400, uid: '1000'}]\n    configs: [{source: text, target: /etc/app.conf}]\n",
+    )]);
+    let sources = "secrets: {plain: {file: ./plain.txt}, outer: {environment: TOKEN}}\nconfigs: {text: {content: \"token: ${TOKEN}\\n\"}}\n";
+    let project = Project::new(&[("compose.yaml", &(text + sources)), ("plain.txt", "from a file\n")]);
+    let with = |args: &[&str]| project.compose(args).env("TOKEN", "t0p");
+    with(&["up", "-d"]).ok();
+    let read = |path: &str| with(&["exec", "-T", "app", "cat", path]).ok().stdout_text();
+    assert_eq!(
+        (read("/run/secrets/plain"), read("/run/secrets/token")),
+        ("from a file\n".to_owned(), "t0p".to_owned())
+    );
+    assert_eq!(read("/etc/app.conf"), "token: t0p\n");
+    let stat = with(&["exec", "-T", "app", "stat", "-c", "%a %u", "/run/secrets/token"]).ok().stdout_text();
+    assert_eq!(stat, "400 1000\n");
+    assert!(!project.env.lap(["inspect", "shop-app-1"]).ok().stdout_text().contains("t0p"));
+    // They are there again after another start, and another value makes another container.
+    with(&["restart", "-t", "0"]).ok();
+    assert_eq!(read("/run/secrets/token"), "t0p");
+    project
+        .compose(&["up", "-d"])
+        .env("TOKEN", "other")
+        .ok()
+        .stderr_has(&[" Container shop-app-1  Recreated"]);
+    project
+        .compose(&["up", "-d"])
+        .fails(1)
+        .stderr_has(&["environment variable \"TOKEN\" required by secret \"outer\" is not set"]);
+}
+
+#[test]
+fn containers_are_made_again_when_they_have_changed() {
+    let project = Project::of(&[
+        ("app", SLEEP, "    volumes: [/own]\n"),
+        ("side", SLEEP, "    network_mode: 'service:app'\n"),
+    ]);
+    project.up(&[]);
+    project.exec("app", "echo mine > /own/file");
+    let (app, side) = (project.id("app"), project.id("side"));
+    let text = std::fs::read_to_string(project.directory.join("compose.yaml")).unwrap();
+    project.write(
+        "compose.yaml",
+        &text.replace("volumes: [/own]", "volumes: [/own]\n    environment: {NEW: '1'}"),
+    );
+    project.up(&["--no-recreate"]);
+    assert_eq!(project.id("app"), app);
+    project
+        .up(&[])
+        .stderr_has(&[" Container shop-app-1  Recreated\n", " Container shop-side-1  Recreated\n"]);
+    assert_ne!((project.id("app"), project.id("side")), (app, side));
+    // What it wrote to an anonymous volume is kept.
+    assert_eq!(project.exec("app", "cat /own/file; echo $NEW"), "mine\n1\n");
+    let id = project.id("app");
+    project.up(&["--force-recreate", "-V", "app"]);
+    assert_ne!(project.id("app"), id);
+    project.compose(&["exec", "-T", "app", "test", "-e", "/own/file"]).fails(1);
+    // A container whose service is gone is an orphan.
+    project.write("compose.yaml", &services(&[("app", SLEEP, "")]));
+    project.up(&[]).stderr_has(&["Found orphan containers ([shop-side-1]) for this project."]);
+    project.up(&["--remove-orphans"]).stderr_has(&[" Container shop-side-1  Removed\n"]);
+    assert_eq!(project.ps(), ["shop-app-1 running"]);
+}
+
+#[test]
+fn services_have_as_many_containers_as_they_want() {
+    let project = Project::of(&[
+        ("app", SLEEP, "    deploy: {replicas: 2}\n    profiles: [big]\n"),
+        ("one", SLEEP, ""),
+    ]);
+    project.up(&[]);
+    assert_eq!(project.ps(), ["shop-one-1 running"]);
+    let big = |args: &[&str]| project.compose(&[&["--profile", "big"], args].concat()).ok();
+    big(&["up", "-d"]);
+    let names =
+        || big(&["ps", "--format", "{{.Name}}"]).stdout_text().lines().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(names(), ["shop-app-1", "shop-app-2", "shop-one-1"]);
+    let addresses = big(&["exec", "-T", "one", "nslookup", "-type=a", "app"]).stdout_text();
+    assert_eq!(addresses.matches("Name:").count(), 2, "{addresses}");
+    assert_eq!(
+        big(&["exec", "-T", "--index", "2", "app", "hostname"]).stdout_text().trim(),
+        &project.env.inspect("shop-app-2", ".Config.Hostname")
+    );
+    big(&["up", "-d", "--scale", "app=3"]);
+    assert_eq!(names().len(), 4);
+    big(&["up", "-d", "--scale", "app=1"]);
+    assert_eq!(names(), ["shop-app-1", "shop-one-1"]);
+    project.compose(&["up", "-d", "--scale", "none=1"]).fails(1).stderr_has(&["no such service: none"]);
+    project.compose(&["up", "-d", "--scale", "app"]).fails(2);
+}
+
+#[test]
+fn services_are_stopped_started_and_looked_at() {
+    let project = Project::of(&[
+        ("a", "echo from a; exec sleep 1000", "    depends_on: [b]\n    ports: ['127.0.0.1::80']\n"),
+        ("b", "echo from b; exec sleep 1000", ""),
+    ]);
+    project.compose(&["exec", "-T", "a", "true"]).fails(1).stderr_has(&["service \"a\" is not running"]);
+    project.compose(&["create"]).ok();
+    assert_eq!(project.ps(), ["shop-a-1 created", "shop-b-1 created"]);
+    project.compose(&["start"]).ok();
+    project.env.wait_for("shop-a-1", "from a");
+    project.env.wait_for("shop-b-1", "from b");
+    let logs = project.compose(&["logs"]).ok().stdout_text();
+    assert!(logs.contains("a-1  | from a\n") && logs.contains("b-1  | from b\n"), "{logs}");
+    assert!(project.compose(&["port", "a", "80"]).ok().stdout_text().starts_with("127.0.0.1:"));
+    project.compose(&["port", "a", "81"]).fails(1);
+    project
+        .compose(&[
+            "exec",
+            "-T",
+            "-e",
+            "X=y",
+            "-w",
+            "/tmp",
+            "-u",
+            "1000",
+            "a",
+            "sh",
+            "-c",
+            "echo $X $(pwd) $(id -u)",
+        ])
+        .ok()
+        .stdout_has(&["y /tmp 1000\n"]);
+    project.compose(&["exec", "-T", "a", "sh", "-c", "exit 9"]).fails(9);
+    project.compose(&["pause", "a"]).ok();
+    assert_eq!(project.ps(), ["shop-a-1 paused", "shop-b-1 running"]);
+    project.compose(&["unpause"]).ok();
+    project.compose(&["stop", "-t", "0", "a"]).ok();
+    assert_eq!(project.ps(), ["shop-a-1 exited", "shop-b-1 running"]);
+    assert_eq!(project.compose(&["ps", "--services"]).ok().stdout_text(), "b\n");
+    project.compose(&["restart", "-t", "0"]).ok();
+    assert_eq!(project.ps(), ["shop-a-1 running", "shop-b-1 running"]);
+    project.compose(&["kill", "b"]).ok();
+    assert_eq!(project.compose(&["wait", "b"]).fails(137).stdout_text(), "137\n");
+    project.compose(&["rm", "-f"]).ok();
+    assert_eq!(project.ps(), ["shop-a-1 running"]);
+    for command in ["stop", "logs", "ps", "restart", "up"] {
+        project.compose(&[command, "nobody"]).fails(1).stderr_has(&["no such service: nobody"]);
+    }
+    let once =
+        project.compose(&["run", "--rm", "-T", "-e", "N=5", "b", "sh", "-c", "echo $N; exit 4"]).fails(4);
+    assert_eq!(once.stdout_text(), "5\n");
+    assert_eq!(project.ps(), ["shop-a-1 running"]);
+}
+
+#[test]
+fn images_are_built_before_they_run() {
+    let text = "services:\n  a: {build: {context: ./a, args: {WHO: a}}, command: [cat, /who]}\n  b:\n    image: named\n    build: {dockerfile_inline: \"FROM base\\nRUN echo b >> /who\\n\", additional_contexts: {base: 'service:a'}}\n    command: [cat, /who]\n";
+    let project = Project::new(&[
+        ("compose.yaml", text),
+        ("a/Dockerfile", "FROM busybox\nARG WHO\nRUN --mount=type=secret,id=s echo $WHO > /who\n"),
+    ]);
+    let shown = project.compose(&["up"]).ok();
+    shown.stdout_has(&["a-1  | a\n", "b-1  | a\n", "b-1  | b\n"]);
+    let ids = [project.id("a"), project.id("b")];
+    // Built once, they are there; a new image makes a new container.
+    project.write("a/Dockerfile", "FROM busybox\nRUN echo other > /who\n");
+    project.up(&[]);
+    assert_eq!([project.id("a"), project.id("b")], ids);
+    project.up(&["--build"]);
+    assert_ne!(project.id("a"), ids[0]);
+    project.write("a/Dockerfile", "FROM busybox\nRUN exit 3\n");
+    project.compose(&["build"]).fails(1).stderr_has(&["cannot build service \"a\""]);
+    project.compose(&["down", "--rmi", "local"]).ok().stderr_has(&[" Image shop-a  Removed"]);
+    project.env.lap(["image", "inspect", "named"]).ok();
+    project
+        .compose(&["up", "-d", "--no-build", "a"])
+        .fails(1)
+        .stderr_has(&["service \"a\" has no image shop-a"]);
+}
+
+#[test]
+fn half_a_project_is_told_truly() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let project = Project::of(&[
+        ("first", SLEEP, ""),
+        ("second", SLEEP, &format!("    depends_on: [first]\n    ports: ['127.0.0.1:{port}:80']\n")),
+    ]);
+    let told = project.compose(&["up", "-d"]).fails(1);
+    told.stderr_has(&["container shop-second-1: ", &port.to_string()]);
+    let states = project.ps();
+    assert_eq!(states[0], "shop-first-1 running");
+    assert!(states[1] == "shop-second-1 created" || states[1] == "shop-second-1 exited", "{states:?}");
+    drop(taken);
+    project.up(&[]);
+    assert_eq!(project.ps(), ["shop-first-1 running", "shop-second-1 running"]);
+    // What others made has to be there, and is never removed.
+    project.write(
+        "compose.yaml",
+        &(services(&[("a", SLEEP, "    networks: [theirs]\n")]) + "networks: {theirs: {external: true}}\n"),
+    );
+    project
+        .compose(&["up", "-d"])
+        .fails(1)
+        .stderr_has(&["network theirs declared as external, but could not be found"]);
+    project.env.lap(["network", "create", "theirs"]).ok();
+    project.up(&["--remove-orphans"]);
+    project.compose(&["down"]).ok();
+    project.env.lap(["network", "inspect", "theirs"]).ok();
+}

@@ -11,7 +11,7 @@ use engine::report::BuildReport;
 use engine::request::{BuildRequest, ContextModes, Destination, FailureOutput, Output, SharedCaches};
 
 use super::{
-    StoreChoice, debug, environment, network_mode, open, platforms, pull_policy, source_date_epoch,
+    StoreChoice, debug, environment, network_mode, open, parsed, platforms, pull_policy, source_date_epoch,
     with_environment,
 };
 use crate::args::BuildArgs;
@@ -94,7 +94,12 @@ fn tell(args: &BuildArgs, request: &BuildRequest, report: &BuildReport) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-fn request(
+/// What the words of `lap build` mean.
+pub(super) fn from_words(words: &[String]) -> Result<BuildArgs, CliError> {
+    parsed("build", words)
+}
+
+pub(super) fn request(
     args: &BuildArgs,
     sources: &context::Sources,
     config: &ConfigFile,

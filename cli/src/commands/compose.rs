@@ -4,7 +4,18 @@
 //! with that is here. Which containers, networks and volumes belong to a project is told by Docker's labels, and by nothing else.
 
 mod config;
+mod converge;
+mod down;
+mod exec;
 mod files;
+mod images;
+mod lifecycle;
+mod logs;
+mod ps;
+mod resources;
+mod scope;
+mod shown;
+mod up;
 
 use std::process::ExitCode;
 
@@ -16,9 +27,28 @@ use crate::error::CliError;
 use crate::terminal::complain;
 
 /// Carries out a command.
-pub(crate) fn dispatch(_store: &StoreChoice, args: ComposeArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn dispatch(store: &StoreChoice, args: ComposeArgs) -> Result<ExitCode, CliError> {
     let project = &args.project;
     match args.command {
+        ComposeCommand::Up(args) => up::up(store, project, &args),
+        ComposeCommand::Down(args) => down::down(store, project, &args),
+        ComposeCommand::Ps(args) => ps::show(store, project, &args),
+        ComposeCommand::Logs(args) => logs::show(store, project, &args),
+        ComposeCommand::Build(args) => images::build(store, project, &args),
+        ComposeCommand::Pull(args) => images::pull(store, project, &args),
+        ComposeCommand::Exec(args) => exec::exec(store, project, args),
+        ComposeCommand::Run(args) => exec::run_once(store, project, args),
+        ComposeCommand::Create(args) => up::create(store, project, &args),
+        ComposeCommand::Start(args) => lifecycle::start(store, project, &args),
+        ComposeCommand::Stop(args) => lifecycle::stop(store, project, &args),
+        ComposeCommand::Restart(args) => lifecycle::restart(store, project, &args.stop, args.no_deps),
+        ComposeCommand::Kill(args) => lifecycle::kill(store, project, &args),
+        ComposeCommand::Pause(args) => lifecycle::pause(store, project, &args, true),
+        ComposeCommand::Unpause(args) => lifecycle::pause(store, project, &args, false),
+        ComposeCommand::Rm(args) => lifecycle::remove(store, project, &args),
+        ComposeCommand::Wait(args) => lifecycle::wait(store, project, &args),
+        ComposeCommand::Port(args) => ps::port(store, project, &args),
+        ComposeCommand::Ls(args) => ps::list(store, &args),
         ComposeCommand::Config(args) => config::show(project, &args),
     }
 }
@@ -31,9 +61,18 @@ impl From<ComposeError> for CliError {
 
 /// Reads the project. `services` are those that the command line names.
 fn load(args: &ProjectArgs, services: &[String]) -> Result<Project, CliError> {
-    let loaded = compose::load(&options(args, services)?, &files::Disk)?;
-    loaded.warnings.iter().for_each(|warning| complain(&format!("WARNING: {warning}")));
-    Ok(loaded.project)
+    Ok(read(args, services)??)
+}
+
+/// The same; what is wrong with the files is told by itself.
+fn read(args: &ProjectArgs, services: &[String]) -> Result<Result<Project, ComposeError>, CliError> {
+    Ok(match compose::load(&options(args, services)?, &files::Disk) {
+        Ok(loaded) => {
+            loaded.warnings.iter().for_each(|warning| complain(&format!("WARNING: {warning}")));
+            Ok(loaded.project)
+        }
+        Err(error) => Err(error),
+    })
 }
 
 fn options(args: &ProjectArgs, services: &[String]) -> Result<Options, CliError> {

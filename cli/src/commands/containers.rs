@@ -31,6 +31,9 @@ use crate::units;
 pub(super) use diff::print_changes;
 pub(crate) use inspect::any as inspect_any;
 pub(super) use inspect::show;
+pub(super) use list::row;
+pub(super) use logs::tail;
+pub(super) use ports::offered;
 
 /// Runs one of the commands that are typed after `container`.
 pub(crate) fn dispatch(store: &StoreChoice, command: ContainerCommand) -> Result<ExitCode, CliError> {
@@ -112,7 +115,7 @@ fn kill(store: &StoreChoice, args: &KillArgs) -> Result<ExitCode, CliError> {
 }
 
 /// The number of a signal.
-fn signal(text: &str) -> Result<i32, CliError> {
+pub(super) fn signal(text: &str) -> Result<i32, CliError> {
     engine::request::signal_number(text)
         .map_err(|error| CliError::usage(error.to_string(), "for example TERM, SIGKILL or 9"))
 }

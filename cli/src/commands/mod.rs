@@ -229,6 +229,18 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
+/// The flags and arguments that words mean to a command, when nobody has typed them.
+fn parsed<A: clap::Args>(name: &'static str, words: &[String]) -> Result<A, CliError> {
+    let command = A::augment_args(clap::Command::new(name).no_binary_name(true).args_override_self(true));
+    let wrong = |error: clap::Error| {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        CliError::failed(line.strip_prefix("error: ").unwrap_or(line).to_owned())
+    };
+    let matches = command.try_get_matches_from(words).map_err(wrong)?;
+    A::from_arg_matches(&matches).map_err(wrong)
+}
+
 /// An image name.
 pub(crate) fn reference(text: &str) -> Result<Reference, CliError> {
     text.parse().map_err(|error: base::reference::ReferenceError| {

@@ -46,6 +46,12 @@ pub(crate) fn dispatch(store: &StoreChoice, command: &NetworkCommand) -> Result<
 }
 
 fn create(store: &StoreChoice, args: &NetworkCreateArgs) -> Result<ExitCode, CliError> {
+    print_line(&open(store)?.create_network(&creation(args)?)?.id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the flags mean.
+pub(super) fn creation(args: &NetworkCreateArgs) -> Result<NetworkCreation, CliError> {
     if args.driver != DRIVER {
         let message = format!("plugin \"{}\" not found: the only driver of networks is bridge", args.driver);
         return Err(CliError::failed(message));
@@ -57,7 +63,7 @@ fn create(store: &StoreChoice, args: &NetworkCreateArgs) -> Result<ExitCode, Cli
         let bad = |_| CliError::usage(format!("\"{address}\" is no address for {name}"), hint);
         auxiliary.insert(name.clone(), address.parse().map_err(bad)?);
     }
-    let asked = NetworkCreation {
+    Ok(NetworkCreation {
         name: args.name.clone(),
         subnets: args.subnets.clone(),
         gateways: args.gateways.clone(),
@@ -68,9 +74,7 @@ fn create(store: &StoreChoice, args: &NetworkCreateArgs) -> Result<ExitCode, Cli
         attachable: args.attachable,
         labels: pairs(&args.labels),
         options: pairs(&args.options),
-    };
-    print_line(&open(store)?.create_network(&asked)?.id);
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Refuses what other drivers and clusters have.

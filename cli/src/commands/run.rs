@@ -11,7 +11,7 @@ use engine::limits_here::Unlimited;
 use engine::request::{Isolation, PullPolicy, RunRequest, Supervision};
 
 use super::containers::exit_code;
-use super::{StoreChoice, open, platform, pull_policy, with_environment};
+use super::{StoreChoice, open, parsed, platform, pull_policy, with_environment};
 use crate::args::RunArgs;
 use crate::docker_config::DockerConfig;
 use crate::error::{CliError, RUN_FAILED};
@@ -164,6 +164,11 @@ fn write_id(path: Option<&Path>, id: &str) -> Result<(), CliError> {
         .map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))
 }
 
+/// The request that the words of `lap run` mean.
+pub(super) fn from_words(words: &[String]) -> Result<RunRequest, CliError> {
+    request(parsed::<RunArgs>("run", words)?)
+}
+
 fn request(args: RunArgs) -> Result<RunRequest, CliError> {
     let mut words = args.image_and_command.into_iter();
     let mut env = variables(&args.env_files, &args.env)?;
@@ -191,6 +196,7 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
         user: args.user,
         mounts,
         volumes_from,
+        files: Vec::new(),
         network: args.network.settings()?,
         name: args.name,
         hostname: args.hostname,

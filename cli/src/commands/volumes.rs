@@ -37,11 +37,16 @@ pub(crate) fn dispatch(store: &StoreChoice, command: &VolumeCommand) -> Result<E
 }
 
 fn create(store: &StoreChoice, args: &VolumeCreateArgs) -> Result<ExitCode, CliError> {
-    mount_args::driver(&args.driver).map_err(CliError::failed)?;
-    let settings = VolumeSettings { labels: pairs(&args.labels), options: pairs(&args.options) };
+    let settings = settings(args)?;
     let volume = open(store)?.create_volume(args.name.as_deref(), &settings)?;
     print_line(&volume.name);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the flags mean.
+pub(super) fn settings(args: &VolumeCreateArgs) -> Result<VolumeSettings, CliError> {
+    mount_args::driver(&args.driver).map_err(CliError::failed)?;
+    Ok(VolumeSettings { labels: pairs(&args.labels), options: pairs(&args.options) })
 }
 
 /// Texts of the form NAME=VALUE, or NAME for an empty value.

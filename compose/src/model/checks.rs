@@ -16,7 +16,7 @@ fn invalid(node: &Node, path: String, why: impl Into<String>) -> ComposeError {
 pub(super) fn dependencies(service: &Service) -> Result<BTreeMap<String, Dependency>, ComposeError> {
     let mut all = BTreeMap::new();
     let mut started = |name: &str| {
-        let usual = Dependency { condition: Condition::Started, required: true, restart: true };
+        let usual = Dependency { condition: Condition::Started, required: true, restart: true, shares: true };
         all.insert(name.to_owned(), usual);
     };
     for link in service.texts("links") {
@@ -45,9 +45,16 @@ pub(super) fn dependencies(service: &Service) -> Result<BTreeMap<String, Depende
             None => return Err(invalid(node, path(), "it has no condition")),
         };
         let is = |key: &str, usual| node.get(key).and_then(Node::bool).unwrap_or(usual);
-        let dependency =
-            Dependency { condition, required: is("required", true), restart: is("restart", false) };
-        all.insert(name.clone(), dependency);
+        let dependency = Dependency {
+            condition,
+            required: is("required", true),
+            restart: is("restart", false),
+            shares: false,
+        };
+        // What is shared stays so, whatever else is waited for.
+        let shares = all.get(name).is_some_and(|shared: &Dependency| shared.shares);
+        let restart = dependency.restart || shares;
+        all.insert(name.clone(), Dependency { restart, shares, ..dependency });
     }
     Ok(all)
 }
@@ -65,11 +72,17 @@ pub(super) fn replicas(service: &Service) -> Result<u32, ComposeError> {
     let Some(node) = scale.or(deploy) else { return Ok(1) };
     let count = node.int().and_then(|count| u32::try_from(count).ok());
     let count = count.ok_or_else(|| invalid(node, path(), "the number of containers is from 0"))?;
-    if count > 1 && service.container_name().is_some() {
-        let why = "a service with container_name cannot have more than one container";
-        return Err(invalid(node, path(), why));
-    }
+    one_name(&Service { replicas: count, ..service.clone() }, node)?;
     Ok(count)
+}
+
+/// Refuses several containers with one name.
+pub(super) fn one_name(service: &Service, node: &Node) -> Result<(), ComposeError> {
+    if service.replicas > 1 && service.container_name().is_some() {
+        let why = "a service with container_name cannot have more than one container";
+        return Err(invalid(node, format!("services.{}", service.name), why));
+    }
+    Ok(())
 }
 
 fn is_external(node: &Node) -> bool {

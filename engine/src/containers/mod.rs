@@ -18,6 +18,7 @@ mod start;
 mod stats;
 mod top;
 mod update;
+mod waiting;
 
 use base::{Digest, Timestamp};
 pub use runner::logs::Record;
@@ -34,6 +35,7 @@ pub use document::{ContainerDocument, MountPoint};
 pub use exec::ExecRequest;
 pub use lifecycle::Exit;
 pub use logs::{Logs, LogsRequest};
+pub use names::random_name;
 pub use settings::{ContainerSettings, ContainerSize, HealthCheck};
 pub use shim::{COMMAND as SHIM_COMMAND, run_shim};
 pub use start::ContainerRun;

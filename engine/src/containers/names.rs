@@ -29,6 +29,14 @@ pub(crate) fn generate(attempt: u32) -> Result<String, EngineError> {
     Ok(if attempt < 3 { name } else { format!("{name}{}", number / (48 * 48) % 10_000) })
 }
 
+/// A short end for a name that only one container is to have.
+///
+/// # Errors
+/// The kernel gives no random numbers.
+pub fn random_name() -> Result<String, EngineError> {
+    Ok(sys::random::hex(6)?)
+}
+
 /// Refuses what is no name, by Docker's rule, but for names of one letter.
 pub(crate) fn check(name: &str) -> Result<(), EngineError> {
     let mut bytes = name.bytes();

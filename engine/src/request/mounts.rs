@@ -64,3 +64,26 @@ pub struct VolumesFrom {
     /// Whether they can be written to; `None` as there.
     pub read_only: Option<bool>,
 }
+
+/// A file that a container is to have and that is in no directory of the host. It lies in the container's directory, for
+/// whoever starts it again.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FileRequest {
+    /// Where it appears, absolute.
+    pub target: String,
+    /// What is in it.
+    pub content: Vec<u8>,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+impl std::fmt::Debug for FileRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its content may be a secret.
+        write!(f, "{} {:o} {}:{}", self.target, self.mode, self.uid, self.gid)
+    }
+}

@@ -138,9 +138,9 @@ fn log(request: &RunRequest) -> LogOptions {
 /// The image's health check, changed as asked for.
 fn health(config: &ContainerConfig, choice: &HealthChoice) -> Option<HealthCheck> {
     let image = config.healthcheck.clone().unwrap_or_default();
-    let test = match &choice.command {
+    let test = match &choice.test {
         _ if choice.disabled => return None,
-        Some(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
+        Some(test) => test.clone(),
         None => image.test.clone(),
     };
     let command = command(&test, &config.shell)?;
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(found.command, ["check", "it"]);
         assert_eq!((found.interval.as_secs(), found.timeout.as_secs(), found.retries), (1, 2, 7));
         assert_eq!((found.start_period, found.start_interval), (Duration::ZERO, USUAL_START_INTERVAL));
-        let line = HealthChoice { command: Some("a | b".to_owned()), ..HealthChoice::default() };
+        let line = HealthChoice { test: Some(words(&["CMD-SHELL", "a | b"])), ..HealthChoice::default() };
         assert_eq!(health(&config, &line).unwrap().command, ["/bin/sh", "-c", "a | b"]);
         assert_eq!(health(&config, &HealthChoice { disabled: true, ..line }), None);
     }

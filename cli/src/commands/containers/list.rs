@@ -65,7 +65,7 @@ fn show(engine: &Engine, containers: &[Container], args: &PsArgs) -> Result<(), 
 }
 
 /// What a format can use, with Docker's names.
-fn row(container: &Container, whole: bool) -> Value {
+pub(in crate::commands) fn row(container: &Container, whole: bool) -> Value {
     let document = &container.document;
     let labels: Vec<String> = document.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let source =

@@ -37,7 +37,7 @@ pub(super) fn show(store: &StoreChoice, args: &LogsArgs) -> Result<ExitCode, Cli
 }
 
 /// `all`, or how many lines; what is less than none is all, as in Docker.
-fn tail(text: &str) -> Result<Option<u64>, CliError> {
+pub(in crate::commands) fn tail(text: &str) -> Result<Option<u64>, CliError> {
     if text == "all" {
         return Ok(None);
     }

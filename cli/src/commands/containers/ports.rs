@@ -37,6 +37,13 @@ fn wanted(text: &str) -> Result<ContainerPort, CliError> {
     })
 }
 
+/// Where the host offers a port of a container, as `80/tcp`.
+pub(in crate::commands) fn offered(container: &Container, port: &str) -> Vec<String> {
+    let mut all = by_port(container).into_iter();
+    let found = all.find(|(known, _)| known.to_string() == port);
+    found.map(|(_, hosts)| hosts.iter().map(SocketAddr::to_string).collect()).unwrap_or_default()
+}
+
 /// The ports that a running container is said to listen on, each with where the host offers it.
 fn by_port(container: &Container) -> BTreeMap<ContainerPort, Vec<SocketAddr>> {
     let Some(endpoint) = &container.state.network else { return BTreeMap::new() };
