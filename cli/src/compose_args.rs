@@ -1,9 +1,12 @@
 //! `lap compose` as typed. Names, short forms and meanings are those of Docker Compose.
 
+mod further;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+pub(crate) use self::further::{ConfigArgs, ExecServiceArgs, ListArgs, PortOfServiceArgs, RunServiceArgs};
 use crate::render::Mode;
 
 #[derive(Debug, Args)]
@@ -38,6 +41,14 @@ pub(crate) struct ProjectArgs {
     /// The directory that paths are relative to [default: that of the first file]
     #[arg(long = "project-directory", value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
+
+    /// Colours in front of lines: auto (on a terminal), never or always
+    #[arg(long, default_value = "auto", value_parser = ["auto", "never", "always"], value_name = "WHEN")]
+    pub(crate) ansi: String,
+
+    /// How to show the progress of builds
+    #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
+    pub(crate) progress: Mode,
 }
 
 #[derive(Debug, Subcommand)]
@@ -382,8 +393,8 @@ pub(crate) struct ComposeBuildArgs {
     pub(crate) memory: Option<String>,
 
     /// How to show progress
-    #[arg(long, value_enum, default_value_t, env = "BUILDKIT_PROGRESS", hide_env = true)]
-    pub(crate) progress: Mode,
+    #[arg(long, value_enum)]
+    pub(crate) progress: Option<Mode>,
 
     /// Show no progress
     #[arg(short, long)]
@@ -410,181 +421,4 @@ pub(crate) struct PullServicesArgs {
     /// When: missing or always
     #[arg(long, value_name = "WHEN", value_parser = ["missing", "always"])]
     pub(crate) policy: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExecServiceArgs {
-    /// The service, then the command with its arguments
-    // One list, so that flags after the service belong to the command.
-    #[arg(trailing_var_arg = true, required = true, num_args = 2.., value_name = "SERVICE COMMAND")]
-    pub(crate) service_and_command: Vec<String>,
-
-    /// Let it run in the background
-    #[arg(short, long)]
-    pub(crate) detach: bool,
-
-    /// Give the command no terminal; it has one if we have
-    #[arg(short = 'T', long = "no-tty", alias = "no-TTY")]
-    pub(crate) no_tty: bool,
-
-    /// Set an environment variable; without a value it is taken from the environment
-    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-
-    /// User, as name|uid[:group|gid]
-    #[arg(short, long)]
-    pub(crate) user: Option<String>,
-
-    /// Working directory in the container
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-
-    /// The container with this number
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) index: Option<u32>,
-
-    /// Give every right
-    #[arg(long)]
-    pub(crate) privileged: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RunServiceArgs {
-    /// The service, then a command with arguments that replaces the service's
-    #[arg(trailing_var_arg = true, required = true, value_name = "SERVICE [COMMAND]")]
-    pub(crate) service_and_command: Vec<String>,
-
-    /// Let it run in the background, and print the container's name
-    #[arg(short, long)]
-    pub(crate) detach: bool,
-
-    /// Remove the container when it ends
-    #[arg(long)]
-    pub(crate) rm: bool,
-
-    /// Give the container no terminal; it has one if we have
-    #[arg(short = 'T', long = "no-tty", alias = "no-TTY")]
-    pub(crate) no_tty: bool,
-
-    /// Name of the container
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-
-    /// Set an environment variable; without a value it is taken from the environment
-    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-
-    /// Show a volume or a path of the host: [VOLUME:|/HOST/PATH:]/PATH[:ro]
-    #[arg(short, long = "volume", value_name = "VOLUME")]
-    pub(crate) volumes: Vec<String>,
-
-    /// Offer a port of the container on the host
-    #[arg(short, long, value_name = "PORTS")]
-    pub(crate) publish: Vec<String>,
-
-    /// Offer the service's ports on the host
-    #[arg(short = 'P', long)]
-    pub(crate) service_ports: bool,
-
-    /// Add a label to the container
-    #[arg(short, long = "label", value_name = "NAME=VALUE")]
-    pub(crate) labels: Vec<String>,
-
-    /// Working directory in the container
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-
-    /// User, as name|uid[:group|gid]
-    #[arg(short, long)]
-    pub(crate) user: Option<String>,
-
-    /// Replaces the entry point
-    #[arg(long, value_name = "PROGRAM")]
-    pub(crate) entrypoint: Option<String>,
-
-    /// Build the image although it is there
-    #[arg(long)]
-    pub(crate) build: bool,
-
-    /// When to download images: always, newer, missing or never [default: as the services say]
-    #[arg(long, value_name = "WHEN")]
-    pub(crate) pull: Option<String>,
-
-    /// Leave out what the service needs
-    #[arg(long)]
-    pub(crate) no_deps: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PortOfServiceArgs {
-    /// The service
-    pub(crate) service: String,
-
-    /// A port of its container
-    pub(crate) port: u16,
-
-    /// tcp or udp
-    #[arg(long, default_value = "tcp", value_parser = ["tcp", "udp"])]
-    pub(crate) protocol: String,
-
-    /// The container with this number
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) index: Option<u32>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// Also projects of which nothing runs
-    #[arg(short, long)]
-    pub(crate) all: bool,
-
-    /// Print only names
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-
-    /// Print with a template such as '{{.Name}}', or as json
-    #[arg(long)]
-    pub(crate) format: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ConfigArgs {
-    /// Only these services
-    pub(crate) services: Vec<String>,
-
-    /// yaml or json
-    #[arg(long, default_value = "yaml", value_parser = ["yaml", "json"])]
-    pub(crate) format: String,
-
-    /// Print nothing: only look for mistakes
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-
-    /// Print the names of the services
-    #[arg(long = "services", conflicts_with_all = ["volumes", "images", "profiles", "networks"])]
-    pub(crate) list_services: bool,
-
-    /// Print the names of the volumes
-    #[arg(long, conflicts_with_all = ["images", "profiles", "networks"])]
-    pub(crate) volumes: bool,
-
-    /// Print the names of the networks
-    #[arg(long, conflicts_with_all = ["images", "profiles"])]
-    pub(crate) networks: bool,
-
-    /// Print the names of the images
-    #[arg(long, conflicts_with = "profiles")]
-    pub(crate) images: bool,
-
-    /// Print the names of the profiles
-    #[arg(long)]
-    pub(crate) profiles: bool,
-
-    /// Print by what a service's containers are known to be up to date; * is all services
-    #[arg(long, value_name = "SERVICE")]
-    pub(crate) hash: Option<String>,
-
-    /// Write to a file
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
 }

@@ -477,4 +477,11 @@ mod tests {
         let deep = format!("a: {}{}", "[".repeat(5000), "]".repeat(5000));
         assert!(error(&deep).starts_with("f:1: "));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_odd(text in "(?s)[ \n\t:{}\\[\\],&*!<'\"|>#?-]{0,40}|(?s).{0,80}") {
+            let _ = parse(&"f".into(), &text);
+        }
+    }
 }

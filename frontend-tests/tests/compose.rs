@@ -356,6 +356,22 @@ fn containers_are_made_again_when_they_have_changed() {
     project.up(&["--force-recreate", "-V", "app"]);
     assert_ne!(project.id("app"), id);
     project.compose(&["exec", "-T", "app", "test", "-e", "/own/file"]).fails(1);
+    // What cannot be made leaves the container that there is.
+    let id = project.id("app");
+    for (more, told) in [
+        ("    logging: {driver: syslog}\n", "container shop-app-1: invalid value 'syslog' for '--log-driver"),
+        ("    volumes: [{type: bind, source: /not/there, target: /x}]\n", "/not/there"),
+    ] {
+        project.write("compose.yaml", &services(&[("app", SLEEP, more)]));
+        project.compose(&["up", "-d", "--remove-orphans"]).fails(1).stderr_has(&[told]);
+        assert_eq!(
+            (project.id("app"), project.ps()),
+            (id.clone(), vec!["shop-app-1 running".to_owned()]),
+            "{more}"
+        );
+    }
+    project.write("compose.yaml", &text);
+    project.up(&[]);
     // A container whose service is gone is an orphan.
     project.write("compose.yaml", &services(&[("app", SLEEP, "")]));
     project.up(&[]).stderr_has(&["Found orphan containers ([shop-side-1]) for this project."]);
@@ -500,4 +516,53 @@ fn half_a_project_is_told_truly() {
     project.up(&["--remove-orphans"]);
     project.compose(&["down"]).ok();
     project.env.lap(["network", "inspect", "theirs"]).ok();
+}
+
+#[test]
+fn networks_are_what_the_files_say() {
+    let text = services(&[
+        ("front", SLEEP, "    networks: {outer: , inner: {aliases: [door]}}\n"),
+        ("back", SLEEP, "    networks: [inner]\n    links: ['front:gate']\n"),
+        ("far", SLEEP, "    networks: [outer]\n"),
+    ]);
+    let project = Project::new(&[(
+        "compose.yaml",
+        &(text + "networks: {outer: {name: own-name, labels: {a: b}}, inner: {internal: true}}\n"),
+    )]);
+    project.up(&[]);
+    let list = project
+        .env
+        .lap(["network", "ls", "--format", "{{.Name}}", "--filter", "type=custom"])
+        .ok()
+        .stdout_text();
+    assert_eq!(list.lines().collect::<std::collections::BTreeSet<_>>(), ["own-name", "shop_inner"].into());
+    for name in ["front", "door", "gate"] {
+        project.exec("back", &format!("ping -c 1 -W 5 {name}"));
+    }
+    project.exec("far", "ping -c 1 -W 5 front");
+    project.compose(&["exec", "-T", "far", "nslookup", "-type=a", "back"]).fails(1);
+    let labels =
+        project.env.lap(["network", "inspect", "-f", "{{json .Labels}}", "own-name"]).ok().stdout_text();
+    assert!(
+        labels.contains("\"a\":\"b\"") && labels.contains("\"com.docker.compose.network\":\"outer\""),
+        "{labels}"
+    );
+}
+
+#[test]
+fn logs_are_shown_together_and_followed() {
+    let script = "for n in 1 2 3; do echo $$n; done; touch /done; exec sleep 1000";
+    let project = Project::of(&[("a", script, ""), ("b", "echo lonely", "")]);
+    project.up(&[]);
+    project.env.wait_for_exec("shop-a-1", "test -e /done");
+    project.env.lap(["wait", "shop-b-1"]).ok();
+    let logs = |args: &[&str]| project.compose(&[&["logs"], args].concat()).ok().stdout_text();
+    assert_eq!(logs(&["-n", "1", "a"]), "a-1  | 3\n");
+    assert_eq!(logs(&["--no-log-prefix", "a"]), "1\n2\n3\n");
+    assert_eq!(logs(&[]).lines().count(), 4);
+    assert!(logs(&["-t", "b"]).contains("Z lonely"));
+    let mut following = project.compose(&["logs", "-f"]).spawn();
+    following.wait_for("a-1  | 3");
+    project.compose(&["kill"]).ok();
+    assert_eq!(following.finish().code(), Some(0));
 }

@@ -171,7 +171,8 @@ impl Converge<'_> {
         while numbers.len() < wanted {
             let number = (1..).find(|number| !numbers.contains(number)).unwrap_or(1);
             numbers.insert(number);
-            let id = self.create(service, number, None)?;
+            let request = self.request(service, number, None)?;
+            let id = self.create(request.name.as_deref().unwrap_or_default(), &request)?;
             let member = self.member(&id)?;
             complain(&format!(" Container {}  Created", member.name()));
             self.run(member, false, false, started)?;
@@ -241,14 +242,18 @@ impl Converge<'_> {
     /// Makes a container again. Until the new one is there, the old one only has another name.
     fn remake(&self, service: &Service, old: Member) -> Result<Member, CliError> {
         let (id, name) = (&old.container.id, old.name());
-        self.engine.stop_container(id, None, self.timeout)?;
-        let aside = format!("{}_{name}", old.container.short_id());
-        self.engine.rename_container(id, &aside)?;
         let kept = (!self.renew_volumes).then_some(&old.container);
-        let new = match self.create(service, old.number, kept) {
+        // What is refused at once is refused before anything is stopped.
+        let request = self.request(service, old.number, kept)?;
+        self.engine.stop_container(id, None, self.timeout)?;
+        self.engine.rename_container(id, &format!("{}_{name}", old.container.short_id()))?;
+        let new = match self.create(name, &request) {
             Ok(new) => new,
             Err(error) => {
                 self.engine.rename_container(id, name)?;
+                if old.is_live() {
+                    self.engine.start_container(id)?;
+                }
                 return Err(error);
             }
         };
@@ -257,19 +262,24 @@ impl Converge<'_> {
         self.member(&new)
     }
 
-    /// Makes a container, with the anonymous volumes of an earlier one.
-    fn create(
+    /// How a container is made, with the anonymous volumes of an earlier one.
+    fn request(
         &self,
         service: &Service,
         number: u32,
         earlier: Option<&Container>,
-    ) -> Result<String, CliError> {
+    ) -> Result<RunRequest, CliError> {
         let spec = self.spec(service, number)?;
-        let about = |error: CliError| error.about(&format!("container {}", spec.name));
-        let mut request = request(self.engine, &spec).map_err(about)?;
+        let request = request(self.engine, &spec);
+        let mut request = request.map_err(|error| error.about(&format!("container {}", spec.name)))?;
         request.supervision.labels.insert(label::IMAGE.to_owned(), self.image_id(&spec)?);
         earlier.into_iter().for_each(|earlier| keep_volumes(&mut request, earlier, self.project));
-        self.engine.create_container(&request).map_err(|error| about(CliError::engine(&error)))
+        Ok(request)
+    }
+
+    fn create(&self, name: &str, request: &RunRequest) -> Result<String, CliError> {
+        let created = self.engine.create_container(request);
+        created.map_err(|error| CliError::engine(&error).about(&format!("container {name}")))
     }
 }
 

@@ -63,17 +63,18 @@ pub(super) fn exec(
 /// Runs a single command in a container of its own, made as those of a service are.
 pub(super) fn run_once(
     store: &StoreChoice,
-    project: &ProjectArgs,
+    chosen: &ProjectArgs,
     args: RunServiceArgs,
 ) -> Result<ExitCode, CliError> {
     let mut words = args.service_and_command.into_iter();
     let service = words.next().unwrap_or_default();
     let named = std::slice::from_ref(&service);
-    let project = super::load(project, named)?;
+    let project = super::load(chosen, named)?;
     let engine = open(store)?;
     let selected = project.selected(named, !args.no_deps)?;
     let cancel = base::CancelToken::new();
-    let wanted = images::Wanted { build: args.build, no_build: false, pull: args.pull.as_deref() };
+    let (pull, progress) = (args.pull.as_deref(), chosen.progress);
+    let wanted = images::Wanted { build: args.build, no_build: false, pull, progress };
     images::provide(&engine, &project, &selected, &wanted, &cancel)?;
     resources::make(&engine, &project, &selected)?;
     let needed: Vec<_> = selected.iter().copied().filter(|other| other.name != service).collect();

@@ -29,6 +29,7 @@ pub(super) struct Wanted<'a> {
     pub(super) no_build: bool,
     /// When to fetch those that are not built; as each service says without it.
     pub(super) pull: Option<&'a str>,
+    pub(super) progress: Mode,
 }
 
 /// Builds or fetches what services need and is not there, or is to be current.
@@ -77,7 +78,7 @@ pub(super) fn provide(
         }
     }
     pull_all(engine, project, &to_pull, cancel)?;
-    all(engine, project, &to_build, &Choices::default(), cancel)
+    all(engine, project, &to_build, &Choices { progress: wanted.progress, ..Choices::default() }, cancel)
 }
 
 fn is_there(engine: &Engine, image: &str) -> Result<bool, CliError> {
@@ -155,11 +156,11 @@ struct Choices<'a> {
 /// `lap compose build`
 pub(super) fn build(
     store: &StoreChoice,
-    project: &ProjectArgs,
+    chosen: &ProjectArgs,
     args: &ComposeBuildArgs,
 ) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
-    let project = super::load(project, &args.services)?;
+    let project = super::load(chosen, &args.services)?;
     let engine = open(store)?;
     let services = project.selected(&args.services, args.with_dependencies)?;
     let mut words: Vec<String> = args.build_args.iter().map(|text| format!("--build-arg={text}")).collect();
@@ -167,7 +168,12 @@ pub(super) fn build(
     words.extend(args.pull.then(|| "--pull=always".to_owned()));
     words.extend(args.ssh.iter().map(|text| format!("--ssh={text}")));
     words.extend(args.memory.iter().map(|text| format!("--memory={text}")));
-    let choices = Choices { words, progress: args.progress, quiet: args.quiet, args: Some(args) };
+    let choices = Choices {
+        words,
+        progress: args.progress.unwrap_or(chosen.progress),
+        quiet: args.quiet,
+        args: Some(args),
+    };
     let services: Vec<&Service> = services.into_iter().filter(|service| service.is_built()).collect();
     if services.is_empty() {
         complain("No services to build");

@@ -8,7 +8,7 @@ use engine::request::Selection;
 
 use super::super::{StoreChoice, containers, now};
 use super::scope::{Member, Scope};
-use super::shown::{Lines, Style, follow, style};
+use super::shown::{Lines, Style, coloured, follow, style};
 use crate::compose_args::{ProjectArgs, ServiceLogsArgs};
 use crate::error::CliError;
 use crate::filter::moment;
@@ -33,10 +33,11 @@ pub(super) fn show(
     };
     let names: Vec<String> = members.iter().map(|member| member.short_name(&scope.name)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let coloured = coloured(&project.ansi, args.no_color);
     let styles: Vec<Style> = names
         .iter()
         .enumerate()
-        .map(|(index, name)| style(name, width, index, args.no_color, args.no_log_prefix, args.timestamps))
+        .map(|(index, name)| style(name, width, index, coloured, (args.no_log_prefix, args.timestamps)))
         .collect();
     match args.follow {
         true => follow_all(&scope, &members, &styles, selection),

@@ -20,19 +20,23 @@ pub(super) struct Style {
     timestamps: bool,
 }
 
+/// Whether names have colours (`--ansi`, `--no-color`).
+pub(super) fn coloured(ansi: &str, no_color: bool) -> bool {
+    !no_color && (ansi == "always" || ansi == "auto" && std::io::stdout().is_terminal())
+}
+
 /// The style of the container with this index.
 pub(super) fn style(
     name: &str,
     width: usize,
     index: usize,
-    no_colour: bool,
-    no_prefix: bool,
-    timestamps: bool,
+    coloured: bool,
+    (no_prefix, timestamps): (bool, bool),
 ) -> Style {
     let prefix = format!("{name:width$}  | ");
-    let prefix = match no_colour || !std::io::stdout().is_terminal() {
-        true => prefix,
-        false => format!("\u{1b}[{}m{prefix}\u{1b}[0m", COLOURS[index % COLOURS.len()]),
+    let prefix = match coloured {
+        false => prefix,
+        true => format!("\u{1b}[{}m{prefix}\u{1b}[0m", COLOURS[index % COLOURS.len()]),
     };
     Style { prefix: if no_prefix { String::new() } else { prefix }, timestamps }
 }

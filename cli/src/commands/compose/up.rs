@@ -11,35 +11,38 @@ use engine::Engine;
 use super::super::{StoreChoice, open};
 use super::converge::{Converge, Recreate, Started, wait_until_well};
 use super::scope::{Member, members, orphans};
-use super::shown::{Style, follow, style};
+use super::shown::{Style, coloured, follow, style};
 use super::{down, images, resources};
 use crate::compose_args::{CreateServicesArgs, MakeArgs, ProjectArgs, UpArgs};
 use crate::error::{CliError, INTERRUPTED};
+use crate::render::Mode;
 use crate::signals;
 use crate::terminal::complain;
 
 /// Makes containers without starting them.
 pub(super) fn create(
     store: &StoreChoice,
-    project: &ProjectArgs,
+    chosen: &ProjectArgs,
     args: &CreateServicesArgs,
 ) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
-    let project = read(project, &args.make)?;
-    let up = Up { engine: open(store)?, project, make: &args.make, deps: true, start: false, cancel };
+    let (project, progress) = (read(chosen, &args.make)?, chosen.progress);
+    let up =
+        Up { engine: open(store)?, project, make: &args.make, progress, deps: true, start: false, cancel };
     up.make(&mut |_| {})?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes and starts containers, and shows what they write unless they are to be left alone.
-pub(super) fn up(store: &StoreChoice, project: &ProjectArgs, args: &UpArgs) -> Result<ExitCode, CliError> {
+pub(super) fn up(store: &StoreChoice, chosen: &ProjectArgs, args: &UpArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
-    let project = read(project, &args.make)?;
+    let project = read(chosen, &args.make)?;
     if let Some(unknown) = args.exit_code_from.iter().find(|name| !project.services.contains_key(*name)) {
         return Err(compose::ComposeError::NoSuchService(unknown.clone()).into());
     }
     let (deps, start) = (!args.no_deps, !args.no_start);
-    let up = Up { engine: open(store)?, project, make: &args.make, deps, start, cancel };
+    let progress = chosen.progress;
+    let up = Up { engine: open(store)?, project, make: &args.make, progress, deps, start, cancel };
     if args.detach || args.wait || args.no_start {
         let mut started = Vec::new();
         up.make(&mut |container| started.push(container.member))?;
@@ -49,7 +52,7 @@ pub(super) fn up(store: &StoreChoice, project: &ProjectArgs, args: &UpArgs) -> R
         }
         return Ok(ExitCode::SUCCESS);
     }
-    up.attached(args)
+    up.attached(args, coloured(&chosen.ansi, args.no_color))
 }
 
 fn read(project: &ProjectArgs, args: &MakeArgs) -> Result<Project, CliError> {
@@ -69,6 +72,7 @@ struct Up<'a> {
     engine: Engine,
     project: Project,
     make: &'a MakeArgs,
+    progress: Mode,
     /// Whether services come that are needed.
     deps: bool,
     start: bool,
@@ -81,8 +85,8 @@ impl Up<'_> {
         let args = self.make;
         let services = self.services()?;
         self.orphans()?;
-        let wanted =
-            images::Wanted { build: args.build, no_build: args.no_build, pull: args.pull.as_deref() };
+        let (pull, progress) = (args.pull.as_deref(), self.progress);
+        let wanted = images::Wanted { build: args.build, no_build: args.no_build, pull, progress };
         images::provide(&self.engine, &self.project, &services, &wanted, &self.cancel)?;
         resources::make(&self.engine, &self.project, &services)?;
         let recreate = match (args.force_recreate, args.no_recreate) {
@@ -129,7 +133,7 @@ impl Up<'_> {
     }
 
     /// The same, and shows what containers write until all have ended, or somebody wants them to.
-    fn attached(&self, args: &UpArgs) -> Result<ExitCode, CliError> {
+    fn attached(&self, args: &UpArgs, coloured: bool) -> Result<ExitCode, CliError> {
         let services = self.services()?;
         let is_shown = |member: &Member| {
             let name = &member.service;
@@ -151,7 +155,7 @@ impl Up<'_> {
             let made = self.make(&mut |Started { member, ran_before }| {
                 let style = is_shown(&member).then(|| {
                     let short = member.short_name(&self.project.name);
-                    style(&short, width, running.len(), args.no_color, args.no_log_prefix, args.timestamps)
+                    style(&short, width, running.len(), coloured, (args.no_log_prefix, args.timestamps))
                 });
                 let (index, id, sender) = (running.len(), member.container.id.clone(), sender.clone());
                 running.push(member);
@@ -165,12 +169,8 @@ impl Up<'_> {
                 }
             });
             if let Err(error) = made {
-                // What runs is left as it is, but for what somebody has interrupted.
-                if self.cancel.is_cancelled() {
-                    self.stop(&running)?;
-                } else {
-                    self.stop_after_failure(&running)?;
-                }
+                // Who is attached to them goes, so they end.
+                self.stop(&running)?;
                 return Err(error);
             }
             if running.iter().any(&is_shown) {
@@ -225,11 +225,6 @@ impl Up<'_> {
     fn stop(&self, running: &[Member]) -> Result<(), CliError> {
         let levels = down::levels(Some(&self.project), running.to_vec());
         down::stop(&self.engine, &levels, self.make.timeout)
-    }
-
-    /// Those that were started go on: nobody shows what they write, but `ps` knows them.
-    fn stop_after_failure(&self, running: &[Member]) -> Result<(), CliError> {
-        self.stop(running)
     }
 }
 
