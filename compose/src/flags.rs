@@ -194,7 +194,14 @@ impl Flags<'_> {
     fn plain(&mut self) {
         for (key, flag) in VALUES {
             if let Some(value) = self.service.text(key) {
-                self.add(flag, value);
+                let is_time = key.starts_with("cpu_rt") || key == "cpu_period";
+                let micros = self
+                    .service
+                    .node
+                    .get(key)
+                    .and_then(time)
+                    .filter(|_| is_time && value.parse::<i64>().is_err());
+                self.add(flag, micros.map_or(value, |time| time.as_micros().to_string()));
             }
         }
         for (key, flag) in LISTS {

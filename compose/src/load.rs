@@ -104,6 +104,7 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, ComposeError
         .map(|name| format!("The \"{name}\" variable is not set. Defaulting to a blank string."))
         .collect();
     warnings.extend(loader.ignored.into_inner());
+    warnings.extend(project.without_effect());
     Ok(Loaded { project, warnings })
 }
 

@@ -270,6 +270,7 @@ impl Project {
         let section = |key: &str| root.get(key).and_then(Node::map).cloned().unwrap_or_default();
         let (mut services, mut disabled) = (BTreeMap::new(), BTreeMap::new());
         for (key, node) in section("services") {
+            checks::service_name(&key, &node)?;
             let service = Service::new(&key, node)?;
             let chosen = service.profiles();
             let is_chosen = chosen.is_empty()
@@ -386,6 +387,24 @@ impl Project {
             root.insert(key.clone(), node.clone());
         }
         Node::at(place, Value::Map(root))
+    }
+
+    /// What files say that does nothing, although it would elsewhere.
+    pub(crate) fn without_effect(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for service in self.services.values() {
+            for (key, sources) in [("secrets", &self.secrets), ("configs", &self.configs)] {
+                for entry in service.entries(key) {
+                    let source = entry.get("source").and_then(Node::text).and_then(|name| sources.get(&name));
+                    let is_set = ["uid", "gid", "mode"].into_iter().any(|key| entry.get(key).is_some());
+                    if is_set && matches!(source, Some(FileSource::File(_))) {
+                        let (place, name) = (&entry.place, &service.name);
+                        told.push(format!("{place}: services.{name}.{key}: uid, gid and mode have no effect on a file of the host"));
+                    }
+                }
+            }
+        }
+        told
     }
 
     /// All profiles that services belong to.

@@ -52,7 +52,7 @@ const NETWORK: Kind = Keys(&[
     ("external", Bool),
     ("internal", Bool),
     ("attachable", Bool),
-    ("enable_ipv4", Bool),
+    ("enable_ipv4", Ignored),
     ("enable_ipv6", Bool),
     ("labels", Pairs),
     (
@@ -342,12 +342,7 @@ fn node(node: &Node, path: &str, kind: Kind, ignored: &mut Vec<String>) -> Resul
         Each(kind) => match node.map() {
             Some(map) => {
                 return map.iter().try_for_each(|(name, entry)| {
-                    let is_extension = path.is_empty() && name.starts_with("x-");
-                    if is_extension {
-                        Ok(())
-                    } else {
-                        self::node(entry, &format!("{path}.{name}"), *kind, ignored)
-                    }
+                    self::node(entry, &format!("{path}.{name}"), *kind, ignored)
                 });
             }
             None => (false, "a mapping"),

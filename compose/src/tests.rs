@@ -119,6 +119,12 @@ fn secrets_and_configs_are_files_of_the_host_or_in_memory() {
     assert_eq!(shown, [("/own", "secret", 0o400, 7), ("/c", "hi secret", 0o444, 0)]);
     assert!(!format!("{project:?}{spec:?}").contains("\"secret\""), "secrets are in no debug form");
     assert_eq!(spec.name, "p-a-2");
+    let text = text.replace("secrets: [f,", "secrets: [{source: f, mode: 0400},");
+    let told = with(&[("compose.yaml", &text)], &options(&[("E", "secret")])).unwrap().warnings;
+    assert_eq!(
+        told,
+        ["compose.yaml:5: services.a.secrets: uid, gid and mode have no effect on a file of the host"]
+    );
 }
 
 #[test]
@@ -322,6 +328,10 @@ fn what_does_not_fit_is_refused_with_its_place() {
         (
             "services:\n  a: {image: x, scale: 2, container_name: c}\n",
             "compose.yaml:2: services.a: a service with container_name cannot have more than one container",
+        ),
+        (
+            "services: {'a b': {image: x}}\n",
+            "compose.yaml:1: services.a b: names of services have letters, digits, dots, hyphens and underscores only",
         ),
         (
             "name: A/b\nservices: {}\n",

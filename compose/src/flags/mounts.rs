@@ -72,6 +72,8 @@ fn volume(mount: &Node, project: &Project, service: &str) -> Result<String, Comp
             let full = |name: String| project.volumes.get(&name).map_or(name, |volume| volume.name.clone());
             fields.extend(text("source").map(|name| format!("source={}", full(name))));
             fields.extend(is("volume", "nocopy").then(|| "volume-nocopy".to_owned()));
+            let labels = crate::model::pairs(within("volume", "labels").as_ref());
+            fields.extend(labels.iter().map(|label| format!("volume-label={label}")));
             let subpath = within("volume", "subpath").and_then(|node| node.text());
             fields.extend(subpath.map(|path| format!("volume-subpath={path}")));
         }

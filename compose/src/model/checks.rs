@@ -12,6 +12,18 @@ fn invalid(node: &Node, path: String, why: impl Into<String>) -> ComposeError {
     ComposeError::Invalid { place: node.place.clone(), path, why: why.into() }
 }
 
+/// Refuses what no container or label could be called by.
+pub(super) fn service_name(name: &str, node: &Node) -> Result<(), ComposeError> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    match !name.is_empty() && name.bytes().all(is_part) {
+        true => Ok(()),
+        false => {
+            let why = "names of services have letters, digits, dots, hyphens and underscores only";
+            Err(invalid(node, format!("services.{name}"), why))
+        }
+    }
+}
+
 /// What a service waits for: what it says, and what it shares something with.
 pub(super) fn dependencies(service: &Service) -> Result<BTreeMap<String, Dependency>, ComposeError> {
     let mut all = BTreeMap::new();
