@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-pub(crate) use self::further::{ConfigArgs, ExecServiceArgs, ListArgs, PortOfServiceArgs, RunServiceArgs};
+pub(crate) use self::further::{
+    ConfigArgs, ExecServiceArgs, ListArgs, PortOfServiceArgs, RunServiceArgs, ServiceImagesArgs,
+};
 use crate::render::Mode;
 
 #[derive(Debug, Args)]
@@ -89,6 +91,10 @@ pub(crate) enum ComposeCommand {
     Wait(ServicesArgs),
     /// Show where a port of a service is offered
     Port(PortOfServiceArgs),
+    /// List the images that containers were made of
+    Images(ServiceImagesArgs),
+    /// Show the processes of containers
+    Top(ServicesArgs),
     /// List the projects that have containers
     Ls(ListArgs),
     /// Show the project as one file, with everything filled in

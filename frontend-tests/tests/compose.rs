@@ -440,6 +440,12 @@ fn services_are_stopped_started_and_looked_at() {
         .ok()
         .stdout_has(&["y /tmp 1000\n"]);
     project.compose(&["exec", "-T", "a", "sh", "-c", "exit 9"]).fails(9);
+    project.compose(&["top", "a"]).ok().stdout_has(&["shop-a-1\n", "sleep 1000"]);
+    let images = project
+        .compose(&["images", "--format", "{{.Container}} {{.Repository}}:{{.Tag}}"])
+        .ok()
+        .stdout_text();
+    assert_eq!(images, "shop-a-1 busybox:latest\nshop-b-1 busybox:latest\n");
     project.compose(&["pause", "a"]).ok();
     assert_eq!(project.ps(), ["shop-a-1 paused", "shop-b-1 running"]);
     project.compose(&["unpause"]).ok();

@@ -48,6 +48,8 @@ pub(crate) fn dispatch(store: &StoreChoice, args: ComposeArgs) -> Result<ExitCod
         ComposeCommand::Rm(args) => lifecycle::remove(store, project, &args),
         ComposeCommand::Wait(args) => lifecycle::wait(store, project, &args),
         ComposeCommand::Port(args) => ps::port(store, project, &args),
+        ComposeCommand::Images(args) => ps::images(store, project, &args),
+        ComposeCommand::Top(args) => ps::top(store, project, &args),
         ComposeCommand::Ls(args) => ps::list(store, &args),
         ComposeCommand::Config(args) => config::show(project, &args),
     }

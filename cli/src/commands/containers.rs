@@ -34,6 +34,7 @@ pub(super) use inspect::show;
 pub(super) use list::row;
 pub(super) use logs::tail;
 pub(super) use ports::offered;
+pub(super) use top::text as processes;
 
 /// Runs one of the commands that are typed after `container`.
 pub(crate) fn dispatch(store: &StoreChoice, command: ContainerCommand) -> Result<ExitCode, CliError> {

@@ -125,6 +125,20 @@ pub(crate) struct PortOfServiceArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ServiceImagesArgs {
+    /// Only these services
+    pub(crate) services: Vec<String>,
+
+    /// Print only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Print with a template such as '{{.Repository}}', or as json
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// Also projects of which nothing runs
     #[arg(short, long)]

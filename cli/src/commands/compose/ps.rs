@@ -1,18 +1,22 @@
-//! `lap compose ps`, `ls`, `images` and `port`
+//! `lap compose ps`, `ls`, `images`, `top` and `port`
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
+use base::Reference;
 use compose::flags::label;
 use engine::containers::HealthStatus;
 use serde_json::{Value, json};
 
 use super::super::{StoreChoice, containers, open};
 use super::scope::{Member, Scope};
-use crate::compose_args::{ListArgs, PortOfServiceArgs, ProjectArgs, ServicePsArgs};
+use crate::compose_args::{
+    ListArgs, PortOfServiceArgs, ProjectArgs, ServiceImagesArgs, ServicePsArgs, ServicesArgs,
+};
 use crate::error::CliError;
 use crate::listing::{self, Columns};
-use crate::terminal::print_line;
+use crate::terminal::{print, print_line};
+use crate::units;
 
 /// Lists the containers of a project.
 pub(super) fn show(
@@ -73,6 +77,55 @@ fn row(member: &Member, project: &str, whole: bool) -> Value {
     row["Health"] = health.into();
     row["ExitCode"] = state.exit_code.into();
     row
+}
+
+/// Lists the images that containers were made of.
+pub(super) fn images(
+    store: &StoreChoice,
+    project: &ProjectArgs,
+    args: &ServiceImagesArgs,
+) -> Result<ExitCode, CliError> {
+    let scope = Scope::open(store, project, &args.services)?;
+    let mut rows = Vec::new();
+    for member in scope.members(&args.services)? {
+        let id = member.container.image_id;
+        let image = scope.engine.inspect(&id.to_string())?.summary;
+        let name = member.container.document.image.parse::<Reference>().ok();
+        let repository = name.as_ref().map(Reference::familiar_repository);
+        rows.push(json!({
+            "Container": member.name(),
+            "Repository": repository.unwrap_or_else(|| "<none>".to_owned()),
+            "Tag": name.and_then(|name| name.tag).unwrap_or_else(|| "<none>".to_owned()),
+            "ID": id.short(),
+            "Size": units::bytes(image.size),
+        }));
+    }
+    if args.quiet {
+        let ids: BTreeSet<&str> = rows.iter().filter_map(|row| row["ID"].as_str()).collect();
+        ids.into_iter().for_each(print_line);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let columns = Columns {
+        template: "{{.Container}}\t{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Size}}",
+        titles: &[("ID", "IMAGE ID")],
+    };
+    let format = args.format.as_deref().map(|format| if format == "json" { "{{json .}}" } else { format });
+    listing::show(&rows, format, &columns)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the processes of each container that has some.
+pub(super) fn top(
+    store: &StoreChoice,
+    project: &ProjectArgs,
+    args: &ServicesArgs,
+) -> Result<ExitCode, CliError> {
+    let scope = Scope::open(store, project, &args.services)?;
+    for member in scope.members(&args.services)?.iter().filter(|member| member.is_live()) {
+        let text = containers::processes(&scope.engine, &member.container.id, &[])?;
+        print(&format!("{}\n{text}\n", member.name()));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Lists the projects that have containers.

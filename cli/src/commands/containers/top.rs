@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use engine::Engine;
+
 use super::super::{StoreChoice, now, open};
 use crate::error::CliError;
 use crate::live_args::TopArgs;
@@ -17,7 +19,12 @@ pub(super) fn show(store: &StoreChoice, args: &TopArgs) -> Result<ExitCode, CliE
     let Some((name, options)) = args.container_and_options.split_first() else {
         return Err(CliError::usage("no container is named".to_owned(), "lap top CONTAINER [PS OPTIONS]"));
     };
-    let engine = open(store)?;
+    print(&text(&open(store)?, name, options)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The processes of a container as a table.
+pub(in crate::commands) fn text(engine: &Engine, name: &str, options: &[String]) -> Result<String, CliError> {
     let lines = match ps_format::columns(options) {
         Some(columns) => {
             let processes = engine.container_processes(name)?;
@@ -31,6 +38,5 @@ pub(super) fn show(store: &StoreChoice, args: &TopArgs) -> Result<ExitCode, CliE
             [vec![shown.titles], shown.rows].concat()
         }
     };
-    print(&table::align_widely(&lines, NARROWEST));
-    Ok(ExitCode::SUCCESS)
+    Ok(table::align_widely(&lines, NARROWEST))
 }
