@@ -19,6 +19,7 @@ use crate::image_args::{
 use crate::isolation_args::IsolationArgs;
 use crate::key_args::KeyArgs;
 use crate::limit_args::{LimitArgs, RunLimitArgs};
+use crate::live_args::EventsArgs;
 use crate::manifest_args::{ManifestArgs, SearchArgs};
 use crate::network_args::NetworkArgs;
 use crate::network_commands::NetworkCommandArgs;
@@ -178,6 +179,8 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Show what happens to containers, images, volumes and networks, as it happens
+    Events(EventsArgs),
     /// Show the version
     Version(FormatArgs),
     /// Show the machine and the store

@@ -40,6 +40,25 @@ pub(crate) struct StatsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Also what has happened from then on: an age such as 10m, or a date such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+
+    /// Only up to then; what is in the past shows what has happened, and ends
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+
+    /// Only what fits: type, event, container, image, volume, network, label or scope
+    #[arg(short, long = "filter", value_name = "NAME=VALUE")]
+    pub(crate) filters: Vec<String>,
+
+    /// Print with a template such as '{{.Type}} {{.Action}}', or as json
+    #[arg(long)]
+    pub(crate) format: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct UpdateArgs {
     /// The containers
     #[arg(required = true, value_name = "CONTAINER")]

@@ -23,6 +23,7 @@ mod device_args;
 mod docker_args;
 mod docker_config;
 mod error;
+mod event_filter;
 mod filter;
 mod history_args;
 mod image_args;

@@ -4,6 +4,7 @@
 use clap::{Args, Subcommand};
 
 use crate::args::FormatArgs;
+use crate::live_args::EventsArgs;
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -27,6 +28,8 @@ pub(crate) enum SystemCommand {
     Df(DfArgs),
     /// Remove what nobody needs: containers that do not run, networks, images, build cache
     Prune(SystemPruneArgs),
+    /// Show what happens to containers, images, volumes and networks, as it happens
+    Events(EventsArgs),
     /// Show the machine and the store
     Info(FormatArgs),
     /// Start the containers that are to run whenever the machine does

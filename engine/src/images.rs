@@ -182,7 +182,9 @@ impl Engine {
     pub fn tag(&self, name: &str, target: &Reference) -> Result<(), EngineError> {
         let lease = self.store.lease("tag")?;
         let found = self.find_and_hold(&lease, name)?;
-        Ok(self.store.tag(&target.to_string(), &found.target)?)
+        self.store.tag(&target.to_string(), &found.target)?;
+        self.tell_of_image("tag", &found.image.id(), &target.to_string());
+        Ok(())
     }
 
     /// The same image with every layer's blob in the store, so that it can be written somewhere.

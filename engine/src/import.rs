@@ -42,11 +42,13 @@ impl Engine {
             annotations: BTreeMap::new(),
         };
         let target = assemble::document(self, &lease, media_type::OCI_MANIFEST, &manifest)?;
-        match name {
+        match &name {
             Some(name) => self.store.tag(&name.to_string(), &target)?,
             None => self.store.tag_dangling(&target)?,
         }
         self.store.sync()?;
+        let name = name.map(|name| name.to_string()).unwrap_or_default();
+        self.tell_of_image("import", &manifest.config.digest, &name);
         Ok(manifest.config.digest)
     }
 

@@ -20,6 +20,7 @@ mod devices;
 pub mod doctor;
 mod emulation;
 pub mod error;
+pub mod events_log;
 pub mod explore;
 mod export;
 pub mod failed;

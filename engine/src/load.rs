@@ -44,6 +44,9 @@ impl Engine {
             self.name_loaded(root, &image.names)?;
         }
         self.store.sync()?;
+        for (_, image) in &loaded {
+            self.tell_of_image("load", &image.image_id, image.names.first().map_or("", String::as_str));
+        }
         Ok(loaded.into_iter().map(|(_, image)| image).collect())
     }
 

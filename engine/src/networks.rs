@@ -154,6 +154,11 @@ impl Network {
     }
 }
 
+/// The id of the network that containers are in when nobody says otherwise.
+pub(crate) fn default_id() -> String {
+    Network::predefined(DRIVER, DRIVER).id
+}
+
 impl Engine {
     /// Every network, by name. One that a newer version wrote in another form is left out.
     pub fn networks(&self) -> Result<Vec<Network>, EngineError> {
@@ -212,6 +217,7 @@ impl Engine {
             return Err(NetworkRefusal::ActiveEndpoints { name, id, users }.into());
         }
         self.store.remove_network(&network.id)?;
+        self.tell_of_network("destroy", &network.id, &network.name);
         let removed = definition::remove(&self.runtime_directory, &network.id);
         // One that somebody has joined at this very moment goes with `lap system doctor --fix` afterwards.
         removed.map(drop).map_err(|error| runner::RunError::from(error).into())

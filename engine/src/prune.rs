@@ -127,6 +127,7 @@ impl Engine {
             }
         }
         removals.push(Removal::Deleted(image.summary.id));
+        self.tell_of_removals(&image.summary.id, &removals);
         Ok(removals)
     }
 }

@@ -44,6 +44,7 @@ impl Engine {
             Ok::<_, EngineError>((image, root.digest))
         })?;
         self.store.sync()?;
+        self.tell_of_transfer("pull", &reference);
         let up_to_date = before == Some(digest) || before == Some(image.descriptor.digest);
         Ok(PulledImage { name: reference.to_string(), digest, up_to_date })
     }

@@ -25,11 +25,14 @@ impl Engine {
     pub fn save(&self, request: &SaveRequest, cancel: &CancelToken) -> Result<(), EngineError> {
         let lease = self.store.lease("save")?;
         let mut images: Vec<ExportedImage> = Vec::new();
+        let mut saved = Vec::new();
         for wanted in &request.images {
             for name in self.names_to_save(wanted)? {
                 let found = self.find_and_hold(&lease, &name)?;
                 let names = if found.by_name { vec![name.parse()?] } else { Vec::new() };
+                let id = found.image.id();
                 let image = self.exported(&lease, found, &name, &request.platforms, cancel)?;
+                saved.push((id, names.first().map(ToString::to_string).unwrap_or_default()));
                 match images.iter_mut().find(|known| known.root.digest == image.root.digest) {
                     Some(known) => {
                         let new = names.into_iter().filter(|name| !known.names.contains(name));
@@ -44,7 +47,9 @@ impl Engine {
             SaveFormat::Docker => ArchiveFormat::Docker,
             SaveFormat::Oci => ArchiveFormat::Oci,
         };
-        archive::write(self, format, &images, None, &request.destination)
+        archive::write(self, format, &images, None, &request.destination)?;
+        saved.iter().for_each(|(id, name)| self.tell_of_image("save", id, name));
+        Ok(())
     }
 
     /// The names that `wanted` stands for: itself, but for a repository without a tag all of its names.

@@ -136,6 +136,9 @@ impl Engine {
         let document = serde_json::to_string(&document).unwrap_or_default();
         let new = NewVolume { name: &chosen, anonymous: name.is_none(), document: &document };
         let (made, is_new) = self.store.create_volume(&new)?;
+        if is_new {
+            self.tell_of_volume("create", &chosen);
+        }
         Ok((self.volume_of(&made), is_new))
     }
 
@@ -189,7 +192,9 @@ impl Engine {
     pub fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
         // Looking at containers removes those whose command was killed before it could.
         self.containers()?;
-        Ok(self.store.remove_volume(name)?)
+        self.store.remove_volume(name)?;
+        self.tell_of_volume("destroy", name);
+        Ok(())
     }
 
     /// Removes the volumes that no container shows and that `wanted` chooses. Answers their names, and how many bytes
@@ -201,6 +206,7 @@ impl Engine {
             let usage = self.volume_usage(&volume)?;
             match self.store.remove_volume(&volume.name) {
                 Ok(()) => {
+                    self.tell_of_volume("destroy", &volume.name);
                     removed.push(volume.name);
                     freed += usage.bytes;
                 }

@@ -30,6 +30,7 @@ use self::raw_mode::RawMode;
 pub(crate) use self::relay::wait_for;
 pub use self::session::{Attach, attach, exec};
 use crate::request::TtySize;
+use crate::shim::news::Teller;
 use crate::shim::{Config, Ended, Local, ShimError, Supervisor};
 
 /// Signals that are passed on.
@@ -44,7 +45,11 @@ const FORWARDED: [Signal; 6] =
 ///
 /// # Errors
 /// The container cannot be started or followed.
-pub fn run_foreground(directory: &Path, config: Config) -> Result<(Ended, Supervisor), ShimError> {
+pub fn run_foreground(
+    directory: &Path,
+    config: Config,
+    teller: Box<dyn Teller>,
+) -> Result<(Ended, Supervisor), ShimError> {
     let mut caught: Vec<i32> = FORWARDED.iter().map(|signal| signal.as_raw()).collect();
     caught.extend([Signal::WINCH, Signal::CHILD].map(Signal::as_raw));
     // Caught before the start, so that no signal ends us while the container lives.
@@ -55,7 +60,7 @@ pub fn run_foreground(directory: &Path, config: Config) -> Result<(Ended, Superv
     let wide = config.request.limits.memory.is_none();
     let is_typed_into = config.terminal.is_some() && config.open_stdin;
     let _raw = is_typed_into.then(|| RawMode::enter(None, io::stdin().as_fd())).flatten();
-    let mut supervisor = Supervisor::new(directory, config)?;
+    let mut supervisor = Supervisor::new(directory, config, teller)?;
     let outputs = supervisor.start_here(Local { signals, size: own_size, stdin })?;
     let ended = thread::scope(|scope| {
         for (stream, from) in outputs {

@@ -7,6 +7,7 @@ mod json_text;
 mod options;
 mod reader;
 mod record;
+pub mod shared;
 mod splitter;
 mod writer;
 

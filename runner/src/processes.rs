@@ -282,6 +282,6 @@ mod tests {
 
     #[test]
     fn what_has_ended_has_no_processes() {
-        assert_eq!(of_container(&[], u32::MAX).unwrap(), []);
+        assert_eq!(of_container(&[], u32::MAX).unwrap(), [0_u32; 0]);
     }
 }

@@ -23,6 +23,7 @@ mod config;
 mod connection;
 mod error;
 pub mod health;
+pub mod news;
 mod protocol;
 pub mod restart;
 mod state;
@@ -33,6 +34,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use sys::lock::FileLock;
+
+use self::news::Teller;
 
 pub use client::{Attached, Client};
 pub use config::{Config, UpdateRefusal};
@@ -58,12 +61,13 @@ pub fn run(
     directory: &Path,
     starter: OwnedFd,
     lock: OwnedFd,
+    teller: Box<dyn Teller>,
 ) -> Result<(FileLock, bool, Supervisor), ShimError> {
     let held = || ShimError::Busy { directory: directory.to_owned() };
     let lock = FileLock::handed_over(lock.into(), &lock_path(directory))?.ok_or_else(held)?;
     let config = Config::read(directory)?;
     let remove = config.remove;
-    let mut supervisor = Supervisor::new(directory, config)?;
+    let mut supervisor = Supervisor::new(directory, config, teller)?;
     supervisor.serve(starter)?;
     Ok((lock, remove, supervisor))
 }

@@ -116,17 +116,22 @@ impl Store {
     }
 
     /// Removes a container with all that it wrote, and with `volumes` the anonymous volumes that no other container
-    /// shows. Nobody else may use it, which `dir` shows.
+    /// shows. Nobody else may use it, which `dir` shows. Answers the names of those volumes.
     pub fn remove_container(
         &self,
         record: &ContainerRecord,
         dir: HeldDir,
         volumes: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<String>, StoreError> {
         self.take_away(record, &dir, volumes)
     }
 
-    fn take_away(&self, record: &ContainerRecord, dir: &HeldDir, volumes: bool) -> Result<(), StoreError> {
+    fn take_away(
+        &self,
+        record: &ContainerRecord,
+        dir: &HeldDir,
+        volumes: bool,
+    ) -> Result<Vec<String>, StoreError> {
         let only_here = self.db().write("remove a container", |c| {
             let only_here = if volumes { volumes::anonymous_of(c, &record.id)? } else { Vec::new() };
             containers::delete(c, &record.id)?;
@@ -145,7 +150,7 @@ impl Store {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(only_here.into_iter().map(|volume| volume.name).collect())
     }
 }
 

@@ -20,6 +20,7 @@
 //!                                    what its row says
 //!   containers-v1/<id>/               what runs a container; its `lock` is held by whoever makes, runs or
 //!                                    removes it
+//!   events-v1/                       what has happened, for `lap events`; the engine's, and may go at any time
 //!   builds-v1/<id>/                  what is kept of a build; its `lock` is held while it runs
 //!   graphs-v1/<key>                  the steps of build graphs, for explanations; may go at any time
 //!   listings-v1/<key>                the files behind content keys, for explanations; may go at any time

@@ -8,6 +8,7 @@ mod containers;
 mod debug;
 mod df;
 mod du;
+mod events;
 mod explore;
 mod history;
 mod images;
@@ -142,6 +143,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Completion(args) => Ok(reference::completion(&args)),
         Command::Man(args) => reference::man(&args),
         Command::Info(args) => system::info(store, &args),
+        Command::Events(args) => events::show(store, &args),
         Command::Builder(builder) => match builder.command {
             BuilderCommand::Build(args) => build::build(store, *args),
             BuilderCommand::Prune(args) => prune::builder(store, &args),
@@ -156,6 +158,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
             SystemCommand::Df(args) => df::show(store, &args),
             SystemCommand::Prune(args) => prune::system(store, &args),
             SystemCommand::Info(args) => system::info(store, &args),
+            SystemCommand::Events(args) => events::show(store, &args),
             SystemCommand::StartContainers(args) => boot::start_containers(store, &args),
         },
     }

@@ -7,8 +7,9 @@ use gtmpl_ng::Value;
 use serde_json::{Map, Number, Value as Document};
 
 /// Fields whose keys are somebody's data.
-const MAPS: [&str; 20] = [
+const MAPS: [&str; 21] = [
     "Annotations",
+    "Attributes",
     "AuxiliaryAddresses",
     "Containers",
     "CreateOptions",
@@ -33,6 +34,21 @@ const MAPS: [&str; 20] = [
 /// Fields that Docker leaves out where they mean nothing, so that asking whether they are there is no error.
 const OPTIONAL: [(&str, &str); 4] =
     [("Running", "Health"), ("Cmd", "Healthcheck"), ("Cmd", "StopTimeout"), ("RW", "Name")];
+
+/// The fields of an event, by their names in JSON and in templates.
+const OF_EVENT: [(&str, &str); 6] = [
+    ("from", "From"),
+    ("id", "ID"),
+    ("scope", "Scope"),
+    ("status", "Status"),
+    ("time", "Time"),
+    ("timeNano", "TimeNano"),
+];
+
+/// Whether a document is an event: the only one that has this field.
+fn is_event<T>(field: impl Fn(&str) -> Option<T>) -> bool {
+    field("timeNano").is_some()
+}
 
 /// A document for the engine.
 pub(super) fn of_document(document: &Document) -> Value {
@@ -70,6 +86,12 @@ fn of_struct(fields: &Map<String, Document>) -> Value {
             known.entry(name.to_owned()).or_insert(Value::Nil);
         }
     }
+    if is_event(|name| fields.get(name)) {
+        for (in_json, name) in OF_EVENT {
+            let value = known.get(in_json).cloned().unwrap_or_else(|| Value::from(""));
+            known.insert(name.to_owned(), value);
+        }
+    }
     Value::Object(known)
 }
 
@@ -89,7 +111,9 @@ pub(super) fn to_document(value: &Value) -> Document {
                 let optional = OPTIONAL.iter().any(|(_, optional)| *optional == name);
                 name == "Label" || optional && matches!(value, Value::Nil)
             };
-            let kept = fields.iter().filter(|(name, value)| !absent(name, value));
+            let is_event = is_event(|name| fields.get(name));
+            let is_alias = |name: &str| is_event && OF_EVENT.iter().any(|(_, alias)| *alias == name);
+            let kept = fields.iter().filter(|(name, value)| !absent(name, value) && !is_alias(name));
             Document::Object(kept.map(|(name, value)| (name.clone(), to_document(value))).collect())
         }
     }

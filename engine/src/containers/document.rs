@@ -111,7 +111,7 @@ pub struct MountPoint {
 }
 
 impl ContainerDocument {
-    pub(super) fn read(directory: &Path) -> Result<Self, EngineError> {
+    pub(crate) fn read(directory: &Path) -> Result<Self, EngineError> {
         let path = path(directory);
         serde_json::from_slice(&sys::fs::read(&path)?)
             .map_err(|source| EngineError::ContainerFile { path, source })

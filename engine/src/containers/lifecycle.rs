@@ -149,7 +149,7 @@ impl Engine {
         let record = self.find_container(name)?;
         let Some(dir) = self.claim(&record.id)? else { return Ok(()) };
         self.check_networks(&record.id, &record.name)?;
-        self.start_shim(&record.id, dir)?.ask(&Request::Start)?;
+        self.start_shim(&record.id, &record.name, dir)?.ask(&Request::Start)?;
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl Engine {
         let container = self.container(name)?;
         let Some(dir) = self.claim(&container.id)? else { return self.attach_container(name, how) };
         self.check_networks(&container.id, &container.name)?;
-        let mut client = self.start_shim(&container.id, dir)?;
+        let mut client = self.start_shim(&container.id, &container.name, dir)?;
         let terminal = container.document.tty;
         let stdin = how.stdin && container.document.open_stdin;
         let how = Attach { start: true, terminal, stdin, ..how.clone() };

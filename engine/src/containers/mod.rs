@@ -22,13 +22,14 @@ mod waiting;
 
 use base::{Digest, Timestamp};
 pub use runner::logs::Record;
-use runner::shim::Config;
 pub use runner::shim::health::HealthStatus;
+use runner::shim::{Config, Request};
 pub use runner::shim::{State, Status};
 use snapshotter::{ContainerRecord, StoreError};
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::events_log::ContainerTeller;
 pub use base::event::Stream;
 pub use boot::BootStart;
 pub use document::{ContainerDocument, MountPoint};
@@ -109,7 +110,8 @@ impl Engine {
             Ok(None) => Ok(false),
             Ok(Some(dir)) => match self.store.container(&container.id)? {
                 Some(record) => {
-                    Ok(self.store.remove_container(&record, dir, container.document.remove).map(|()| true)?)
+                    let volumes = container.document.remove;
+                    Ok(remove::destroy(&self.store, &record, dir, volumes).map(|()| true)?)
                 }
                 None => Ok(true),
             },
@@ -173,7 +175,16 @@ impl Engine {
     pub fn rename_container(&self, name: &str, new: &str) -> Result<(), EngineError> {
         let record = self.find_container(name)?;
         names::check(new)?;
-        Ok(self.store.rename_container(&record.id, new)?)
+        self.store.rename_container(&record.id, new)?;
+        let directory = self.store.container_path(&record.id);
+        let old = format!("/{}", record.name);
+        ContainerTeller::new(self.store.root(), &record.id, new, &directory)
+            .add("rename", [("oldName", &old)]);
+        // Who supervises it calls it by its new name from now on. One that has just ended need not.
+        if let Ok(Some(mut client)) = self.supervisor(&record.id) {
+            let _ = client.ask(&Request::Renamed { name: new.to_owned() });
+        }
+        Ok(())
     }
 }
 

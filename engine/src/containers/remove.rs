@@ -1,10 +1,26 @@
 //! Removing containers.
 
 use runner::shim::{State, Status};
+use snapshotter::{ContainerRecord, HeldDir, Store, StoreError};
 
 use super::Container;
 use crate::Engine;
 use crate::error::EngineError;
+use crate::events_log::{ContainerTeller, EventLog};
+
+/// Removes a container that nobody else uses, which `dir` shows, and tells of it.
+pub(super) fn destroy(
+    store: &Store,
+    record: &ContainerRecord,
+    dir: HeldDir,
+    volumes: bool,
+) -> Result<(), StoreError> {
+    let teller = ContainerTeller::new(store.root(), &record.id, &record.name, dir.path());
+    let volumes = store.remove_container(record, dir, volumes)?;
+    teller.add("destroy", []);
+    volumes.iter().for_each(|volume| EventLog::of(store.root()).add_volume("destroy", volume));
+    Ok(())
+}
 
 impl Engine {
     /// Removes a container with all that it wrote, and with `volumes` the anonymous volumes that only it shows. One that runs
@@ -21,7 +37,7 @@ impl Engine {
             State::read(&self.store.container_path(&record.id)).is_ok_and(|state| state.abandoned);
         match self.claim(&record.id) {
             Ok(Some(dir)) => {
-                self.store.remove_container(&record, dir, volumes)?;
+                destroy(&self.store, &record, dir, volumes)?;
                 if abandoned {
                     self.sweep_up();
                 }

@@ -8,8 +8,10 @@ use runner::shim::Client;
 use snapshotter::{HeldDir, Store};
 use sys::detached::Given;
 
+use super::remove::destroy;
 use crate::Engine;
 use crate::error::EngineError;
+use crate::events_log::ContainerTeller;
 
 /// The hidden command that is a shim.
 pub const COMMAND: &str = "container-shim";
@@ -22,9 +24,9 @@ const OURSELVES: &str = "/proc/self/exe";
 
 impl Engine {
     /// Starts a shim for a container, which goes over to it: at no time nobody has it. It waits for requests.
-    pub(super) fn start_shim(&self, id: &str, dir: HeldDir) -> Result<Client, EngineError> {
+    pub(super) fn start_shim(&self, id: &str, name: &str, dir: HeldDir) -> Result<Client, EngineError> {
         let directory = dir.path().as_os_str().to_owned();
-        let args: [OsString; 4] = [COMMAND.into(), directory, self.root().into(), id.into()];
+        let args: [OsString; 5] = [COMMAND.into(), directory, self.root().into(), id.into(), name.into()];
         let lock = dir.into_lock().into_file().into();
         let socket: OwnedFd = sys::detached::start_connected(Path::new(OURSELVES), NAME, &args, lock)?;
         Ok(Client::over(socket))
@@ -37,14 +39,16 @@ impl Engine {
 /// # Errors
 /// The container cannot be supervised, or not be removed at its end.
 pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
-    let [directory, root, id] = args else { return Err(EngineError::NoSuchContainer(String::new())) };
+    let [directory, root, id, name] = args else { return Err(EngineError::NoSuchContainer(String::new())) };
     let Given { starter, file } = sys::detached::detach()
         .map_err(|error| sys::path_error::PathError::new("detach", directory, error))?;
-    let (lock, remove, supervisor) = runner::shim::run(Path::new(directory), starter, file)?;
+    let (root, directory) = (Path::new(root), Path::new(directory));
+    let teller = ContainerTeller::new(root, &id.to_string_lossy(), &name.to_string_lossy(), directory);
+    let (lock, remove, supervisor) = runner::shim::run(directory, starter, file, Box::new(teller))?;
     if remove {
-        let store = Store::open(Path::new(root), snapshotter::Options::default())?;
+        let store = Store::open(root, snapshotter::Options::default())?;
         if let Some(record) = store.container(&id.to_string_lossy())? {
-            store.remove_container(&record, HeldDir::of_lock(lock), true)?;
+            destroy(&store, &record, HeldDir::of_lock(lock), true)?;
         }
     }
     // Those who wait for the removal are told by this.

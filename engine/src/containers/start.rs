@@ -7,8 +7,10 @@ use snapshotter::{ContainerRecord, HeldDir, Lease, NewContainer, SnapshotId, Sto
 
 use super::document::ContainerDocument;
 use super::lifecycle::Exit;
+use super::remove::destroy;
 use crate::Engine;
 use crate::error::EngineError;
+use crate::events_log::ContainerTeller;
 use crate::networks;
 use crate::request::RunRequest;
 use crate::run::ShownVolumes;
@@ -30,6 +32,7 @@ struct Created {
     record: ContainerRecord,
     dir: HeldDir,
     config: Config,
+    teller: ContainerTeller,
 }
 
 impl Engine {
@@ -81,10 +84,12 @@ impl Engine {
             config.write(dir.path())?;
         }
         let record = unfinished.keep();
+        let teller = ContainerTeller::of(self.store.root(), &id, &name, Some(&document));
+        teller.add("create", []);
         if !request.remove {
             self.store.sync()?;
         }
-        Ok(Created { record, dir, config })
+        Ok(Created { record, dir, config, teller })
     }
 
     fn free_name(&self) -> Result<String, EngineError> {
@@ -99,11 +104,11 @@ impl Engine {
 
     /// Runs a container as part of this process.
     fn run_here(&self, created: Created) -> Result<Exit, EngineError> {
-        let Created { record, dir, config } = created;
+        let Created { record, dir, config, teller } = created;
         let remove = config.remove;
-        let ran = runner::run_foreground(dir.path(), config);
+        let ran = runner::run_foreground(dir.path(), config, Box::new(teller));
         if remove {
-            self.store.remove_container(&record, dir, true)?;
+            destroy(&self.store, &record, dir, true)?;
         }
         // Those who wait for the removal are told by the supervisor's end.
         let (ended, _supervisor) = ran?;
@@ -112,8 +117,8 @@ impl Engine {
 
     /// Runs a container with a shim as its parent.
     fn run_by_shim(&self, created: Created, request: &RunRequest) -> Result<Option<Exit>, EngineError> {
-        let Created { record, dir, config: _ } = created;
-        let mut client = self.start_shim(&record.id, dir)?;
+        let Created { record, dir, .. } = created;
+        let mut client = self.start_shim(&record.id, &record.name, dir)?;
         let supervision = &request.supervision;
         let ran = if supervision.detach {
             client.ask(&runner::shim::Request::Start).map(|_| None)

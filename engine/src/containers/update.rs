@@ -7,6 +7,7 @@ pub use runner::shim::{Update, UpdateRefusal};
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::events_log::ContainerTeller;
 use crate::request::Limits;
 
 impl Engine {
@@ -32,7 +33,11 @@ impl Engine {
         if told != Limits::default() {
             try_limits(&config.request.limits)?;
         }
-        Ok(config.write(dir.path())?)
+        config.write(dir.path())?;
+        if let Some(record) = self.store.container(id)? {
+            ContainerTeller::new(self.store.root(), id, &record.name, dir.path()).add("update", []);
+        }
+        Ok(())
     }
 }
 

@@ -102,6 +102,9 @@ fn to_store(engine: &Engine, request: &BuildRequest, built: &Built) -> Result<()
     }
     for tag in &request.tags {
         engine.store.tag(&tag.to_string(), &built.root)?;
+        if let Some(image) = built.images.first() {
+            engine.tell_of_image("tag", &image.manifest.config.digest, &tag.to_string());
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use base::CancelToken;
 use llb::ExecOp;
 use runner::shim::Config;
+use runner::shim::news::Silence;
 use runner::shim::restart::RestartPolicy;
 use snapshotter::tree::Follow;
 
@@ -62,7 +63,10 @@ impl Engine {
         let mounts = surroundings.mounts(&op, &inputs, &CancelToken::new())?;
         let process = surroundings.process(&op, inputs.first().copied().flatten(), &active, &mounts)?;
         let directory = self.store.scratch(&opened.lease)?;
-        let (ended, _supervisor) = runner::run_foreground(directory.path(), config(process, request.tty)?)?;
+        let (ended, _supervisor) = {
+            let config = config(process, request.tty)?;
+            runner::run_foreground(directory.path(), config, Box::new(Silence))?
+        };
         Ok(ended.into())
     }
 

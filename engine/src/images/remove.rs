@@ -116,6 +116,7 @@ impl Engine {
                 removals.push(Removal::Deleted(id));
             }
         }
+        self.tell_of_removals(&id, &removals);
         // The disk space comes back at once, but for what the build cache may still use.
         self.store.gc(Policy::KEEP_CACHE)?;
         Ok(removals)

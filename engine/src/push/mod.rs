@@ -91,6 +91,7 @@ impl Engine {
             let packing = Packing::Compressed { platform: request.platform.as_ref() };
             let shipment = self.shipment(&lease, &found.target, packing, cancel)?;
             pushed.push(self.push_shipment(&lease, &name, &shipment, None, &progress, cancel)?);
+            self.tell_of_transfer("push", &name);
             if request.platform.is_none() && shipment.left_out.is_empty() {
                 self.remember_pushed(&name, &found.target, &shipment.root.descriptor)?;
             }

@@ -128,6 +128,6 @@ impl LogWriter {
     }
 }
 
-fn open(path: &Path) -> Result<File, PathError> {
+pub(super) fn open(path: &Path) -> Result<File, PathError> {
     File::options().append(true).create(true).mode(0o600).open(path).at("open", path)
 }

@@ -74,6 +74,11 @@ pub enum Request {
     Pause,
     /// Let them go on. [`Reply::Done`].
     Resume,
+    /// The container has another name. [`Reply::Done`].
+    Renamed {
+        /// It.
+        name: String,
+    },
     /// Change limits and the restart policy, all that are named or nothing. [`Reply::Done`].
     Update(Box<Update>),
     /// Connect the container to a further network. [`Reply::Done`].

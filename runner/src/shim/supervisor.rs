@@ -29,6 +29,7 @@ use super::config::Config;
 use super::connection::{ConnectionId, Connections};
 use super::error::ShimError;
 use super::health::Monitor;
+use super::news::Teller;
 use super::protocol::{Ended, Reply};
 use super::restart::Restarts;
 use super::state::State;
@@ -83,6 +84,10 @@ pub struct Supervisor {
     next_exec: ExecId,
     /// Processes that somebody has stopped for a moment.
     halted: Option<Halted>,
+    /// Who hears what happens.
+    teller: Box<dyn Teller>,
+    /// Whether somebody wants to hear that it has stopped.
+    stopping: bool,
 }
 
 enum Phase {
@@ -107,7 +112,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// Log or socket cannot be made.
-    pub fn new(directory: &Path, config: Config) -> Result<Self, ShimError> {
+    pub fn new(directory: &Path, config: Config, teller: Box<dyn Teller>) -> Result<Self, ShimError> {
         let log = LogWriter::open(directory, &config.log)?;
         let streams = Streams::new(log, config.stdin_once);
         // What is known of earlier runs stays known.
@@ -129,6 +134,8 @@ impl Supervisor {
             execs: Vec::new(),
             next_exec: 0,
             halted: None,
+            teller,
+            stopping: false,
             config,
         })
     }

@@ -38,7 +38,8 @@ fn foreground_process() {
         stop_timeout: None,
         remove: true,
     };
-    let (ended, supervisor) = run_foreground(&directory, config).unwrap();
+    let (ended, supervisor) =
+        run_foreground(&directory, config, Box::new(runner::shim::news::Silence)).unwrap();
     drop(supervisor);
     std::process::exit(ended.code);
 }

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use sys::signals::SignalPipe;
 
 use super::super::config::STOP_TIMEOUT;
+use super::super::news::News;
 use super::super::state::Status;
 use super::{PATIENCE, Phase, Supervisor};
 use crate::isolation::Mode;
@@ -32,7 +33,9 @@ impl Supervisor {
             Phase::Running(run) => {
                 let timeout = timeout.or(self.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
                 // It can only fail for a process that has ended, which is what was wanted.
-                let _ = run.process.signal(signal.unwrap_or(self.config.stop_signal));
+                let signal = signal.unwrap_or(self.config.stop_signal);
+                let _ = run.process.signal(signal);
+                self.teller.tell(News::Killed(signal));
                 let timeout = u64::try_from(timeout).ok().map(Duration::from_secs);
                 self.kill_at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             }
@@ -49,7 +52,10 @@ impl Supervisor {
         self.thaw();
         match &self.phase {
             // As above.
-            Phase::Running(run) => drop(run.process.kill()),
+            Phase::Running(run) => {
+                let _ = run.process.kill();
+                self.teller.tell(News::Killed(Signal::KILL.as_raw()));
+            }
             Phase::Waiting(_) => self.give_up(),
             Phase::Idle | Phase::Ended => {}
         }
@@ -109,7 +115,10 @@ impl Supervisor {
         }
         match &self.phase {
             _ if self.interrupts >= IMPATIENCE => self.kill(),
-            Phase::Running(run) => drop(run.process.signal(signal)),
+            Phase::Running(run) => {
+                let _ = run.process.signal(signal);
+                self.teller.tell(News::Killed(signal));
+            }
             _ => self.stop(None, None),
         }
     }

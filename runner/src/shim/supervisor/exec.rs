@@ -11,6 +11,7 @@ use sys::clock::SystemClock;
 use super::super::connection::ConnectionId;
 use super::super::error::ShimError;
 use super::super::health::{MAX_OUTPUT, Monitor, Outcome, TIMED_OUT};
+use super::super::news::News;
 use super::super::protocol::{Ended, Execution, Reply};
 use super::super::state::Status;
 use super::super::streams::{End, Streams};
@@ -33,6 +34,8 @@ pub(super) struct Exec {
     pub(super) streams: Streams,
     /// What it is for, if it is a health check.
     probe: Option<Probe>,
+    /// What it is called in news, if somebody asked for it.
+    name: Option<String>,
     /// Whether its end was told.
     told: bool,
 }
@@ -85,8 +88,19 @@ impl Supervisor {
         };
         let owner = if execution.detach { LOCAL } else { of };
         match self.start_exec(owner, &request, stdio, streams, None) {
-            Ok(()) => Some(Reply::Done),
+            Ok(()) => {
+                self.tell_exec(&execution.args);
+                Some(Reply::Done)
+            }
             Err(error) => Some(failed(&error)),
+        }
+    }
+
+    /// Tells of the further process that was started last.
+    fn tell_exec(&mut self, args: &[String]) {
+        if let (Some(exec), Ok(id)) = (self.execs.last_mut(), sys::random::hex(32)) {
+            exec.name = Some(id.clone());
+            self.teller.tell(News::ExecStarted { id, command: args.join(" ") });
         }
     }
 
@@ -108,7 +122,7 @@ impl Supervisor {
         streams.set_input(input);
         self.next_exec += 1;
         let id = self.next_exec;
-        self.execs.push(Exec { id, of, process, terminal, streams, probe, told: false });
+        self.execs.push(Exec { id, of, process, terminal, streams, probe, name: None, told: false });
         Ok(())
     }
 
@@ -129,6 +143,9 @@ impl Supervisor {
         let finished = exec.process.wait()?;
         let ended = Ended { code: finished.status.code(), out_of_memory: false };
         let (of, probe, output) = (exec.of, exec.probe.take(), exec.streams.take_captured());
+        if let Some(id) = exec.name.take() {
+            self.teller.tell(News::ExecDied { id, code: ended.code });
+        }
         if of != LOCAL {
             self.answer(of, &Reply::Ended(ended));
         }
@@ -246,8 +263,13 @@ impl Supervisor {
         }
         let exit_code = if probe.timed_out { TIMED_OUT } else { code };
         let outcome = Outcome { start: probe.start, end: SystemClock.now(), exit_code, output };
+        let before = monitor.health().status;
         monitor.finished(probe.began, ended, outcome);
+        let now = monitor.health().status;
         self.state.health = Some(monitor.health().clone());
+        if now != before {
+            self.teller.tell(News::Health(now));
+        }
         self.state.write(&self.directory)
     }
 }

@@ -9,11 +9,13 @@ use sys::clock::SystemClock;
 
 use super::super::error::ShimError;
 use super::super::health::Monitor;
+use super::super::news::News;
 use super::super::protocol::{Ended, Reply};
 use super::super::restart::Run as Outcome;
 use super::super::state::{State, Status};
 use super::{Phase, Run, Supervisor, failed};
 use crate::network::Attachment;
+use crate::network::endpoint::NetworkName;
 use crate::process::{Process, start};
 use crate::request::{Stdio, StreamTarget};
 
@@ -63,6 +65,8 @@ impl Supervisor {
         self.state.health = monitor.as_ref().map(|monitor| monitor.health().clone());
         self.phase = Phase::Running(Box::new(Run { process, terminal, began: Instant::now(), monitor }));
         self.state.write(&self.directory)?;
+        self.tell_networks(&[]);
+        self.teller.tell(News::Started);
         Ok(direct)
     }
 
@@ -83,6 +87,10 @@ impl Supervisor {
         let problem = run.process.wait().err();
         let finished = run.process.wait()?;
         self.end_execs()?;
+        if finished.out_of_memory {
+            self.teller.tell(News::OutOfMemory);
+        }
+        self.teller.tell(News::Died { code: finished.status.code(), ran: run.began.elapsed() });
         self.state.exit_code = finished.status.code();
         self.state.out_of_memory = finished.out_of_memory;
         self.state.error = problem.map(|error| base::fault::chain(&error)).unwrap_or_default();
@@ -95,14 +103,19 @@ impl Supervisor {
     /// Decides how it goes on after a run of that length.
     pub(super) fn run_ended(&mut self, length: Duration) -> Result<(), ShimError> {
         self.state.pid = 0;
+        let networks = networks_of(&self.state);
         self.state.network = None;
         self.state.further_networks.clear();
         self.state.group.clear();
+        self.tell_networks(&networks);
         self.state.finished_at = Some(SystemClock.now());
         self.kill_at = None;
         if let Some(restarter) = self.restarter.take() {
             let reply = match self.start() {
-                Ok(_) => Reply::Done,
+                Ok(_) => {
+                    self.teller.tell(News::Restarted);
+                    Reply::Done
+                }
                 Err(error) => failed(&error),
             };
             self.answer(restarter, &reply);
@@ -126,7 +139,21 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Tells which networks the container has joined or left since it was in those.
+    pub(super) fn tell_networks(&mut self, before: &[Option<NetworkName>]) {
+        let now = networks_of(&self.state);
+        for joined in now.iter().filter(|network| !before.contains(network)) {
+            self.teller.tell(News::JoinedNetwork(joined.clone()));
+        }
+        for left in before.iter().filter(|network| !now.contains(network)) {
+            self.teller.tell(News::LeftNetwork(left.clone()));
+        }
+    }
+
     pub(super) fn tell_the_end(&mut self) {
+        if std::mem::take(&mut self.stopping) {
+            self.teller.tell(News::Stopped);
+        }
         let reply = Reply::Ended(self.ended());
         for connection in self.connections.iter_mut().filter(|connection| connection.waits) {
             connection.waits = false;
@@ -138,6 +165,11 @@ impl Supervisor {
     pub(super) fn ended(&self) -> Ended {
         Ended { code: self.state.exit_code, out_of_memory: self.state.out_of_memory }
     }
+}
+
+/// The networks that a container is in; the default one has no name.
+pub(super) fn networks_of(state: &State) -> Vec<Option<NetworkName>> {
+    state.network.iter().chain(&state.further_networks).map(|endpoint| endpoint.network.clone()).collect()
 }
 
 /// The container's outputs and its input.

@@ -1,6 +1,7 @@
 //! A container joins and leaves networks while it runs.
 
 use super::super::protocol::Reply;
+use super::life::networks_of;
 use super::requests::refused;
 use super::{Phase, Supervisor, failed};
 use crate::network::error::NetworkError;
@@ -43,11 +44,13 @@ impl Supervisor {
 
     /// Writes down what has changed.
     fn networks_changed(&mut self) -> Reply {
+        let before = networks_of(&self.state);
         if let Phase::Running(run) = &self.phase {
             let attachment = run.process.network();
             self.state.network = attachment.map(Attachment::endpoint);
             self.state.further_networks = attachment.map(Attachment::further_endpoints).unwrap_or_default();
         }
+        self.tell_networks(&before);
         // A container that goes with its command has no file of it.
         let written = match super::super::config::Config::is_written(&self.directory) {
             Ok(true) => self.config.write(&self.directory),

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use super::super::config::Config;
 use super::super::connection::ConnectionId;
+use super::super::news::News;
 use super::super::protocol::{Reply, Request, Update, send};
 use super::super::state::Status;
 use super::{Phase, Supervisor, failed};
@@ -41,6 +42,7 @@ impl Supervisor {
             Request::Signal { signal } => Some(self.signal(signal)),
             Request::Stop { signal, timeout } => {
                 self.state.stopped = true;
+                self.stopping = !matches!(self.phase, Phase::Ended);
                 self.stop(signal, timeout);
                 self.wait_for_end(id)
             }
@@ -63,6 +65,11 @@ impl Supervisor {
                     connection.owner = false;
                     connection.waits = false;
                 }
+                self.teller.tell(News::Detached);
+                Some(Reply::Done)
+            }
+            Request::Renamed { name } => {
+                self.teller.renamed(name);
                 Some(Reply::Done)
             }
             Request::Resize(size) if self.resize_exec(id, size) => Some(Reply::Done),
@@ -122,6 +129,7 @@ impl Supervisor {
             return refused(&base::fault::chain(&error));
         }
         self.state.status = to;
+        self.teller.tell(if freeze { News::Paused } else { News::Unpaused });
         match self.state.write(&self.directory) {
             Ok(()) => Reply::Done,
             Err(error) => failed(&error),
@@ -152,6 +160,7 @@ impl Supervisor {
         }
         self.restarts.set_policy(config.restart);
         self.config = config;
+        self.teller.tell(News::Updated);
         Ok(())
     }
 
@@ -180,7 +189,10 @@ impl Supervisor {
             (self.stopped, self.state.stopped) = (true, true);
         }
         match run.process.signal(signal) {
-            Ok(()) => Reply::Done,
+            Ok(()) => {
+                self.teller.tell(News::Killed(signal));
+                Reply::Done
+            }
             Err(error) => refused(&base::fault::chain(&error)),
         }
     }
@@ -211,6 +223,7 @@ impl Supervisor {
                 self.streams.add_outlet(id, stream, fd);
             }
         }
+        self.teller.tell(News::Attached);
         Reply::Done
     }
 }
