@@ -89,10 +89,10 @@ fn containers_in_the_foreground_tell_the_same() {
     let code = told_as(&env, "{{.Actor.Attributes.exitCode}}", &["event=die"]);
     assert_eq!(code, ["3"]);
     // Who is attached, and goes when it ends.
-    env.detached(&["--rm", "--network", "none", "--name", "c", "busybox", "sleep", "1000"]);
-    env.lap(["rm", "-f", "c"]).ok();
-    let of_c = told_as(&env, "{{.Action}}", &["container=c"]);
-    assert_eq!(of_c, ["create", "start", "kill", "kill", "die", "stop", "destroy"]);
+    env.detached(&["--rm", "--network", "none", "--name", "web", "busybox", "sleep", "1000"]);
+    env.lap(["rm", "-f", "web"]).ok();
+    let of_web = told_as(&env, "{{.Action}}", &["container=web"]);
+    assert_eq!(of_web, ["create", "start", "kill", "kill", "die", "stop", "destroy"]);
 }
 
 #[test]
@@ -207,6 +207,30 @@ fn images_volumes_and_networks_are_told_of() {
     let anonymous = told_as(&env, "{{.Action}}", &["type=volume"]);
     assert_eq!(anonymous.iter().filter(|action| *action == "destroy").count(), 2, "{anonymous:?}");
     assert_eq!(told(&env, &["network=net", "event=create"]), ["network create"]);
+}
+
+#[test]
+fn what_goes_to_registries_and_comes_from_there_is_told_of() {
+    let env = Containers::new();
+    let registry = testkit::FaultyRegistry::start();
+    let name = registry.reference("app:1");
+    env.lap(["tag", "busybox", &name]).ok();
+    env.lap(["push", &name]).ok();
+    env.lap(["pull", &name]).ok();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN echo built > /built\n");
+    env.lap(["build", "--push", "-t", &name]).arg(context.path()).ok();
+    let told = told_as(&env, "{{.Action}} {{.Actor.Attributes.name}}", &["type=image"]);
+    let repository = name.strip_suffix(":1").unwrap();
+    let expected = [
+        "load busybox:latest".to_owned(),
+        format!("tag {name}"),
+        format!("push {repository}"),
+        format!("pull {repository}"),
+        format!("tag {name}"),
+        format!("push {repository}"),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

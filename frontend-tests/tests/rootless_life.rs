@@ -149,3 +149,26 @@ fn it_is_restarted_checked_and_started_with_the_machine() {
     assert_eq!(user.says(&["system", "start-containers"]), "checked\n");
     assert_eq!(user.inspect("checked", ".State.Status"), "running");
 }
+
+#[test]
+fn what_containers_do_and_use_is_shown_to_their_owner() {
+    let Some(user) = User::new() else { return };
+    let id = user.detached(&["--name", "c", "busybox", "sh", "-c", "sleep 1234 & echo ready; wait"]);
+    let mut logs = user.0.lap(["logs", "-f", "c"]).spawn();
+    logs.wait_for("ready");
+    logs.signal(Signal::SIGTERM);
+    logs.finish();
+    let deadline = Instant::now() + DEADLINE;
+    while !user.says(&["top", "c", "-eo", "user,args"]).contains("root                sleep 1234\n") {
+        assert!(Instant::now() < deadline, "{}", user.says(&["top", "c"]));
+    }
+    let stats = user.says(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}"]);
+    assert_eq!(stats, "c 2\n");
+    user.0.lap(["update", "--restart", "unless-stopped", "c"]).ok();
+    assert_eq!(user.inspect("c", ".HostConfig.RestartPolicy.Name"), "unless-stopped");
+    user.0.lap(["rm", "-f", "c"]).ok();
+    let events =
+        user.says(&["events", "--since", "1h", "--until", "0s", "--filter", &format!("container={id}")]);
+    let actions: Vec<&str> = events.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    assert_eq!(actions, ["create", "start", "update", "kill", "kill", "die", "stop", "destroy"]);
+}

@@ -2,7 +2,7 @@
 //!
 //! A container with a control group has its processes listed by that. One without is looked for in `/proc`: by its
 //! process id namespace, and what descends from that; where it has none of its own, by who descends from its
-//! supervisor and lives in another root directory.
+//! supervisor and lives in another root directory. What is in somebody else's user namespace is told by its numbers alone.
 //!
 //! Source: `proc_pid_stat(5)`, `proc_pid_status(5)`, `proc_pid_io(5)`, `pid_namespaces(7)`.
 
@@ -82,17 +82,32 @@ pub fn of_container(group: &[GroupDirectory], first: u32) -> Result<Vec<u32>, Cg
 }
 
 fn of_first(first: u32) -> Result<Vec<u32>, PathError> {
-    let Some(namespace) = namespace(first) else { return Ok(Vec::new()) };
     let stats = all()?;
-    let mut members: HashSet<u32> = if Some(&namespace) == self::namespace(std::process::id()).as_ref() {
-        let (supervisor, ours) = (stats.get(&first).map_or(0, |stat| stat.parent), root("self"));
-        let is_elsewhere = |pid: &u32| root(&pid.to_string()) != ours;
-        let children = stats.iter().filter(|(_, stat)| stat.parent == supervisor && supervisor != 0);
-        children.map(|(pid, _)| *pid).filter(|pid| *pid == first || is_elsewhere(pid)).collect()
-    } else {
-        let same = |pid: &u32| self::namespace(*pid).as_ref() == Some(&namespace);
-        stats.keys().copied().filter(same).collect()
-    };
+    let Some(supervisor) = stats.get(&first).map(|stat| stat.parent) else { return Ok(Vec::new()) };
+    let children = stats.iter().filter(|(_, stat)| stat.parent == supervisor && supervisor != 0);
+    let mut members: HashSet<u32> = HashSet::from([first]);
+    match (namespace(first), namespace(std::process::id())) {
+        (Some(theirs), Some(ours)) if theirs != ours => {
+            let same = |pid: &u32| namespace(*pid).as_ref() == Some(&theirs);
+            members.extend(stats.keys().copied().filter(same));
+        }
+        // It is in a user namespace that is not ours, which may not be looked into: what its supervisor has started is as
+        // deep in process id namespaces as it is, and nobody's first process.
+        (None, _) => {
+            let depth = Status::of(first).map(|status| status.numbers("NSpid:").count());
+            let is_further = |pid: &u32| {
+                let status = Status::of(*pid);
+                let ids: Vec<u64> = status.iter().flat_map(|status| status.numbers("NSpid:")).collect();
+                ids.len() > 1 && Some(ids.len()) == depth && ids.last() != Some(&1)
+            };
+            members.extend(children.map(|(pid, _)| *pid).filter(is_further));
+        }
+        _ => {
+            let ours = root("self");
+            let is_elsewhere = |pid: &u32| root(&pid.to_string()) != ours;
+            members.extend(children.map(|(pid, _)| *pid).filter(is_elsewhere));
+        }
+    }
     // What they have started, in namespaces of its own perhaps.
     let mut grown = true;
     while grown {

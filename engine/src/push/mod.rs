@@ -91,7 +91,6 @@ impl Engine {
             let packing = Packing::Compressed { platform: request.platform.as_ref() };
             let shipment = self.shipment(&lease, &found.target, packing, cancel)?;
             pushed.push(self.push_shipment(&lease, &name, &shipment, None, &progress, cancel)?);
-            self.tell_of_transfer("push", &name);
             if request.platform.is_none() && shipment.left_out.is_empty() {
                 self.remember_pushed(&name, &found.target, &shipment.root.descriptor)?;
             }
@@ -114,6 +113,7 @@ impl Engine {
         let blobs = progress.step(&format!("pushing {}", name.familiar()), |vertex| {
             Sender { engine: self, lease, name, remote, progress, vertex, cancel }.send(shipment)
         })?;
+        self.tell_of_transfer("push", name);
         let Descriptor { digest, size, .. } = shipment.root.descriptor;
         Ok(PushedImage { name: name.clone(), digest, size, blobs, left_out: shipment.left_out.clone() })
     }
