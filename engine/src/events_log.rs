@@ -28,7 +28,7 @@ const DIRECTORY: &str = "events-v1";
 /// Something that has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// `container`, `image`, `volume` or `network`.
+    /// `container`, `image`, `volume`, `network` or `builder`.
     pub kind: String,
     /// What has happened, in Docker's words.
     pub action: String,
@@ -67,6 +67,11 @@ impl EventLog {
     /// Adds that a volume was made or removed.
     pub(crate) fn add_volume(&self, action: &str, name: &str) {
         self.add("volume", action, name, attributes([("driver", crate::volumes::DRIVER)]));
+    }
+
+    /// Adds that what nobody needed of a kind was removed, and how many bytes that were.
+    pub(crate) fn add_prune(&self, kind: &str, bytes: u64) {
+        self.add(kind, "prune", "", attributes([("reclaimed", &bytes.to_string())]));
     }
 
     /// Adds an event. Nothing depends on that: where it cannot be written, nobody hears of it.

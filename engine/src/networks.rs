@@ -253,6 +253,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        self.event_log().add_prune("network", 0);
         Ok(removed)
     }
 }

@@ -7,6 +7,7 @@ use snapshotter::{Collection, Policy};
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::events_log::EventLog;
 use crate::images::familiar;
 use crate::report::{ImageUsage, Removal};
 
@@ -49,6 +50,9 @@ pub struct Pruned {
     /// Objects of the build cache, by id.
     pub cache: Vec<String>,
     collection: Collection,
+    log: EventLog,
+    /// What the disk space is told of as: `image` or `builder`.
+    kind: &'static str,
 }
 
 impl Pruned {
@@ -57,7 +61,9 @@ impl Pruned {
     /// # Errors
     /// When a file cannot be removed; the next collection tries again.
     pub fn remove_files(self) -> Result<u64, EngineError> {
-        Ok(self.collection.remove_files()?.bytes)
+        let bytes = self.collection.remove_files()?.bytes;
+        self.log.add_prune(self.kind, bytes);
+        Ok(bytes)
     }
 }
 
@@ -84,7 +90,13 @@ impl Engine {
             self.forget_downloads()?;
         }
         let collection = self.store.collect(&[cache])?;
-        Ok(Pruned { images: removals, cache: collection.freed().objects.clone(), collection })
+        Ok(Pruned {
+            images: removals,
+            cache: collection.freed().objects.clone(),
+            collection,
+            log: self.event_log(),
+            kind: if images.is_some() { "image" } else { "builder" },
+        })
     }
 
     fn is_prunable(image: &ImageUsage, which: &ImagePrune) -> bool {

@@ -217,6 +217,7 @@ impl Engine {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.event_log().add_prune("volume", freed);
         Ok((removed, freed))
     }
 }

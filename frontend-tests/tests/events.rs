@@ -198,7 +198,13 @@ fn images_volumes_and_networks_are_told_of() {
     env.lap(["stop", "-t", "0", "c"]).ok();
     env.lap(["network", "rm", "net"]).ok();
     env.lap(["volume", "rm", "vol"]).ok();
-    let networks = told_as(&env, "{{.Action}} {{.Actor.Attributes.name}}", &["type=network"]);
+    env.lap(["system", "prune", "-f", "--volumes"]).ok();
+    env.lap(["builder", "prune", "-f"]).ok();
+    let pruned = told_as(&env, "{{.Type}} {{len .Actor.Attributes.reclaimed | lt 0}}", &["event=prune"]);
+    let kinds = ["image", "container", "network", "volume", "image", "builder"];
+    assert_eq!(pruned, kinds.map(|kind| format!("{kind} true")));
+    let networks =
+        told_as(&env, "{{.Action}} {{.Actor.Attributes.name}}", &["network=net", "network=bridge"]);
     let expected =
         ["create net", "connect net", "connect bridge", "disconnect net", "disconnect bridge", "destroy net"];
     assert_eq!(networks, expected);

@@ -83,6 +83,8 @@ impl Engine {
             }
         }
         let after = self.store.usage()?.containers.bytes;
-        Ok((removed, before.saturating_sub(after)))
+        let freed = before.saturating_sub(after);
+        self.event_log().add_prune("container", freed);
+        Ok((removed, freed))
     }
 }

@@ -96,6 +96,10 @@ impl Teller for ContainerTeller {
             News::Attached => self.add("attach", []),
             News::Detached => self.add("detach", []),
             News::Updated => self.add("update", []),
+            News::Resized(size) => {
+                let (height, width) = (size.rows.to_string(), size.columns.to_string());
+                self.add("resize", [("height", &height), ("width", &width)]);
+            }
             News::Health(status) => {
                 let word = match status {
                     HealthStatus::Starting => "starting",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::health::HealthStatus;
 use crate::network::endpoint::NetworkName;
+use crate::request::TtySize;
 
 /// Something that has happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum News {
     Attached,
     /// Somebody has left it.
     Detached,
+    /// Its terminal has another size.
+    Resized(TtySize),
     /// Its limits or its restart policy have changed.
     Updated,
     /// It is well, or is not.

@@ -76,6 +76,7 @@ impl Supervisor {
             Request::Resize(size) => {
                 self.config.terminal = self.config.terminal.map(|_| size);
                 self.resize(size);
+                self.teller.tell(News::Resized(size));
                 Some(Reply::Done)
             }
             Request::Pause => Some(self.freeze(true)),
