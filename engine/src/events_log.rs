@@ -105,6 +105,19 @@ impl Engine {
         EventLog::of(self.store.root())
     }
 
+    /// Something was done with a container. One that is gone by now is not told of.
+    pub(crate) fn tell_of_container<const COUNT: usize>(
+        &self,
+        name: &str,
+        action: &str,
+        more: [(&str, &str); COUNT],
+    ) {
+        if let Ok(record) = self.find_container(name) {
+            let directory = self.store.container_path(&record.id);
+            ContainerTeller::new(self.store.root(), &record.id, &record.name, &directory).add(action, more);
+        }
+    }
+
     /// An image has got a name, or was read or written under it.
     pub(crate) fn tell_of_image(&self, action: &str, id: &Digest, name: &str) {
         let id = id.to_string();

@@ -240,6 +240,29 @@ fn what_goes_to_registries_and_comes_from_there_is_told_of() {
 }
 
 #[test]
+fn what_is_done_with_files_is_told_of() {
+    let env = Containers::new();
+    env.lap(["create", "--name", "web", "busybox", "true"]).ok();
+    let file = env.work().join("file");
+    std::fs::write(&file, "content").unwrap();
+    env.lap(["cp"]).arg(&file).arg("web:/file").ok();
+    env.lap(["cp", "web:/file"]).arg(env.work().join("copy")).ok();
+    env.lap(["export", "-o"]).arg(env.work().join("all.tar")).arg("web").ok();
+    let id = env.lap(["commit", "-m", "why", "web", "made:1"]).ok().stdout_text();
+    let told = told_as(
+        &env,
+        "{{.Action}} {{.Actor.Attributes.comment}} {{.Actor.Attributes.imageID}}",
+        &["container=web"],
+    );
+    let nothing = "<no value> <no value>";
+    let mut expected = ["create", "extract-to-dir", "archive-path", "export"]
+        .map(|action| format!("{action} {nothing}"))
+        .to_vec();
+    expected.push(format!("commit why {}", id.trim()));
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn health_and_memory_are_told_of() {
     let env = Containers::new();
     let healthy =

@@ -8,7 +8,7 @@ use engine::Engine;
 use engine::containers::Exit;
 use engine::error::EngineError;
 use engine::limits_here::Unlimited;
-use engine::request::{Isolation, PullPolicy, RunRequest, Supervision};
+use engine::request::{Isolation, Limits, PullPolicy, RunRequest, Supervision};
 
 use super::containers::exit_code;
 use super::{StoreChoice, open, parsed, platform, pull_policy, with_environment};
@@ -37,7 +37,7 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
     check_id_file(id_file.as_deref())?;
     let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
     network_args::settle(&engine, &mut request.network).map_err(|error| error.with_code(RUN_FAILED))?;
-    warn_of_limits(&engine, &request);
+    warn_of_limits(&engine, &request.limits);
     fetch_image(&engine, &request, quiet).map_err(|error| self::error(&error))?;
     let ran = engine.run(&request).map_err(|error| self::error(&error))?;
     write_id(id_file.as_deref(), &ran.id)?;
@@ -64,7 +64,7 @@ pub(crate) fn create(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, Cli
     check_id_file(id_file.as_deref())?;
     let engine = open(store)?;
     network_args::settle(&engine, &mut request.network)?;
-    warn_of_limits(&engine, &request);
+    warn_of_limits(&engine, &request.limits);
     fetch_image(&engine, &request, quiet)?;
     let id = engine.create_container(&request)?;
     write_id(id_file.as_deref(), &id)?;
@@ -88,8 +88,8 @@ fn fetch_image(engine: &Engine, request: &RunRequest, quiet: bool) -> Result<(),
 }
 
 /// Says what cannot be limited here. A container does not fail because that cannot be found out.
-fn warn_of_limits(engine: &Engine, request: &RunRequest) {
-    for unlimited in engine.unlimited(&request.limits).unwrap_or_default() {
+pub(super) fn warn_of_limits(engine: &Engine, limits: &Limits) {
+    for unlimited in engine.unlimited(limits).unwrap_or_default() {
         complain(&match unlimited {
             Unlimited::Controllers(names) => format!(
                 "WARNING: {} cannot be limited here: containers may use all there is (see lap system doctor)",

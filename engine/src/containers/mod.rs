@@ -29,7 +29,6 @@ use snapshotter::{ContainerRecord, StoreError};
 
 use crate::Engine;
 use crate::error::EngineError;
-use crate::events_log::ContainerTeller;
 pub use base::event::Stream;
 pub use boot::BootStart;
 pub use document::{ContainerDocument, MountPoint};
@@ -176,10 +175,7 @@ impl Engine {
         let record = self.find_container(name)?;
         names::check(new)?;
         self.store.rename_container(&record.id, new)?;
-        let directory = self.store.container_path(&record.id);
-        let old = format!("/{}", record.name);
-        ContainerTeller::new(self.store.root(), &record.id, new, &directory)
-            .add("rename", [("oldName", &old)]);
+        self.tell_of_container(&record.id, "rename", [("oldName", &format!("/{}", record.name))]);
         // Who supervises it calls it by its new name from now on. One that has just ended need not.
         if let Ok(Some(mut client)) = self.supervisor(&record.id) {
             let _ = client.ask(&Request::Renamed { name: new.to_owned() });

@@ -7,7 +7,6 @@ pub use runner::shim::{Update, UpdateRefusal};
 
 use crate::Engine;
 use crate::error::EngineError;
-use crate::events_log::ContainerTeller;
 use crate::request::Limits;
 
 impl Engine {
@@ -34,9 +33,7 @@ impl Engine {
             try_limits(&config.request.limits)?;
         }
         config.write(dir.path())?;
-        if let Some(record) = self.store.container(id)? {
-            ContainerTeller::new(self.store.root(), id, &record.name, dir.path()).add("update", []);
-        }
+        self.tell_of_container(id, "update", []);
         Ok(())
     }
 }

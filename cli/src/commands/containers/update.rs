@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::super::{StoreChoice, open};
+use super::super::{StoreChoice, open, run};
 use super::each;
 use crate::error::CliError;
 use crate::live_args::UpdateArgs;
@@ -11,5 +11,6 @@ use crate::live_args::UpdateArgs;
 pub(super) fn update(store: &StoreChoice, args: &UpdateArgs) -> Result<ExitCode, CliError> {
     let update = args.changes.update()?;
     let engine = open(store)?;
+    run::warn_of_limits(&engine, &update.limits);
     each(&args.containers, |name| engine.update_container(name, &update))
 }

@@ -56,7 +56,9 @@ impl Engine {
         crate::export::archive::to(destination, |out| {
             pack(&tree, &top, Path::new(""), options, out, cancel).map_err(FilesError::from)?;
             Ok(())
-        })
+        })?;
+        self.tell_of_container(&record.id, "export", []);
+        Ok(())
     }
 
     /// The paths of a container that are there for its mounts: their targets, and directories that were made for nothing

@@ -104,7 +104,14 @@ impl Engine {
             None => self.store.tag_dangling(&target)?,
         }
         self.store.sync()?;
-        Ok(Committed { id: manifest.config.digest, pause })
+        let (id, name) = (manifest.config.digest, request.name.as_ref().map(Reference::familiar));
+        let of_image = [
+            ("comment", request.message.as_str()),
+            ("imageID", &id.to_string()),
+            ("imageRef", name.as_deref().unwrap_or_default()),
+        ];
+        self.tell_of_container(&record.id, "commit", of_image);
+        Ok(Committed { id, pause })
     }
 
     /// What a container has changed, as a layer that is unpacked, and how the container was paused meanwhile.

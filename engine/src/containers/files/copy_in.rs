@@ -54,7 +54,9 @@ impl Engine {
             Ok((found, path)) => self.copy_from_host(&opened, request, &found, &path, cancel),
             Err(archive) => self.unpack_into(&opened, request, archive, cancel),
         };
-        opened.close(copied)
+        let copied = opened.close(copied)?;
+        self.tell_of_container(&request.container, "extract-to-dir", []);
+        Ok(copied)
     }
 
     fn copy_from_host(

@@ -51,7 +51,9 @@ impl Engine {
     ) -> Result<Copied, EngineError> {
         let opened = self.open_files(&request.container)?;
         let copied = self.copy_found(&opened, request, destination, cancel);
-        opened.close(copied)
+        let copied = opened.close(copied)?;
+        self.tell_of_container(&request.container, "archive-path", []);
+        Ok(copied)
     }
 
     fn copy_found(
@@ -97,7 +99,9 @@ impl Engine {
                 Ok(())
             })
         });
-        opened.close(written)
+        opened.close(written)?;
+        self.tell_of_container(&request.container, "archive-path", []);
+        Ok(())
     }
 }
 
