@@ -135,7 +135,54 @@ fn a_database_outlives_its_container() {
     );
     env.lap(["volume", "rm", "rows"]).fails(1).stderr_has(&["in use"]);
     env.lap(["rm", "-f", "db"]).ok();
+    a_project_publishes_what_the_database_has(&env);
     // Only the named one was kept: those of the clients went with them.
     assert_eq!(env.lap(["volume", "ls", "-q"]).ok().stdout_text(), "rows\n");
     env.lap(["volume", "rm", "rows"]).ok();
+}
+
+/// Three services: one waits until the database is healthy, and another until the first has done its work.
+fn a_project_publishes_what_the_database_has(env: &Containers) {
+    let project = env.context();
+    project.file(
+        "compose.yaml",
+        r#"
+name: planks
+services:
+  web:
+    image: busybox
+    command: httpd -f -p 80 -h /pages
+    volumes: ["pages:/pages:ro"]
+    ports: ["127.0.0.1::80"]
+    depends_on:
+      report: {condition: service_completed_successfully}
+  report:
+    image: postgres
+    user: root
+    entrypoint: psql -h db -v ON_ERROR_STOP=1 -At -o /out/index.html
+    command: ["-c", "SELECT wood, count(*) FROM planks GROUP BY wood ORDER BY wood"]
+    volumes: ["pages:/out"]
+    depends_on:
+      db: {condition: service_healthy}
+  db:
+    image: postgres
+    shm_size: 128m
+    volumes: ["rows:/data"]
+volumes:
+  pages:
+  rows: {external: true}
+"#,
+    );
+    let compose = |args: &[&str]| env.lap([&["compose"], args].concat()).current_dir(project.path());
+    compose(&["up", "-d"]).ok().stderr_has(&[
+        "planks-db-1  Healthy",
+        "planks-report-1  Exited",
+        "planks-web-1  Started",
+    ]);
+    let published = env.lap(["port", "planks-web-1", "80"]).ok().stdout_text();
+    assert!(answer_of(published.trim()).ends_with("larch|10\noak|4990\n"));
+    let states = compose(&["ps", "-a", "--format", "{{.Service}} {{.State}}"]).ok().stdout_text();
+    assert_eq!(states, "db running\nreport exited\nweb running\n");
+    compose(&["down", "-v"]).ok();
+    assert_eq!(env.lap(["ps", "-aq"]).ok().stdout_text(), "");
 }
