@@ -261,12 +261,15 @@ fn what_is_attached_shows_every_line_with_its_name() {
     let plain = project.compose(&["up", "--no-log-prefix", "one"]).ok();
     assert!(plain.stdout_text().starts_with("first\n"), "{plain}");
     // All end when one does, with its code.
-    project.write("compose.yaml", &services(&[("one", "exit 7", ""), ("two", SLEEP, "")]));
+    project.write(
+        "compose.yaml",
+        &services(&[("one", "exit 7", ""), ("two", SLEEP, "    stop_signal: SIGKILL\n")]),
+    );
     project
         .compose(&["up", "--abort-on-container-exit"])
         .fails(7)
         .stderr_has(&["Aborting on container exit..."]);
-    project.compose(&["up", "--exit-code-from", "two", "-t", "0"]).fails(137);
+    project.compose(&["up", "--exit-code-from", "two"]).fails(137);
     assert_eq!(project.ps(), ["shop-one-1 exited", "shop-two-1 exited"]);
 }
 
