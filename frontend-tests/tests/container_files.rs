@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
 use common::containers::Containers;
-use testkit::{LayerTar, Output, Tree};
+use testkit::{LayerTar, OrdinaryUser, Output, Ranges, Tree};
 
 /// A container that runs, and one that does not, of the same image.
 fn running_and_stopped() -> Containers {
@@ -705,4 +705,66 @@ fn sizes_are_those_of_what_was_written() {
         assert!(sizes.contains("up 5kB (virtual ") && sizes.contains("new 0B (virtual "), "{sizes}");
         assert!(env.lap(["ps", "-s"]).ok().stdout_text().contains("5kB (virtual "));
     }
+}
+
+#[test]
+fn an_ordinary_user_copies_and_commits_too() {
+    let Some(user) = OrdinaryUser::new(Ranges::Usual) else { return };
+    user.load(&testkit::images::busybox());
+    let lap = |args: &[&str]| user.lap(args).ok().stdout_text();
+    let isolated = ["--network", "none", "-v", "data:/data", "busybox"];
+    lap(&[&["run", "-d", "--name", "up"][..], &isolated, &["sleep", "1000"]].concat());
+    lap(&[&["create", "--name", "down"][..], &isolated, &["cat", "/data/f", "/f"]].concat());
+    let tar = LayerTar::new().owner(7, 8).file("f", 0o640, "archive").finish();
+    for name in ["up", "down"] {
+        user.lap(["cp", "-", &format!("{name}:/data")]).stdin(tar.clone()).ok();
+        user.lap(["cp", "-", &format!("{name}:/")]).stdin(tar.clone()).ok();
+        let archive = user.lap(["cp", &format!("{name}:/data/f"), "-"]).ok();
+        let expected = Tree::new().file("f", 0o640, "archive").owner("f", 7, 8);
+        expected.assert_is(&Tree::of_tar(archive.stdout.as_slice()));
+        assert_eq!(lap(&["diff", name]), "A /f\n", "{name}");
+        lap(&["commit", name, &format!("of-{name}")]);
+        assert_eq!(
+            lap(&["run", "--rm", "--network", "none", &format!("of-{name}"), "stat", "-c", "%u:%g", "/f"]),
+            "7:8\n"
+        );
+    }
+    assert_eq!(lap(&["start", "-a", "down"]), "archivearchive");
+    lap(&["rm", "-f", "up", "down"]);
+}
+
+#[test]
+fn a_paused_container_has_its_files() {
+    let env = running_and_stopped();
+    fs::write(env.work().join("file"), "one").unwrap();
+    env.lap(["pause", "up"]).ok();
+    cp(&env, "file", "up:/");
+    assert_eq!(content(&env, "up", "/file"), "one");
+    assert_eq!(diff(&env, "up"), ["A /file"]);
+    env.lap(["commit", "up", "made"]).ok();
+    assert_eq!(env.inspect("up", ".State.Status"), "paused");
+    env.lap(["unpause", "up"]).ok();
+    assert_eq!(env.lap(["exec", "up", "cat", "/file"]).ok().stdout_text(), "one");
+}
+
+#[test]
+fn a_copy_that_is_killed_or_disturbed_leaves_a_container_that_starts() {
+    let env = Containers::new();
+    let large = fs::File::create(env.work().join("large")).unwrap();
+    large.set_len(200 << 20).unwrap();
+    env.lap(["create", "--name", "down", "-v", "data:/new/data", "busybox", "echo", "ran"]).ok();
+    for signal in [Some(nix::sys::signal::Signal::SIGKILL), Some(nix::sys::signal::Signal::SIGINT), None] {
+        let copy = env.lap(["cp", "large", "down:/new/data/large"]).spawn();
+        if let Some(signal) = signal {
+            copy.signal(signal);
+        }
+        // Whoever is first, the other waits or works with the container as it is then.
+        assert_eq!(env.lap(["start", "-a", "down"]).ok().stdout_text(), "ran\n");
+        let copied = copy.finish();
+        assert!(signal.is_some() || copied.code() == Some(0), "{copied}");
+    }
+    let mounts = read("/proc/self/mountinfo");
+    assert!(!mounts.contains(env.root().to_str().unwrap()), "{mounts}");
+    env.lap(["rm", "-v", "down"]).ok();
+    env.lap(["store", "check"]).ok();
 }

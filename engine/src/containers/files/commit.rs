@@ -264,7 +264,11 @@ fn healthcheck(image: Option<Healthcheck>, now: Option<&HealthCheck>) -> Option<
         return Some(image);
     }
     let nanoseconds = |time: std::time::Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-    let test = std::iter::once("CMD".to_owned()).chain(now.command.iter().cloned()).collect();
+    let (form, words) = match now.command.strip_prefix(&SHELL.map(str::to_owned)[..]) {
+        Some(line) => ("CMD-SHELL", line),
+        None => ("CMD", now.command.as_slice()),
+    };
+    let test = std::iter::once(form.to_owned()).chain(words.iter().cloned()).collect();
     Some(Healthcheck {
         test,
         interval: nanoseconds(now.interval),
@@ -273,4 +277,41 @@ fn healthcheck(image: Option<Healthcheck>, now: Option<&HealthCheck>) -> Option<
         start_interval: nanoseconds(now.start_interval),
         retries: i64::from(now.retries),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn check(command: &[&str]) -> HealthCheck {
+        HealthCheck {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(2),
+            start_period: Duration::ZERO,
+            start_interval: Duration::from_secs(5),
+            retries: 3,
+        }
+    }
+
+    fn of_image(test: &[&str]) -> Healthcheck {
+        Healthcheck { test: test.iter().map(|word| (*word).to_owned()).collect(), ..Healthcheck::default() }
+    }
+
+    #[test]
+    fn a_health_check_keeps_its_form() {
+        let shell = of_image(&["CMD-SHELL", "curl -f x"]);
+        let now = check(&["/bin/sh", "-c", "curl -f x"]);
+        assert_eq!(healthcheck(Some(shell.clone()), Some(&now)), Some(shell));
+        let own = healthcheck(None, Some(&now)).unwrap();
+        assert_eq!(
+            (own.test, own.interval, own.retries),
+            (vec!["CMD-SHELL".to_owned(), "curl -f x".to_owned()], 1_000_000_000, 3)
+        );
+        let own = healthcheck(Some(of_image(&["CMD", "true"])), Some(&check(&["false"]))).unwrap();
+        assert_eq!(own.test, ["CMD", "false"]);
+        assert_eq!(healthcheck(Some(of_image(&["CMD", "true"])), None).unwrap().test, ["NONE"]);
+        assert_eq!(healthcheck(None, None), None);
+    }
 }
