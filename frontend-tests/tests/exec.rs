@@ -112,6 +112,7 @@ fn keys_leave_a_command_running() {
         assert_eq!(terminal.finish(), Some(0));
         assert!(!terminal.is_raw());
         // It runs on, with nobody at its terminal.
+        env.wait_for_exec("c", "test $(pidof sleep | wc -w) = 2");
         env.lap(["exec", "c", "sh", "-c", "kill -9 $(pidof sleep | tr ' ' '\\n' | grep -vx 1)"]).ok();
         env.wait_for_exec("c", "test \"$(pidof sleep)\" = 1");
     }
