@@ -125,7 +125,11 @@ impl Converge<'_> {
                 let judge = |state: &State| judged(condition, state);
                 let id = &member.container.id;
                 let outcome = self.engine.wait_for_state(id, self.cancel, judge)?.ok_or_else(cancelled)?;
-                let Err(why) = outcome else { continue };
+                let Err(why) = outcome else {
+                    let what = if condition == Condition::Completed { "Exited" } else { "Healthy" };
+                    complain(&format!(" Container {}  {what}", member.name()));
+                    continue;
+                };
                 let message = match condition {
                     Condition::Completed => format!("service \"{name}\" {why}"),
                     _ => format!("dependency failed to start: container {} {why}", member.name()),
