@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 pub(crate) use self::further::{
     ConfigArgs, ExecServiceArgs, ListArgs, PortOfServiceArgs, RunServiceArgs, ServiceImagesArgs,
 };
+use crate::log_args::LogLinesArgs;
 use crate::render::Mode;
 
 #[derive(Debug, Args)]
@@ -332,25 +333,8 @@ pub(crate) struct ServiceLogsArgs {
     /// Only these services
     pub(crate) services: Vec<String>,
 
-    /// Go on with what they write, until they end
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-
-    /// Only so many lines from the end of each, or all
-    #[arg(short = 'n', long, default_value = "all", value_name = "LINES")]
-    pub(crate) tail: String,
-
-    /// Only from then on: an age such as 10m, or a date such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<String>,
-
-    /// Only up to then
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<String>,
-
-    /// Show when each line was written
-    #[arg(short, long)]
-    pub(crate) timestamps: bool,
+    #[command(flatten)]
+    pub(crate) lines: LogLinesArgs,
 
     /// Only the container with this number
     #[arg(long, value_name = "NUMBER")]

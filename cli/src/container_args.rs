@@ -9,6 +9,7 @@ use crate::args::RunArgs;
 use crate::docker_config::DockerConfig;
 use crate::error::CliError;
 use crate::live_args::{StatsArgs, TopArgs, UpdateArgs};
+use crate::log_args::LogLinesArgs;
 use crate::prune_args::PruneArgs;
 
 #[derive(Debug, Args)]
@@ -163,25 +164,8 @@ pub(crate) struct LogsArgs {
     /// The container
     pub(crate) container: String,
 
-    /// Go on with what it writes, until it ends
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-
-    /// Only so many lines from the end, or all
-    #[arg(short = 'n', long, default_value = "all", value_name = "LINES")]
-    pub(crate) tail: String,
-
-    /// Only from then on: an age such as 10m, or a date such as 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<String>,
-
-    /// Only up to then
-    #[arg(long, value_name = "TIME")]
-    pub(crate) until: Option<String>,
-
-    /// Show when each line was written
-    #[arg(short, long)]
-    pub(crate) timestamps: bool,
+    #[command(flatten)]
+    pub(crate) lines: LogLinesArgs,
 
     /// Show the attributes that the log was told to add
     #[arg(long)]

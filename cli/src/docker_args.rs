@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use clap::{ArgAction, Args};
 
 use crate::error::CliError;
+use crate::pairs::pairs;
 use crate::terminal::complain;
 
 /// Names of runtimes that stand for the usual one.
@@ -13,6 +14,13 @@ const USUAL_RUNTIMES: [&str; 4] = ["lap", "runc", "crun", "io.containerd.runc.v2
 
 /// The vendor's name of graphics cards in the Container Device Interface.
 const CARDS: &str = "nvidia.com/gpu";
+
+/// Images are not signed that way.
+#[derive(Debug, Args)]
+pub(crate) struct ContentTrustArg {
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    disable_content_trust: Option<bool>,
+}
 
 /// Of `lap run` and `lap create`.
 #[derive(Debug, Args)]
@@ -33,8 +41,8 @@ pub(crate) struct DockerRunArgs {
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     runtime: Option<String>,
 
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    disable_content_trust: Option<bool>,
+    #[command(flatten)]
+    content_trust: ContentTrustArg,
     #[arg(long, hide = true)]
     storage_opt: Vec<String>,
     #[arg(long, hide = true)]
@@ -87,11 +95,7 @@ impl DockerRunArgs {
 
     /// What is noted at the container.
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
-        let pair = |text: &String| {
-            let (name, value) = text.split_once('=').unwrap_or((text, ""));
-            (name.to_owned(), value.to_owned())
-        };
-        self.annotations.iter().map(pair).collect()
+        pairs(&self.annotations)
     }
 
     /// The graphics cards, as devices that are described.
@@ -143,8 +147,8 @@ pub(crate) struct DockerBuildArgs {
     force_rm: Option<bool>,
     #[arg(long, hide = true)]
     compress: bool,
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    disable_content_trust: Option<bool>,
+    #[command(flatten)]
+    content_trust: ContentTrustArg,
     #[arg(long, hide = true)]
     security_opt: Vec<String>,
     #[arg(long, hide = true)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::args::BuildArgs;
+use crate::docker_args::ContentTrustArg;
 use crate::prune_args::ImagePruneArgs;
 
 #[derive(Debug, Args)]
@@ -60,9 +61,8 @@ pub(crate) struct PullArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// Images are not signed that way; the flag is for scripts
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
-    disable_content_trust: Option<bool>,
+    #[command(flatten)]
+    content_trust: ContentTrustArg,
 }
 
 #[derive(Debug, Args)]
@@ -82,9 +82,8 @@ pub(crate) struct PushArgs {
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// Images are not signed that way; the flag is for scripts
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_short_help = true)]
-    disable_content_trust: Option<bool>,
+    #[command(flatten)]
+    content_trust: ContentTrustArg,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use engine::request::{MountRequest, MountSource, Peering, Tmpfs, VolumeMount, VolumesFrom};
 
 use crate::error::CliError;
+use crate::pairs::pair;
 use crate::units;
 
 /// What `--mount` asks for.
@@ -221,8 +222,7 @@ fn recursion(value: &str) -> Result<bool, String> {
 }
 
 fn put(map: &mut BTreeMap<String, String>, text: &str) {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    map.insert(name.to_owned(), value.to_owned());
+    map.extend([pair(text)]);
 }
 
 /// Refuses every driver of volumes but the one that there is.

@@ -9,6 +9,7 @@ use engine::request::{HealthChoice, LogDriver, LogOptions, RestartPolicy, Superv
 
 use crate::container_args::DetachKeysArg;
 use crate::error::CliError;
+use crate::pairs::pair;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Supervision")]
@@ -187,12 +188,6 @@ impl SupervisionArgs {
         }
         Ok(Some(log))
     }
-}
-
-/// `NAME=VALUE`, or `NAME` with an empty value.
-fn pair(text: &str) -> (String, String) {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    (name.to_owned(), value.to_owned())
 }
 
 fn label_file(path: &Path) -> Result<Vec<(String, String)>, CliError> {

@@ -66,18 +66,6 @@ impl Engine {
         Ok(Prepared { image, target, parent, config, document, volumes: shown.volumes, lease })
     }
 
-    /// Whether the store has an image, so that it needs no registry to run it.
-    ///
-    /// # Errors
-    /// The name is none, or the store cannot be read.
-    pub fn has_image(&self, name: &str) -> Result<bool, EngineError> {
-        match self.find(name) {
-            Ok(_) => Ok(true),
-            Err(EngineError::NoSuchImage(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     fn image_to_run(&self, request: &RunRequest) -> Result<(Found, Reference), EngineError> {
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         let reference = request.image.parse::<Reference>();

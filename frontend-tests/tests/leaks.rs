@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::containers::Containers;
+use common::names_in;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -34,7 +35,7 @@ impl Machine {
         let (root_text, run_text) = (root.display().to_string(), run.display().to_string());
         let is_ours = |text: &str| text.contains(&root_text) || text.contains(&run_text);
         let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let bridges = bridges(&run);
+        let bridges = env.bridges();
         let mut interfaces = BTreeSet::new();
         let mut rules = String::new();
         for bridge in &bridges {
@@ -74,22 +75,6 @@ fn settled(env: &Containers, wanted: impl Fn(&Machine) -> bool) -> Machine {
             return machine;
         }
     }
-}
-
-/// The names in a directory; none if it is not there.
-fn names_in(dir: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
-/// The interfaces whose note says that they belong to the environment of this directory.
-fn bridges(run: &Path) -> BTreeSet<String> {
-    let note = format!("lapstrake {}", run.display());
-    let is_ours = |name: &String| {
-        let alias = std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("ifalias"));
-        alias.is_ok_and(|alias| alias.trim() == note)
-    };
-    names_in(Path::new("/sys/class/net")).into_iter().filter(is_ours).collect()
 }
 
 /// The processes whose command line tells that they are ours. Zombies have none.

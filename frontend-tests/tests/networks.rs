@@ -36,16 +36,6 @@ fn inspect(env: &Containers, network: &str) -> Value {
     serde_json::from_str::<Value>(&text).unwrap()[0].clone()
 }
 
-/// The interfaces of this machine whose note says that they belong to an environment.
-fn bridges(env: &Containers) -> Vec<String> {
-    let note = format!("lapstrake {}", env.run().display());
-    let names = std::fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().path());
-    let is_ours = |path: &std::path::PathBuf| {
-        std::fs::read_to_string(path.join("ifalias")).is_ok_and(|alias| alias.trim() == note)
-    };
-    names.filter(is_ours).map(|path| path.display().to_string()).collect()
-}
-
 /// Numbers that no other test has at the same time.
 fn random() -> [u8; 4] {
     let mut bytes = [0; 4];
@@ -290,7 +280,7 @@ fn nothing_is_left_of_a_network() {
     assert_eq!(names(&["-f", "label=keep", "-f", "driver=bridge"]), ["kept"]);
     assert_eq!(names(&["-f", &format!("id={}", &id[..6]), "-f", "name=ne"]), ["net"]);
     sleeper(&env, "user", &["--network", &id[..10]]);
-    assert_eq!(bridges(&env).len(), 3);
+    assert_eq!(env.bridges().len(), 3);
     assert_eq!(names(&["-f", "dangling=true"]), ["kept", "unused"]);
     for network in ["net", &id] {
         let found = env.lap(["ps", "--format", "{{.Names}}", "--filter", &format!("network={network}")]).ok();
@@ -298,7 +288,7 @@ fn nothing_is_left_of_a_network() {
     }
     // Nobody's is not what somebody made.
     env.lap(["system", "doctor", "--fix"]).ok();
-    assert_eq!(bridges(&env).len(), 3);
+    assert_eq!(env.bridges().len(), 3);
     let pruned = env.lap(["network", "prune", "-f", "--filter", "label!=keep"]).ok();
     assert_eq!(pruned.stdout_text(), "Deleted Networks:\nunused\n\n");
     assert_eq!(env.lap(["network", "rm", "kept"]).ok().stdout_text(), "kept\n");
@@ -306,7 +296,7 @@ fn nothing_is_left_of_a_network() {
     env.lap(["network", "rm", "net"]).ok();
     env.lap(["network", "rm", "-f", "net"]).ok();
     assert_eq!(names(&["-f", "type=custom"]), [] as [String; 0]);
-    assert_eq!(bridges(&env), [] as [String; 0]);
+    assert_eq!(env.bridges(), [] as [String; 0]);
     let left: Vec<_> = std::fs::read_dir(env.run().join("networks")).into_iter().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
 }

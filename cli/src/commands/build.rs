@@ -20,6 +20,7 @@ use crate::call::Question;
 use crate::debug_args::OnError;
 use crate::docker_config::DockerConfig;
 use crate::error::CliError;
+use crate::pairs::pairs;
 use crate::render::{self, FailedStep, Mode};
 use crate::retention::AutoCollect;
 use crate::terminal::{complain, print_line};
@@ -127,7 +128,7 @@ pub(super) fn request(
         tags: targets.tags,
         outputs: targets.outputs,
         build_args,
-        labels: args.labels.iter().map(|label| pair(label)).collect(),
+        labels: pairs(&args.labels),
         target: targets.stage,
         further_targets: targets.further,
         platforms: platforms(&args.platforms)?,
@@ -168,11 +169,6 @@ fn failure_output(text: &str) -> FailureOutput {
         }
         None => FailureOutput { path: None, destination: text.into() },
     }
-}
-
-fn pair(text: &str) -> (String, String) {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    (name.to_owned(), value.to_owned())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CliError> {

@@ -32,7 +32,6 @@ pub(super) use diff::print_changes;
 pub(crate) use inspect::any as inspect_any;
 pub(super) use inspect::show;
 pub(super) use list::row;
-pub(super) use logs::tail;
 pub(super) use ports::offered;
 pub(super) use top::text as processes;
 

@@ -17,6 +17,7 @@ use crate::listing::{self, Columns};
 use crate::network_commands::{
     NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs,
 };
+use crate::pairs::pairs;
 use crate::prune_args::PruneArgs;
 use crate::table;
 use crate::terminal::{print, print_line};
@@ -126,15 +127,6 @@ fn connect(store: &StoreChoice, args: &NetworkConnectArgs) -> Result<ExitCode, C
     };
     open(store)?.connect_network(&args.container, &wanted)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Texts of the form NAME=VALUE, or NAME for an empty value.
-fn pairs(texts: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        (name.to_owned(), value.to_owned())
-    };
-    texts.iter().map(pair).collect()
 }
 
 /// What is to be listed. One of each kind has to fit, and all labels.

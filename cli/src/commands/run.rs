@@ -38,8 +38,8 @@ pub(crate) fn run(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, CliErr
     let engine = open(store).map_err(|error| error.with_code(RUN_FAILED))?;
     network_args::settle(&engine, &mut request.network).map_err(|error| error.with_code(RUN_FAILED))?;
     warn_of_limits(&engine, &request.limits);
-    fetch_image(&engine, &request, quiet).map_err(|error| self::error(&error))?;
-    let ran = engine.run(&request).map_err(|error| self::error(&error))?;
+    let ran = with_image(&engine, &request, quiet, |request| engine.run(request))
+        .map_err(|error| self::error(&error))?;
     write_id(id_file.as_deref(), &ran.id)?;
     let shows_nothing = request.supervision.attach.is_some_and(|[_, stdout, stderr]| !stdout && !stderr);
     match ran.foreground {
@@ -65,17 +65,25 @@ pub(crate) fn create(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, Cli
     let engine = open(store)?;
     network_args::settle(&engine, &mut request.network)?;
     warn_of_limits(&engine, &request.limits);
-    fetch_image(&engine, &request, quiet)?;
-    let id = engine.create_container(&request)?;
+    let id = with_image(&engine, &request, quiet, |request| engine.create_container(request))?;
     write_id(id_file.as_deref(), &id)?;
     print_line(&id);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fetches an image that is not here where people see it.
-fn fetch_image(engine: &Engine, request: &RunRequest, quiet: bool) -> Result<(), EngineError> {
-    if request.pull != PullPolicy::Missing || engine.has_image(&request.image)? {
-        return Ok(());
+/// Makes a container. Only if its image is not here, that is told, and it is fetched where people see it.
+fn with_image<T>(
+    engine: &Engine,
+    request: &RunRequest,
+    quiet: bool,
+    make: impl Fn(&RunRequest) -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    if request.pull != PullPolicy::Missing {
+        return make(request);
+    }
+    match make(&RunRequest { pull: PullPolicy::Never, ..request.clone() }) {
+        Err(EngineError::NoSuchImage(_)) => {}
+        made => return made,
     }
     if !quiet {
         complain(&format!("Unable to find image '{}' locally", request.image));
@@ -84,7 +92,8 @@ fn fetch_image(engine: &Engine, request: &RunRequest, quiet: bool) -> Result<(),
     let pulled =
         engine.pull(&request.image, request.platform.as_ref(), renderer.clone(), &CancelToken::new());
     renderer.finish();
-    pulled.map(drop)
+    pulled?;
+    make(request)
 }
 
 /// Says what cannot be limited here. A container does not fail because that cannot be found out.

@@ -15,6 +15,7 @@ use crate::error::CliError;
 use crate::filter::{Filters, label};
 use crate::listing::{self, Columns};
 use crate::mount_args;
+use crate::pairs::pairs;
 use crate::terminal::{print, print_line};
 use crate::volume_args::{
     VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
@@ -47,15 +48,6 @@ fn create(store: &StoreChoice, args: &VolumeCreateArgs) -> Result<ExitCode, CliE
 pub(super) fn settings(args: &VolumeCreateArgs) -> Result<VolumeSettings, CliError> {
     mount_args::driver(&args.driver).map_err(CliError::failed)?;
     Ok(VolumeSettings { labels: pairs(&args.labels), options: pairs(&args.options) })
-}
-
-/// Texts of the form NAME=VALUE, or NAME for an empty value.
-fn pairs(texts: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| {
-        let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        (name.to_owned(), value.to_owned())
-    };
-    texts.iter().map(pair).collect()
 }
 
 /// What is to be listed. One of each kind has to fit, and all labels.

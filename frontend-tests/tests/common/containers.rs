@@ -1,6 +1,7 @@
 //! Containers that a test makes and that are gone when it ends, however it ends.
 
 use std::ops::Deref;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use testkit::TestEnv;
@@ -59,6 +60,18 @@ impl Containers {
         while self.lap(["exec", container, "sh", "-c", script]).run().code() != Some(0) {
             assert!(Instant::now() < deadline, "{script:?} fails in {container}");
         }
+    }
+
+    /// The interfaces of this machine whose note says that they are of networks of ours.
+    pub(crate) fn bridges(&self) -> Vec<String> {
+        let note = format!("lapstrake {}", self.run().display());
+        let interfaces = Path::new("/sys/class/net");
+        let mut names = super::names_in(interfaces);
+        names.retain(|name| {
+            let alias = std::fs::read_to_string(interfaces.join(name).join("ifalias"));
+            alias.is_ok_and(|alias| alias.trim() == note)
+        });
+        names
     }
 
     /// The process id of the shim of a container.

@@ -6,12 +6,11 @@ use engine::containers::{Logs, LogsRequest, Record};
 use engine::error::EngineError;
 use engine::request::Selection;
 
-use super::super::{StoreChoice, containers, now};
+use super::super::{StoreChoice, now};
 use super::scope::{Member, Scope};
 use super::shown::{Lines, Style, coloured, follow, style};
 use crate::compose_args::{ProjectArgs, ServiceLogsArgs};
 use crate::error::CliError;
-use crate::filter::moment;
 use crate::terminal::complain;
 
 /// Shows what containers have written, in the order of its times; or goes on with what they write.
@@ -23,23 +22,16 @@ pub(super) fn show(
     let scope = Scope::open(store, project, &args.services)?;
     let mut members = scope.members(&args.services)?;
     members.retain(|member| args.index.is_none_or(|index| member.number == index));
-    let time = |flag: &str, text: &Option<String>| {
-        text.as_deref().map(|text| moment(&format!("{flag}={text}"), text, now())).transpose()
-    };
-    let selection = Selection {
-        tail: containers::tail(&args.tail)?,
-        since: time("since", &args.since)?,
-        until: time("until", &args.until)?,
-    };
+    let selection = args.lines.selection(now())?;
     let names: Vec<String> = members.iter().map(|member| member.short_name(&scope.name)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let coloured = coloured(&project.ansi, args.no_color);
     let styles: Vec<Style> = names
         .iter()
         .enumerate()
-        .map(|(index, name)| style(name, width, index, coloured, (args.no_log_prefix, args.timestamps)))
+        .map(|(index, name)| style(name, width, index, coloured, (args.no_log_prefix, args.lines.timestamps)))
         .collect();
-    match args.follow {
+    match args.lines.follow {
         true => follow_all(&scope, &members, &styles, selection),
         false => merged(&scope, &members, styles, selection)?,
     }
