@@ -105,6 +105,7 @@ impl From<ContextModesArg> for ContextModes {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),
@@ -506,6 +507,7 @@ pub(crate) struct BuilderArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum BuilderCommand {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),

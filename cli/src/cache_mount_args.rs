@@ -10,8 +10,9 @@ pub(crate) struct CacheMountArgs {
     pub(crate) command: CacheMountCommand,
 }
 
-/// What one does with the directories of `RUN --mount=type=cache`.
+// What one does with the directories of `RUN --mount=type=cache`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum CacheMountCommand {
     /// List cache mounts
     #[command(alias = "list")]

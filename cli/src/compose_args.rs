@@ -21,7 +21,7 @@ pub(crate) struct ComposeArgs {
     pub(crate) command: ComposeCommand,
 }
 
-/// Which project is meant.
+// Which project is meant.
 #[derive(Debug, Args)]
 pub(crate) struct ProjectArgs {
     /// A Compose file, or - for standard input; later ones change what earlier ones say [default: compose.yaml here
@@ -55,6 +55,7 @@ pub(crate) struct ProjectArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum ComposeCommand {
     /// Make and start the containers of services
     Up(Box<UpArgs>),
@@ -103,7 +104,7 @@ pub(crate) enum ComposeCommand {
     Config(ConfigArgs),
 }
 
-/// How containers are made.
+// How containers are made.
 #[derive(Debug, Args)]
 pub(crate) struct MakeArgs {
     /// Only these services, and what they need

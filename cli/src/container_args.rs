@@ -18,8 +18,9 @@ pub(crate) struct ContainerArgs {
     pub(crate) command: ContainerCommand,
 }
 
-/// The commands that are typed after `container`.
+// The commands that are typed after `container`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum ContainerCommand {
     #[command(flatten)]
     Action(ContainerAction),
@@ -32,8 +33,9 @@ pub(crate) enum ContainerCommand {
     Prune(ContainerPruneArgs),
 }
 
-/// The commands for containers that are typed with `container` before them or without.
+// The commands for containers that are typed with `container` before them or without.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum ContainerAction {
     /// Run a command in a new container
     Run(Box<RunArgs>),

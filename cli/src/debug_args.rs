@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use engine::isolation::Wanted;
 
-/// `lap debug [BUILD]` starts a shell; its subcommands do the rest.
+// `lap debug [BUILD]` starts a shell; its subcommands do the rest.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DebugArgs {
@@ -32,8 +32,9 @@ pub(crate) struct DebugArgs {
     pub(crate) isolation: Wanted,
 }
 
-/// What one does with a failed step besides starting a shell in it.
+// What one does with a failed step besides starting a shell in it.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum DebugCommand {
     /// Copy a file or directory out of a failed step
     Cp(DebugCpArgs),
@@ -70,7 +71,7 @@ pub(crate) struct DebugExportArgs {
     pub(crate) output: Option<PathBuf>,
 }
 
-/// What `lap build` does when a step fails.
+// What `lap build` does when a step fails.
 #[derive(Debug, Args)]
 pub(crate) struct FailureArgs {
     /// When the command of a RUN fails, open a shell where it did; needs a terminal

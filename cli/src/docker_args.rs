@@ -15,14 +15,14 @@ const USUAL_RUNTIMES: [&str; 4] = ["lap", "runc", "crun", "io.containerd.runc.v2
 /// The vendor's name of graphics cards in the Container Device Interface.
 const CARDS: &str = "nvidia.com/gpu";
 
-/// Images are not signed that way.
+// Images are not signed that way.
 #[derive(Debug, Args)]
 pub(crate) struct ContentTrustArg {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     disable_content_trust: Option<bool>,
 }
 
-/// Of `lap run` and `lap create`.
+// Of `lap run` and `lap create`.
 #[derive(Debug, Args)]
 pub(crate) struct DockerRunArgs {
     /// Print nothing about fetching the image
@@ -138,7 +138,7 @@ fn counted(text: &str) -> Option<impl Iterator<Item = String> + use<>> {
     Some((0..count).map(|id| id.to_string()))
 }
 
-/// Of `lap build`.
+// Of `lap build`.
 #[derive(Debug, Args)]
 pub(crate) struct DockerBuildArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]

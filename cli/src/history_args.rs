@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::image_args::HistoryArgs;
 
-/// `lap history IMAGE` shows an image, as Docker's command does; its subcommands show builds, as buildx's do.
+// `lap history IMAGE` shows an image, as Docker's command does; its subcommands show builds, as buildx's do.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct AnyHistoryArgs {
@@ -17,8 +17,9 @@ pub(crate) struct AnyHistoryArgs {
     pub(crate) image: Option<HistoryArgs>,
 }
 
-/// What one does with builds that are remembered.
+// What one does with builds that are remembered.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum BuildHistoryCommand {
     /// List the builds that are remembered
     Ls(BuildLsArgs),

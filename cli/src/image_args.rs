@@ -218,6 +218,7 @@ pub(crate) struct ImageArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum ImageCommand {
     /// Build an image from a Dockerfile
     Build(Box<BuildArgs>),

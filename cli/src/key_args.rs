@@ -11,6 +11,7 @@ pub(crate) struct KeyArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum KeyCommand {
     /// Make a key: FILE signs with --cache-key, and FILE.pub is what others name in a --cache-policy
     ///

@@ -15,7 +15,7 @@ pub(crate) const LEAST_MEMORY: u64 = 6 << 20;
 /// The period that `--cpus` is counted in, in microseconds.
 pub(crate) const CPU_PERIOD: u64 = 100_000;
 
-/// The limits that a container of `lap run` and the steps of a build have.
+// The limits that a container of `lap run` and the steps of a build have.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
@@ -52,7 +52,7 @@ pub(crate) struct LimitArgs {
     pub(crate) cgroup_parent: Option<Location>,
 }
 
-/// The limits that only `lap run` has.
+// The limits that only `lap run` has.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct RunLimitArgs {

@@ -68,7 +68,7 @@ pub(crate) struct UpdateArgs {
     pub(crate) changes: UpdateFlags,
 }
 
-/// What is to be changed.
+// What is to be changed.
 #[derive(Debug, Default, Args)]
 pub(crate) struct UpdateFlags {
     /// The most memory, for example 512m

@@ -9,6 +9,7 @@ pub(crate) struct ManifestArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum ManifestCommand {
     /// Show a manifest or index: of a list that was made here, else of its registry
     Inspect(ManifestInspectArgs),

@@ -13,6 +13,7 @@ pub(crate) struct NetworkCommandArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum NetworkCommand {
     /// Make a network
     Create(Box<NetworkCreateArgs>),

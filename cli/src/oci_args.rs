@@ -52,6 +52,7 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum OciCommand {
     /// Create a container; its program waits for start
     Create(CreateArgs),

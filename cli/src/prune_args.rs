@@ -21,6 +21,7 @@ pub(crate) struct DoctorArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum SystemCommand {
     /// Look for what does not work here, or could be better, and say what to do about it
     Doctor(DoctorArgs),
@@ -72,7 +73,7 @@ pub(crate) struct DuArgs {
     pub(crate) format: Option<String>,
 }
 
-/// What all of them take.
+// What all of them take.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
     /// Do not ask
@@ -137,6 +138,7 @@ pub(crate) struct StoreArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum StoreCommand {
     /// Look for damage; the exit status is 1 if there is some
     Check(CheckArgs),

@@ -14,6 +14,7 @@ pub(crate) struct RegistryArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum RegistryCommand {
     /// Serve the images of the store as a registry, and take what is pushed into the store
     ///

@@ -11,6 +11,7 @@ pub(crate) struct VolumeArgs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum VolumeCommand {
     /// Make a volume
     Create(VolumeCreateArgs),

@@ -148,23 +148,25 @@ impl Engine {
         Ok(ImageDetails { summary: self.summary(listed)?, config })
     }
 
+    /// An image by its name or id, and of its platforms' the one that is asked for.
+    pub(crate) fn find_for(&self, name: &str, platform: Option<&Platform>) -> Result<Found, EngineError> {
+        let found = self.find(name)?;
+        let Some(platform) = platform else { return Ok(found) };
+        let image = self.image(&found.target, platform)?;
+        let fits = |image: &Image| image.config.platform().fits(platform).is_some();
+        let image = image.filter(fits).ok_or_else(|| EngineError::NoPlatform {
+            wanted: platform.to_string(),
+            known: vec![found.image.config.platform().to_string()],
+        })?;
+        Ok(Found { image, ..found })
+    }
+
     /// How an image was made, the newest step first.
     ///
     /// # Errors
     /// When there is no such image, or an id fits several.
     pub fn history(&self, name: &str, platform: Option<&Platform>) -> Result<Vec<HistoryLine>, EngineError> {
-        let found = self.find(name)?;
-        let image = match platform {
-            Some(platform) => {
-                let image = self.image(&found.target, platform)?;
-                let fits = |image: &Image| image.config.platform().fits(platform).is_some();
-                image.filter(fits).ok_or_else(|| EngineError::NoPlatform {
-                    wanted: platform.to_string(),
-                    known: vec![found.image.config.platform().to_string()],
-                })?
-            }
-            None => found.image,
-        };
+        let image = self.find_for(name, platform)?.image;
         let mut sizes = self.layer_sizes(&image)?.into_iter();
         let line = |entry: base::image::History| {
             let size = if entry.empty_layer { 0 } else { sizes.next().unwrap_or(0) };

@@ -69,16 +69,20 @@ impl Engine {
     fn image_to_run(&self, request: &RunRequest) -> Result<(Found, Reference), EngineError> {
         let platform = request.platform.clone().unwrap_or_else(Platform::host);
         let reference = request.image.parse::<Reference>();
-        let here = match self.find(&request.image) {
+        let find = || self.find_for(&request.image, request.platform.as_ref());
+        let here = match find() {
             Ok(found) => Some(found),
-            Err(EngineError::NoSuchImage(_)) if request.pull != PullPolicy::Never => None,
+            Err(EngineError::NoSuchImage(_) | EngineError::NoPlatform { .. })
+                if request.pull != PullPolicy::Never =>
+            {
+                None
+            }
             Err(error) => return Err(error),
         };
         let ask = |reference: &Reference| self.current_image(reference, &platform, &CancelToken::new());
         match (request.pull, here, &reference) {
             (PullPolicy::Missing | PullPolicy::Never, Some(found), _)
             | (PullPolicy::Newer, Some(found), Err(_)) => {
-                let found = self.for_platform(found, &platform)?;
                 return Ok((found, reference.unwrap_or_else(|_| unnamed())));
             }
             (PullPolicy::Always, Some(_), Ok(reference)) => drop(ask(reference)?),
@@ -86,16 +90,7 @@ impl Engine {
             (PullPolicy::Newer, Some(_), Ok(reference)) => drop(ask(reference).ok()),
             _ => drop(self.pull(&request.image, Some(&platform), Arc::new(NullSink), &CancelToken::new())?),
         }
-        Ok((self.for_platform(self.find(&request.image)?, &platform)?, reference?))
-    }
-
-    /// The image of another platform than the host's, if its name leads to one.
-    fn for_platform(&self, found: Found, platform: &Platform) -> Result<Found, EngineError> {
-        if *platform == Platform::host() {
-            return Ok(found);
-        }
-        let image = self.image(&found.target, platform)?.unwrap_or(found.image);
-        Ok(Found { image, ..found })
+        Ok((find()?, reference?))
     }
 
     /// The snapshot with all layers of an image, and what protects it if it had to be made. One that is there needs

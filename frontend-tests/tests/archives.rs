@@ -147,6 +147,10 @@ fn images_of_several_platforms_survive() {
     let archive = two_platforms(&env);
     env.load_archive(&archive).stdout_has(&["Loaded image: both:1"]);
     env.lap(["run", "--rm", "both:1", "true"]).ok();
+    let hosts = base::Platform::host().to_string();
+    env.lap(["run", "--rm", "--platform", &hosts, "both:1", "true"]).ok();
+    let other = ["run", "--rm", "--platform", "linux/riscv64", "--pull", "never", "both:1", "true"];
+    env.lap(other).fails(125).stderr_has(&["nothing for platform linux/riscv64"]);
     let save = |flags: &[&str]| {
         let saved = env.lap(["save"]).args(flags).arg("both:1").ok().stdout;
         let archive = OciArchive::of(&saved);

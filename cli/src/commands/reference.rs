@@ -13,6 +13,23 @@ use crate::terminal::print;
 const COMMON: [&str; 12] =
     ["run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info"];
 
+/// Mere groups of commands. What also takes something else than a command is none. A list, because commands are not
+/// defined further than their names and first lines until they are needed.
+const MANAGEMENT: [&str; 12] = [
+    "container",
+    "manifest",
+    "image",
+    "compose",
+    "volume",
+    "network",
+    "cache-mount",
+    "builder",
+    "system",
+    "store",
+    "registry",
+    "key",
+];
+
 /// Columns of a command's name.
 const NAME_WIDTH: usize = 16;
 
@@ -23,10 +40,8 @@ pub(crate) fn command() -> Command {
         .get_subcommands()
         .filter(|command| !command.is_hide_set())
         .partition(|command| COMMON.contains(&command.get_name()));
-    // What also takes something else than a command is no mere group of commands.
-    let is_group =
-        |command: &&Command| command.has_subcommands() && command.get_positionals().next().is_none();
-    let (management, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_group);
+    let (management, others): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|command| MANAGEMENT.contains(&command.get_name()));
     let mut common = common;
     common.sort_by_key(|command| COMMON.iter().position(|name| *name == command.get_name()));
     let groups = [
@@ -67,4 +82,47 @@ pub(super) fn man(args: &ManArgs) -> Result<ExitCode, CliError> {
         CliError::failed(format!("cannot write manual pages to {}: {error}", directory.display()))
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn groups_of_commands_are_listed_as_such() {
+        let mut command = Cli::command();
+        command.build();
+        let is_group = |command: &&Command| {
+            let commands = command.get_subcommands().filter(|command| command.get_name() != "help").count();
+            let is_shown = !command.is_hide_set() && command.get_name() != "help";
+            is_shown && commands > 0 && command.get_positionals().next().is_none()
+        };
+        let groups: Vec<_> = command.get_subcommands().filter(is_group).map(Command::get_name).collect();
+        assert_eq!(groups, MANAGEMENT);
+    }
+
+    /// The first lines of commands. They are lost if what has the arguments of a command has a documentation comment, so
+    /// these have ordinary ones.
+    fn first_lines(command: &Command, path: &str, found: &mut BTreeMap<String, String>) {
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let path = format!("{path} {}", command.get_name());
+            found.insert(path.clone(), command.get_about().map(ToString::to_string).unwrap_or_default());
+            first_lines(command, &path, found);
+        }
+    }
+
+    #[test]
+    fn first_lines_are_the_same_before_and_after_a_command_is_needed() {
+        let mut command = Cli::command();
+        let mut listed = BTreeMap::new();
+        first_lines(&command, "", &mut listed);
+        command.build();
+        let mut shown = BTreeMap::new();
+        first_lines(&command, "", &mut shown);
+        shown.retain(|path, _| listed.contains_key(path));
+        assert_eq!(shown, listed);
+        assert!(listed.len() > 50, "{listed:?}");
+    }
 }

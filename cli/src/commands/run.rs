@@ -82,7 +82,7 @@ fn with_image<T>(
         return make(request);
     }
     match make(&RunRequest { pull: PullPolicy::Never, ..request.clone() }) {
-        Err(EngineError::NoSuchImage(_)) => {}
+        Err(EngineError::NoSuchImage(_) | EngineError::NoPlatform { .. }) => {}
         made => return made,
     }
     if !quiet {

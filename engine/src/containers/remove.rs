@@ -1,5 +1,7 @@
 //! Removing containers.
 
+use std::time::{Duration, Instant};
+
 use runner::shim::{State, Status};
 use snapshotter::{ContainerRecord, HeldDir, Store, StoreError};
 
@@ -7,6 +9,19 @@ use super::Container;
 use crate::Engine;
 use crate::error::EngineError;
 use crate::events_log::{ContainerTeller, EventLog};
+
+/// How long a supervisor may be silent before or after its life.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The kernel tells nobody when a lock's last holder is gone without giving it to who waits, and who waits for a supervisor
+/// that comes to life would wait for the whole of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing tells of either of the two things that are waited for"
+)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
+}
 
 /// Removes a container that nobody else uses, which `dir` shows, and tells of it.
 pub(super) fn destroy(
@@ -30,13 +45,11 @@ impl Engine {
     /// There is no such container, or it runs and is not to be killed.
     pub fn remove_container(&self, name: &str, force: bool, volumes: bool) -> Result<(), EngineError> {
         let record = self.find_container(name)?;
-        if force {
-            self.stop_container(&record.id, Some(9), Some(0))?;
-        }
-        let abandoned =
-            State::read(&self.store.container_path(&record.id)).is_ok_and(|state| state.abandoned);
-        match self.claim(&record.id) {
+        let claimed = if force { self.claim_by_force(&record.id) } else { self.claim(&record.id) };
+        match claimed {
             Ok(Some(dir)) => {
+                // As it is ours, nobody has kept this up to date.
+                let abandoned = State::read(dir.path()).is_ok_and(|state| state.status.is_live());
                 destroy(&self.store, &record, dir, volumes)?;
                 if abandoned {
                     self.sweep_up();
@@ -50,6 +63,19 @@ impl Engine {
             // It was to go at its end.
             Err(EngineError::NoSuchContainer(_)) if force => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Kills a container and claims it. A supervisor that was killed answers nobody any more, and holds the container until
+    /// the kernel has taken it apart; one that is about to start does not answer yet.
+    fn claim_by_force(&self, id: &str) -> Result<Option<HeldDir>, EngineError> {
+        let deadline = Instant::now() + SILENCE;
+        loop {
+            self.stop_container(id, Some(9), Some(0))?;
+            match self.claim(id)? {
+                None if Instant::now() < deadline => pause(),
+                claimed => return Ok(claimed),
+            }
         }
     }
 
