@@ -444,7 +444,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long = "volume", value_name = "VOLUME")]
     pub(crate) volumes: Vec<String>,
 
-    /// The same by names: type=volume|bind|tmpfs,source=…,target=PATH[,readonly]
+    /// The same by names, also for images: type=volume|bind|tmpfs|image,source=…,target=PATH[,readonly]
     #[arg(long = "mount", value_name = "MOUNT")]
     pub(crate) mounts: Vec<String>,
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::request::{MountRequest, MountSource, Peering, Tmpfs, VolumeMount, VolumesFrom};
+use engine::request::{ImageMount, MountRequest, MountSource, Peering, Tmpfs, VolumeMount, VolumesFrom};
 
 use crate::error::CliError;
 use crate::pairs::pair;
@@ -13,7 +13,7 @@ use crate::units;
 /// What `--mount` asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Mounted {
-    /// A volume, or something of the host.
+    /// A volume, an image, or something of the host.
     Shown(MountRequest),
     /// A directory in memory.
     Memory(Tmpfs),
@@ -88,10 +88,11 @@ fn checked(target: &str) -> Result<String, String> {
     }
 }
 
-/// `--mount type=bind|volume|tmpfs,source=…,target=…`
+/// `--mount type=bind|volume|tmpfs|image,source=…,target=…`
 pub(crate) fn mount(text: &str) -> Result<Mounted, CliError> {
     let invalid = |why: &str| {
-        let hint = "write type=volume,source=NAME,target=/path, type=bind,source=/host/path,target=/path or type=tmpfs,target=/path";
+        let hint = "write type=volume,source=NAME,target=/path, type=bind,source=/host/path,target=/path, \
+                    type=image,source=IMAGE,target=/path or type=tmpfs,target=/path";
         CliError::usage(format!("invalid argument \"{text}\" for --mount: {why}"), hint)
     };
     Fields::parse(text).and_then(Fields::mounted).map_err(|why| invalid(&why))
@@ -110,6 +111,7 @@ struct Fields {
     flat: bool,
     create: bool,
     volume: VolumeMount,
+    image_subpath: Option<String>,
     size: Option<u64>,
     mode: Option<u32>,
 }
@@ -151,6 +153,7 @@ impl Fields {
             "volume-label" => put(&mut self.volume.settings.labels, &needed()?),
             "volume-opt" => put(&mut self.volume.settings.options, &needed()?),
             "volume-driver" => driver(&needed()?)?,
+            "image-subpath" => self.image_subpath = Some(needed()?),
             "tmpfs-size" => self.size = Some(units::size(&needed()?)?),
             "tmpfs-mode" => {
                 self.mode = Some(u32::from_str_radix(&needed()?, 8).map_err(|_| "a mode that is not octal")?)
@@ -162,8 +165,13 @@ impl Fields {
 
     fn mounted(self) -> Result<Mounted, String> {
         let kind = self.kind.as_deref().unwrap_or("volume");
-        if !["bind", "volume", "tmpfs"].contains(&kind) {
-            return Err(format!("there are no mounts of type \"{kind}\""));
+        match kind {
+            "bind" | "volume" | "tmpfs" | "image" => {}
+            "npipe" => return Err("named pipes are of Windows, there are none here".to_owned()),
+            "cluster" => {
+                return Err("volumes of a cluster need Docker's swarm, which there is none of".to_owned());
+            }
+            other => return Err(format!("there are no mounts of type \"{other}\"")),
         }
         if let Some(other) = self.special.iter().find(|name| !name.starts_with(&format!("{kind}-"))) {
             return Err(format!("\"{other}\" is not for mounts of type \"{kind}\""));
@@ -182,9 +190,15 @@ impl Fields {
                 recursive: !self.flat,
                 peering: self.peering,
             },
+            "image" => MountSource::Image(ImageMount {
+                image: self.source.ok_or("it needs a source, the name of an image")?,
+                subpath: self.image_subpath,
+            }),
             _ => MountSource::Volume(VolumeMount { name: self.source, ..self.volume }),
         };
-        Ok(Mounted::Shown(MountRequest { source, target, read_only: self.read_only }))
+        // As in Docker nobody writes to an image, whatever is asked for.
+        let read_only = self.read_only || kind == "image";
+        Ok(Mounted::Shown(MountRequest { source, target, read_only }))
     }
 }
 
@@ -305,7 +319,15 @@ mod tests {
         let expected =
             Tmpfs { target: "/b".to_owned(), size: Some(1 << 20), mode: 0o700, options: Vec::new() };
         assert_eq!(memory, Mounted::Memory(expected));
+        let Mounted::Shown(shown) = mount("type=image,src=busybox,dst=/b,image-subpath=etc").unwrap() else {
+            panic!("an image")
+        };
+        let image = ImageMount { image: "busybox".to_owned(), subpath: Some("etc".to_owned()) };
+        assert_eq!((shown.source, shown.read_only), (MountSource::Image(image), true));
         for bad in [
+            "type=image,target=/b",
+            "type=image,source=a,target=/b,volume-subpath=x",
+            "type=npipe,source=a,target=/b",
             "type=bind,source=/a",
             "type=bind,target=/b",
             "type=bind,source=/a,target=b",

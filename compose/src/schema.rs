@@ -173,6 +173,7 @@ const MOUNT: Kind = Keys(&[
     ),
     ("volume", Keys(&[("nocopy", Bool), ("subpath", Text), ("labels", Pairs)])),
     ("tmpfs", Keys(&[("size", Size), ("mode", Int)])),
+    ("image", Keys(&[("subpath", Text)])),
 ]);
 
 const NETWORK_USE: Kind = Keys(&[

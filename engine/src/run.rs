@@ -1,25 +1,25 @@
 //! The run, on one screen: image, root filesystem, request, process.
 
+mod image;
 mod mounts;
 mod security;
 mod supervision;
 mod surroundings;
 
+pub(crate) use image::ShownImage;
 pub(crate) use mounts::ShownVolumes;
 pub(crate) use supervision::USUAL_SIZE;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use base::event::NullSink;
-use base::{CancelToken, Mount, Platform, Reference};
+use base::Mount;
 use llb::DeviceRequest;
 use runner::isolation::Mode;
 use runner::passwd::ResolvedUser;
 use runner::request::DEFAULT_SHM_SIZE;
 use runner::{ExtraMount, GroupPlace, MountKind, Network, RequestError, RunError, Sharing};
 use snapshotter::tree::Follow;
-use snapshotter::{Lease, SnapshotId, Tree};
+use snapshotter::{SnapshotId, Tree};
 
 use self::mounts::Shown;
 use self::surroundings::Surroundings;
@@ -28,10 +28,8 @@ use crate::cdi::{self, DeviceEdits};
 use crate::containers::Prepared;
 use crate::devices;
 use crate::error::EngineError;
-use crate::images::Found;
 use crate::manifest::Image;
-use crate::progress::Progress;
-use crate::request::{FileRequest, Isolation, PullPolicy, RunRequest};
+use crate::request::{FileRequest, Isolation, RunRequest};
 
 /// No file of users or groups is larger (as in BuildKit).
 const LARGEST_PASSWD: u64 = 10 << 20;
@@ -49,8 +47,9 @@ impl Engine {
             let what = if request.tty { "a terminal" } else { "a host name" };
             return Err(RunError::from(RequestError::NeedsMounts { what: what.to_owned() }).into());
         }
-        let (found, reference) = self.image_to_run(request)?;
-        let (parent, lease) = self.root_filesystem(request, &found, &reference)?;
+        let (found, reference) =
+            self.image_to_run(&request.image, request.platform.as_ref(), request.pull)?;
+        let (parent, lease) = self.root_filesystem(&request.image, &found, &reference)?;
         let surroundings = self.surroundings(request, &found.image.config.config, id)?;
         let (process, shown) = self.process(request, &found.image, parent, &surroundings)?;
         let document = supervision::document(
@@ -63,56 +62,16 @@ impl Engine {
         );
         let config = supervision::config(request, &found.image, process, &document)?;
         let (image, target) = (found.image.id(), found.target.digest);
-        Ok(Prepared { image, target, parent, config, document, volumes: shown.volumes, lease })
-    }
-
-    fn image_to_run(&self, request: &RunRequest) -> Result<(Found, Reference), EngineError> {
-        let platform = request.platform.clone().unwrap_or_else(Platform::host);
-        let reference = request.image.parse::<Reference>();
-        let find = || self.find_for(&request.image, request.platform.as_ref());
-        let here = match find() {
-            Ok(found) => Some(found),
-            Err(EngineError::NoSuchImage(_) | EngineError::NoPlatform { .. })
-                if request.pull != PullPolicy::Never =>
-            {
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        let ask = |reference: &Reference| self.current_image(reference, &platform, &CancelToken::new());
-        match (request.pull, here, &reference) {
-            (PullPolicy::Missing | PullPolicy::Never, Some(found), _)
-            | (PullPolicy::Newer, Some(found), Err(_)) => {
-                return Ok((found, reference.unwrap_or_else(|_| unnamed())));
-            }
-            (PullPolicy::Always, Some(_), Ok(reference)) => drop(ask(reference)?),
-            // What is here will do.
-            (PullPolicy::Newer, Some(_), Ok(reference)) => drop(ask(reference).ok()),
-            _ => drop(self.pull(&request.image, Some(&platform), Arc::new(NullSink), &CancelToken::new())?),
-        }
-        Ok((find()?, reference?))
-    }
-
-    /// The snapshot with all layers of an image, and what protects it if it had to be made. One that is there needs
-    /// no protection: the container is refused if it is gone by then.
-    fn root_filesystem(
-        &self,
-        request: &RunRequest,
-        found: &Found,
-        reference: &Reference,
-    ) -> Result<(Option<SnapshotId>, Option<Lease>), EngineError> {
-        let image = &found.image;
-        let chain_id = base::image::chain_id(&image.config.rootfs.diff_ids);
-        let there = chain_id.map(|chain_id| self.store.find_chain_id(&chain_id)).transpose()?.flatten();
-        if there.is_some() || image.config.rootfs.diff_ids.is_empty() {
-            return Ok((there, None));
-        }
-        let lease = self.store.lease("run")?;
-        self.hold(&lease, found, &request.image)?;
-        let progress = Progress::new(Arc::new(NullSink), self.clock.clone());
-        let vertex = image.id();
-        let made = self.unpack(&lease, reference, image, &progress, vertex, &CancelToken::new())?;
-        Ok((made, Some(lease)))
+        Ok(Prepared {
+            image,
+            target,
+            parent,
+            config,
+            document,
+            volumes: shown.volumes,
+            images: shown.images,
+            lease,
+        })
     }
 
     /// The image's config, changed by the request, as the runner wants it, but for its root: that of the image is in
@@ -311,20 +270,11 @@ pub(crate) fn passwd_files(tree: Option<&Tree>) -> Result<(Vec<u8>, Vec<u8>), En
     Ok((read("etc/passwd")?, read("etc/group")?))
 }
 
-/// An image that was asked for by id has no name to fetch missing layers by; it never misses any.
-fn unnamed() -> Reference {
-    Reference {
-        registry: base::reference::DEFAULT_REGISTRY.to_owned(),
-        repository: "unnamed".to_owned(),
-        tag: Some("latest".to_owned()),
-        digest: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Isolation, Limits, NetworkSettings, Supervision};
+    use crate::request::{Isolation, Limits, NetworkSettings, PullPolicy, Supervision};
+    use base::Platform;
 
     fn request() -> RunRequest {
         RunRequest {

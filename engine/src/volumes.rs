@@ -53,6 +53,14 @@ pub enum VolumeError {
     /// A part of a volume that is none.
     #[error("invalid volume-subpath \"{0}\": .. would lead out of the volume")]
     Subpath(String),
+    /// A part of an image that is none.
+    #[error(
+        "invalid image-subpath \"{0}\": it must be a path in the image without / in front and without .."
+    )]
+    ImageSubpath(String),
+    /// A part of an image that has no files.
+    #[error("the image {0} has no layers, so no part of it can be shown")]
+    NoLayers(String),
     /// The directory that a volume with the option `bind` shows is not there.
     #[error("volume {name} shows {}, which does not exist", device.display())]
     NoDevice {

@@ -149,6 +149,11 @@ impl Store {
         Ok(self.driver()?.read_only_mount(self.view_dirs(id)?))
     }
 
+    /// The same for whoever protects it otherwise.
+    pub fn read_only_view(&self, id: SnapshotId) -> Result<Mount, StoreError> {
+        Ok(self.driver()?.read_only_mount(self.view_dirs(id)?))
+    }
+
     /// The length in bytes of the uncompressed layer on top of the snapshot with this chain id, if both are
     /// known.
     pub fn layer_size(&self, chain_id: &Digest) -> Result<Option<u64>, StoreError> {

@@ -1,5 +1,6 @@
 //! `lap run` and `lap create`
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -71,7 +72,8 @@ pub(crate) fn create(store: &StoreChoice, args: RunArgs) -> Result<ExitCode, Cli
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes a container. Only if its image is not here, that is told, and it is fetched where people see it.
+/// Makes a container. Only if its image, or one that it is to show, is not here, that is told, and it is fetched where
+/// people see it.
 fn with_image<T>(
     engine: &Engine,
     request: &RunRequest,
@@ -81,19 +83,27 @@ fn with_image<T>(
     if request.pull != PullPolicy::Missing {
         return make(request);
     }
-    match make(&RunRequest { pull: PullPolicy::Never, ..request.clone() }) {
-        Err(EngineError::NoSuchImage(_) | EngineError::NoPlatform { .. }) => {}
-        made => return made,
+    let here = RunRequest { pull: PullPolicy::Never, ..request.clone() };
+    let mut fetched = BTreeSet::new();
+    loop {
+        let missing = match make(&here) {
+            Err(EngineError::NoSuchImage(missing)) => missing,
+            Err(EngineError::NoPlatform { .. }) => request.image.clone(),
+            made => return made,
+        };
+        if !fetched.insert(missing.clone()) {
+            return make(request);
+        }
+        if !quiet {
+            complain(&format!("Unable to find image '{missing}' locally"));
+        }
+        let renderer = render::renderer(if quiet { Mode::Quiet } else { Mode::Auto });
+        // The platform is that of the container, not of what it shows.
+        let platform = request.platform.as_ref().filter(|_| missing == request.image);
+        let pulled = engine.pull(&missing, platform, renderer.clone(), &CancelToken::new());
+        renderer.finish();
+        pulled?;
     }
-    if !quiet {
-        complain(&format!("Unable to find image '{}' locally", request.image));
-    }
-    let renderer = render::renderer(if quiet { Mode::Quiet } else { Mode::Auto });
-    let pulled =
-        engine.pull(&request.image, request.platform.as_ref(), renderer.clone(), &CancelToken::new());
-    renderer.finish();
-    pulled?;
-    make(request)
 }
 
 /// Says what cannot be limited here. A container does not fail because that cannot be found out.

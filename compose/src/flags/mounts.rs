@@ -1,4 +1,5 @@
-//! What a service shows beside its image's files: volumes, directories of the host, secrets and configs.
+//! What a service shows beside its image's files: volumes, other images, directories of the host, secrets and
+//! configs.
 
 use super::{FileSpec, Flags, size};
 use crate::error::ComposeError;
@@ -92,6 +93,12 @@ fn volume(mount: &Node, project: &Project, service: &str) -> Result<String, Comp
             fields.extend(limit.map(|limit| format!("tmpfs-size={limit}")));
             let mode = within("tmpfs", "mode").and_then(|node| node.int());
             fields.extend(mode.map(|mode| format!("tmpfs-mode={mode:o}")));
+        }
+        "image" => {
+            let source = text("source").ok_or_else(|| invalid("an image that is shown has no source"))?;
+            fields.push(format!("source={source}"));
+            let subpath = within("image", "subpath").and_then(|node| node.text());
+            fields.extend(subpath.map(|path| format!("image-subpath={path}")));
         }
         other => return Err(invalid(&format!("there are no volumes of type \"{other}\""))),
     }

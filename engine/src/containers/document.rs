@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use base::Digest;
 use runner::etc_files::Resolver;
 use runner::logs::LogOptions;
 use runner::network::publish::{ContainerPort, Publish};
@@ -69,7 +70,7 @@ pub struct ContainerDocument {
     /// Whether whoever made it was connected with its output.
     #[serde(default)]
     pub attached: bool,
-    /// Volumes, and directories and files of the host.
+    /// Volumes, images, and directories and files of the host.
     #[serde(alias = "binds")]
     pub mounts: Vec<MountPoint>,
     /// Whether it goes when it has ended.
@@ -91,12 +92,15 @@ pub struct ContainerDocument {
     pub platform: String,
 }
 
-/// Something that a container shows beside the files of its image: a volume, or something of the host.
+/// Something that a container shows beside the files of its image: a volume, another image, or something of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPoint {
-    /// The name of the volume; `None` for something of the host.
+    /// The name of the volume; `None` for something else.
     #[serde(default)]
     pub volume: Option<String>,
+    /// The image; `None` for something else.
+    #[serde(default)]
+    pub image: Option<MountedImage>,
     /// Where it is on the host.
     pub source: PathBuf,
     /// Where it appears.
@@ -105,9 +109,18 @@ pub struct MountPoint {
     pub writable: bool,
     /// What becomes of mounts below it, by Docker's name; empty for volumes.
     pub propagation: String,
-    /// The part of a volume that appears.
+    /// The part of a volume or an image that appears.
     #[serde(default)]
     pub subpath: Option<String>,
+}
+
+/// An image that a container shows beside its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedImage {
+    /// As it was named.
+    pub name: String,
+    /// Its id.
+    pub id: Digest,
 }
 
 impl ContainerDocument {

@@ -31,7 +31,7 @@ use crate::Engine;
 use crate::error::EngineError;
 pub use base::event::Stream;
 pub use boot::BootStart;
-pub use document::{ContainerDocument, MountPoint};
+pub use document::{ContainerDocument, MountPoint, MountedImage};
 pub use exec::ExecRequest;
 pub use lifecycle::Exit;
 pub use logs::{Logs, LogsRequest};
@@ -67,6 +67,12 @@ impl Container {
     /// The first 12 digits, the short form that people read.
     pub fn short_id(&self) -> &str {
         &self.id[..self.id.len().min(12)]
+    }
+
+    /// Whether it was made from this image, or shows it.
+    fn uses(&self, image: &Digest) -> bool {
+        let mut shown = self.document.mounts.iter().filter_map(|point| point.image.as_ref());
+        self.image_id == *image || shown.any(|shown| shown.id == *image)
     }
 }
 
@@ -159,10 +165,10 @@ impl Engine {
         }
     }
 
-    /// A container that uses `image`, a running one if there is one.
+    /// A container that was made from `image` or shows it, a running one if there is one.
     pub(crate) fn user_of(&self, image: &Digest) -> Result<Option<Container>, EngineError> {
         let mut users = self.containers()?;
-        users.retain(|container| container.image_id == *image);
+        users.retain(|container| container.uses(image));
         let running = users.iter().position(|container| container.state.status.is_live());
         Ok(users.into_iter().nth(running.unwrap_or(0)))
     }

@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::events_log::ContainerTeller;
 use crate::networks;
 use crate::request::RunRequest;
-use crate::run::ShownVolumes;
+use crate::run::{ShownImage, ShownVolumes};
 
 /// How often another name is tried for a container that was given none.
 const NAME_ATTEMPTS: u32 = 100;
@@ -65,18 +65,26 @@ impl Engine {
         request.name.as_deref().map_or(Ok(()), super::names::check)?;
         let id = sys::random::hex(32)?;
         let dir = self.store.create_container_dir(&id)?;
-        let Prepared { image, target, parent, mut config, document, volumes, lease } =
+        let Prepared { image, target, parent, mut config, document, volumes, images, lease } =
             self.prepare_run(request, &id, starts_at_once)?;
         document.write(dir.path())?;
         let name = request.name.clone().map_or_else(|| self.free_name(), Ok)?;
         networks::name_container(&mut config.request.network, &name);
         let joined = networks::ids_of(&config.request.network);
-        let (image, target, shown) = (&image, &target, &volumes.names);
-        let new =
-            NewContainer { id: &id, name: &name, image, target, parent, volumes: shown, networks: &joined };
+        let shown: Vec<_> = images.iter().map(|image| (image.target, image.snapshot)).collect();
+        let new = NewContainer {
+            id: &id,
+            name: &name,
+            image: &image,
+            target: &target,
+            parent,
+            volumes: &volumes.names,
+            images: &shown,
+            networks: &joined,
+        };
         let unfinished = self.store.begin_container(&new, &dir).map_err(|error| refused(error, request))?;
         // What it stands on and shows is the container's now.
-        drop(lease);
+        drop((lease, images));
         volumes.finish();
         config.request.root = unfinished.mount()?;
         // Who is to go on without us, or after us, reads what to do.
@@ -180,6 +188,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) document: ContainerDocument,
     /// The volumes that it shows, held until it has its row.
     pub(crate) volumes: ShownVolumes<'a>,
+    /// The images that it shows, protected until it has its row.
+    pub(crate) images: Vec<ShownImage>,
     /// What protects the layers until the container does.
     pub(crate) lease: Option<Lease>,
 }

@@ -1,4 +1,4 @@
-//! What a container shows beside the files of its image: directories of the host, and volumes.
+//! What a container shows beside the files of its image: directories of the host, volumes, and other images.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,6 +32,17 @@ pub enum MountSource {
     },
     /// A volume.
     Volume(VolumeMount),
+    /// All layers of an image, which nobody writes to.
+    Image(ImageMount),
+}
+
+/// An image that a container shows beside its own. It is pulled as the container's own one is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageMount {
+    /// Its name or id.
+    pub image: String,
+    /// The part of it that appears; links are followed inside of the image.
+    pub subpath: Option<String>,
 }
 
 /// A volume that a container shows; made if there is none.

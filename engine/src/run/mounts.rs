@@ -1,4 +1,4 @@
-//! What a container shows beside the files of its image: volumes, directories of the host, memory and devices.
+//! What a container shows beside the files of its image: volumes, other images, directories of the host, memory and devices.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,10 +8,11 @@ use runner::{ExtraMount, MountKind, Peering};
 use snapshotter::{HeldVolumes, Store, Tree};
 
 use crate::Engine;
-use crate::containers::MountPoint;
+use crate::containers::{MountPoint, MountedImage};
 use crate::devices;
 use crate::error::EngineError;
-use crate::request::{MountRequest, MountSource, RunRequest, VolumeMount, VolumesFrom};
+use crate::request::{ImageMount, MountRequest, MountSource, RunRequest, VolumeMount, VolumesFrom};
+use crate::run::ShownImage;
 use crate::volumes::{self, Volume, VolumeError};
 
 /// What a new container shows.
@@ -21,6 +22,14 @@ pub(super) struct Shown<'a> {
     /// As it is remembered.
     pub(super) points: Vec<MountPoint>,
     pub(super) volumes: ShownVolumes<'a>,
+    pub(super) images: Vec<ShownImage>,
+}
+
+/// What a mount was found to show.
+enum Source<'a> {
+    Host,
+    Volume(&'a Volume),
+    Image(&'a ShownImage),
 }
 
 /// The volumes of a container that is being made: nobody else fills or removes them. Those that were made for it go again, unless it is
@@ -67,32 +76,55 @@ impl Engine {
     ) -> Result<Shown<'_>, EngineError> {
         let wanted = self.wanted(request, image)?;
         let mut new = NewVolumes { store: &self.store, names: Vec::new() };
+        // Before any volume is made or held: images may have to be fetched, which takes its time.
+        let images = self.shown_images(&wanted, request)?;
         let mut found = Vec::new();
         for mount in &wanted {
-            found.push(match &mount.source {
-                MountSource::Host { .. } => None,
-                MountSource::Volume(volume) => {
-                    let (volume, is_new) = self.make_volume(volume.name.as_deref(), &volume.settings)?;
-                    new.names.extend(is_new.then(|| volume.name.clone()));
-                    Some(volume)
-                }
-            });
+            if let MountSource::Volume(volume) = &mount.source {
+                let (volume, is_new) = self.make_volume(volume.name.as_deref(), &volume.settings)?;
+                new.names.extend(is_new.then(|| volume.name.clone()));
+                found.push(volume);
+            }
         }
-        let names: Vec<String> = found.iter().flatten().map(|volume| volume.name.clone()).collect();
+        let names: Vec<String> = found.iter().map(|volume| volume.name.clone()).collect();
         let held = self.store.hold_volumes(&names)?;
         let (mut mounts, mut points) = (memory(request), Vec::new());
-        for (mount, volume) in wanted.iter().zip(found.iter().map(Option::as_ref)) {
-            if let (Some(volume), Some(tree)) = (volume, tree) {
+        let (mut volumes_left, mut images_left) = (found.iter(), images.iter());
+        for mount in &wanted {
+            let source = match &mount.source {
+                MountSource::Host { .. } => Some(Source::Host),
+                MountSource::Volume(_) => volumes_left.next().map(Source::Volume),
+                MountSource::Image(_) => images_left.next().map(Source::Image),
+            };
+            // There is one for each.
+            let Some(source) = source else { continue };
+            if let (Source::Volume(volume), Some(tree)) = (&source, tree) {
                 self.fill(mount, volume, &held, tree)?;
             }
-            mounts.push(extra_mount(mount, volume)?);
-            points.push(point(mount, volume));
+            let (kind, point) = self.mounted(mount, &source)?;
+            mounts.push(ExtraMount { destination: mount.target.clone(), kind });
+            points.push(point);
         }
         // What is mounted into a mount comes after it.
         mounts.sort_by_key(|mount| Path::new(&mount.destination).components().count());
         mounts.extend(device_mounts(request)?);
         mounts.extend(described);
-        Ok(Shown { mounts, points, volumes: ShownVolumes { held, new, names } })
+        Ok(Shown { mounts, points, volumes: ShownVolumes { held, new, names }, images })
+    }
+
+    /// The images among what is wanted, in the same order.
+    fn shown_images(
+        &self,
+        wanted: &[MountRequest],
+        request: &RunRequest,
+    ) -> Result<Vec<ShownImage>, EngineError> {
+        let mut images = Vec::new();
+        for mount in wanted {
+            if let MountSource::Image(asked) = &mount.source {
+                images.push(self.shown_image(&asked.image, request)?);
+            }
+        }
+        Ok(images)
     }
 
     /// What was asked for, what other containers show, and what the image wants to be volumes; an earlier one wins
@@ -141,14 +173,18 @@ impl Engine {
         let request = |point: MountPoint| MountRequest {
             read_only: from.read_only.unwrap_or(!point.writable),
             target: point.target,
-            source: match point.volume {
-                Some(name) => MountSource::Volume(VolumeMount {
+            source: match (point.volume, point.image) {
+                (Some(name), _) => MountSource::Volume(VolumeMount {
                     name: Some(name),
                     no_copy: true,
                     subpath: point.subpath,
                     ..VolumeMount::default()
                 }),
-                None => MountSource::Host {
+                // Its name may mean another image by now.
+                (None, Some(image)) => {
+                    MountSource::Image(ImageMount { image: image.id.to_string(), subpath: point.subpath })
+                }
+                (None, None) => MountSource::Host {
                     path: point.source,
                     create: false,
                     recursive: true,
@@ -193,16 +229,76 @@ fn target(text: &str) -> Result<String, VolumeError> {
     if clean == "/" { Err(invalid()) } else { Ok(clean.to_owned()) }
 }
 
-/// As the runner mounts it.
-fn extra_mount(mount: &MountRequest, volume: Option<&Volume>) -> Result<ExtraMount, EngineError> {
-    let kind = match (&mount.source, volume) {
-        (MountSource::Host { path, create, recursive, peering }, _) => {
-            host(path, *create, *recursive, *peering, mount.read_only)?
+impl Engine {
+    /// A mount as the runner makes it, and as it is remembered.
+    fn mounted(
+        &self,
+        mount: &MountRequest,
+        found: &Source<'_>,
+    ) -> Result<(MountKind, MountPoint), EngineError> {
+        let mut point = MountPoint {
+            volume: None,
+            image: None,
+            source: PathBuf::new(),
+            target: mount.target.clone(),
+            writable: !mount.read_only,
+            propagation: String::new(),
+            subpath: None,
+        };
+        let kind = match (&mount.source, found) {
+            (MountSource::Host { path, create, recursive, peering }, _) => {
+                point.source.clone_from(path);
+                point.propagation = peering.map_or("rprivate", Peering::name).to_owned();
+                host(path, *create, *recursive, *peering, mount.read_only)?
+            }
+            (MountSource::Volume(asked), Source::Volume(volume)) => {
+                point.volume = Some(volume.name.clone());
+                point.source.clone_from(&volume.mountpoint);
+                point.subpath.clone_from(&asked.subpath);
+                of_volume(asked, volume, mount.read_only)?
+            }
+            (MountSource::Image(asked), Source::Image(image)) => {
+                point.image = Some(MountedImage { name: asked.image.clone(), id: image.id });
+                point.writable = false;
+                point.subpath.clone_from(&asked.subpath);
+                self.of_image(asked, image, &mut point.source)?
+            }
+            _ => return Err(VolumeError::Target(mount.target.clone()).into()),
+        };
+        Ok((kind, point))
+    }
+
+    /// What an image shows: all its layers, or a part of them. `source` becomes its topmost layer's directory.
+    fn of_image(
+        &self,
+        asked: &ImageMount,
+        image: &ShownImage,
+        source: &mut PathBuf,
+    ) -> Result<MountKind, EngineError> {
+        let path = asked.subpath.as_deref().unwrap_or("/");
+        if asked.subpath.is_some() && !stays_inside(path) {
+            return Err(VolumeError::ImageSubpath(path.to_owned()).into());
         }
-        (MountSource::Volume(asked), Some(volume)) => of_volume(asked, volume, mount.read_only)?,
-        (MountSource::Volume(_), None) => return Err(VolumeError::Target(mount.target.clone()).into()),
-    };
-    Ok(ExtraMount { destination: mount.target.clone(), kind })
+        match image.snapshot {
+            Some(snapshot) => {
+                let layers = self.store.read_only_view(snapshot)?;
+                source.clone_from(&self.store.view_dirs(snapshot)?.into_iter().next().unwrap_or_default());
+                Ok(MountKind::Part { source: layers, path: path.to_owned(), read_only: true })
+            }
+            None if asked.subpath.is_some() => Err(VolumeError::NoLayers(asked.image.clone()).into()),
+            None => {
+                Ok(MountKind::Tmpfs { size: None, mode: EMPTY_IMAGE_MODE, options: vec!["ro".to_owned()] })
+            }
+        }
+    }
+}
+
+/// The mode of the root of an image without layers.
+const EMPTY_IMAGE_MODE: u32 = 0o755;
+
+/// Whether a path below something is relative and has no `..`.
+fn stays_inside(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 fn host(
@@ -246,40 +342,13 @@ fn of_volume(asked: &VolumeMount, volume: &Volume, read_only: bool) -> Result<Mo
         return Err(VolumeError::NoDevice { name: volume.name.clone(), device: source }.into());
     }
     Ok(match &asked.subpath {
-        Some(path)
-            if Path::new(path)
-                .components()
-                .any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) =>
-        {
-            return Err(VolumeError::Subpath(path.clone()).into());
-        }
+        Some(path) if !stays_inside(path) => return Err(VolumeError::Subpath(path.clone()).into()),
         Some(path) => {
             let source = Mount::Bind { source, read_only };
             MountKind::Part { source, path: path.clone(), read_only }
         }
         None => MountKind::Bind { source, read_only, recursive: true },
     })
-}
-
-/// As it is remembered.
-fn point(mount: &MountRequest, volume: Option<&Volume>) -> MountPoint {
-    let (source, propagation, subpath) = match &mount.source {
-        MountSource::Host { path, peering, .. } => {
-            (path.clone(), peering.map_or("rprivate", Peering::name), None)
-        }
-        MountSource::Volume(asked) => {
-            let place = volume.map(|volume| volume.mountpoint.clone()).unwrap_or_default();
-            (place, "", asked.subpath.clone())
-        }
-    };
-    MountPoint {
-        volume: volume.map(|volume| volume.name.clone()),
-        source,
-        target: mount.target.clone(),
-        writable: !mount.read_only,
-        propagation: propagation.to_owned(),
-        subpath,
-    }
 }
 
 /// Directories in memory.

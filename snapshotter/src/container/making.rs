@@ -31,6 +31,8 @@ pub struct NewContainer<'a> {
     pub parent: Option<SnapshotId>,
     /// The names of the volumes that it shows.
     pub volumes: &'a [String],
+    /// The images that it shows beside its own: what each was found by, and the snapshot with all of its layers.
+    pub images: &'a [(Digest, Option<SnapshotId>)],
     /// The ids of the user-defined networks that it is in.
     pub networks: &'a [String],
 }
@@ -74,6 +76,16 @@ impl Store {
                     return Ok(Err(StoreError::NoSuchVolume { name: name.clone() }));
                 }
             }
+            for (target, snapshot) in new.images {
+                if blobs::size(c, target)?.is_none() {
+                    return Ok(Err(StoreError::NoSuchBlob { digest: *target }));
+                }
+                if let Some(id) = snapshot
+                    && !snapshots::is_committed(c, *id)?
+                {
+                    return Ok(Err(StoreError::NoSuchSnapshot { id: *id }));
+                }
+            }
             for id in new.networks {
                 if networks::get(c, id)?.is_none() {
                     return Ok(Err(StoreError::NoSuchNetwork { network: id.clone() }));
@@ -85,6 +97,8 @@ impl Store {
                 None => {
                     let snapshot = containers::insert(c, new, now)?;
                     new.volumes.iter().try_for_each(|name| volumes::use_by(c, name, new.id))?;
+                    let mut images = new.images.iter().filter_map(|(_, snapshot)| *snapshot);
+                    images.try_for_each(|snapshot| containers::show_image(c, new.id, snapshot))?;
                     new.networks.iter().try_for_each(|id| networks::join(c, id, new.id))?;
                     Ok(Ok((snapshot, chain)))
                 }

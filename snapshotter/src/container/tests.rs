@@ -19,6 +19,7 @@ fn container(test: &TestStore, id: &str, name: &str) -> ContainerRecord {
         target: &image,
         parent: Some(base),
         volumes: &[],
+        images: &[],
         networks: &[],
     };
     let unfinished = test.store.begin_container(&new, &dir).unwrap();
@@ -51,6 +52,38 @@ fn a_container_outlives_its_maker_and_collections() {
 }
 
 #[test]
+fn what_a_container_shows_of_another_image_stays_as_long_as_it() {
+    let mut test = TestStore::new();
+    let shown = test.snapshot(None, "shown");
+    let image = test.store.put_blob(&test.lease, b"image").unwrap().digest;
+    let dir = test.store.create_container_dir(ID).unwrap();
+    let images = [(image, Some(shown)), (image, None)];
+    let new = NewContainer {
+        id: ID,
+        name: "web",
+        image: &image,
+        target: &image,
+        parent: None,
+        volumes: &[],
+        images: &images,
+        networks: &[],
+    };
+    let record = test.store.begin_container(&new, &dir).unwrap().keep();
+    test.release();
+    test.store.gc(Policy::DROP_CACHE).unwrap();
+    assert!(test.store.read_only_view(shown).is_ok());
+    test.store.remove_container(&record, dir, false).unwrap();
+    test.store.gc(Policy::DROP_CACHE).unwrap();
+    // What is gone by now is refused, and leaves nothing.
+    let dir = test.store.create_container_dir(ID).unwrap();
+    let gone = test.store.begin_container(&new, &dir);
+    assert!(matches!(gone, Err(StoreError::NoSuchBlob { .. } | StoreError::NoSuchSnapshot { .. })));
+    drop(gone);
+    drop(dir);
+    test.assert_nothing_left();
+}
+
+#[test]
 fn a_name_has_one_container() {
     let test = TestStore::new();
     let first = container(&test, ID, "web");
@@ -62,6 +95,7 @@ fn a_name_has_one_container() {
         target: &first.image,
         parent: None,
         volumes: &[],
+        images: &[],
         networks: &[],
     };
     let taken = test.store.begin_container(&new, &dir).unwrap_err();
@@ -85,6 +119,7 @@ fn a_container_that_was_not_finished_is_taken_back() {
             target: &image,
             parent: Some(base),
             volumes: &[],
+            images: &[],
             networks: &[],
         };
         let unfinished = test.store.begin_container(&new, &dir).unwrap();
@@ -114,6 +149,7 @@ fn an_image_that_was_removed_meanwhile_gets_no_container() {
         target: &image,
         parent: Some(base),
         volumes: &[],
+        images: &[],
         networks: &[],
     };
     let error = test.store.begin_container(&new, &dir).unwrap_err();

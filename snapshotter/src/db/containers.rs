@@ -1,5 +1,7 @@
 //! The rows of containers: an id and a name each, and the snapshot that a container writes to.
 //!
+//! Further rows are the images that a container shows beside its own.
+//!
 //! That snapshot stays active for as long as the row is there; its owner is the container, by its id, where
 //! other active snapshots have a lease.
 
@@ -27,6 +29,22 @@ pub(crate) fn insert(
     )?;
     let image = container.image.as_bytes();
     insert.execute((container.id, container.name, image, snapshot, now)).map(|_| snapshot)
+}
+
+/// Keeps the layers of an image that a container shows.
+pub(crate) fn show_image(connection: &Connection, id: &str, snapshot: SnapshotId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR IGNORE INTO container_images (container, snapshot) VALUES (?1, ?2)")?
+        .execute((id, snapshot))
+        .map(drop)
+}
+
+/// The layers of all images that containers show beside their own.
+pub(crate) fn shown_images(connection: &Connection) -> rusqlite::Result<Vec<SnapshotId>> {
+    connection
+        .prepare_cached("SELECT DISTINCT snapshot FROM container_images")?
+        .query_map([], |row| row.get(0))?
+        .collect()
 }
 
 /// The container with this name.

@@ -33,7 +33,7 @@ pub(crate) struct Rows {
     pub(crate) graph: Graph,
     /// Everything that images stand for.
     pub(crate) images: Vec<Node>,
-    /// What live leases and named roots hold, and snapshots being made.
+    /// What live leases and named roots hold, what containers show, and snapshots being made.
     pub(crate) held: Vec<Node>,
     /// The cache entries, the most recently used first.
     pub(crate) cache: Vec<CacheEntry>,
@@ -110,6 +110,7 @@ fn load_snapshots(
 
 fn load_held(connection: &Connection) -> rusqlite::Result<Vec<Node>> {
     let snapshots = "SELECT snapshot FROM lease_snapshots UNION SELECT snapshot FROM roots
+                     UNION SELECT snapshot FROM container_images
                      UNION SELECT id FROM snapshots WHERE lease IS NOT NULL";
     let mut held = list(connection, snapshots, [], |row| row.get(0).map(Node::Snapshot))?;
     held.extend(list(connection, "SELECT DISTINCT digest FROM lease_blobs", [], |row| {

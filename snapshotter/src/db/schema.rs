@@ -4,8 +4,8 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 9] =
-    [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9];
+const STEPS: [&str; 10] =
+    [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
@@ -239,6 +239,17 @@ CREATE TABLE network_users (
     PRIMARY KEY (network, container)
 ) WITHOUT ROWID;
 CREATE INDEX network_users_by_container ON network_users(container);
+";
+
+/// Containers show images beside their own.
+const FORMAT_10: &str = "
+-- The layers of such images. They are kept for as long as the container is there.
+CREATE TABLE container_images (
+    container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+    snapshot  INTEGER NOT NULL REFERENCES snapshots(id) ON DELETE CASCADE,
+    PRIMARY KEY (container, snapshot)
+) WITHOUT ROWID;
+CREATE INDEX container_images_by_snapshot ON container_images(snapshot);
 ";
 
 /// The format of an open database; 0 is an empty one.

@@ -44,6 +44,7 @@ impl Store {
             let mut held = leases::held_by(c, &live)?;
             held.extend(roots::all(c)?);
             held.extend(containers::all(c)?.into_iter().map(|container| container.snapshot));
+            held.extend(containers::shown_images(c)?);
             Ok((marks::load(c)?, held))
         })?;
         self.weigh_blobs(&mut rows)?;

@@ -41,6 +41,7 @@ fn images_containers_and_cache_are_told_apart() {
         target: &image,
         parent: Some(used),
         volumes: &[],
+        images: &[],
         networks: &[],
     };
     let container = test.store.begin_container(&new, &dir).unwrap().keep();

@@ -23,6 +23,7 @@ fn container(test: &TestStore, id: &str, volumes: &[&str]) -> ContainerRecord {
         target: &image,
         parent: None,
         volumes: &volumes,
+        images: &[],
         networks: &[],
     };
     test.store.begin_container(&new, &dir).unwrap().keep()
@@ -166,6 +167,7 @@ fn a_volume_that_is_held_is_not_removed() {
         target: &image,
         parent: None,
         volumes: &gone,
+        images: &[],
         networks: &[],
     };
     assert!(matches!(test.store.begin_container(&new, &dir), Err(StoreError::NoSuchVolume { .. })));

@@ -274,19 +274,31 @@ fn state(container: &Container) -> Value {
     value
 }
 
+/// Docker's name for what a mount shows.
+fn kind(point: &MountPoint) -> &'static str {
+    match (&point.volume, &point.image) {
+        (Some(_), _) => "volume",
+        (None, Some(_)) => "image",
+        (None, None) => "bind",
+    }
+}
+
 fn mounts(container: &Container) -> Vec<Value> {
     let mount = |point: &MountPoint| {
         let mut value = json!({
-            "Type": if point.volume.is_some() { "volume" } else { "bind" },
+            "Type": kind(point),
             "Source": point.source.display().to_string(),
             "Destination": point.target,
-            "Mode": if point.writable { "" } else { "ro" },
+            "Mode": if point.writable || point.image.is_some() { "" } else { "ro" },
             "RW": point.writable,
             "Propagation": point.propagation,
         });
         if let Some(name) = &point.volume {
             value["Name"] = name.as_str().into();
             value["Driver"] = engine::volumes::DRIVER.into();
+        }
+        if let Some(image) = &point.image {
+            value["Name"] = image.name.as_str().into();
         }
         value
     };

@@ -68,8 +68,11 @@ fn show(engine: &Engine, containers: &[Container], args: &PsArgs) -> Result<(), 
 pub(in crate::commands) fn row(container: &Container, whole: bool) -> Value {
     let document = &container.document;
     let labels: Vec<String> = document.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let source =
-        |point: &MountPoint| point.volume.clone().unwrap_or_else(|| point.source.display().to_string());
+    let source = |point: &MountPoint| match (&point.volume, &point.image) {
+        (Some(name), _) => name.clone(),
+        (None, Some(image)) => image.name.clone(),
+        (None, None) => point.source.display().to_string(),
+    };
     let mounts: Vec<String> = document.mounts.iter().map(source).collect();
     let volumes = document.mounts.iter().filter(|point| point.volume.is_some()).count();
     json!({

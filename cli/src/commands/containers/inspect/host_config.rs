@@ -33,8 +33,8 @@ fn asked(container: &Container) -> Value {
         log.insert("max-size".to_owned(), size.to_string().into());
         log.insert("max-file".to_owned(), asked.log.max_files.to_string().into());
     }
-    json!({
-        "Binds": list(asked.mounts.iter().map(bind).collect()),
+    let mut value = json!({
+        "Binds": list(asked.mounts.iter().filter(|point| point.image.is_none()).map(bind).collect()),
         "LogConfig": { "Type": asked.log.driver.name(), "Config": log },
         "NetworkMode": asked.network,
         "PortBindings": port_bindings(container),
@@ -52,7 +52,22 @@ fn asked(container: &Container) -> Value {
         "Runtime": "lap",
         "MaskedPaths": if asked.privileged { json!([]) } else { json!(MASKED) },
         "ReadonlyPaths": if asked.privileged { json!([]) } else { json!(READ_ONLY) },
-    })
+    });
+    let images: Vec<Value> = asked.mounts.iter().filter_map(image_mount).collect();
+    if !images.is_empty() {
+        value["Mounts"] = images.into();
+    }
+    value
+}
+
+/// An image that a container shows, as `HostConfig.Mounts` has it. `Binds` has no words for it.
+fn image_mount(point: &MountPoint) -> Option<Value> {
+    let image = point.image.as_ref()?;
+    let mut value = json!({ "Type": "image", "Source": image.name, "Target": point.target });
+    if let Some(path) = &point.subpath {
+        value["ImageOptions"] = json!({ "Subpath": path });
+    }
+    Some(value)
 }
 
 /// Paths of `/proc` and `/sys` that containers do not see (Docker's list).
