@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::request::{ImageMount, MountRequest, MountSource, Peering, Tmpfs, VolumeMount, VolumesFrom};
+use engine::request::{MountRequest, MountSource, Peering, Tmpfs, VolumeMount, VolumesFrom};
+use engine::volumes::ImageMount;
 
 use crate::error::CliError;
 use crate::pairs::pair;

@@ -37,9 +37,7 @@ pub use self::documents::{
     DocumentOutput, DocumentPlace, LayoutPlace,
 };
 pub use self::isolation::{DeviceNode, HostAddress, IpcMode, Isolation, PidMode, SeccompChoice, Tmpfs};
-pub use self::mounts::{
-    FileRequest, ImageMount, MountRequest, MountSource, VolumeMount, VolumeSettings, VolumesFrom,
-};
+pub use self::mounts::{FileRequest, MountRequest, MountSource, VolumeMount, VolumeSettings, VolumesFrom};
 pub use self::networks::{NetworkCreation, NetworkUse};
 pub use crate::failed::FailureOutput;
 pub use crate::secrets::{SecretSource, Secrets};

@@ -94,6 +94,15 @@ pub struct Volume {
     pub mountpoint: PathBuf,
 }
 
+/// An image that a container shows beside its own. It is pulled as the container's own one is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageMount {
+    /// Its name or id.
+    pub image: String,
+    /// The part of it that appears; links are followed inside of the image.
+    pub subpath: Option<String>,
+}
+
 /// A volume with what has to be looked up or counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeUsage {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use runner::Peering;
 
+use crate::volumes::ImageMount;
+
 /// `-v` and `--mount`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountRequest {
@@ -34,15 +36,6 @@ pub enum MountSource {
     Volume(VolumeMount),
     /// All layers of an image, which nobody writes to.
     Image(ImageMount),
-}
-
-/// An image that a container shows beside its own. It is pulled as the container's own one is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageMount {
-    /// Its name or id.
-    pub image: String,
-    /// The part of it that appears; links are followed inside of the image.
-    pub subpath: Option<String>,
 }
 
 /// A volume that a container shows; made if there is none.

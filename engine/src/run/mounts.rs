@@ -11,9 +11,9 @@ use crate::Engine;
 use crate::containers::{MountPoint, MountedImage};
 use crate::devices;
 use crate::error::EngineError;
-use crate::request::{ImageMount, MountRequest, MountSource, RunRequest, VolumeMount, VolumesFrom};
+use crate::request::{MountRequest, MountSource, RunRequest, VolumeMount, VolumesFrom};
 use crate::run::ShownImage;
-use crate::volumes::{self, Volume, VolumeError};
+use crate::volumes::{self, ImageMount, Volume, VolumeError};
 
 /// What a new container shows.
 pub(super) struct Shown<'a> {
