@@ -47,6 +47,11 @@ pub(crate) fn runtime_directory(store: &Path) -> PathBuf {
     }
 }
 
+/// Where the processes are written down that share a user namespace ([`engine::isolation::obtain`]).
+pub(crate) fn users(store: &Path) -> PathBuf {
+    runtime_directory(store).join("users")
+}
+
 /// Directories in which programs of the host are looked for.
 pub(crate) fn programs() -> Vec<PathBuf> {
     let path = environment("PATH").unwrap_or_default();

@@ -15,6 +15,8 @@ pub use runner::network::publish::{ContainerPort, Publish, Published};
 pub use runner::network::publish::{parse as parse_publish, parse_exposed};
 use runner::network::{Connect, Connection};
 
+pub use runner::network::{HUB_COMMAND, run_hub};
+
 use crate::Engine;
 use crate::doctor::Finding;
 use crate::error::EngineError;

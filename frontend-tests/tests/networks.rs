@@ -10,7 +10,6 @@ use common::containers::Containers;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use testkit::{OrdinaryUser, Ranges};
 
 /// A container that waits, in these networks.
 fn sleeper(env: &Containers, name: &str, flags: &[&str]) -> String {
@@ -321,15 +320,6 @@ fn options_of_the_bridge_hold() {
     env.lap(["rm", "-f", "one", "two"]).ok();
     env.lap(["network", "rm", "apart"]).ok();
     assert!(!std::path::Path::new("/sys/class/net").join(&bridge).exists());
-}
-
-#[test]
-fn an_ordinary_user_is_told_why_not() {
-    let Some(user) = OrdinaryUser::new(Ranges::Usual) else { return };
-    let refused = user.lap(["network", "create", "net"]).fails(1);
-    refused.stderr_has(&["a user-defined network needs the bridge, which only root can make"]);
-    let listed = user.lap(["network", "ls", "--format", "{{.Name}}"]).ok().stdout_text();
-    assert_eq!(listed, "bridge\nhost\nnone\n");
 }
 
 #[test]

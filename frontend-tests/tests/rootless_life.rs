@@ -1,4 +1,4 @@
-//! The life of an ordinary user's containers, over several commands: each is in a user namespace of its own.
+//! The life of an ordinary user's containers, over several commands, which share a user namespace while any of them lives.
 
 mod common;
 

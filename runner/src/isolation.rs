@@ -250,11 +250,12 @@ impl Faulty for NoIsolation {
 }
 
 /// Obtains what was asked for. An ordinary user is in a user namespace afterwards, so this is for the beginning of
-/// a program, while it has one thread. `search` are directories with programs of the host.
+/// a program, while it has one thread. `search` are directories with programs of the host, `share` is that of the
+/// processes which share a user namespace.
 ///
 /// # Errors
 /// What was asked for does not work here; every mode that would have done says why.
-pub fn obtain(wanted: Wanted, search: &[PathBuf]) -> Result<Isolation, NoIsolation> {
+pub fn obtain(wanted: Wanted, search: &[PathBuf], share: Option<&Path>) -> Result<Isolation, NoIsolation> {
     let modes = match wanted {
         Wanted::Auto => Mode::ALL.to_vec(),
         Wanted::Only(mode) => vec![mode],
@@ -263,7 +264,7 @@ pub fn obtain(wanted: Wanted, search: &[PathBuf]) -> Result<Isolation, NoIsolati
     for mode in modes {
         let obtained = match mode {
             Mode::Oci => oci(),
-            Mode::Rootless => rootless(search),
+            Mode::Rootless => rootless(search, share),
             Mode::Chroot => chroot(reasons(&refusals)),
         };
         match obtained {
@@ -272,6 +273,11 @@ pub fn obtain(wanted: Wanted, search: &[PathBuf]) -> Result<Isolation, NoIsolati
         }
     }
     Err(NoIsolation { wanted, refusals })
+}
+
+/// Makes this process, which was started by one that has obtained its isolation, one of those which share a user namespace.
+pub fn share_users(share: &Path) {
+    sys::userns::be_member(share);
 }
 
 fn oci() -> Result<Vec<Gap>, Refusal> {
@@ -286,7 +292,7 @@ fn oci() -> Result<Vec<Gap>, Refusal> {
     works()
 }
 
-fn rootless(search: &[PathBuf]) -> Result<Vec<Gap>, Refusal> {
+fn rootless(search: &[PathBuf], share: Option<&Path>) -> Result<Vec<Gap>, Refusal> {
     let mut gaps = Vec::new();
     if has("SYS_ADMIN") && !sys::userns::is_initial() {
         return works_in_user_namespace();
@@ -294,7 +300,7 @@ fn rootless(search: &[PathBuf]) -> Result<Vec<Gap>, Refusal> {
     if has("SYS_ADMIN") && works().is_ok() {
         return Err(Refusal::IsRoot);
     }
-    let entered = sys::userns::enter(search).map_err(Refusal::UserNamespace)?;
+    let entered = sys::userns::enter(search, share).map_err(Refusal::UserNamespace)?;
     if let Ids::One(reason) = entered.ids {
         gaps.push(Gap::Users(reason));
     }

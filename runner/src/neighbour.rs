@@ -53,10 +53,10 @@ pub enum NeighbourError {
         /// The container.
         name: String,
     },
-    /// Another command of the same ordinary user has started it, in a user namespace of its own.
+    /// It is in another user namespace, which this process cannot enter.
     #[error(
-        "cannot join {kind} namespace of container {name}: an ordinary user's containers have user namespaces of their \
-         own, which others cannot enter"
+        "cannot join {kind} namespace of container {name}: it is in another user namespace, because it was started with \
+         other ids (see /etc/subuid) or in another place"
     )]
     OtherUserNamespace {
         /// The kind of namespace.

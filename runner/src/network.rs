@@ -2,8 +2,9 @@
 //!
 //! [`connect`] gives a container a network namespace that is connected to the world, before the container's process
 //! exists; the process then joins it ([`crate::Network::Namespace`]). For root that is a bridge with an address of its
-//! own for every container ([`bridge`]), for an ordinary user a program that carries packets ([`user_mode`]). Ports are
-//! published by rules of the firewall ([`firewall`]) and by a thread ([`forward`]).
+//! own for every container ([`bridge`]), for an ordinary user a program that carries packets ([`user_mode`]), or a bridge in a
+//! namespace of the user's own ([`hub`]). Ports are published by rules of the firewall ([`firewall`]) and by a thread
+//! ([`forward`]).
 //!
 //! ```text
 //! connect --namespace--> a new one, made on a thread      (goes with its last user)
@@ -27,6 +28,7 @@ pub mod endpoint;
 pub mod error;
 pub mod firewall;
 mod forward;
+mod hub;
 mod join;
 pub mod leftovers;
 mod link;
@@ -54,6 +56,8 @@ use self::endpoint::{Endpoint, InetEndpoint};
 use self::error::NetworkError;
 use self::firewall::Backend;
 use self::forward::{Destination, Forwarder};
+use self::hub::Place;
+pub use self::hub::keeper::{COMMAND as HUB_COMMAND, run as run_hub};
 pub use self::join::Connection;
 pub(crate) use self::join::{etc_files, join, served};
 use self::link::Links;
@@ -139,17 +143,12 @@ pub struct Attachment {
     // In the order in which they are dropped: nobody connects to a container that leaves.
     forwarder: Option<Forwarder>,
     name_server: Option<NameServer>,
-    kind: Option<Kind>,
+    /// One for each network with a bridge, in the order in which they were joined.
+    seats: Vec<Seat>,
+    /// The default network of an ordinary user.
+    user_mode: Option<UserMode>,
     namespace: Namespace,
     published: Vec<Published>,
-}
-
-/// How a namespace is connected.
-#[derive(Debug)]
-enum Kind {
-    /// One for each network, in the order in which they were joined.
-    Bridge(Vec<Seat>),
-    UserMode(UserMode),
 }
 
 /// A network namespace that is being made, and ports that are already taken.
@@ -182,10 +181,11 @@ pub fn connect(
 ) -> Result<Attachment, NetworkError> {
     let Preparation { namespace, reserved } = preparation;
     let published: Vec<Published> = reserved.iter().map(|one| one.published).collect();
-    if !may_administer_networks()? {
+    if wanted.definition.is_none() && !may_administer_networks()? {
         return by_program(wanted, namespace.finish()?, reserved, published);
     }
-    let (seat, bridge) = bridge::take_seat(runtime, wanted, published.clone())?;
+    let place = Place::enter(runtime)?;
+    let (seat, bridge) = bridge::take_seat(&place, runtime, wanted, published.clone())?;
     let address = seat.addresses().inet;
     // From here on dropping gives the seat back.
     let namespace = match namespace.finish() {
@@ -195,10 +195,9 @@ pub fn connect(
             return Err(error);
         }
     };
-    let kind = Some(Kind::Bridge(Vec::new()));
-    let mut attachment = Attachment { forwarder: None, name_server: None, kind, namespace, published };
+    let mut attachment = Attachment::new(namespace, None, published);
     attachment.plug_in(seat, bridge)?;
-    attachment.forward(reserved, address.into(), false)?;
+    attachment.forward(reserved, address.into(), place.is_hub())?;
     Ok(attachment)
 }
 
@@ -210,7 +209,6 @@ fn by_program(
     published: Vec<Published>,
 ) -> Result<Attachment, NetworkError> {
     let flags = [
-        ("a user-defined network", wanted.definition.is_some()),
         ("--ip", wanted.address.is_some()),
         ("--ip6", wanted.address6.is_some()),
         ("--mac-address", wanted.mac.is_some()),
@@ -218,10 +216,9 @@ fn by_program(
     if let Some((flag, _)) = flags.into_iter().find(|(_, given)| *given) {
         return Err(NetworkError::NeedsBridge { flag });
     }
-    let user_mode = user_mode::connect(&mut namespace, wanted.mtu)?;
+    let user_mode = user_mode::connect(&mut namespace, user_mode::CARD, wanted.mtu)?;
     let address = user_mode.address;
-    let kind = Some(Kind::UserMode(user_mode));
-    let mut attachment = Attachment { forwarder: None, name_server: None, kind, namespace, published };
+    let mut attachment = Attachment::new(namespace, Some(user_mode), published);
     attachment.forward(reserved, address, true)?;
     Ok(attachment)
 }
@@ -277,27 +274,29 @@ fn short(id: &str) -> String {
 }
 
 impl Attachment {
-    /// The container's networks; none where a program connects it.
-    fn seats(&self) -> &[Seat] {
-        match &self.kind {
-            Some(Kind::Bridge(seats)) => seats,
-            Some(Kind::UserMode(_)) | None => &[],
-        }
+    fn new(namespace: Namespace, user_mode: Option<UserMode>, published: Vec<Published>) -> Self {
+        Self { forwarder: None, name_server: None, seats: Vec::new(), user_mode, namespace, published }
     }
 
-    /// The network that packets to elsewhere leave by, else the first.
+    /// The network that packets to elsewhere leave by, else the first; none where a program leads out.
     fn main_seat(&self) -> Option<&Seat> {
-        self.seats().iter().find(|seat| seat.leads_out()).or(self.seats().first())
+        if self.user_mode.is_some() {
+            return None;
+        }
+        self.seats.iter().find(|seat| seat.leads_out()).or(self.seats.first())
     }
 
     fn plug_in(&mut self, mut seat: Seat, bridge: u32) -> Result<(), NetworkError> {
-        let Some(Kind::Bridge(seats)) = &mut self.kind else {
-            return Err(NetworkError::NeedsBridge { flag: "a second network" });
-        };
         let plugged = seat.plug_in(bridge, &mut self.namespace);
         // With or without a cable it is given back with the others.
-        seats.push(seat);
+        self.seats.push(seat);
         plugged
+    }
+
+    /// Whether it is in a network, by its id or the default one's name.
+    fn is_in(&self, network: &str) -> bool {
+        self.user_mode.is_some() && network == DEFAULT_NETWORK
+            || self.seats.iter().any(|seat| seat.directory().is(network))
     }
 
     /// Connects the container to a further network.
@@ -305,16 +304,18 @@ impl Attachment {
     /// # Errors
     /// See [`NetworkError`]. Nothing is left then.
     pub fn join(&mut self, runtime: &Path, wanted: &Connect) -> Result<(), NetworkError> {
-        if self.seats().iter().any(|seat| seat.directory().is(&wanted.network)) {
+        if self.is_in(&wanted.network) {
             let container = wanted.names.first().cloned().unwrap_or_else(|| short(&wanted.container));
             let network = wanted.network_name().to_owned();
             return Err(NetworkError::AlreadyConnected { container, network });
         }
-        let (seat, bridge) = bridge::take_seat(runtime, wanted, Vec::new())?;
+        let place = match self.seats.first() {
+            Some(seat) => seat.place().clone(),
+            None => Place::enter(runtime)?,
+        };
+        let (seat, bridge) = bridge::take_seat(&place, runtime, wanted, Vec::new())?;
         if let Err(error) = self.plug_in(seat, bridge) {
-            if let Some(Kind::Bridge(seats)) = &mut self.kind {
-                seats.pop().map_or(Ok(()), Seat::leave)?;
-            }
+            self.seats.pop().map_or(Ok(()), Seat::leave)?;
             return Err(error);
         }
         self.tell_name_server();
@@ -326,19 +327,25 @@ impl Attachment {
     /// # Errors
     /// [`NetworkError::NotConnected`], or the kernel refuses it.
     pub fn leave_network(&mut self, network: &str, name: &str, container: &str) -> Result<(), NetworkError> {
-        let not_connected =
-            || NetworkError::NotConnected { container: short(container), network: name.to_owned() };
-        let Some(Kind::Bridge(seats)) = &mut self.kind else { return Err(not_connected()) };
-        let place = seats.iter().position(|seat| seat.directory().is(network)).ok_or_else(not_connected)?;
-        let seat = seats.remove(place);
-        let led_out = seat.leads_out();
-        seat.unplug()?;
-        seat.leave()?;
+        if !self.is_in(network) {
+            return Err(NetworkError::NotConnected { container: short(container), network: name.to_owned() });
+        }
+        let led_out = match self.seats.iter().position(|seat| seat.directory().is(network)) {
+            Some(place) => {
+                let seat = self.seats.remove(place);
+                seat.unplug()?;
+                let led_out = seat.leads_out();
+                seat.leave()?;
+                led_out
+            }
+            // The card goes with the program.
+            None => self.user_mode.take().is_some(),
+        };
         if led_out {
             // Its ports lead to an address that nobody has any more.
             self.forwarder = None;
             self.published.clear();
-            if let Some(next) = seats.iter_mut().find(|seat| seat.may_lead_out()) {
+            if let Some(next) = self.seats.iter_mut().find(|seat| seat.may_lead_out()) {
                 next.lead_out(&mut self.namespace)?;
             }
         }
@@ -364,10 +371,11 @@ impl Attachment {
     /// Tells the server of names which networks the container is in.
     fn tell_name_server(&self) {
         let Some(server) = &self.name_server else { return };
-        let user_defined = self.seats().iter().filter_map(|seat| {
+        let user_defined = self.seats.iter().filter_map(|seat| {
             Some(names::Known { directory: seat.directory().clone(), network: seat.network_name()?.name })
         });
-        server.know(user_defined.collect(), self.seats().iter().any(Seat::leads_out));
+        let leads_out = self.user_mode.is_some() || self.seats.iter().any(Seat::leads_out);
+        server.know(user_defined.collect(), leads_out);
     }
 
     fn forward(
@@ -394,55 +402,44 @@ impl Attachment {
 
     /// The container's own addresses, for its `/etc/hosts`.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        match &self.kind {
-            Some(Kind::Bridge(seats)) => {
-                let of_seat = |seat: &Seat| {
-                    let addresses = seat.addresses();
-                    let inet6 = addresses.inet6.map(IpAddr::V6);
-                    std::iter::once(IpAddr::V4(addresses.inet)).chain(inet6)
-                };
-                seats.iter().flat_map(of_seat).collect()
-            }
-            Some(Kind::UserMode(user_mode)) => vec![user_mode.address],
-            None => Vec::new(),
-        }
+        let of_seat = |seat: &Seat| {
+            let addresses = seat.addresses();
+            let inet6 = addresses.inet6.map(IpAddr::V6);
+            std::iter::once(IpAddr::V4(addresses.inet)).chain(inet6)
+        };
+        let of_program = self.user_mode.iter().map(|user_mode| user_mode.address);
+        of_program.chain(self.seats.iter().flat_map(of_seat)).collect()
     }
 
     /// By which address the container reaches the machine that it runs on, if by any.
     pub fn gateway(&self) -> Option<IpAddr> {
-        Some(self.main_seat()?.gateway().into())
+        let main = self.main_seat()?;
+        (!main.place().is_hub()).then(|| main.gateway().into())
     }
 
     /// Where the container reaches the host's resolver, if it does also when that listens on the host's loopback
     /// interface only.
     pub fn resolver(&self) -> Option<IpAddr> {
-        match &self.kind {
-            Some(Kind::UserMode(user_mode)) => Some(user_mode.resolver),
-            _ => None,
-        }
+        Some(self.user_mode.as_ref()?.resolver)
     }
 
     /// What the container has of its other networks than the main one, to be told to others.
     pub fn further_endpoints(&self) -> Vec<Endpoint> {
-        let Some(main) = self.main_seat() else { return Vec::new() };
-        let others = self.seats().iter().filter(|seat| !std::ptr::eq(*seat, main));
+        let main = self.main_seat();
+        let others = self.seats.iter().filter(|seat| !main.is_some_and(|main| std::ptr::eq(*seat, main)));
         others.map(Seat::endpoint).collect()
     }
 
     /// What the container has of its network, the one that packets to elsewhere leave by, to be told to others.
     pub fn endpoint(&self) -> Endpoint {
         let published = self.published.clone();
-        match &self.kind {
-            Some(Kind::Bridge(_)) => {
-                let main = self.main_seat().map(Seat::endpoint).unwrap_or_default();
-                Endpoint { published, ..main }
-            }
-            Some(Kind::UserMode(user_mode)) => Endpoint {
+        match &self.user_mode {
+            Some(user_mode) => Endpoint {
                 inet: Some(InetEndpoint { address: user_mode.address, length: None, gateway: None }),
                 published,
                 ..Endpoint::default()
             },
-            None => Endpoint::default(),
+            None => Endpoint { published, ..self.main_seat().map(Seat::endpoint).unwrap_or_default() },
         }
     }
 
@@ -460,11 +457,9 @@ impl Attachment {
     }
 
     fn leave(&mut self) -> Result<(), NetworkError> {
-        let left = match self.kind.take() {
-            // All of them are left, whatever becomes of one.
-            Some(Kind::Bridge(seats)) => seats.into_iter().map(Seat::leave).fold(Ok(()), Result::and),
-            Some(Kind::UserMode(_)) | None => Ok(()),
-        };
+        // All of them are left, whatever becomes of one.
+        let left = std::mem::take(&mut self.seats).into_iter().map(Seat::leave).fold(Ok(()), Result::and);
+        self.user_mode = None;
         // After the rules: who gets the ports next has rules of its own.
         self.forwarder = None;
         self.name_server = None;

@@ -8,6 +8,7 @@
 //! Source: `user_namespaces(7)`, `subuid(5)`, `newuidmap(1)`.
 
 mod enter;
+mod members;
 mod ranges;
 
 use std::io;
@@ -15,6 +16,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 pub use self::enter::{EnterError, Entered, Ids, OneIdReason, enter};
+pub use self::members::be_member;
 pub use self::ranges::{IdMap, MapLine, Range, name_of, parse_ranges};
 use crate::fs::PathError;
 
@@ -69,6 +71,11 @@ pub fn owner_error(errno: rustix::io::Errno, uid: u32, gid: u32) -> io::Error {
         return io::Error::new(io::ErrorKind::InvalidInput, UnmappedOwner { uid, gid });
     }
     errno.into()
+}
+
+/// The number of the user namespace that this process is in; 0 where `/proc` does not say.
+pub fn number() -> u64 {
+    std::fs::metadata("/proc/self/ns/user").map_or(0, |namespace| namespace.ino())
 }
 
 /// Whether this process is in the machine's first user namespace. Where `/proc` does not say, it is. The maps do

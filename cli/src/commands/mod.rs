@@ -29,7 +29,7 @@ mod volumes;
 mod why;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -81,9 +81,12 @@ fn wanted(command: &Command) -> Wanted {
 }
 
 /// Obtains the isolation of this process. That nothing works stops only those commands that start a container.
-fn isolation(command: &Command) -> Result<Result<Isolation, Arc<NoIsolation>>, CliError> {
+fn isolation(cli: &Cli) -> Result<Result<Isolation, Arc<NoIsolation>>, CliError> {
+    let command = &cli.command;
     let wanted = wanted(command);
-    match engine::isolation::obtain(wanted, &places::programs()) {
+    // A command that needs the store says itself that there is no place for it.
+    let share = root(cli.root.as_deref()).ok().map(|root| places::users(&root));
+    match engine::isolation::obtain(wanted, &places::programs(), share.as_deref()) {
         Err(error) if wanted != Wanted::Auto => {
             let builds = matches!(command, Command::Build(_) | Command::Image(_) | Command::Builder(_));
             let code = if builds { FAILED } else { RUN_FAILED };
@@ -106,7 +109,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     if let Command::OciRuntime { arguments } = cli.command {
         return Ok(oci_runtime::run(arguments));
     }
-    let isolation = isolation(&cli.command)?;
+    let isolation = isolation(&cli)?;
     let store = &StoreChoice::of(&cli, isolation);
     match cli.command {
         Command::Build(args) | Command::Image(ImageArgs { command: ImageCommand::Build(args) }) => {
@@ -182,18 +185,23 @@ fn image_command(store: &StoreChoice, command: ImageCommand) -> Result<ExitCode,
     }
 }
 
-/// Opens the store that the command line or the environment names.
-fn open(store: &StoreChoice) -> Result<Engine, CliError> {
-    let root = match &store.root {
-        Some(root) => root.clone(),
+/// Where the store is that the command line or the environment names.
+fn root(named: Option<&Path>) -> Result<PathBuf, CliError> {
+    let root = match named {
+        Some(root) => root.to_owned(),
         None => places::store_root()?,
     };
+    std::path::absolute(&root)
+        .map_err(|error| CliError::failed(format!("cannot make {} absolute: {error}", root.display())))
+}
+
+/// Opens the store that the command line or the environment names.
+fn open(store: &StoreChoice) -> Result<Engine, CliError> {
+    let root = root(store.root.as_deref())?;
     let driver = store.driver.map(|driver| match driver {
         StorageDriver::Overlay => DriverKind::Overlay,
         StorageDriver::Native => DriverKind::Native,
     });
-    let root = std::path::absolute(&root)
-        .map_err(|error| CliError::failed(format!("cannot make {} absolute: {error}", root.display())))?;
     // Without mounts nothing can be merged.
     let without_mounts = matches!(&store.isolation, Ok(found) if found.mode == Mode::Chroot);
     let driver = driver.or(without_mounts.then_some(DriverKind::Native));

@@ -6,6 +6,9 @@ use runner::network::address::{Subnet4, Subnet6};
 use runner::network::definition::{self, Definition};
 use runner::network::error::NetworkError;
 
+use runner::isolation::Mode;
+use sys::lock::{FileLock, LockMode};
+
 use super::{Defined, Network, NetworkRefusal, PREDEFINED};
 use crate::Engine;
 use crate::error::EngineError;
@@ -23,6 +26,10 @@ impl Engine {
     /// [`NetworkRefusal`]; the name is taken, a subnet is in use, or this user may not make bridges.
     pub fn create_network(&self, asked: &NetworkCreation) -> Result<Network, EngineError> {
         check_name(&asked.name)?;
+        self.check_bridges()?;
+        // Nothing else keeps two commands of an ordinary user from choosing the same subnet.
+        let lock = self.runtime_directory()?.join("networks.lock");
+        let _alone = FileLock::acquire(&lock, LockMode::Exclusive).map_err(snapshotter::StoreError::from)?;
         let known = self.networks()?;
         if known.iter().any(|other| other.name == asked.name) {
             let name = asked.name.clone();
@@ -36,7 +43,10 @@ impl Engine {
         {
             return Err(NetworkRefusal::Overlap.into());
         }
-        let made = definition::create(&self.runtime_directory, &wanted).map_err(|error| match error {
+        let definitions = known.iter().filter_map(|other| other.defined.as_ref());
+        let taken: Vec<Subnet4> = definitions.filter_map(|other| other.definition.subnet).collect();
+        let made = definition::create(&self.runtime_directory, &wanted, &taken);
+        let made = made.map_err(|error| match error {
             NetworkError::SubnetTaken { .. } => NetworkRefusal::Overlap.into(),
             other => EngineError::from(runner::RunError::from(other)),
         })?;
@@ -61,6 +71,17 @@ impl Engine {
                 Err(error.into())
             }
         }
+    }
+}
+
+impl Engine {
+    /// Refuses networks where containers can have none of their own.
+    fn check_bridges(&self) -> Result<(), EngineError> {
+        if self.isolation()?.mode != Mode::Chroot {
+            return Ok(());
+        }
+        let flag = "a user-defined network";
+        Err(runner::RunError::from(NetworkError::NeedsBridge { flag }).into())
     }
 }
 

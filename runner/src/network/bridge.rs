@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use super::Connect;
@@ -13,6 +14,7 @@ use super::address::{MacAddress, Subnet6};
 use super::endpoint::{Endpoint, InetEndpoint, NetworkName};
 use super::error::NetworkError;
 use super::firewall::{Change, Firewall, Redirect, Rules};
+use super::hub::Place;
 use super::link::{Cable, Card, Links};
 use super::making::ensure;
 use super::namespace::Namespace;
@@ -27,6 +29,8 @@ pub(super) const ALIAS_PREFIX: &str = "lapstrake ";
 /// A container's part of the network.
 #[derive(Debug)]
 pub(super) struct Seat {
+    /// Where the bridge is.
+    place: Place,
     directory: Directory,
     network: NetworkRecord,
     lease: Lease,
@@ -46,15 +50,28 @@ pub(super) struct Addresses {
     pub(super) inet6: Option<Ipv6Addr>,
 }
 
-/// Gives a container a seat: an address, a lease and rules, but no interface yet.
+/// Gives a container a seat: an address, a lease and rules, but no interface yet. Answers the number of the bridge, too.
 pub(super) fn take_seat(
+    place: &Place,
+    runtime: &Path,
+    connect: &Connect,
+    published: Vec<Published>,
+) -> Result<(Seat, u32), NetworkError> {
+    if connect.definition.as_ref().is_none_or(|definition| !definition.internal) {
+        place.check_way_out()?;
+    }
+    place.run(|| take_seat_there(place.clone(), runtime, connect, published))
+}
+
+fn take_seat_there(
+    place: Place,
     runtime: &Path,
     connect: &Connect,
     published: Vec<Published>,
 ) -> Result<(Seat, u32), NetworkError> {
     let directory = Directory::new(runtime, &connect.network);
     let locked = directory.lock()?;
-    let mut taken = sweep(&locked)?;
+    let mut taken = sweep(&locked, true)?;
     let (mut network, index, firewall) = ensure(runtime, &locked, connect)?;
     let inet = match connect.address {
         Some(address) => wanted_address(&locked, &network, address)?,
@@ -73,7 +90,7 @@ pub(super) fn take_seat(
     })?;
     let mac = connect.mac.unwrap_or(MacAddress::beside(inet));
     let leads_out = connect.leads_out && !network.is_internal();
-    let mut seat = Seat { directory, network, lease, mac, leads_out, card: String::new(), firewall };
+    let mut seat = Seat { place, directory, network, lease, mac, leads_out, card: String::new(), firewall };
     seat.change_redirects(Change::Add)?;
     Ok((seat, index))
 }
@@ -92,11 +109,11 @@ fn free_address(network: &NetworkRecord, taken: &mut BTreeSet<Ipv4Addr>) -> Resu
 }
 
 /// Removes what dead containers left: first the rules, which nobody would know of without the leases. Returns the
-/// addresses of those that live.
-pub(super) fn sweep(locked: &Locked) -> Result<BTreeSet<Ipv4Addr>, NetworkError> {
+/// addresses of those that live. Where the bridge is gone the rules are, too.
+pub(super) fn sweep(locked: &Locked, has_bridge: bool) -> Result<BTreeSet<Ipv4Addr>, NetworkError> {
     let (taken, dead) = locked.leases()?;
-    let had_ports =
-        dead.iter().any(|(_, lease)| lease.as_ref().is_none_or(|lease| !lease.published.is_empty()));
+    let had_ports = has_bridge
+        && dead.iter().any(|(_, lease)| lease.as_ref().is_none_or(|lease| !lease.published.is_empty()));
     if had_ports && let Some(record) = locked.directory().record()? {
         let mut firewall = record.firewall.open(&record.name)?;
         // Without its rules there is nothing to remove; who needs them makes them.
@@ -201,25 +218,35 @@ impl Seat {
         }
     }
 
+    /// Where its bridge is.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Lays the cable from the bridge into the container's namespace and configures its card.
     pub(super) fn plug_in(&mut self, bridge: u32, namespace: &mut Namespace) -> Result<(), NetworkError> {
         self.card = free_card(namespace)?;
+        let namespace_there = std::os::fd::AsFd::as_fd(&*namespace);
+        self.place.run(|| self.lay_cable(bridge, namespace_there))?;
+        let index = find_card(namespace, &self.card)?;
+        namespace.links.configure(index, &self.card_settings()).map_err(failed("configure", &self.card))
+    }
+
+    fn lay_cable(&self, bridge: u32, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
         let name = &self.lease.record.interface;
         let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
         links
             .add_cable(&Cable {
                 name,
                 bridge,
-                namespace: std::os::fd::AsFd::as_fd(&namespace),
+                namespace,
                 peer: &self.card,
                 address: self.mac,
                 mtu: self.network.mtu,
                 ipv6: self.network.subnet6.is_some(),
                 separate: self.network.definition.as_ref().is_some_and(|definition| definition.separate),
             })
-            .map_err(failed("make the virtual cable", name))?;
-        let index = find_card(namespace, &self.card)?;
-        namespace.links.configure(index, &self.card_settings()).map_err(failed("configure", &self.card))
+            .map_err(failed("make the virtual cable", name))
     }
 
     fn card_settings(&self) -> Card {
@@ -242,6 +269,10 @@ impl Seat {
 
     /// Removes the cable while the container goes on.
     pub(super) fn unplug(&self) -> Result<(), NetworkError> {
+        self.place.run(|| self.remove_cable())
+    }
+
+    fn remove_cable(&self) -> Result<(), NetworkError> {
         let name = &self.lease.record.interface;
         let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
         match links.find(name).map_err(failed("find", name))? {
@@ -267,7 +298,12 @@ impl Seat {
     }
 
     /// Gives everything back; the interface goes with the namespace.
-    pub(super) fn leave(mut self) -> Result<(), NetworkError> {
+    pub(super) fn leave(self) -> Result<(), NetworkError> {
+        let place = self.place.clone();
+        place.run(|| self.leave_there())
+    }
+
+    fn leave_there(mut self) -> Result<(), NetworkError> {
         let _locked = self.directory.lock()?;
         // In this order: what is in the lease is known to whoever comes if we do not come to the end.
         self.change_redirects(Change::Remove)?;

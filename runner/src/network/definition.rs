@@ -60,13 +60,16 @@ pub struct Live {
     pub leases: Vec<LeaseRecord>,
 }
 
-/// Makes a network, and answers it with the subnet that it got. The kernel decides whether a subnet is free.
+/// Makes a network, and answers it with the subnet that it got, which is none of `taken`. The kernel decides whether a subnet
+/// is free. An ordinary user's network is only made when a container comes, and a subnet is free that no route of the
+/// machine leads to.
 ///
 /// # Errors
-/// [`NetworkError::SubnetTaken`], [`NetworkError::BridgeExists`], [`NetworkError::NeedsBridge`] for an ordinary user.
-pub fn create(runtime: &Path, wanted: &Definition) -> Result<Definition, NetworkError> {
+/// [`NetworkError::SubnetTaken`], [`NetworkError::BridgeExists`].
+pub fn create(runtime: &Path, wanted: &Definition, taken: &[Subnet4]) -> Result<Definition, NetworkError> {
     if !may_administer_networks()? {
-        return Err(NetworkError::NeedsBridge { flag: "a user-defined network" });
+        let subnet = making::choose(runtime, wanted, taken)?;
+        return Ok(Definition { subnet: Some(subnet), ..wanted.clone() });
     }
     sys::fs::create_dir_all(runtime, 0o700)?;
     let connect = Connect::to(wanted.clone(), "");

@@ -193,8 +193,27 @@ pub enum NetworkError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The namespace that holds an ordinary user's networks cannot be made.
+    #[error("cannot make the namespace of this user's networks: {why}")]
+    Hub {
+        /// Why.
+        why: String,
+    },
+    /// Nothing leads out of an ordinary user's networks.
+    #[error("no network of this user leads out, and this one is not internal (--internal): {why}")]
+    NoWayOut {
+        /// Why.
+        why: String,
+    },
+    /// An ordinary user's networks were made with other ids.
+    #[error(
+        "this user's networks belong to containers that were started with other ids (see /etc/subuid); stop those containers first"
+    )]
+    OtherUsers,
     /// A flag that an ordinary user's network cannot follow.
-    #[error("{flag} needs the bridge, which only root can make")]
+    #[error(
+        "{flag} needs the machine's own bridge, which only root can make; a network of one's own (lap network create) may do"
+    )]
     NeedsBridge {
         /// The flag.
         flag: &'static str,

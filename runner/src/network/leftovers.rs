@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use super::bridge::{self, ALIAS_PREFIX, failed};
 use super::error::NetworkError;
 use super::firewall::{Backend, nftables};
+use super::hub::Place;
 use super::link::{Link, Links};
 use super::making::bridge_name;
-use super::record::{Directory, Life};
+use super::record::{Directory, Life, Locked};
 
 /// Something that no container uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,13 +113,33 @@ fn orphan_bridge(link: &Link) -> Option<Leftover> {
 /// # Errors
 /// The runtime directory cannot be read, or something cannot be removed.
 pub fn sweep(runtime: &Path) -> Result<(), NetworkError> {
+    let has_dead = |network: &String| {
+        let addresses = Directory::new(runtime, network).addresses()?;
+        Ok::<_, NetworkError>(addresses.iter().any(|(_, life)| *life == Life::Dead))
+    };
     for network in Directory::names(runtime)? {
-        let directory = Directory::new(runtime, &network);
-        if directory.addresses()?.iter().any(|(_, life)| *life == Life::Dead) {
-            bridge::sweep(&directory.lock()?)?;
+        if has_dead(&network)? {
+            sweep_one(runtime, &network)?;
         }
     }
     Ok(())
+}
+
+fn sweep_one(runtime: &Path, network: &str) -> Result<(), NetworkError> {
+    at_bridges(runtime, |has_bridges| {
+        bridge::sweep(&Directory::new(runtime, network).lock()?, has_bridges).map(drop)
+    })
+}
+
+/// Does something where bridges are, and says whether there can be any.
+fn at_bridges<T: Send>(
+    runtime: &Path,
+    work: impl FnOnce(bool) -> Result<T, NetworkError> + Send,
+) -> Result<T, NetworkError> {
+    match Place::find(runtime)? {
+        Some(place) => place.run(|| work(true)),
+        None => work(false),
+    }
 }
 
 /// Removes one of them, unless it has come into use meanwhile.
@@ -128,9 +149,7 @@ pub fn sweep(runtime: &Path) -> Result<(), NetworkError> {
 pub fn remove(runtime: &Path, leftover: &Leftover) -> Result<(), NetworkError> {
     match leftover {
         Leftover::IdleNetwork { network, .. } => remove_network(runtime, network).map(drop),
-        Leftover::DeadLeases { network, .. } => {
-            bridge::sweep(&Directory::new(runtime, network).lock()?).map(drop)
-        }
+        Leftover::DeadLeases { network, .. } => sweep_one(runtime, network),
         Leftover::OrphanBridge { bridge, .. } => {
             remove_rules(bridge)?;
             remove_bridge(bridge)
@@ -147,18 +166,26 @@ fn bridge_of(directory: &Directory, runtime: &Path, network: &str) -> Result<Str
 
 /// Removes a network without containers, with its bridge and its rules. `false` if it has some.
 pub(super) fn remove_network(runtime: &Path, network: &str) -> Result<bool, NetworkError> {
-    let locked = Directory::new(runtime, network).lock()?;
-    if !bridge::sweep(&locked)?.is_empty() {
-        return Ok(false);
-    }
+    at_bridges(runtime, |has_bridges| {
+        let locked = Directory::new(runtime, network).lock()?;
+        if !bridge::sweep(&locked, has_bridges)?.is_empty() {
+            return Ok(false);
+        }
+        if has_bridges {
+            remove_bridge_and_rules(&locked, runtime, network)?;
+        }
+        locked.forget()?;
+        Ok(true)
+    })
+}
+
+fn remove_bridge_and_rules(locked: &Locked, runtime: &Path, network: &str) -> Result<(), NetworkError> {
     let bridge = bridge_of(locked.directory(), runtime, network)?;
     match locked.directory().record()? {
         Some(record) => record.firewall.open(network)?.remove(&bridge)?,
         None => remove_rules(&bridge)?,
     }
-    remove_bridge(&bridge)?;
-    locked.forget()?;
-    Ok(true)
+    remove_bridge(&bridge)
 }
 
 fn remove_rules(bridge: &str) -> Result<(), NetworkError> {

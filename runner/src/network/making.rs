@@ -8,6 +8,7 @@ use base::Digest;
 
 use super::address::{MacAddress, Subnet4, Subnet6};
 use super::bridge::{ALIAS_PREFIX, failed, rules};
+use super::definition::Definition;
 use super::error::NetworkError;
 use super::firewall::{Backend, Firewall};
 use super::link::Links;
@@ -139,6 +140,24 @@ fn claim_exactly(
     }
 }
 
+/// A subnet for a network that is made later: the one that is asked for, or one that is none of `taken`. No route of the host
+/// leads to it.
+pub(super) fn choose(
+    runtime: &Path,
+    definition: &Definition,
+    taken: &[Subnet4],
+) -> Result<Subnet4, NetworkError> {
+    let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
+    let mut avoided = links.routed().map_err(failed("ask for", "the routes"))?;
+    if let Some(subnet) = definition.subnet {
+        let is_free = !avoided.iter().any(|other| subnet.overlaps(*other));
+        return is_free.then_some(subnet).ok_or(NetworkError::SubnetTaken { subnet });
+    }
+    avoided.extend(taken);
+    let chosen = Subnet4::choices(start_of(&bridge_name(runtime, &definition.id)), &avoided).next();
+    chosen.ok_or_else(|| NetworkError::NoSubnet { network: definition.name.clone() })
+}
+
 /// Takes a subnet that no route of the host leads to, the one that it had before if that is free.
 fn claim_subnet(
     links: &mut Links,
@@ -149,15 +168,19 @@ fn claim_subnet(
 ) -> Result<Subnet4, NetworkError> {
     let routed = links.routed().map_err(failed("ask for", "the routes"))?;
     let before = before.filter(|subnet| !routed.iter().any(|other| subnet.overlaps(*other)));
-    // Different directories begin at different places, so that they seldom want the same.
-    let start =
-        u32::from_str_radix(bridge.strip_prefix(BRIDGE_PREFIX).unwrap_or("").get(..7).unwrap_or("0"), 16);
-    for subnet in before.into_iter().chain(Subnet4::choices(start.unwrap_or(0), &routed)) {
+    for subnet in before.into_iter().chain(Subnet4::choices(start_of(bridge), &routed)) {
         if links.claim(index, subnet).map_err(failed("claim a subnet for", bridge))? {
             return Ok(subnet);
         }
     }
     Err(NetworkError::NoSubnet { network: network.to_owned() })
+}
+
+/// Where the subnets begin that a bridge may have. Different directories begin at different places, so that they seldom
+/// want the same.
+fn start_of(bridge: &str) -> u32 {
+    let digits = bridge.strip_prefix(BRIDGE_PREFIX).unwrap_or("").get(..7).unwrap_or("0");
+    u32::from_str_radix(digits, 16).unwrap_or(0)
 }
 
 /// `lap0` for the system's default network; others have a name that is theirs alone, because the kernel has one

@@ -87,6 +87,17 @@ impl Namespace {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 
+    /// One that exists already, which may have been configured by another process.
+    pub(super) fn of(fd: OwnedFd) -> Result<Self, NetworkError> {
+        let links = super::hub::inside(&fd, || Links::open().map_err(failed("configure")))?;
+        Ok(Self { fd, links })
+    }
+
+    /// Its descriptor.
+    pub(super) fn as_owned(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     /// A further descriptor of it.
     pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()

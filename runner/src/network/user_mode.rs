@@ -19,7 +19,7 @@ use super::namespace::Namespace;
 use super::program::{self, Server};
 
 /// The name of the container's card.
-const CARD: &str = "eth0";
+pub(super) const CARD: &str = "eth0";
 /// The namespace, as the programs see it.
 const NAMESPACE: &str = "/proc/self/fd/0";
 /// Where `pasta` answers questions for names with the host's resolver; a link-local address that nobody has.
@@ -39,27 +39,31 @@ pub(super) struct UserMode {
     pub(super) resolver: IpAddr,
 }
 
-/// Connects a namespace with the best program that is installed and works.
-pub(super) fn connect(namespace: &mut Namespace, mtu: Option<u32>) -> Result<UserMode, NetworkError> {
+/// Connects a namespace, in which the interface `card` leads out then, with the best program that is installed and works.
+pub(super) fn connect(
+    namespace: &mut Namespace,
+    card: &str,
+    mtu: Option<u32>,
+) -> Result<UserMode, NetworkError> {
     let (has_pasta, has_slirp) = check()?;
     let (server, resolver) = match (has_pasta, has_slirp) {
-        (false, _) => slirp4netns(namespace, mtu)?,
-        (true, false) => pasta(namespace, mtu)?,
+        (false, _) => slirp4netns(namespace, card, mtu)?,
+        (true, false) => pasta(namespace, card, mtu)?,
         // Without a default route, for example, only the other one works.
-        (true, true) => match pasta(namespace, mtu) {
+        (true, true) => match pasta(namespace, card, mtu) {
             Ok(started) => started,
-            Err(error) => slirp4netns(namespace, mtu).map_err(|_| error)?,
+            Err(error) => slirp4netns(namespace, card, mtu).map_err(|_| error)?,
         },
     };
-    let card = namespace.links.find(CARD).map_err(failed("find", CARD))?;
-    let card = card.ok_or_else(|| failed("find", CARD)(io::ErrorKind::NotFound.into()))?;
+    let link = namespace.links.find(card).map_err(failed("find", card))?;
+    let link = link.ok_or_else(|| failed("find", card)(io::ErrorKind::NotFound.into()))?;
     let addresses =
-        namespace.links.addresses4(card.index).map_err(failed("ask for the addresses of", CARD))?;
+        namespace.links.addresses4(link.index).map_err(failed("ask for the addresses of", card))?;
     let address = addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST);
     Ok(UserMode { _server: server, address: address.into(), resolver })
 }
 
-fn pasta(namespace: &Namespace, mtu: Option<u32>) -> Result<(Server, IpAddr), NetworkError> {
+fn pasta(namespace: &Namespace, card: &str, mtu: Option<u32>) -> Result<(Server, IpAddr), NetworkError> {
     let mtu = mtu.map(|mtu| mtu.to_string());
     let mut arguments = vec![
         "--config-net",
@@ -76,7 +80,7 @@ fn pasta(namespace: &Namespace, mtu: Option<u32>) -> Result<(Server, IpAddr), Ne
         "--dns-forward",
         PASTA_RESOLVER,
         "--ns-ifname",
-        CARD,
+        card,
         "--netns",
         NAMESPACE,
         // It writes its number when all is ready.
@@ -88,7 +92,11 @@ fn pasta(namespace: &Namespace, mtu: Option<u32>) -> Result<(Server, IpAddr), Ne
     Ok((server, PASTA_RESOLVER.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))))
 }
 
-fn slirp4netns(namespace: &Namespace, mtu: Option<u32>) -> Result<(Server, IpAddr), NetworkError> {
+fn slirp4netns(
+    namespace: &Namespace,
+    card: &str,
+    mtu: Option<u32>,
+) -> Result<(Server, IpAddr), NetworkError> {
     // The largest that it takes: packets that never see a wire may be long.
     let mtu = format!("--mtu={}", mtu.unwrap_or(65520));
     let arguments = [
@@ -98,7 +106,7 @@ fn slirp4netns(namespace: &Namespace, mtu: Option<u32>) -> Result<(Server, IpAdd
         "--netns-type=path",
         "--ready-fd=1",
         NAMESPACE,
-        CARD,
+        card,
     ];
     // It writes "1" without a line's end when all is ready; what it says to people are lines.
     let is_ready = |output: &[u8]| output.rsplit(|byte| *byte == b'\n').next() == Some(b"1");

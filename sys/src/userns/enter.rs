@@ -10,6 +10,8 @@
 //! 2. `newuidmap` and `newgidmap`, which are set-user-ID root, map the ranges of `/etc/subuid` and
 //!    `/etc/subgid`.
 //! 3. Everybody may map his own id alone.
+//!
+//! Before that, a namespace that another process of this user is in, with the same ids, is joined ([`super::members`]).
 
 use std::fs;
 use std::io;
@@ -24,6 +26,7 @@ use nix::unistd::{ForkResult, Pid};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::IdMaps;
+use super::members::{Kind, Member, Members};
 use super::ranges::{IdMap, name_of, parse_ranges};
 use crate::fs::PathError;
 use crate::path_error::PathContext as _;
@@ -31,6 +34,10 @@ use crate::path_error::PathContext as _;
 /// Capability numbers of who may write any map (`user_namespaces(7)`): `CAP_SETGID`, `CAP_SETUID`,
 /// `CAP_SETFCAP`.
 const MAPPERS: u64 = 1 << 6 | 1 << 7 | 1 << 31;
+
+/// The programs that map ranges.
+const NEWUIDMAP: &str = "newuidmap";
+const NEWGIDMAP: &str = "newgidmap";
 
 /// No file of users or ranges is larger.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -124,27 +131,117 @@ fn prepare<E: Into<io::Error>>(operation: &'static str) -> impl Fn(E) -> EnterEr
     move |source| EnterError::Prepare { operation, source: source.into() }
 }
 
-/// Enters a new user namespace and a new mount namespace in it, in which the mounts are those of the host and
-/// follow its changes. `search` are directories in which the programs are looked for. To be called while the
-/// process has one thread.
+/// Enters a user namespace, and a new mount namespace in it, in which the mounts are those of the host and follow its
+/// changes. It is the one that other processes of this user are in, if they are members of `share` (a directory) and have
+/// the ids that this process would get; else a new one. `search` are directories in which the programs are looked for.
+/// To be called while the process has one thread.
 ///
 /// # Errors
 /// When the kernel does not let this user make a namespace, or mount in it.
-pub fn enter(search: &[PathBuf]) -> Result<Entered, EnterError> {
+pub fn enter(search: &[PathBuf], share: Option<&Path>) -> Result<Entered, EnterError> {
     let threads = fs::read_dir("/proc/self/task").map_err(prepare("count our threads"))?.count();
     if threads != 1 {
         return Err(EnterError::Threads);
     }
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let (holder, ids) = mapped_namespace(user, group, search)?;
-    let namespace = fs::File::open(holder.path("ns/user")).map_err(prepare("open the namespace"))?;
-    setns(namespace.as_fd(), CloneFlags::CLONE_NEWUSER).map_err(prepare("join the namespace"))?;
-    drop(holder);
+    let wanted = Wanted::find(user, group, search)?;
+    // Without a directory of members the namespace is ours alone, which most commands can do with.
+    let members = share.and_then(|directory| Members::lock(directory).ok());
+    let ids = match members.as_ref().and_then(|members| members.join(&wanted.kind())) {
+        Some(refused) => wanted.ids(refused),
+        None => make_and_join(user, group, wanted, members.as_ref())?,
+    };
     unshare(CloneFlags::CLONE_NEWNS).map_err(prepare("make a mount namespace"))?;
     let follow = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, follow, None::<&str>)
         .map_err(prepare("keep our mounts to ourselves"))?;
     Ok(Entered { ids, user })
+}
+
+/// Makes a namespace, joins it, and tells others of it.
+fn make_and_join(
+    user: u32,
+    group: u32,
+    wanted: Wanted,
+    members: Option<&Members>,
+) -> Result<Ids, EnterError> {
+    let kind = wanted.kind();
+    let (holder, ids) = mapped_namespace(user, group, wanted)?;
+    let namespace = fs::File::open(holder.path("ns/user")).map_err(prepare("open the namespace"))?;
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWUSER).map_err(prepare("join the namespace"))?;
+    if let Some(members) = members {
+        let refused = match &ids {
+            Ids::One(OneIdReason::Refused { name, message }) => Some((*name, message.clone())),
+            _ => None,
+        };
+        members.add(Member { kind, refused });
+    }
+    Ok(ids)
+}
+
+/// The ids that this process is to have.
+enum Wanted {
+    /// All, as they are.
+    Unchanged,
+    /// Its own and its ranges, by these programs.
+    Ranges { users: IdMap, groups: IdMap, newuidmap: PathBuf, newgidmap: PathBuf },
+    /// Only its own.
+    One(OneIdReason),
+}
+
+impl Wanted {
+    fn find(user: u32, group: u32, search: &[PathBuf]) -> Result<Self, EnterError> {
+        if crate::probe::effective_capabilities() & MAPPERS == MAPPERS {
+            return Ok(Self::Unchanged);
+        }
+        Ok(Self::ranges(user, group, search).unwrap_or_else(Self::One))
+    }
+
+    fn ranges(user: u32, group: u32, search: &[PathBuf]) -> Result<Self, OneIdReason> {
+        let passwd = text_of(Path::new("/etc/passwd"));
+        let name = name_of(&passwd, user);
+        let ranges_in = |file: &str| {
+            let ranges = parse_ranges(&text_of(Path::new(file)), name, user);
+            let owner = || name.map_or_else(|| format!("user {user}"), str::to_owned);
+            if ranges.is_empty() {
+                return Err(OneIdReason::NoRanges { file: PathBuf::from(file), user: owner() });
+            }
+            Ok(ranges)
+        };
+        let (users, groups) = (ranges_in("/etc/subuid")?, ranges_in("/etc/subgid")?);
+        let program = |name: &'static str| {
+            let candidates = search.iter().map(|directory| directory.join(name));
+            candidates.into_iter().find(|path| path.is_file()).ok_or(OneIdReason::NoProgram { name })
+        };
+        Ok(Self::Ranges {
+            users: IdMap::rootless(user, &users),
+            groups: IdMap::rootless(group, &groups),
+            newuidmap: program(NEWUIDMAP)?,
+            newgidmap: program(NEWGIDMAP)?,
+        })
+    }
+
+    /// What a namespace has to be like to be joined in place of a new one.
+    fn kind(&self) -> Kind {
+        Kind::new(match self {
+            Self::Unchanged => "unchanged".to_owned(),
+            Self::Ranges { users, groups, .. } => format!("{}/{}", users.text(), groups.text()),
+            Self::One(_) => "one".to_owned(),
+        })
+    }
+
+    /// What it got in a namespace of this kind, whose maker was refused the ranges by a program, or not.
+    fn ids(self, refused: Option<(String, String)>) -> Ids {
+        match (self, refused) {
+            (Self::Unchanged, _) => Ids::Unchanged,
+            (Self::One(reason), _) => Ids::One(reason),
+            (Self::Ranges { .. }, None) => Ids::Ranges,
+            (Self::Ranges { .. }, Some((name, message))) => {
+                let name = if name == NEWGIDMAP { NEWGIDMAP } else { NEWUIDMAP };
+                Ids::One(OneIdReason::Refused { name, message })
+            }
+        }
+    }
 }
 
 /// A child that has made the namespace and waits in it.
@@ -212,21 +309,31 @@ fn hold_namespace(say: &OwnedFd, stay: &OwnedFd) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-fn mapped_namespace(user: u32, group: u32, search: &[PathBuf]) -> Result<(Holder, Ids), EnterError> {
+fn mapped_namespace(user: u32, group: u32, wanted: Wanted) -> Result<(Holder, Ids), EnterError> {
     let holder = Holder::start()?;
-    if crate::probe::effective_capabilities() & MAPPERS == MAPPERS {
-        let around = IdMaps::of_this_process().map_err(EnterError::Map)?;
-        write_map(&holder, "uid_map", &IdMap::unchanged(&around.users))?;
-        write_map(&holder, "gid_map", &IdMap::unchanged(&around.groups))?;
-        return Ok((holder, Ids::Unchanged));
-    }
-    let reason = match map_ranges(&holder, user, group, search) {
-        Ok(()) => return Ok((holder, Ids::Ranges)),
-        Err(reason) => reason,
+    let (holder, reason) = match wanted {
+        Wanted::Unchanged => {
+            let around = IdMaps::of_this_process().map_err(EnterError::Map)?;
+            write_map(&holder, "uid_map", &IdMap::unchanged(&around.users))?;
+            write_map(&holder, "gid_map", &IdMap::unchanged(&around.groups))?;
+            return Ok((holder, Ids::Unchanged));
+        }
+        Wanted::Ranges { users, groups, newuidmap, newgidmap } => {
+            // Both at once: most of the time goes into starting them.
+            let users = Mapper::start(&holder, (NEWUIDMAP, newuidmap), &users);
+            let groups = Mapper::start(&holder, (NEWGIDMAP, newgidmap), &groups);
+            let (users, groups) = (users.and_then(Mapper::finish), groups.and_then(Mapper::finish));
+            match users.and(groups) {
+                Ok(()) => return Ok((holder, Ids::Ranges)),
+                Err(reason) => {
+                    // Half of a map may be written by now, and no map is written twice.
+                    drop(holder);
+                    (Holder::start()?, reason)
+                }
+            }
+        }
+        Wanted::One(reason) => (holder, reason),
     };
-    // Half of a map may be written by now, and no map is written twice.
-    drop(holder);
-    let holder = Holder::start()?;
     write_map(&holder, "uid_map", &IdMap::rootless(user, &[]))?;
     // Without this the kernel takes no map of groups from an ordinary user (CVE-2014-8989).
     write(&holder, "setgroups", "deny")?;
@@ -241,32 +348,6 @@ fn write_map(holder: &Holder, name: &str, map: &IdMap) -> Result<(), EnterError>
 fn write(holder: &Holder, name: &str, text: &str) -> Result<(), EnterError> {
     let path = holder.path(name);
     fs::write(&path, text).at("write", &path).map_err(EnterError::Map)
-}
-
-/// Maps the user's ranges with the programs that may do that.
-fn map_ranges(holder: &Holder, user: u32, group: u32, search: &[PathBuf]) -> Result<(), OneIdReason> {
-    let passwd = text_of(Path::new("/etc/passwd"));
-    let name = name_of(&passwd, user);
-    let ranges_in = |file: &str| {
-        let ranges = parse_ranges(&text_of(Path::new(file)), name, user);
-        let owner = || name.map_or_else(|| format!("user {user}"), str::to_owned);
-        if ranges.is_empty() {
-            return Err(OneIdReason::NoRanges { file: PathBuf::from(file), user: owner() });
-        }
-        Ok(ranges)
-    };
-    let (users, groups) = (ranges_in("/etc/subuid")?, ranges_in("/etc/subgid")?);
-    let program = |name: &'static str| {
-        let candidates = search.iter().map(|directory| directory.join(name));
-        let found = candidates.into_iter().find(|path| path.is_file());
-        found.map(|path| (name, path)).ok_or(OneIdReason::NoProgram { name })
-    };
-    let (newuidmap, newgidmap) = (program("newuidmap")?, program("newgidmap")?);
-    // Both at once: most of the time goes into starting them.
-    let users = Mapper::start(holder, newuidmap, &IdMap::rootless(user, &users));
-    let groups = Mapper::start(holder, newgidmap, &IdMap::rootless(group, &groups));
-    let (users, groups) = (users.and_then(Mapper::finish), groups.and_then(Mapper::finish));
-    users.and(groups)
 }
 
 /// A program that writes a map.
