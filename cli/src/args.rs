@@ -10,6 +10,7 @@ use engine::request::ContextModes;
 use crate::cache_mount_args::CacheMountArgs;
 use crate::compose_args::ComposeArgs;
 use crate::container_args::{AnyInspectArgs, ContainerAction, ContainerArgs, PsArgs};
+use crate::daemon_args::DaemonArgs;
 use crate::debug_args::{DebugArgs, FailureArgs};
 use crate::docker_args::{DockerBuildArgs, DockerRunArgs};
 use crate::history_args::{AnyHistoryArgs, WhyArgs};
@@ -163,6 +164,8 @@ pub(crate) enum Command {
     /// Build images, and manage the build cache
     #[command(alias = "buildx")]
     Builder(BuilderArgs),
+    /// Serve the API of BuildKit, for buildx and others
+    Daemon(DaemonArgs),
     /// Manage the store
     System(SystemArgs),
     /// Find out what does not work: on this machine, or with a registry

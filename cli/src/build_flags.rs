@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use engine::request::{
-    Entitlement, HostAddress, Limits, LogLimits, Resource, ResourceLimit, SecretSource, Secrets, SshSource,
+    Entitlement, HostAddress, Limits, LogLimits, ResourceLimit, SecretSource, Secrets, SshSource,
     StepSettings,
 };
 
@@ -177,44 +177,9 @@ pub(crate) fn host(text: &str) -> Result<(String, HostAddress), CliError> {
 
 /// `name=soft[:hard]`; `-1` or `unlimited` is no limit.
 pub(crate) fn limit(text: &str) -> Result<ResourceLimit, CliError> {
-    let invalid = |why: &str| {
+    text.parse().map_err(|why| {
         let hint = "write --ulimit NAME=SOFT[:HARD], for example nofile=1024:4096";
         CliError::usage(format!("invalid limit \"{text}\": {why}"), hint)
-    };
-    let (name, values) = text.split_once('=').ok_or_else(|| invalid("it has no ="))?;
-    let resource = resource(name).ok_or_else(|| invalid("there is no such resource"))?;
-    let value = |text: &str| match text {
-        "-1" | "unlimited" => Ok(u64::MAX),
-        number => number.parse().map_err(|_| invalid("a limit is a number")),
-    };
-    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-    let (soft, hard) = (value(soft)?, value(hard)?);
-    if soft > hard {
-        return Err(invalid("the soft limit is above the hard limit"));
-    }
-    Ok(ResourceLimit { resource, soft, hard })
-}
-
-/// The names that Docker gives to resources.
-fn resource(name: &str) -> Option<Resource> {
-    Some(match name {
-        "as" => Resource::As,
-        "core" => Resource::Core,
-        "cpu" => Resource::Cpu,
-        "data" => Resource::Data,
-        "fsize" => Resource::Fsize,
-        "locks" => Resource::Locks,
-        "memlock" => Resource::Memlock,
-        "msgqueue" => Resource::Msgqueue,
-        "nice" => Resource::Nice,
-        "nofile" => Resource::Nofile,
-        "nproc" => Resource::Nproc,
-        "rss" => Resource::Rss,
-        "rtprio" => Resource::Rtprio,
-        "rttime" => Resource::Rttime,
-        "sigpending" => Resource::Sigpending,
-        "stack" => Resource::Stack,
-        _ => return None,
     })
 }
 

@@ -8,7 +8,6 @@ use engine::request::{
 };
 
 use crate::cache_args::bucket;
-use crate::compression_args;
 use crate::error::CliError;
 
 const EXAMPLE: &str =
@@ -222,7 +221,7 @@ impl<'a> Fields<'a> {
 
     fn layers(&self) -> Result<LayerOptions, CliError> {
         let method = self.get("compression").unwrap_or("gzip");
-        let compression = compression_args::parse(method, self.get("compression-level"));
+        let compression = engine::request::compression(method, self.get("compression-level"));
         let compression = Some(compression.map_err(|wrong| self.error(&wrong.why))?);
         let force = self.truth("force-compression")?.unwrap_or(false);
         Ok(LayerOptions { compression, force, ..LayerOptions::default() })

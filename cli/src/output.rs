@@ -7,7 +7,6 @@ use base::Reference;
 use engine::request::{Destination, LayerOptions, Output, PushOutput};
 
 use crate::commands::reference;
-use crate::compression_args;
 use crate::error::CliError;
 
 /// One `--output`.
@@ -220,7 +219,7 @@ impl<'a> Fields<'a> {
         let compression = match self.compression {
             None if !wanted => None,
             method => {
-                let compression = compression_args::parse(method.unwrap_or("gzip"), self.level);
+                let compression = engine::request::compression(method.unwrap_or("gzip"), self.level);
                 Some(compression.map_err(|wrong| fields_error(self.text, &wrong.why, wrong.hint))?)
             }
         };

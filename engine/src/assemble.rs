@@ -54,6 +54,7 @@ impl Built {
             stage: request.target.clone(),
             image_id: only.map_or(self.root.digest, |image| image.manifest.config.digest),
             manifest: self.root.digest,
+            descriptor: self.root.clone(),
             names: request.tags.iter().map(ToString::to_string).collect(),
         }
     }

@@ -40,12 +40,22 @@ impl Engine {
         cancel: &CancelToken,
     ) -> Result<BuildReport, BuildError> {
         request.of_each_target().iter().try_for_each(export::check)?;
+        self.recorded(request, events, |progress| self.build_told(request, progress, cancel))
+    }
+
+    /// Does what a build does, and takes it down if the request says so.
+    pub(crate) fn recorded(
+        &self,
+        request: &BuildRequest,
+        events: Arc<dyn EventSink>,
+        build: impl FnOnce(&Progress) -> Result<BuildReport, BuildError>,
+    ) -> Result<BuildReport, BuildError> {
         let mut progress = Progress::new(events, self.clock.clone());
         if request.remembered {
             progress = progress.recorded(self.record_of(request)?);
         }
         progress.emit(Event::BuildBegun { isolation: self.isolation_line() });
-        let result = self.build_told(request, &progress, cancel);
+        let result = build(&progress);
         if let Some(recorder) = progress.recorder()
             && let Err(error) = recorder.finish(&result, self.clock.now())
         {
@@ -71,43 +81,42 @@ impl Engine {
         let access = Access::of(request)?;
         let rules = &request.steps.rules;
         let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress, rules, cancel };
-        let (context, definition) = self.definition(request, &fetcher)?;
-        understood(&definition, progress)?;
-        let mut request = dated(request, &context)?;
-        let layouts = self.import_layouts(&lease, &request, cancel)?;
-        let lowered = lower(&request, &definition, &context, &layouts, &fetcher)?;
-        request.epoch = lowered.epoch;
-        let request = &request;
-
-        let contexts = Contexts::open(&fetcher, request, context)?;
-        let trust = Trust::of(&request.caches, request.repositories())?;
-        let shared = SharedCache::new(fetcher, &request.caches, trust)?;
-        let mounts = PortableMounts::new(&shared, &request.caches.mounts);
-        let built = write_while(&shared, |writer| {
-            let sharing = Sharing { cache: &shared, writer, mounts: &mounts };
+        let prepared = Prepared::new(&fetcher, request)?;
+        self.with_caches(fetcher, &prepared.request, |sharing| {
             loop {
-                let roots = solve(&lowered, &contexts, request, &definition, sharing)?;
-                contexts.save_stat_caches()?;
-                if let Some(recorder) = progress.recorder() {
-                    writer.note(recorder);
-                }
-                let exported = self.export_built(&shared, request, (&lowered.images, &roots));
+                let roots = prepared.solve(sharing)?;
+                let request = &prepared.request;
+                let exported = self.export_built(sharing.cache, request, (&prepared.lowered.images, &roots));
                 match exported.as_ref().err().and_then(BuildError::lost_shared) {
                     // It was to be pushed from where it is. Each time there is less that can be lost.
                     Some(lost) => progress.warn("SharedCache", lost),
-                    None => return Ok::<_, BuildError>((roots, exported?)),
+                    None => return Ok((roots, exported?)),
                 }
             }
-        });
+        })
+    }
+
+    /// Does `work` with the caches that `request` shares with other builders, and tells them of what it answers: the roots of
+    /// what was built.
+    pub(crate) fn with_caches<T>(
+        &self,
+        fetcher: Fetcher<'_>,
+        request: &BuildRequest,
+        work: impl FnOnce(Sharing<'_>) -> Result<(Vec<Option<StepResult>>, T), BuildError>,
+    ) -> Result<T, BuildError> {
+        let trust = Trust::of(&request.caches, request.repositories())?;
+        let shared = SharedCache::new(fetcher, &request.caches, trust)?;
+        let mounts = PortableMounts::new(&shared, &request.caches.mounts);
+        let worked = write_while(&shared, |writer| work(Sharing { cache: &shared, writer, mounts: &mounts }));
         shared.release_all();
-        let (roots, report) = built?;
+        let (roots, result) = worked?;
         mounts.write();
         write_documents(&shared, &request.caches.documents, &roots)?;
-        Ok(report)
+        Ok(result)
     }
 
     /// Puts what was built where it is asked for.
-    fn export_built(
+    pub(crate) fn export_built(
         &self,
         cache: &SharedCache<'_>,
         request: &BuildRequest,
@@ -162,6 +171,40 @@ impl Engine {
         let context = context.with_ignore_file(&dockerfile)?;
         let definition = Definition::parse(&dockerfile, request)?;
         Ok((context, definition))
+    }
+}
+
+/// A build whose Dockerfile is understood and whose files are at hand.
+pub(crate) struct Prepared {
+    /// The request, with what its files say of times.
+    pub(crate) request: BuildRequest,
+    pub(crate) definition: Definition,
+    pub(crate) lowered: Lowered,
+    contexts: Contexts,
+}
+
+impl Prepared {
+    /// Reads the Dockerfile and opens everything that it may use.
+    pub(crate) fn new(fetcher: &Fetcher<'_>, request: &BuildRequest) -> Result<Self, BuildError> {
+        let engine = fetcher.engine;
+        let (context, definition) = engine.definition(request, fetcher)?;
+        understood(&definition, fetcher.progress)?;
+        let mut request = dated(request, &context)?;
+        let layouts = engine.import_layouts(fetcher.lease, &request, fetcher.cancel)?;
+        let lowered = lower(&request, &definition, &context, &layouts, fetcher)?;
+        request.epoch = lowered.epoch;
+        let contexts = Contexts::open(fetcher, &request, context)?;
+        Ok(Self { request, definition, lowered, contexts })
+    }
+
+    /// Makes the root filesystems of all images.
+    pub(crate) fn solve(&self, sharing: Sharing<'_>) -> Result<Vec<Option<StepResult>>, BuildError> {
+        let roots = solve(&self.lowered, &self.contexts, &self.request, &self.definition, sharing)?;
+        self.contexts.save_stat_caches()?;
+        if let Some(recorder) = sharing.cache.fetcher().progress.recorder() {
+            sharing.writer.note(recorder);
+        }
+        Ok(roots)
     }
 }
 

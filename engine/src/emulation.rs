@@ -29,6 +29,16 @@ pub(crate) fn check(platform: &Platform) -> Result<(), EngineError> {
     }
 }
 
+/// The platforms whose programs run here, the machine's own first.
+pub(crate) fn platforms_here() -> Vec<Platform> {
+    let host = Platform::host();
+    let known =
+        ["amd64", "386", "arm64", "arm", "riscv64", "ppc64le", "s390x", "loong64", "mips64le", "mips64"];
+    let others = known.into_iter().map(|architecture| Platform::new("linux", architecture, ""));
+    let runs = |platform: &Platform| *platform != host && check(platform).is_ok();
+    std::iter::once(host.clone()).chain(others.filter(runs)).collect()
+}
+
 /// Whether the kernel itself runs such programs: the machine's own, and its 32-bit predecessor's.
 fn runs_natively(platform: &Platform, host: &Platform) -> bool {
     let pair = (host.architecture.as_str(), platform.architecture.as_str());

@@ -229,6 +229,17 @@ pub enum EngineError {
         /// The name that was looked for.
         name: String,
     },
+    /// A result has no file of this path.
+    #[error("{0}: no such file or directory")]
+    NotInResult(String),
+    /// A client sent a file in a way that it cannot have.
+    #[error("the client sent {path:?}, which is refused: {why}")]
+    Sent {
+        /// The path as it came.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The context does not say when it was last changed.
     #[error(
         "SOURCE_DATE_EPOCH=context needs a context from a git repository, or a URL with a Last-Modified header"

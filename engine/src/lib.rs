@@ -40,6 +40,7 @@ mod progress;
 pub mod prune;
 mod pull;
 pub mod push;
+pub mod received;
 pub mod registries;
 mod remote;
 pub mod report;
@@ -50,6 +51,7 @@ mod run;
 mod save;
 mod secrets;
 pub mod serve;
+pub mod session;
 mod shared_cache;
 pub mod signing;
 mod ssh;
@@ -81,6 +83,11 @@ use crate::registries::RegistryFiles;
 /// The time on the machine's clock.
 pub fn now() -> base::Timestamp {
     sys::clock::SystemClock.now()
+}
+
+/// The platforms whose programs run on this machine, its own first.
+pub fn platforms_here() -> Vec<base::Platform> {
+    emulation::platforms_here()
 }
 
 /// What an [`Engine`] needs to know of its surroundings.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use base::image::{Healthcheck, History, ImageConfig};
+use base::image::{Descriptor, Healthcheck, History, ImageConfig};
 use base::{Digest, Platform, Timestamp};
 use snapshotter::CacheUsage;
 
@@ -35,6 +35,8 @@ pub struct TargetReport {
     pub image_id: Digest,
     /// The digest of its manifest or index.
     pub manifest: Digest,
+    /// What leads to it.
+    pub descriptor: Descriptor,
     /// Complete names under which it is in the store.
     pub names: Vec<String>,
 }

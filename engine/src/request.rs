@@ -1,11 +1,13 @@
 //! What callers ask for: plain values, whichever surface they come from.
 
+mod build;
+mod compression;
 mod documents;
 mod isolation;
 mod mounts;
 mod networks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -32,6 +34,8 @@ pub use runner::{
 };
 pub use snapshotter::Compression;
 
+pub use self::build::BuildRequest;
+pub use self::compression::{WrongCompression, compression};
 pub use self::documents::{
     ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, DocumentForm, DocumentInput,
     DocumentOutput, DocumentPlace, LayoutPlace,
@@ -43,64 +47,6 @@ pub use crate::failed::FailureOutput;
 pub use crate::secrets::{SecretSource, Secrets};
 pub use crate::step_rules::{StepRule, StepRules};
 pub use crate::targets::TargetRequest;
-
-/// A build.
-#[derive(Debug, Clone)]
-pub struct BuildRequest {
-    /// Where COPY and ADD take files from.
-    pub context: ContextSource,
-    /// The Dockerfile.
-    pub dockerfile: DockerfileSource,
-    /// Names for the image; empty leaves it without a name.
-    pub tags: Vec<Reference>,
-    /// Where the result goes; empty means [`Output::Store`]. What is reported of the build is the first of them.
-    pub outputs: Vec<Output>,
-    /// `--build-arg`
-    pub build_args: BTreeMap<String, String>,
-    /// `--label`
-    pub labels: BTreeMap<String, String>,
-    /// `--target`
-    pub target: Option<String>,
-    /// What is built besides, in the same graph: what targets share is made once.
-    pub further_targets: Vec<TargetRequest>,
-    /// `--platform`; empty is the host's.
-    pub platforms: Vec<Platform>,
-    /// `--keep-going`: after a failure, all that does not depend on what failed is still done.
-    pub keep_going: bool,
-    /// How many processes of steps run at once; `None` for what suits the machine.
-    pub jobs: Option<NonZeroUsize>,
-    /// `--no-cache`
-    pub no_cache: bool,
-    /// `--no-cache-filter`: names of stages whose steps run again.
-    pub no_cache_filter: Vec<String>,
-    /// `--cache-from` and `--cache-to`
-    pub caches: SharedCaches,
-    /// `--context-modes`
-    pub context_modes: ContextModes,
-    /// `--build-context`, by name.
-    pub named_contexts: BTreeMap<String, NamedContext>,
-    /// `--allow`
-    pub allow: BTreeSet<Entitlement>,
-    /// `--secret`
-    pub secrets: Secrets,
-    /// `--ssh`, by name.
-    pub ssh: BTreeMap<String, SshSource>,
-    /// What every step's process gets besides.
-    pub steps: StepSettings,
-    /// `--output-on-failure`: files of the step that fails.
-    pub on_failure: Vec<FailureOutput>,
-    /// `--pull`: when registries are asked for base images.
-    pub pull: PullPolicy,
-    /// `--network`
-    pub network: NetworkMode,
-    /// `SOURCE_DATE_EPOCH`: all times in the result.
-    pub epoch: Option<Timestamp>,
-    /// `SOURCE_DATE_EPOCH=context`: that time is the one at which the context was last changed.
-    pub epoch_of_context: bool,
-    /// Whether the build is remembered. One that is not is in no history and explains nothing, and what a failed step of
-    /// it left is not kept.
-    pub remembered: bool,
-}
 
 /// The caches that a build shares with other builders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -34,6 +34,7 @@ pub mod plan;
 mod process;
 pub mod processes;
 pub mod request;
+pub mod resource_limit;
 mod seccomp;
 pub mod shim;
 pub mod signal;

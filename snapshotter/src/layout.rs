@@ -14,6 +14,8 @@
 //!   trash/<id>.<n>                   trees and files being deleted
 //!   blobs-v1/sha256/<2 hex>/<64 hex> content by digest
 //!   stat-cache-v1/<key>              remembered hashes of context directories; may go at any time
+//!   received-v1/<key>[.<n>]/{files,lock}
+//!                                    copies of directories that clients send; `lock` is held while `files` is used
 //!   cache-mounts-v1/<name>/{fs,lock} cache mounts; `lock` is held while `fs` is used
 //!   volumes-v1/<name>/{data,lock,volume.json}
 //!                                    volumes; `lock` is held while one is made, filled or removed; the note says
@@ -139,6 +141,10 @@ impl Layout {
 
     pub(crate) fn stat_caches(&self) -> PathBuf {
         self.root.join("stat-cache-v1")
+    }
+
+    pub(crate) fn received(&self) -> PathBuf {
+        self.root.join("received-v1")
     }
 
     pub(crate) fn cache_mounts(&self) -> PathBuf {

@@ -5,6 +5,7 @@ mod build;
 mod cache_mounts;
 mod compose;
 mod containers;
+mod daemon;
 mod debug;
 mod df;
 mod du;
@@ -139,6 +140,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Compose(args) => compose::dispatch(store, args),
         Command::Volume(volumes) => volumes::dispatch(store, &volumes.command),
         Command::Network(networks) => networks::dispatch(store, &networks.command),
+        Command::Daemon(args) => daemon::run(store, &args),
         Command::CacheMount(mounts) => cache_mounts::dispatch(store, &mounts.command),
         Command::Debug(args) => debug::dispatch(store, args),
         Command::OciRuntime { arguments } => Ok(oci_runtime::run(arguments)),

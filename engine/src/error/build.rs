@@ -92,6 +92,9 @@ pub enum BuildError {
     /// The graph is invalid.
     #[error(transparent)]
     Graph(llb::GraphError),
+    /// Whoever steers the build has given it up.
+    #[error("{0}")]
+    Steered(String),
     /// The plan came to a stop.
     #[error("the build plan stalled; what waits:{0}")]
     Stalled(WaitGraph),
@@ -305,7 +308,9 @@ impl BuildError {
 impl Faulty for BuildError {
     fn fault(&self) -> Fault {
         match self {
-            Self::Dockerfile(_) | Self::CheckOptions(_) | Self::Findings { .. } => Fault::Input,
+            Self::Dockerfile(_) | Self::CheckOptions(_) | Self::Findings { .. } | Self::Steered(_) => {
+                Fault::Input
+            }
             Self::Resolve { fault, .. } => *fault,
             Self::Step { error, .. } => error.fault(),
             Self::Steps(failures) => failures.first().map_or(Fault::Bug, |failure| failure.error.fault()),

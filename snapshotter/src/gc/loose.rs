@@ -10,6 +10,7 @@ use super::Policy;
 use crate::cache_mount::CacheMountInfo;
 use crate::db::{cache_mounts, to_millis};
 use crate::error::StoreError;
+use crate::received::ReceivedInfo;
 use crate::record::{CacheUsage, RecordKind};
 use crate::stat_cache::StatCacheFile;
 use crate::store::Store;
@@ -30,7 +31,14 @@ impl Store {
             ..loose(RecordKind::LocalSource, file.name, file.last_used)
         };
         let mounts = self.cache_mounts()?.into_iter().map(mount);
-        Ok(mounts.chain(self.stat_cache_files()?.into_iter().map(context)).collect())
+        let copy = |dir: ReceivedInfo| CacheUsage {
+            description: "copy of a client's directory".to_owned(),
+            bytes: dir.bytes,
+            in_use: dir.in_use,
+            ..loose(RecordKind::LocalSource, dir.name, dir.last_used)
+        };
+        let copies = self.received_dirs()?.into_iter().map(copy);
+        Ok(mounts.chain(self.stat_cache_files()?.into_iter().map(context)).chain(copies).collect())
     }
 
     /// Removes these, but for those that somebody has begun to use. Answers which are gone.
@@ -42,7 +50,8 @@ impl Store {
         let of = |kind| chosen.iter().filter(move |(is, _)| *is == kind).map(|(_, id)| id);
         let mut dropped = self.drop_cache_mounts(policies, &of(RecordKind::CacheMount).collect())?;
         for name in of(RecordKind::LocalSource) {
-            if self.drop_stat_cache(name)? {
+            // Both kinds are named by keys of their own.
+            if self.drop_stat_cache(name)? || self.drop_received_dir(name)? {
                 dropped.push(name.clone());
             }
         }

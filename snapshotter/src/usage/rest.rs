@@ -107,6 +107,9 @@ impl Store {
             bytes += if path == layout.stat_caches() {
                 let caches: u64 = self.stat_cache_files()?.iter().map(|file| file.bytes).sum();
                 tree(&path)?.saturating_sub(caches)
+            } else if path == layout.received() {
+                let copies: u64 = self.received_dirs()?.iter().map(|dir| dir.bytes).sum();
+                tree(&path)?.saturating_sub(copies)
             } else if layout.blobs().starts_with(&path) {
                 own(&path)? + own(&layout.blobs())? + children(&layout.blobs())?
             } else if holds_objects.contains(&path) {

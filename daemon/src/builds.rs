@@ -1,0 +1,272 @@
+//! The builds of a daemon, from the call that begins one until its caller has its answer.
+//!
+//! Each has a thread of its own, which does what its client asks one after the other: a client that solves with the Dockerfile
+//! frontend by itself asks once, one that steers the build itself (the gateway) as often as it likes, until it returns a result.
+
+mod steer;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base::{CancelToken, Digest, Timestamp};
+use engine::Engine;
+use engine::request::Entitlement;
+use tokio::runtime::Handle;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot};
+use tonic::Status;
+
+pub(crate) use self::steer::status_of;
+
+use crate::proto::{control, frontend};
+use crate::session::{Session, Sessions};
+use crate::status::StatusLog;
+
+/// How long a call that is about a build waits for it: the calls of a client race.
+const ARRIVAL: Duration = Duration::from_secs(3);
+
+/// How many builds that are over are remembered with all that they said, for clients that come late.
+const REMEMBERED: usize = 8;
+
+/// Where an answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Status>>;
+
+/// What a client asks of its build.
+pub(crate) enum Command {
+    Solve(Box<frontend::SolveRequest>, Reply<frontend::SolveResponse>),
+    ReadFile(frontend::ReadFileRequest, Reply<frontend::ReadFileResponse>),
+    ReadDir(frontend::ReadDirRequest, Reply<frontend::ReadDirResponse>),
+    StatFile(frontend::StatFileRequest, Reply<frontend::StatFileResponse>),
+    Return(Box<frontend::ReturnRequest>, Reply<frontend::ReturnResponse>),
+}
+
+/// A build, running or over.
+pub(crate) struct Build {
+    /// The client's name of it.
+    pub(crate) id: String,
+    pub(crate) request: control::SolveRequest,
+    pub(crate) session: Option<Arc<Session>>,
+    pub(crate) status: Arc<StatusLog>,
+    pub(crate) created: Timestamp,
+    pub(crate) outcome: Mutex<Option<Outcome>>,
+    commands: Mutex<Option<Sender<Command>>>,
+    cancel: CancelToken,
+}
+
+/// How a build ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) completed: Timestamp,
+    pub(crate) response: Result<HashMap<String, String>, Status>,
+}
+
+impl Build {
+    /// Asks something of the build and waits for the answer.
+    ///
+    /// # Errors
+    /// The build is over, or answers so.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
+        let (reply, answer) = oneshot::channel();
+        let over = || Status::not_found(format!("the build {} is over", self.id));
+        {
+            let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+            commands.as_ref().ok_or_else(over)?.send(command(reply)).map_err(|_| over())?;
+        }
+        answer.await.unwrap_or_else(|_| Err(over()))
+    }
+
+    fn stop(&self) {
+        self.cancel.cancel();
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// All builds of a daemon.
+pub(crate) struct Builds {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) sessions: Arc<Sessions>,
+    /// What clients may ask for that gives steps more rights.
+    pub(crate) allowed: Vec<Entitlement>,
+    /// What this builder is called by clients: the same from one start to the next.
+    pub(crate) worker_id: String,
+    runtime: Handle,
+    running: Mutex<HashMap<String, Arc<Build>>>,
+    over: Mutex<VecDeque<Arc<Build>>>,
+    changed: Notify,
+}
+
+/// Stops a build whose caller does not wait for it any more.
+struct StopOnDrop(Arc<Build>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl Builds {
+    pub(crate) fn new(engine: Arc<Engine>, allowed: Vec<Entitlement>, runtime: Handle) -> Self {
+        let sessions = Arc::default();
+        let (running, over, changed) = Default::default();
+        let root = engine.info().map(|info| info.root.display().to_string()).unwrap_or_default();
+        let worker_id = Digest::of(root.as_bytes()).hex()[..25].to_owned();
+        Self { engine, sessions, allowed, worker_id, runtime, running, over, changed }
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Ends when builds have begun or ended since now.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// The builds that are known, the oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Build>> {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = over.iter().chain(running.values()).cloned().collect();
+        all.sort_by_key(|build| build.created);
+        all.dedup_by_key(|build| build.id.clone());
+        all
+    }
+
+    /// Runs a build to its end.
+    ///
+    /// # Errors
+    /// It fails, or there is one of its name.
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        request: control::SolveRequest,
+    ) -> Result<HashMap<String, String>, Status> {
+        let id = request.r#ref.clone();
+        if id.is_empty() {
+            return Err(Status::invalid_argument("a build needs a ref"));
+        }
+        let session = match request.session.as_str() {
+            "" => None,
+            id => Some(self.sessions.get(id).await?),
+        };
+        let (sender, receiver) = channel();
+        let build = Arc::new(Build {
+            id: id.clone(),
+            request,
+            session,
+            status: Arc::default(),
+            created: engine::now(),
+            outcome: Mutex::default(),
+            commands: Mutex::new(Some(sender)),
+            cancel: CancelToken::new(),
+        });
+        {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if running.contains_key(&id) {
+                return Err(Status::already_exists(format!("there is a build {id} already")));
+            }
+            running.insert(id.clone(), Arc::clone(&build));
+        }
+        self.changed.notify_waiters();
+        let stop = StopOnDrop(Arc::clone(&build));
+        let result = self.run_on_thread(&build, receiver).await;
+        drop(stop);
+        result
+    }
+
+    /// Runs a build on a thread of its own. When nobody waits for it, its thread still puts it away.
+    async fn run_on_thread(
+        self: &Arc<Self>,
+        build: &Arc<Build>,
+        receiver: Receiver<Command>,
+    ) -> Result<HashMap<String, String>, Status> {
+        let (sender, answer) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("build".to_owned()).spawn({
+            let (builds, build) = (Arc::clone(self), Arc::clone(build));
+            move || {
+                let response = steer::run(&builds, &build, &receiver);
+                builds.put_away(&build, response.clone());
+                // Who does not wait for it does not want it.
+                let _ = sender.send(response);
+            }
+        });
+        if let Err(error) = thread {
+            let status = Status::resource_exhausted(format!("cannot start a thread for the build: {error}"));
+            self.put_away(build, Err(status.clone()));
+            return Err(status);
+        }
+        let gone = async {
+            match &build.session {
+                Some(session) => session.closed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(answer);
+        let interrupted = || Status::internal("the build has ended without an answer");
+        tokio::select! {
+            response = &mut answer => response.unwrap_or_else(|_| Err(interrupted())),
+            () = gone => {
+                build.stop();
+                answer.await.unwrap_or_else(|_| Err(interrupted()))
+            }
+        }
+    }
+
+    fn put_away(&self, build: &Arc<Build>, response: Result<HashMap<String, String>, Status>) {
+        let outcome = Outcome { completed: engine::now(), response };
+        *build.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        build.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
+        build.status.close();
+        {
+            let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+            over.push_back(Arc::clone(build));
+            if over.len() > REMEMBERED {
+                over.pop_front();
+            }
+        }
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&build.id);
+        self.changed.notify_waiters();
+    }
+
+    /// A build by its name, which may begin in a moment.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) async fn get(&self, id: &str) -> Result<Arc<Build>, Status> {
+        let arrival = async {
+            loop {
+                let changed = self.changed.notified();
+                match self.known(id) {
+                    Some(build) => return build,
+                    None => changed.await,
+                }
+            }
+        };
+        tokio::time::timeout(ARRIVAL, arrival).await.map_err(|_| {
+            Status::not_found(format!("no such build {id}: it has not begun, or ended long ago"))
+        })
+    }
+
+    fn known(&self, id: &str) -> Option<Arc<Build>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        running.or_else(|| {
+            let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+            over.iter().rev().find(|build| build.id == id).cloned()
+        })
+    }
+
+    /// Stops all builds, and waits for them.
+    pub(crate) async fn drain(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let running: Vec<_> =
+                self.running.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            if running.is_empty() {
+                return;
+            }
+            running.iter().for_each(|build| build.stop());
+            changed.await;
+        }
+    }
+}

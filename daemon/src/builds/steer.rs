@@ -1,0 +1,505 @@
+//! What the thread of a build does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use base::event::{Event, EventSink as _, Outcome};
+use base::{Digest, Platform};
+use engine::error::{BuildError, EngineError};
+use engine::received::ReceivedFiles;
+use engine::report::BuildReport;
+use engine::request::{BuildRequest, ContextSource, DockerfileSource, Entitlement, NamedContext};
+use engine::session::{Session as EngineSession, Solved};
+use tonic::Status;
+
+use super::{Build, Builds, Command, Reply};
+use crate::attributes::{Attributes, NamedContexts, Place, elsewhere, ignore_patterns};
+use crate::outputs;
+use crate::proto::frontend::result::Result as ResultRefs;
+use crate::proto::{frontend, fsutil};
+use crate::session::files::{self, Wanted};
+use crate::workers;
+
+/// The only frontend that needs no image.
+const DOCKERFILE: &str = "dockerfile.v0";
+
+/// The name of the result's documents.
+const CONFIG: &str = "containerimage.config";
+
+/// The name of the list of platforms.
+const PLATFORMS: &str = "refs.platforms";
+
+/// How much of a file is read for a client at once, in bytes.
+const MOST_READ: u64 = 15 << 20;
+
+/// Does what the client of a build asks, until there is a result.
+pub(super) fn run(
+    builds: &Arc<Builds>,
+    build: &Arc<Build>,
+    commands: &Receiver<Command>,
+) -> Result<HashMap<String, String>, Status> {
+    let thread = Steering { builds, build, commands };
+    if build.request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
+        return Err(Status::unimplemented(
+            "this builder does not solve LLB yet; use the Dockerfile frontend",
+        ));
+    }
+    if !build.request.frontend.is_empty() {
+        return thread.alone();
+    }
+    thread.gateway()
+}
+
+struct Steering<'a> {
+    builds: &'a Arc<Builds>,
+    build: &'a Arc<Build>,
+    commands: &'a Receiver<Command>,
+}
+
+/// A request whose files are here, for as long as this is.
+struct Opened {
+    request: BuildRequest,
+    is_multi_platform: bool,
+    _files: Vec<ReceivedFiles>,
+}
+
+/// A result, by the name under which the client knows it.
+struct Known {
+    solved: Solved,
+    _opened: Opened,
+}
+
+impl Steering<'_> {
+    /// A build that the request says everything about.
+    fn alone(&self) -> Result<HashMap<String, String>, Status> {
+        let request = &self.build.request;
+        let imports = request.cache.as_ref().map(|cache| cache.imports.len()).unwrap_or_default();
+        self.no_caches(imports)?;
+        let opened = self.open(&request.frontend, &request.frontend_attrs)?;
+        self.steered(&opened.request.clone(), |session| {
+            let solved = session.solve(&opened.request).map_err(|error| status_of(&error))?;
+            outputs::export(self.builds, self.build, session, &solved)
+        })
+    }
+
+    /// A build that its client steers.
+    fn gateway(&self) -> Result<HashMap<String, String>, Status> {
+        loop {
+            match self.next()? {
+                // Nothing was asked for: this is how clients find out what a builder can.
+                Command::Return(returned, reply) => {
+                    let _ = reply.send(Ok(frontend::ReturnResponse {}));
+                    return match returned.error {
+                        Some(error) => Err(Status::new(error.code.into(), error.message)),
+                        None => Ok(HashMap::new()),
+                    };
+                }
+                Command::Solve(solve, reply) => match self.open_solve(&solve) {
+                    Ok(opened) => return self.steer(opened, reply),
+                    Err(status) => drop(reply.send(Err(status))),
+                },
+                other => refuse(other),
+            }
+        }
+    }
+
+    /// What the client asks next.
+    fn next(&self) -> Result<Command, Status> {
+        self.commands.recv().map_err(|_| Status::cancelled("the client does not wait for the build any more"))
+    }
+
+    /// Goes on after the first solve, until the client returns a result.
+    fn steer(
+        &self,
+        opened: Opened,
+        reply: Reply<frontend::SolveResponse>,
+    ) -> Result<HashMap<String, String>, Status> {
+        self.steered(&opened.request.clone(), |session| {
+            let mut known: Vec<Known> = Vec::new();
+            let _ = reply.send(solve(session, opened, &mut known));
+            loop {
+                match self.next()? {
+                    Command::Solve(request, reply) => {
+                        let solved =
+                            self.open_solve(&request).and_then(|opened| solve(session, opened, &mut known));
+                        let _ = reply.send(solved);
+                    }
+                    Command::ReadFile(request, reply) => {
+                        drop(reply.send(read_file(session, &known, &request)))
+                    }
+                    Command::ReadDir(request, reply) => drop(reply.send(read_dir(session, &known, &request))),
+                    Command::StatFile(request, reply) => {
+                        drop(reply.send(stat_file(session, &known, &request)))
+                    }
+                    Command::Return(returned, reply) => {
+                        // The answer of the build says how it went.
+                        let _ = reply.send(Ok(frontend::ReturnResponse {}));
+                        return self.returned(session, &known, *returned);
+                    }
+                }
+            }
+        })
+    }
+
+    fn returned(
+        &self,
+        session: &EngineSession<'_>,
+        known: &[Known],
+        returned: frontend::ReturnRequest,
+    ) -> Result<HashMap<String, String>, Status> {
+        if let Some(error) = returned.error {
+            return Err(Status::new(error.code.into(), error.message));
+        }
+        let refs: Vec<String> = match returned.result.and_then(|result| result.result) {
+            None => Vec::new(),
+            Some(ResultRefs::Ref(one)) => vec![one.id],
+            Some(ResultRefs::RefDeprecated(one)) => vec![one],
+            Some(ResultRefs::Refs(all)) => all.refs.into_values().map(|one| one.id).collect(),
+            Some(ResultRefs::RefsDeprecated(all)) => all.refs.into_values().collect(),
+        };
+        let mut results: Vec<usize> = Vec::new();
+        for id in refs.iter().filter(|id| !id.is_empty()) {
+            results.push(find(known, id)?.0);
+        }
+        results.dedup();
+        match results.as_slice() {
+            [] => Ok(HashMap::new()),
+            [one] => outputs::export(self.builds, self.build, session, &known[*one].solved),
+            _ => Err(Status::unimplemented(
+                "a result that is put together from several solves is not taken yet",
+            )),
+        }
+    }
+
+    /// Runs `steer` in a build of the engine.
+    fn steered(
+        &self,
+        opening: &BuildRequest,
+        steer: impl FnOnce(&EngineSession<'_>) -> Result<HashMap<String, String>, Status>,
+    ) -> Result<HashMap<String, String>, Status> {
+        let mut answer = None;
+        let sink = Arc::clone(&self.build.status) as Arc<dyn base::event::EventSink>;
+        let engine = &self.builds.engine;
+        let steered = engine.steered_build(opening, sink, &self.build.cancel, |session| {
+            let result = steer(session);
+            let report = match &result {
+                Ok(_) => Ok(BuildReport { targets: Vec::new(), record: None }),
+                Err(_) if self.build.cancel.is_cancelled() => Err(BuildError::Cancelled),
+                Err(status) => Err(BuildError::Steered(status.message().to_owned())),
+            };
+            answer = Some(result);
+            report
+        });
+        match (answer, steered) {
+            (Some(Ok(response)), Ok(_)) => Ok(response),
+            (Some(Err(status)), _) => Err(status),
+            (_, Err(error)) => Err(status_of(&error)),
+            (None, Ok(_)) => Err(Status::internal("the build was not steered")),
+        }
+    }
+
+    fn open_solve(&self, solve: &frontend::SolveRequest) -> Result<Opened, Status> {
+        if solve.frontend.is_empty() {
+            return Err(Status::unimplemented(
+                "this builder does not solve LLB yet; use the Dockerfile frontend",
+            ));
+        }
+        self.no_caches(solve.cache_imports.len())?;
+        self.open(&solve.frontend, &solve.frontend_opt)
+    }
+
+    fn no_caches(&self, imports: usize) -> Result<(), Status> {
+        let exports = self.build.request.cache.as_ref().map(|cache| cache.exports.len()).unwrap_or_default();
+        if imports + exports > 0 {
+            return Err(Status::unimplemented(
+                "caches of other builders are not taken through this interface yet",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes the request of a solve, and brings the client's files here.
+    fn open(&self, frontend: &str, attributes: &HashMap<String, String>) -> Result<Opened, Status> {
+        if frontend != DOCKERFILE {
+            let message = format!("there is no frontend {frontend} here; {DOCKERFILE} is");
+            return Err(Status::unimplemented(message));
+        }
+        let attributes = Attributes(attributes);
+        if let Some(question) = attributes.question() {
+            let message = format!("this builder does not answer {question} through this interface yet");
+            return Err(Status::unimplemented(message));
+        }
+        let mut held = Vec::new();
+        let dockerfile = match attributes.dockerfile_directory() {
+            None => DockerfileSource::InContext(attributes.filename().to_owned()),
+            Some(directory) => {
+                let path = attributes.filename();
+                let wanted = Wanted {
+                    follow: vec![path.to_owned(), format!("{path}.dockerignore"), path.to_lowercase()],
+                    ..Wanted::default()
+                };
+                let shown =
+                    format!("[internal] load {} from client", path.rsplit('/').next().unwrap_or(path));
+                let files = self.receive(&shown, directory, "definition", &wanted)?;
+                let found = files.path().join(path);
+                let lower = files.path().join(path.to_lowercase());
+                let found = if !found.exists() && lower.exists() { lower } else { found };
+                held.push(files);
+                DockerfileSource::File(found)
+            }
+        };
+        let context = match attributes.context() {
+            Place::Local(name) => {
+                let files = self.receive_context(&name, &dockerfile)?;
+                let path = files.path().to_owned();
+                held.push(files);
+                ContextSource::Directory(path)
+            }
+            Place::Elsewhere(text) => elsewhere(&text)?,
+            Place::Upload(_) => {
+                return Err(Status::unimplemented(
+                    "uploaded contexts are not taken through this interface yet",
+                ));
+            }
+        };
+        let mut request = BuildRequest::new(context, dockerfile);
+        attributes.apply(&mut request, &self.entitlements()?)?;
+        let NamedContexts { named, local } = attributes.named_contexts()?;
+        request.named_contexts = named;
+        for (name, directory) in local {
+            let shown = format!("[context {name}] load from client");
+            let ignored = self.receive_ignore_file(&directory)?;
+            let wanted = Wanted { exclude: ignored, ..Wanted::default() };
+            let files = self.receive(&shown, &directory, "context", &wanted)?;
+            let source = ContextSource::Directory(files.path().to_owned());
+            request.named_contexts.insert(name, NamedContext::Files(source));
+            held.push(files);
+        }
+        request.remembered = !self.build.request.internal;
+        let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
+        Ok(Opened { request, is_multi_platform, _files: held })
+    }
+
+    /// What the client wants for its steps, if the daemon allows it.
+    fn entitlements(&self) -> Result<Vec<Entitlement>, Status> {
+        let wanted = |name: &String| {
+            let kind = name.split('=').next().unwrap_or_default();
+            let known = Entitlement::from_name(kind).filter(|kind| self.builds.allowed.contains(kind));
+            known.ok_or_else(|| {
+                let message =
+                    format!("granting entitlement {name} is not allowed by build daemon configuration");
+                Status::permission_denied(message)
+            })
+        };
+        self.build.request.entitlements.iter().map(wanted).collect()
+    }
+
+    fn receive_context(&self, name: &str, dockerfile: &DockerfileSource) -> Result<ReceivedFiles, Status> {
+        let own = match dockerfile {
+            DockerfileSource::File(path) => {
+                let mut ignore = path.clone().into_os_string();
+                ignore.push(".dockerignore");
+                std::fs::read(ignore).ok()
+            }
+            _ => None,
+        };
+        let exclude = match own {
+            Some(text) => ignore_patterns(&String::from_utf8_lossy(&text)),
+            None => self.receive_ignore_file(name)?,
+        };
+        let wanted = Wanted { exclude, ..Wanted::default() };
+        self.receive("[internal] load build context", name, "context", &wanted)
+    }
+
+    /// The patterns of the ignore file of a client's directory.
+    fn receive_ignore_file(&self, name: &str) -> Result<Vec<String>, Status> {
+        const IGNORE_FILE: &str = ".dockerignore";
+        let wanted = Wanted { follow: vec![IGNORE_FILE.to_owned()], ..Wanted::default() };
+        let files = self.receive("[internal] load .dockerignore", name, "ignore", &wanted)?;
+        let text = std::fs::read(files.path().join(IGNORE_FILE)).unwrap_or_default();
+        Ok(ignore_patterns(&String::from_utf8_lossy(&text)))
+    }
+
+    /// Brings the copy of a client's directory up to date.
+    fn receive(&self, shown: &str, name: &str, part: &str, wanted: &Wanted) -> Result<ReceivedFiles, Status> {
+        let session = self.build.session.as_ref().ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "the build needs the client's directory {name}, and has no session"
+            ))
+        })?;
+        let key = if session.shared_key().is_empty() { session.id() } else { session.shared_key() };
+        let vertex = Digest::of(format!("{shown}\n{name}\n{}", self.build.id).as_bytes());
+        let status = &self.build.status;
+        status.emit(Event::VertexDeclared { vertex, name: shown.to_owned(), inputs: Vec::new() });
+        status.emit(Event::VertexStarted { vertex, at: engine::now() });
+        let mut told = 0;
+        let told_of = |current: u64, completed: bool| Event::Status {
+            vertex,
+            id: format!("transferring {part}:"),
+            current,
+            total: 0,
+            at: engine::now(),
+            completed,
+        };
+        let received = self
+            .builds
+            .engine
+            .receive_files(&[key, part, name])
+            .map_err(|error| crate::failed(&error))
+            .and_then(|mut files| {
+                let transferred =
+                    files::receive(&self.builds.runtime, session, name, wanted, &mut files, |so_far| {
+                        // Not for each of ten thousand small files.
+                        if so_far.bytes >= told + (1 << 20) {
+                            told = so_far.bytes;
+                            status.emit(told_of(told, false));
+                        }
+                    })?;
+                status.emit(told_of(transferred.bytes, true));
+                Ok(files)
+            });
+        let outcome = match &received {
+            Ok(_) => Outcome::Done,
+            Err(status) => Outcome::Failed(status.message().to_owned()),
+        };
+        status.emit(Event::VertexCompleted { vertex, at: engine::now(), outcome });
+        received
+    }
+}
+
+/// Answers what makes no sense before there is a result.
+fn refuse(command: Command) {
+    let status = || Status::not_found("there is no result yet that this could be about");
+    match command {
+        Command::ReadFile(_, reply) => drop(reply.send(Err(status()))),
+        Command::ReadDir(_, reply) => drop(reply.send(Err(status()))),
+        Command::StatFile(_, reply) => drop(reply.send(Err(status()))),
+        Command::Solve(_, reply) => drop(reply.send(Err(status()))),
+        Command::Return(_, reply) => drop(reply.send(Err(status()))),
+    }
+}
+
+/// Solves, and names the result.
+fn solve(
+    session: &EngineSession<'_>,
+    opened: Opened,
+    known: &mut Vec<Known>,
+) -> Result<frontend::SolveResponse, Status> {
+    let solved = session.solve(&opened.request).map_err(|error| status_of(&error))?;
+    let number = known.len();
+    let is_multi_platform = opened.is_multi_platform;
+    let result = result(number, &solved, is_multi_platform)?;
+    known.push(Known { solved, _opened: opened });
+    Ok(frontend::SolveResponse { r#ref: String::new(), result: Some(result) })
+}
+
+fn result(number: usize, solved: &Solved, is_multi_platform: bool) -> Result<frontend::Result, Status> {
+    let mut metadata = HashMap::new();
+    let reference = |index: usize| frontend::Ref { id: format!("{number}:{index}"), def: None };
+    let mut add = |name: String, value: serde_json::Result<Vec<u8>>| {
+        let value = value.map_err(|error| Status::internal(format!("cannot write {name}: {error}")))?;
+        metadata.insert(name, value);
+        Ok::<_, Status>(())
+    };
+    let images: Vec<_> = solved.images().collect();
+    if let ([(_, config)], false) = (images.as_slice(), is_multi_platform) {
+        add(CONFIG.to_owned(), serde_json::to_vec(config))?;
+        return Ok(frontend::Result {
+            result: Some(ResultRefs::Ref(reference(0))),
+            metadata,
+            ..Default::default()
+        });
+    }
+    let mut refs = HashMap::new();
+    let mut platforms = Vec::new();
+    for (index, (platform, config)) in images.iter().enumerate() {
+        let id = platform.to_string();
+        add(format!("{CONFIG}/{id}"), serde_json::to_vec(config))?;
+        platforms.push(serde_json::json!({ "ID": id, "Platform": go_platform(platform) }));
+        refs.insert(id, reference(index));
+    }
+    add(PLATFORMS.to_owned(), serde_json::to_vec(&serde_json::json!({ "Platforms": platforms })))?;
+    let result = Some(ResultRefs::Refs(frontend::RefMap { refs }));
+    Ok(frontend::Result { result, metadata, ..Default::default() })
+}
+
+/// A platform as OCI documents have it.
+fn go_platform(platform: &Platform) -> serde_json::Value {
+    serde_json::to_value(platform).unwrap_or_default()
+}
+
+/// The result that `id` names, and which of its images.
+fn find<'a>(known: &'a [Known], id: &str) -> Result<(usize, &'a Known, usize), Status> {
+    let parse = || {
+        let (number, image) = id.split_once(':')?;
+        let (number, image) = (number.parse::<usize>().ok()?, image.parse().ok()?);
+        Some((number, known.get(number)?, image))
+    };
+    parse().ok_or_else(|| Status::not_found(format!("no such ref: {id}")))
+}
+
+fn read_file(
+    session: &EngineSession<'_>,
+    known: &[Known],
+    request: &frontend::ReadFileRequest,
+) -> Result<frontend::ReadFileResponse, Status> {
+    let (_, result, image) = find(known, &request.r#ref)?;
+    let range = request.range.as_ref();
+    let offset = range.map_or(0, |range| u64::try_from(range.offset).unwrap_or(0));
+    let length = range.map_or(0, |range| u64::try_from(range.length).unwrap_or(0));
+    let length = if length == 0 { MOST_READ } else { length.min(MOST_READ) };
+    let data = session.read_file(&result.solved, image, &request.file_path, (offset, length));
+    Ok(frontend::ReadFileResponse { data: data.map_err(|error| status_of_engine(&error))? })
+}
+
+fn read_dir(
+    session: &EngineSession<'_>,
+    known: &[Known],
+    request: &frontend::ReadDirRequest,
+) -> Result<frontend::ReadDirResponse, Status> {
+    let (_, result, image) = find(known, &request.r#ref)?;
+    let found = session
+        .read_dir(&result.solved, image, &request.dir_path)
+        .map_err(|error| status_of_engine(&error))?;
+    let entries = found.iter().map(workers::stat).collect();
+    Ok(frontend::ReadDirResponse { entries })
+}
+
+fn stat_file(
+    session: &EngineSession<'_>,
+    known: &[Known],
+    request: &frontend::StatFileRequest,
+) -> Result<frontend::StatFileResponse, Status> {
+    let (_, result, image) = find(known, &request.r#ref)?;
+    let found =
+        session.stat_file(&result.solved, image, &request.path).map_err(|error| status_of_engine(&error))?;
+    let stat: fsutil::Stat = workers::stat(&found);
+    Ok(frontend::StatFileResponse { stat: Some(stat) })
+}
+
+/// A failed build, in the words of its first line and causes.
+pub(crate) fn status_of(error: &BuildError) -> Status {
+    match error {
+        BuildError::Cancelled => Status::cancelled("context canceled"),
+        BuildError::Engine(error) => status_of_engine(error),
+        error => {
+            let text = crate::chain(error);
+            let text = text.strip_prefix("failed to solve: ").unwrap_or(&text);
+            let excerpt = error.excerpt();
+            let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            let excerpt = if excerpt.is_empty() { excerpt } else { format!("\n{}", excerpt.trim_end()) };
+            Status::unknown(format!("{text}{excerpt}{hint}"))
+        }
+    }
+}
+
+pub(crate) fn status_of_engine(error: &EngineError) -> Status {
+    let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+    let text = format!("{}{hint}", crate::chain(error));
+    match error {
+        EngineError::NotInResult(_) => Status::not_found(text),
+        EngineError::Sent { .. } => Status::invalid_argument(text),
+        _ => Status::unknown(text),
+    }
+}

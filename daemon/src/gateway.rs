@@ -1,0 +1,164 @@
+//! `LLBBridge`: what clients and frontends ask of a build that they steer.
+
+use std::sync::Arc;
+
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::builds::{Build, Builds, Command};
+use crate::proto::frontend::llb_bridge_server::LlbBridge;
+use crate::proto::frontend::{
+    EvaluateRequest, EvaluateResponse, ExecMessage, InputsRequest, InputsResponse, NewContainerRequest,
+    NewContainerResponse, PingRequest, PongResponse, ReadDirRequest, ReadDirResponse, ReadFileRequest,
+    ReadFileResponse, ReleaseContainerRequest, ReleaseContainerResponse, ResolveImageConfigRequest,
+    ResolveImageConfigResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest,
+    ReturnResponse, SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest,
+    WarnResponse,
+};
+use crate::{capabilities, workers};
+
+/// The header that says which build a call is about.
+const BUILD: &str = "buildkit-controlapi-buildid";
+
+/// The service, for all builds of a daemon.
+pub(crate) struct Gateway(pub(crate) Arc<Builds>);
+
+impl Gateway {
+    async fn build(&self, headers: &MetadataMap) -> Result<Arc<Build>, Status> {
+        let id = headers.get(BUILD).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if id.is_empty() {
+            return Err(Status::invalid_argument(format!(
+                "the call does not say in {BUILD} which build it is about"
+            )));
+        }
+        self.0.get(id).await
+    }
+}
+
+/// What is not here yet, told by the name of its method.
+fn not_yet<T>(method: &str) -> Result<T, Status> {
+    Err(Status::unimplemented(format!("LLBBridge/{method} is not served by this builder yet")))
+}
+
+#[tonic::async_trait]
+impl LlbBridge for Gateway {
+    type ExecProcessStream = tokio_stream::Pending<Result<ExecMessage, Status>>;
+
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PongResponse>, Status> {
+        self.build(request.metadata()).await?;
+        Ok(Response::new(PongResponse {
+            frontend_api_caps: capabilities::of_frontends(),
+            llb_caps: capabilities::of_llb(),
+            workers: vec![workers::worker(&self.0)],
+        }))
+    }
+
+    async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
+        let build = self.build(request.metadata()).await?;
+        let request = Box::new(request.into_inner());
+        build.ask(|reply| Command::Solve(request, reply)).await.map(Response::new)
+    }
+
+    async fn read_file(
+        &self,
+        request: Request<ReadFileRequest>,
+    ) -> Result<Response<ReadFileResponse>, Status> {
+        let build = self.build(request.metadata()).await?;
+        build.ask(|reply| Command::ReadFile(request.into_inner(), reply)).await.map(Response::new)
+    }
+
+    async fn read_dir(&self, request: Request<ReadDirRequest>) -> Result<Response<ReadDirResponse>, Status> {
+        let build = self.build(request.metadata()).await?;
+        build.ask(|reply| Command::ReadDir(request.into_inner(), reply)).await.map(Response::new)
+    }
+
+    async fn stat_file(
+        &self,
+        request: Request<StatFileRequest>,
+    ) -> Result<Response<StatFileResponse>, Status> {
+        let build = self.build(request.metadata()).await?;
+        build.ask(|reply| Command::StatFile(request.into_inner(), reply)).await.map(Response::new)
+    }
+
+    /// Results are there when a solve is answered.
+    async fn evaluate(
+        &self,
+        request: Request<EvaluateRequest>,
+    ) -> Result<Response<EvaluateResponse>, Status> {
+        self.build(request.metadata()).await?;
+        Ok(Response::new(EvaluateResponse {}))
+    }
+
+    async fn r#return(&self, request: Request<ReturnRequest>) -> Result<Response<ReturnResponse>, Status> {
+        let build = self.build(request.metadata()).await?;
+        let request = Box::new(request.into_inner());
+        build.ask(|reply| Command::Return(request, reply)).await.map(Response::new)
+    }
+
+    async fn inputs(&self, request: Request<InputsRequest>) -> Result<Response<InputsResponse>, Status> {
+        let build = self.build(request.metadata()).await?;
+        let definitions = build.request.frontend_inputs.clone();
+        Ok(Response::new(InputsResponse { definitions }))
+    }
+
+    async fn warn(&self, request: Request<WarnRequest>) -> Result<Response<WarnResponse>, Status> {
+        self.build(request.metadata()).await?;
+        not_yet("Warn")
+    }
+
+    async fn resolve_image_config(
+        &self,
+        _request: Request<ResolveImageConfigRequest>,
+    ) -> Result<Response<ResolveImageConfigResponse>, Status> {
+        not_yet("ResolveImageConfig")
+    }
+
+    async fn resolve_source_meta(
+        &self,
+        _request: Request<ResolveSourceMetaRequest>,
+    ) -> Result<Response<ResolveSourceMetaResponse>, Status> {
+        not_yet("ResolveSourceMeta")
+    }
+
+    async fn new_container(
+        &self,
+        _request: Request<NewContainerRequest>,
+    ) -> Result<Response<NewContainerResponse>, Status> {
+        not_yet("NewContainer")
+    }
+
+    async fn release_container(
+        &self,
+        _request: Request<ReleaseContainerRequest>,
+    ) -> Result<Response<ReleaseContainerResponse>, Status> {
+        not_yet("ReleaseContainer")
+    }
+
+    async fn exec_process(
+        &self,
+        _request: Request<Streaming<ExecMessage>>,
+    ) -> Result<Response<Self::ExecProcessStream>, Status> {
+        not_yet("ExecProcess")
+    }
+
+    async fn read_file_container(
+        &self,
+        _request: Request<ReadFileRequest>,
+    ) -> Result<Response<ReadFileResponse>, Status> {
+        not_yet("ReadFileContainer")
+    }
+
+    async fn read_dir_container(
+        &self,
+        _request: Request<ReadDirRequest>,
+    ) -> Result<Response<ReadDirResponse>, Status> {
+        not_yet("ReadDirContainer")
+    }
+
+    async fn stat_file_container(
+        &self,
+        _request: Request<StatFileRequest>,
+    ) -> Result<Response<StatFileResponse>, Status> {
+        not_yet("StatFileContainer")
+    }
+}

@@ -1,0 +1,132 @@
+//! The API of BuildKit over the engine.
+//!
+//! A daemon keeps nothing: the store is where everything is, and any number of `lap` commands use it at the same time. What is here
+//! translates: calls into requests of the engine, its events into status messages, and the client's session into files, secrets
+//! and outputs.
+
+mod attributes;
+mod builds;
+mod capabilities;
+mod control;
+mod follow;
+mod gateway;
+mod health;
+mod listen;
+mod outputs;
+mod proto;
+mod rpc;
+mod session;
+mod status;
+mod workers;
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use base::CancelToken;
+use engine::Engine;
+use engine::request::Entitlement;
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::builds::Builds;
+pub use crate::listen::{Address, AddressError};
+
+/// How a daemon serves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where it listens.
+    pub addresses: Vec<Address>,
+    /// The group that may use its sockets besides their owner.
+    pub group: Option<u32>,
+    /// What clients may ask for that gives steps more rights than usual.
+    pub allowed: Vec<Entitlement>,
+}
+
+/// Why a daemon does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// It cannot listen there.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There are no threads for it.
+    #[error("cannot start the daemon's threads")]
+    Threads(#[source] io::Error),
+    /// The listeners have ended by themselves.
+    #[error("the daemon does not listen any more")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// Serves until `stop` is cancelled; then builds are stopped, and their clients told so. `ready` is called as soon as clients can
+/// connect.
+///
+/// # Errors
+/// It cannot listen.
+pub fn serve(
+    engine: Engine,
+    options: &Options,
+    stop: &CancelToken,
+    ready: impl FnOnce(),
+) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(4))
+        .thread_name("daemon")
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Threads)?;
+    let (stopper, stopped) = watch::channel(false);
+    let _guard = stop.on_cancel(move || {
+        stopper.send_replace(true);
+    });
+    let builds = Arc::new(Builds::new(Arc::new(engine), options.allowed.clone(), runtime.handle().clone()));
+    runtime.block_on(async {
+        let mut servers = tokio::task::JoinSet::new();
+        for address in &options.addresses {
+            let failed = |source| DaemonError::Listen { address: address.to_string(), source };
+            let listener = address.listen(options.group).map_err(failed)?;
+            let (builds, mut stopped) = (Arc::clone(&builds), stopped.clone());
+            servers.spawn(async move {
+                let to_drain = Arc::clone(&builds);
+                let drained = async move {
+                    // The other end lives as long as the daemon.
+                    let _ = stopped.wait_for(|stopped| *stopped).await;
+                    to_drain.drain().await;
+                };
+                listener.serve(&builds, drained).await
+            });
+        }
+        ready();
+        while let Some(served) = servers.join_next().await {
+            if let Ok(Err(error)) = served {
+                return Err(DaemonError::Serve(error));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Something that failed in the engine, in all its words.
+fn failed(error: &dyn Error) -> Status {
+    Status::unknown(chain(error))
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let why = error.to_string();
+        if !text.ends_with(&why) {
+            text.push_str(": ");
+            text.push_str(&why);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,179 @@
+//! `Control/Status`: what a build says while it runs, in BuildKit's words.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::event::{Event, EventSink, Outcome, Stream};
+use base::{Digest, Timestamp};
+use bollard_buildkit_proto::google::protobuf;
+use tokio::sync::watch;
+
+use crate::proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
+
+/// What a build has said so far, for any number of listeners, also such that come later.
+pub(crate) struct StatusLog {
+    said: Mutex<Said>,
+    /// How many messages there are, and whether there will be no more.
+    state: watch::Sender<(usize, bool)>,
+}
+
+#[derive(Default)]
+struct Said {
+    messages: Vec<Arc<StatusResponse>>,
+    /// The vertices as they are now: each message about one has all of it.
+    vertices: HashMap<Digest, Vertex>,
+    /// When the parts of vertices began.
+    parts: HashMap<(Digest, String), protobuf::Timestamp>,
+    /// Where warnings go that are about no step.
+    first: Option<Digest>,
+    warnings: usize,
+}
+
+impl Default for StatusLog {
+    fn default() -> Self {
+        Self { said: Mutex::default(), state: watch::Sender::new((0, false)) }
+    }
+}
+
+impl StatusLog {
+    /// Tells listeners that there is nothing more to come.
+    pub(crate) fn close(&self) {
+        self.state.send_modify(|(_, closed)| *closed = true);
+    }
+
+    /// What has been said from message `from` on; `None` when there will be no more. Waits for something.
+    pub(crate) async fn next(&self, from: usize) -> Option<Vec<Arc<StatusResponse>>> {
+        let mut state = self.state.subscribe();
+        // It cannot end before us, as we hold the log.
+        let (count, _) = *state.wait_for(|(count, closed)| *count > from || *closed).await.ok()?;
+        if count <= from {
+            return None;
+        }
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(said.messages[from..].to_vec())
+    }
+
+    /// Counts of a build's steps: all, completed ones, those that were found, and warnings.
+    pub(crate) fn counts(&self) -> (usize, usize, usize, usize) {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let completed = said.vertices.values().filter(|vertex| vertex.completed.is_some()).count();
+        let cached = said.vertices.values().filter(|vertex| vertex.cached).count();
+        (said.vertices.len(), completed, cached, said.warnings)
+    }
+}
+
+impl EventSink for StatusLog {
+    fn emit(&self, event: Event) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(message) = said.message(event) else { return };
+        said.messages.push(Arc::new(message));
+        let count = said.messages.len();
+        drop(said);
+        self.state.send_modify(|state| state.0 = count);
+    }
+}
+
+impl Said {
+    fn message(&mut self, event: Event) -> Option<StatusResponse> {
+        match event {
+            Event::BuildBegun { .. } => None,
+            Event::VertexDeclared { vertex, name, inputs } => {
+                self.first.get_or_insert(vertex);
+                let inputs = inputs.iter().map(ToString::to_string).collect();
+                let declared = Vertex { digest: vertex.to_string(), name, inputs, ..Vertex::default() };
+                self.vertices.insert(vertex, declared.clone());
+                Some(of_vertex(declared))
+            }
+            Event::VertexStarted { vertex, at } => {
+                self.change(vertex, |known| known.started = Some(timestamp(at)))
+            }
+            Event::VertexExplained { vertex, reason } => {
+                let now = Some(timestamp(engine::now()));
+                let status = VertexStatus {
+                    id: reason,
+                    vertex: vertex.to_string(),
+                    timestamp: now,
+                    started: now,
+                    completed: now,
+                    ..VertexStatus::default()
+                };
+                Some(StatusResponse { statuses: vec![status], ..StatusResponse::default() })
+            }
+            Event::VertexCompleted { vertex, at, outcome } => self.change(vertex, |known| {
+                let at = Some(timestamp(at));
+                known.started = known.started.take().or(at);
+                known.completed = at;
+                match outcome {
+                    Outcome::Cached => known.cached = true,
+                    Outcome::Done => {}
+                    Outcome::Failed(why) => known.error = why,
+                    Outcome::Cancelled => known.error = "context canceled".to_owned(),
+                }
+            }),
+            Event::Status { vertex, id, current, total, at, completed } => {
+                let at = timestamp(at);
+                let key = (vertex, id.clone());
+                let started = *self.parts.entry(key.clone()).or_insert(at);
+                if completed {
+                    self.parts.remove(&key);
+                }
+                let status = VertexStatus {
+                    id,
+                    vertex: vertex.to_string(),
+                    current: i64::try_from(current).unwrap_or(i64::MAX),
+                    total: i64::try_from(total).unwrap_or(i64::MAX),
+                    timestamp: Some(at),
+                    started: Some(started),
+                    completed: completed.then_some(at),
+                    ..VertexStatus::default()
+                };
+                Some(StatusResponse { statuses: vec![status], ..StatusResponse::default() })
+            }
+            Event::Log { vertex, stream, data, at } => {
+                let stream = match stream {
+                    Stream::Stdout => 1,
+                    Stream::Stderr => 2,
+                };
+                let vertex = vertex.to_string();
+                let log = VertexLog { vertex, timestamp: Some(timestamp(at)), stream, msg: data };
+                Some(StatusResponse { logs: vec![log], ..StatusResponse::default() })
+            }
+            Event::Warning { vertex, code, message, excerpt, url } => {
+                self.warnings += 1;
+                let detail = excerpt.lines().map(|line| line.as_bytes().to_vec()).collect();
+                let vertex = vertex.or(self.first).map(|vertex| vertex.to_string()).unwrap_or_default();
+                let short = format!("{code}: {message}").into_bytes();
+                let url = url.unwrap_or_default();
+                let warning =
+                    VertexWarning { vertex, level: 1, short, detail, url, ..VertexWarning::default() };
+                Some(StatusResponse { warnings: vec![warning], ..StatusResponse::default() })
+            }
+        }
+    }
+
+    fn change(&mut self, vertex: Digest, change: impl FnOnce(&mut Vertex)) -> Option<StatusResponse> {
+        let known = self.vertices.entry(vertex).or_default();
+        known.digest = vertex.to_string();
+        change(known);
+        Some(of_vertex(known.clone()))
+    }
+}
+
+fn of_vertex(vertex: Vertex) -> StatusResponse {
+    StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() }
+}
+
+/// A time, as messages have it.
+pub(crate) fn timestamp(time: Timestamp) -> protobuf::Timestamp {
+    let nanoseconds = time.as_nanosecond();
+    let second = 1_000_000_000;
+    protobuf::Timestamp {
+        seconds: i64::try_from(nanoseconds.div_euclid(second)).unwrap_or(0),
+        nanos: i32::try_from(nanoseconds.rem_euclid(second)).unwrap_or(0),
+    }
+}
+
+/// The time now as RFC 3339 has it, for headers.
+pub(crate) fn now_text() -> String {
+    engine::now().to_string()
+}
