@@ -34,6 +34,7 @@ mod limit_args;
 mod listing;
 mod live_args;
 mod log_args;
+mod log_driver_args;
 mod manifest_args;
 mod mount_args;
 mod network_args;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use engine::request::{HealthChoice, LogDriver, LogOptions, RestartPolicy, Supervision};
+use engine::request::{HealthChoice, RestartPolicy, Supervision};
 
 use crate::container_args::DetachKeysArg;
 use crate::error::CliError;
+use crate::log_driver_args::{self, Known};
 use crate::pairs::pair;
 
 #[derive(Debug, Args)]
@@ -42,11 +43,11 @@ pub(crate) struct SupervisionArgs {
     #[arg(long = "label-file", value_name = "FILE")]
     label_files: Vec<PathBuf>,
 
-    /// Where output is kept: json-file or none
-    #[arg(long, value_name = "DRIVER", value_parser = ["json-file", "none"])]
+    /// Where output goes: json-file, local, syslog, journald, gelf, fluentd or none
+    #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
 
-    /// max-size=SIZE, max-file=COUNT, or labels or env to add to every line
+    /// An option of the driver, such as max-size=10m, tag={{.Name}} or syslog-address=udp://HOST
     #[arg(long = "log-opt", value_name = "NAME=VALUE")]
     log_options: Vec<String>,
 
@@ -108,7 +109,11 @@ impl SupervisionArgs {
         }
         let labels = self.labels()?;
         Ok(Supervision {
-            log: self.log(&labels, env)?,
+            log: log_driver_args::parse(
+                self.log_driver.as_deref(),
+                &self.log_options,
+                &Known { labels: &labels, env },
+            )?,
             labels,
             annotations: BTreeMap::new(),
             detach: self.detach,
@@ -144,50 +149,6 @@ impl SupervisionArgs {
         labels.extend(self.labels.iter().map(|text| pair(text)));
         Ok(labels)
     }
-
-    fn log(&self, labels: &BTreeMap<String, String>, env: &[String]) -> Result<Option<LogOptions>, CliError> {
-        if self.log_driver.is_none() && self.log_options.is_empty() {
-            return Ok(None);
-        }
-        let driver = match self.log_driver.as_deref() {
-            Some("none") => LogDriver::None,
-            _ => LogDriver::JsonFile,
-        };
-        let mut log = LogOptions { driver, max_files: 1, ..LogOptions::default() };
-        for option in &self.log_options {
-            let invalid = |why: &str| {
-                let hint = "the options are max-size=10m, max-file=3, labels=NAME,… and env=NAME,…";
-                CliError::usage(format!("invalid log option \"{option}\": {why}"), hint)
-            };
-            let (name, value) = pair(option);
-            match name.as_str() {
-                "max-size" if value == "-1" => log.max_size = None,
-                "max-size" => {
-                    let size = base::bytes::parse_binary(&value).filter(|size| *size > 0);
-                    log.max_size = Some(size.ok_or_else(|| invalid("that is no size"))?);
-                }
-                "max-file" => {
-                    let count = value.parse().ok().filter(|count| *count > 0);
-                    log.max_files = count.ok_or_else(|| invalid("that is no number of files"))?;
-                }
-                "labels" => {
-                    let wanted = value.split(',').filter_map(|name| Some((name, labels.get(name)?)));
-                    log.attributes.extend(wanted.map(|(name, value)| (name.to_owned(), value.clone())));
-                }
-                "env" => {
-                    let wanted = |entry: &&(String, String)| value.split(',').any(|name| name == entry.0);
-                    let pairs: Vec<(String, String)> = env.iter().map(|entry| pair(entry)).collect();
-                    log.attributes.extend(pairs.iter().filter(wanted).cloned());
-                }
-                _ => return Err(invalid("there is no such option")),
-            }
-        }
-        if log.max_files > 1 && log.max_size.is_none() {
-            let message = "the log option max-file needs max-size".to_owned();
-            return Err(CliError::usage(message, "add --log-opt max-size=10m"));
-        }
-        Ok(Some(log))
-    }
 }
 
 fn label_file(path: &Path) -> Result<Vec<(String, String)>, CliError> {
@@ -203,6 +164,7 @@ fn label_file(path: &Path) -> Result<Vec<(String, String)>, CliError> {
 mod tests {
     use super::*;
     use clap::Parser as _;
+    use engine::request::LogDriver;
 
     #[derive(clap::Parser)]
     struct Command {
@@ -222,7 +184,7 @@ mod tests {
         let log = parse(&args).unwrap().log.unwrap();
         assert_eq!((log.driver, log.max_size, log.max_files), (LogDriver::JsonFile, Some(10 << 20), 3));
         assert_eq!(log.attributes, BTreeMap::from([("A".to_owned(), "1".to_owned())]));
-        for bad in ["max-size=x", "max-size=0", "max-file=0", "max-file=2", "colour=red", "compress=true"] {
+        for bad in ["max-size=x", "max-size=0", "max-file=0", "max-file=2", "colour=red"] {
             assert!(parse(&["--log-opt", bad]).is_err(), "{bad}");
         }
         assert_eq!(parse(&["--log-driver", "none"]).unwrap().log.unwrap().driver, LogDriver::None);

@@ -1,5 +1,6 @@
 //! What one does with images in the store: find, list, look at, name, remove.
 
+mod layers;
 mod remove;
 mod tree;
 

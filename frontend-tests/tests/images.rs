@@ -14,6 +14,28 @@ fn sample(env: &TestEnv) {
 }
 
 #[test]
+fn inspect_says_where_the_files_of_an_image_lie() {
+    let env = env();
+    sample(&env);
+    let shown = env.lap(["image", "inspect", "sample"]).ok().stdout_text();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let (driver, data) = (&shown[0]["GraphDriver"]["Name"], &shown[0]["GraphDriver"]["Data"]);
+    assert!(driver == "overlay2" || driver == "vfs", "{driver}");
+    let upper = std::path::Path::new(data["UpperDir"].as_str().unwrap());
+    assert_eq!(std::fs::read(upper.join("dir/f")).unwrap(), b"content");
+    if driver == "overlay2" {
+        let lower = data["LowerDir"].as_str().unwrap();
+        assert!(lower.split(':').any(|layer| std::path::Path::new(layer).join("bin/busybox").exists()));
+    }
+    assert_eq!(shown[0]["RootFS"]["Type"], "layers");
+    assert_eq!(shown[0]["RootFS"]["Layers"].as_array().unwrap().len(), 3);
+    let digest = shown[0]["Descriptor"]["digest"].as_str().unwrap();
+    assert_eq!(shown[0]["RepoDigests"], serde_json::json!([format!("sample@{digest}")]));
+    let by_any = env.lap(["inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", "sample"]).ok().stdout_text();
+    assert_eq!(by_any.trim(), upper.to_str().unwrap());
+}
+
+#[test]
 fn lists_tags_and_removes() {
     let env = env();
     sample(&env);

@@ -154,7 +154,7 @@ fn a_container_is_inspected_in_dockers_shape() {
     assert_eq!((&host["OomScoreAdj"], &host["PublishAllPorts"]), (&10.into(), &true.into()));
     let device = serde_json::json!([{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "rw"}]);
     assert_eq!(host["Devices"], device);
-    assert_eq!(host["LogConfig"]["Config"]["max-size"], "1048576");
+    assert_eq!(host["LogConfig"]["Config"]["max-size"], "1m");
     assert_eq!(box_["Config"]["Healthcheck"]["Interval"].as_u64(), Some(5_000_000_000));
     assert!(box_["SizeRw"].is_u64() && box_["SizeRootFs"].as_u64() > box_["SizeRw"].as_u64(), "{box_}");
     assert!(box_["ResolvConfPath"].as_str().is_some_and(|path| path.ends_with("/resolv.conf")));

@@ -29,6 +29,7 @@ mod credentials;
 pub mod docker_config;
 mod documents;
 mod download;
+pub mod encrypted;
 pub mod endpoint;
 mod error;
 pub mod host_files;

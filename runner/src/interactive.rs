@@ -30,7 +30,7 @@ use self::raw_mode::RawMode;
 pub(crate) use self::relay::wait_for;
 pub use self::session::{Attach, attach, exec};
 use crate::request::TtySize;
-use crate::shim::news::Teller;
+use crate::shim::Surroundings;
 use crate::shim::{Config, Ended, Local, ShimError, Supervisor};
 
 /// Signals that are passed on.
@@ -48,7 +48,7 @@ const FORWARDED: [Signal; 6] =
 pub fn run_foreground(
     directory: &Path,
     config: Config,
-    teller: Box<dyn Teller>,
+    surroundings: Surroundings,
 ) -> Result<(Ended, Supervisor), ShimError> {
     let mut caught: Vec<i32> = FORWARDED.iter().map(|signal| signal.as_raw()).collect();
     caught.extend([Signal::WINCH, Signal::CHILD].map(Signal::as_raw));
@@ -60,7 +60,7 @@ pub fn run_foreground(
     let wide = config.request.limits.memory.is_none();
     let is_typed_into = config.terminal.is_some() && config.open_stdin;
     let _raw = is_typed_into.then(|| RawMode::enter(None, io::stdin().as_fd())).flatten();
-    let mut supervisor = Supervisor::new(directory, config, teller)?;
+    let mut supervisor = Supervisor::new(directory, config, surroundings)?;
     let outputs = supervisor.start_here(Local { signals, size: own_size, stdin })?;
     let ended = thread::scope(|scope| {
         for (stream, from) in outputs {

@@ -35,14 +35,12 @@ use std::path::{Path, PathBuf};
 
 use sys::lock::FileLock;
 
-use self::news::Teller;
-
 pub use client::{Attached, Client};
 pub use config::{Config, UpdateRefusal};
 pub use error::ShimError;
 pub use protocol::{Ended, Execution, Reply, Request, Update};
 pub use state::{State, Status};
-pub use supervisor::{Local, Supervisor};
+pub use supervisor::{Local, Supervisor, Surroundings};
 
 /// The lock of a container's directory.
 pub fn lock_path(directory: &Path) -> PathBuf {
@@ -61,13 +59,13 @@ pub fn run(
     directory: &Path,
     starter: OwnedFd,
     lock: OwnedFd,
-    teller: Box<dyn Teller>,
+    surroundings: Surroundings,
 ) -> Result<(FileLock, bool, Supervisor), ShimError> {
     let held = || ShimError::Busy { directory: directory.to_owned() };
     let lock = FileLock::handed_over(lock.into(), &lock_path(directory))?.ok_or_else(held)?;
     let config = Config::read(directory)?;
     let remove = config.remove;
-    let mut supervisor = Supervisor::new(directory, config, teller)?;
+    let mut supervisor = Supervisor::new(directory, config, surroundings)?;
     supervisor.serve(starter)?;
     Ok((lock, remove, supervisor))
 }

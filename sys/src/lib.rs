@@ -12,6 +12,7 @@ pub mod detached;
 pub mod failpoint;
 pub mod fs;
 pub mod init_program;
+pub mod local_time;
 pub mod lock;
 pub mod machine;
 pub mod memory;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use runner::logs::{LogDriver, LogReader, Record, Selection, Watch};
+use runner::logs::{LogReader, Record, Selection, Watch};
 use runner::shim::State;
 
 use crate::Engine;
@@ -38,7 +38,7 @@ impl Engine {
     /// There is no such container, it keeps no log, or the log cannot be read.
     pub fn logs(&self, request: &LogsRequest) -> Result<Logs, EngineError> {
         let container = self.container(&request.container)?;
-        if container.document.log.driver == LogDriver::None {
+        if !container.document.log.has_files() {
             return Err(EngineError::NoLog(container.name));
         }
         let directory = self.store.container_path(&container.id);

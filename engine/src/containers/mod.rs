@@ -9,6 +9,7 @@ mod document;
 mod exec;
 pub mod files;
 mod lifecycle;
+pub mod log_drivers;
 mod logs;
 mod names;
 mod remove;

@@ -8,6 +8,7 @@ use runner::shim::Client;
 use snapshotter::{HeldDir, Store};
 use sys::detached::Given;
 
+use super::log_drivers;
 use super::remove::destroy;
 use crate::Engine;
 use crate::error::EngineError;
@@ -44,7 +45,8 @@ pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
         .map_err(|error| sys::path_error::PathError::new("detach", directory, error))?;
     let (root, directory) = (Path::new(root), Path::new(directory));
     let teller = ContainerTeller::new(root, &id.to_string_lossy(), &name.to_string_lossy(), directory);
-    let (lock, remove, supervisor) = runner::shim::run(directory, starter, file, Box::new(teller))?;
+    let (lock, remove, supervisor) =
+        runner::shim::run(directory, starter, file, log_drivers::surroundings(teller))?;
     if remove {
         let store = Store::open(root, snapshotter::Options::default())?;
         if let Some(record) = store.container(&id.to_string_lossy())? {

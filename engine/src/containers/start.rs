@@ -7,12 +7,13 @@ use snapshotter::{ContainerRecord, HeldDir, Lease, NewContainer, SnapshotId, Sto
 
 use super::document::ContainerDocument;
 use super::lifecycle::Exit;
+use super::log_drivers;
 use super::remove::destroy;
 use crate::Engine;
 use crate::error::EngineError;
 use crate::events_log::ContainerTeller;
 use crate::networks;
-use crate::request::RunRequest;
+use crate::request::{LogDriver, RunRequest};
 use crate::run::{ShownImage, ShownVolumes};
 
 /// How often another name is tried for a container that was given none.
@@ -70,6 +71,11 @@ impl Engine {
         document.write(dir.path())?;
         let name = request.name.clone().map_or_else(|| self.free_name(), Ok)?;
         networks::name_container(&mut config.request.network, &name);
+        config.log.source =
+            log_drivers::source(&config.log, &document, self.clock.now(), (&id, &name, &image))?;
+        if config.log.driver == LogDriver::JsonFile && !config.log.tag.is_empty() {
+            config.log.attributes.insert("tag".to_owned(), config.log.source.tag.clone());
+        }
         let joined = networks::ids_of(&config.request.network);
         let shown: Vec<_> = images.iter().map(|image| (image.target, image.snapshot)).collect();
         let new = NewContainer {
@@ -114,7 +120,7 @@ impl Engine {
     fn run_here(&self, created: Created) -> Result<Exit, EngineError> {
         let Created { record, dir, config, teller } = created;
         let remove = config.remove;
-        let ran = runner::run_foreground(dir.path(), config, Box::new(teller));
+        let ran = runner::run_foreground(dir.path(), config, log_drivers::surroundings(teller));
         if remove {
             destroy(&self.store, &record, dir, true)?;
         }

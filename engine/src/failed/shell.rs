@@ -65,7 +65,11 @@ impl Engine {
         let directory = self.store.scratch(&opened.lease)?;
         let (ended, _supervisor) = {
             let config = config(process, request.tty)?;
-            runner::run_foreground(directory.path(), config, Box::new(Silence))?
+            runner::run_foreground(
+                directory.path(),
+                config,
+                crate::containers::log_drivers::surroundings(Silence),
+            )?
         };
         Ok(ended.into())
     }

@@ -13,8 +13,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use sys::path_error::{PathContext as _, PathError};
 
+use super::pack::{Input, Mark};
 use super::record::{Record, decode};
-use super::{current, older};
+use super::{current, older, packed};
 
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
@@ -53,7 +54,8 @@ pub struct LogReader {
 /// The file that is being read.
 #[derive(Debug)]
 struct Source {
-    file: File,
+    input: Input,
+    /// Of the file itself.
     inode: u64,
     /// What was read and is not taken yet.
     buffer: Vec<u8>,
@@ -128,18 +130,18 @@ impl LogReader {
     }
 
     /// The file after the one that is being read, once there is one.
-    fn successor(&self) -> Result<Option<(File, u64)>, PathError> {
+    fn successor(&self) -> Result<Option<Found>, PathError> {
         let Some(source) = &self.source else { return Ok(None) };
         for _ in 0..TRIES {
-            let Some(number) = self.number_of(source.inode)? else {
+            let Some(number) = self.number_of(source)? else {
                 return Ok(self.files()?.into_iter().next_back());
             };
             if number == 0 {
                 return Ok(None);
             }
-            let next = open(&self.path(number - 1))?;
+            let next = self.file(number - 1)?;
             // Renamed meanwhile? Then what was opened may not be the next one.
-            if self.number_of(source.inode)? == Some(number) {
+            if self.number_of(source)? == Some(number) {
                 return Ok(next);
             }
         }
@@ -148,15 +150,17 @@ impl LogReader {
 
     /// The number that a file has now. Files get larger numbers only, the oldest first; so going up meets
     /// each of them, if one number that is missing for a moment does not end the search.
-    fn number_of(&self, inode: u64) -> Result<Option<u32>, PathError> {
+    fn number_of(&self, source: &Source) -> Result<Option<u32>, PathError> {
+        let mark = source.input.mark();
         for _ in 0..SURE {
             let mut missing = 0;
             for number in 0.. {
-                match sys::fs::metadata(&self.path(number)) {
-                    Ok(metadata) if metadata.ino() == inode => return Ok(Some(number)),
-                    Ok(_) => missing = 0,
-                    Err(error) if error.is_not_found() => missing += 1,
-                    Err(error) => return Err(error),
+                match self.identities(number)? {
+                    Some((own, before)) if own == source.inode || before.is_some() && before == mark => {
+                        return Ok(Some(number));
+                    }
+                    Some(_) => missing = 0,
+                    None => missing += 1,
                 }
                 if missing > GAP {
                     break;
@@ -166,16 +170,40 @@ impl LogReader {
         Ok(None)
     }
 
+    /// Which file has a number now, and which it was made of if it is compressed.
+    fn identities(&self, number: u32) -> Result<Option<(u64, Option<Mark>)>, PathError> {
+        match sys::fs::metadata(&self.path(number)) {
+            Ok(metadata) => Ok(Some((metadata.ino(), None))),
+            Err(error) if error.is_not_found() => {
+                Ok(self.file(number)?.map(|found| (found.inode, found.before)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file that has a number now.
+    fn file(&self, number: u32) -> Result<Option<Found>, PathError> {
+        if let Some((file, inode)) = open(&self.path(number))? {
+            return Ok(Some(Found { input: Input::Plain(file), inode, before: None }));
+        }
+        if number == 0 {
+            return Ok(None);
+        }
+        let Some((file, inode)) = open(&packed(&self.directory, number))? else { return Ok(None) };
+        let (input, before) = Input::packed(file);
+        Ok(Some(Found { input, inode, before }))
+    }
+
     /// All files, the newest first.
-    fn files(&self) -> Result<Vec<(File, u64)>, PathError> {
-        let mut files: Vec<(File, u64)> = Vec::new();
+    fn files(&self) -> Result<Vec<Found>, PathError> {
+        let mut files: Vec<Found> = Vec::new();
         for _ in 0..TRIES {
             files.clear();
             let mut missing = 0;
             for number in 0.. {
-                match open(&self.path(number))? {
+                match self.file(number)? {
                     // One that got a larger number meanwhile is met twice.
-                    Some((_, inode)) if files.iter().any(|(_, known)| *known == inode) => missing = 0,
+                    Some(found) if files.iter().any(|known| known.is(&found)) => missing = 0,
                     Some(file) => {
                         files.push(file);
                         missing = 0;
@@ -186,8 +214,8 @@ impl LogReader {
                     break;
                 }
             }
-            let newest = open(&self.path(0))?.map(|(_, inode)| inode);
-            if newest == files.first().map(|(_, inode)| *inode) {
+            let newest = self.file(0)?.map(|found| found.inode);
+            if newest == files.first().map(|found| found.inode) {
                 break;
             }
         }
@@ -196,6 +224,21 @@ impl LogReader {
 
     fn path(&self, number: u32) -> PathBuf {
         if number == 0 { current(&self.directory) } else { older(&self.directory, number) }
+    }
+}
+
+/// A file of a log.
+struct Found {
+    input: Input,
+    inode: u64,
+    /// The file that it was made of, if it is compressed.
+    before: Option<Mark>,
+}
+
+impl Found {
+    /// Whether the other one is this file, compressed or not.
+    fn is(&self, other: &Self) -> bool {
+        self.inode == other.inode || other.before.is_some() && other.before == self.input.mark()
     }
 }
 
@@ -211,13 +254,26 @@ fn open(path: &Path) -> Result<Option<(File, u64)>, PathError> {
 }
 
 /// The place from which `count` records are left, in the file that has it.
-fn tail(files: Vec<(File, u64)>, count: u64) -> io::Result<Option<Source>> {
+fn tail(files: Vec<Found>, count: u64) -> io::Result<Option<Source>> {
     let mut wanted = count;
     let mut last = None;
-    for (mut file, inode) in files {
-        let (start, found) = tail_of(&file, wanted)?;
-        file.seek(SeekFrom::Start(start))?;
-        last = Some(Source::new((file, inode)));
+    for mut file in files {
+        let found = match &mut file.input {
+            Input::Plain(plain) => {
+                let (start, found) = tail_of(plain, wanted)?;
+                plain.seek(SeekFrom::Start(start))?;
+                found
+            }
+            Input::Packed(decoder) => {
+                let lines = lines_of(decoder)?;
+                decoder.get_mut().seek(SeekFrom::Start(0))?;
+                let again = decoder.get_ref().try_clone()?;
+                file.input = Input::packed(again).0;
+                skip(&mut file.input, lines.saturating_sub(wanted))?;
+                lines.min(wanted)
+            }
+        };
+        last = Some(Source::new(file));
         wanted -= found;
         if wanted == 0 {
             break;
@@ -247,9 +303,33 @@ fn tail_of(file: &File, wanted: u64) -> io::Result<(u64, u64)> {
     Ok((0, found.min(wanted)))
 }
 
+/// How many lines there are.
+fn lines_of(input: &mut impl io::Read) -> io::Result<u64> {
+    let mut chunk = vec![0; CHUNK];
+    let mut lines = 0;
+    loop {
+        match input.read(&mut chunk)? {
+            0 => return Ok(lines),
+            length => lines += memchr::memchr_iter(b'\n', &chunk[..length]).count() as u64,
+        }
+    }
+}
+
+/// Reads so many lines away.
+fn skip(input: &mut Input, lines: u64) -> io::Result<()> {
+    let mut byte = [0];
+    let mut skipped = 0;
+    // A byte at a time, since what is read is gone.
+    while skipped < lines && input.read(&mut byte)? == 1 {
+        skipped += u64::from(byte == *b"\n");
+    }
+    Ok(())
+}
+
 impl Source {
-    fn new((file, inode): (File, u64)) -> Self {
-        Self { file, inode, buffer: Vec::new(), taken: 0 }
+    fn new(found: Found) -> Self {
+        let Found { input, inode, .. } = found;
+        Self { input, inode, buffer: Vec::new(), taken: 0 }
     }
 
     /// The next line without its end; `None` when there is no whole one now.
@@ -273,7 +353,7 @@ impl Source {
         self.taken = 0;
         let before = self.buffer.len();
         self.buffer.resize(before + CHUNK, 0);
-        let read = self.file.read(&mut self.buffer[before..]);
+        let read = self.input.read(&mut self.buffer[before..]);
         self.buffer.truncate(before + *read.as_ref().unwrap_or(&0));
         Ok(read? > 0)
     }
@@ -370,6 +450,29 @@ mod tests {
     }
 
     #[test]
+    fn the_tail_may_lie_in_a_compressed_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions { compress: true, ..options(Some(200), 3) };
+        let mut writer = LogWriter::open(dir.path(), &options).unwrap().unwrap();
+        for number in 0..9 {
+            writer.write(Stream::Stdout, format!("{number}\n").as_bytes(), at(0)).unwrap();
+        }
+        drop(writer);
+        assert!(packed(dir.path(), 1).exists() && packed(dir.path(), 2).exists());
+        assert!(!older(dir.path(), 1).exists() && !packed(dir.path(), 3).exists());
+        let read = |tail| {
+            rest(&mut LogReader::open(dir.path(), Selection { tail, ..Selection::default() }).unwrap())
+        };
+        let all = read(None);
+        assert!(all.ends_with("5\n6\n7\n8\n"), "{all}");
+        for count in 0..=all.len() / 2 {
+            assert_eq!(read(Some(count as u64)), all[all.len() - 2 * count..]);
+        }
+        std::fs::write(packed(dir.path(), 1), "no gzip").unwrap();
+        assert!(LogReader::open(dir.path(), Selection { tail: Some(9), ..Selection::default() }).is_err());
+    }
+
+    #[test]
     fn a_container_without_a_log_can_be_followed() {
         let dir = tempfile::tempdir().unwrap();
         let mut reader = LogReader::open(dir.path(), Selection::default()).unwrap();
@@ -383,9 +486,10 @@ mod tests {
 
     /// A follower that reads now and then gets every record once, in order, as long as no file is removed
     /// before it is read.
-    fn follow(lines: &[(bool, u16, bool)], max_size: u64) -> (String, String) {
+    fn follow(lines: &[(bool, u16, bool)], max_size: u64, compress: bool) -> (String, String) {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = LogWriter::open(dir.path(), &options(Some(max_size), 1000)).unwrap().unwrap();
+        let options = LogOptions { compress, ..options(Some(max_size), 1000) };
+        let mut writer = LogWriter::open(dir.path(), &options).unwrap().unwrap();
         let mut reader = LogReader::open(dir.path(), Selection::default()).unwrap();
         let (mut written, mut read) = (String::new(), String::new());
         for (number, (stderr, length, look)) in lines.iter().enumerate() {
@@ -408,16 +512,22 @@ mod tests {
         fn following_loses_and_repeats_nothing(
             lines in proptest::collection::vec((any::<bool>(), 0u16..300, any::<bool>()), 0..60),
             max_size in 60u64..2000,
+            compress in any::<bool>(),
         ) {
-            let (written, read) = follow(&lines, max_size);
+            let (written, read) = follow(&lines, max_size, compress);
             prop_assert_eq!(read, written);
         }
     }
 
     #[test]
     fn a_follower_runs_beside_the_writer() {
+        follow_beside(&options(Some(4000), 10_000));
+        follow_beside(&LogOptions { compress: true, ..options(Some(20_000), 10_000) });
+    }
+
+    fn follow_beside(options: &LogOptions) {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = LogWriter::open(dir.path(), &options(Some(4000), 10_000)).unwrap().unwrap();
+        let mut writer = LogWriter::open(dir.path(), options).unwrap().unwrap();
         let mut reader = LogReader::open(dir.path(), Selection::default()).unwrap();
         let watch = Watch::new(dir.path()).unwrap();
         std::thread::scope(|scope| {

@@ -4,15 +4,17 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use base::Timestamp;
 use base::event::Stream;
 use sys::path_error::{PathContext as _, PathError};
 
-use super::options::{LogDriver, LogOptions};
+use super::options::LogOptions;
+use super::pack;
 use super::record::{LineEnd, encode};
 use super::splitter::Splitter;
-use super::{current, older};
+use super::{current, older, packed};
 
 /// The log of a container that runs. There is one writer at a time.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct LogWriter {
     stderr: Splitter,
     /// Records that are not in the file yet.
     pending: Vec<u8>,
+    /// Compresses the file before the one that is written to.
+    packing: Option<JoinHandle<()>>,
 }
 
 impl LogWriter {
@@ -33,7 +37,7 @@ impl LogWriter {
     /// # Errors
     /// The file cannot be opened.
     pub fn open(directory: &Path, options: &LogOptions) -> Result<Option<Self>, PathError> {
-        if options.driver == LogDriver::None {
+        if !options.has_files() {
             return Ok(None);
         }
         let file = open(&current(directory))?;
@@ -46,6 +50,7 @@ impl LogWriter {
             stdout: Splitter::default(),
             stderr: Splitter::default(),
             pending: Vec::new(),
+            packing: None,
         }))
     }
 
@@ -110,13 +115,20 @@ impl LogWriter {
 
     /// Begins a new file. Whoever has the old one open still reads all of it.
     fn rotate(&mut self) -> Result<(), PathError> {
+        // Numbers do not change while a file is compressed.
+        self.finish_packing();
         let newest = current(&self.directory);
         let kept = self.options.max_files.max(1) - 1;
+        if kept > 0 {
+            let oldest = [older(&self.directory, kept), packed(&self.directory, kept)];
+            oldest.iter().try_for_each(|path| sys::fs::remove_file(path).map(drop))?;
+        }
         for number in (1..=kept).rev() {
             let newer = if number == 1 { newest.clone() } else { older(&self.directory, number - 1) };
-            match sys::fs::rename(&newer, &older(&self.directory, number)) {
-                Err(error) if error.is_not_found() => {}
-                renamed => renamed?,
+            if_there(sys::fs::rename(&newer, &older(&self.directory, number)))?;
+            if number > 1 {
+                let newer = packed(&self.directory, number - 1);
+                if_there(sys::fs::rename(&newer, &packed(&self.directory, number)))?;
             }
         }
         if kept == 0 {
@@ -124,7 +136,34 @@ impl LogWriter {
         }
         self.file = open(&newest)?;
         self.size = 0;
+        if self.options.compress && kept > 0 {
+            let directory = self.directory.clone();
+            let pack = move || drop(pack::pack(&older(&directory, 1), &packed(&directory, 1)));
+            // Without a thread for it, it stays as it is.
+            self.packing = std::thread::Builder::new().stack_size(pack::STACK).spawn(pack).ok();
+        }
         Ok(())
+    }
+
+    fn finish_packing(&mut self) {
+        if let Some(packing) = self.packing.take() {
+            let _ = packing.join();
+        }
+    }
+}
+
+impl Drop for LogWriter {
+    /// Nobody else changes the files before.
+    fn drop(&mut self) {
+        self.finish_packing();
+    }
+}
+
+/// What came of doing something to a file that may not be there.
+fn if_there(done: Result<(), PathError>) -> Result<(), PathError> {
+    match done {
+        Err(error) if error.is_not_found() => Ok(()),
+        done => done,
     }
 }
 

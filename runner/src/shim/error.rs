@@ -38,6 +38,15 @@ pub enum ShimError {
         #[source]
         source: io::Error,
     },
+    /// Nobody takes the container's log.
+    #[error("failed to initialize logging driver: {driver}")]
+    Log {
+        /// The driver.
+        driver: &'static str,
+        /// Why there is nobody.
+        #[source]
+        source: io::Error,
+    },
     /// The other end sent what is no message.
     #[error("the supervisor of the container has sent something that is no answer")]
     Malformed,
@@ -79,6 +88,7 @@ impl Faulty for ShimError {
             Self::File(error) => error.fault(),
             Self::Run(error) => error.fault(),
             Self::System { source, .. } => base::fault::of_io(source),
+            Self::Log { .. } => Fault::Environment,
             Self::Document { .. } | Self::Gone => Fault::Environment,
             Self::Malformed => Fault::Bug,
             Self::Busy { .. } | Self::Refused { .. } => Fault::Input,

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use base::Timestamp;
 use base::event::Stream;
@@ -14,10 +15,14 @@ use rustix::io::{Errno, ioctl_fionbio, read, write};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::connection::ConnectionId;
-use crate::logs::LogWriter;
+use crate::logs::Log;
+use crate::logs::remote::Encrypt;
 
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
+
+/// How long a server may take for the last records of a container that has ended, as in Docker.
+const LAST_RECORDS: Duration = Duration::from_secs(10);
 
 /// Bytes thrown away at once.
 const DISCARDED: usize = 1 << 20;
@@ -33,6 +38,8 @@ pub(super) enum End {
     Outlet(usize),
     /// Somebody's writing end.
     Source(usize),
+    /// What tells that records have been sent.
+    Log,
 }
 
 /// An output of the container.
@@ -77,7 +84,9 @@ pub(super) struct Streams {
     input: Option<Input>,
     outlets: Vec<Outlet>,
     sources: Vec<Source>,
-    log: Option<LogWriter>,
+    log: Option<Log>,
+    /// Until when the last records are waited for.
+    unsent_until: Option<Instant>,
     /// The first failure to write the log.
     log_failure: Option<String>,
     /// The container's input ends with the first source's.
@@ -93,8 +102,14 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Nothing is connected.
-    pub(super) fn new(log: Option<LogWriter>, input_once: bool) -> Self {
+    pub(super) fn new(log: Option<Log>, input_once: bool) -> Self {
         Self { log, input_once, ..Self::default() }
+    }
+
+    /// Connects with whoever gets the log, before a process is started.
+    pub(super) fn connect_log(&mut self, encrypt: Encrypt) -> std::io::Result<()> {
+        self.unsent_until = None;
+        self.log.as_mut().map_or(Ok(()), |log| log.connect(encrypt))
     }
 
     /// Streams whose beginning is kept to be looked at.
@@ -149,8 +164,12 @@ impl Streams {
     /// What to wait for.
     pub(super) fn interests(&self) -> Vec<(End, BorrowedFd<'_>, PollFlags)> {
         let mut interests = Vec::new();
+        if let Some(news) = self.log.as_ref().and_then(Log::news) {
+            interests.push((End::Log, news, PollFlags::IN));
+        }
+        let is_full = self.log.as_ref().is_some_and(Log::is_full);
         for (index, output) in self.outputs.iter().enumerate() {
-            if !output.ended && !self.is_blocked(output.stream) {
+            if !output.ended && !is_full && !self.is_blocked(output.stream) {
                 interests.push((End::Output(index), output.fd.as_fd(), PollFlags::IN));
             }
         }
@@ -185,6 +204,11 @@ impl Streams {
                 }
             }
             End::Source(index) => self.read_source(index),
+            End::Log => {
+                if let Some(log) = &self.log {
+                    log.clear_news();
+                }
+            }
         }
     }
 
@@ -210,22 +234,38 @@ impl Streams {
         if let Some(log) = &mut self.log {
             let result = log.finish(now);
             self.note(result);
+            self.unsent_until = Some(Instant::now() + LAST_RECORDS);
         }
     }
 
-    /// Whether those attached have got everything.
+    /// Whether those attached, and whoever gets the log, have got everything.
     pub(super) fn is_flushed(&self) -> bool {
-        self.outlets.iter().all(|outlet| outlet.pending.is_empty())
+        let is_over = self.unsent_until.is_some_and(|until| until <= Instant::now());
+        let is_sent = is_over || self.log.as_ref().is_none_or(Log::is_idle);
+        is_sent && self.outlets.iter().all(|outlet| outlet.pending.is_empty())
+    }
+
+    /// Until when the last records are waited for.
+    pub(super) fn patience(&self) -> Option<Instant> {
+        self.unsent_until.filter(|_| self.log.as_ref().is_some_and(|log| !log.is_idle()))
     }
 
     /// Lets go of those who have not read everything.
     pub(super) fn give_up(&mut self) {
         self.outlets.iter_mut().for_each(|outlet| outlet.pending.clear());
+        self.unsent_until = Some(Instant::now());
     }
 
     /// The first failure to write the log, once.
     pub(super) fn take_log_failure(&mut self) -> Option<String> {
-        self.log_failure.take()
+        self.log_failure.take().or_else(|| self.log.as_ref().and_then(Log::take_failure))
+    }
+
+    /// Gives up what was not sent, and tells what went wrong since that was asked.
+    pub(super) fn abandon_log(&mut self) -> Option<String> {
+        let log = self.log.as_ref()?;
+        log.abandon();
+        log.take_failure()
     }
 
     fn is_blocked(&self, stream: Stream) -> bool {

@@ -34,7 +34,8 @@ use super::protocol::{Ended, Reply};
 use super::restart::Restarts;
 use super::state::State;
 use super::streams::Streams;
-use crate::logs::{LogDriver, LogWriter};
+use crate::logs::remote::Encrypt;
+use crate::logs::{Log, LogDriver};
 use crate::process::Process;
 use crate::request::TtySize;
 
@@ -55,6 +56,14 @@ pub struct Local {
     pub size: fn() -> Option<TtySize>,
     /// What the container reads.
     pub stdin: Option<OwnedFd>,
+}
+
+/// What a supervisor has of whoever starts it.
+pub struct Surroundings {
+    /// Who hears what happens.
+    pub teller: Box<dyn Teller>,
+    /// How the log is encrypted on its way, if it is.
+    pub encrypt: Encrypt,
 }
 
 /// What is known of a container and what is done about it.
@@ -88,6 +97,8 @@ pub struct Supervisor {
     teller: Box<dyn Teller>,
     /// Whether somebody wants to hear that it has stopped.
     stopping: bool,
+    /// How the log is encrypted on its way.
+    encrypt: Encrypt,
 }
 
 enum Phase {
@@ -112,8 +123,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// Log or socket cannot be made.
-    pub fn new(directory: &Path, config: Config, teller: Box<dyn Teller>) -> Result<Self, ShimError> {
-        let log = LogWriter::open(directory, &config.log)?;
+    pub fn new(directory: &Path, config: Config, surroundings: Surroundings) -> Result<Self, ShimError> {
+        let log = Log::open(directory, &config.log)?;
         let streams = Streams::new(log, config.stdin_once);
         // What is known of earlier runs stays known.
         let state = State::read(directory)?;
@@ -134,8 +145,9 @@ impl Supervisor {
             execs: Vec::new(),
             next_exec: 0,
             halted: None,
-            teller,
+            teller: surroundings.teller,
             stopping: false,
+            encrypt: surroundings.encrypt,
             config,
         })
     }
@@ -161,7 +173,7 @@ impl Supervisor {
                 Phase::Running(_) | Phase::Waiting(_) => false,
             };
             if is_over {
-                return Ok(());
+                return self.tell_of_lost_records();
             }
         }
     }
@@ -199,9 +211,21 @@ impl Supervisor {
         while !matches!(self.phase, Phase::Ended) || !self.streams.is_flushed() {
             self.step()?;
         }
+        self.tell_of_lost_records()?;
         self.streams.forget(LOCAL);
         self.streams.sweep();
         Ok(self.ended())
+    }
+
+    /// Notes that records did not get where they were to go. What was not sent by now is not.
+    fn tell_of_lost_records(&mut self) -> Result<(), ShimError> {
+        match self.streams.abandon_log() {
+            Some(failure) if matches!(self.phase, Phase::Ended) => {
+                self.state.error = failure;
+                Ok(self.state.write(&self.directory)?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits for what happens next, and deals with it.

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio as ProcessStdio};
 use base::Mount;
 use base::mount::OverlayUpper;
 use runner::logs::{LogDriver, LogOptions};
-use runner::shim::Config;
 use runner::shim::restart::RestartPolicy;
+use runner::shim::{Config, Surroundings};
 use runner::{RunRequest, run_foreground};
 
 use crate::support::{Image, image};
@@ -38,8 +38,9 @@ fn foreground_process() {
         stop_timeout: None,
         remove: true,
     };
-    let (ended, supervisor) =
-        run_foreground(&directory, config, Box::new(runner::shim::news::Silence)).unwrap();
+    let surroundings =
+        Surroundings { teller: Box::new(runner::shim::news::Silence), encrypt: runner::logs::remote::never };
+    let (ended, supervisor) = run_foreground(&directory, config, surroundings).unwrap();
     drop(supervisor);
     std::process::exit(ended.code);
 }

@@ -9,6 +9,7 @@ use engine::Engine;
 use engine::containers::{Container, ContainerSettings, HealthCheck, MountPoint, Status};
 use engine::error::EngineError;
 use engine::network::{Endpoint, InetEndpoint};
+use engine::request::LogDriver;
 use serde_json::{Value, json};
 
 use super::super::images::inspect_json;
@@ -45,7 +46,7 @@ pub(crate) fn any(store: &StoreChoice, args: &AnyInspectArgs) -> Result<ExitCode
         if of_kind("image") {
             match engine.inspect(name) {
                 Err(EngineError::NoSuchImage(_)) if kind.is_none() => {}
-                found => return inspect_json(&found?),
+                found => return inspect_json(&found?, &engine.image_layers(name)?),
             }
         }
         if of_kind("network") {
@@ -109,7 +110,7 @@ fn document(engine: &Engine, container: &Container, size: bool) -> Result<Value,
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
-        "LogPath": container.log_path.display().to_string(),
+        "LogPath": log_path(container),
         "Name": format!("/{}", container.name),
         "RestartCount": container.state.restart_count,
         "Driver": driver(&settings),
@@ -272,6 +273,14 @@ fn state(container: &Container) -> Value {
         });
     }
     value
+}
+
+/// The file of the log, where Docker's tools could read it.
+fn log_path(container: &Container) -> String {
+    match container.document.log.driver {
+        LogDriver::JsonFile => container.log_path.display().to_string(),
+        _ => String::new(),
+    }
 }
 
 /// Docker's name for what a mount shows.

@@ -34,7 +34,7 @@ pub(super) struct Exec {
     pub(super) streams: Streams,
     /// What it is for, if it is a health check.
     probe: Option<Probe>,
-    /// What it is called in news, if somebody asked for it.
+    /// What it is called in news.
     name: Option<String>,
     /// Whether its end was told.
     told: bool,
@@ -242,9 +242,13 @@ impl Supervisor {
         let mut request = self.config.request.clone();
         request.args.clone_from(&check.command);
         let stdio = Stdio::CAPTURED;
+        let command = check.command.clone();
         let (began, start, kill_at) = (probe.began, probe.start, probe.kill_at);
         match self.start_exec(LOCAL, &request, stdio, Streams::capturing(MAX_OUTPUT), Some(probe)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.tell_exec(&command);
+                Ok(())
+            }
             Err(error) => {
                 let probe = Probe { began, start, kill_at, timed_out: false };
                 let output = base::fault::chain(&error).into_bytes();

@@ -35,6 +35,9 @@ impl Supervisor {
     }
 
     pub(super) fn try_start(&mut self) -> Result<Vec<(Stream, OwnedFd)>, ShimError> {
+        self.streams
+            .connect_log(self.encrypt)
+            .map_err(|source| ShimError::Log { driver: self.config.log.driver.name(), source })?;
         let mut process = start(&self.config.request, self.stdio())?;
         let terminal = process.take_terminal();
         let (outputs, input) = ends(&mut process, terminal.as_ref())?;

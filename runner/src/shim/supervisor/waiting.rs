@@ -57,7 +57,9 @@ impl Supervisor {
             Phase::Waiting(until) => Some(until),
             _ => None,
         };
-        [restart, self.kill_at, self.give_up_at, self.probe_deadline()].into_iter().flatten().min()
+        let last_records = matches!(self.phase, Phase::Ended).then(|| self.streams.patience()).flatten();
+        let due = [restart, self.kill_at, self.give_up_at, self.probe_deadline(), last_records];
+        due.into_iter().flatten().min()
     }
 }
 

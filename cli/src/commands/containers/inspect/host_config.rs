@@ -28,14 +28,9 @@ fn asked(container: &Container) -> Value {
         let source = point.volume.clone().unwrap_or_else(|| point.source.display().to_string());
         format!("{source}:{}{access}", point.target)
     };
-    let mut log = Map::new();
-    if let Some(size) = asked.log.max_size {
-        log.insert("max-size".to_owned(), size.to_string().into());
-        log.insert("max-file".to_owned(), asked.log.max_files.to_string().into());
-    }
     let mut value = json!({
         "Binds": list(asked.mounts.iter().filter(|point| point.image.is_none()).map(bind).collect()),
-        "LogConfig": { "Type": asked.log.driver.name(), "Config": log },
+        "LogConfig": { "Type": asked.log.driver.name(), "Config": asked.log.given },
         "NetworkMode": asked.network,
         "PortBindings": port_bindings(container),
         "AutoRemove": asked.remove,
