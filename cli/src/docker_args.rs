@@ -45,8 +45,6 @@ pub(crate) struct DockerRunArgs {
     content_trust: ContentTrustArg,
     #[arg(long, hide = true)]
     storage_opt: Vec<String>,
-    #[arg(long, hide = true)]
-    link_local_ip: Vec<String>,
     #[arg(long, hide = true, action = ArgAction::SetTrue)]
     use_api_socket: bool,
     #[arg(long, hide = true)]
@@ -72,9 +70,6 @@ impl DockerRunArgs {
                 message.to_owned(),
                 "limit writing with --tmpfs PATH:size=… or --read-only",
             ));
-        }
-        if !self.link_local_ip.is_empty() {
-            return Err(CliError::usage("--link-local-ip is not supported".to_owned(), "use --ip or --ip6"));
         }
         if self.use_api_socket {
             let message = "--use-api-socket needs the socket of a daemon, and there is none";

@@ -1,6 +1,6 @@
 //! The flags of `lap run` that say what network a container has. Names and forms are Docker's.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::Args;
 use engine::Engine;
@@ -8,6 +8,8 @@ use engine::network::{parse_exposed, parse_publish};
 use engine::request::{ContainerNetwork, MacAddress, NetworkSettings, NetworkUse};
 
 use crate::error::CliError;
+use crate::output::csv;
+use crate::pairs::pairs;
 use crate::terminal::complain;
 
 #[derive(Debug, Default, Args)]
@@ -16,7 +18,8 @@ pub(crate) struct NetworkArgs {
     /// Network: bridge (an address of its own), host, none, a network's name, or container:NAME for that of another one
     ///
     /// Several networks are named by several of these. What the container has in one can follow its name:
-    /// name=NETWORK,alias=NAME,ip=ADDRESS,ip6=ADDRESS,mac-address=ADDRESS,gw-priority=NUMBER
+    /// name=NETWORK,alias=NAME,ip=ADDRESS,ip6=ADDRESS,mac-address=ADDRESS,gw-priority=NUMBER,
+    /// link-local-ip=ADDRESS,driver-opt=NAME=VALUE
     #[arg(long = "network", alias = "net", value_name = "MODE")]
     pub(crate) networks: Vec<String>,
 
@@ -50,6 +53,10 @@ pub(crate) struct NetworkArgs {
     /// The container's IPv6 address
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) ip6: Option<Ipv6Addr>,
+
+    /// A further address of the card's link, in 169.254.0.0/16 or fe80::/10
+    #[arg(long = "link-local-ip", value_name = "ADDRESS")]
+    pub(crate) link_local: Vec<IpAddr>,
 
     /// The address of the container's network card
     #[arg(long, value_name = "ADDRESS")]
@@ -88,6 +95,9 @@ impl NetworkArgs {
         };
         if let Some(mode) = simple {
             let is_default = matches!(mode, ContainerNetwork::Default | ContainerNetwork::Bridge);
+            if is_default && !self.link_local.is_empty() {
+                return Ok(ContainerNetwork::Named(vec![self.with_flags(named("default"))]));
+            }
             if is_default && !self.aliases.is_empty() {
                 let message = "network-scoped aliases are only supported for user-defined networks";
                 return Err(CliError::failed(message.to_owned()));
@@ -101,13 +111,27 @@ impl NetworkArgs {
             first.address = first.address.or(self.ip);
             first.address6 = first.address6.or(self.ip6);
             first.mac = first.mac.or(self.mac_address);
+            first.link_local.extend(&self.link_local);
         }
         Ok(ContainerNetwork::Named(uses))
+    }
+
+    /// A network with what is said without one.
+    fn with_flags(&self, network: String) -> NetworkUse {
+        NetworkUse {
+            network,
+            aliases: self.aliases.clone(),
+            address: self.ip,
+            address6: self.ip6,
+            mac: self.mac_address,
+            link_local: self.link_local.clone(),
+            ..NetworkUse::default()
+        }
     }
 }
 
 /// `CONTAINER[:NAME]`
-fn link(text: &str) -> (String, String) {
+pub(crate) fn link(text: &str) -> (String, String) {
     let (container, alias) = text.split_once(':').unwrap_or((text, ""));
     (container.to_owned(), alias.to_owned())
 }
@@ -128,7 +152,7 @@ fn network_use(text: &str) -> Result<NetworkUse, CliError> {
     }
     let bad = |part: &str| CliError::usage(format!("invalid field {part} in --network {text}"), hint);
     let mut wanted = NetworkUse::default();
-    for part in text.split(',') {
+    for part in csv(text).iter().map(String::as_str) {
         let (name, value) = part.split_once('=').ok_or_else(|| bad(part))?;
         match name {
             "name" => wanted.network = named(value),
@@ -136,6 +160,8 @@ fn network_use(text: &str) -> Result<NetworkUse, CliError> {
             "ip" => wanted.address = Some(value.parse().map_err(|_| bad(part))?),
             "ip6" => wanted.address6 = Some(value.parse().map_err(|_| bad(part))?),
             "mac-address" => wanted.mac = Some(value.parse().map_err(|_| bad(part))?),
+            "link-local-ip" => wanted.link_local.push(value.parse().map_err(|_| bad(part))?),
+            "driver-opt" => wanted.options.extend(pairs(&[value.to_owned()])),
             "gw-priority" => wanted.gateway_priority = value.parse().map_err(|_| bad(part))?,
             _ => return Err(bad(part)),
         }
@@ -244,7 +270,11 @@ mod tests {
         assert_eq!(mode(&[], &[]), Ok(ContainerNetwork::Default));
         assert!(mode(&["bridge"], &["x"]).unwrap_err().contains("only supported for user-defined networks"));
         assert!(mode(&["db", "host"], &[]).unwrap_err().contains("conflicting options"));
-        for bad in ["name=web,ip=x", "alias=a", "name=web,colour=red"] {
+        let options = "name=web,link-local-ip=169.254.7.7,\"driver-opt=a.b=c=1,d=2\"";
+        let Ok(ContainerNetwork::Named(uses)) = mode(&[options], &[]) else { panic!("no network") };
+        assert_eq!(uses[0].options, [("a.b".to_owned(), "c=1,d=2".to_owned())].into());
+        assert_eq!(uses[0].link_local, ["169.254.7.7".parse::<IpAddr>().unwrap()]);
+        for bad in ["name=web,ip=x", "name=web,link-local-ip=x", "alias=a", "name=web,colour=red"] {
             assert!(mode(&[bad], &[]).is_err(), "{bad}");
         }
     }

@@ -38,7 +38,7 @@ pub(crate) struct NetworkCreateArgs {
     /// Its name
     pub(crate) name: String,
 
-    /// What makes it; the only driver is bridge
+    /// What makes it: bridge, or macvlan or ipvlan, which put cards on an interface of the machine (-o parent=eth0)
     #[arg(short, long, default_value = engine::networks::DRIVER, value_name = "DRIVER")]
     pub(crate) driver: String,
 
@@ -165,12 +165,17 @@ pub(crate) struct NetworkConnectArgs {
     #[arg(long, default_value_t = 0, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) gw_priority: i64,
 
-    #[arg(long, hide = true)]
-    pub(crate) driver_opt: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) link: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) link_local_ip: Vec<String>,
+    /// An option of the driver for this container: com.docker.network.endpoint.ifname, macaddress or sysctls
+    #[arg(long = "driver-opt", value_name = "NAME=VALUE")]
+    pub(crate) options: Vec<String>,
+
+    /// Know another container in the network by a further name: CONTAINER[:NAME]
+    #[arg(long = "link", value_name = "CONTAINER[:NAME]")]
+    pub(crate) links: Vec<String>,
+
+    /// A further address of the card's link, in 169.254.0.0/16 or fe80::/10
+    #[arg(long = "link-local-ip", value_name = "ADDRESS")]
+    pub(crate) link_local: Vec<IpAddr>,
 }
 
 #[derive(Debug, Args)]

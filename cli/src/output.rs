@@ -66,7 +66,7 @@ pub(crate) fn push(outputs: &mut Vec<Output>) -> Result<(), CliError> {
 }
 
 /// The fields of a line of CSV (RFC 4180): a field with commas is in quotes, and a quote in it doubled.
-fn csv(text: &str) -> Vec<String> {
+pub(crate) fn csv(text: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut characters = text.chars().peekable();
     let mut quoted = false;

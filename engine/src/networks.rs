@@ -5,6 +5,7 @@
 
 mod creation;
 mod joining;
+mod options;
 
 pub(crate) use self::joining::{ids_of, name_container};
 
@@ -20,7 +21,7 @@ use snapshotter::{NetworkRecord, StoreError};
 use crate::Engine;
 use crate::error::EngineError;
 
-/// The only driver of networks that somebody makes.
+/// The usual driver of networks that somebody makes.
 pub const DRIVER: &str = "bridge";
 
 /// The networks that nobody makes or removes, and their drivers.
@@ -58,7 +59,7 @@ pub enum NetworkRefusal {
     #[error("invalid pool request: Pool overlaps with other one on this address space")]
     Overlap,
     /// An option that the driver does not know, or a value that makes no sense.
-    #[error("invalid option of the driver bridge: {name}={value}")]
+    #[error("invalid option of the driver: {name}={value}")]
     Option {
         /// The option.
         name: String,
@@ -73,6 +74,17 @@ pub enum NetworkRefusal {
         /// The address.
         address: String,
     },
+    /// An option of a container's part of a network, or an address of its link, that makes no sense.
+    #[error("invalid endpoint settings: {0}")]
+    Endpoint(String),
+    /// Names for others in the default network, of a container that exists already.
+    #[error(
+        "links of network connect are only supported for user-defined networks; use --link of run for others"
+    )]
+    LinkOnDefault,
+    /// A driver that there is not.
+    #[error("plugin \"{0}\" not found: the drivers of networks are bridge, macvlan and ipvlan{why}", why = unless_overlay(.0))]
+    Driver(String),
     /// Further names in the default network.
     #[error("network-scoped aliases are only supported for user-defined networks")]
     AliasOnDefault,
@@ -89,6 +101,10 @@ pub enum NetworkRefusal {
         "container cannot be connected to multiple networks with one of the networks in private (none) mode"
     )]
     Private,
+}
+
+fn unless_overlay(driver: &str) -> &'static str {
+    if driver == "overlay" { "; overlay connects the machines of a cluster, and there is none" } else { "" }
 }
 
 impl Faulty for NetworkRefusal {
@@ -150,7 +166,8 @@ impl Network {
     fn of(record: NetworkRecord) -> Option<Self> {
         let NetworkRecord { id, name, document, created_at } = record;
         let defined: Defined = serde_json::from_str(&document).ok()?;
-        Some(Self { id, name, driver: DRIVER, created_at: Some(created_at), defined: Some(defined) })
+        let driver = defined.definition.driver.name();
+        Some(Self { id, name, driver, created_at: Some(created_at), defined: Some(defined) })
     }
 }
 

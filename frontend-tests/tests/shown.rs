@@ -276,7 +276,6 @@ fn flags_of_docker_are_known() {
         ("--storage-opt=size=1G", "--storage-opt is not supported"),
         ("--cpu-count=2", "containers of Windows"),
         ("--use-api-socket", "needs the socket of a daemon"),
-        ("--link-local-ip=169.254.1.1", "not supported"),
         ("--gpus=all", "nvidia.com/gpu"),
         ("--gpus=some", "invalid value for --gpus"),
     ] {

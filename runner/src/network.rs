@@ -37,11 +37,13 @@ mod making;
 mod names;
 mod namespace;
 mod netlink;
+pub mod options;
 mod program;
 pub mod publish;
 pub mod record;
 mod reserve;
 mod setting;
+pub mod sublink;
 mod user_mode;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -64,6 +66,7 @@ use self::link::Links;
 pub use self::linked::Link;
 use self::names::NameServer;
 use self::namespace::Namespace;
+use self::options::CardOptions;
 use self::publish::{Publish, Published};
 use self::record::{Directory, LeaseRecord};
 use self::reserve::Reserved;
@@ -96,6 +99,9 @@ pub struct Connect {
     pub address6: Option<Ipv6Addr>,
     /// The address of the network card; `None` is the one that goes with the IPv4 address.
     pub mac: Option<MacAddress>,
+    /// What its card is to be like beyond that.
+    #[serde(default)]
+    pub card: CardOptions,
     /// The largest packet in bytes, if the network is made for this container; `None` is what the way out allows.
     pub mtu: Option<u32>,
     /// Which firewall has the rules, if the network is made for this container; `None` is the better one.
@@ -115,6 +121,7 @@ impl Connect {
             address: None,
             address6: None,
             mac: None,
+            card: CardOptions::default(),
             mtu: None,
             firewall: None,
         }
@@ -124,6 +131,13 @@ impl Connect {
     pub fn to(definition: Definition, container: &str) -> Self {
         let network = definition.id.clone();
         Self { network, definition: Some(Box::new(definition)), ..Self::new(container) }
+    }
+
+    /// The ports that the host offers, with the address that the network has for those that name none.
+    fn bound(&self) -> Vec<Publish> {
+        let host = self.definition.as_ref().and_then(|definition| definition.bind_to);
+        let bind = |wish: &Publish| Publish { host: wish.host.or(host.map(IpAddr::V4)), ..wish.clone() };
+        self.publish.iter().map(bind).collect()
     }
 
     /// What people call the network.
@@ -165,7 +179,7 @@ pub struct Preparation {
 pub fn prepare(runtime: &Path, wanted: &Connect) -> Result<Preparation, NetworkError> {
     let ipv6 = setting::has_ipv6()?;
     let namespace = namespace::begin(ipv6)?;
-    let reserved = reserve::reserve(&wanted.publish, ipv6).map_err(|error| name_holder(runtime, error))?;
+    let reserved = reserve::reserve(&wanted.bound(), ipv6).map_err(|error| name_holder(runtime, error))?;
     Ok(Preparation { namespace, reserved })
 }
 
@@ -197,7 +211,8 @@ pub fn connect(
     };
     let mut attachment = Attachment::new(namespace, None, published);
     attachment.plug_in(seat, bridge)?;
-    attachment.forward(reserved, address.into(), place.is_hub())?;
+    let inside = place.is_hub() || !attachment.seats.iter().any(Seat::has_bridge);
+    attachment.forward(reserved, address.into(), inside)?;
     Ok(attachment)
 }
 
@@ -212,6 +227,7 @@ fn by_program(
         ("--ip", wanted.address.is_some()),
         ("--ip6", wanted.address6.is_some()),
         ("--mac-address", wanted.mac.is_some()),
+        ("--driver-opt or --link-local-ip", !wanted.card.is_empty()),
     ];
     if let Some((flag, _)) = flags.into_iter().find(|(_, given)| *given) {
         return Err(NetworkError::NeedsBridge { flag });
@@ -333,7 +349,7 @@ impl Attachment {
         let led_out = match self.seats.iter().position(|seat| seat.directory().is(network)) {
             Some(place) => {
                 let seat = self.seats.remove(place);
-                seat.unplug()?;
+                seat.unplug(&mut self.namespace)?;
                 let led_out = seat.leads_out();
                 seat.leave()?;
                 led_out
@@ -375,7 +391,7 @@ impl Attachment {
             Some(names::Known { directory: seat.directory().clone(), network: seat.network_name()?.name })
         });
         let leads_out = self.user_mode.is_some() || self.seats.iter().any(Seat::leads_out);
-        server.know(user_defined.collect(), leads_out);
+        server.know(user_defined.collect(), self.seats.iter().flat_map(Seat::links).collect(), leads_out);
     }
 
     fn forward(
@@ -414,7 +430,7 @@ impl Attachment {
     /// By which address the container reaches the machine that it runs on, if by any.
     pub fn gateway(&self) -> Option<IpAddr> {
         let main = self.main_seat()?;
-        (!main.place().is_hub()).then(|| main.gateway().into())
+        (!main.place().is_hub() && main.has_bridge()).then(|| main.gateway().into())
     }
 
     /// Where the container reaches the host's resolver, if it does also when that listens on the host's loopback

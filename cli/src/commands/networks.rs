@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use engine::Engine;
-use engine::networks::{DRIVER, LeaseRecord, Network};
+use engine::networks::{LeaseRecord, Network};
 use engine::prune::LabelFilter;
 use engine::request::{NetworkCreation, NetworkUse};
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use super::{StoreChoice, now, open, prune};
 use crate::error::CliError;
 use crate::filter::{Filters, label};
 use crate::listing::{self, Columns};
+use crate::network_args::link;
 use crate::network_commands::{
     NetworkCommand, NetworkConnectArgs, NetworkCreateArgs, NetworkInspectArgs, NetworkLsArgs, NetworkRmArgs,
 };
@@ -53,10 +54,6 @@ fn create(store: &StoreChoice, args: &NetworkCreateArgs) -> Result<ExitCode, Cli
 
 /// What the flags mean.
 pub(super) fn creation(args: &NetworkCreateArgs) -> Result<NetworkCreation, CliError> {
-    if args.driver != DRIVER {
-        let message = format!("plugin \"{}\" not found: the only driver of networks is bridge", args.driver);
-        return Err(CliError::failed(message));
-    }
     check(args)?;
     let mut auxiliary = BTreeMap::new();
     for (name, address) in pairs(&args.auxiliary) {
@@ -74,6 +71,7 @@ pub(super) fn creation(args: &NetworkCreateArgs) -> Result<NetworkCreation, CliE
         internal: args.internal,
         attachable: args.attachable,
         labels: pairs(&args.labels),
+        driver: args.driver.clone(),
         options: pairs(&args.options),
     })
 }
@@ -108,21 +106,15 @@ fn unsupported(flags: &[(bool, &'static str, &'static str)]) -> Result<(), CliEr
 }
 
 fn connect(store: &StoreChoice, args: &NetworkConnectArgs) -> Result<ExitCode, CliError> {
-    unsupported(&[
-        (!args.driver_opt.is_empty(), "--driver-opt", "the bridge has no options for one container"),
-        (
-            !args.link.is_empty(),
-            "--link",
-            "the other container has names in the network; --alias gives it more",
-        ),
-        (!args.link_local_ip.is_empty(), "--link-local-ip", "use --ip or --ip6"),
-    ])?;
     let wanted = NetworkUse {
         network: args.network.clone(),
         aliases: args.aliases.clone(),
         address: args.ip,
         address6: args.ip6,
         gateway_priority: args.gw_priority,
+        options: pairs(&args.options),
+        link_local: args.link_local.clone(),
+        links: args.links.iter().map(|text| link(text)).collect(),
         ..NetworkUse::default()
     };
     open(store)?.connect_network(&args.container, &wanted)?;

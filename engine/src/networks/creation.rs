@@ -3,21 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use runner::network::address::{Subnet4, Subnet6};
-use runner::network::definition::{self, Definition};
+use runner::network::definition::{self, Definition, Driver, GatewayMode, GatewayModes};
 use runner::network::error::NetworkError;
 
 use runner::isolation::Mode;
 use sys::lock::{FileLock, LockMode};
 
-use super::{Defined, Network, NetworkRefusal, PREDEFINED};
+use super::{Defined, Network, NetworkRefusal, PREDEFINED, options};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::request::NetworkCreation;
-
-/// The longest name that the kernel gives an interface, in bytes.
-const LONGEST_BRIDGE: usize = 15;
-/// The smallest packet that IPv4 asks every link for (RFC 791).
-const SMALLEST_MTU: u32 = 68;
 
 impl Engine {
     /// Makes a network.
@@ -87,7 +82,7 @@ impl Engine {
 
 impl Network {
     fn made(id: String, name: String, defined: Defined) -> Self {
-        Self { id, name, driver: super::DRIVER, created_at: None, defined: Some(defined) }
+        Self { id, name, driver: defined.definition.driver.name(), created_at: None, defined: Some(defined) }
     }
 }
 
@@ -120,6 +115,12 @@ fn define(asked: &NetworkCreation) -> Result<Definition, EngineError> {
         separate: false,
         bridge: None,
         mtu: None,
+        driver: driver(asked)?,
+        parent: None,
+        card_prefix: None,
+        bind_to: None,
+        without_address: false,
+        modes: GatewayModes::default(),
     };
     for text in &asked.subnets {
         add_subnet(&mut wanted, text)?;
@@ -145,8 +146,33 @@ fn define(asked: &NetworkCreation) -> Result<Definition, EngineError> {
             _ => return Err(config(format!("no matching subnet for aux-address {address}")).into()),
         }
     }
-    asked.options.iter().try_for_each(|(name, value)| set_option(&mut wanted, name, value))?;
+    asked.options.iter().try_for_each(|(name, value)| options::set(&mut wanted, name, value))?;
+    // Without an interface that is somebody's nothing leads out.
+    wanted.internal |= wanted.driver != Driver::Bridge && wanted.parent.is_none();
+    let isolated = [wanted.modes.inet, wanted.modes.inet6].contains(&GatewayMode::Isolated);
+    if isolated && !wanted.internal {
+        return Err(
+            config("gateway mode 'isolated' can only be used for an internal network".to_owned()).into()
+        );
+    }
     Ok(wanted)
+}
+
+/// What makes the network; modes are options.
+fn driver(asked: &NetworkCreation) -> Result<Driver, NetworkRefusal> {
+    let option = |name: &str| asked.options.get(name).map_or("", String::as_str);
+    let bad = |name: &str| NetworkRefusal::Option { name: name.to_owned(), value: option(name).to_owned() };
+    match asked.driver.as_str() {
+        "" | super::DRIVER => Ok(Driver::Bridge),
+        "macvlan" => Driver::macvlan(option(options::MACVLAN_MODE)).ok_or_else(|| bad(options::MACVLAN_MODE)),
+        "ipvlan" => {
+            let (mode, flag) = (option(options::IPVLAN_MODE), option(options::IPVLAN_FLAG));
+            let name =
+                if Driver::ipvlan(mode, "").is_none() { options::IPVLAN_MODE } else { options::IPVLAN_FLAG };
+            Driver::ipvlan(mode, flag).ok_or_else(|| bad(name))
+        }
+        other => Err(NetworkRefusal::Driver(other.to_owned())),
+    }
 }
 
 fn add_subnet(wanted: &mut Definition, text: &str) -> Result<(), NetworkRefusal> {
@@ -189,33 +215,6 @@ fn is_within(wanted: &Definition, address: Ipv4Addr) -> bool {
 
 fn is_within6(wanted: &Definition, address: Ipv6Addr) -> bool {
     wanted.subnet6.is_some_and(|subnet| subnet.contains(address))
-}
-
-/// An option of the driver, with the name by which Docker's documents list it.
-fn set_option(wanted: &mut Definition, name: &str, value: &str) -> Result<(), NetworkRefusal> {
-    let bad = || NetworkRefusal::Option { name: name.to_owned(), value: value.to_owned() };
-    let flag = || match value {
-        "true" | "1" | "" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(bad()),
-    };
-    match name {
-        "com.docker.network.driver.mtu" => {
-            let mtu: u32 = value.parse().map_err(|_| bad())?;
-            let fits = (SMALLEST_MTU..=u32::from(u16::MAX)).contains(&mtu);
-            wanted.mtu = Some(mtu).filter(|_| fits);
-            if fits { Ok(()) } else { Err(bad()) }
-        }
-        "com.docker.network.bridge.name" => {
-            let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-            let fits = (1..=LONGEST_BRIDGE).contains(&value.len()) && value.bytes().all(is_fine);
-            wanted.bridge = Some(value.to_owned());
-            if fits && !matches!(value, "." | "..") { Ok(()) } else { Err(bad()) }
-        }
-        "com.docker.network.bridge.enable_icc" => flag().map(|on| wanted.separate = !on),
-        "com.docker.network.bridge.enable_ip_masquerade" => flag().map(|on| wanted.masquerade = on),
-        _ => Err(bad()),
-    }
 }
 
 fn config(what: String) -> NetworkRefusal {
@@ -274,10 +273,22 @@ mod tests {
             ("com.docker.network.driver.mtu", "20"),
             ("com.docker.network.bridge.name", "a/b"),
             ("com.docker.network.bridge.enable_icc", "maybe"),
+            ("com.docker.network.bridge.host_binding_ipv4", "x"),
+            ("com.docker.network.bridge.gateway_mode_ipv4", "open"),
+            ("com.docker.network.container_iface_prefix", "a/b"),
+            ("parent", "eth0"),
         ] {
             let options = [(name.to_owned(), value.to_owned())].into();
             assert!(refused(NetworkCreation { options, ..asked(&[]) }).contains(name));
         }
+        let isolated = ("com.docker.network.bridge.gateway_mode_ipv4".to_owned(), "isolated".to_owned());
+        let open = NetworkCreation { options: [isolated].into(), ..asked(&[]) };
+        assert!(refused(open).contains("internal"));
+        let mode = ("macvlan_mode".to_owned(), "l2".to_owned());
+        let wrong = NetworkCreation { driver: "macvlan".to_owned(), options: [mode].into(), ..asked(&[]) };
+        assert!(refused(wrong).contains("macvlan_mode=l2"));
+        let overlay = NetworkCreation { driver: "overlay".to_owned(), ..asked(&[]) };
+        assert!(refused(overlay).contains("cluster"));
         assert!(check_name("host").is_err() && check_name("a b").is_err() && check_name("a.b-c_1").is_ok());
     }
 }

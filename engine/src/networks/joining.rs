@@ -1,6 +1,10 @@
 //! Containers in networks: what they want when they are made, and networks that they join and leave later.
 
+use std::net::IpAddr;
+
+use runner::network::address::MacAddress;
 use runner::network::definition::Definition;
+use runner::network::options::CardOptions;
 use runner::network::{Connect, Connection, DEFAULT_NETWORK, Link};
 use runner::shim::{Config, Request};
 use snapshotter::StoreError;
@@ -48,7 +52,42 @@ impl Engine {
             None => Connect::new(id),
         };
         let NetworkUse { address, address6, mac, .. } = *wanted;
-        Ok(Connect { address, address6, mac, ..connect })
+        let (card, named_mac) = self.card_options(wanted, connect.definition.is_some())?;
+        Ok(Connect { address, address6, mac: mac.or(named_mac), card, ..connect })
+    }
+
+    /// What the card of a container in a network is to be like.
+    fn card_options(
+        &self,
+        wanted: &NetworkUse,
+        is_user_defined: bool,
+    ) -> Result<(CardOptions, Option<MacAddress>), EngineError> {
+        let (mut card, mut mac) = (CardOptions::default(), None);
+        for (name, value) in &wanted.options {
+            let set = card.set(name, value).map_err(|error| NetworkRefusal::Endpoint(error.to_string()))?;
+            mac = set.or(mac);
+        }
+        for address in &wanted.link_local {
+            let is_fine = match address {
+                IpAddr::V4(address) => address.is_link_local(),
+                IpAddr::V6(address) => address.is_unicast_link_local(),
+            };
+            if !is_fine {
+                return Err(
+                    NetworkRefusal::Endpoint(format!("invalid link-local IP address: {address}")).into()
+                );
+            }
+            card.link_local.push(*address);
+        }
+        if !is_user_defined && !wanted.links.is_empty() {
+            return Err(NetworkRefusal::LinkOnDefault.into());
+        }
+        for (name, alias) in &wanted.links {
+            let other = self.container(name)?;
+            let alias = if alias.is_empty() { other.name } else { alias.clone() };
+            card.links.push((alias, other.id));
+        }
+        Ok((card, mac))
     }
 
     /// The containers that a new one knows by further names.

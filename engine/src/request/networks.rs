@@ -20,6 +20,12 @@ pub struct NetworkUse {
     pub mac: Option<MacAddress>,
     /// Packets to elsewhere leave by the network whose number is the highest.
     pub gateway_priority: i64,
+    /// Options of the driver for this container, by their names.
+    pub options: BTreeMap<String, String>,
+    /// Addresses of its link that its card has besides.
+    pub link_local: Vec<IpAddr>,
+    /// Other containers in the network, and names that only this one has for them.
+    pub links: Vec<(String, String)>,
 }
 
 /// `lap network create`
@@ -43,6 +49,8 @@ pub struct NetworkCreation {
     pub attachable: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Options of the driver `bridge`.
+    /// What makes it: `bridge`, `macvlan` or `ipvlan`; nothing is `bridge`.
+    pub driver: String,
+    /// Options of the driver.
     pub options: BTreeMap<String, String>,
 }

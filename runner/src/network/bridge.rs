@@ -15,12 +15,15 @@ use super::endpoint::{Endpoint, InetEndpoint, NetworkName};
 use super::error::NetworkError;
 use super::firewall::{Change, Firewall, Redirect, Rules};
 use super::hub::Place;
-use super::link::{Cable, Card, Links};
+use super::link::{Cable, Card, Links, Sublink, WayOut};
 use super::making::ensure;
 use super::namespace::Namespace;
+use super::options::CardOptions;
 use super::publish::Published;
 use super::record::{Directory, Lease, LeaseRecord, Locked, NetworkRecord};
 
+/// `EOPNOTSUPP`: the kernel's answer for a kind of interface that it does not have.
+const UNSUPPORTED: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
 /// What the names of a container's cards begin with.
 const CARD_PREFIX: &str = "eth";
 /// What the notes at our bridges begin with.
@@ -40,6 +43,8 @@ pub(super) struct Seat {
     leads_out: bool,
     /// The name of its card, once it has one.
     card: String,
+    /// What that is to be like.
+    options: CardOptions,
     firewall: Firewall,
 }
 
@@ -90,7 +95,8 @@ fn take_seat_there(
     })?;
     let mac = connect.mac.unwrap_or(MacAddress::beside(inet));
     let leads_out = connect.leads_out && !network.is_internal();
-    let mut seat = Seat { place, directory, network, lease, mac, leads_out, card: String::new(), firewall };
+    let (card, options) = (String::new(), connect.card.clone());
+    let mut seat = Seat { place, directory, network, lease, mac, leads_out, card, options, firewall };
     seat.change_redirects(Change::Add)?;
     Ok((seat, index))
 }
@@ -114,7 +120,7 @@ pub(super) fn sweep(locked: &Locked, has_bridge: bool) -> Result<BTreeSet<Ipv4Ad
     let (taken, dead) = locked.leases()?;
     let had_ports = has_bridge
         && dead.iter().any(|(_, lease)| lease.as_ref().is_none_or(|lease| !lease.published.is_empty()));
-    if had_ports && let Some(record) = locked.directory().record()? {
+    if had_ports && let Some(record) = locked.directory().record()?.filter(NetworkRecord::has_bridge) {
         let mut firewall = record.firewall.open(&record.name)?;
         // Without its rules there is nothing to remove; who needs them makes them.
         if firewall.is_installed(&record.bridge)? {
@@ -197,6 +203,16 @@ impl Seat {
         !self.network.is_internal()
     }
 
+    /// Whether the network has a bridge, and not an interface that was there.
+    pub(super) fn has_bridge(&self) -> bool {
+        self.network.has_bridge()
+    }
+
+    /// Names that only this container has for others in the network, with their ids.
+    pub(super) fn links(&self) -> Vec<(String, String)> {
+        self.options.links.clone()
+    }
+
     /// What the container has, but for its ports.
     pub(super) fn endpoint(&self) -> Endpoint {
         let Addresses { inet, inet6 } = self.addresses();
@@ -225,14 +241,26 @@ impl Seat {
 
     /// Lays the cable from the bridge into the container's namespace and configures its card.
     pub(super) fn plug_in(&mut self, bridge: u32, namespace: &mut Namespace) -> Result<(), NetworkError> {
-        self.card = free_card(namespace)?;
+        self.card = match &self.options.name {
+            Some(name) => name.clone(),
+            None => free_card(namespace, self.network.card_prefix().unwrap_or(CARD_PREFIX))?,
+        };
         let namespace_there = std::os::fd::AsFd::as_fd(&*namespace);
         self.place.run(|| self.lay_cable(bridge, namespace_there))?;
         let index = find_card(namespace, &self.card)?;
-        namespace.links.configure(index, &self.card_settings()).map_err(failed("configure", &self.card))
+        let configured = namespace.links.configure(index, &self.card_settings());
+        configured.map_err(failed("configure", &self.card))?;
+        for address in &self.options.link_local {
+            let added = namespace.links.add_link_local(index, *address);
+            added.map_err(failed("give a link-local address to", &self.card))?;
+        }
+        self.options.apply(namespace.as_owned(), &self.card)
     }
 
     fn lay_cable(&self, bridge: u32, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+        if !self.has_bridge() {
+            return self.add_sublink(bridge, namespace);
+        }
         let name = &self.lease.record.interface;
         let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
         links
@@ -249,13 +277,36 @@ impl Seat {
             .map_err(failed("make the virtual cable", name))
     }
 
+    /// Makes a card on the network's interface, in the container's namespace.
+    fn add_sublink(&self, parent: u32, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+        let driver = self.network.driver();
+        let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
+        let made = links.add_sublink(&Sublink {
+            driver,
+            parent,
+            namespace,
+            name: &self.card,
+            address: self.mac,
+            mtu: self.network.mtu,
+        });
+        made.map_err(|source| match source.raw_os_error() {
+            Some(UNSUPPORTED) => NetworkError::NoDriver { driver: driver.name() },
+            _ => failed("make a card on", &self.network.bridge)(source),
+        })
+    }
+
     fn card_settings(&self) -> Card {
         let Addresses { inet, inet6 } = self.addresses();
+        let routes_itself = self.network.driver().routes_itself();
         Card {
             subnet: self.network.subnet,
             address: inet,
             inet6: self.network.subnet6.zip(inet6),
-            gateway: self.leads_out.then(|| self.gateway()),
+            way_out: match self.leads_out {
+                false => WayOut::None,
+                true if routes_itself => WayOut::Card,
+                true => WayOut::By(self.gateway()),
+            },
         }
     }
 
@@ -268,7 +319,11 @@ impl Seat {
     }
 
     /// Removes the cable while the container goes on.
-    pub(super) fn unplug(&self) -> Result<(), NetworkError> {
+    pub(super) fn unplug(&self, namespace: &mut Namespace) -> Result<(), NetworkError> {
+        if !self.has_bridge() {
+            let index = find_card(namespace, &self.card)?;
+            return namespace.links.remove(index).map_err(failed("remove", &self.card));
+        }
         self.place.run(|| self.remove_cable())
     }
 
@@ -284,9 +339,14 @@ impl Seat {
     /// Adds or removes our own redirects. Where the rules are not as they should be, all are made anew. The network
     /// must be locked.
     fn change_redirects(&mut self, change: Change) -> Result<(), NetworkError> {
+        if !self.has_bridge() {
+            return Ok(());
+        }
         let Self { directory, network, lease, firewall, .. } = self;
-        let own = Redirect::of_lease(&lease.record);
-        if firewall.change(&network.bridge, change, &own).is_ok() {
+        let own = Redirect::of_lease(&lease.record, network.modes());
+        // What is let through is not only in maps everywhere.
+        let is_small = !network.modes().routes();
+        if is_small && firewall.change(&network.bridge, change, &own).is_ok() {
             return Ok(());
         }
         let mut living = directory.living()?;
@@ -314,10 +374,10 @@ impl Seat {
 }
 
 /// The first name of a card that the container does not have.
-fn free_card(namespace: &mut Namespace) -> Result<String, NetworkError> {
+fn free_card(namespace: &mut Namespace, prefix: &str) -> Result<String, NetworkError> {
     let links = namespace.links.all().map_err(failed("list", "the container's interfaces"))?;
     let is_free = |name: &String| links.iter().all(|link| link.name != *name);
-    let names = (0..=links.len()).map(|number| format!("{CARD_PREFIX}{number}"));
+    let names = (0..=links.len()).map(|number| format!("{prefix}{number}"));
     // One more name than there are cards is tried.
     Ok(names.into_iter().find(is_free).unwrap_or_default())
 }
@@ -328,13 +388,15 @@ fn find_card(namespace: &mut Namespace, card: &str) -> Result<u32, NetworkError>
 }
 
 pub(super) fn rules(network: &NetworkRecord, leases: &[LeaseRecord]) -> Rules {
+    let modes = network.modes();
     Rules {
         bridge: network.bridge.clone(),
         subnet: network.subnet,
         subnet6: network.subnet6,
         masquerade: network.definition.as_ref().is_none_or(|definition| definition.masquerade),
+        modes,
         internal: network.is_internal(),
-        redirects: Redirect::of_leases(leases),
+        redirects: Redirect::of_leases(leases, modes),
     }
 }
 

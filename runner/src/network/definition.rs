@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::Connect;
 use super::address::{Subnet4, Subnet6};
 use super::error::NetworkError;
+pub use super::firewall::{GatewayMode, GatewayModes};
 use super::record::{Directory, LeaseRecord};
+pub use super::sublink::Driver;
 use super::{leftovers, making, may_administer_networks};
 
 /// A network that somebody named.
@@ -41,6 +43,32 @@ pub struct Definition {
     pub bridge: Option<String>,
     /// The largest packet in bytes; `None` is what the way out allows.
     pub mtu: Option<u32>,
+    /// How its containers are connected.
+    #[serde(default)]
+    pub driver: Driver,
+    /// The interface that its containers have cards on, if somebody named one.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// What the names of cards begin with, if not as usual.
+    #[serde(default)]
+    pub card_prefix: Option<String>,
+    /// The address of the host that offers ports for which nobody names one.
+    #[serde(default)]
+    pub bind_to: Option<Ipv4Addr>,
+    /// Whether the bridge gets no IPv4 address (`inhibit_ipv4`).
+    #[serde(default)]
+    pub without_address: bool,
+    /// What passes between the network and elsewhere.
+    #[serde(default)]
+    pub modes: GatewayModes,
+}
+
+impl Definition {
+    /// Whether its bridge has an address of IPv4, and one of IPv6 where the network has it.
+    pub(super) fn bridge_addresses(&self) -> (bool, bool) {
+        let isolated = |mode: GatewayMode| mode == GatewayMode::Isolated;
+        (!self.without_address && !isolated(self.modes.inet), !isolated(self.modes.inet6))
+    }
 }
 
 /// What there is of a network at the moment.
@@ -67,6 +95,9 @@ pub struct Live {
 /// # Errors
 /// [`NetworkError::SubnetTaken`], [`NetworkError::BridgeExists`].
 pub fn create(runtime: &Path, wanted: &Definition, taken: &[Subnet4]) -> Result<Definition, NetworkError> {
+    if wanted.driver != Driver::Bridge {
+        return create_on_interface(runtime, wanted, taken);
+    }
     if !may_administer_networks()? {
         let subnet = making::choose(runtime, wanted, taken)?;
         return Ok(Definition { subnet: Some(subnet), ..wanted.clone() });
@@ -80,6 +111,29 @@ pub fn create(runtime: &Path, wanted: &Definition, taken: &[Subnet4]) -> Result<
     }
     let record = made?;
     Ok(Definition { subnet: Some(record.subnet), ..wanted.clone() })
+}
+
+/// The same for cards on an interface of the machine. A subnet that is asked for is that of the network which the interface is
+/// in, so routes lead to it.
+fn create_on_interface(
+    runtime: &Path,
+    wanted: &Definition,
+    taken: &[Subnet4],
+) -> Result<Definition, NetworkError> {
+    if !may_administer_networks()? {
+        return Err(NetworkError::NeedsInterface { driver: wanted.driver.name() });
+    }
+    sys::fs::create_dir_all(runtime, 0o700)?;
+    let subnet = match wanted.subnet {
+        Some(subnet) => subnet,
+        None => making::choose(runtime, wanted, taken)?,
+    };
+    let wanted = Definition { subnet: Some(subnet), ..wanted.clone() };
+    let made = making::establish(runtime, &Connect::to(wanted.clone(), ""));
+    if made.is_err() {
+        let _ = leftovers::remove_network(runtime, &wanted.id);
+    }
+    made.map(|_| wanted)
 }
 
 /// What there is of a network, the default one or one with this id; `None` if it has not been made on this machine.

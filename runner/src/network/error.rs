@@ -210,6 +210,32 @@ pub enum NetworkError {
         "this user's networks belong to containers that were started with other ids (see /etc/subuid); stop those containers first"
     )]
     OtherUsers,
+    /// The interface that containers are to have cards on is not there.
+    #[error("invalid parent interface {parent} of network \"{network}\": there is no such interface")]
+    NoParent {
+        /// The interface.
+        parent: String,
+        /// The network.
+        network: String,
+    },
+    /// The kernel has no interfaces of this kind.
+    #[error("this kernel has no {driver}: load the module of that name, or choose another driver")]
+    NoDriver {
+        /// The driver of networks.
+        driver: &'static str,
+    },
+    /// An ordinary user may not put cards on interfaces of the machine.
+    #[error("the driver {driver} puts cards on the machine's own interfaces, which only root may")]
+    NeedsInterface {
+        /// The driver.
+        driver: &'static str,
+    },
+    /// There is no such setting of a card.
+    #[error("there is no setting {name}")]
+    NoSetting {
+        /// Its name, with dots.
+        name: String,
+    },
     /// A flag that an ordinary user's network cannot follow.
     #[error(
         "{flag} needs the machine's own bridge, which only root can make; a network of one's own (lap network create) may do"
@@ -263,6 +289,9 @@ impl Faulty for NetworkError {
             | Self::AlreadyConnected { .. }
             | Self::LinkToStopped { .. }
             | Self::NotConnected { .. }
+            | Self::NoParent { .. }
+            | Self::NoSetting { .. }
+            | Self::NeedsInterface { .. }
             | Self::NeedsBridge { .. } => Fault::Input,
             Self::File(error) => error.fault(),
             _ => Fault::Environment,

@@ -42,6 +42,46 @@ pub enum Backend {
     Iptables,
 }
 
+/// What passes between a network and elsewhere, besides answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// Packets to elsewhere get the host's address, and ports of the host lead to published ones.
+    #[default]
+    Nat,
+    /// The same, and all ports of containers can be reached by who has a route to them.
+    NatUnprotected,
+    /// No address is changed, and published ports of containers can be reached by who has a route to them.
+    Routed,
+    /// Nothing, and the bridge has no address; for internal networks.
+    Isolated,
+}
+
+/// That of both families.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayModes {
+    /// Of IPv4.
+    pub inet: GatewayMode,
+    /// Of IPv6.
+    pub inet6: GatewayMode,
+}
+
+impl GatewayModes {
+    /// Whether published ports are let through at containers' own addresses.
+    pub(super) fn routes(self) -> bool {
+        self.inet == GatewayMode::Routed || self.inet6 == GatewayMode::Routed
+    }
+
+    /// Whether addresses of a family are changed.
+    fn translates(self, is_version_4: bool) -> bool {
+        matches!(self.of(is_version_4), GatewayMode::Nat | GatewayMode::NatUnprotected)
+    }
+
+    fn of(self, is_version_4: bool) -> GatewayMode {
+        if is_version_4 { self.inet } else { self.inet6 }
+    }
+}
+
 /// What is to hold for one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rules {
@@ -53,6 +93,8 @@ pub(super) struct Rules {
     pub(super) subnet6: Option<Subnet6>,
     /// Whether packets to elsewhere get the host's address.
     pub(super) masquerade: bool,
+    /// What else passes, by family.
+    pub(super) modes: GatewayModes,
     /// Whether nothing passes between the network and elsewhere.
     pub(super) internal: bool,
     /// Where packets to ports of the host go.
@@ -73,7 +115,7 @@ pub(super) struct Redirect {
 impl Redirect {
     /// The rules for the published ports of a container. Loopback addresses have none, nor has IPv6 where the
     /// container has no address of it.
-    pub(super) fn of_lease(lease: &LeaseRecord) -> Vec<Self> {
+    pub(super) fn of_lease(lease: &LeaseRecord, modes: GatewayModes) -> Vec<Self> {
         let redirect = |published: &Published| {
             let to = match published.host.ip() {
                 ip if ip.is_loopback() => return None,
@@ -81,16 +123,25 @@ impl Redirect {
                 IpAddr::V6(_) => IpAddr::V6(lease.address6?),
             };
             let to = SocketAddr::new(to, published.container_port);
-            Some(Self { from: published.host, to, transport: published.transport })
+            // Where addresses are not changed it is the container's own that is let through.
+            let from = if modes.translates(to.is_ipv4()) { published.host } else { to };
+            Some(Self { from, to, transport: published.transport })
         };
-        lease.published.iter().filter_map(redirect).collect()
+        let mut all: Vec<Self> = lease.published.iter().filter_map(redirect).collect();
+        // Two ports of the host may lead to one of the container.
+        let mut seen = HashSet::new();
+        all.retain(|redirect| seen.insert((redirect.from, redirect.transport)));
+        all
     }
 
     /// The rules for the published ports of containers. Where two have the same port, one of them is about to end,
     /// and the first of the list has it.
-    pub(super) fn of_leases<'l>(leases: impl IntoIterator<Item = &'l LeaseRecord>) -> Vec<Self> {
+    pub(super) fn of_leases<'l>(
+        leases: impl IntoIterator<Item = &'l LeaseRecord>,
+        modes: GatewayModes,
+    ) -> Vec<Self> {
         let mut taken = HashSet::new();
-        let all = leases.into_iter().flat_map(Self::of_lease);
+        let all = leases.into_iter().flat_map(|lease| Self::of_lease(lease, modes));
         all.filter(|redirect| taken.insert((redirect.from, redirect.transport))).collect()
     }
 }
@@ -185,6 +236,11 @@ impl Firewall {
         }
     }
 
+    /// One of a network that has no rules.
+    pub(super) fn none(network: &str) -> Self {
+        Self { network: network.to_owned(), tables: None }
+    }
+
     /// Closes the connection later, when the kernel has nothing to wait for: until then it would let nobody else
     /// change rules either. Nobody waits for this; if we end before, the kernel closes it.
     pub(super) fn close(self) {
@@ -237,7 +293,7 @@ mod tests {
     fn only_what_the_kernel_can_redirect_has_rules() {
         let shown = |lease: LeaseRecord| {
             let show = |one: &Redirect| format!("{} {}", one.from, one.to);
-            Redirect::of_leases([&lease]).iter().map(show).collect::<Vec<_>>()
+            Redirect::of_leases([&lease], GatewayModes::default()).iter().map(show).collect::<Vec<_>>()
         };
         let hosts = ["0.0.0.0:8080", "[::]:8080", "127.0.0.1:1", "[::1]:1", "192.0.2.2:9"];
         let (first, last) = ("0.0.0.0:8080 10.176.0.2:80", "192.0.2.2:9 10.176.0.2:80");
@@ -250,7 +306,7 @@ mod tests {
         let (ours, other) =
             (lease(None, &["0.0.0.0:1", "0.0.0.0:2"]), lease(None, &["0.0.0.0:2", "0.0.0.0:3"]));
         let other = LeaseRecord { address: Ipv4Addr::new(10, 176, 0, 3), ..other };
-        let all = Redirect::of_leases([&ours, &other]);
+        let all = Redirect::of_leases([&ours, &other], GatewayModes::default());
         let show = |one: &Redirect| format!("{} {}", one.from.port(), one.to.ip());
         let shown: Vec<String> = all.iter().map(show).collect();
         assert_eq!(shown, ["1 10.176.0.2", "2 10.176.0.2", "3 10.176.0.3"]);

@@ -180,6 +180,10 @@ pub(super) fn remove_network(runtime: &Path, network: &str) -> Result<bool, Netw
 }
 
 fn remove_bridge_and_rules(locked: &Locked, runtime: &Path, network: &str) -> Result<(), NetworkError> {
+    if let Some(record) = locked.directory().record()?.filter(|record| !record.has_bridge()) {
+        let is_ours = record.definition.is_some_and(|definition| definition.parent.is_none());
+        return if is_ours { remove_bridge(&record.bridge) } else { Ok(()) };
+    }
     let bridge = bridge_of(locked.directory(), runtime, network)?;
     match locked.directory().record()? {
         Some(record) => record.firewall.open(network)?.remove(&bridge)?,

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use super::address::{MacAddress, Subnet4, Subnet6};
 use super::netlink::message::{APPEND, CREATE, EXCLUSIVE, attributes, find, number};
 use super::netlink::{Attributes, Message, Protocol, Socket};
+use super::sublink::Driver;
 
 /// Kinds of messages (`linux/rtnetlink.h`).
 const NEW_LINK: u16 = 16;
@@ -21,6 +22,7 @@ const GET_ROUTE: u16 = 26;
 const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
+const LINK_PARENT: u16 = 5;
 const LINK_MASTER: u16 = 10;
 const LINK_INFO: u16 = 18;
 const LINK_ALIAS: u16 = 20;
@@ -33,6 +35,11 @@ const INFO_SLAVE_DATA: u16 = 5;
 /// `IFLA_BRPORT_ISOLATED`: a port of a bridge that reaches no other such port.
 const PORT_ISOLATED: u16 = 33;
 const VETH_PEER: u16 = 1;
+/// `IFLA_MACVLAN_MODE` and `IFLA_IPVLAN_MODE`; `IFLA_IPVLAN_FLAGS`.
+const SUBLINK_MODE: u16 = 1;
+const SUBLINK_FLAGS: u16 = 2;
+/// How many bits of an IPv4 address of a link are those of all of them (RFC 3927).
+const LINK_LOCAL_LENGTH: u8 = 16;
 /// How an interface gets an IPv6 address of its own, and the value for "not at all".
 const INET6_ADDRESS_MODE: u16 = 8;
 const NO_ADDRESS: u8 = 1;
@@ -176,6 +183,52 @@ impl Links {
         self.0.changes(messages)
     }
 
+    /// Makes a cable that leads nowhere: both ends are here and up.
+    pub(super) fn add_loose_cable(&mut self, name: &str, peer: &str, alias: &str) -> io::Result<()> {
+        let end = Attributes::after(&link_header(0, 0, 0)).text(LINK_NAME, peer);
+        let info = Attributes::new()
+            .text(INFO_KIND, "veth")
+            .nested(INFO_DATA, Attributes::new().nested(VETH_PEER, end));
+        let make = Message::change(NEW_LINK, CREATE | EXCLUSIVE, &link_header(0, 0, 0))
+            .text(LINK_NAME, name)
+            .nested(LINK_INFO, info);
+        let up = |name| Message::change(NEW_LINK, 0, &link_header(0, UP, UP)).text(LINK_NAME, name);
+        self.0.changes(vec![make, up(name).text(LINK_ALIAS, alias), up(peer)])
+    }
+
+    /// Makes a card on an interface, in another namespace. It is not up yet.
+    pub(super) fn add_sublink(&mut self, wanted: &Sublink<'_>) -> io::Result<()> {
+        let mut make = Message::change(NEW_LINK, CREATE | EXCLUSIVE, &link_header(0, 0, 0))
+            .text(LINK_NAME, wanted.name)
+            .number(LINK_PARENT, wanted.parent)
+            .number(LINK_MTU, wanted.mtu)
+            .number(LINK_NAMESPACE, wanted.namespace.as_raw_fd() as u32);
+        let data = match wanted.driver {
+            Driver::Macvlan { mode } => {
+                make = make.attribute(LINK_ADDRESS, &wanted.address.octets());
+                Attributes::new().number(SUBLINK_MODE, mode)
+            }
+            Driver::Ipvlan { mode, flag } => Attributes::new()
+                .attribute(SUBLINK_MODE, &mode.to_ne_bytes())
+                .attribute(SUBLINK_FLAGS, &flag.to_ne_bytes()),
+            Driver::Bridge => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let info = Attributes::new().text(INFO_KIND, wanted.driver.name()).nested(INFO_DATA, data);
+        self.0.change(make.nested(LINK_INFO, info))
+    }
+
+    /// Gives an interface an address of its link only. One that it has is fine.
+    pub(super) fn add_link_local(&mut self, index: u32, address: IpAddr) -> io::Result<()> {
+        match address {
+            IpAddr::V6(address) => self.add_address6(index, address),
+            IpAddr::V4(address) => {
+                self.add_address4(index, address, LINK_LOCAL_LENGTH)?;
+                // Of several cards the first one has the route.
+                self.claim(index, Subnet4::new(address, LINK_LOCAL_LENGTH)).map(drop)
+            }
+        }
+    }
+
     /// Removes an interface. One that is not there is fine.
     pub(super) fn remove(&mut self, index: u32) -> io::Result<()> {
         match self.0.change(Message::change(DELETE_LINK, 0, &link_header(index, 0, 0))) {
@@ -268,6 +321,33 @@ impl Links {
     }
 }
 
+/// A card on an interface.
+pub(super) struct Sublink<'a> {
+    /// Of which kind.
+    pub(super) driver: Driver,
+    /// The number of the interface.
+    pub(super) parent: u32,
+    /// The namespace that the card is in.
+    pub(super) namespace: BorrowedFd<'a>,
+    /// The card's name.
+    pub(super) name: &'a str,
+    /// Its address, if it has one of its own.
+    pub(super) address: MacAddress,
+    /// The largest packet, in bytes.
+    pub(super) mtu: u32,
+}
+
+/// How packets to elsewhere leave by a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WayOut {
+    /// Not at all.
+    None,
+    /// By a router with this address, and over IPv6 by that of the subnet.
+    By(Ipv4Addr),
+    /// The card itself takes all of them.
+    Card,
+}
+
 /// What a container's card is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Card {
@@ -277,15 +357,29 @@ pub(super) struct Card {
     pub(super) address: Ipv4Addr,
     /// Its IPv6 subnet and address.
     pub(super) inet6: Option<(Subnet6, Ipv6Addr)>,
-    /// Where packets to elsewhere go, if they leave by this card.
-    pub(super) gateway: Option<Ipv4Addr>,
+    /// How packets to elsewhere leave by it.
+    pub(super) way_out: WayOut,
 }
 
 fn default_routes(index: u32, card: &Card) -> Vec<Message> {
-    let Some(gateway) = card.gateway else { return Vec::new() };
-    let mut messages = vec![default_route(index, IpAddr::V4(gateway))];
-    messages.extend(card.inet6.map(|(subnet, _)| default_route(index, IpAddr::V6(subnet.gateway()))));
-    messages
+    let subnet6 = card.inet6.map(|(subnet, _)| subnet);
+    match card.way_out {
+        WayOut::None => Vec::new(),
+        WayOut::By(gateway) => {
+            let gateway6 = subnet6.map(|subnet| IpAddr::V6(subnet.gateway()));
+            let gateways = std::iter::once(IpAddr::V4(gateway)).chain(gateway6);
+            gateways.map(|gateway| default_route(index, gateway)).collect()
+        }
+        WayOut::Card => {
+            let families = std::iter::once(AF_INET).chain(subnet6.map(|_| AF_INET6));
+            let all = |family| {
+                let mut header = route_header(family, 0);
+                header[6] = SCOPE_LINK;
+                Message::change(NEW_ROUTE, CREATE | APPEND, &header).number(ROUTE_INTERFACE, index)
+            };
+            families.map(all).collect()
+        }
+    }
 }
 
 fn unless_there(result: io::Result<()>) -> io::Result<()> {

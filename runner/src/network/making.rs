@@ -13,7 +13,8 @@ use super::error::NetworkError;
 use super::firewall::{Backend, Firewall};
 use super::link::Links;
 use super::record::{Directory, Locked, NetworkRecord};
-use super::{Connect, setting};
+use super::sublink::Driver;
+use super::{Connect, setting, sublink};
 
 /// The largest packet where the way out allows it, in bytes: that of Ethernet.
 const ETHERNET: u32 = 1500;
@@ -34,6 +35,9 @@ pub(super) fn ensure(
     locked: &Locked,
     connect: &Connect,
 ) -> Result<(NetworkRecord, u32, Firewall), NetworkError> {
+    if let Some(definition) = connect.definition.as_ref().filter(|asked| asked.driver != Driver::Bridge) {
+        return sublink::ensure(runtime, locked, definition);
+    }
     let chosen = connect.definition.as_ref().and_then(|definition| definition.bridge.clone());
     let is_chosen = chosen.is_some();
     let bridge = chosen.unwrap_or_else(|| bridge_name(runtime, &connect.network));
@@ -108,12 +112,15 @@ fn make(
     };
     let firewall = connect.firewall.unwrap_or_else(Backend::detect);
     let name = connect.network_name().to_owned();
+    let addresses = definition.map_or((true, true), Definition::bridge_addresses);
     let definition = connect.definition.as_deref().cloned();
     let record = NetworkRecord { name, bridge, subnet, subnet6, mtu, firewall, last: None, definition };
     let bridge = &record.bridge;
-    let given = links.add_address4(index, record.gateway(), subnet.length());
-    given.map_err(failed("give an address to", bridge))?;
-    if let Some(subnet) = subnet6 {
+    if addresses.0 {
+        let given = links.add_address4(index, record.gateway(), subnet.length());
+        given.map_err(failed("give an address to", bridge))?;
+    }
+    if let Some(subnet) = subnet6.filter(|_| addresses.1) {
         let given = links.add_address6(index, subnet.gateway());
         given.map_err(failed("give an address to", bridge))?;
     }
@@ -121,7 +128,7 @@ fn make(
 }
 
 /// The note at bridges of this runtime directory.
-fn alias(runtime: &Path) -> String {
+pub(super) fn alias(runtime: &Path) -> String {
     format!("{ALIAS_PREFIX}{}", runtime.display())
 }
 

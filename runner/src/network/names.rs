@@ -55,6 +55,8 @@ type Shared = Arc<Mutex<Knowledge>>;
 #[derive(Debug)]
 pub(super) struct NameServer {
     knowledge: Shared,
+    /// Names for others in any network.
+    links: Vec<(String, String)>,
     stop: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
@@ -67,19 +69,20 @@ impl NameServer {
         links: Vec<(String, String)>,
     ) -> io::Result<Self> {
         let sockets = sockets::make(namespace)?;
-        let knowledge = Shared::new(Mutex::new(Knowledge { links, servers, ..Knowledge::default() }));
+        let knowledge = Shared::new(Mutex::new(Knowledge { servers, ..Knowledge::default() }));
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let serving = Serving::new(sockets, Arc::clone(&knowledge), Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("lap-names".to_owned());
         // When waiting fails, questions are no longer answered; there is nobody here to tell.
         let thread = thread.spawn(move || drop(serving.run()))?;
-        Ok(Self { knowledge, stop, thread: Some(thread) })
+        Ok(Self { knowledge, links, stop, thread: Some(thread) })
     }
 
-    /// Replaces the networks that it knows.
-    pub(super) fn know(&self, networks: Vec<Known>, leads_out: bool) {
+    /// Replaces the networks that it knows, and the further names of others in them.
+    pub(super) fn know(&self, networks: Vec<Known>, links: Vec<(String, String)>, leads_out: bool) {
         let mut knowledge = self.knowledge.lock().unwrap_or_else(PoisonError::into_inner);
         (knowledge.networks, knowledge.leads_out) = (networks, leads_out);
+        knowledge.links = [self.links.clone(), links].concat();
     }
 }
 

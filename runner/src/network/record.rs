@@ -21,7 +21,9 @@ use sys::lock::{FileLock, LockMode};
 use super::address::{Subnet4, Subnet6};
 use super::definition::Definition;
 use super::error::NetworkError;
+use super::firewall::GatewayModes;
 use super::publish::Published;
+use super::sublink::Driver;
 
 /// No record is longer, in bytes.
 const LONGEST: u64 = 4 << 20;
@@ -54,6 +56,26 @@ impl NetworkRecord {
     pub fn gateway(&self) -> Ipv4Addr {
         let chosen = self.definition.as_ref().and_then(|definition| definition.gateway);
         chosen.unwrap_or_else(|| self.subnet.gateway())
+    }
+
+    /// How its containers are connected.
+    pub(super) fn driver(&self) -> Driver {
+        self.definition.as_ref().map(|definition| definition.driver).unwrap_or_default()
+    }
+
+    /// What passes between it and elsewhere.
+    pub(super) fn modes(&self) -> GatewayModes {
+        self.definition.as_ref().map(|definition| definition.modes).unwrap_or_default()
+    }
+
+    /// Whether it has a bridge, and not an interface that its containers have cards on.
+    pub(super) fn has_bridge(&self) -> bool {
+        self.driver() == Driver::Bridge
+    }
+
+    /// What the names of cards in it begin with, if somebody chose that.
+    pub(super) fn card_prefix(&self) -> Option<&str> {
+        self.definition.as_ref()?.card_prefix.as_deref()
     }
 
     /// Whether there is no way out of it.

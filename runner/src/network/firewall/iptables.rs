@@ -5,7 +5,7 @@
 
 use super::super::error::NetworkError;
 use super::super::program;
-use super::{Change, Redirect, Rules};
+use super::{Change, GatewayMode, Redirect, Rules};
 
 /// The programs of one family.
 struct Family {
@@ -33,7 +33,7 @@ pub(super) fn install(network: &str, rules: &Rules) -> Result<(), NetworkError> 
     for (index, (family, subnet)) in subnets.iter().enumerate() {
         let Some(subnet) = subnet else { continue };
         let redirects = redirects(rules, index == 0);
-        family.restore(network, &all(rules, subnet, &redirects))?;
+        family.restore(network, &all(rules, subnet, &redirects, index == 0))?;
     }
     Ok(())
 }
@@ -98,9 +98,23 @@ fn jumps(bridge: &str) -> [String; 5] {
 }
 
 /// All rules of one family.
-fn all(rules: &Rules, subnet: &str, redirects: &str) -> String {
+fn all(rules: &Rules, subnet: &str, redirects: &str, of_version_4: bool) -> String {
     let bridge = &rules.bridge;
-    let masquerade = match rules.masquerade && !rules.internal {
+    let open = match rules.modes.of(of_version_4) {
+        GatewayMode::Nat | GatewayMode::Isolated => String::new(),
+        GatewayMode::NatUnprotected => format!("-A LAP-F-{bridge} -j ACCEPT\n"),
+        // The redirects lead from the container's own addresses to themselves.
+        GatewayMode::Routed => {
+            let of_family = rules.redirects.iter().filter(|redirect| redirect.to.is_ipv4() == of_version_4);
+            let open = |Redirect { to, transport, .. }: &Redirect| {
+                let (address, port) = (to.ip(), to.port());
+                format!("-A LAP-F-{bridge} -d {address} -p {transport} --dport {port} -j ACCEPT\n")
+            };
+            of_family.map(open).collect()
+        }
+    };
+    let translates = rules.modes.translates(of_version_4);
+    let masquerade = match rules.masquerade && translates && !rules.internal {
         true => format!("-A LAP-M-{bridge} -s {subnet} -j MASQUERADE\n"),
         false => String::new(),
     };
@@ -129,6 +143,7 @@ fn all(rules: &Rules, subnet: &str, redirects: &str) -> String {
          {known}\
          -A LAP-F-{bridge} -i {bridge}{within} -j ACCEPT\n\
          -A LAP-F-{bridge} -m conntrack --ctstate DNAT -j ACCEPT\n\
+         {open}\
          -A LAP-F-{bridge} -j DROP\n\
          COMMIT\n"
     )
@@ -185,6 +200,7 @@ mod tests {
             subnet6: None,
             masquerade: true,
             internal: false,
+            modes: Default::default(),
             redirects: vec![
                 redirect("0.0.0.0:53", "10.176.0.2:5353", Transport::Udp),
                 redirect("192.0.2.2:80", "10.176.0.2:8080", Transport::Tcp),
@@ -200,10 +216,10 @@ mod tests {
             redirects(&rules, false),
             "-A LAP-D-lap0 -p tcp --dport 80 -j DNAT --to-destination [fd00::2]:8080\n"
         );
-        let text = all(&rules, "10.176.0.0/22", "");
+        let text = all(&rules, "10.176.0.0/22", "", true);
         assert!(text.contains("-A LAP-M-lap0 -s 10.176.0.0/22 -j MASQUERADE\n"), "{text}");
         assert_eq!(text.matches("COMMIT\n").count(), 2);
-        let internal = all(&Rules { internal: true, ..rules }, "10.176.0.0/22", "");
+        let internal = all(&Rules { internal: true, ..rules }, "10.176.0.0/22", "", true);
         assert!(!internal.contains("MASQUERADE") && !internal.contains("ESTABLISHED"), "{internal}");
     }
 }

@@ -7,7 +7,7 @@ use super::super::super::netlink::{Attributes, Message};
 use super::super::expression::{
     Connection, Expressions, Field, IPV4, IPV6, Property, REGISTER_1, REGISTER_2, Verdict, part,
 };
-use super::super::{Rules, Transport};
+use super::super::{GatewayMode, Rules, Transport};
 use super::map::{MAPS, Map};
 use super::{INET, header, kind};
 
@@ -83,8 +83,11 @@ fn postrouting(rules: &Rules) -> Vec<Expressions> {
         |rule: Expressions| rule.match_interface(Property::OutputName, false, &rules.bridge).masquerade();
     let subnet = rules.subnet;
     let (mask, first) = (subnet.mask().octets(), subnet.first().octets());
-    let mut all = vec![leave(of(IPV4).match_field(Field::SOURCE_4, &mask, &first))];
-    all.extend(rules.subnet6.map(|subnet| {
+    let mut all = Vec::new();
+    if rules.modes.translates(true) {
+        all.push(leave(of(IPV4).match_field(Field::SOURCE_4, &mask, &first)));
+    }
+    all.extend(rules.subnet6.filter(|_| rules.modes.translates(false)).map(|subnet| {
         let (mask, first) = ([0xff; 8], &subnet.first().octets()[..8]);
         leave(of(IPV6).match_field(Field::SOURCE_6_PREFIX, &mask, first))
     }));
@@ -103,10 +106,29 @@ fn forward(rules: &Rules) -> Vec<Expressions> {
             from.verdict(Verdict::Drop),
         ];
     }
-    vec![
+    let mut all = vec![
         to().match_connection(Connection::Known).verdict(Verdict::Accept),
         to().match_interface(Property::InputName, true, bridge).verdict(Verdict::Accept),
         to().match_connection(Connection::Redirected).verdict(Verdict::Accept),
-        to().verdict(Verdict::Drop),
-    ]
+    ];
+    for map in MAPS.iter().filter(|map| map.has_address) {
+        let to_family = to().match_property(Property::Family, true, &[map.family]);
+        match rules.modes.of(map.family == IPV4) {
+            GatewayMode::Nat | GatewayMode::Isolated => {}
+            GatewayMode::NatUnprotected => all.push(to_family.verdict(Verdict::Accept)),
+            GatewayMode::Routed => all.push(to_published(to_family, map).verdict(Verdict::Accept)),
+        }
+    }
+    all.push(to().verdict(Verdict::Drop));
+    all
+}
+
+/// Packets to an address and a port that are in a map themselves.
+fn to_published(rule: Expressions, map: &Map) -> Expressions {
+    let destination = if map.family == IPV4 { Field::DESTINATION_4 } else { Field::DESTINATION_6 };
+    let rule = rule
+        .load(Property::Transport, REGISTER_1)
+        .load_field(Field::DESTINATION_PORT, part(1))
+        .load_field(destination, part(2));
+    rule.look_up(map.name)
 }
