@@ -262,6 +262,7 @@ impl Flags<'_> {
             let seconds = period.as_secs() + u64::from(period.subsec_nanos() > 0);
             self.add("--stop-timeout", seconds.to_string());
         }
+        self.cards();
         if let Some(logging) = self.service.node.get("logging") {
             if let Some(driver) = logging.get("driver").and_then(Node::text) {
                 self.add("--log-driver", driver);
@@ -269,6 +270,23 @@ impl Flags<'_> {
             for option in crate::model::pairs(logging.get("options")) {
                 self.add("--log-opt", option);
             }
+        }
+    }
+
+    /// Graphics cards, all of them in one flag.
+    fn cards(&mut self) {
+        let mut fields = Vec::new();
+        for card in self.service.entries("gpus") {
+            let ids = card.get("device_ids").map_or(&[][..], Node::items).iter().filter_map(Node::text);
+            let before = fields.len();
+            fields.extend(ids.map(|id| format!("device={id}")));
+            if fields.len() == before {
+                let count = card.get("count").and_then(Node::text);
+                fields.push(format!("count={}", count.unwrap_or_else(|| "all".to_owned())));
+            }
+        }
+        if !fields.is_empty() {
+            self.add("--gpus", fields.join(","));
         }
     }
 

@@ -30,4 +30,4 @@ pub mod yaml;
 
 pub use error::ComposeError;
 pub use load::{Files, Loaded, Options, load};
-pub use model::{Condition, Dependency, Network, Project, Service, Volume};
+pub use model::{Condition, Dependency, Hook, Network, Project, Service, Volume};

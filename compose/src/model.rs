@@ -1,6 +1,7 @@
 //! A project: its services, networks, volumes and files, checked against each other.
 
 mod checks;
+mod hooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::load::{Files, read};
 use crate::order;
 use crate::paths::Base;
 use crate::yaml::{Map, Node, Value};
+pub use hooks::Hook;
 
 /// A project.
 #[derive(Debug)]

@@ -154,6 +154,12 @@ fn service(node: &mut Node, path: &str, base: &Base) -> Result<()> {
             try_change(node, |node| short::words(node, &below))?;
         }
     }
+    for key in ["post_start", "pre_stop"] {
+        if let Some(node) = map.get_mut(key) {
+            try_change(node, |node| hooks(node, &format!("{path}.{key}")))?;
+        }
+    }
+    entry(map, "gpus", |node| change(node, |node| items(cards(node), card)));
     if let Some(test) = map.get_mut("healthcheck").and_then(Node::map_mut) {
         entry(test, "test", |node| change(node, health_test));
     }
@@ -165,6 +171,43 @@ fn service(node: &mut Node, path: &str, base: &Base) -> Result<()> {
     }
     entry(map, "build", |node| change(node, |node| build(node, base)));
     Ok(())
+}
+
+/// The hooks of a service, with their commands as words.
+fn hooks(node: Node, path: &str) -> Result<Node> {
+    let mut node = node;
+    if let Value::List(items) = &mut node.value {
+        for (index, hook) in items.iter_mut().enumerate() {
+            let Some(map) = hook.map_mut() else { continue };
+            entry(map, "environment", |node| change(node, |node| short::pairs(node, &['='])));
+            let below = format!("{path}.{index}.command");
+            if let Some(command) = map.get_mut("command") {
+                try_change(command, |node| short::words(node, &below))?;
+            }
+        }
+    }
+    Ok(node)
+}
+
+/// `gpus: all`, in the long form.
+fn cards(node: Node) -> Node {
+    match node.text() {
+        Some(count) => {
+            let count = Node::text_at(&node.place, count);
+            let card = node.clone().with(Value::Map([("count".to_owned(), count)].into_iter().collect()));
+            node.with(Value::List(vec![card]))
+        }
+        None => node,
+    }
+}
+
+fn card(mut node: Node) -> Node {
+    if let Some(map) = node.map_mut() {
+        for key in ["device_ids", "capabilities"] {
+            entry(map, key, |node| change(node, list));
+        }
+    }
+    node
 }
 
 fn hosts(node: Node) -> Node {

@@ -176,6 +176,14 @@ const MOUNT: Kind = Keys(&[
     ("image", Keys(&[("subpath", Text)])),
 ]);
 
+const HOOK: Kind = Keys(&[
+    ("command", Texts),
+    ("user", Text),
+    ("privileged", Bool),
+    ("working_dir", Text),
+    ("environment", Pairs),
+]);
+
 const NETWORK_USE: Kind = Keys(&[
     ("aliases", Texts),
     ("ipv4_address", Text),
@@ -238,7 +246,16 @@ const SERVICE: Kind = Keys(&[
     ("extends", Keys(&[("service", Text), ("file", Text)])),
     ("external_links", Texts),
     ("extra_hosts", Texts),
-    ("gpus", Ignored),
+    (
+        "gpus",
+        List(&Keys(&[
+            ("driver", Text),
+            ("count", Text),
+            ("device_ids", Texts),
+            ("capabilities", Texts),
+            ("options", Any),
+        ])),
+    ),
     ("group_add", Texts),
     ("healthcheck", HEALTH),
     ("hostname", Text),
@@ -264,8 +281,8 @@ const SERVICE: Kind = Keys(&[
     ("pids_limit", Int),
     ("platform", Text),
     ("ports", List(&PORT)),
-    ("post_start", Ignored),
-    ("pre_stop", Ignored),
+    ("post_start", List(&HOOK)),
+    ("pre_stop", List(&HOOK)),
     ("privileged", Bool),
     ("profiles", Texts),
     ("pull_policy", Text),

@@ -89,6 +89,15 @@ fn a_service_becomes_flags() {
             "{image: x, networks: {n: {aliases: [z], ipv4_address: 10.0.0.5}, default: {priority: 5}}}",
             "--network=name=p_default,alias=a --network=name=p_n,alias=a,alias=z,ip=10.0.0.5 x",
         ),
+        ("{image: x, network_mode: none, gpus: all}", "--gpus=count=all --network=none x"),
+        (
+            "{image: x, network_mode: none, gpus: [{device_ids: ['0', '2'], capabilities: gpu}, {driver: nvidia, count: 2}]}",
+            "--gpus=device=0,device=2,count=2 --network=none x",
+        ),
+        (
+            "{image: x, network_mode: none, volumes: [{type: image, source: i, target: /t, image: {subpath: s}}]}",
+            "--network=none --mount=type=image,source=i,image-subpath=s,target=/t x",
+        ),
         (
             "{image: x, network_mode: none, healthcheck: {test: [CMD, t], interval: 5s, retries: 2}}",
             "--network=none --health-interval=5000ms --health-retries=2 x",
@@ -373,4 +382,24 @@ fn networks_and_volumes_have_names_and_words() {
     assert_eq!(project.volumes["v"].words().join(" "), "--opt type=tmpfs");
     assert_eq!(json(&project, "/volumes/v/name"), "own");
     assert!(json(&project, "/networks/unused").is_null());
+}
+
+#[test]
+fn hooks_are_commands_with_their_surroundings() {
+    let project = one(
+        "services:\n  a:\n    image: x\n    post_start:\n      - {command: sh -c 'a b', user: root, environment: {A: 1}}\n      \
+         - {command: [c], privileged: true, working_dir: /w}\n    pre_stop: [{command: d}]\n",
+    );
+    let service = &project.services["a"];
+    let [first, second] = &service.post_start()[..] else { panic!("two") };
+    assert_eq!(
+        (&first.command[..], &first.env[..]),
+        (&["sh", "-c", "a b"].map(str::to_owned)[..], &["A=1".to_owned()][..])
+    );
+    assert_eq!((first.user.as_deref(), first.privileged), (Some("root"), false));
+    assert_eq!(
+        (second.command.len(), second.privileged, second.working_dir.as_deref()),
+        (1, true, Some("/w"))
+    );
+    assert_eq!(service.pre_stop()[0].command, ["d"]);
 }

@@ -362,7 +362,10 @@ fn containers_are_made_again_when_they_have_changed() {
     // What cannot be made leaves the container that there is.
     let id = project.id("app");
     for (more, told) in [
-        ("    logging: {driver: syslog}\n", "container shop-app-1: invalid value 'syslog' for '--log-driver"),
+        (
+            "    logging: {driver: other}\n",
+            "container shop-app-1: logger: no log driver named 'other' is registered",
+        ),
         ("    volumes: [{type: bind, source: /not/there, target: /x}]\n", "/not/there"),
     ] {
         project.write("compose.yaml", &services(&[("app", SLEEP, more)]));
@@ -574,4 +577,40 @@ fn logs_are_shown_together_and_followed() {
     following.wait_for("a-1  | 3");
     project.compose(&["kill"]).ok();
     assert_eq!(following.finish().code(), Some(0));
+}
+
+#[test]
+fn hooks_run_when_containers_have_started_and_before_they_end() {
+    let project = Project::new(&[(
+        "compose.yaml",
+        "services:\n  a:\n    image: busybox\n    network_mode: none\n    init: true\n    command: sleep 1000\n    \
+         volumes: ['./out:/out']\n    post_start:\n      - {command: sh -c 'echo $$WHO >> /out/start', environment: {WHO: me}}\n      \
+         - {command: [sh, -c, pwd > /out/where], working_dir: /bin}\n    pre_stop: [{command: sh -c 'echo ends >> /out/stop'}]\n",
+    )]);
+    let said =
+        |name: &str| std::fs::read_to_string(project.directory.join("out").join(name)).unwrap_or_default();
+    project.up(&[]);
+    assert_eq!(
+        (said("start").as_str(), said("where").as_str(), said("stop").as_str()),
+        ("me\n", "/bin\n", "")
+    );
+    // One that runs has started already.
+    project.up(&[]);
+    assert_eq!(said("start"), "me\n");
+    project.compose(&["restart"]).ok();
+    assert_eq!((said("start").as_str(), said("stop").as_str()), ("me\nme\n", "ends\n"));
+    project.compose(&["stop"]).ok();
+    project.compose(&["stop"]).ok();
+    assert_eq!(said("stop"), "ends\nends\n");
+    project.compose(&["start"]).ok();
+    assert_eq!(said("start"), "me\nme\nme\n");
+    project.compose(&["down"]).ok();
+    assert_eq!(said("stop"), "ends\nends\nends\n");
+    let broken = "services:\n  a: {image: busybox, network_mode: none, init: true, command: sleep 1000, post_start: [{command: 'false'}]}\n";
+    project.write("compose.yaml", broken);
+    project
+        .compose(&["up", "-d"])
+        .fails(1)
+        .stderr_has(&["post_start hook of container shop-a-1 has failed: false"]);
+    project.compose(&["down"]).ok();
 }

@@ -8,6 +8,7 @@ mod converge;
 mod down;
 mod exec;
 mod files;
+mod hooks;
 mod images;
 mod lifecycle;
 mod logs;

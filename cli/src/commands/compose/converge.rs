@@ -11,8 +11,9 @@ use engine::containers::{Container, HealthStatus, State, Status};
 use engine::request::{FileRequest, MountRequest, MountSource, RunRequest, VolumeMount};
 
 use super::super::run;
+use super::hooks;
 use super::scope::{Member, members};
-use crate::error::CliError;
+use crate::error::{CliError, FAILED};
 use crate::network_args;
 use crate::terminal::complain;
 
@@ -154,6 +155,7 @@ impl Converge<'_> {
         there.retain(|member| member.service == service.name && !member.one_off);
         let wanted = usize::try_from(service.replicas).unwrap_or(usize::MAX);
         for member in there.split_off(wanted.min(there.len())).iter().rev() {
+            hooks::pre_stop(self.engine, Some(self.project), std::slice::from_ref(member))?;
             self.engine.stop_container(&member.container.id, None, self.timeout)?;
             self.engine.remove_container(&member.container.id, true, true)?;
             complain(&format!(" Container {}  Removed", member.name()));
@@ -205,6 +207,9 @@ impl Converge<'_> {
             return Err(cancelled());
         }
         let name = member.name().to_owned();
+        if ran_before && restart {
+            hooks::pre_stop(self.engine, Some(self.project), std::slice::from_ref(&member))?;
+        }
         let ran = match (ran_before, restart) {
             (true, false) => Ok("Running"),
             (true, true) => {
@@ -213,7 +218,12 @@ impl Converge<'_> {
             (false, _) => self.engine.start_container(&member.container.id).map(|()| "Started"),
         };
         match ran {
-            Ok(what) => complain(&format!(" Container {name}  {what}")),
+            Ok(what) => {
+                complain(&format!(" Container {name}  {what}"));
+                if what != "Running" {
+                    hooks::post_start(self.engine, self.project, &member)?;
+                }
+            }
             Err(error) => return Err(CliError::engine(&error).about(&format!("container {name}"))),
         }
         started(Started { member, ran_before });
@@ -249,6 +259,7 @@ impl Converge<'_> {
         let kept = (!self.renew_volumes).then_some(&old.container);
         // What is refused at once is refused before anything is stopped.
         let request = self.request(service, old.number, kept)?;
+        hooks::pre_stop(self.engine, Some(self.project), std::slice::from_ref(&old))?;
         self.engine.stop_container(id, None, self.timeout)?;
         self.engine.rename_container(id, &format!("{}_{name}", old.container.short_id()))?;
         let new = match self.create(name, &request) {
@@ -291,7 +302,8 @@ impl Converge<'_> {
 pub(super) fn request(engine: &Engine, spec: &ContainerSpec) -> Result<RunRequest, CliError> {
     let own = [format!("--name={}", spec.name), "--detach".to_owned(), spec.image.clone()];
     let words = [&spec.flags[..], &own, &spec.command].concat();
-    let mut request = run::from_words(&words)?;
+    // What is wrong stands in a file, not on the command line.
+    let mut request = run::from_words(&words).map_err(|error| error.with_code(FAILED))?;
     let file = |file: &flags::FileSpec| FileRequest {
         target: file.target.clone(),
         content: file.content.clone().into_bytes(),

@@ -8,6 +8,7 @@ use engine::Engine;
 use engine::error::EngineError;
 
 use super::super::StoreChoice;
+use super::hooks;
 use super::resources;
 use super::scope::{Member, Scope, members, orphans};
 use crate::compose_args::{DownArgs, ProjectArgs};
@@ -31,7 +32,13 @@ pub(super) fn down(
     }
     let images: Vec<String> = wanted.iter().map(|member| member.container.document.image.clone()).collect();
     let is_empty = wanted.is_empty();
-    remove(&scope.engine, levels(scope.project.as_ref(), wanted), args.timeout, args.volumes)?;
+    remove(
+        &scope.engine,
+        scope.project.as_ref(),
+        levels(scope.project.as_ref(), wanted),
+        args.timeout,
+        args.volumes,
+    )?;
     if args.services.is_empty() {
         resources::remove_networks(&scope.engine, &scope.name)?;
         if args.volumes {
@@ -123,8 +130,14 @@ pub(super) fn at_once(
 }
 
 /// Ends containers, group by group.
-pub(super) fn stop(engine: &Engine, groups: &[Vec<Member>], timeout: Option<i64>) -> Result<(), CliError> {
+pub(super) fn stop(
+    engine: &Engine,
+    project: Option<&Project>,
+    groups: &[Vec<Member>],
+    timeout: Option<i64>,
+) -> Result<(), CliError> {
     groups.iter().try_for_each(|group| {
+        hooks::pre_stop(engine, project, group)?;
         at_once(group, |member| {
             engine.stop_container(&member.container.id, None, timeout).map(|()| "Stopped")
         })
@@ -134,11 +147,13 @@ pub(super) fn stop(engine: &Engine, groups: &[Vec<Member>], timeout: Option<i64>
 /// Ends and removes containers, group by group.
 pub(super) fn remove(
     engine: &Engine,
+    project: Option<&Project>,
     groups: Vec<Vec<Member>>,
     timeout: Option<i64>,
     volumes: bool,
 ) -> Result<(), CliError> {
     groups.iter().try_for_each(|group| {
+        hooks::pre_stop(engine, project, group)?;
         at_once(group, |member| {
             let id = &member.container.id;
             let removed = engine

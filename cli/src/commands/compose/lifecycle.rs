@@ -8,6 +8,7 @@ use engine::containers::Status;
 use super::super::{StoreChoice, containers};
 use super::converge::{Converge, Recreate};
 use super::down;
+use super::hooks;
 use super::scope::Scope;
 use crate::compose_args::{KillServicesArgs, ProjectArgs, RmServicesArgs, ServicesArgs, StopServicesArgs};
 use crate::error::CliError;
@@ -60,7 +61,8 @@ pub(super) fn stop(
     let scope = Scope::open(store, project, &args.services)?;
     let mut members = scope.members(&args.services)?;
     members.retain(|member| member.is_live());
-    down::stop(&scope.engine, &down::levels(scope.project.as_ref(), members), args.timeout)?;
+    let project = scope.project.as_ref();
+    down::stop(&scope.engine, project, &down::levels(scope.project.as_ref(), members), args.timeout)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -80,9 +82,13 @@ pub(super) fn restart(
         services.extend(project.services.values().filter(follows).map(|service| service.name.clone()));
     }
     for group in scope.in_order(scope.members(&services)?) {
+        hooks::pre_stop(&scope.engine, scope.project.as_ref(), &group)?;
         down::at_once(&group, |member| {
             scope.engine.restart_container(&member.container.id, None, args.timeout).map(|()| "Restarted")
         })?;
+        if let Some(project) = &scope.project {
+            group.iter().try_for_each(|member| hooks::post_start(&scope.engine, project, member))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -141,7 +147,8 @@ pub(super) fn remove(
     if !args.force && !ask(&format!("? Going to remove {} [yN] ", names.join(", "))) {
         return Ok(ExitCode::SUCCESS);
     }
-    down::remove(&scope.engine, down::levels(scope.project.as_ref(), members), None, args.volumes)?;
+    let project = scope.project.as_ref();
+    down::remove(&scope.engine, project, down::levels(scope.project.as_ref(), members), None, args.volumes)?;
     Ok(ExitCode::SUCCESS)
 }
 

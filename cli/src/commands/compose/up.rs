@@ -118,7 +118,7 @@ impl Up<'_> {
     fn orphans(&self) -> Result<(), CliError> {
         let orphans = orphans(&self.project, &members(&self.engine, &self.project.name)?);
         if self.make.remove_orphans {
-            return down::remove(&self.engine, vec![orphans], self.make.timeout, false);
+            return down::remove(&self.engine, None, vec![orphans], self.make.timeout, false);
         }
         if !orphans.is_empty() {
             let names: Vec<&str> = orphans.iter().map(Member::name).collect();
@@ -224,7 +224,7 @@ impl Up<'_> {
 
     fn stop(&self, running: &[Member]) -> Result<(), CliError> {
         let levels = down::levels(Some(&self.project), running.to_vec());
-        down::stop(&self.engine, &levels, self.make.timeout)
+        down::stop(&self.engine, Some(&self.project), &levels, self.make.timeout)
     }
 }
 
