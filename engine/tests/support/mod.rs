@@ -16,7 +16,7 @@ pub(crate) fn options(directory: &Path) -> Option<EngineOptions> {
     Some(EngineOptions {
         root: directory.join("store"),
         runtime_directory: directory.join("run"),
-        isolation: obtain(Wanted::Auto, &[]).map_err(Arc::new),
+        isolation: obtain(Wanted::Auto, &[], None).map_err(Arc::new),
         registries: RegistryFiles::default(),
         driver: None,
         archive_limits: ArchiveLimits::default(),
