@@ -22,7 +22,7 @@ pub(crate) use self::steer::status_of;
 
 use crate::proto::{control, frontend};
 use crate::session::{Session, Sessions};
-use crate::status::StatusLog;
+use crate::status::{StatusLog, Step};
 
 /// How long a call that is about a build waits for it: the calls of a client race.
 const ARRIVAL: Duration = Duration::from_secs(3);
@@ -75,6 +75,11 @@ impl Build {
             commands.as_ref().ok_or_else(over)?.send(command(reply)).map_err(|_| over())?;
         }
         answer.await.unwrap_or_else(|_| Err(over()))
+    }
+
+    /// Begins a step of the daemon's own.
+    pub(crate) fn step(&self, name: &str, unique: &str) -> Step<'_> {
+        Step::begin(&self.status, name, &format!("{unique}\n{}", self.id))
     }
 
     fn stop(&self) {

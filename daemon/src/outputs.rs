@@ -162,7 +162,12 @@ impl Export<'_> {
     fn local(&self) -> Result<HashMap<String, String>, Status> {
         let scratch = self.session.scratch().map_err(|error| crate::failed(&error))?;
         let response = self.export(Output::Local(scratch.path().to_owned()), Vec::new())?;
-        send::directory(self.builds.runtime(), self.client()?, self.number, scratch.path())?;
+        let step = self.build.step("exporting to client directory", &self.number.to_string());
+        let sent = send::directory(self.builds.runtime(), self.client()?, self.number, scratch.path());
+        if let Ok(bytes) = sent {
+            step.tell("copying files", bytes, true);
+        }
+        step.end(sent)?;
         Ok(response)
     }
 

@@ -7,6 +7,7 @@ use base::event::{Event, EventSink, Outcome, Stream};
 use base::{Digest, Timestamp};
 use bollard_buildkit_proto::google::protobuf;
 use tokio::sync::watch;
+use tonic::Status;
 
 use crate::proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
 
@@ -161,6 +162,38 @@ impl Said {
 
 fn of_vertex(vertex: Vertex) -> StatusResponse {
     StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() }
+}
+
+/// A step that is the daemon's own, such as a transfer.
+pub(crate) struct Step<'a> {
+    log: &'a StatusLog,
+    vertex: Digest,
+}
+
+impl<'a> Step<'a> {
+    /// Begins a step. `unique` tells it from others of its name.
+    pub(crate) fn begin(log: &'a StatusLog, name: &str, unique: &str) -> Self {
+        let vertex = Digest::of(format!("{name}\n{unique}").as_bytes());
+        log.emit(Event::VertexDeclared { vertex, name: name.to_owned(), inputs: Vec::new() });
+        log.emit(Event::VertexStarted { vertex, at: engine::now() });
+        Self { log, vertex }
+    }
+
+    /// Tells how many bytes a part of it has moved.
+    pub(crate) fn tell(&self, part: &str, bytes: u64, completed: bool) {
+        let (vertex, id, at) = (self.vertex, part.to_owned(), engine::now());
+        self.log.emit(Event::Status { vertex, id, current: bytes, total: 0, at, completed });
+    }
+
+    /// Ends the step as `result` did.
+    pub(crate) fn end<T>(self, result: Result<T, Status>) -> Result<T, Status> {
+        let outcome = match &result {
+            Ok(_) => Outcome::Done,
+            Err(status) => Outcome::Failed(status.message().to_owned()),
+        };
+        self.log.emit(Event::VertexCompleted { vertex: self.vertex, at: engine::now(), outcome });
+        result
+    }
 }
 
 /// A time, as messages have it.

@@ -155,6 +155,9 @@ impl BuildContext {
                     .map(|text| (beside.to_string_lossy().into_owned(), text));
                 Ok(LoadedDockerfile { name: path.display().to_string(), text, ignore })
             }
+            DockerfileSource::Sent { directory, path } => {
+                Self::of(Tree::directory(directory, None)?, None).in_context(&[path, &path.to_lowercase()])
+            }
             DockerfileSource::InContext(path) => self.in_context(&[path]),
             DockerfileSource::Default => match &self.alone {
                 Some(alone) => Ok(alone.clone()),

@@ -11,12 +11,14 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use base::KeyHasher;
-use snapshotter::ReceivedDir;
+use snapshotter::tree::Follow;
+use snapshotter::{ReceivedDir, Tree};
 use sys::rootdir::{RootDir, set_mode_of, set_times_of};
 use sys::stat::{FileTime, Kind, Stat};
 use sys::xattr::{self, Target};
 
 use crate::Engine;
+use crate::context::LARGEST_TEXT;
 use crate::error::EngineError;
 
 /// No client sends a longer path, in bytes; the kernel takes none.
@@ -107,6 +109,16 @@ impl ReceivedFiles {
     /// Where the files are.
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// A text among the files, if there is one of this path. No link leads out of them.
+    ///
+    /// # Errors
+    /// It cannot be read, or is larger than any text should be.
+    pub fn read_text(&self, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let tree = Tree::directory(self.path(), None)?;
+        let Some(entry) = tree.lookup(path, Follow::Last)? else { return Ok(None) };
+        Ok(Some(tree.read(&entry, LARGEST_TEXT)?))
     }
 
     /// Takes a name. `true` when the content of a file has to come, since it is not what it was.

@@ -247,6 +247,13 @@ pub enum DockerfileSource {
     File(PathBuf),
     /// A path inside the context, for contexts that are not directories of the host.
     InContext(String),
+    /// A path inside a directory that a client has sent, which no link leaves.
+    Sent {
+        /// The directory.
+        directory: PathBuf,
+        /// The path.
+        path: String,
+    },
     /// A file of the web.
     Url(String),
     /// Its text, for example from standard input.
@@ -258,7 +265,7 @@ impl DockerfileSource {
     pub(crate) fn shown_name(&self) -> &str {
         let last = match self {
             Self::File(path) => path.file_name().and_then(|name| name.to_str()),
-            Self::InContext(path) | Self::Url(path) => {
+            Self::InContext(path) | Self::Sent { path, .. } | Self::Url(path) => {
                 path.rsplit('/').next().filter(|name| !name.is_empty())
             }
             Self::Default | Self::Text(_) => None,

@@ -38,20 +38,30 @@ impl<'a> SourceResolver<'a> {
         match (self.pull, local) {
             (PullPolicy::Missing | PullPolicy::Never, Some(image)) => Ok(image),
             (PullPolicy::Never, None) => Err(EngineError::NoSuchImage(reference.familiar())),
-            (PullPolicy::Newer, Some(image)) => match self.ask(reference, platform) {
-                Err(error) if !matches!(error, EngineError::Cancelled) => {
-                    let (name, why) = (reference.familiar(), base::fault::chain(&error));
-                    let message =
-                        format!("{name} is what the store has, its registry cannot be asked: {why}");
-                    self.fetcher.progress.warn("Offline", message);
-                    Ok(image)
-                }
-                asked => asked,
-            },
+            (PullPolicy::Newer, Some(image)) => self.ask_or(reference, platform, image),
             (PullPolicy::Always | PullPolicy::Newer | PullPolicy::Missing, _) => {
                 self.ask(reference, platform)
             }
         }
+    }
+
+    /// The image that the name means in its registry now, or `known` if the registry cannot be asked.
+    fn ask_or(&self, reference: &Reference, platform: &Platform, known: Image) -> Result<Image, EngineError> {
+        let of = format!("FROM {}", reference.familiar());
+        // That it does not answer is no failure of the build.
+        let asked =
+            self.fetcher.step(&format!("load metadata for {reference}"), &of, false, |fetcher, _| {
+                match fetcher.engine.current_image(reference, platform, fetcher.cancel) {
+                    Err(EngineError::Cancelled) => Err(EngineError::Cancelled),
+                    asked => Ok(asked),
+                }
+            })?;
+        asked.or_else(|error| {
+            let (name, why) = (reference.familiar(), base::fault::chain(&error));
+            let message = format!("{name} is what the store has, its registry cannot be asked: {why}");
+            self.fetcher.progress.warn("Offline", message);
+            Ok(known)
+        })
     }
 
     /// The image that the name means in its registry now.

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use base::event::{Event, EventSink as _, Outcome};
-use base::{Digest, Platform};
+use base::Platform;
 use engine::error::{BuildError, EngineError};
 use engine::received::ReceivedFiles;
 use engine::report::BuildReport;
@@ -29,6 +28,9 @@ const CONFIG: &str = "containerimage.config";
 
 /// The name of the list of platforms.
 const PLATFORMS: &str = "refs.platforms";
+
+/// How many bytes come between two things that are told of a transfer.
+const TOLD_EVERY: u64 = 1 << 20;
 
 /// How much of a file is read for a client at once, in bytes.
 const MOST_READ: u64 = 15 << 20;
@@ -231,6 +233,7 @@ impl Steering<'_> {
             return Err(Status::unimplemented(message));
         }
         let mut held = Vec::new();
+        let mut own_ignore_file = None;
         let dockerfile = match attributes.dockerfile_directory() {
             None => DockerfileSource::InContext(attributes.filename().to_owned()),
             Some(directory) => {
@@ -242,16 +245,17 @@ impl Steering<'_> {
                 let shown =
                     format!("[internal] load {} from client", path.rsplit('/').next().unwrap_or(path));
                 let files = self.receive(&shown, directory, "definition", &wanted)?;
-                let found = files.path().join(path);
-                let lower = files.path().join(path.to_lowercase());
-                let found = if !found.exists() && lower.exists() { lower } else { found };
+                own_ignore_file = files
+                    .read_text(&format!("{path}.dockerignore"))
+                    .map_err(|error| crate::failed(&error))?;
+                let directory = files.path().to_owned();
                 held.push(files);
-                DockerfileSource::File(found)
+                DockerfileSource::Sent { directory, path: path.to_owned() }
             }
         };
         let context = match attributes.context() {
             Place::Local(name) => {
-                let files = self.receive_context(&name, &dockerfile)?;
+                let files = self.receive_context(&name, own_ignore_file)?;
                 let path = files.path().to_owned();
                 held.push(files);
                 ContextSource::Directory(path)
@@ -295,15 +299,8 @@ impl Steering<'_> {
         self.build.request.entitlements.iter().map(wanted).collect()
     }
 
-    fn receive_context(&self, name: &str, dockerfile: &DockerfileSource) -> Result<ReceivedFiles, Status> {
-        let own = match dockerfile {
-            DockerfileSource::File(path) => {
-                let mut ignore = path.clone().into_os_string();
-                ignore.push(".dockerignore");
-                std::fs::read(ignore).ok()
-            }
-            _ => None,
-        };
+    /// The build context, without what an ignore file excludes: the one that belongs to the Dockerfile, or its own.
+    fn receive_context(&self, name: &str, own: Option<Vec<u8>>) -> Result<ReceivedFiles, Status> {
         let exclude = match own {
             Some(text) => ignore_patterns(&String::from_utf8_lossy(&text)),
             None => self.receive_ignore_file(name)?,
@@ -317,7 +314,7 @@ impl Steering<'_> {
         const IGNORE_FILE: &str = ".dockerignore";
         let wanted = Wanted { follow: vec![IGNORE_FILE.to_owned()], ..Wanted::default() };
         let files = self.receive("[internal] load .dockerignore", name, "ignore", &wanted)?;
-        let text = std::fs::read(files.path().join(IGNORE_FILE)).unwrap_or_default();
+        let text = files.read_text(IGNORE_FILE).map_err(|error| crate::failed(&error))?.unwrap_or_default();
         Ok(ignore_patterns(&String::from_utf8_lossy(&text)))
     }
 
@@ -329,42 +326,27 @@ impl Steering<'_> {
             ))
         })?;
         let key = if session.shared_key().is_empty() { session.id() } else { session.shared_key() };
-        let vertex = Digest::of(format!("{shown}\n{name}\n{}", self.build.id).as_bytes());
-        let status = &self.build.status;
-        status.emit(Event::VertexDeclared { vertex, name: shown.to_owned(), inputs: Vec::new() });
-        status.emit(Event::VertexStarted { vertex, at: engine::now() });
+        let step = self.build.step(shown, name);
+        let id = format!("transferring {part}:");
         let mut told = 0;
-        let told_of = |current: u64, completed: bool| Event::Status {
-            vertex,
-            id: format!("transferring {part}:"),
-            current,
-            total: 0,
-            at: engine::now(),
-            completed,
-        };
         let received = self
             .builds
             .engine
             .receive_files(&[key, part, name])
             .map_err(|error| crate::failed(&error))
             .and_then(|mut files| {
-                let transferred =
-                    files::receive(&self.builds.runtime, session, name, wanted, &mut files, |so_far| {
-                        // Not for each of ten thousand small files.
-                        if so_far.bytes >= told + (1 << 20) {
-                            told = so_far.bytes;
-                            status.emit(told_of(told, false));
-                        }
-                    })?;
-                status.emit(told_of(transferred.bytes, true));
+                let runtime = self.builds.runtime();
+                let transferred = files::receive(runtime, session, name, wanted, &mut files, |so_far| {
+                    // Not for each of ten thousand small files.
+                    if so_far.bytes >= told + TOLD_EVERY {
+                        told = so_far.bytes;
+                        step.tell(&id, told, false);
+                    }
+                })?;
+                step.tell(&id, transferred.bytes, true);
                 Ok(files)
             });
-        let outcome = match &received {
-            Ok(_) => Outcome::Done,
-            Err(status) => Outcome::Failed(status.message().to_owned()),
-        };
-        status.emit(Event::VertexCompleted { vertex, at: engine::now(), outcome });
-        received
+        step.end(received)
     }
 }
 

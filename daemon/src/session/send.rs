@@ -121,7 +121,7 @@ impl Write for ClientFile {
     }
 }
 
-/// Sends all files below `directory` to a directory of the client.
+/// Sends all files below `directory` to a directory of the client. Answers how many bytes of content that took.
 ///
 /// # Errors
 /// The client has gone, or cannot write them; or they cannot be read.
@@ -130,16 +130,18 @@ pub(crate) fn directory(
     session: &Session,
     exporter: usize,
     directory: &Path,
-) -> Result<(), Status> {
+) -> Result<u64, Status> {
     let (sender, outgoing) = mpsc::channel(QUEUE);
     let channel = session.channel(METHOD)?;
     let request = request(outgoing, exporter, &[]);
     let call = runtime.spawn(rpc::streaming(channel, METHOD, request));
-    let mut sending = Sending { runtime, sender, root: directory, files: Vec::new(), links: HashMap::new() };
+    let mut sending =
+        Sending { runtime, sender, root: directory, files: Vec::new(), links: HashMap::new(), bytes: 0 };
     sending.name_all(Path::new(""))?;
     sending.say(PacketType::PacketStat, Packet::default())?;
     let incoming = runtime.block_on(answered(call))?;
-    sending.answer(incoming)
+    sending.answer(incoming)?;
+    Ok(sending.bytes)
 }
 
 /// A directory on its way to the client.
@@ -147,10 +149,12 @@ struct Sending<'a> {
     runtime: &'a Handle,
     sender: mpsc::Sender<Packet>,
     root: &'a Path,
-    /// What was named, in this order.
-    files: Vec<PathBuf>,
+    /// What was named, in this order; only files can be asked for, as a link would lead to one of this machine.
+    files: Vec<Option<PathBuf>>,
     /// The first names of files that have several.
     links: HashMap<u64, String>,
+    /// How much content has gone.
+    bytes: u64,
 }
 
 impl Sending<'_> {
@@ -172,7 +176,7 @@ impl Sending<'_> {
             let path = below.join(name);
             let metadata = std::fs::symlink_metadata(self.root.join(&path)).map_err(failed)?;
             let stat = self.stat(&path, &metadata).map_err(failed)?;
-            self.files.push(path.clone());
+            self.files.push(metadata.is_file().then(|| path.clone()));
             self.say(PacketType::PacketStat, Packet { stat: Some(stat), ..Packet::default() })?;
             if metadata.is_dir() {
                 self.name_all(&path)?;
@@ -229,8 +233,8 @@ impl Sending<'_> {
         Err(Status::unavailable("the client has gone while it got files"))
     }
 
-    fn send_content(&self, number: u32) -> Result<(), Status> {
-        let path = usize::try_from(number).ok().and_then(|number| self.files.get(number));
+    fn send_content(&mut self, number: u32) -> Result<(), Status> {
+        let path = usize::try_from(number).ok().and_then(|number| self.files.get(number)?.clone());
         let path =
             path.ok_or_else(|| Status::invalid_argument("the client asks for a file that there is not"))?;
         let failed = |error: io::Error| crate::failed(&error);
@@ -239,6 +243,7 @@ impl Sending<'_> {
             let mut data = vec![0; PIECE];
             let length = file.read(&mut data).map_err(failed)?;
             data.truncate(length);
+            self.bytes += length as u64;
             self.say(PacketType::PacketData, Packet { id: number, data, ..Packet::default() })?;
             if length == 0 {
                 return Ok(());

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod containers;
+pub(crate) mod daemon;
 pub(crate) mod ports;
 pub(crate) mod terminal;
 
