@@ -3,6 +3,7 @@
 //! This crate reads the command line and the environment, translates them into the engine's requests,
 //! draws what the engine says, and chooses the exit code. Nothing is decided here about building.
 
+mod absent;
 mod args;
 mod build_filter;
 mod build_flags;
@@ -70,7 +71,13 @@ fn main() -> ExitCode {
     if let Some(code) = shim::command() {
         return code;
     }
-    let matches = commands::reference::command().get_matches();
+    let matches = match commands::reference::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => match absent::explain(&error) {
+            Some(absent) => return absent.report(),
+            None => error.exit(),
+        },
+    };
     let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match commands::dispatch(cli) {
         Ok(code) => code,

@@ -1,5 +1,6 @@
 //! Files that a client sends: what is asked for again, and what is refused.
 
+#[allow(dead_code, reason = "nothing is built here")]
 mod support;
 
 use std::collections::BTreeMap;

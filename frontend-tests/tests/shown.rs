@@ -263,6 +263,24 @@ fn help_completion_and_manual_pages_know_the_commands() {
     env.lap(["man"]).arg(file.join("below")).fails(1).stderr_has(&["cannot write manual pages to"]);
 }
 
+/// Whoever types a command of Docker that there is not is told why, and not that it was misspelt.
+#[test]
+fn commands_of_docker_that_there_are_not_say_why() {
+    let env = testkit::TestEnv::new();
+    for (words, why) in [
+        (&["service", "ls"][..], "swarm"),
+        (&["swarm", "init"], "lap compose"),
+        (&["context", "use", "default"], "no daemon"),
+        (&["plugin", "ls"], "no plugins"),
+        (&["checkpoint", "ls", "c"], "CRIU"),
+        (&["trust", "inspect", "x"], "lap key"),
+    ] {
+        let output = env.lap(words).fails(1);
+        output.stderr_has(&[why, &format!("lap has no command {}", words[0])]);
+    }
+    env.lap(["nonsense"]).fails(2).stderr_has(&["unrecognized subcommand"]);
+}
+
 /// Flags of Docker that mean nothing here do no harm, and those that would change what happens are refused by name.
 #[test]
 fn flags_of_docker_are_known() {
