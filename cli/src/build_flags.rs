@@ -185,6 +185,8 @@ pub(crate) fn limit(text: &str) -> Result<ResourceLimit, CliError> {
 
 #[cfg(test)]
 mod tests {
+    use engine::request::Resource;
+
     use super::*;
 
     fn set(name: &str) -> Option<String> {

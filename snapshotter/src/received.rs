@@ -135,7 +135,6 @@ impl Store {
 mod tests {
     use base::KeyHasher;
 
-    use super::*;
     use crate::test_support::TestStore;
 
     #[test]
