@@ -165,7 +165,7 @@ pub(crate) enum Command {
     #[command(alias = "buildx")]
     Builder(BuilderArgs),
     /// Serve the API of BuildKit, for buildx and others
-    Daemon(DaemonArgs),
+    Daemon(Box<DaemonArgs>),
     /// Manage the store
     System(SystemArgs),
     /// Find out what does not work: on this machine, or with a registry

@@ -71,18 +71,29 @@ fn main() -> ExitCode {
     if let Some(code) = shim::command() {
         return code;
     }
-    let matches = match commands::reference::command().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => match absent::explain(&error) {
-            Some(absent) => return absent.report(),
-            None => error.exit(),
+    let cli = match commands::daemon::by_name() {
+        Some(cli) => cli,
+        None => match typed() {
+            Ok(cli) => cli,
+            Err(absent) => return absent.report(),
         },
     };
-    let cli = args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match commands::dispatch(cli) {
         Ok(code) => code,
         Err(error) => error.report(),
     }
+}
+
+/// The command line as typed. What is no command line ends here; what would be one of Docker is told.
+fn typed() -> Result<args::Cli, error::CliError> {
+    let matches = match commands::reference::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => match absent::explain(&error) {
+            Some(absent) => return Err(absent),
+            None => error.exit(),
+        },
+    };
+    Ok(args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod steer;
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use base::{CancelToken, Digest, Timestamp};
 use engine::Engine;
 use engine::request::Entitlement;
+use engine::retention::Retention;
 use tokio::runtime::Handle;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
@@ -20,6 +22,7 @@ use tonic::Status;
 
 pub(crate) use self::steer::status_of;
 
+use crate::Options;
 use crate::proto::{control, frontend};
 use crate::session::{Session, Sessions};
 use crate::status::{StatusLog, Step};
@@ -94,6 +97,10 @@ pub(crate) struct Builds {
     pub(crate) sessions: Arc<Sessions>,
     /// What clients may ask for that gives steps more rights.
     pub(crate) allowed: Vec<Entitlement>,
+    retention: Retention,
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// Labels of the worker that somebody has asked for.
+    pub(crate) labels: Vec<(String, String)>,
     /// What this builder is called by clients: the same from one start to the next.
     pub(crate) worker_id: String,
     runtime: Handle,
@@ -112,12 +119,26 @@ impl Drop for StopOnDrop {
 }
 
 impl Builds {
-    pub(crate) fn new(engine: Arc<Engine>, allowed: Vec<Entitlement>, runtime: Handle) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, options: &Options, runtime: Handle) -> Self {
+        let Options { allowed, retention, jobs, labels, .. } = options;
+        let (allowed, retention, labels) = (allowed.clone(), retention.clone(), labels.clone());
         let sessions = Arc::default();
         let (running, over, changed) = Default::default();
         let root = engine.info().map(|info| info.root.display().to_string()).unwrap_or_default();
         let worker_id = Digest::of(root.as_bytes()).hex()[..25].to_owned();
-        Self { engine, sessions, allowed, worker_id, runtime, running, over, changed }
+        Self {
+            engine,
+            sessions,
+            allowed,
+            retention,
+            jobs: *jobs,
+            labels,
+            worker_id,
+            runtime,
+            running,
+            over,
+            changed,
+        }
     }
 
     pub(crate) fn runtime(&self) -> &Handle {
@@ -194,6 +215,10 @@ impl Builds {
                 builds.put_away(&build, response.clone());
                 // Who does not wait for it does not want it.
                 let _ = sender.send(response);
+                // A failed build has filled the disk as well. The next one tries again what goes wrong.
+                if builds.engine.is_collection_due(&builds.retention).unwrap_or(false) {
+                    let _ = builds.engine.collect(&builds.retention, true);
+                }
             }
         });
         if let Err(error) = thread {

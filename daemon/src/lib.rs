@@ -21,16 +21,19 @@ mod workers;
 
 use std::error::Error;
 use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::CancelToken;
 use engine::Engine;
 use engine::request::Entitlement;
+use engine::retention::Retention;
 use tokio::sync::watch;
 use tonic::Status;
 
 use crate::builds::Builds;
-pub use crate::listen::{Address, AddressError};
+pub use crate::listen::{Address, AddressError, Socket, Tls};
 
 /// How a daemon serves.
 #[derive(Debug, Clone)]
@@ -39,8 +42,18 @@ pub struct Options {
     pub addresses: Vec<Address>,
     /// The group that may use its sockets besides their owner.
     pub group: Option<u32>,
+    /// Sockets that somebody has opened for us.
+    pub sockets: Vec<Socket>,
+    /// How clients on tcp know us, and we them.
+    pub tls: Option<Tls>,
     /// What clients may ask for that gives steps more rights than usual.
     pub allowed: Vec<Entitlement>,
+    /// What of the cache is kept.
+    pub retention: Retention,
+    /// How many processes of one build's steps run at once; `None` for what suits the machine.
+    pub jobs: Option<NonZeroUsize>,
+    /// Labels of the worker besides those that say what it is.
+    pub labels: Vec<(String, String)>,
 }
 
 /// Why a daemon does not serve.
@@ -51,6 +64,15 @@ pub enum DaemonError {
     Listen {
         /// The address.
         address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate or key cannot be read.
+    #[error("cannot read {}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
@@ -84,12 +106,21 @@ pub fn serve(
     let _guard = stop.on_cancel(move || {
         stopper.send_replace(true);
     });
-    let builds = Arc::new(Builds::new(Arc::new(engine), options.allowed.clone(), runtime.handle().clone()));
+    let tls = options.tls.as_ref().map(Tls::read).transpose()?;
+    let builds = Arc::new(Builds::new(Arc::new(engine), options, runtime.handle().clone()));
     runtime.block_on(async {
         let mut servers = tokio::task::JoinSet::new();
+        let mut listeners = Vec::new();
         for address in &options.addresses {
             let failed = |source| DaemonError::Listen { address: address.to_string(), source };
-            let listener = address.listen(options.group).map_err(failed)?;
+            listeners.push(address.listen(options.group).map_err(failed)?);
+        }
+        for socket in &options.sockets {
+            let failed = |source| DaemonError::Listen { address: "fd://".to_owned(), source };
+            listeners.push(socket.listen().map_err(failed)?);
+        }
+        for listener in listeners {
+            let tls = tls.clone();
             let (builds, mut stopped) = (Arc::clone(&builds), stopped.clone());
             servers.spawn(async move {
                 let to_drain = Arc::clone(&builds);
@@ -98,7 +129,7 @@ pub fn serve(
                     let _ = stopped.wait_for(|stopped| *stopped).await;
                     to_drain.drain().await;
                 };
-                listener.serve(&builds, drained).await
+                listener.serve(&builds, tls, drained).await
             });
         }
         ready();

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
-use tonic::transport::Server;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
+use crate::DaemonError;
 use crate::builds::Builds;
 use crate::control::ControlService;
 use crate::gateway::Gateway;
@@ -94,6 +95,58 @@ fn listen_at(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// A socket that somebody has opened for us and listens already.
+#[derive(Debug)]
+pub enum Socket {
+    /// In the file system.
+    Unix(std::os::unix::net::UnixListener),
+    /// A port.
+    Tcp(std::net::TcpListener),
+}
+
+impl Socket {
+    pub(crate) fn listen(&self) -> io::Result<Listener> {
+        match self {
+            Self::Unix(listener) => {
+                let listener = listener.try_clone()?;
+                listener.set_nonblocking(true)?;
+                UnixListener::from_std(listener).map(Listener::Unix)
+            }
+            Self::Tcp(listener) => {
+                let listener = listener.try_clone()?;
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener).map(Listener::Tcp)
+            }
+        }
+    }
+}
+
+/// Files with certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The daemon's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authority that clients need a certificate of; anybody may come without one.
+    pub clients: Option<PathBuf>,
+}
+
+impl Tls {
+    /// Reads the files.
+    pub(crate) fn read(&self) -> Result<ServerTlsConfig, DaemonError> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|source| DaemonError::Certificate { path: path.clone(), source })
+        };
+        let identity = Identity::from_pem(read(&self.certificate)?, read(&self.key)?);
+        let config = ServerTlsConfig::new().identity(identity);
+        Ok(match &self.clients {
+            Some(authority) => config.client_ca_root(Certificate::from_pem(read(authority)?)),
+            None => config,
+        })
+    }
+}
+
 /// An address that is ours.
 pub(crate) enum Listener {
     Unix(UnixListener),
@@ -105,6 +158,7 @@ impl Listener {
     pub(crate) async fn serve(
         self,
         builds: &Arc<Builds>,
+        tls: Option<ServerTlsConfig>,
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), tonic::transport::Error> {
         let control = ControlServer::new(ControlService(Arc::clone(builds)))
@@ -113,12 +167,13 @@ impl Listener {
         let gateway = LlbBridgeServer::new(Gateway(Arc::clone(builds)))
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE);
-        let router = Server::builder()
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .add_service(control)
-            .add_service(gateway)
-            .add_service(HealthServer::new(HealthService));
+        let mut server =
+            Server::builder().initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+        if let (Self::Tcp(_), Some(tls)) = (&self, tls) {
+            server = server.tls_config(tls)?;
+        }
+        let router =
+            server.add_service(control).add_service(gateway).add_service(HealthServer::new(HealthService));
         match self {
             Self::Unix(listener) => {
                 router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await

@@ -31,7 +31,11 @@ pub(crate) fn worker(builds: &Builds) -> WorkerRecord {
     ];
     WorkerRecord {
         id: builds.worker_id.clone(),
-        labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        labels: labels
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .chain(builds.labels.iter().cloned())
+            .collect(),
         platforms: engine::platforms_here().iter().map(platform).collect(),
         gc_policy: Vec::new(),
         buildkit_version: Some(version()),

@@ -43,6 +43,15 @@ pub struct ConfigFileError {
     pub problem: String,
 }
 
+impl ConfigFileError {
+    /// What is wrong with the text of the file at `path`.
+    pub(crate) fn of(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start).min(text.len());
+        let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Self { path: path.to_owned(), line, problem: one_line(error.message()) }
+    }
+}
+
 impl Faulty for ConfigFileError {
     fn fault(&self) -> Fault {
         Fault::Input
@@ -71,11 +80,7 @@ impl ConfigFile {
     /// # Errors
     /// [`ConfigFileError`] says in which line what is wrong.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigFileError> {
-        let file: File = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start).min(text.len());
-            let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
-            ConfigFileError { path: path.to_owned(), line, problem: one_line(error.message()) }
-        })?;
+        let file: File = toml::from_str(text).map_err(|error| ConfigFileError::of(path, text, &error))?;
         let Build { context_modes, jobs } = file.build;
         Ok(Self { retention: file.worker.retention(path), context_modes, jobs })
     }

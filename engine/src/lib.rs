@@ -7,6 +7,7 @@
 mod assemble;
 mod blocking;
 mod build;
+pub mod buildkitd_file;
 pub mod cache_mounts;
 pub mod call;
 mod cdi;

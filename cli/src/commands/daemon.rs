@@ -1,45 +1,159 @@
-//! `lap daemon`
+//! `lap daemon`, and `buildkitd`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use daemon::{Address, Options};
+use clap::Parser as _;
+use daemon::{Address, Options, Socket, Tls};
+use engine::buildkitd_file::BuildkitdFile;
+use listenfd::ListenFd;
 use nix::unistd::Group;
+use sd_notify::NotifyState;
 
-use super::{StoreChoice, open};
-use crate::daemon_args::DaemonArgs;
+use super::{StoreChoice, open_with};
+use crate::args::{Cli, Command};
+use crate::daemon_args::{BuildkitdCli, DaemonArgs};
 use crate::error::CliError;
+use crate::pairs::pairs;
 use crate::terminal::complain;
-use crate::{build_flags, signals};
+use crate::{build_flags, config_file, places, signals};
+
+/// A program of this name is the daemon alone, with BuildKit's flags.
+const NAME: &str = "buildkitd";
+
+/// What stands for sockets that systemd has opened for us.
+const INHERITED: &str = "fd://";
+
+/// The command line, if we are called by BuildKit's name.
+pub(crate) fn by_name() -> Option<Cli> {
+    let name = PathBuf::from(std::env::args_os().next()?);
+    if name.file_name()? != NAME {
+        return None;
+    }
+    let BuildkitdCli { root, daemon } = BuildkitdCli::parse();
+    let root = root.or_else(|| file(&daemon).ok()?.root);
+    let command = Command::Daemon(Box::new(daemon));
+    Some(Cli { root, storage_driver: None, max_layer_size: None, max_layer_entries: None, command })
+}
 
 /// Serves until a signal.
 pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, CliError> {
     let stop = signals::cancel_token();
-    let parse = |text: &String| {
-        let hint = "for example unix:///run/lapstrake/buildkit.sock";
-        text.parse().map_err(|error: daemon::AddressError| CliError::usage(error.to_string(), hint))
-    };
-    let mut addresses: Vec<Address> = args.addresses.iter().map(parse).collect::<Result<_, _>>()?;
+    let file = file(args)?;
+    for name in &file.unknown {
+        complain(&format!("WARNING: {}: unknown setting {name}", shown(args.config.as_deref())));
+    }
+    let (mut addresses, sockets) = addresses(args, &file)?;
+    let tls = tls(args, &file)?;
+    let needs_no_certificate = !tls.as_ref().is_some_and(|tls| tls.clients.is_some());
     if let Some(address) = addresses.iter().find(|address| matches!(address, Address::Tcp(_)))
+        && needs_no_certificate
         && !args.insecure_tcp
     {
-        let hint =
-            "say --insecure-tcp if only those reach the port who may build here, or listen on a unix socket";
+        let hint = "say --tlscacert, --tlscert and --tlskey, listen on a unix socket, or say --insecure-tcp if only those reach the port who may build here";
         return Err(CliError::usage(format!("anybody who reaches {address} could build as this user"), hint));
     }
-    let group = args.group.as_deref().map(group).transpose()?;
-    let allowed = build_flags::entitlements(&args.allow)?.into_iter().collect();
-    let engine = open(store)?;
-    if addresses.is_empty() {
+    let group = match &args.group {
+        Some(name) => Some(group(name)?),
+        None => file.group,
+    };
+    let wanted = if args.allow.is_empty() { &file.entitlements } else { &args.allow };
+    let allowed = build_flags::entitlements(wanted)?.into_iter().collect();
+    let mut retention = match args.config {
+        Some(_) => file.retention,
+        None => config_file::read()?.retention,
+    };
+    retention.enabled = args.collect.unwrap_or(retention.enabled);
+    let labels = file.labels.into_iter().chain(pairs(&args.labels)).collect();
+    let mut registries = places::registry_files();
+    registries.buildkit_file.clone_from(&args.config);
+    let engine = open_with(store, registries)?;
+    if addresses.is_empty() && sockets.is_empty() {
         addresses.push(Address::Unix(engine.info()?.runtime_directory.join("buildkit.sock")));
     }
-    let listening = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let options = Options { addresses, group, allowed };
-    let served = daemon::serve(engine, &options, &stop, || complain(&format!("listening on {listening}")));
+    let names = addresses.iter().map(ToString::to_string);
+    let inherited = (!sockets.is_empty()).then(|| INHERITED.to_owned());
+    let listening = names.chain(inherited).collect::<Vec<_>>().join(", ");
+    let jobs = args.jobs.or(file.jobs);
+    let options = Options { addresses, group, sockets, tls, allowed, retention, jobs, labels };
+    let served = daemon::serve(engine, &options, &stop, || {
+        complain(&format!("listening on {listening}"));
+        // Nobody may be waiting for it.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+    });
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
     served.map_err(|error| {
         let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
         CliError::failed(format!("{error}{why}"))
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn shown(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+/// What the file says that the command line names.
+fn file(args: &DaemonArgs) -> Result<BuildkitdFile, CliError> {
+    let Some(path) = &args.config else { return Ok(BuildkitdFile::default()) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::failed(format!("cannot read {}: {error}", path.display())))?;
+    BuildkitdFile::parse(path, &text).map_err(|error| CliError::failed(error.to_string()))
+}
+
+/// Where to listen, and the sockets that are open already.
+fn addresses(args: &DaemonArgs, file: &BuildkitdFile) -> Result<(Vec<Address>, Vec<Socket>), CliError> {
+    let wanted = if args.addresses.is_empty() { &file.addresses } else { &args.addresses };
+    let (inherited, others): (Vec<_>, Vec<_>) = wanted.iter().partition(|text| text.starts_with(INHERITED));
+    let parse = |text: &String| {
+        let hint = "for example unix:///run/lapstrake/buildkit.sock";
+        text.parse().map_err(|error: daemon::AddressError| CliError::usage(error.to_string(), hint))
+    };
+    let addresses = others.into_iter().map(parse).collect::<Result<_, _>>()?;
+    if inherited.is_empty() {
+        return Ok((addresses, Vec::new()));
+    }
+    let mut given = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for number in 0..given.len() {
+        let unix = given.take_unix_listener(number).ok().flatten().map(Socket::Unix);
+        let socket = match unix {
+            Some(socket) => Some(socket),
+            None => given.take_tcp_listener(number).ok().flatten().map(Socket::Tcp),
+        };
+        sockets.extend(socket);
+    }
+    if sockets.is_empty() {
+        let hint = "fd:// is for sockets of systemd: start the daemon by a socket unit";
+        return Err(CliError::usage("nobody has opened a socket for the daemon".to_owned(), hint));
+    }
+    if sockets.iter().any(|socket| matches!(socket, Socket::Tcp(_)))
+        && !args.insecure_tcp
+        && args.tls_ca.is_none()
+    {
+        let hint = "say --tlscacert, --tlscert and --tlskey, or --insecure-tcp";
+        return Err(CliError::usage(
+            "anybody who reaches the port of fd:// could build as this user".to_owned(),
+            hint,
+        ));
+    }
+    Ok((addresses, sockets))
+}
+
+fn tls(args: &DaemonArgs, file: &BuildkitdFile) -> Result<Option<Tls>, CliError> {
+    let of_args = (args.tls_cert.clone(), args.tls_key.clone(), args.tls_ca.clone());
+    let (certificate, key, clients) = match of_args {
+        (None, None, None) => (file.tls.cert.clone(), file.tls.key.clone(), file.tls.ca.clone()),
+        given => given,
+    };
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(Tls { certificate, key, clients })),
+        (None, None) if clients.is_none() => Ok(None),
+        _ => {
+            let hint = "give the certificate and its key, and the authority of clients' certificates";
+            Err(CliError::usage("the daemon has half of a certificate".to_owned(), hint))
+        }
+    }
 }
 
 /// A group of this machine.
@@ -48,8 +162,8 @@ fn group(name: &str) -> Result<u32, CliError> {
         return Ok(number);
     }
     let found = Group::from_name(name).ok().flatten();
-    let missing = || {
-        CliError::usage(format!("there is no group {name}"), "give a group of this machine, or its number")
-    };
-    found.map(|group| group.gid.as_raw()).ok_or_else(missing)
+    let hint = "give a group of this machine, or its number";
+    found
+        .map(|group| group.gid.as_raw())
+        .ok_or_else(|| CliError::usage(format!("there is no group {name}"), hint))
 }

@@ -5,7 +5,7 @@ mod build;
 mod cache_mounts;
 mod compose;
 mod containers;
-mod daemon;
+pub(crate) mod daemon;
 mod debug;
 mod df;
 mod du;
@@ -37,6 +37,7 @@ use std::sync::Arc;
 use base::{Platform, Reference, Timestamp};
 use engine::error::EngineError;
 use engine::isolation::{Isolation, Mode, NoIsolation, Wanted};
+use engine::registries::RegistryFiles;
 use engine::request::{NetworkMode, PullPolicy};
 use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
 
@@ -199,6 +200,11 @@ fn root(named: Option<&Path>) -> Result<PathBuf, CliError> {
 
 /// Opens the store that the command line or the environment names.
 fn open(store: &StoreChoice) -> Result<Engine, CliError> {
+    open_with(store, places::registry_files())
+}
+
+/// The same, with files about registries.
+fn open_with(store: &StoreChoice, registries: RegistryFiles) -> Result<Engine, CliError> {
     let root = root(store.root.as_deref())?;
     let driver = store.driver.map(|driver| match driver {
         StorageDriver::Overlay => DriverKind::Overlay,
@@ -212,7 +218,7 @@ fn open(store: &StoreChoice) -> Result<Engine, CliError> {
         root,
         runtime_directory,
         isolation: store.isolation.clone(),
-        registries: places::registry_files(),
+        registries,
         driver,
         archive_limits: store.archive_limits,
         proxies: proxies(),

@@ -280,6 +280,7 @@ impl Steering<'_> {
             request.named_contexts.insert(name, NamedContext::Files(source));
             held.push(files);
         }
+        request.jobs = self.builds.jobs;
         request.remembered = !self.build.request.internal;
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
         Ok(Opened { request, is_multi_platform, _files: held })

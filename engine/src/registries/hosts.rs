@@ -125,6 +125,11 @@ impl HostFiles {
     fn read_common(&self) -> Result<Common, HostsError> {
         let (registries_conf, registries_conf_path) = self.read_registries_conf()?;
         let (mut buildkit, mut daemon) = (Vec::new(), Vec::new());
+        if let Some(path) = &self.files.buildkit_file
+            && let Some(text) = text_of(path)?
+        {
+            buildkit.push((path.clone(), BuildkitdToml::parse(path, &text)?));
+        }
         for directory in &self.files.directories {
             let path = directory.join("buildkit/buildkitd.toml");
             if let Some(text) = text_of(&path)? {

@@ -35,6 +35,8 @@ pub struct RegistryFiles {
     pub directories: Vec<PathBuf>,
     /// A file that stands in for `containers/registries.conf` in them.
     pub registries_conf: Option<PathBuf>,
+    /// A `buildkitd.toml` that is asked before those in them.
+    pub buildkit_file: Option<PathBuf>,
     /// Directories with credential helpers.
     pub programs: Vec<PathBuf>,
     /// The environment of credential helpers.
@@ -50,6 +52,7 @@ impl fmt::Debug for RegistryFiles {
             .field("auth_files", &self.auth_files)
             .field("directories", &self.directories)
             .field("registries_conf", &self.registries_conf)
+            .field("buildkit_file", &self.buildkit_file)
             .field("programs", &self.programs)
             .finish_non_exhaustive()
     }
