@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use engine::request::{
-    Entitlement, HostAddress, Limits, LogLimits, ResourceLimit, SecretSource, Secrets, SshSource,
+    Entitlement, HostAddress, Limits, LogLimits, ResourceLimit, SecretSource, Secrets, SshSource, SshSources,
     StepSettings,
 };
 
@@ -70,10 +70,7 @@ fn secret(flag: &str, environment: Environment<'_>) -> Result<(String, SecretSou
 }
 
 /// Reads every `--ssh`: `NAME`, `NAME=SOCKET` or `NAME=KEYFILE[,KEYFILE]`.
-pub(crate) fn ssh(
-    flags: &[String],
-    environment: Environment<'_>,
-) -> Result<BTreeMap<String, SshSource>, CliError> {
+pub(crate) fn ssh(flags: &[String], environment: Environment<'_>) -> Result<SshSources, CliError> {
     flags.iter().map(|flag| agent(flag, environment)).collect()
 }
 

@@ -3,6 +3,7 @@
 //! `Control/Session` carries the bytes of an HTTP/2 connection both ways. What the client offers is in the headers of the
 //! call; a method that it does not name is not called.
 
+pub(crate) mod caller;
 pub(crate) mod files;
 pub(crate) mod send;
 mod tunnel;

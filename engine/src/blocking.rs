@@ -1,7 +1,7 @@
 //! The one bridge between the blocking engine and the asynchronous network.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::CancelToken;
 use registry::{Client, ClientOptions};
@@ -13,9 +13,12 @@ use crate::error::EngineError;
 use crate::registries::credentials::StoredCredentials;
 use crate::registries::hosts::HostFiles;
 
+/// The threads of the network, made when they are first needed.
+pub(crate) type Threads = Arc<OnceLock<Arc<Runtime>>>;
+
 /// The registry client and the threads it runs on.
 pub(crate) struct Network {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     pub(crate) client: Client,
 }
 
@@ -25,20 +28,31 @@ impl Engine {
         if let Some(network) = self.network.get() {
             return Ok(network);
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("network")
-            .enable_all()
-            .build()
-            .map_err(|source| EngineError::Threads { source })?;
+        let runtime = self.runtime()?;
         let options = ClientOptions {
-            credentials: Arc::new(StoredCredentials::read(&self.registries)?),
+            credentials: match &self.credentials {
+                Some(credentials) => Arc::clone(credentials),
+                None => Arc::new(StoredCredentials::read(&self.registries)?),
+            },
             hosts: Some(Arc::new(HostFiles::new(&self.registries))),
             ..ClientOptions::default()
         };
         let network = Network { runtime, client: Client::new(options) };
         // Another thread may have been faster; its network is as good.
         Ok(self.network.get_or_init(|| network))
+    }
+
+    fn runtime(&self) -> Result<Arc<Runtime>, EngineError> {
+        if let Some(runtime) = self.threads.get() {
+            return Ok(Arc::clone(runtime));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("network")
+            .enable_all()
+            .build()
+            .map_err(|source| EngineError::Threads { source })?;
+        Ok(Arc::clone(self.threads.get_or_init(|| Arc::new(runtime))))
     }
 }
 

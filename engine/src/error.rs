@@ -341,6 +341,15 @@ pub enum EngineError {
         /// How large a secret may be.
         limit: u64,
     },
+    /// The caller was asked for something, and did not answer.
+    #[error("cannot ask the client for {what}")]
+    NotAnswered {
+        /// What was asked for.
+        what: String,
+        /// Why not.
+        #[source]
+        source: crate::caller::AskError,
+    },
     /// A step needs a secret that the caller did not give.
     #[error("secret \"{0}\" not found")]
     NoSecret(String),

@@ -10,6 +10,7 @@ mod build;
 pub mod buildkitd_file;
 pub mod cache_mounts;
 pub mod call;
+pub mod caller;
 mod cdi;
 mod changes;
 pub mod config_file;
@@ -79,7 +80,7 @@ pub use sys::userns::owns_system;
 
 use crate::error::EngineError;
 use crate::progress::Onlooker;
-use crate::registries::RegistryFiles;
+use crate::registries::{Credentials, RegistryFiles};
 
 /// The time on the machine's clock.
 pub fn now() -> base::Timestamp {
@@ -122,8 +123,12 @@ pub struct Engine {
     registries: RegistryFiles,
     proxies: Vec<(String, String)>,
     network: OnceLock<blocking::Network>,
+    /// The threads of the network, for all engines of this store.
+    threads: blocking::Threads,
+    /// Who we are to registries, where that is not in files.
+    credentials: Option<Arc<dyn Credentials>>,
     /// The steps that builds of this engine run now.
-    flights: Flights<Onlooker>,
+    flights: Arc<Flights<Onlooker>>,
 }
 
 impl Engine {
@@ -162,8 +167,28 @@ impl Engine {
             registries,
             proxies,
             network: OnceLock::new(),
-            flights: Flights::default(),
+            threads: blocking::Threads::default(),
+            credentials: None,
+            flights: Arc::default(),
         })
+    }
+
+    /// The same engine for somebody who has credentials of its own: those in files are not used, and what registries
+    /// answer to these is known to nobody else.
+    #[must_use]
+    pub fn with_credentials(&self, credentials: Arc<dyn Credentials>) -> Self {
+        Self {
+            store: self.store.clone(),
+            runtime_directory: self.runtime_directory.clone(),
+            isolation: self.isolation.clone(),
+            clock: Arc::clone(&self.clock),
+            registries: self.registries.clone(),
+            proxies: self.proxies.clone(),
+            network: OnceLock::new(),
+            threads: Arc::clone(&self.threads),
+            credentials: Some(credentials),
+            flights: Arc::clone(&self.flights),
+        }
     }
 
     /// The directory of the store.

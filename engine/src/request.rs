@@ -43,6 +43,7 @@ pub use self::documents::{
 pub use self::isolation::{DeviceNode, HostAddress, IpcMode, Isolation, PidMode, SeccompChoice, Tmpfs};
 pub use self::mounts::{FileRequest, MountRequest, MountSource, VolumeMount, VolumeSettings, VolumesFrom};
 pub use self::networks::{NetworkCreation, NetworkUse};
+pub use crate::caller::SshSources;
 pub use crate::failed::FailureOutput;
 pub use crate::secrets::{SecretSource, Secrets};
 pub use crate::step_rules::{StepRule, StepRules};

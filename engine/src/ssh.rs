@@ -18,6 +18,7 @@ use sys::path_error::PathError;
 use sys::rootdir::RootDir;
 
 use self::keys::KeyAgent;
+use crate::caller::{AgentWay, Caller};
 use crate::error::EngineError;
 use crate::request::SshSource;
 
@@ -47,37 +48,55 @@ pub(crate) struct Agent {
 
 /// What all threads of one socket know.
 struct Shared {
-    upstream: PathBuf,
+    upstream: Upstream,
     stopped: AtomicBool,
     /// Every open connection, to be shut down at the end.
     connections: Mutex<Vec<UnixStream>>,
 }
 
+/// What is behind a socket.
+enum Upstream {
+    Socket(PathBuf),
+    /// An agent of somebody who is asked for connections to it, by id.
+    Caller(Arc<dyn Caller>, String),
+}
+
+impl Upstream {
+    fn connect(&self) -> io::Result<UnixStream> {
+        match self {
+            Self::Socket(path) => UnixStream::connect(path),
+            Self::Caller(caller, id) => caller.agent(id).map_err(io::Error::other),
+        }
+    }
+}
+
 impl Agent {
-    /// Opens a socket that leads to the agent of `source`.
+    /// Opens a socket that leads to the agent that `way` says.
     ///
     /// # Errors
     /// The agent cannot be reached, a key cannot be used, or the socket cannot be made.
     pub(crate) fn start(
         store: &Store,
         lease: &Lease,
-        source: &SshSource,
+        way: &AgentWay,
         mode: u32,
         owner: (u32, u32),
         cancel: &CancelToken,
     ) -> Result<Self, EngineError> {
-        let (upstream, keys) = match source {
-            SshSource::Agent(socket) => (socket.clone(), None),
-            SshSource::Keys(files) => {
+        let (upstream, keys) = match way {
+            AgentWay::Asked(caller, id) => (Upstream::Caller(Arc::clone(caller), id.clone()), None),
+            AgentWay::Given(SshSource::Agent(socket)) => (Upstream::Socket(socket.clone()), None),
+            AgentWay::Given(SshSource::Keys(files)) => {
                 let keys = KeyAgent::start(store, lease, files, cancel)?;
-                (keys.socket().to_owned(), Some(keys))
+                (Upstream::Socket(keys.socket().to_owned()), Some(keys))
             }
         };
         let directory = store.scratch(lease)?;
         let failed =
             |operation, path: &Path, source| EngineError::from(PathError::new(operation, path, source));
-        UnixStream::connect(&upstream)
-            .map_err(|error| failed("connect to the ssh agent", &upstream, error))?;
+        if let Upstream::Socket(path) = &upstream {
+            UnixStream::connect(path).map_err(|error| failed("connect to the ssh agent", path, error))?;
+        }
         let socket = directory.path().join(SOCKET);
         let listener = bind(directory.path()).map_err(|error| failed("listen at", &socket, error))?;
         own(&socket, owner, mode)?;
@@ -149,7 +168,7 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
 
 /// Hands requests on and answers back until one side ends.
 fn serve(mut client: UnixStream, shared: &Shared) -> io::Result<()> {
-    let mut agent = UnixStream::connect(&shared.upstream)?;
+    let mut agent = shared.upstream.connect()?;
     {
         let mut connections = shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.push(client.try_clone()?);

@@ -5,8 +5,9 @@ mod common;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use common::ssh::{Agent, SSH_ADD, key, openssh, put_ssh_add};
 use common::{build, build_fails, build_tree, env, outcome, steps_run};
-use testkit::{Context, Lap, TestEnv};
+use testkit::{Context, TestEnv};
 
 const SECRET: &str = "correct horse battery staple";
 
@@ -274,39 +275,6 @@ fn a_secret_that_is_needed_and_not_given_fails_the_step() {
     build_fails(&env, &context, &["--secret", &flag]).stderr_has(&["token", "larger than 512000 bytes"]);
 }
 
-/// The ssh programs of this machine; says why if they are missing.
-fn openssh() -> Option<()> {
-    let there =
-        ["ssh-agent", "ssh-add", "ssh-keygen"].iter().all(|name| Path::new("/usr/bin").join(name).exists());
-    if !there {
-        eprintln!("skipped: ssh-add is missing; install the package openssh-client");
-    }
-    there.then_some(())
-}
-
-/// A new key, with a comment to know it by.
-fn key(env: &TestEnv) -> String {
-    let path = env.work().join("id");
-    let keygen = Lap::new(Path::new("/usr/bin/ssh-keygen"));
-    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "test key", "-f"]).arg(&path).ok();
-    path.display().to_string()
-}
-
-/// Puts this machine's ssh-add, with all that it needs, into `tool` of a context.
-fn put_ssh_add(context: &Context) {
-    let listed = Lap::new(Path::new("/usr/bin/ldd")).arg("/usr/bin/ssh-add").ok().stdout_text();
-    let paths = listed.split_whitespace().filter(|word| word.starts_with('/'));
-    for path in paths.chain(["/usr/bin/ssh-add"]) {
-        let name = Path::new(path).file_name().unwrap().to_str().unwrap();
-        let name = if name.starts_with("ld-linux") { "loader" } else { name };
-        context.file(&format!("tool/{name}"), std::fs::read(path).unwrap());
-        context.mode(&format!("tool/{name}"), 0o755);
-    }
-}
-
-/// Mounts the program of [`put_ssh_add`] and calls it.
-const SSH_ADD: &str = "--mount=source=tool,target=/tool /tool/loader --library-path /tool /tool/ssh-add";
-
 #[test]
 fn an_ssh_agent_is_forwarded_for_listing_and_signing_only() {
     let Some(()) = openssh() else { return };
@@ -314,26 +282,20 @@ fn an_ssh_agent_is_forwarded_for_listing_and_signing_only() {
     let context = env.context();
     put_ssh_add(&context);
     let key = key(&env);
-    let socket = env.work().join("agent");
-    let mut agent = Lap::new(Path::new("/usr/bin/ssh-agent")).arg("-D").arg("-a").arg(&socket).spawn();
-    agent.wait_for("SSH_AUTH_SOCK");
-    let add = || Lap::new(Path::new("/usr/bin/ssh-add")).env("SSH_AUTH_SOCK", &socket);
-    add().arg("-q").arg(&key).ok();
+    let agent = Agent::start(&env, &key);
     context.dockerfile(&format!(
         "FROM busybox\nRUN --mount=type=ssh,uid=9,mode=0666 stat -c %F:%a:%u $SSH_AUTH_SOCK > /stat\n\
          RUN --mount=type=ssh {SSH_ADD} -L > /listed\n\
          RUN --mount=type=ssh {SSH_ADD} -D 2>&1 | tee /deleted\n\
          RUN ls /run/buildkit 2>/dev/null > /left; echo ${{SSH_AUTH_SOCK:-none}} >> /left\n"
     ));
-    let flag = format!("default={}", socket.display());
+    let flag = format!("default={}", agent.socket().display());
     let tree = build_tree(&env, &context, &["--ssh", &flag]);
     assert_eq!(tree.text("stat"), "socket:666:9\n");
     assert!(tree.text("listed").contains("test key"), "{}", tree.text("listed"));
     assert!(tree.text("deleted").contains("Failed"), "{}", tree.text("deleted"));
     assert_eq!(tree.text("left"), "none\n");
-    add().arg("-L").ok().stdout_has(&["test key"]);
-    agent.signal(nix::sys::signal::Signal::SIGTERM);
-    agent.finish();
+    agent.add().arg("-L").ok().stdout_has(&["test key"]);
 }
 
 #[test]

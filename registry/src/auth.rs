@@ -19,7 +19,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::challenge::Challenge;
-use crate::credentials::{Credential, Credentials, Lookup};
+use crate::credentials::{Credential, Credentials, Lookup, TokenRequest};
 use crate::endpoint::Endpoint;
 use crate::error::ErrorKind;
 use crate::hosts;
@@ -168,13 +168,32 @@ impl Authorizer {
             Some(wanted) => wanted.split(' ').collect(),
             None => asker.scope.0.iter().map(String::as_str).collect(),
         };
+        let errand = Errand { realm, service: service.as_deref(), scopes: &scopes, offline: false };
+        if let Some(token) = self.token_of_others(asker, &errand).await {
+            return Ok(Some(slot.insert(token).header.clone()));
+        }
         let Lookup { credential, problem, .. } = self.lookup(asker).await;
         if let Some(Credential::RegistryToken(_)) = &credential {
             return Ok(credential.as_ref().and_then(own_header));
         }
-        let errand = Errand { realm, service: service.as_deref(), scopes: &scopes, offline: false };
         let (token, _) = errand.run(asker, credential.as_ref(), problem).await?;
         Ok(Some(slot.insert(token).header.clone()))
+    }
+
+    /// A token from whoever keeps the credential. That it was not got is found out when we try it ourselves.
+    async fn token_of_others(&self, asker: &Asker<'_>, errand: &Errand<'_>) -> Option<Token> {
+        // Nobody is sent to a server that we would not send a password to.
+        errand.url(asker, true).ok()?;
+        let credentials = Arc::clone(&self.credentials);
+        let wanted = TokenRequest {
+            registry: asker.registry.to_owned(),
+            realm: errand.realm.to_owned(),
+            service: errand.service.map(str::to_owned),
+            scopes: errand.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        };
+        let asked = Instant::now();
+        let fetched = tokio::task::spawn_blocking(move || credentials.token(&wanted)).await.ok()??;
+        Token::new(&fetched.token, fetched.lifetime, asked)
     }
 
     /// Logs in with a credential of which it is not known whether it is right. Gives an identity token that serves
@@ -195,6 +214,13 @@ impl Authorizer {
 }
 
 impl Token {
+    fn new(text: &str, lifetime: Option<u64>, asked: Instant) -> Option<Self> {
+        let header = secret(&format!("Bearer {text}")).filter(|_| !text.is_empty())?;
+        // A lifetime of years is no reason to overflow the clock.
+        let lifetime = lifetime.unwrap_or(DEFAULT_LIFETIME).clamp(1, 24 * 3600);
+        Some(Self { header, expires: asked + Duration::from_secs(lifetime) })
+    }
+
     fn is_fresh(&self) -> bool {
         Instant::now() + MARGIN < self.expires
     }
@@ -217,7 +243,7 @@ impl Errand<'_> {
         credential: Option<&Credential>,
         problem: Option<String>,
     ) -> Result<(Token, Option<String>), ErrorKind> {
-        let url = self.url(asker, credential)?;
+        let url = self.url(asker, credential.is_some())?;
         let asked = Instant::now();
         let (status, body) = match credential {
             Some(Credential::IdentityToken(token)) => {
@@ -241,14 +267,14 @@ impl Errand<'_> {
     }
 
     /// The token server's URL. Credentials go there only if nobody on the way can read them.
-    fn url(&self, asker: &Asker<'_>, credential: Option<&Credential>) -> Result<Url, ErrorKind> {
+    fn url(&self, asker: &Asker<'_>, with_credential: bool) -> Result<Url, ErrorKind> {
         let bad = || ErrorKind::BadChallenge { header: format!("realm={}", self.realm) };
         let url = Url::parse(self.realm).map_err(|_| bad())?;
         if !url.has_host() || !matches!(url.scheme(), "http" | "https") {
             return Err(bad());
         }
         let allowed = asker.transport.plain.allows(&hosts::host_of(&url)) || asker.endpoint.is_at(&url);
-        if url.scheme() == "http" && !allowed && credential.is_some() {
+        if url.scheme() == "http" && !allowed && with_credential {
             return Err(ErrorKind::InsecureRealm { realm: self.realm.to_owned() });
         }
         Ok(url)
@@ -324,11 +350,8 @@ impl Errand<'_> {
         }
         let bad = || ErrorKind::BadToken { realm: realm() };
         let wire: WireToken = serde_json::from_slice(body).map_err(|_| bad())?;
-        let text = wire.token.or(wire.access_token).filter(|text| !text.is_empty()).ok_or_else(bad)?;
-        let header = secret(&format!("Bearer {text}")).ok_or_else(bad)?;
-        // A lifetime of years is no reason to overflow the clock.
-        let lifetime = wire.expires_in.unwrap_or(DEFAULT_LIFETIME).clamp(1, 24 * 3600);
-        let token = Token { header, expires: asked + Duration::from_secs(lifetime) };
+        let text = wire.token.or(wire.access_token).ok_or_else(bad)?;
+        let token = Token::new(&text, wire.expires_in, asked).ok_or_else(bad)?;
         Ok((token, wire.refresh_token.filter(|identity| !identity.is_empty())))
     }
 }

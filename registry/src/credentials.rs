@@ -54,6 +54,41 @@ pub trait Credentials: Send + Sync {
     /// the registry asked for a login, on a thread that may block, and then more than once: an implementation that is
     /// slow should remember its answers.
     fn lookup(&self, registry: &str, repository: &str) -> Lookup;
+
+    /// A token for `wanted`, from somebody who keeps the credential and exchanges it there. `None` leaves the exchange to the
+    /// client.
+    fn token(&self, wanted: &TokenRequest) -> Option<FetchedToken> {
+        let _ = wanted;
+        None
+    }
+}
+
+/// What a token is wanted for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// The registry, as users name it.
+    pub registry: String,
+    /// The address of its token server.
+    pub realm: String,
+    /// What that calls the registry.
+    pub service: Option<String>,
+    /// The rights, as in `repository:<name>:pull`.
+    pub scopes: Vec<String>,
+}
+
+/// A token that somebody else has fetched.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FetchedToken {
+    /// The token.
+    pub token: String,
+    /// How long it holds, in seconds, if that is known.
+    pub lifetime: Option<u64>,
+}
+
+impl fmt::Debug for FetchedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FetchedToken").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
 }
 
 /// Goes as anybody, everywhere.

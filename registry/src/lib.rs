@@ -53,7 +53,7 @@ pub use archive::{Archive, ArchiveError, ArchiveErrorKind, BlobReader, ImageTree
 pub use blob::{BlobStream, BlockingBlob, Progress, Received};
 pub use claims::ClaimRequest;
 pub use client::{Client, ClientOptions, Resolved};
-pub use credentials::{Credential, Credentials, Lookup, NoCredentials};
+pub use credentials::{Credential, Credentials, FetchedToken, Lookup, NoCredentials, TokenRequest};
 pub use docker_config::{DockerConfig, DockerConfigError};
 pub use documents::{Document, DocumentError, ImageDocuments};
 pub use download::error::{DownloadError, DownloadProblem};

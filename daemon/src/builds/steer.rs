@@ -8,7 +8,9 @@ use base::Platform;
 use engine::error::{BuildError, EngineError};
 use engine::received::ReceivedFiles;
 use engine::report::BuildReport;
-use engine::request::{BuildRequest, ContextSource, DockerfileSource, Entitlement, NamedContext};
+use engine::request::{
+    BuildRequest, ContextSource, DockerfileSource, Entitlement, NamedContext, Secrets, SshSources,
+};
 use engine::session::{Session as EngineSession, Solved};
 use tonic::Status;
 
@@ -17,6 +19,7 @@ use crate::attributes::{Attributes, NamedContexts, Place, elsewhere, ignore_patt
 use crate::outputs;
 use crate::proto::frontend::result::Result as ResultRefs;
 use crate::proto::{frontend, fsutil};
+use crate::session::caller::{Asked, Nobody};
 use crate::session::files::{self, Wanted};
 use crate::workers;
 
@@ -182,7 +185,10 @@ impl Steering<'_> {
     ) -> Result<HashMap<String, String>, Status> {
         let mut answer = None;
         let sink = Arc::clone(&self.build.status) as Arc<dyn base::event::EventSink>;
-        let engine = &self.builds.engine;
+        let engine = self.builds.engine.with_credentials(match &self.build.session {
+            Some(session) => Asked::new(session, self.builds.runtime()),
+            None => Arc::new(Nobody),
+        });
         let steered = engine.steered_build(opening, sink, &self.build.cancel, |session| {
             let result = steer(session);
             let report = match &result {
@@ -269,6 +275,11 @@ impl Steering<'_> {
         };
         let mut request = BuildRequest::new(context, dockerfile);
         attributes.apply(&mut request, &self.entitlements()?)?;
+        if let Some(session) = &self.build.session {
+            let caller = Asked::new(session, self.builds.runtime());
+            request.secrets = Secrets::asking(caller.clone());
+            request.ssh = SshSources::asking(caller);
+        }
         let NamedContexts { named, local } = attributes.named_contexts()?;
         request.named_contexts = named;
         for (name, directory) in local {

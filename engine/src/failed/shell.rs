@@ -1,8 +1,6 @@
 //! A process where a step failed: the step's own operation with another command, over a snapshot on top of what the
 //! step left.
 
-use std::collections::BTreeMap;
-
 use base::CancelToken;
 use llb::ExecOp;
 use runner::shim::Config;
@@ -15,7 +13,7 @@ use crate::Engine;
 use crate::containers::Exit;
 use crate::error::EngineError;
 use crate::ops::{BuildGroup, Surroundings};
-use crate::request::{LogDriver, LogOptions, Secrets, SshSource};
+use crate::request::{LogDriver, LogOptions, Secrets, SshSources};
 use crate::run::USUAL_SIZE;
 
 /// The shell where the step had none.
@@ -34,7 +32,7 @@ pub struct DebugRequest {
     /// Secrets for the step's mounts. Those that are not given are missing.
     pub secrets: Secrets,
     /// The same for ssh agents.
-    pub ssh: BTreeMap<String, SshSource>,
+    pub ssh: SshSources,
     /// Whether it gets a terminal.
     pub tty: bool,
 }

@@ -207,11 +207,11 @@ impl Surroundings<'_> {
         step: &mut StepMounts,
         cancel: &CancelToken,
     ) -> Result<Option<runner::MountKind>, EngineError> {
-        let Some(source) = self.ssh.get(&ssh.id) else {
+        let Some(source) = self.ssh.get(&ssh.id)? else {
             return if ssh.required { Err(EngineError::NoSshAgent(ssh.id.clone())) } else { Ok(None) };
         };
         let (store, owner) = (&self.engine.store, (ssh.uid, ssh.gid));
-        let agent = Agent::start(store, self.lease, source, ssh.mode, owner, cancel)?;
+        let agent = Agent::start(store, self.lease, &source, ssh.mode, owner, cancel)?;
         let source = agent.socket().to_owned();
         step.held.push(Held::Agent(agent));
         Ok(Some(runner::MountKind::Bind { source, read_only: false, recursive: false }))

@@ -1,14 +1,12 @@
 //! What processes of steps are given besides what their operation says.
 
-use std::collections::BTreeMap;
-
 use snapshotter::{Lease, SnapshotId, Tree};
 
 use super::BuildOps;
 use super::build_group::BuildGroup;
 use crate::Engine;
 use crate::error::EngineError;
-use crate::request::{Secrets, SshSource, StepSettings};
+use crate::request::{Secrets, SshSources, StepSettings};
 use crate::shared_cache::PortableMounts;
 
 /// Where mounts and settings of a process come from: a build, or somebody who looks at a step that failed.
@@ -17,7 +15,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) lease: &'a Lease,
     pub(crate) secrets: &'a Secrets,
-    pub(crate) ssh: &'a BTreeMap<String, SshSource>,
+    pub(crate) ssh: &'a SshSources,
     pub(crate) settings: &'a StepSettings,
     pub(crate) group: &'a BuildGroup,
     /// The cache mounts that are shared with other builders.

@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use registry::{Credential, FoundRepository};
+pub use registry::{Credential, Credentials, FetchedToken, FoundRepository, Lookup, TokenRequest};
 
 pub use self::error::{ListError, RegistriesError};
 pub use self::helper::HelperError;

@@ -17,8 +17,9 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::caller::AgentWay;
 use crate::error::EngineError;
-use crate::request::{BuildRequest, SshSource};
+use crate::request::{BuildRequest, Secrets, SshSources};
 
 /// The id of the agent that git may use.
 const DEFAULT_AGENT: &str = "default";
@@ -28,8 +29,10 @@ const DEFAULT_AGENT: &str = "default";
 pub(crate) struct Access {
     /// Secrets by id, each a line of text.
     secrets: BTreeMap<String, String>,
+    /// Where others may be, which somebody is asked for.
+    others: Option<Secrets>,
     /// Where SSH keys are.
-    pub(crate) ssh: Option<SshSource>,
+    ssh: SshSources,
 }
 
 impl fmt::Debug for Access {
@@ -55,36 +58,60 @@ impl Access {
     /// A secret cannot be read, or is not a line of text.
     pub(crate) fn of(request: &BuildRequest) -> Result<Self, EngineError> {
         let for_servers = |id: &str| id.starts_with("GIT_AUTH_") || id.starts_with("HTTP_AUTH_");
-        let mut access = Self { secrets: BTreeMap::new(), ssh: request.ssh.get(DEFAULT_AGENT).cloned() };
+        let others = request.secrets.asks().then(|| request.secrets.clone());
+        let mut access = Self { secrets: BTreeMap::new(), others, ssh: request.ssh.clone() };
         for id in request.secrets.ids().filter(|id| for_servers(id)) {
-            if let Some(value) = request.secrets.get(id)? {
-                let text = line(&value).ok_or_else(|| EngineError::SecretNotText { id: id.to_owned() })?;
+            if let Some(text) = text_of(&request.secrets, id)? {
                 access.secrets.insert(id.to_owned(), text);
             }
         }
         Ok(access)
     }
 
+    /// The way to the SSH agent that git may use.
+    ///
+    /// # Errors
+    /// Whoever has it does not answer.
+    pub(crate) fn agent(&self) -> Result<Option<AgentWay>, EngineError> {
+        self.ssh.get(DEFAULT_AGENT)
+    }
+
+    /// A secret, given or asked for.
+    fn secret(&self, id: &str) -> Result<Option<String>, EngineError> {
+        match (self.secrets.get(id), &self.others) {
+            (Some(text), _) => Ok(Some(text.clone())),
+            (None, Some(others)) => text_of(others, id),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// The value of the `Authorization` header for a download.
-    pub(crate) fn of_download(&self, url: &str) -> Option<String> {
-        hosts(url).find_map(|host| {
-            let header = self.secrets.get(&format!("HTTP_AUTH_HEADER_{host}")).cloned();
-            let token = || self.secrets.get(&format!("HTTP_AUTH_TOKEN_{host}"));
-            header.or_else(|| token().map(|token| format!("Bearer {token}")))
-        })
+    ///
+    /// # Errors
+    /// Whoever has the secret does not answer, or it is not a line of text.
+    pub(crate) fn of_download(&self, url: &str) -> Result<Option<String>, EngineError> {
+        for host in hosts(url) {
+            if let Some(header) = self.secret(&format!("HTTP_AUTH_HEADER_{host}"))? {
+                return Ok(Some(header));
+            }
+            if let Some(token) = self.secret(&format!("HTTP_AUTH_TOKEN_{host}"))? {
+                return Ok(Some(format!("Bearer {token}")));
+            }
+        }
+        Ok(None)
     }
 
     /// What git sends along: to the repository's own host, and to every host that has a secret by name, for
     /// submodules. A password in the URL wins.
-    pub(crate) fn of_repository(&self, remote: &str) -> Vec<OriginHeader> {
+    ///
+    /// # Errors
+    /// Whoever has the secret does not answer, or it is not a line of text.
+    pub(crate) fn of_repository(&self, remote: &str) -> Result<Vec<OriginHeader>, EngineError> {
         let mut headers = Vec::new();
-        if let Some(origin) = origin(remote) {
-            let password =
-                credentials(remote).map(|both| format!("Authorization: Basic {}", STANDARD.encode(both)));
-            let by_host = || hosts(remote).find_map(|host| self.git_header(&format!(".{host}")));
-            if let Some(header) = password.or_else(by_host).or_else(|| self.git_header("")) {
-                headers.push(OriginHeader { origin, header });
-            }
+        if let Some(origin) = origin(remote)
+            && let Some(header) = self.own_header(remote)?
+        {
+            headers.push(OriginHeader { origin, header });
         }
         let named = self.secrets.keys().filter_map(|id| {
             id.strip_prefix("GIT_AUTH_TOKEN.").or_else(|| id.strip_prefix("GIT_AUTH_HEADER."))
@@ -92,20 +119,40 @@ impl Access {
         for host in named {
             let origin = format!("https://{host}/");
             let known = headers.iter().any(|known| known.origin == origin);
-            if let Some(header) = self.git_header(&format!(".{host}")).filter(|_| !known) {
+            if let Some(header) = self.git_header(&format!(".{host}"))?.filter(|_| !known) {
                 headers.push(OriginHeader { origin, header });
             }
         }
-        headers
+        Ok(headers)
     }
 
-    fn git_header(&self, suffix: &str) -> Option<String> {
-        if let Some(value) = self.secrets.get(&format!("GIT_AUTH_HEADER{suffix}")) {
-            return Some(format!("Authorization: {value}"));
+    /// The header for the repository itself.
+    fn own_header(&self, remote: &str) -> Result<Option<String>, EngineError> {
+        if let Some(both) = credentials(remote) {
+            return Ok(Some(format!("Authorization: Basic {}", STANDARD.encode(both))));
         }
-        let token = self.secrets.get(&format!("GIT_AUTH_TOKEN{suffix}"))?;
-        Some(format!("Authorization: Basic {}", STANDARD.encode(format!("x-access-token:{token}"))))
+        for host in hosts(remote) {
+            if let Some(header) = self.git_header(&format!(".{host}"))? {
+                return Ok(Some(header));
+            }
+        }
+        self.git_header("")
     }
+
+    fn git_header(&self, suffix: &str) -> Result<Option<String>, EngineError> {
+        if let Some(value) = self.secret(&format!("GIT_AUTH_HEADER{suffix}"))? {
+            return Ok(Some(format!("Authorization: {value}")));
+        }
+        let token = self.secret(&format!("GIT_AUTH_TOKEN{suffix}"))?;
+        let basic = |token| STANDARD.encode(format!("x-access-token:{token}"));
+        Ok(token.map(|token| format!("Authorization: Basic {}", basic(token))))
+    }
+}
+
+/// A secret as a line of text.
+fn text_of(secrets: &Secrets, id: &str) -> Result<Option<String>, EngineError> {
+    let Some(value) = secrets.get(id)? else { return Ok(None) };
+    line(&value).map(Some).ok_or_else(|| EngineError::SecretNotText { id: id.to_owned() })
 }
 
 /// A value as one line of text, without the line end of the file that it came from.
@@ -167,7 +214,7 @@ mod tests {
 
     fn access(secrets: &[(&str, &str)]) -> Access {
         let secrets = secrets.iter().map(|(id, value)| ((*id).to_owned(), (*value).to_owned()));
-        Access { secrets: secrets.collect(), ssh: None }
+        Access { secrets: secrets.collect(), ..Access::default() }
     }
 
     #[test]
@@ -177,7 +224,7 @@ mod tests {
             ("HTTP_AUTH_HEADER_a.example:81", "Basic x"),
             ("HTTP_AUTH_TOKEN_a.example:81", "unused"),
         ]);
-        let of = |url: &str| access.of_download(url);
+        let of = |url: &str| access.of_download(url).unwrap();
         assert_eq!(of("https://a.example/file").as_deref(), Some("Bearer token"));
         assert_eq!(of("https://a.example:443/file").as_deref(), Some("Bearer token"));
         assert_eq!(of("http://user@a.example:81?x").as_deref(), Some("Basic x"));
@@ -189,7 +236,7 @@ mod tests {
     fn repositories_get_a_secret_for_their_origin_only() {
         let access = access(&[("GIT_AUTH_TOKEN", "t"), ("GIT_AUTH_HEADER.sub.example", "Bearer s")]);
         let shown = |remote: &str| -> Vec<String> {
-            let headers = access.of_repository(remote);
+            let headers = access.of_repository(remote).unwrap();
             headers.iter().map(|one| format!("{} {}", one.origin, one.header)).collect()
         };
         let submodules = "https://sub.example/ Authorization: Bearer s";

@@ -104,8 +104,8 @@ impl<'a> Git<'a> {
         let start =
             |source| Agent::start(&engine.store, lease, source, AGENT_MODE, sys::rootdir::own_ids(), cancel);
         // Also for a repository that comes over HTTP: its submodules may not.
-        let agent = access.ssh.as_ref().map(start).transpose()?;
-        let mut environment = environment(home.path(), &access.of_repository(remote));
+        let agent = access.agent()?.as_ref().map(start).transpose()?;
+        let mut environment = environment(home.path(), &access.of_repository(remote)?);
         environment.extend(engine.proxies.iter().map(|(name, value)| (name.clone(), value.into())));
         if let Some(agent) = &agent {
             environment.push(("SSH_AUTH_SOCK".to_owned(), agent.socket().into()));

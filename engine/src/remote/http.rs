@@ -96,7 +96,7 @@ impl Fetcher<'_> {
         let network = self.engine.network()?;
         let request = DownloadRequest {
             url: url.to_owned(),
-            authorization: self.access.of_download(url),
+            authorization: self.access.of_download(url)?,
             known: known.filter(|known| !known.is_empty()),
         };
         let told = self.progress.clone();

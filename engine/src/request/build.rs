@@ -7,7 +7,7 @@ use base::{Platform, Reference, Timestamp};
 
 use super::{
     ContextModes, ContextSource, DockerfileSource, Entitlement, FailureOutput, NamedContext, NetworkMode,
-    Output, PullPolicy, Secrets, SharedCaches, SshSource, StepSettings, TargetRequest,
+    Output, PullPolicy, Secrets, SharedCaches, SshSources, StepSettings, TargetRequest,
 };
 
 /// A build.
@@ -50,7 +50,7 @@ pub struct BuildRequest {
     /// `--secret`
     pub secrets: Secrets,
     /// `--ssh`, by name.
-    pub ssh: BTreeMap<String, SshSource>,
+    pub ssh: SshSources,
     /// What every step's process gets besides.
     pub steps: StepSettings,
     /// `--output-on-failure`: files of the step that fails.
@@ -90,7 +90,7 @@ impl BuildRequest {
             named_contexts: BTreeMap::new(),
             allow: BTreeSet::new(),
             secrets: Secrets::default(),
-            ssh: BTreeMap::new(),
+            ssh: SshSources::default(),
             steps: StepSettings::default(),
             on_failure: Vec::new(),
             pull: PullPolicy::default(),

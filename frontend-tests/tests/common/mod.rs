@@ -4,6 +4,7 @@
 pub(crate) mod containers;
 pub(crate) mod daemon;
 pub(crate) mod ports;
+pub(crate) mod ssh;
 pub(crate) mod terminal;
 
 use std::path::{Path, PathBuf};
