@@ -9,7 +9,6 @@ mod build_filter;
 mod build_flags;
 mod build_targets;
 mod cache_args;
-mod cache_document_args;
 mod cache_mount_args;
 mod call;
 mod commands;

@@ -1,6 +1,9 @@
 //! What callers ask for: plain values, whichever surface they come from.
 
 mod build;
+mod cache_bucket;
+mod cache_documents;
+mod caches;
 mod compression;
 mod documents;
 mod isolation;
@@ -35,6 +38,7 @@ pub use runner::{
 pub use snapshotter::Compression;
 
 pub use self::build::BuildRequest;
+pub use self::caches::{CacheWords, WrongCache};
 pub use self::compression::{WrongCompression, compression};
 pub use self::documents::{
     ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, DocumentForm, DocumentInput,

@@ -280,7 +280,7 @@ fn several_are_written_and_read_in_order() {
     assert_eq!(steps_run(&build(&second, &changed_copy(&second), &from)).len(), 3);
     let twice = ["--cache-to", to[0].as_str(), "--cache-to", to[0].as_str()];
     let refused = second.lap(["build"]).args(twice).arg(context(&second).path()).fails(2);
-    refused.stderr_has(&["two --cache-to have the same place"]);
+    refused.stderr_has(&["two caches that are written have the same place"]);
 }
 
 /// The files of a layout that are manifests or cache documents.

@@ -14,7 +14,7 @@ use engine::request::{
 use engine::session::{Session as EngineSession, Solved};
 use tonic::Status;
 
-use super::{Build, Builds, Command, Reply};
+use super::{Build, Builds, Command, Reply, caches};
 use crate::attributes::{Attributes, NamedContexts, Place, elsewhere, ignore_patterns};
 use crate::outputs;
 use crate::proto::frontend::result::Result as ResultRefs;
@@ -79,9 +79,7 @@ impl Steering<'_> {
     /// A build that the request says everything about.
     fn alone(&self) -> Result<HashMap<String, String>, Status> {
         let request = &self.build.request;
-        let imports = request.cache.as_ref().map(|cache| cache.imports.len()).unwrap_or_default();
-        self.no_caches(imports)?;
-        let opened = self.open(&request.frontend, &request.frontend_attrs)?;
+        let opened = self.open(&request.frontend, &request.frontend_attrs, &[])?;
         self.steered(&opened.request.clone(), |session| {
             let solved = session.solve(&opened.request).map_err(|error| status_of(&error))?;
             outputs::export(self.builds, self.build, session, &solved)
@@ -213,26 +211,21 @@ impl Steering<'_> {
                 "this builder does not solve LLB yet; use the Dockerfile frontend",
             ));
         }
-        self.no_caches(solve.cache_imports.len())?;
-        self.open(&solve.frontend, &solve.frontend_opt)
-    }
-
-    fn no_caches(&self, imports: usize) -> Result<(), Status> {
-        let exports = self.build.request.cache.as_ref().map(|cache| cache.exports.len()).unwrap_or_default();
-        if imports + exports > 0 {
-            return Err(Status::unimplemented(
-                "caches of other builders are not taken through this interface yet",
-            ));
-        }
-        Ok(())
+        self.open(&solve.frontend, &solve.frontend_opt, &solve.cache_imports)
     }
 
     /// Makes the request of a solve, and brings the client's files here.
-    fn open(&self, frontend: &str, attributes: &HashMap<String, String>) -> Result<Opened, Status> {
+    fn open(
+        &self,
+        frontend: &str,
+        attributes: &HashMap<String, String>,
+        cache_imports: &[frontend::CacheOptionsEntry],
+    ) -> Result<Opened, Status> {
         if frontend != DOCKERFILE {
             let message = format!("there is no frontend {frontend} here; {DOCKERFILE} is");
             return Err(Status::unimplemented(message));
         }
+        let caches = caches::shared(self.build.request.cache.as_ref(), cache_imports, attributes)?;
         let attributes = Attributes(attributes);
         if let Some(question) = attributes.question() {
             let message = format!("this builder does not answer {question} through this interface yet");
@@ -292,6 +285,7 @@ impl Steering<'_> {
             held.push(files);
         }
         request.jobs = self.builds.jobs;
+        request.caches = caches;
         request.remembered = !self.build.request.internal;
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
         Ok(Opened { request, is_multi_platform, _files: held })

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use std::path::PathBuf;
 
-use engine::request::{BucketKeys, BucketOptions, BucketPlace, KeyService, Parts, ProfileFiles};
-
-use super::Environment;
+use super::caches::Environment;
+use super::{BucketKeys, BucketOptions, BucketPlace, KeyService, Parts, ProfileFiles};
 
 /// Where a container on Amazon's machines is lent keys.
 const CONTAINER_SERVICE: &str = "http://169.254.170.2";
@@ -21,7 +20,7 @@ const PARALLELISM: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 const TOUCH: Duration = Duration::from_secs(24 * 3600);
 
 /// What can be said of a bucket and the blobs in it.
-pub(crate) const ATTRIBUTES: [&str; 13] = [
+pub(super) const ATTRIBUTES: [&str; 13] = [
     "region",
     "endpoint_url",
     "use_path_style",
@@ -39,7 +38,7 @@ pub(crate) const ATTRIBUTES: [&str; 13] = [
 ];
 
 /// Reads the attributes of a bucket; what they do not say is in the environment.
-pub(crate) fn place(
+pub(super) fn place(
     bucket: &str,
     fields: &[(&str, &str)],
     environment: Environment<'_>,

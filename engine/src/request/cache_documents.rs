@@ -1,23 +1,15 @@
-//! `--cache-from` and `--cache-to` of caches that are one document, in BuildKit's words.
+//! Caches that are one document, in BuildKit's words.
 
 use std::time::Duration;
 
-use engine::request::{
+use super::caches::{CacheWords, WrongCache};
+use super::{
     ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, DocumentForm, DocumentInput,
-    DocumentOutput, DocumentPlace, LayerOptions, LayoutPlace,
+    DocumentOutput, DocumentPlace, LayerOptions, LayoutPlace, cache_bucket as bucket,
 };
-
-use crate::cache_args::bucket;
-use crate::error::CliError;
-
-const EXAMPLE: &str =
-    "as in type=registry,ref=registry.example.com/app:cache,mode=max or type=local,dest=DIRECTORY";
 
 /// The tag of a layout's document that is meant without one.
 const DEFAULT_TAG: &str = "latest";
-
-/// What a variable of the environment says.
-type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The name of a document of the Actions cache, or of a bucket, that is meant without one.
 const DEFAULT_NAME: &str = "buildkit";
@@ -28,9 +20,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long reading a document may take elsewhere.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The document that `--cache-from` names. A name alone is that of a registry. `None` for other kinds of caches.
-pub(crate) fn source(text: &str, environment: Environment<'_>) -> Result<Option<DocumentInput>, CliError> {
-    let Some(fields) = Fields::of_document("--cache-from", "src", text, environment) else { return Ok(None) };
+/// The document that is read. `None` for other kinds of caches.
+pub(super) fn source(words: &CacheWords<'_>) -> Result<Option<DocumentInput>, WrongCache> {
+    let Some(fields) = Fields::of_document(words)? else { return Ok(None) };
     // There it is the limit of one request.
     let timeout = match fields.kind {
         "gha" => fields.timeout(DEFAULT_TIMEOUT)?.max(DEFAULT_TIMEOUT),
@@ -41,9 +33,9 @@ pub(crate) fn source(text: &str, environment: Environment<'_>) -> Result<Option<
     Ok(Some(input))
 }
 
-/// The document that `--cache-to` writes. `None` for other kinds of caches.
-pub(crate) fn output(text: &str, environment: Environment<'_>) -> Result<Option<DocumentOutput>, CliError> {
-    let Some(fields) = Fields::of_document("--cache-to", "dest", text, environment) else { return Ok(None) };
+/// The document that is written. `None` for other kinds of caches.
+pub(super) fn output(words: &CacheWords<'_>) -> Result<Option<DocumentOutput>, WrongCache> {
+    let Some(fields) = Fields::of_document(words)? else { return Ok(None) };
     let place = fields.place()?;
     let output = DocumentOutput {
         place,
@@ -64,71 +56,55 @@ pub(crate) fn output(text: &str, environment: Environment<'_>) -> Result<Option<
     Ok(Some(output))
 }
 
-/// Refuses two documents in one place: one of them would be lost.
-pub(crate) fn refuse_twice(outputs: &[DocumentOutput]) -> Result<(), CliError> {
-    let twice = |(index, output): &(usize, &DocumentOutput)| {
-        outputs[..*index].iter().any(|other| other.place == output.place)
-    };
-    match outputs.iter().enumerate().find(twice) {
-        Some(_) => {
-            let message = "two --cache-to have the same place".to_owned();
-            Err(CliError::usage(message, "give each a ref or a dest of its own"))
-        }
-        None => Ok(()),
-    }
-}
-
-/// The fields as typed.
+/// The attributes of a document.
 struct Fields<'a> {
-    flag: &'a str,
-    /// What the field with a directory is called.
-    directory: &'a str,
-    text: &'a str,
+    words: &'a CacheWords<'a>,
     kind: &'a str,
-    fields: Vec<(&'a str, &'a str)>,
-    environment: Environment<'a>,
 }
 
 impl<'a> Fields<'a> {
-    /// The fields, if they are of a cache that is one document.
-    fn of_document(
-        flag: &'a str,
-        directory: &'a str,
-        text: &'a str,
-        environment: Environment<'a>,
-    ) -> Option<Self> {
-        if !text.contains('=') {
-            let fields = vec![("ref", text)];
-            return Some(Self { flag, directory, text, kind: "registry", fields, environment });
+    /// The attributes, if they are of a cache that is one document.
+    fn of_document(words: &'a CacheWords<'a>) -> Result<Option<Self>, WrongCache> {
+        let Some(kind) = words.get("type") else { return Ok(None) };
+        if kind == "local" && words.directory.is_none() {
+            let why = "a directory of the client is not taken as a cache through this interface yet; \
+                       type=registry, type=s3, type=gha and type=inline are";
+            return Err(WrongCache::new(why));
         }
-        let fields: Vec<_> =
-            text.split(',').map(|field| field.split_once('=').unwrap_or((field, ""))).collect();
-        let kind = fields.iter().find(|(name, _)| *name == "type").map(|(_, value)| *value)?;
         let is_document = matches!(kind, "registry" | "local" | "gha" | "s3");
-        is_document.then_some(Self { flag, directory, text, kind, fields, environment })
+        Ok(is_document.then_some(Self { words, kind }))
     }
 
-    fn error(&self, why: &str) -> CliError {
-        CliError::usage(format!("invalid {} \"{}\": {why}", self.flag, self.text), EXAMPLE)
+    fn error(&self, why: &str) -> WrongCache {
+        WrongCache::new(why)
+    }
+
+    /// What the attribute with a directory is called.
+    fn directory(&self) -> &'a str {
+        self.words.directory.unwrap_or_default()
+    }
+
+    fn environment(&self, name: &str) -> Option<String> {
+        (self.words.environment)(name)
     }
 
     /// The last value of a field.
     fn get(&self, name: &str) -> Option<&'a str> {
-        self.fields.iter().rev().find(|(own, _)| *own == name).map(|(_, value)| *value)
+        self.words.get(name)
     }
 
-    fn needed(&self, name: &str) -> Result<&'a str, CliError> {
+    fn needed(&self, name: &str) -> Result<&'a str, WrongCache> {
         let value = self.get(name).filter(|value| !value.is_empty());
         value.ok_or_else(|| self.error(&format!("it has no {name}")))
     }
 
-    fn truth(&self, name: &str) -> Result<Option<bool>, CliError> {
+    fn truth(&self, name: &str) -> Result<Option<bool>, WrongCache> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let why = || self.error(&format!("\"{name}\" is true or false, not \"{value}\""));
         base::boolean::parse(value).map(Some).ok_or_else(why)
     }
 
-    fn place(&self) -> Result<DocumentPlace, CliError> {
+    fn place(&self) -> Result<DocumentPlace, WrongCache> {
         if self.kind == "registry" {
             let reference = self.needed("ref")?.parse();
             return reference.map(DocumentPlace::Registry).map_err(|why| self.error(&format!("{why}")));
@@ -139,7 +115,7 @@ impl<'a> Fields<'a> {
         if self.kind == "s3" {
             return self.bucket().map(|place| DocumentPlace::Bucket(Box::new(place)));
         }
-        let directory = std::path::absolute(self.needed(self.directory)?);
+        let directory = std::path::absolute(self.needed(self.directory())?);
         let digest = self.get("digest").map(str::parse).transpose();
         Ok(DocumentPlace::Layout(LayoutPlace {
             directory: directory.map_err(|why| self.error(&why.to_string()))?,
@@ -149,11 +125,11 @@ impl<'a> Fields<'a> {
     }
 
     /// A document may have several names, with semicolons between them.
-    fn bucket(&self) -> Result<BucketDocumentPlace, CliError> {
-        let name = self.get("bucket").map(str::to_owned).or_else(|| (self.environment)("AWS_BUCKET"));
+    fn bucket(&self) -> Result<BucketDocumentPlace, WrongCache> {
+        let name = self.get("bucket").map(str::to_owned).or_else(|| self.environment("AWS_BUCKET"));
         let name = name.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| self.error("it has no bucket, and AWS_BUCKET says none"))?;
-        let of_bucket = self.fields.iter().filter(|(name, _)| bucket::ATTRIBUTES.contains(name));
+        let of_bucket = self.words.fields.iter().filter(|(name, _)| bucket::ATTRIBUTES.contains(name));
         let of_bucket: Vec<_> = of_bucket.copied().collect();
         let names: Vec<String> =
             self.get("name").unwrap_or(DEFAULT_NAME).split(';').map(str::to_owned).collect();
@@ -161,23 +137,24 @@ impl<'a> Fields<'a> {
             return Err(self.error("one of its names is empty"));
         }
         Ok(BucketDocumentPlace {
-            bucket: bucket::place(&name, &of_bucket, self.environment).map_err(|why| self.error(&why))?,
+            bucket: bucket::place(&name, &of_bucket, self.words.environment)
+                .map_err(|why| self.error(&why))?,
             manifests_prefix: self.get("manifests_prefix").unwrap_or("manifests/").to_owned(),
             names,
         })
     }
 
     /// A service that is not named is the job's.
-    fn actions(&self) -> Result<ActionsPlace, CliError> {
+    fn actions(&self) -> Result<ActionsPlace, WrongCache> {
         let given = |field: &str, variable: &str| {
             let own = self.get(field).map(str::to_owned);
-            own.or_else(|| (self.environment)(variable)).filter(|value| !value.is_empty())
+            own.or_else(|| self.environment(variable)).filter(|value| !value.is_empty())
         };
         let missing =
             |what: &str| self.error(&format!("there is no {what}: is this a job of GitHub Actions?"));
         let (old, new) = (given("url", "ACTIONS_CACHE_URL"), given("url_v2", "ACTIONS_RESULTS_URL"));
         let switch =
-            (self.environment)("ACTIONS_CACHE_SERVICE_V2").and_then(|value| base::boolean::parse(&value));
+            self.environment("ACTIONS_CACHE_SERVICE_V2").and_then(|value| base::boolean::parse(&value));
         let protocol = match (self.get("version"), &old) {
             (Some("1"), _) => ActionsProtocol::V1,
             (Some("2"), _) => ActionsProtocol::V2,
@@ -200,7 +177,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn timeout(&self, default: Duration) -> Result<Duration, CliError> {
+    fn timeout(&self, default: Duration) -> Result<Duration, WrongCache> {
         let Some(text) = self.get("timeout") else { return Ok(default) };
         base::time::parse_duration(text).ok_or_else(|| self.error("timeout is a time such as 30s or 10m"))
     }
@@ -210,7 +187,7 @@ impl<'a> Fields<'a> {
         if self.get("mode") == Some("max") { CacheMode::Max } else { CacheMode::Min }
     }
 
-    fn form(&self) -> Result<DocumentForm, CliError> {
+    fn form(&self) -> Result<DocumentForm, WrongCache> {
         let oci_media_types = self.truth("oci-mediatypes")?.unwrap_or(true);
         let image_manifest = self.truth("image-manifest")?;
         if image_manifest == Some(true) && !oci_media_types {
@@ -219,16 +196,16 @@ impl<'a> Fields<'a> {
         Ok(DocumentForm { image_manifest: image_manifest.unwrap_or(oci_media_types), oci_media_types })
     }
 
-    fn layers(&self) -> Result<LayerOptions, CliError> {
+    fn layers(&self) -> Result<LayerOptions, WrongCache> {
         let method = self.get("compression").unwrap_or("gzip");
-        let compression = engine::request::compression(method, self.get("compression-level"));
+        let compression = super::compression(method, self.get("compression-level"));
         let compression = Some(compression.map_err(|wrong| self.error(&wrong.why))?);
         let force = self.truth("force-compression")?.unwrap_or(false);
         Ok(LayerOptions { compression, force, ..LayerOptions::default() })
     }
 
     /// Refuses fields that are neither part of the place nor in `known`.
-    fn refuse_rest(&self, known: &[&str]) -> Result<(), CliError> {
+    fn refuse_rest(&self, known: &[&str]) -> Result<(), WrongCache> {
         let of_place = match self.kind {
             "registry" => &["type", "ref"][..],
             // The last two save BuildKit requests that are not made here.
@@ -236,14 +213,14 @@ impl<'a> Fields<'a> {
                 &["type", "url", "url_v2", "version", "token", "scope", "timeout", "repository", "ghtoken"]
             }
             "s3" => &["type", "bucket", "name", "manifests_prefix"],
-            _ => &["type", self.directory, "tag", "digest"],
+            _ => &["type", self.directory(), "tag", "digest"],
         };
         let is_known = |name: &str| {
             known.contains(&name)
                 || of_place.contains(&name)
                 || (self.kind == "s3" && bucket::ATTRIBUTES.contains(&name))
         };
-        let rest = self.fields.iter().find(|(name, _)| !is_known(name));
+        let rest = self.words.fields.iter().find(|(name, _)| !is_known(name));
         match rest {
             Some((name, _)) => Err(self.error(&format!("\"{name}\" is not supported"))),
             None => Ok(()),
@@ -253,16 +230,20 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Compression, caches::Environment};
     use super::*;
-    use engine::request::Compression;
+
+    fn source(text: &str, environment: Environment<'_>) -> Result<Option<DocumentInput>, WrongCache> {
+        super::source(&CacheWords::of_text(text, Some("src"), environment))
+    }
 
     fn read(text: &str) -> Option<DocumentPlace> {
         source(text, &|_| None).unwrap().map(|input| input.place)
     }
 
     fn written(text: &str) -> Result<DocumentOutput, String> {
-        let parsed = output(text, &|_| None).map_err(|error| error.message().to_owned());
-        parsed.map(|output| output.unwrap())
+        let parsed = output(&CacheWords::of_text(text, Some("dest"), &|_| None));
+        parsed.map(|output| output.unwrap()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -319,7 +300,7 @@ mod tests {
         assert_eq!((own.protocol, own.url.as_str()), (ActionsProtocol::V2, "http://new/"));
         assert_eq!((own.scope.as_str(), own.timeout), ("app", Duration::from_secs(5)));
         let nowhere = source("type=gha", &|_| None).unwrap_err();
-        assert!(nowhere.message().contains("ACTIONS_RESULTS_URL"));
+        assert!(nowhere.to_string().contains("ACTIONS_RESULTS_URL"));
     }
 
     #[test]
@@ -359,9 +340,9 @@ mod tests {
             ("type=registry,ref=a,colour=red", "\"colour\" is not supported"),
         ] {
             let error = written(text).unwrap_err();
-            assert!(error.contains(text) && error.contains(why), "{error}");
+            assert!(error.contains(why), "{error}");
         }
-        let same = [written("a/b").unwrap(), written("type=registry,ref=a/b").unwrap()];
-        assert!(refuse_twice(&same).is_err() && refuse_twice(&same[..1]).is_ok());
+        let of_client = CacheWords::of_text("type=local,dest=/srv", None, &|_| None);
+        assert!(output(&of_client).unwrap_err().to_string().contains("a directory of the client"));
     }
 }

@@ -1,0 +1,92 @@
+//! Caches that builders share, asked for with Docker's buildx.
+
+mod common;
+
+use testkit::{Context, TestEnv};
+
+use common::daemon::Buildx;
+use common::{env, outcome};
+
+const HIDDEN: &str = "RUN echo hidden";
+const SHOWN: &str = "RUN echo shown";
+
+/// A stage that is no layer of the image, and one that is.
+fn context(env: &TestEnv) -> Context {
+    let context = env.context();
+    context.dockerfile(
+        "FROM busybox AS hidden\nRUN echo hidden > /h\nFROM busybox\nCOPY --from=hidden /h /h\nRUN echo shown > /s\n",
+    );
+    context
+}
+
+/// Forgets everything that was built.
+fn forget(buildx: &Buildx<'_>) {
+    buildx.run(["prune", "-af"]).ok();
+}
+
+#[test]
+fn registries_hold_caches() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let Some(registry) = testkit::docker_registry::DockerRegistry::start() else { return };
+    let context = context(&env);
+    let name = registry.reference("cache:max");
+    let to = format!("type=registry,ref={name},mode=max");
+    let first = buildx.build(context.path(), &["--cache-to", &to]).ok();
+    assert_eq!((outcome(&first, HIDDEN).as_str(), outcome(&first, SHOWN).as_str()), ("DONE", "DONE"));
+
+    forget(&buildx);
+    let without = buildx.build(context.path(), &[]).ok();
+    assert_eq!(outcome(&without, HIDDEN), "DONE");
+
+    forget(&buildx);
+    let with = buildx.build(context.path(), &["--cache-from", &name]).ok();
+    assert_eq!(outcome(&with, SHOWN), "CACHED");
+
+    // Another step of the image: what is no layer of it comes from there too.
+    forget(&buildx);
+    context.dockerfile(
+        "FROM busybox AS hidden\nRUN echo hidden > /h\nFROM busybox\nCOPY --from=hidden /h /h\nRUN cat /h\n",
+    );
+    let from = format!("type=registry,ref={name}");
+    let missing = registry.reference("cache:missing");
+    let other = buildx.build(context.path(), &["--cache-from", &missing, "--cache-from", &from]).ok();
+    assert_eq!((outcome(&other, HIDDEN).as_str(), outcome(&other, "RUN cat").as_str()), ("CACHED", "DONE"));
+}
+
+#[test]
+fn images_hold_their_own_cache() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let Some(registry) = testkit::docker_registry::DockerRegistry::start() else { return };
+    let context = context(&env);
+    let name = registry.reference("app:inline");
+    buildx.build(context.path(), &["--cache-to", "type=inline", "--push", "-t", &name]).ok();
+    env.lap(["rmi", &name]).ok();
+    forget(&buildx);
+    let again = buildx.build(context.path(), &["--cache-from", &name]).ok();
+    assert_eq!(outcome(&again, SHOWN), "CACHED");
+}
+
+#[test]
+fn what_is_no_cache_is_refused() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let context = context(&env);
+    let refused = |flags: &[&str], words: &[&str]| {
+        buildx.build(context.path(), flags).fails(1).stderr_has(words);
+    };
+    let layout = format!("type=local,dest={}", env.work().join("cache").display());
+    refused(&["--cache-to", &layout], &["a directory of the client"]);
+    refused(&["--cache-to", "type=azblob,name=x"], &["azblob"]);
+    refused(&["--cache-to", "type=records,dest=/srv"], &["it has neither ref nor s3"]);
+    refused(
+        &["--cache-to", "type=registry,ref=x.example/a", "--cache-to", "type=registry,ref=x.example/a"],
+        &["have the same place"],
+    );
+    // One that cannot be written fails the build, unless that does not matter.
+    let nowhere = "type=registry,ref=localhost:1/a";
+    refused(&["--cache-to", nowhere], &["localhost:1"]);
+    buildx.build(context.path(), &["--cache-to", &format!("{nowhere},ignore-error=true")]).ok();
+    buildx.build(context.path(), &["--cache-from", "localhost:1/a"]).ok();
+}
