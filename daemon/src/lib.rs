@@ -36,7 +36,7 @@ use crate::builds::Builds;
 pub use crate::listen::{Address, AddressError, Socket, Tls};
 
 /// How a daemon serves.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Options {
     /// Where it listens.
     pub addresses: Vec<Address>,

@@ -134,6 +134,12 @@ impl Retention {
         self.rules.iter().map(policy).collect()
     }
 
+    /// The same rules, which hold or do not, if that is said.
+    #[must_use]
+    pub fn switched(self, enabled: Option<bool>) -> Self {
+        Self { enabled: enabled.unwrap_or(self.enabled), ..self }
+    }
+
     /// The file that the rules are from; `None` when nobody wrote any.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()

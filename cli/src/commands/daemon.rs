@@ -59,11 +59,11 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     };
     let wanted = if args.allow.is_empty() { &file.entitlements } else { &args.allow };
     let allowed = build_flags::entitlements(wanted)?.into_iter().collect();
-    let mut retention = match args.config {
+    let retention = match args.config {
         Some(_) => file.retention,
         None => config_file::read()?.retention,
     };
-    retention.enabled = args.collect.unwrap_or(retention.enabled);
+    let retention = retention.switched(args.collect);
     let labels = file.labels.into_iter().chain(pairs(&args.labels)).collect();
     let mut registries = places::registry_files();
     registries.buildkit_file.clone_from(&args.config);
