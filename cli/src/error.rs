@@ -144,7 +144,7 @@ fn report_hint(fault: Fault) -> Option<String> {
 /// One of several failures, as whole as a single one.
 fn failed_step(failure: &StepFailure, failed: &[FailedStep]) -> String {
     let mut text = failed.iter().find(|step| step.name == failure.name).map(last_lines).unwrap_or_default();
-    text.push_str(&failure.excerpt);
+    text.push_str(&failure.place.as_ref().map(|place| place.excerpt()).unwrap_or_default());
     text.push_str(&format!("ERROR: {}: {}\n", failure.name, failure.error));
     for cause in causes(&failure.error) {
         text.push_str(&format!("  because: {cause}\n"));

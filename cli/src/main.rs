@@ -53,12 +53,12 @@ mod shim;
 mod signals;
 mod step_args;
 mod supervision_args;
-mod table;
 mod template;
 mod terminal;
 mod units;
 mod volume_args;
 
+use engine::table;
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;

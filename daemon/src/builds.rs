@@ -21,8 +21,6 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 use tonic::Status;
 
-pub(crate) use self::steer::status_of;
-
 use crate::Options;
 use crate::proto::{control, frontend};
 use crate::session::{Session, Sessions};

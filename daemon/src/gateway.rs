@@ -6,6 +6,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::builds::{Build, Builds, Command};
+use crate::proto::control::VertexWarning;
 use crate::proto::frontend::llb_bridge_server::LlbBridge;
 use crate::proto::frontend::{
     EvaluateRequest, EvaluateResponse, ExecMessage, InputsRequest, InputsResponse, NewContainerRequest,
@@ -102,8 +103,10 @@ impl LlbBridge for Gateway {
     }
 
     async fn warn(&self, request: Request<WarnRequest>) -> Result<Response<WarnResponse>, Status> {
-        self.build(request.metadata()).await?;
-        not_yet("Warn")
+        let build = self.build(request.metadata()).await?;
+        let WarnRequest { digest, level, short, detail, url, info, ranges } = request.into_inner();
+        build.status.warn(VertexWarning { vertex: digest, level, short, detail, url, info, ranges });
+        Ok(Response::new(WarnResponse {}))
     }
 
     async fn resolve_image_config(

@@ -175,7 +175,7 @@ impl Export<'_> {
         let is_image = !matches!(output, Output::Tar(_) | Output::Local(_));
         let names = self.get("name").unwrap_or_default().to_owned();
         let report = self.session.export(self.solved, vec![output], tags);
-        let report = report.map_err(|error| crate::builds::status_of(&error))?;
+        let report = report.map_err(|error| crate::errors::status_of(&error))?;
         if is_image { response(&report, &names) } else { Ok(HashMap::new()) }
     }
 }

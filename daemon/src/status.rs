@@ -63,6 +63,18 @@ impl StatusLog {
     }
 }
 
+impl StatusLog {
+    /// Passes a warning of the client on to everybody who listens.
+    pub(crate) fn warn(&self, warning: VertexWarning) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.warnings += 1;
+        said.messages.push(Arc::new(StatusResponse { warnings: vec![warning], ..StatusResponse::default() }));
+        let count = said.messages.len();
+        drop(said);
+        self.state.send_modify(|state| state.0 = count);
+    }
+}
+
 impl EventSink for StatusLog {
     fn emit(&self, event: Event) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);

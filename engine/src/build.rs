@@ -379,9 +379,9 @@ fn solve_once(
             }
             let failure = |Failure { vertex, error }: Failure<StepError>| {
                 let metadata = &lowered.graph.vertex(vertex).metadata;
-                let excerpt = metadata.source.map(|(start, end)| definition.place(Span::new(start, end)));
-                let (name, excerpt) = (metadata.name.clone(), excerpt.unwrap_or_default());
-                StepFailure { name, excerpt, error, kept: kept.map(|kept| kept.build.clone()) }
+                let place = metadata.source.map(|(start, end)| definition.place(Span::new(start, end)));
+                let (name, kept) = (metadata.name.clone(), kept.map(|kept| kept.build.clone()));
+                StepFailure { name, place: place.map(Box::new), error, kept }
             };
             Err(BuildError::steps(std::iter::once(first).chain(others).map(failure).collect()))
         }

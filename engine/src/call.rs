@@ -1,6 +1,9 @@
 //! Calls that look at a Dockerfile and build nothing: what is wrong with it, what a target takes, which
 //! targets there are. They give plain values with places in the [`Source`]; whoever calls draws them.
 
+pub mod json;
+pub mod text;
+
 use std::sync::Arc;
 
 use base::event::EventSink;
@@ -58,6 +61,36 @@ impl Source {
             start: position(span.start),
             end: Position { line: end.line, character: end.character + width },
         }
+    }
+}
+
+/// What an error is about: a part of a Dockerfile, with all of it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    source: Source,
+    span: Span,
+}
+
+impl Place {
+    pub(crate) fn new(source: &SourceFile, span: Span) -> Self {
+        Self { source: Source(source.clone()), span }
+    }
+
+    /// The Dockerfile.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Which part of it.
+    pub fn location(&self) -> Location {
+        self.source.location(self.span)
+    }
+
+    /// File, line and column, then the lines themselves.
+    pub fn excerpt(&self) -> String {
+        let file = &self.source.0;
+        let at = file.position(self.span.start);
+        format!("{}:{}:{}\n{}", file.name(), at.line, at.column, file.excerpt(self.span))
     }
 }
 

@@ -9,6 +9,7 @@ use parser::lint::{self, CheckOptions};
 use parser::span::Span;
 use parser::{Diagnostic, Level, Parsed, SourceFile};
 
+use crate::call::Place;
 use crate::context::LoadedDockerfile;
 use crate::error::{BuildError, EngineError};
 use crate::progress::Progress;
@@ -96,10 +97,9 @@ impl Definition {
         }
     }
 
-    /// Where something stands: file, line and column, then the lines themselves.
-    pub(crate) fn place(&self, span: Span) -> String {
-        let at = self.source.position(span.start);
-        format!("{}:{}:{}\n{}", self.source.name(), at.line, at.column, self.source.excerpt(span))
+    /// Where something stands.
+    pub(crate) fn place(&self, span: Span) -> Place {
+        Place::new(&self.source, span)
     }
 
     /// Tells the findings.

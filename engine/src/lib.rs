@@ -59,6 +59,7 @@ pub mod signing;
 mod ssh;
 mod step_rules;
 mod system;
+pub mod table;
 mod targets;
 pub mod volumes;
 

@@ -1,13 +1,11 @@
 //! `lap build --call`: what was typed, and what is printed.
 
-mod json;
-mod text;
-
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use base::CancelToken;
 use engine::Engine;
+use engine::call::{json, text};
 use engine::request::BuildRequest;
 
 use crate::error::{CliError, FAILED};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use base::Platform;
-use engine::error::{BuildError, EngineError};
+use engine::Engine;
+use engine::error::BuildError;
 use engine::received::ReceivedFiles;
 use engine::report::BuildReport;
 use engine::request::{
@@ -16,12 +17,13 @@ use tonic::Status;
 
 use super::{Build, Builds, Command, Reply, caches};
 use crate::attributes::{Attributes, NamedContexts, Place, elsewhere, ignore_patterns};
+use crate::errors::{self, status_of, status_of_engine};
 use crate::outputs;
 use crate::proto::frontend::result::Result as ResultRefs;
 use crate::proto::{frontend, fsutil};
 use crate::session::caller::{Asked, Nobody};
 use crate::session::files::{self, Wanted};
-use crate::workers;
+use crate::{questions, workers};
 
 /// The only frontend that needs no image.
 const DOCKERFILE: &str = "dockerfile.v0";
@@ -31,6 +33,9 @@ const CONFIG: &str = "containerimage.config";
 
 /// The name of the list of platforms.
 const PLATFORMS: &str = "refs.platforms";
+
+/// The file that says what of a context is not sent.
+const IGNORE_FILE: &str = ".dockerignore";
 
 /// How many bytes come between two things that are told of a transfer.
 const TOLD_EVERY: u64 = 1 << 20;
@@ -66,6 +71,8 @@ struct Steering<'a> {
 struct Opened {
     request: BuildRequest,
     is_multi_platform: bool,
+    /// What is asked instead of a build.
+    question: Option<String>,
     _files: Vec<ReceivedFiles>,
 }
 
@@ -80,6 +87,11 @@ impl Steering<'_> {
     fn alone(&self) -> Result<HashMap<String, String>, Status> {
         let request = &self.build.request;
         let opened = self.open(&request.frontend, &request.frontend_attrs, &[])?;
+        if let Some(question) = &opened.question {
+            let answer = self.answer(question, &opened)?.into_iter();
+            let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+            return Ok(answer.map(|(name, value)| (name, text(value))).collect());
+        }
         self.steered(&opened.request.clone(), |session| {
             let solved = session.solve(&opened.request).map_err(|error| status_of(&error))?;
             outputs::export(self.builds, self.build, session, &solved)
@@ -94,12 +106,15 @@ impl Steering<'_> {
                 Command::Return(returned, reply) => {
                     let _ = reply.send(Ok(frontend::ReturnResponse {}));
                     return match returned.error {
-                        Some(error) => Err(Status::new(error.code.into(), error.message)),
+                        Some(error) => Err(errors::returned(error)),
                         None => Ok(HashMap::new()),
                     };
                 }
                 Command::Solve(solve, reply) => match self.open_solve(&solve) {
-                    Ok(opened) => return self.steer(opened, reply),
+                    Ok(opened) => match &opened.question {
+                        Some(question) => drop(reply.send(self.answered(question, &opened))),
+                        None => return self.steer(opened, reply),
+                    },
                     Err(status) => drop(reply.send(Err(status))),
                 },
                 other => refuse(other),
@@ -124,8 +139,10 @@ impl Steering<'_> {
             loop {
                 match self.next()? {
                     Command::Solve(request, reply) => {
-                        let solved =
-                            self.open_solve(&request).and_then(|opened| solve(session, opened, &mut known));
+                        let solved = self.open_solve(&request).and_then(|opened| match &opened.question {
+                            Some(question) => self.answered(question, &opened),
+                            None => solve(session, opened, &mut known),
+                        });
                         let _ = reply.send(solved);
                     }
                     Command::ReadFile(request, reply) => {
@@ -152,7 +169,7 @@ impl Steering<'_> {
         returned: frontend::ReturnRequest,
     ) -> Result<HashMap<String, String>, Status> {
         if let Some(error) = returned.error {
-            return Err(Status::new(error.code.into(), error.message));
+            return Err(errors::returned(error));
         }
         let refs: Vec<String> = match returned.result.and_then(|result| result.result) {
             None => Vec::new(),
@@ -175,6 +192,27 @@ impl Steering<'_> {
         }
     }
 
+    /// The engine, as somebody who has the client's credentials.
+    fn engine(&self) -> Engine {
+        self.builds.engine.with_credentials(match &self.build.session {
+            Some(session) => Asked::new(session, self.builds.runtime()),
+            None => Arc::new(Nobody),
+        })
+    }
+
+    /// Answers a question about a Dockerfile.
+    fn answer(&self, question: &str, opened: &Opened) -> Result<HashMap<String, Vec<u8>>, Status> {
+        let events = Arc::clone(&self.build.status) as Arc<dyn base::event::EventSink>;
+        questions::answer(&self.engine(), question, &opened.request, events, &self.build.cancel)
+    }
+
+    /// The same, as a result without files.
+    fn answered(&self, question: &str, opened: &Opened) -> Result<frontend::SolveResponse, Status> {
+        let metadata = self.answer(question, opened)?;
+        let result = frontend::Result { metadata, ..frontend::Result::default() };
+        Ok(frontend::SolveResponse { r#ref: String::new(), result: Some(result) })
+    }
+
     /// Runs `steer` in a build of the engine.
     fn steered(
         &self,
@@ -183,11 +221,7 @@ impl Steering<'_> {
     ) -> Result<HashMap<String, String>, Status> {
         let mut answer = None;
         let sink = Arc::clone(&self.build.status) as Arc<dyn base::event::EventSink>;
-        let engine = self.builds.engine.with_credentials(match &self.build.session {
-            Some(session) => Asked::new(session, self.builds.runtime()),
-            None => Arc::new(Nobody),
-        });
-        let steered = engine.steered_build(opening, sink, &self.build.cancel, |session| {
+        let steered = self.engine().steered_build(opening, sink, &self.build.cancel, |session| {
             let result = steer(session);
             let report = match &result {
                 Ok(_) => Ok(BuildReport { targets: Vec::new(), record: None }),
@@ -227,10 +261,8 @@ impl Steering<'_> {
         }
         let caches = caches::shared(self.build.request.cache.as_ref(), cache_imports, attributes)?;
         let attributes = Attributes(attributes);
-        if let Some(question) = attributes.question() {
-            let message = format!("this builder does not answer {question} through this interface yet");
-            return Err(Status::unimplemented(message));
-        }
+        let question = attributes.question();
+        question.map_or(Ok(()), questions::check)?;
         let mut held = Vec::new();
         let mut own_ignore_file = None;
         let dockerfile = match attributes.dockerfile_directory() {
@@ -254,7 +286,11 @@ impl Steering<'_> {
         };
         let context = match attributes.context() {
             Place::Local(name) => {
-                let files = self.receive_context(&name, own_ignore_file)?;
+                let files = match question {
+                    // Of the context, nothing but its ignore file matters to a question.
+                    Some(_) => self.receive_ignore_file(&name)?,
+                    None => self.receive_context(&name, own_ignore_file)?,
+                };
                 let path = files.path().to_owned();
                 held.push(files);
                 ContextSource::Directory(path)
@@ -277,7 +313,7 @@ impl Steering<'_> {
         request.named_contexts = named;
         for (name, directory) in local {
             let shown = format!("[context {name}] load from client");
-            let ignored = self.receive_ignore_file(&directory)?;
+            let ignored = self.ignored(&directory)?;
             let wanted = Wanted { exclude: ignored, ..Wanted::default() };
             let files = self.receive(&shown, &directory, "context", &wanted)?;
             let source = ContextSource::Directory(files.path().to_owned());
@@ -288,7 +324,8 @@ impl Steering<'_> {
         request.caches = caches;
         request.remembered = !self.build.request.internal;
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
-        Ok(Opened { request, is_multi_platform, _files: held })
+        let question = question.map(str::to_owned);
+        Ok(Opened { request, is_multi_platform, question, _files: held })
     }
 
     /// What the client wants for its steps, if the daemon allows it.
@@ -309,17 +346,21 @@ impl Steering<'_> {
     fn receive_context(&self, name: &str, own: Option<Vec<u8>>) -> Result<ReceivedFiles, Status> {
         let exclude = match own {
             Some(text) => ignore_patterns(&String::from_utf8_lossy(&text)),
-            None => self.receive_ignore_file(name)?,
+            None => self.ignored(name)?,
         };
         let wanted = Wanted { exclude, ..Wanted::default() };
         self.receive("[internal] load build context", name, "context", &wanted)
     }
 
-    /// The patterns of the ignore file of a client's directory.
-    fn receive_ignore_file(&self, name: &str) -> Result<Vec<String>, Status> {
-        const IGNORE_FILE: &str = ".dockerignore";
+    /// The ignore file of a client's directory.
+    fn receive_ignore_file(&self, name: &str) -> Result<ReceivedFiles, Status> {
         let wanted = Wanted { follow: vec![IGNORE_FILE.to_owned()], ..Wanted::default() };
-        let files = self.receive("[internal] load .dockerignore", name, "ignore", &wanted)?;
+        self.receive("[internal] load .dockerignore", name, "ignore", &wanted)
+    }
+
+    /// The patterns of the ignore file of a client's directory.
+    fn ignored(&self, name: &str) -> Result<Vec<String>, Status> {
+        let files = self.receive_ignore_file(name)?;
         let text = files.read_text(IGNORE_FILE).map_err(|error| crate::failed(&error))?.unwrap_or_default();
         Ok(ignore_patterns(&String::from_utf8_lossy(&text)))
     }
@@ -464,30 +505,4 @@ fn stat_file(
         session.stat_file(&result.solved, image, &request.path).map_err(|error| status_of_engine(&error))?;
     let stat: fsutil::Stat = workers::stat(&found);
     Ok(frontend::StatFileResponse { stat: Some(stat) })
-}
-
-/// A failed build, in the words of its first line and causes.
-pub(crate) fn status_of(error: &BuildError) -> Status {
-    match error {
-        BuildError::Cancelled => Status::cancelled("context canceled"),
-        BuildError::Engine(error) => status_of_engine(error),
-        error => {
-            let text = crate::chain(error);
-            let text = text.strip_prefix("failed to solve: ").unwrap_or(&text);
-            let excerpt = error.excerpt();
-            let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-            let excerpt = if excerpt.is_empty() { excerpt } else { format!("\n{}", excerpt.trim_end()) };
-            Status::unknown(format!("{text}{excerpt}{hint}"))
-        }
-    }
-}
-
-pub(crate) fn status_of_engine(error: &EngineError) -> Status {
-    let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-    let text = format!("{}{hint}", crate::chain(error));
-    match error {
-        EngineError::NotInResult(_) => Status::not_found(text),
-        EngineError::Sent { .. } => Status::invalid_argument(text),
-        _ => Status::unknown(text),
-    }
 }

@@ -7,6 +7,7 @@ use solver::WaitGraph;
 use solver::explain::Reason;
 
 use super::EngineError;
+use crate::call::Place;
 
 /// How many findings are drawn: whoever has more is better served by the first ones.
 const MOST_SHOWN: usize = 20;
@@ -30,6 +31,16 @@ impl DockerfileProblem {
             more => parts.push(format!("and {more} more errors\n")),
         }
         parts.join("\n")
+    }
+
+    /// The findings in one line each, with what helps.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |finding: &Diagnostic| {
+            let at = self.source.position(finding.span.start);
+            let help = finding.help.as_ref().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
+            format!("{}:{}:{}: error: {}{help}", self.source.name(), at.line, at.column, finding.message)
+        };
+        self.diagnostics.iter().take(MOST_SHOWN).map(line).collect()
     }
 
     fn summary(&self) -> String {
@@ -61,7 +72,7 @@ pub enum BuildError {
         /// Its name.
         reference: String,
         /// Where the Dockerfile names it.
-        excerpt: String,
+        place: Box<Place>,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -76,7 +87,7 @@ pub enum BuildError {
         /// The step's name, as in `[2/3] RUN make`.
         name: String,
         /// Its lines of the Dockerfile.
-        excerpt: String,
+        place: Option<Box<Place>>,
         /// Why.
         #[source]
         error: Box<StepError>,
@@ -109,7 +120,7 @@ pub struct StepFailure {
     /// The step's name, as in `[2/3] RUN make`.
     pub name: String,
     /// Its lines of the Dockerfile.
-    pub excerpt: String,
+    pub place: Option<Box<Place>>,
     /// Why.
     pub error: StepError,
     /// The build, if what its failed step left is kept.
@@ -219,7 +230,7 @@ impl BuildError {
 
     pub(crate) fn resolve(
         reference: String,
-        excerpt: String,
+        place: Place,
         source: Box<dyn std::error::Error + Send + Sync>,
         near: Option<String>,
     ) -> Self {
@@ -227,14 +238,15 @@ impl BuildError {
         if fault == Fault::Cancelled {
             return Self::Cancelled;
         }
-        Self::Resolve { reference, excerpt, source, fault, near }
+        Self::Resolve { reference, place: Box::new(place), source, fault, near }
     }
 
-    pub(crate) fn step(name: String, excerpt: String, error: StepError, kept: Option<String>) -> Self {
+    fn step(failure: StepFailure) -> Self {
+        let StepFailure { name, place, error, kept } = failure;
         if error.fault() == Fault::Cancelled {
             return Self::Cancelled;
         }
-        Self::Step { name, excerpt, error: Box::new(error), kept }
+        Self::Step { name, place, error: Box::new(error), kept }
     }
 
     /// All failures of a build that kept going, the first one first.
@@ -242,10 +254,7 @@ impl BuildError {
         failures.retain(|failure| failure.error.fault() != Fault::Cancelled);
         match failures.len() {
             0 => Self::Cancelled,
-            1 => {
-                let StepFailure { name, excerpt, error, kept } = failures.swap_remove(0);
-                Self::step(name, excerpt, error, kept)
-            }
+            1 => Self::step(failures.swap_remove(0)),
             _ => Self::Steps(failures),
         }
     }
@@ -279,8 +288,23 @@ impl BuildError {
     pub fn excerpt(&self) -> String {
         match self {
             Self::Dockerfile(problem) => problem.render(),
-            Self::Resolve { excerpt, .. } | Self::Step { excerpt, .. } => excerpt.clone(),
+            Self::Resolve { place, .. } | Self::Step { place: Some(place), .. } => place.excerpt(),
             _ => String::new(),
+        }
+    }
+
+    /// The parts of the Dockerfile that the error is about.
+    pub fn places(&self) -> Vec<Place> {
+        match self {
+            Self::Dockerfile(problem) => {
+                let shown = problem.diagnostics.iter().take(MOST_SHOWN);
+                shown.map(|finding| Place::new(&problem.source, finding.span)).collect()
+            }
+            Self::Resolve { place, .. } | Self::Step { place: Some(place), .. } => vec![(**place).clone()],
+            Self::Steps(failures) => {
+                failures.iter().filter_map(|failure| failure.place.as_deref().cloned()).collect()
+            }
+            _ => Vec::new(),
         }
     }
 

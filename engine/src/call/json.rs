@@ -2,16 +2,15 @@
 //!
 //! Members that have nothing to say are left out, zeros among them, as in BuildKit.
 
+use super::{CheckReport, Finding, Location, Need, OutlineReport, Position, Source, Span, TargetsReport};
 use base64::Engine as _;
-use engine::call::{
-    CheckReport, Finding, Location, Need, OutlineReport, Position, Source, Span, TargetsReport,
-};
 use serde_json::{Map, Value, json};
 
 /// BuildKit's level of a warning that is shown.
 const WARNING_LEVEL: u8 = 1;
 
-pub(super) fn check(report: &CheckReport) -> String {
+/// What the checks found.
+pub fn check(report: &CheckReport) -> String {
     let source = &report.source;
     let warnings: Vec<Value> = report.findings.iter().map(|finding| warning(finding, source)).collect();
     let mut document = object([
@@ -43,7 +42,7 @@ fn warning(finding: &Finding, source: &Source) -> Value {
 }
 
 /// An error and its causes on one line.
-fn message(error: &engine::error::BuildError) -> String {
+fn message(error: &crate::error::BuildError) -> String {
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause {
@@ -53,7 +52,8 @@ fn message(error: &engine::error::BuildError) -> String {
     message
 }
 
-pub(super) fn outline(report: &OutlineReport) -> String {
+/// What a target takes.
+pub fn outline(report: &OutlineReport) -> String {
     let source = &report.source;
     let outline = &report.outline;
     let args = outline.args.iter().map(|arg| {
@@ -85,9 +85,10 @@ pub(super) fn outline(report: &OutlineReport) -> String {
     ]))
 }
 
-pub(super) fn targets(report: &TargetsReport) -> String {
+/// Which targets there are.
+pub fn targets(report: &TargetsReport) -> String {
     let source = &report.source;
-    let target = |target: &engine::call::Target| {
+    let target = |target: &super::Target| {
         object([
             ("name", target.name.clone().map(Value::from)),
             ("default", target.is_default.then_some(true.into())),

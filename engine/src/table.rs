@@ -7,12 +7,12 @@ const PADDING: usize = 3;
 const NARROWEST: usize = 10;
 
 /// Draws a table.
-pub(crate) fn render(header: &[&str], rows: &[Vec<String>]) -> String {
+pub fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     align(&lines(header, rows))
 }
 
 /// Draws a table whose columns may be as narrow as what is in them.
-pub(crate) fn render_narrow(header: &[&str], rows: &[Vec<String>]) -> String {
+pub fn render_narrow(header: &[&str], rows: &[Vec<String>]) -> String {
     align_widely(&lines(header, rows), 0)
 }
 
@@ -22,12 +22,12 @@ fn lines(header: &[&str], rows: &[Vec<String>]) -> Vec<Vec<String>> {
 }
 
 /// Puts the cells of all lines below one another. What is last in a line has no blanks after it.
-pub(crate) fn align(lines: &[Vec<String>]) -> String {
+pub fn align(lines: &[Vec<String>]) -> String {
     align_widely(lines, NARROWEST)
 }
 
 /// The same, with columns that are at least so wide.
-pub(crate) fn align_widely(lines: &[Vec<String>], narrowest: usize) -> String {
+pub fn align_widely(lines: &[Vec<String>], narrowest: usize) -> String {
     let columns = lines.iter().map(|line| line.len().saturating_sub(1)).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = lines.iter().filter(|line| column + 1 < line.len()).map(|line| &line[column]);

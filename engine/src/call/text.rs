@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use engine::call::{CheckReport, Finding, Need, OutlineReport, Source, Span, TargetsReport};
-
+use super::{CheckReport, Finding, Need, OutlineReport, Source, Span, TargetsReport};
 use crate::table;
 
 /// How many lines of the Dockerfile are shown before and after a finding.
@@ -11,7 +10,7 @@ const LINES_AROUND: usize = 2;
 const RULER: &str = "--------------------";
 
 /// The findings. An error is not shown here; it is told as every error is.
-pub(super) fn check(report: &CheckReport) -> String {
+pub fn check(report: &CheckReport) -> String {
     let mut out = match (report.findings.len(), &report.error) {
         (0, Some(_)) => return String::new(),
         (0, None) => return "Check complete, no warnings found.\n".to_owned(),
@@ -52,7 +51,8 @@ fn excerpt(source: &Source, span: Span) -> String {
     out
 }
 
-pub(super) fn outline(report: &OutlineReport) -> String {
+/// What a target takes.
+pub fn outline(report: &OutlineReport) -> String {
     let outline = &report.outline;
     let mut parts = Vec::new();
     if let Some(name) = &outline.name {
@@ -85,8 +85,9 @@ pub(super) fn outline(report: &OutlineReport) -> String {
     parts.join("\n")
 }
 
-pub(super) fn targets(report: &TargetsReport) -> String {
-    let row = |target: &engine::call::Target| {
+/// Which targets there are.
+pub fn targets(report: &TargetsReport) -> String {
+    let row = |target: &super::Target| {
         let name = match (&target.name, target.is_default) {
             (Some(name), true) => format!("{name} (default)"),
             (Some(name), false) => name.clone(),

@@ -1,0 +1,98 @@
+//! `docker buildx bake` and `docker compose build` with `lap daemon` as their builder.
+
+mod common;
+
+use common::daemon::{Buildx, plugin};
+use common::env;
+use testkit::{DockerRegistry, Lap};
+
+const BAKE: &str = r#"
+variable "WHO" { default = "nobody" }
+group "default" { targets = ["app", "tool"] }
+target "base" { args = { WHO = WHO, EXTRA = "of-base" } }
+target "app" {
+  inherits = ["base"]
+  name = "app-${kind}"
+  matrix = { kind = ["one", "two"] }
+  target = kind
+  args = { EXTRA = "of-${kind}" }
+  output = ["type=local,dest=out/${kind}"]
+}
+target "tool" {
+  inherits = ["base"]
+  dockerfile = "Tool.Dockerfile"
+  output = ["type=local,dest=out/tool"]
+}
+"#;
+
+#[test]
+fn a_bake_file_is_baked() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let context = env.context();
+    let steps = "ARG WHO\nARG EXTRA\nRUN echo $WHO $EXTRA > /said\n";
+    context
+        .dockerfile(&format!("FROM busybox AS one\n{steps}FROM busybox AS two\n{steps}RUN touch /two\n"))
+        .file("Tool.Dockerfile", format!("FROM busybox\n{steps}"))
+        .file(".dockerignore", "out\n")
+        .file("docker-bake.hcl", BAKE);
+    let bake = |args: &[&str]| {
+        let command = buildx.run(["bake", "--progress", "plain"]).args(args).env("WHO", "somebody");
+        command.current_dir(context.path())
+    };
+    bake(&[]).ok();
+    let said =
+        |name: &str| std::fs::read_to_string(context.path().join("out").join(name).join("said")).unwrap();
+    assert_eq!((said("one").as_str(), said("two").as_str()), ("somebody of-one\n", "somebody of-two\n"));
+    assert_eq!(said("tool"), "somebody of-base\n");
+    assert!(context.path().join("out/two/two").exists() && !context.path().join("out/one/two").exists());
+    bake(&["--set", "tool.args.WHO=else", "tool"]).ok();
+    assert_eq!(said("tool"), "else of-base\n");
+    bake(&["nowhere"]).fails(1).stderr_has(&["nowhere"]);
+    // One that fails fails the whole, and says which it is.
+    context.file("Tool.Dockerfile", "FROM busybox\nRUN exit 5\n");
+    bake(&[]).fails(1).stderr_has(&["tool", "exit code: 5"]);
+}
+
+#[test]
+fn compose_builds_its_services() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let Some(compose) = plugin("docker-compose") else { return };
+    let Some(builder) = plugin("docker-buildx") else { return };
+    let plugins = env.home().join(".docker/cli-plugins");
+    std::fs::create_dir_all(&plugins).unwrap();
+    std::os::unix::fs::symlink(&builder, plugins.join("docker-buildx")).unwrap();
+    // What is of one platform is loaded into Docker's engine, which is not here; what is of several is pushed.
+    let Some(registry) = DockerRegistry::start() else { return };
+    let (web, db) = (registry.reference("web:1"), registry.reference("db:2"));
+    let context = env.context();
+    let build = |name: &str| {
+        let host = base::Platform::host();
+        format!("build: {{context: ., args: {{NAME: {name}}}, platforms: [{host}, linux/s390x]}}")
+    };
+    let services = [("web", &web), ("db", &db)]
+        .map(|(name, image)| format!("  {name}:\n    image: {image}\n    {}\n", build(name)))
+        .concat();
+    context
+        .dockerfile("FROM scratch\nARG NAME\nLABEL name=$NAME\nCOPY compose.yaml /\n")
+        .file("compose.yaml", format!("name: shop\nservices:\n{services}"));
+    let home = env.home();
+    Lap::new(&compose)
+        .args(["--progress", "plain", "build", "--push"])
+        .current_dir(context.path())
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", &home)
+        .env("DOCKER_CONFIG", home.join(".docker"))
+        .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        .env("BUILDX_CONFIG", home.join("buildx"))
+        .env("BUILDX_BUILDER", "lap")
+        .env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")
+        .ok();
+    drop(buildx);
+    for (image, name) in [(web, "web\n"), (db, "db\n")] {
+        env.lap(["pull", &image]).ok();
+        let label = env.lap(["image", "inspect", "--format", "{{.Config.Labels.name}}", &image]).ok();
+        assert_eq!(label.stdout_text(), name);
+    }
+}
