@@ -211,7 +211,7 @@ misspelt = 1
         assert_eq!((file.addresses.len(), file.group), (2, Some(1000)));
         assert_eq!(file.tls.ca.as_deref(), Some(Path::new("/a")));
         assert_eq!(file.entitlements, ["network.host", "security.insecure"]);
-        assert_eq!((file.jobs.map(NonZeroUsize::get), file.retention.enabled), (Some(4), false));
+        assert_eq!((file.jobs.map(NonZeroUsize::get), file.retention.is_enabled()), (Some(4), false));
         assert_eq!(file.labels, [("team".to_owned(), "a".to_owned())]);
         assert_eq!(file.unknown, ["misspelt", "worker.oci.nonsense"]);
     }

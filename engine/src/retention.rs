@@ -140,6 +140,11 @@ impl Retention {
         Self { enabled: enabled.unwrap_or(self.enabled), ..self }
     }
 
+    /// Whether the rules hold.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
     /// The file that the rules are from; `None` when nobody wrote any.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
