@@ -32,6 +32,8 @@ pub(crate) struct NamedContexts {
     pub(crate) named: BTreeMap<String, NamedContext>,
     /// The client's directories of those that are.
     pub(crate) local: Vec<(String, String)>,
+    /// Those that are results of other builds, with the names of their definitions.
+    pub(crate) inputs: Vec<(String, String)>,
 }
 
 /// What the addresses of uploads begin with.
@@ -143,7 +145,7 @@ impl Attributes<'_> {
     /// # Errors
     /// One is of a kind that there is not here.
     pub(crate) fn named_contexts(&self) -> Result<NamedContexts, Status> {
-        let NamedContexts { mut named, mut local } = NamedContexts::default();
+        let NamedContexts { mut named, mut local, mut inputs } = NamedContexts::default();
         for (name, value) in self.below("context:") {
             // What holds for one platform has it behind two colons.
             let name = name.split_once("::").map_or(name, |(name, _)| name).to_lowercase();
@@ -151,7 +153,9 @@ impl Attributes<'_> {
                 named.insert(name, NamedContext::Image(reference(image)?));
             } else if let Some(directory) = value.strip_prefix("local:") {
                 local.push((name, directory.to_owned()));
-            } else if value.starts_with("oci-layout://") || value.starts_with("input:") {
+            } else if let Some(input) = value.strip_prefix("input:") {
+                inputs.push((name, input.to_owned()));
+            } else if value.starts_with("oci-layout://") {
                 let message = format!("the context {name} is {value}, which this builder does not take yet");
                 return Err(Status::unimplemented(message));
             } else {
@@ -159,7 +163,8 @@ impl Attributes<'_> {
             }
         }
         local.sort();
-        Ok(NamedContexts { named, local })
+        inputs.sort();
+        Ok(NamedContexts { named, local, inputs })
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use tonic::Status;
 
 use crate::Options;
+use crate::linked::Linked;
 use crate::proto::{control, frontend};
 use crate::session::{Session, Sessions};
 use crate::status::{StatusLog, Step};
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     ReadFile(frontend::ReadFileRequest, Reply<frontend::ReadFileResponse>),
     ReadDir(frontend::ReadDirRequest, Reply<frontend::ReadDirResponse>),
     StatFile(frontend::StatFileRequest, Reply<frontend::StatFileResponse>),
+    /// Makes the result of this id one that other builds can begin with.
+    Evaluate(String, Reply<()>),
     Return(Box<frontend::ReturnRequest>, Reply<frontend::ReturnResponse>),
 }
 
@@ -94,6 +97,8 @@ impl Build {
 pub(crate) struct Builds {
     pub(crate) engine: Arc<Engine>,
     pub(crate) sessions: Arc<Sessions>,
+    /// Results that other builds begin with.
+    pub(crate) linked: Linked,
     /// What clients may ask for that gives steps more rights.
     pub(crate) allowed: Vec<Entitlement>,
     retention: Retention,
@@ -128,6 +133,7 @@ impl Builds {
         Self {
             engine,
             sessions,
+            linked: Linked::default(),
             allowed,
             retention,
             jobs: *jobs,

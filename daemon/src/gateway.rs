@@ -81,12 +81,14 @@ impl LlbBridge for Gateway {
         build.ask(|reply| Command::StatFile(request.into_inner(), reply)).await.map(Response::new)
     }
 
-    /// Results are there when a solve is answered.
+    /// Results are there when a solve is answered. One that is evaluated will be used by another build.
     async fn evaluate(
         &self,
         request: Request<EvaluateRequest>,
     ) -> Result<Response<EvaluateResponse>, Status> {
-        self.build(request.metadata()).await?;
+        let build = self.build(request.metadata()).await?;
+        let id = request.into_inner().r#ref;
+        build.ask(|reply| Command::Evaluate(id, reply)).await?;
         Ok(Response::new(EvaluateResponse {}))
     }
 

@@ -12,6 +12,7 @@ mod errors;
 mod follow;
 mod gateway;
 mod health;
+mod linked;
 mod listen;
 mod outputs;
 mod proto;

@@ -304,7 +304,9 @@ pub(crate) fn options(
         let context = match context {
             NamedContext::Files(_) => frontend::NamedContext::Local,
             NamedContext::Image(reference) => frontend::NamedContext::Image(reference.clone()),
-            NamedContext::Layout { .. } => frontend::NamedContext::Image(layouts.reference(name)?.clone()),
+            NamedContext::Layout { .. } | NamedContext::Stored(_) => {
+                frontend::NamedContext::Image(layouts.reference(name)?.clone())
+            }
         };
         Some((name.clone(), context))
     };

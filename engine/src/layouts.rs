@@ -1,4 +1,5 @@
-//! Images of OCI layouts that a build uses as named contexts: read into the store before anything else.
+//! Images that a build uses as named contexts and that have no names of registries: those of OCI layouts, which are read into the
+//! store before anything else, and results of other builds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,7 +42,7 @@ impl Layouts {
 }
 
 impl Engine {
-    /// Reads the layouts that `request` names.
+    /// Reads the layouts that `request` names, and finds the images of the store that it names by their content.
     ///
     /// # Errors
     /// A layout is damaged or does not have the image that was asked for.
@@ -62,6 +63,14 @@ impl Engine {
                 let repository = format!("oci-layout/{}", root.digest.short());
                 let reference: Reference = repository.parse()?;
                 layouts.0.insert(name.clone(), (reference.with_digest(root.digest), root));
+            }
+            if let NamedContext::Stored(root) = context {
+                let reference: Reference = format!("result/{}", root.digest.short()).parse()?;
+                for platform in platforms {
+                    let missing = || EngineError::NoSuchImage(root.digest.to_string());
+                    self.image(root, platform)?.ok_or_else(missing)?;
+                }
+                layouts.0.insert(name.clone(), (reference.with_digest(root.digest), root.clone()));
             }
         }
         Ok(layouts)

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base::image::Descriptor;
 use base::{GitUrl, Platform, Reference, Timestamp};
 pub use frontend::Entitlement;
 pub use llb::NetworkMode;
@@ -136,6 +137,8 @@ pub enum NamedContext {
     Files(ContextSource),
     /// Another image.
     Image(Reference),
+    /// An image of the store, by the descriptor of its manifest or index: what another build has made.
+    Stored(Descriptor),
     /// An image of an OCI layout.
     Layout {
         /// The layout's directory.

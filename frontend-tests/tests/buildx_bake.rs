@@ -54,6 +54,45 @@ fn a_bake_file_is_baked() {
     bake(&[]).fails(1).stderr_has(&["tool", "exit code: 5"]);
 }
 
+const LINKED: &str = r#"
+group "default" { targets = ["app", "other"] }
+target "base" {
+  dockerfile-inline = "FROM busybox\nENV OF=base\nWORKDIR /made\nRUN echo made > here\n"
+}
+target "app" {
+  contexts = { begin = "target:base" }
+  dockerfile-inline = "FROM begin\nRUN echo $OF $PWD >> here\n"
+  output = ["type=local,dest=out/app"]
+}
+target "other" {
+  contexts = { begin = "target:base" }
+  dockerfile-inline = "FROM scratch\nCOPY --from=begin /made/here /copied\n"
+  output = ["type=local,dest=out/other"]
+}
+"#;
+
+#[test]
+fn a_target_begins_with_the_result_of_another() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let context = env.context();
+    context.file(".dockerignore", "out\n").file("docker-bake.hcl", LINKED);
+    let bake = || buildx.run(["bake", "--progress", "plain"]).current_dir(context.path());
+    bake().ok();
+    let text = |path: &str| std::fs::read_to_string(context.path().join("out").join(path)).unwrap();
+    assert_eq!(text("app/made/here"), "made\nbase /made\n");
+    assert_eq!(text("other/copied"), "made\n");
+    // What has changed below is new above.
+    context.file("docker-bake.hcl", LINKED.replace("echo made", "echo again"));
+    bake().ok();
+    assert_eq!(
+        (text("app/made/here").as_str(), text("other/copied").as_str()),
+        ("again\nbase /made\n", "again\n")
+    );
+    context.file("docker-bake.hcl", LINKED.replace("echo made", "exit 6; echo made"));
+    bake().fails(1).stderr_has(&["base", "exit code: 6"]);
+}
+
 #[test]
 fn compose_builds_its_services() {
     let env = env();

@@ -10,7 +10,8 @@ use engine::error::BuildError;
 use engine::received::ReceivedFiles;
 use engine::report::BuildReport;
 use engine::request::{
-    BuildRequest, ContextSource, DockerfileSource, Entitlement, NamedContext, Secrets, SshSources,
+    BuildRequest, ContextSource, DockerfileSource, Entitlement, LayerOptions, NamedContext, Output, Secrets,
+    SshSources,
 };
 use engine::session::{Session as EngineSession, Solved};
 use tonic::Status;
@@ -20,10 +21,10 @@ use crate::attributes::{Attributes, NamedContexts, Place, elsewhere, ignore_patt
 use crate::errors::{self, status_of, status_of_engine};
 use crate::outputs;
 use crate::proto::frontend::result::Result as ResultRefs;
-use crate::proto::{frontend, fsutil};
+use crate::proto::{frontend, fsutil, pb};
 use crate::session::caller::{Asked, Nobody};
 use crate::session::files::{self, Wanted};
-use crate::{questions, workers};
+use crate::{linked, questions, workers};
 
 /// The only frontend that needs no image.
 const DOCKERFILE: &str = "dockerfile.v0";
@@ -86,7 +87,7 @@ impl Steering<'_> {
     /// A build that the request says everything about.
     fn alone(&self) -> Result<HashMap<String, String>, Status> {
         let request = &self.build.request;
-        let opened = self.open(&request.frontend, &request.frontend_attrs, &[])?;
+        let opened = self.open(&request.frontend, &request.frontend_attrs, &request.frontend_inputs, &[])?;
         if let Some(question) = &opened.question {
             let answer = self.answer(question, &opened)?.into_iter();
             let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
@@ -135,13 +136,14 @@ impl Steering<'_> {
     ) -> Result<HashMap<String, String>, Status> {
         self.steered(&opened.request.clone(), |session| {
             let mut known: Vec<Known> = Vec::new();
-            let _ = reply.send(solve(session, opened, &mut known));
+            let id = &self.build.id;
+            let _ = reply.send(solve(id, session, opened, &mut known));
             loop {
                 match self.next()? {
                     Command::Solve(request, reply) => {
                         let solved = self.open_solve(&request).and_then(|opened| match &opened.question {
                             Some(question) => self.answered(question, &opened),
-                            None => solve(session, opened, &mut known),
+                            None => solve(id, session, opened, &mut known),
                         });
                         let _ = reply.send(solved);
                     }
@@ -152,6 +154,7 @@ impl Steering<'_> {
                     Command::StatFile(request, reply) => {
                         drop(reply.send(stat_file(session, &known, &request)))
                     }
+                    Command::Evaluate(id, reply) => drop(reply.send(self.evaluate(session, &known, &id))),
                     Command::Return(returned, reply) => {
                         // The answer of the build says how it went.
                         let _ = reply.send(Ok(frontend::ReturnResponse {}));
@@ -160,6 +163,20 @@ impl Steering<'_> {
                 }
             }
         })
+    }
+
+    /// Keeps a result for builds that begin with it, as an image of the store.
+    fn evaluate(&self, session: &EngineSession<'_>, known: &[Known], id: &str) -> Result<(), Status> {
+        let (number, result, _) = find(known, id)?;
+        if !self.builds.linked.has(&self.build.id, number) {
+            let report =
+                session.export(&result.solved, vec![Output::Store(LayerOptions::default())], Vec::new());
+            let report = report.map_err(|error| status_of(&error))?;
+            if let Some(target) = report.targets.into_iter().next() {
+                self.builds.linked.keep(&self.build.id, number, target.descriptor);
+            }
+        }
+        Ok(())
     }
 
     fn returned(
@@ -245,7 +262,8 @@ impl Steering<'_> {
                 "this builder does not solve LLB yet; use the Dockerfile frontend",
             ));
         }
-        self.open(&solve.frontend, &solve.frontend_opt, &solve.cache_imports)
+        let imports = &solve.cache_imports;
+        self.open(&solve.frontend, &solve.frontend_opt, &solve.frontend_inputs, imports)
     }
 
     /// Makes the request of a solve, and brings the client's files here.
@@ -253,6 +271,7 @@ impl Steering<'_> {
         &self,
         frontend: &str,
         attributes: &HashMap<String, String>,
+        definitions: &HashMap<String, pb::Definition>,
         cache_imports: &[frontend::CacheOptionsEntry],
     ) -> Result<Opened, Status> {
         if frontend != DOCKERFILE {
@@ -309,8 +328,12 @@ impl Steering<'_> {
             request.secrets = Secrets::asking(caller.clone());
             request.ssh = SshSources::asking(caller);
         }
-        let NamedContexts { named, local } = attributes.named_contexts()?;
+        let NamedContexts { named, local, inputs } = attributes.named_contexts()?;
         request.named_contexts = named;
+        for (name, input) in inputs {
+            let result = self.builds.linked.find(&name, definitions.get(&input))?;
+            request.named_contexts.insert(name, NamedContext::Stored(result));
+        }
         for (name, directory) in local {
             let shown = format!("[context {name}] load from client");
             let ignored = self.ignored(&directory)?;
@@ -405,12 +428,14 @@ fn refuse(command: Command) {
         Command::ReadDir(_, reply) => drop(reply.send(Err(status()))),
         Command::StatFile(_, reply) => drop(reply.send(Err(status()))),
         Command::Solve(_, reply) => drop(reply.send(Err(status()))),
+        Command::Evaluate(_, reply) => drop(reply.send(Err(status()))),
         Command::Return(_, reply) => drop(reply.send(Err(status()))),
     }
 }
 
 /// Solves, and names the result.
 fn solve(
+    build: &str,
     session: &EngineSession<'_>,
     opened: Opened,
     known: &mut Vec<Known>,
@@ -418,14 +443,22 @@ fn solve(
     let solved = session.solve(&opened.request).map_err(|error| status_of(&error))?;
     let number = known.len();
     let is_multi_platform = opened.is_multi_platform;
-    let result = result(number, &solved, is_multi_platform)?;
+    let result = result(build, number, &solved, is_multi_platform)?;
     known.push(Known { solved, _opened: opened });
     Ok(frontend::SolveResponse { r#ref: String::new(), result: Some(result) })
 }
 
-fn result(number: usize, solved: &Solved, is_multi_platform: bool) -> Result<frontend::Result, Status> {
+fn result(
+    build: &str,
+    number: usize,
+    solved: &Solved,
+    is_multi_platform: bool,
+) -> Result<frontend::Result, Status> {
     let mut metadata = HashMap::new();
-    let reference = |index: usize| frontend::Ref { id: format!("{number}:{index}"), def: None };
+    let reference = |index: usize| frontend::Ref {
+        id: format!("{number}:{index}"),
+        def: Some(linked::definition(build, number)),
+    };
     let mut add = |name: String, value: serde_json::Result<Vec<u8>>| {
         let value = value.map_err(|error| Status::internal(format!("cannot write {name}: {error}")))?;
         metadata.insert(name, value);

@@ -1,0 +1,111 @@
+//! Results that other builds begin with, such as `contexts = { base = "target:base" }` of bake.
+//!
+//! With a result its client gets a definition, which it hands on to the other build: an operation of LLB whose address says
+//! which result of which build is meant. Results that are evaluated are images of the store, without a name.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use base::Digest;
+use base::image::Descriptor;
+use prost::Message as _;
+use tonic::Status;
+
+use crate::proto::pb;
+
+/// What the addresses of results begin with.
+const RESULT: &str = "lapstrake-result://";
+
+/// How many results are remembered.
+const REMEMBERED: usize = 1024;
+
+/// No definition of ours has more operations.
+const MOST_OPERATIONS: usize = 16;
+
+/// The results that were evaluated, by their addresses, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Linked(Mutex<VecDeque<(String, Descriptor)>>);
+
+fn address(build: &str, number: usize) -> String {
+    format!("{RESULT}{build}/{number}")
+}
+
+/// The definition of a result.
+pub(crate) fn definition(build: &str, number: usize) -> pb::Definition {
+    let source = pb::SourceOp { identifier: address(build, number), ..pb::SourceOp::default() };
+    let source = pb::Op { op: Some(pb::op::Op::Source(source)), ..pb::Op::default() }.encode_to_vec();
+    let digest = Digest::of(&source).to_string();
+    let last = pb::Op { inputs: vec![pb::Input { digest: digest.clone(), index: 0 }], ..pb::Op::default() };
+    let metadata = [(digest, pb::OpMetadata::default())].into_iter().collect();
+    pb::Definition { def: vec![source, last.encode_to_vec()], metadata, source: None }
+}
+
+/// The address in a definition of ours.
+fn address_in(definition: &pb::Definition) -> Option<String> {
+    let operations = definition.def.iter().take(MOST_OPERATIONS);
+    operations.filter_map(|bytes| pb::Op::decode(bytes.as_slice()).ok()?.op).find_map(|op| match op {
+        pb::op::Op::Source(source) => Some(source.identifier).filter(|address| address.starts_with(RESULT)),
+        _ => None,
+    })
+}
+
+impl Linked {
+    /// Whether a result is kept.
+    pub(crate) fn has(&self, build: &str, number: usize) -> bool {
+        self.get(&address(build, number)).is_some()
+    }
+
+    /// Keeps a result, which is an image of the store now.
+    pub(crate) fn keep(&self, build: &str, number: usize, image: Descriptor) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push_back((address(build, number), image));
+        if all.len() > REMEMBERED {
+            all.pop_front();
+        }
+    }
+
+    fn get(&self, address: &str) -> Option<Descriptor> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|(known, _)| known == address).map(|(_, image)| image.clone())
+    }
+
+    /// The result that the context `name` is, by its definition.
+    ///
+    /// # Errors
+    /// The definition is not one of ours, or its result is not kept.
+    pub(crate) fn find(&self, name: &str, definition: Option<&pb::Definition>) -> Result<Descriptor, Status> {
+        let definition = definition.ok_or_else(|| {
+            Status::invalid_argument(format!("the context {name} is an input of the build that was not sent"))
+        })?;
+        let address = address_in(definition).ok_or_else(|| {
+            let message =
+                format!("the context {name} is a graph of operations, which this builder does not take yet");
+            Status::unimplemented(message)
+        })?;
+        self.get(&address).ok_or_else(|| {
+            let message =
+                format!("the context {name} is the result of another build, which is not kept any more");
+            Status::not_found(message)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_lead_to_results() {
+        let linked = Linked::default();
+        let image = Descriptor::new("application/json", Digest::of(b"x"), 1);
+        linked.keep("build", 3, image.clone());
+        assert_eq!(linked.find("c", Some(&definition("build", 3))).unwrap().digest, image.digest);
+        assert_eq!(
+            linked.find("c", Some(&definition("build", 4))).unwrap_err().code(),
+            tonic::Code::NotFound
+        );
+        assert_eq!(linked.find("c", None).unwrap_err().code(), tonic::Code::InvalidArgument);
+        let other = pb::Definition { def: vec![vec![255; 9]], ..pb::Definition::default() };
+        assert_eq!(linked.find("c", Some(&other)).unwrap_err().code(), tonic::Code::Unimplemented);
+    }
+}
