@@ -3,7 +3,7 @@
 use crate::proto::apicaps::ApiCap;
 
 /// Of `LLBBridge`.
-const FRONTEND: [&str; 10] = [
+const FRONTEND: [&str; 13] = [
     "solve.base",
     "readfile",
     "return",
@@ -14,6 +14,9 @@ const FRONTEND: [&str; 10] = [
     "proto.refarray",
     "gateway.solve.metadata",
     "gateway.evaluate",
+    "gateway.warnings",
+    "frontend.inputs",
+    "reference.output",
 ];
 
 /// Of exporters; operations of LLB are not solved yet.

@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use base::Digest;
 use base::image::Descriptor;
 use prost::Message as _;
 use tonic::Status;
 
+use crate::builds::{Build, Builds, Command};
 use crate::proto::pb;
 
 /// What the addresses of results begin with.
@@ -18,6 +20,9 @@ const RESULT: &str = "lapstrake-result://";
 
 /// How many results are remembered.
 const REMEMBERED: usize = 1024;
+
+/// How long a build may take to keep a result for another.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// No definition of ours has more operations.
 const MOST_OPERATIONS: usize = 16;
@@ -68,26 +73,63 @@ impl Linked {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().find(|(known, _)| known == address).map(|(_, image)| image.clone())
     }
+}
 
-    /// The result that the context `name` is, by its definition.
-    ///
-    /// # Errors
-    /// The definition is not one of ours, or its result is not kept.
-    pub(crate) fn find(&self, name: &str, definition: Option<&pb::Definition>) -> Result<Descriptor, Status> {
-        let definition = definition.ok_or_else(|| {
-            Status::invalid_argument(format!("the context {name} is an input of the build that was not sent"))
-        })?;
-        let address = address_in(definition).ok_or_else(|| {
-            let message =
-                format!("the context {name} is a graph of operations, which this builder does not take yet");
-            Status::unimplemented(message)
-        })?;
-        self.get(&address).ok_or_else(|| {
-            let message =
-                format!("the context {name} is the result of another build, which is not kept any more");
-            Status::not_found(message)
-        })
+/// The address of the result that the context `name` is.
+fn address_of(name: &str, definition: Option<&pb::Definition>) -> Result<(String, String), Status> {
+    let definition = definition.ok_or_else(|| {
+        Status::invalid_argument(format!("the context {name} is an input of the build that was not sent"))
+    })?;
+    let address = address_in(definition);
+    let parts = address.as_deref().and_then(|address| address.strip_prefix(RESULT)?.rsplit_once('/'));
+    let (build, number) = parts.ok_or_else(|| {
+        Status::unimplemented(format!(
+            "the context {name} is a graph of operations, which this builder does not take yet"
+        ))
+    })?;
+    Ok((build.to_owned(), number.to_owned()))
+}
+
+/// The result that the context `name` of `asker` is, by its definition. A build that still runs is asked to keep it.
+///
+/// # Errors
+/// The definition is not one of ours, or its result is not kept.
+pub(crate) fn find(
+    builds: &Builds,
+    asker: &Build,
+    name: &str,
+    definition: Option<&pb::Definition>,
+) -> Result<Descriptor, Status> {
+    let (build, number) = address_of(name, definition)?;
+    let address = format!("{RESULT}{build}/{number}");
+    if let Some(image) = builds.linked.get(&address) {
+        return Ok(image);
     }
+    let missing = || {
+        Status::not_found(format!(
+            "the context {name} is the result of another build, which is not kept any more"
+        ))
+    };
+    if build == asker.id {
+        return Err(missing());
+    }
+    let kept = async {
+        let build = builds.get(&build).await?;
+        build.ask(|reply| Command::Evaluate(format!("{number}:0"), reply)).await
+    };
+    let gone = async {
+        match &asker.session {
+            Some(session) => session.closed().await,
+            None => std::future::pending().await,
+        }
+    };
+    builds.runtime().block_on(async {
+        tokio::select! {
+            kept = tokio::time::timeout(PATIENCE, kept) => kept.unwrap_or_else(|_| Err(missing())),
+            () = gone => Err(Status::cancelled("context canceled")),
+        }
+    })?;
+    builds.linked.get(&address).ok_or_else(missing)
 }
 
 #[cfg(test)]
@@ -99,13 +141,13 @@ mod tests {
         let linked = Linked::default();
         let image = Descriptor::new("application/json", Digest::of(b"x"), 1);
         linked.keep("build", 3, image.clone());
-        assert_eq!(linked.find("c", Some(&definition("build", 3))).unwrap().digest, image.digest);
-        assert_eq!(
-            linked.find("c", Some(&definition("build", 4))).unwrap_err().code(),
-            tonic::Code::NotFound
-        );
-        assert_eq!(linked.find("c", None).unwrap_err().code(), tonic::Code::InvalidArgument);
+        let address = |definition| address_of("c", definition);
+        let ours = definition("a/build", 3);
+        assert_eq!(address(Some(&ours)).unwrap(), ("a/build".to_owned(), "3".to_owned()));
+        assert_eq!(linked.get(&super::address("build", 3)).unwrap().digest, image.digest);
+        assert!(linked.has("build", 3) && !linked.has("build", 4));
+        assert_eq!(address(None).unwrap_err().code(), tonic::Code::InvalidArgument);
         let other = pb::Definition { def: vec![vec![255; 9]], ..pb::Definition::default() };
-        assert_eq!(linked.find("c", Some(&other)).unwrap_err().code(), tonic::Code::Unimplemented);
+        assert_eq!(address(Some(&other)).unwrap_err().code(), tonic::Code::Unimplemented);
     }
 }

@@ -331,7 +331,7 @@ impl Steering<'_> {
         let NamedContexts { named, local, inputs } = attributes.named_contexts()?;
         request.named_contexts = named;
         for (name, input) in inputs {
-            let result = self.builds.linked.find(&name, definitions.get(&input))?;
+            let result = linked::find(self.builds, self.build, &name, definitions.get(&input))?;
             request.named_contexts.insert(name, NamedContext::Stored(result));
         }
         for (name, directory) in local {
