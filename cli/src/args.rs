@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use engine::isolation::Wanted;
 use engine::request::ContextModes;
 
+use crate::attest_args::AttestArgs;
 use crate::cache_mount_args::CacheMountArgs;
 use crate::compose_args::ComposeArgs;
 use crate::container_args::{AnyInspectArgs, ContainerAction, ContainerArgs, PsArgs};
@@ -231,6 +232,9 @@ pub(crate) struct BuildArgs {
     /// Add a label to the image
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub(crate) labels: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) attest: AttestArgs,
 
     /// Run every step again
     #[arg(long)]

@@ -5,6 +5,7 @@
 
 mod absent;
 mod args;
+mod attest_args;
 mod build_filter;
 mod build_flags;
 mod build_targets;

@@ -121,6 +121,12 @@ impl Attributes<'_> {
             Some("none") => NetworkMode::None,
             Some(other) => return Err(invalid("force-network-mode", other, "host, none or sandbox")),
         };
+        for (kind, attributes) in self.below("attest:") {
+            let asked = request.attestations.ask(kind, attributes);
+            asked.map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
+        }
+        let vcs = self.below("vcs:").filter(|(name, _)| ["source", "revision"].contains(name));
+        request.attestations.vcs = vcs.map(owned).collect();
         request.steps.hosts = self.list("add-hosts").map(host).collect::<Result<_, _>>()?;
         request.steps.shm_size = self
             .get("shm-size")

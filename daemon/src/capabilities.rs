@@ -20,8 +20,13 @@ const FRONTEND: [&str; 13] = [
 ];
 
 /// Of exporters; operations of LLB are not solved yet.
-const LLB: [&str; 4] =
-    ["exporter.sourcedateepoch", "exporter.multiple", "meta.description", "meta.exportcache"];
+const LLB: [&str; 5] = [
+    "exporter.image.attestations",
+    "exporter.sourcedateepoch",
+    "exporter.multiple",
+    "meta.description",
+    "meta.exportcache",
+];
 
 pub(crate) fn of_frontends() -> Vec<ApiCap> {
     FRONTEND.iter().copied().map(capability).collect()

@@ -60,6 +60,7 @@ impl Export<'_> {
             "docker" => self.archive(Output::Docker),
             "oci" => self.archive(Output::Oci),
             "tar" => {
+                self.no_prefix()?;
                 let file = self.client_file()?;
                 self.to_file(file, Output::Tar)
             }
@@ -133,6 +134,14 @@ impl Export<'_> {
         self.to_file(file, |to| output(to, layers))
     }
 
+    /// Files with attestations are called what they are called.
+    fn no_prefix(&self) -> Result<(), Status> {
+        match self.get("attestation-prefix") {
+            None => Ok(()),
+            Some(_) => Err(Status::unimplemented("attestation-prefix is not served by this builder yet")),
+        }
+    }
+
     fn client(&self) -> Result<&Arc<Session>, Status> {
         let message = "the output goes to the client, and the build has no session";
         self.build.session.as_ref().ok_or_else(|| Status::invalid_argument(message))
@@ -160,6 +169,7 @@ impl Export<'_> {
     }
 
     fn local(&self) -> Result<HashMap<String, String>, Status> {
+        self.no_prefix()?;
         let scratch = self.session.scratch().map_err(|error| crate::failed(&error))?;
         let response = self.export(Output::Local(scratch.path().to_owned()), Vec::new())?;
         let step = self.build.step("exporting to client directory", &self.number.to_string());

@@ -8,6 +8,8 @@ use frontend::LoweredImage;
 use snapshotter::{Compression, LayerBlob, LayerForm, Lease, SharedLayer, SnapshotId};
 
 use crate::Engine;
+use crate::attest::{self, Predicate};
+use crate::build::Prepared;
 use crate::error::EngineError;
 use crate::ops::StepResult;
 use crate::progress::Progress;
@@ -28,6 +30,8 @@ pub(crate) struct Built {
     pub(crate) root: Descriptor,
     /// One for each platform; at least one.
     pub(crate) images: Vec<BuiltImage>,
+    /// What is told of them, in manifests of the same index.
+    pub(crate) attestations: Vec<(Descriptor, Manifest)>,
 }
 
 /// A built image of one platform.
@@ -74,6 +78,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) lease: &'a Lease,
     pub(crate) request: &'a BuildRequest,
+    /// What was built.
+    pub(crate) prepared: &'a Prepared,
     /// What the frontend knows of the images, one for each platform.
     pub(crate) lowered: &'a [LoweredImage],
     /// The root filesystems, one for each of them; `None` is empty.
@@ -85,13 +91,24 @@ pub(crate) struct Assembly<'a> {
 }
 
 impl Assembly<'_> {
-    /// Makes the image with its layers as `options` ask; with several platforms, an index of one for each.
-    pub(crate) fn image(&self, options: LayerOptions) -> Result<Built, EngineError> {
+    /// Makes the image with its layers as `options` ask; with several platforms or with something that is told of it, an
+    /// index of one for each.
+    pub(crate) fn image(
+        &self,
+        options: LayerOptions,
+        told: Option<&[Vec<Predicate>]>,
+    ) -> Result<Built, EngineError> {
         let lowered = self.lowered.iter().zip(self.roots);
         let images: Vec<BuiltImage> =
             lowered.map(|(lowered, root)| self.one(lowered, *root, options)).collect::<Result<_, _>>()?;
-        let root = root(self, &images, options)?;
-        Ok(Built { root, images })
+        let attestations = attest::manifests(self, &images, told.unwrap_or_default())?;
+        let root = root(self, &images, &attestations, options)?;
+        Ok(Built { root, images, attestations })
+    }
+
+    /// Whether the result is an index also without anything that is told of it.
+    pub(crate) fn is_index(&self) -> bool {
+        self.lowered.len() > 1 || is_set(self.request, MULTI_PLATFORM)
     }
 
     /// The image of one platform.
@@ -231,9 +248,12 @@ fn is_set(request: &BuildRequest, name: &str) -> bool {
 fn root(
     assembly: &Assembly<'_>,
     images: &[BuiltImage],
+    attestations: &[(Descriptor, Manifest)],
     options: LayerOptions,
 ) -> Result<Descriptor, EngineError> {
-    if let ([only], false) = (images, is_set(assembly.request, MULTI_PLATFORM)) {
+    if let ([only], []) = (images, attestations)
+        && !assembly.is_index()
+    {
         return Ok(only.descriptor.clone());
     }
     let of_platform = |image: &BuiltImage| Descriptor {
@@ -244,7 +264,11 @@ fn root(
     let index = Index {
         schema_version: 2,
         media_type: types.index.to_owned(),
-        manifests: images.iter().map(of_platform).collect(),
+        manifests: images
+            .iter()
+            .map(of_platform)
+            .chain(attestations.iter().map(|(descriptor, _)| descriptor.clone()))
+            .collect(),
         annotations: BTreeMap::new(),
     };
     document(assembly.engine, assembly.lease, types.index, &index)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base::event::{Event, EventSink};
 use base::{CancelToken, Platform};
-use frontend::{Lowered, LoweredImage, Options};
+use frontend::{Lowered, Options};
 use llb::VertexIndex;
 use parser::span::Span;
 use solver::{Failure, Limits, Schedule, SolveError};
@@ -86,7 +86,7 @@ impl Engine {
             loop {
                 let roots = prepared.solve(sharing)?;
                 let request = &prepared.request;
-                let exported = self.export_built(sharing.cache, request, (&prepared.lowered.images, &roots));
+                let exported = self.export_built(sharing.cache, request, (&prepared, &roots));
                 match exported.as_ref().err().and_then(BuildError::lost_shared) {
                     // It was to be pushed from where it is. Each time there is less that can be lost.
                     Some(lost) => progress.warn("SharedCache", lost),
@@ -120,7 +120,7 @@ impl Engine {
         &self,
         cache: &SharedCache<'_>,
         request: &BuildRequest,
-        all: (&[LoweredImage], &[Option<StepResult>]),
+        all: (&Prepared, &[Option<StepResult>]),
     ) -> Result<BuildReport, BuildError> {
         let progress = cache.fetcher().progress;
         let targets = progress.step("exporting to image", |vertex| {
@@ -138,21 +138,23 @@ impl Engine {
         Ok(BuildReport { targets, record })
     }
 
-    /// Puts what was built of each target where it is asked for. `all` are the images and their root filesystems, the
+    /// Puts what was built of each target where it is asked for. `roots` are the root filesystems, the
     /// platforms of one target after those of another.
     fn export_targets(
         &self,
         cache: &SharedCache<'_>,
         request: &BuildRequest,
-        all: (&[LoweredImage], &[Option<StepResult>]),
+        (prepared, roots): (&Prepared, &[Option<StepResult>]),
         mut made: impl FnMut(&BuiltImage),
     ) -> Result<Vec<TargetReport>, EngineError> {
         let Fetcher { lease, progress, cancel, .. } = *cache.fetcher();
         let requests = request.of_each_target();
-        let platforms = (all.0.len() / requests.len()).max(1);
-        let images = all.0.chunks(platforms).zip(all.1.chunks(platforms));
+        let all = &prepared.lowered.images;
+        let platforms = (all.len() / requests.len()).max(1);
+        let images = all.chunks(platforms).zip(roots.chunks(platforms));
         let one = |(request, (lowered, roots)): (&BuildRequest, _)| {
-            let assembly = Assembly { engine: self, lease, request, lowered, roots, cache, progress, cancel };
+            let assembly =
+                Assembly { engine: self, lease, request, prepared, lowered, roots, cache, progress, cancel };
             Ok(export::all(&assembly, &mut made)?.report(request))
         };
         requests.iter().zip(images).map(one).collect()

@@ -5,6 +5,7 @@
 //! out through a sink, reports ([`report`]) and typed errors ([`error`]) come back.
 
 mod assemble;
+mod attest;
 mod blocking;
 mod build;
 pub mod buildkitd_file;

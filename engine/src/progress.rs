@@ -4,9 +4,9 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use base::Digest;
 use base::event::{Event, EventSink, Outcome, Stream};
 use base::time::Clock;
+use base::{Digest, Timestamp};
 
 use crate::history::Recorder;
 use crate::remote::patience::LastReceived;
@@ -16,6 +16,7 @@ use crate::remote::patience::LastReceived;
 pub(crate) struct Progress {
     sink: Arc<dyn EventSink>,
     clock: Arc<dyn Clock>,
+    begun: Timestamp,
     /// Takes down a build.
     recorder: Option<Arc<Recorder>>,
     /// Notes when something was told last.
@@ -24,7 +25,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(sink: Arc<dyn EventSink>, clock: Arc<dyn Clock>) -> Self {
-        Self { sink, clock, recorder: None, noting: None }
+        let begun = clock.now();
+        Self { sink, clock, begun, recorder: None, noting: None }
     }
 
     /// The same for a build that is taken down.
@@ -35,6 +37,11 @@ impl Progress {
     /// The same, which notes when it was told something of a transfer.
     pub(crate) fn noting(self, last: LastReceived) -> Self {
         Self { noting: Some(last), ..self }
+    }
+
+    /// When this began.
+    pub(crate) fn begun(&self) -> Timestamp {
+        self.begun
     }
 
     /// Who takes down the build, if somebody does.

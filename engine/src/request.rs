@@ -1,5 +1,6 @@
 //! What callers ask for: plain values, whichever surface they come from.
 
+mod attestations;
 mod build;
 mod cache_bucket;
 mod cache_documents;
@@ -38,6 +39,9 @@ pub use runner::{
 };
 pub use snapshotter::Compression;
 
+pub use self::attestations::{
+    Attestations, ProvenanceMode, ProvenanceOptions, ProvenanceVersion, WrongAttestation,
+};
 pub use self::build::BuildRequest;
 pub use self::caches::{CacheWords, WrongCache};
 pub use self::compression::{WrongCompression, compression};

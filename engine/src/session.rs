@@ -108,11 +108,10 @@ impl Session<'_> {
     ) -> Result<BuildReport, BuildError> {
         let request = BuildRequest { outputs, tags, ..solved.prepared.request.clone() };
         crate::export::check(&request)?;
-        let images = &solved.prepared.lowered.images;
         let mut roots = solved.roots.clone();
         let report = loop {
             let engine = self.fetcher.engine;
-            match engine.export_built(self.sharing.cache, &request, (images, &roots)) {
+            match engine.export_built(self.sharing.cache, &request, (&solved.prepared, &roots)) {
                 Err(error) => match error.lost_shared() {
                     // It was to be pushed from where it is. Each time there is less that can be lost.
                     Some(lost) => {

@@ -136,6 +136,7 @@ pub(super) fn request(
         jobs: args.steps.jobs.or(config.jobs),
         no_cache: args.no_cache,
         no_cache_filter: args.no_cache_filter.clone(),
+        attestations: args.attest.asked()?,
         caches: SharedCaches {
             wait: args.cache_wait,
             signer: args.cache_key.clone(),

@@ -12,26 +12,41 @@ use snapshotter::{Layering, Lease, SnapshotId, Tree};
 
 use super::archive;
 use crate::Engine;
-use crate::assemble::Built;
+use crate::assemble::{Assembly, Built};
+use crate::attest::{self, Predicate};
 use crate::error::EngineError;
 use crate::request::Destination;
 
-/// Copies the root filesystems below `directory`: of several platforms, each into a directory of its own.
+/// Copies the root filesystems below `directory`: of several platforms, each into a directory of its own. What is told of
+/// them is in files beside.
 pub(super) fn directories(
-    engine: &Engine,
-    lease: &Lease,
+    assembly: &Assembly<'_>,
     built: &Built,
+    told: &[Vec<Predicate>],
     below: &Path,
-    cancel: &CancelToken,
 ) -> Result<(), EngineError> {
-    for image in &built.images {
-        if built.is_index() {
-            directory(engine, lease, image.root, &below.join(directory_name(&image.platform)), cancel)?;
+    let Assembly { engine, lease, cancel, .. } = *assembly;
+    for (number, image) in built.images.iter().enumerate() {
+        let own;
+        let place = if built.is_index() {
+            own = below.join(directory_name(&image.platform));
+            own.as_path()
         } else {
-            directory(engine, lease, image.root, below, cancel)?;
+            below
+        };
+        directory(engine, lease, image.root, place, cancel)?;
+        let told = told.get(number).map(Vec::as_slice).unwrap_or_default();
+        for (name, content) in attest::files(told) {
+            write_file(&place.join(&name), &content)?;
         }
     }
     Ok(())
+}
+
+/// Writes a file of its own, whatever was in its place. A link there is not followed.
+fn write_file(path: &Path, content: &[u8]) -> Result<(), EngineError> {
+    let durability = sys::fs::Durability::Cached;
+    Ok(sys::fs::write_atomic(path, content, 0o644, durability)?)
 }
 
 /// `linux_arm64`, `linux_arm_v7`
@@ -79,17 +94,16 @@ fn copy(engine: &Engine, tree: &Tree, directory: &Path, cancel: &CancelToken) ->
 /// Writes the root filesystems as a tar. The merged files are put together in the store first, because a
 /// tar is written from one directory.
 pub(super) fn tar(
-    engine: &Engine,
-    lease: &Lease,
+    assembly: &Assembly<'_>,
     built: &Built,
-    epoch: Option<Timestamp>,
+    told: &[Vec<Predicate>],
     destination: &Destination,
-    cancel: &CancelToken,
 ) -> Result<(), EngineError> {
+    let Assembly { engine, lease, request, cancel, .. } = *assembly;
     let merged = engine.store.scratch(lease)?;
-    directories(engine, lease, built, merged.path(), cancel)?;
+    directories(assembly, built, told, merged.path())?;
     let source = LayerSource::TwoTrees { lower: None, upper: merged.path() };
-    let options = DiffOptions { clamp_mtime: epoch.map(Timestamp::as_second) };
+    let options = DiffOptions { clamp_mtime: request.epoch.map(Timestamp::as_second) };
     archive::to(destination, |out| {
         write_layer(source, options, out, cancel)?;
         Ok(())

@@ -8,6 +8,7 @@ use registry::{ArchiveFormat, ExportedImage};
 
 use crate::Engine;
 use crate::assemble::{Assembly, Built, BuiltImage};
+use crate::attest::{self, Predicate};
 use crate::error::EngineError;
 use crate::push::Packing;
 use crate::registries::RegistriesError;
@@ -47,15 +48,17 @@ pub(crate) fn all(assembly: &Assembly<'_>, mut made: impl FnMut(&BuiltImage)) ->
         [] => &to_store,
         outputs => outputs,
     };
+    let told = attest::gather(assembly)?;
     let mut all: Vec<Built> = Vec::with_capacity(outputs.len());
     for output in outputs {
-        let built = assembly.image(layer_options(output))?;
+        let of_output = attest::of_output(&told, output, assembly.is_index());
+        let built = assembly.image(layer_options(output), of_output)?;
         let known = |image: &BuiltImage| {
             let ids = all.iter().flat_map(|built| &built.images).map(|image| image.manifest.config.digest);
             ids.into_iter().any(|id| id == image.manifest.config.digest)
         };
         built.images.iter().filter(|image| !known(image)).for_each(&mut made);
-        write(assembly, &built, output)?;
+        write(assembly, &built, &told, output)?;
         all.push(built);
     }
     Ok(all.swap_remove(0))
@@ -76,7 +79,12 @@ fn layer_options(output: &Output) -> LayerOptions {
     }
 }
 
-fn write(assembly: &Assembly<'_>, built: &Built, output: &Output) -> Result<(), EngineError> {
+fn write(
+    assembly: &Assembly<'_>,
+    built: &Built,
+    told: &[Vec<Predicate>],
+    output: &Output,
+) -> Result<(), EngineError> {
     let Assembly { engine, lease, request, cancel, .. } = *assembly;
     match output {
         Output::Store(_) => to_store(engine, request, built),
@@ -91,8 +99,8 @@ fn write(assembly: &Assembly<'_>, built: &Built, output: &Output) -> Result<(), 
         }
         Output::Docker(..) if built.is_index() => Err(EngineError::SeveralPlatforms("a docker archive")),
         Output::Docker(to, _) => to_archive(engine, request, built, ArchiveFormat::Docker, to),
-        Output::Tar(to) => files::tar(engine, lease, built, request.epoch, to, cancel),
-        Output::Local(directory) => files::directories(engine, lease, built, directory, cancel),
+        Output::Tar(to) => files::tar(assembly, built, told, to),
+        Output::Local(directory) => files::directories(assembly, built, told, directory),
     }
 }
 
@@ -139,7 +147,7 @@ fn to_archive(
     destination: &Destination,
 ) -> Result<(), EngineError> {
     let manifest = |image: &BuiltImage| (image.descriptor.clone(), image.manifest.clone());
-    let manifests = built.images.iter().map(manifest).collect();
+    let manifests = built.images.iter().map(manifest).chain(built.attestations.iter().cloned()).collect();
     let exported = ExportedImage {
         names: request.tags.clone(),
         root: built.root.clone(),

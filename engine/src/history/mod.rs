@@ -63,7 +63,7 @@ pub(crate) fn subject(request: &BuildRequest) -> (Key, RequestDocument) {
 }
 
 /// A build argument without the name and password that a URL in it may have.
-fn without_secrets((name, value): (&String, &String)) -> (String, String) {
+pub(crate) fn without_secrets((name, value): (&String, &String)) -> (String, String) {
     let value = if value.contains("://") { without_credentials(value) } else { value.clone() };
     (name.clone(), value)
 }

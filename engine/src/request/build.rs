@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use base::{Platform, Reference, Timestamp};
 
 use super::{
-    ContextModes, ContextSource, DockerfileSource, Entitlement, FailureOutput, NamedContext, NetworkMode,
-    Output, PullPolicy, Secrets, SharedCaches, SshSources, StepSettings, TargetRequest,
+    Attestations, ContextModes, ContextSource, DockerfileSource, Entitlement, FailureOutput, NamedContext,
+    NetworkMode, Output, PullPolicy, Secrets, SharedCaches, SshSources, StepSettings, TargetRequest,
 };
 
 /// A build.
@@ -41,6 +41,8 @@ pub struct BuildRequest {
     pub no_cache_filter: Vec<String>,
     /// `--cache-from` and `--cache-to`
     pub caches: SharedCaches,
+    /// `--provenance`, `--sbom` and `--attest`
+    pub attestations: Attestations,
     /// `--context-modes`
     pub context_modes: ContextModes,
     /// `--build-context`, by name.
@@ -86,6 +88,7 @@ impl BuildRequest {
             no_cache: false,
             no_cache_filter: Vec::new(),
             caches: SharedCaches::default(),
+            attestations: Attestations::default(),
             context_modes: ContextModes::default(),
             named_contexts: BTreeMap::new(),
             allow: BTreeSet::new(),
