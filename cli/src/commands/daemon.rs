@@ -45,7 +45,7 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     }
     let (mut addresses, sockets) = addresses(args, &file)?;
     let tls = tls(args, &file)?;
-    let needs_no_certificate = !tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+    let needs_no_certificate = tls.as_ref().is_none_or(|tls| tls.clients.is_none());
     if let Some(address) = addresses.iter().find(|address| matches!(address, Address::Tcp(_)))
         && needs_no_certificate
         && !args.insecure_tcp
