@@ -8,7 +8,7 @@ use crate::error::CliError;
 const EXAMPLE: &str =
     "as in --provenance=mode=max,version=v1, --sbom=true or --attest type=provenance,mode=min";
 
-/// What is told of an image besides.
+// What is told of an image besides.
 #[derive(Debug, Args)]
 pub(crate) struct AttestArgs {
     /// Tell where the image came from: true, false, or mode=min|max, version=v0.2|v1, builder-id=URL, reproducible=BOOL,

@@ -55,6 +55,7 @@ struct Export<'a> {
 
 impl Export<'_> {
     fn write(&self, kind: &str) -> Result<HashMap<String, String>, Status> {
+        self.refuse_what_is_not_written()?;
         match kind {
             "image" | "moby" => self.image(),
             "docker" => self.archive(Output::Docker),
@@ -103,6 +104,21 @@ impl Export<'_> {
             keep_times: !self.is_true("rewrite-timestamp", true)?,
             docker_types: !self.is_true("oci-mediatypes", true)?,
         })
+    }
+
+    /// What would change the image, and is not here yet, is refused rather than left out.
+    fn refuse_what_is_not_written(&self) -> Result<(), Status> {
+        if let Some(name) = self.attributes.keys().find(|name| name.starts_with("annotation")) {
+            return Err(Status::unimplemented(format!(
+                "{name}: images get no annotations through this interface yet"
+            )));
+        }
+        if self.is_true("registry.insecure", false)? {
+            let message =
+                "registry.insecure: insecure registries are named in the files of the builder's machine";
+            return Err(Status::invalid_argument(message));
+        }
+        Ok(())
     }
 
     fn image(&self) -> Result<HashMap<String, String>, Status> {
