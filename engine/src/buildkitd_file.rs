@@ -222,6 +222,6 @@ misspelt = 1
         assert_eq!(wrong("\nroot = 1\n").line, 2);
         assert_eq!(wrong("[grpc]\naddress = 7\n").line, 2);
         assert_eq!(wrong("\n\n[worker.oci]\ngc = \"perhaps\"\n").line, 3);
-        wrong("[[[").line;
+        assert_eq!(wrong("[[[").line, 1);
     }
 }
