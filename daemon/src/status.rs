@@ -1,6 +1,6 @@
 //! `Control/Status`: what a build says while it runs, in BuildKit's words.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::event::{Event, EventSink, Outcome, Stream};
@@ -10,6 +10,9 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
+
+/// How much output of a build's steps is kept for those who listen later or slowly, in bytes.
+const KEPT_OUTPUT: usize = 4 << 20;
 
 /// What a build has said so far, for any number of listeners, also such that come later.
 pub(crate) struct StatusLog {
@@ -21,6 +24,10 @@ pub(crate) struct StatusLog {
 #[derive(Default)]
 struct Said {
     messages: Vec<Arc<StatusResponse>>,
+    /// Which of them have output of steps, and how many bytes.
+    outputs: VecDeque<(usize, usize)>,
+    /// Bytes of output in all of them.
+    output: usize,
     /// The vertices as they are now: each message about one has all of it.
     vertices: HashMap<Digest, Vertex>,
     /// When the parts of vertices began.
@@ -68,10 +75,14 @@ impl StatusLog {
     pub(crate) fn warn(&self, warning: VertexWarning) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.warnings += 1;
-        said.messages.push(Arc::new(StatusResponse { warnings: vec![warning], ..StatusResponse::default() }));
-        let count = said.messages.len();
+        let count = said.say(StatusResponse { warnings: vec![warning], ..StatusResponse::default() });
         drop(said);
-        self.state.send_modify(|state| state.0 = count);
+        self.tell(count);
+    }
+
+    /// Wakes listeners. Of two who tell at once, the one with less may be the later.
+    fn tell(&self, count: usize) {
+        self.state.send_modify(|state| state.0 = state.0.max(count));
     }
 }
 
@@ -79,14 +90,30 @@ impl EventSink for StatusLog {
     fn emit(&self, event: Event) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(message) = said.message(event) else { return };
-        said.messages.push(Arc::new(message));
-        let count = said.messages.len();
+        let count = said.say(message);
         drop(said);
-        self.state.send_modify(|state| state.0 = count);
+        self.tell(count);
     }
 }
 
 impl Said {
+    /// Adds a message, and answers how many there are. Of more output than is kept the oldest is forgotten: who listens has it,
+    /// and the record of the build has all.
+    fn say(&mut self, message: StatusResponse) -> usize {
+        let bytes: usize = message.logs.iter().map(|log| log.msg.len()).sum();
+        if bytes > 0 {
+            self.output += bytes;
+            self.outputs.push_back((self.messages.len(), bytes));
+        }
+        self.messages.push(Arc::new(message));
+        while self.output > KEPT_OUTPUT && self.outputs.len() > 1 {
+            let Some((oldest, bytes)) = self.outputs.pop_front() else { break };
+            self.output -= bytes;
+            self.messages[oldest] = Arc::default();
+        }
+        self.messages.len()
+    }
+
     fn message(&mut self, event: Event) -> Option<StatusResponse> {
         match event {
             Event::BuildBegun { .. } => None,
@@ -221,4 +248,27 @@ pub(crate) fn timestamp(time: Timestamp) -> protobuf::Timestamp {
 /// The time now as RFC 3339 has it, for headers.
 pub(crate) fn now_text() -> String {
     engine::now().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_kept_up_to_a_limit_and_everything_else_for_ever() {
+        let log = StatusLog::default();
+        let vertex = Digest::of(b"vertex");
+        log.emit(Event::VertexDeclared { vertex, name: "step".to_owned(), inputs: Vec::new() });
+        for _ in 0..10 {
+            let (stream, data) = (Stream::Stdout, vec![b'x'; 1 << 20]);
+            log.emit(Event::Log { vertex, stream, data, at: engine::now() });
+        }
+        log.close();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let messages = runtime.block_on(log.next(0)).unwrap();
+        assert_eq!((messages.len(), messages[0].vertexes.len()), (11, 1));
+        let bytes: usize = messages.iter().flat_map(|message| &message.logs).map(|log| log.msg.len()).sum();
+        assert_eq!(bytes, KEPT_OUTPUT);
+        assert!(runtime.block_on(log.next(messages.len())).is_none());
+    }
 }

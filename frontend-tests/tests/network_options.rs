@@ -9,19 +9,6 @@ use common::containers::Containers;
 use serde_json::Value;
 use testkit::Lap;
 
-fn sleeper(env: &Containers, name: &str, flags: &[&str]) -> String {
-    env.detached(&[&["--name", name], flags, &["busybox", "sleep", "1000"]].concat())
-}
-
-/// What a script prints in a container, which must succeed.
-fn inside(env: &Containers, container: &str, script: &str) -> String {
-    env.lap(["exec", container, "sh", "-c", script]).ok().stdout_text()
-}
-
-fn fails_inside(env: &Containers, container: &str, script: &str) -> bool {
-    env.lap(["exec", container, "sh", "-c", script]).run().code() != Some(0)
-}
-
 fn create(env: &Containers, name: &str, flags: &[&str]) {
     env.lap(["network", "create"]).args(flags).args([name]).ok();
 }
@@ -82,28 +69,28 @@ fn a_card_is_as_it_was_asked_for() {
     let options = "name=net,link-local-ip=169.254.7.7,link-local-ip=fe80::77,\
         driver-opt=com.docker.network.endpoint.ifname=front,\
         \"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.conf.IFNAME.forwarding=0\"";
-    sleeper(&env, "web", &["--network", options]);
-    let shown = inside(&env, "web", "ip addr show dev front; cat /proc/sys/net/ipv4/conf/front/log_martians");
+    env.sleeper("web", &["--network", options]);
+    let shown = env.inside("web", "ip addr show dev front; cat /proc/sys/net/ipv4/conf/front/log_martians");
     for text in ["inet 169.254.7.7/16", "inet6 fe80::77/64"] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
     assert!(shown.ends_with("\n1\n"), "{shown}");
     // The same for a network that is joined later, where another container has a name that only this one knows.
-    let id = sleeper(&env, "db", &["--network", "other"]);
-    sleeper(&env, "third", &["--network", "other"]);
+    let id = env.sleeper("db", &["--network", "other"]);
+    env.sleeper("third", &["--network", "other"]);
     let join = ["network", "connect", "--link", "db:store", "--link-local-ip", "169.254.8.8"];
     let mac = "com.docker.network.endpoint.macaddress=02:00:00:00:00:99";
     env.lap(join).args(["--driver-opt", mac, "other", "web"]).ok();
-    inside(&env, "web", "ping -c 1 -W 5 store");
-    inside(&env, "web", &format!("ping -c 1 -W 5 {}", &id[..12]));
-    assert!(fails_inside(&env, "third", "nslookup -type=a store"));
-    let shown = inside(&env, "web", "ip addr show dev wan0");
+    env.inside("web", "ping -c 1 -W 5 store");
+    env.inside("web", &format!("ping -c 1 -W 5 {}", &id[..12]));
+    assert!(env.fails_inside("third", "nslookup -type=a store"));
+    let shown = env.inside("web", "ip addr show dev wan0");
     assert!(shown.contains("02:00:00:00:00:99") && shown.contains("169.254.8.8/16"), "{shown}");
     // It is all there again after a restart, and gone with the network.
     env.lap(["restart", "-t", "0", "web"]).ok();
-    inside(&env, "web", "ping -c 1 -W 5 store && ip addr show dev front");
+    env.inside("web", "ping -c 1 -W 5 store && ip addr show dev front");
     env.lap(["network", "disconnect", "other", "web"]).ok();
-    assert!(fails_inside(&env, "web", "nslookup -type=a store"));
+    assert!(env.fails_inside("web", "nslookup -type=a store"));
     for (flag, value, words) in [
         ("--driver-opt", "colour=red", "invalid endpoint option colour=red"),
         ("--driver-opt", "com.docker.network.endpoint.sysctls=net.ipv4.ip_forward=1", "with the word IFNAME"),
@@ -139,7 +126,7 @@ fn a_bridge_leads_as_far_as_it_was_asked_to() {
     create(&env, "isolated", &["--internal", "-o", &mode("isolated")]);
     create(&env, "bare", &["-o", "com.docker.network.bridge.inhibit_ipv4=true"]);
     // Another network of the machine is elsewhere, as far as these are concerned.
-    sleeper(&env, "elsewhere", &["--network", "usual"]);
+    env.sleeper("elsewhere", &["--network", "usual"]);
     let server = "httpd -h / -p 80; httpd -h / -p 81; echo yes >/f; exec sleep 1000";
     for network in ["routed", "open", "usual"] {
         let name = format!("in_{network}");
@@ -156,20 +143,20 @@ fn a_bridge_leads_as_far_as_it_was_asked_to() {
         let script = get(&format!("in_{network}"), network, port);
         // Servers may be about to start.
         let script = format!("for try in $(seq 100); do {script} && exit 0; done; exit 1");
-        assert_eq!(inside(&env, "elsewhere", &script), "yes\n", "{network} {port}");
+        assert_eq!(env.inside("elsewhere", &script), "yes\n", "{network} {port}");
     }
-    assert!(fails_inside(&env, "elsewhere", &get("in_routed", "routed", 81)));
-    sleeper(&env, "outside", &["--network", "open"]);
-    assert!(fails_inside(&env, "outside", &get("in_usual", "usual", 80)));
+    assert!(env.fails_inside("elsewhere", &get("in_routed", "routed", 81)));
+    env.sleeper("outside", &["--network", "open"]);
+    assert!(env.fails_inside("outside", &get("in_usual", "usual", 80)));
     assert!(env.lap(["port", "in_usual", "80"]).ok().stdout_text().starts_with("127.0.0.1:"));
     // A bridge without an address answers nobody, and its containers reach each other.
     for network in ["isolated", "bare"] {
         let (one, two) = (format!("{network}1"), format!("{network}2"));
-        sleeper(&env, &one, &["--network", network]);
-        sleeper(&env, &two, &["--network", network]);
-        inside(&env, &one, &format!("ping -c 1 -W 5 {two}"));
+        env.sleeper(&one, &["--network", network]);
+        env.sleeper(&two, &["--network", network]);
+        env.inside(&one, &format!("ping -c 1 -W 5 {two}"));
         let gateway = inspect(&env, network)["IPAM"]["Config"][0]["Gateway"].as_str().unwrap().to_owned();
-        assert!(fails_inside(&env, &one, &format!("ping -c 1 -W 1 {gateway}")), "{network}");
+        assert!(env.fails_inside(&one, &format!("ping -c 1 -W 1 {gateway}")), "{network}");
     }
     let refused = env.lap(["network", "create", "-o", &mode("isolated"), "bad"]).fails(1);
     refused.stderr_has(&["can only be used for an internal network"]);
@@ -205,22 +192,22 @@ fn cards_are_put_on_an_interface() {
     let listed =
         env.lap(["network", "ls", "--filter", "driver=macvlan", "--format", "{{.Name}} {{.Driver}}"]);
     assert_eq!(listed.ok().stdout_text(), "lan macvlan\n");
-    sleeper(&env, "one", &["--network", "lan", "--mac-address", "02:00:00:00:00:11"]);
-    sleeper(&env, "two", &["--network", "lan", "--ip", &format!("{net}.7")]);
-    let shown = inside(&env, "one", "ip addr show dev eth0; ip route");
+    env.sleeper("one", &["--network", "lan", "--mac-address", "02:00:00:00:00:11"]);
+    env.sleeper("two", &["--network", "lan", "--ip", &format!("{net}.7")]);
+    let shown = env.inside("one", "ip addr show dev eth0; ip route");
     for text in [&*format!("{net}.129/24"), "02:00:00:00:00:11", &*format!("default via {gateway} dev eth0")]
     {
         assert!(shown.contains(text), "{text}: {shown}");
     }
-    inside(&env, "one", "ping -c 1 -W 5 two");
-    inside(&env, "two", &format!("ping -c 1 -W 5 {gateway}"));
+    env.inside("one", "ping -c 1 -W 5 two");
+    env.inside("two", &format!("ping -c 1 -W 5 {gateway}"));
     // Another network is joined and left, and the interface outlives all of it.
     create(&env, "net", &[]);
     env.lap(["network", "connect", "net", "one"]).ok();
     env.lap(["network", "disconnect", "lan", "one"]).ok();
-    assert_eq!(inside(&env, "one", "ls /sys/class/net | tr '\\n' ' '"), "eth1 lo ");
+    assert_eq!(env.inside("one", "ls /sys/class/net | tr '\\n' ' '"), "eth1 lo ");
     env.lap(["network", "connect", "lan", "one"]).ok();
-    inside(&env, "one", "ping -c 1 -W 5 two");
+    env.inside("one", "ping -c 1 -W 5 two");
     let used = env.lap(["network", "rm", "lan"]).fails(1);
     used.stderr_has(&["has active endpoints"]);
     env.lap(["rm", "-f", "one", "two"]).ok();
@@ -233,10 +220,10 @@ fn cards_without_an_interface_are_among_themselves() {
     let env = Containers::new();
     create(&env, "alone", &["-d", "macvlan"]);
     assert_eq!(inspect(&env, "alone")["Internal"], true);
-    sleeper(&env, "one", &["--network", "alone"]);
-    sleeper(&env, "two", &["--network", "alone"]);
-    inside(&env, "one", "ping -c 1 -W 5 two");
-    assert_eq!(inside(&env, "one", "ip route | grep -c default || true"), "0\n");
+    env.sleeper("one", &["--network", "alone"]);
+    env.sleeper("two", &["--network", "alone"]);
+    env.inside("one", "ping -c 1 -W 5 two");
+    assert_eq!(env.inside("one", "ip route | grep -c default || true"), "0\n");
     env.lap(["rm", "-f", "one", "two"]).ok();
     env.lap(["network", "rm", "alone"]).ok();
     // In private mode they do not even see each other.
@@ -245,9 +232,9 @@ fn cards_without_an_interface_are_among_themselves() {
     let subnet = format!("{}.0/24", random_subnet());
     let private = ["-d", "macvlan", "-o", &parent, "-o", "macvlan_mode=private", "--subnet", &subnet];
     create(&env, "private", &private);
-    sleeper(&env, "three", &["--network", "private"]);
-    sleeper(&env, "four", &["--network", "private"]);
-    assert!(fails_inside(&env, "three", "ping -c 1 -W 1 four"));
+    env.sleeper("three", &["--network", "private"]);
+    env.sleeper("four", &["--network", "private"]);
+    assert!(env.fails_inside("three", "ping -c 1 -W 1 four"));
     // Drivers and interfaces that there are not.
     let refused =
         |flags: &[&str]| env.lap(["network", "create"]).args(flags).args(["bad"]).fails(1).stderr_text();
@@ -276,11 +263,11 @@ fn cards_share_the_address_of_an_interface_or_the_kernel_has_none() {
         env.lap(["network", "rm", "lan"]).ok();
         return;
     }
-    sleeper(&env, "one", &["--network", "lan"]);
-    sleeper(&env, "two", &["--network", "lan"]);
-    inside(&env, "one", "ping -c 1 -W 5 two");
-    inside(&env, "one", &format!("ping -c 1 -W 5 {gateway}"));
+    env.sleeper("one", &["--network", "lan"]);
+    env.sleeper("two", &["--network", "lan"]);
+    env.inside("one", "ping -c 1 -W 5 two");
+    env.inside("one", &format!("ping -c 1 -W 5 {gateway}"));
     let address = |path: &str| std::fs::read_to_string(path).unwrap();
     let ours = address(&format!("/sys/class/net/{}/address", cable.parent));
-    assert_eq!(inside(&env, "one", "cat /sys/class/net/eth0/address"), ours);
+    assert_eq!(env.inside("one", "cat /sys/class/net/eth0/address"), ours);
 }

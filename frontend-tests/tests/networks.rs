@@ -11,21 +11,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// A container that waits, in these networks.
-fn sleeper(env: &Containers, name: &str, flags: &[&str]) -> String {
-    env.detached(&[&["--name", name], flags, &["busybox", "sleep", "1000"]].concat())
-}
-
-/// What a script prints in a container, which must succeed.
-fn inside(env: &Containers, container: &str, script: &str) -> String {
-    env.lap(["exec", container, "sh", "-c", script]).ok().stdout_text()
-}
-
-/// Whether a script fails in a container.
-fn fails_inside(env: &Containers, container: &str, script: &str) -> bool {
-    env.lap(["exec", container, "sh", "-c", script]).run().code() != Some(0)
-}
-
 fn create(env: &Containers, name: &str, flags: &[&str]) -> String {
     env.lap(["network", "create"]).args(flags).args([name]).ok().stdout_text().trim().to_owned()
 }
@@ -77,34 +62,34 @@ fn containers_find_each_other_by_name() {
     let env = Containers::new();
     create(&env, "net", &[]);
     create(&env, "other", &[]);
-    let id = sleeper(&env, "web", &["--network", "net", "--network-alias", "site"]);
-    sleeper(&env, "client", &["--network", "net"]);
-    sleeper(&env, "stranger", &["--network", "other"]);
+    let id = env.sleeper("web", &["--network", "net", "--network-alias", "site"]);
+    env.sleeper("client", &["--network", "net"]);
+    env.sleeper("stranger", &["--network", "other"]);
     for name in ["web", "site", &id[..12], "WEB", "web.net"] {
-        inside(&env, "client", &format!("ping -c 1 -W 5 {name}"));
+        env.inside("client", &format!("ping -c 1 -W 5 {name}"));
     }
-    assert!(inside(&env, "client", "cat /etc/resolv.conf").contains("nameserver 127.0.0.11"));
+    assert!(env.inside("client", "cat /etc/resolv.conf").contains("nameserver 127.0.0.11"));
     // Over a stream, too, and from an address to the name.
     let address = env.inspect("web", ".NetworkSettings.IPAddress");
-    assert!(inside(&env, "client", &format!("nslookup {address}")).contains("web.net"));
+    assert!(env.inside("client", &format!("nslookup {address}")).contains("web.net"));
     // Programs of the container may have port 53 for themselves.
     let script = "nc -l -p 53 -e true & for try in $(seq 1000); do nc 127.0.0.1 53 < /dev/null && exit 0; done; exit 1";
-    inside(&env, "client", script);
+    env.inside("client", script);
     // Neither by name nor by address from another network.
-    assert!(fails_inside(&env, "stranger", "ping -c 1 -W 1 web"));
-    assert!(fails_inside(&env, "stranger", &format!("ping -c 1 -W 1 {address}")));
+    assert!(env.fails_inside("stranger", "ping -c 1 -W 1 web"));
+    assert!(env.fails_inside("stranger", &format!("ping -c 1 -W 1 {address}")));
     // The one that is killed with its supervisor is nobody any more, and comes back by its name.
     kill(Pid::from_raw(env.shim_of(&id)), Signal::SIGKILL).unwrap();
     env.wait_until("web", ".State.Status", |status| status == "exited");
-    assert!(fails_inside(&env, "client", "nslookup -type=a web"));
+    assert!(env.fails_inside("client", "nslookup -type=a web"));
     env.lap(["start", "web"]).ok();
-    inside(&env, "client", "ping -c 1 -W 5 web");
+    env.inside("client", "ping -c 1 -W 5 web");
     // Another name is known from the next start on.
     env.lap(["rename", "web", "shop"]).ok();
     env.lap(["stop", "-t", "0", "shop"]).ok();
     env.lap(["start", "shop"]).ok();
-    inside(&env, "client", "ping -c 1 -W 5 shop");
-    assert!(fails_inside(&env, "client", "nslookup -type=a web"));
+    env.inside("client", "ping -c 1 -W 5 shop");
+    assert!(env.fails_inside("client", "nslookup -type=a web"));
     // Who shares a container's network asks the same server.
     let shared =
         ["run", "--rm", "--network", "container:client", "busybox", "ping", "-c", "1", "-W", "5", "shop"];
@@ -151,11 +136,11 @@ fn an_internal_network_has_no_way_out() {
     let env = Containers::new();
     create(&env, "inner", &["--internal"]);
     create(&env, "net", &[]);
-    sleeper(&env, "one", &["--network", "inner"]);
-    sleeper(&env, "two", &["--network", "inner"]);
-    sleeper(&env, "outer", &["--network", "net"]);
-    inside(&env, "one", "ping -c 1 -W 5 two");
-    assert_eq!(inside(&env, "one", "ip route | grep -c default || true").trim(), "0");
+    env.sleeper("one", &["--network", "inner"]);
+    env.sleeper("two", &["--network", "inner"]);
+    env.sleeper("outer", &["--network", "net"]);
+    env.inside("one", "ping -c 1 -W 5 two");
+    assert_eq!(env.inside("one", "ip route | grep -c default || true").trim(), "0");
     // Not with a route of its own making, either.
     let gateway = inspect(&env, "inner")["IPAM"]["Config"][0]["Gateway"].as_str().unwrap().to_owned();
     let outer = env.inspect("outer", ".NetworkSettings.IPAddress");
@@ -183,13 +168,13 @@ fn addresses_are_as_asked_for() {
         })
     );
     assert_eq!((&shown["EnableIPv6"], &shown["Labels"]), (&json!(true), &json!({ "team": "a" })));
-    let chosen = sleeper(&env, "chosen", &["--network", "net"]);
+    let chosen = env.sleeper("chosen", &["--network", "net"]);
     assert_eq!(env.inspect("chosen", ".NetworkSettings.IPAddress"), format!("{base}.17"));
-    assert!(inside(&env, "chosen", "ip route").contains(&format!("default via {gateway}")));
+    assert!(env.inside("chosen", "ip route").contains(&format!("default via {gateway}")));
     let wanted = format!("{base}.99");
-    sleeper(&env, "fixed", &["--network", "net", "--ip", &wanted]);
+    env.sleeper("fixed", &["--network", "net", "--ip", &wanted]);
     assert_eq!(env.inspect("fixed", ".NetworkSettings.IPAddress"), wanted);
-    inside(&env, "chosen", "ping -c 1 -W 5 fixed && ping -6 -c 1 -W 5 fixed");
+    env.inside("chosen", "ping -c 1 -W 5 fixed && ping -6 -c 1 -W 5 fixed");
     let containers = &inspect(&env, "net")["Containers"];
     assert_eq!(containers[&chosen]["Name"], "chosen");
     assert_eq!(containers[&chosen]["IPv4Address"], format!("{base}.17/24"));
@@ -217,31 +202,31 @@ fn addresses_are_as_asked_for() {
 fn a_container_is_in_several_networks_and_changes_them() {
     let env = Containers::new();
     let ids = ["one", "two", "three"].map(|name| create(&env, name, &[]));
-    sleeper(&env, "a", &["--network", "one"]);
-    sleeper(&env, "b", &["--network", "two"]);
-    sleeper(&env, "c", &["--network", "three"]);
+    env.sleeper("a", &["--network", "one"]);
+    env.sleeper("b", &["--network", "two"]);
+    env.sleeper("c", &["--network", "three"]);
     let both =
-        sleeper(&env, "both", &["--network", "name=one,alias=first", "--network", "name=two,gw-priority=7"]);
-    inside(&env, "both", "ping -c 1 -W 5 a && ping -c 1 -W 5 b");
-    inside(&env, "a", "ping -c 1 -W 5 first && ping -c 1 -W 5 both");
-    assert!(fails_inside(&env, "b", "ping -c 1 -W 1 first"));
+        env.sleeper("both", &["--network", "name=one,alias=first", "--network", "name=two,gw-priority=7"]);
+    env.inside("both", "ping -c 1 -W 5 a && ping -c 1 -W 5 b");
+    env.inside("a", "ping -c 1 -W 5 first && ping -c 1 -W 5 both");
+    assert!(env.fails_inside("b", "ping -c 1 -W 1 first"));
     // Packets to elsewhere leave by the second, which has the higher priority.
     let gateway = inspect(&env, "two")["IPAM"]["Config"][0]["Gateway"].as_str().unwrap().to_owned();
-    assert!(inside(&env, "both", "ip route").contains(&format!("default via {gateway}")));
+    assert!(env.inside("both", "ip route").contains(&format!("default via {gateway}")));
     let shown = env.lap(["inspect", "-f", "{{json .NetworkSettings.Networks}}", "both"]).ok().stdout_text();
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["one"]["NetworkID"], ids[0]);
     assert_eq!(shown["two"]["Gateway"], gateway);
     // While it runs.
-    assert!(fails_inside(&env, "both", "ping -c 1 -W 1 c"));
+    assert!(env.fails_inside("both", "ping -c 1 -W 1 c"));
     env.lap(["network", "connect", "--alias", "late", "three", "both"]).ok();
-    inside(&env, "both", "ping -c 1 -W 5 c");
-    inside(&env, "c", "ping -c 1 -W 5 late");
+    env.inside("both", "ping -c 1 -W 5 c");
+    env.inside("c", "ping -c 1 -W 5 late");
     let again = env.lap(["network", "connect", "three", "both"]).fails(1);
     again.stderr_has(&["endpoint with name both already exists in network three"]);
     env.lap(["network", "disconnect", "two", "both"]).ok();
-    assert!(fails_inside(&env, "both", "ping -c 1 -W 1 b"));
-    inside(&env, "both", "ping -c 1 -W 5 a && ip route | grep -q default");
+    assert!(env.fails_inside("both", "ping -c 1 -W 1 b"));
+    env.inside("both", "ping -c 1 -W 5 a && ip route | grep -q default");
     env.lap(["network", "disconnect", "two", "both"])
         .fails(1)
         .stderr_has(&["is not connected to network two"]);
@@ -250,8 +235,8 @@ fn a_container_is_in_several_networks_and_changes_them() {
     env.lap(["network", "disconnect", "three", "both"]).ok();
     env.lap(["network", "connect", "two", "both"]).ok();
     env.lap(["start", "both"]).ok();
-    inside(&env, "both", "ping -c 1 -W 5 a && ping -c 1 -W 5 b");
-    assert!(fails_inside(&env, "both", "ping -c 1 -W 1 c"));
+    env.inside("both", "ping -c 1 -W 5 a && ping -c 1 -W 5 b");
+    assert!(env.fails_inside("both", "ping -c 1 -W 1 c"));
     // One that is removed while a container does not run keeps it from starting.
     env.lap(["rm", "-f", "b"]).ok();
     env.lap(["stop", "-t", "0", "both"]).ok();
@@ -278,7 +263,7 @@ fn nothing_is_left_of_a_network() {
     assert_eq!(names(&["-f", "type=custom"]), ["kept", "net", "unused"]);
     assert_eq!(names(&["-f", "label=keep", "-f", "driver=bridge"]), ["kept"]);
     assert_eq!(names(&["-f", &format!("id={}", &id[..6]), "-f", "name=ne"]), ["net"]);
-    sleeper(&env, "user", &["--network", &id[..10]]);
+    env.sleeper("user", &["--network", &id[..10]]);
     assert_eq!(env.bridges().len(), 3);
     assert_eq!(names(&["-f", "dangling=true"]), ["kept", "unused"]);
     for network in ["net", &id] {
@@ -308,12 +293,12 @@ fn options_of_the_bridge_hold() {
     let icc = "com.docker.network.bridge.enable_icc=false";
     create(&env, "apart", &["-o", &named, "-o", icc, "-o", "com.docker.network.driver.mtu=1300"]);
     assert!(std::path::Path::new("/sys/class/net").join(&bridge).exists());
-    sleeper(&env, "one", &["--network", "apart"]);
-    sleeper(&env, "two", &["--network", "apart"]);
-    assert_eq!(inside(&env, "one", "cat /sys/class/net/eth0/mtu"), "1300\n");
-    assert!(fails_inside(&env, "one", "ping -c 1 -W 1 two"));
+    env.sleeper("one", &["--network", "apart"]);
+    env.sleeper("two", &["--network", "apart"]);
+    assert_eq!(env.inside("one", "cat /sys/class/net/eth0/mtu"), "1300\n");
+    assert!(env.fails_inside("one", "ping -c 1 -W 1 two"));
     let gateway = inspect(&env, "apart")["IPAM"]["Config"][0]["Gateway"].as_str().unwrap().to_owned();
-    inside(&env, "one", &format!("ping -c 1 -W 5 {gateway}"));
+    env.inside("one", &format!("ping -c 1 -W 5 {gateway}"));
     let taken = env.lap(["network", "create", "-o", "com.docker.network.bridge.name=lo", "bad"]).fails(1);
     taken.stderr_has(&["there is an interface of that name"]);
     env.lap(["network", "create", "-o", "no.such=1", "bad"]).fails(1).stderr_has(&["no.such=1"]);
@@ -340,14 +325,14 @@ fn links_lead_one_way() {
     for line in &expected {
         assert!(printed.lines().any(|other| other == line), "{line}: {printed}");
     }
-    assert!(!inside(&env, "db", "cat /etc/hosts").contains("web"));
+    assert!(!env.inside("db", "cat /etc/hosts").contains("web"));
     env.lap(["stop", "-t", "0", "db"]).ok();
     let stopped = env.lap(["run", "--rm", "--link", "db", "busybox", "true"]).fails(125);
     stopped.stderr_has(&["cannot link to a non running container: /db AS /db"]);
     env.lap(["run", "--rm", "--link", "nobody", "busybox", "true"]).fails(125);
     // In a network where names are served the further name is one of them.
     create(&env, "net", &[]);
-    sleeper(&env, "cache", &["--network", "net"]);
+    env.sleeper("cache", &["--network", "net"]);
     let linked = [
         "run",
         "--rm",

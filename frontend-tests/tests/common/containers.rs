@@ -27,6 +27,21 @@ impl Containers {
         self.lap(["run", "-d"]).args(args).ok().stdout_text().trim().to_owned()
     }
 
+    /// A container that waits, with these flags of `lap run`; answers the id.
+    pub(crate) fn sleeper(&self, name: &str, flags: &[&str]) -> String {
+        self.detached(&[&["--name", name], flags, &["busybox", "sleep", "1000"]].concat())
+    }
+
+    /// What a script prints in a container, which must succeed.
+    pub(crate) fn inside(&self, container: &str, script: &str) -> String {
+        self.lap(["exec", container, "sh", "-c", script]).ok().stdout_text()
+    }
+
+    /// Whether a script fails in a container.
+    pub(crate) fn fails_inside(&self, container: &str, script: &str) -> bool {
+        self.lap(["exec", container, "sh", "-c", script]).run().code() != Some(0)
+    }
+
     /// A field of `lap inspect`.
     pub(crate) fn inspect(&self, container: &str, field: &str) -> String {
         let format = format!("{{{{{field}}}}}");
@@ -57,7 +72,7 @@ impl Containers {
     /// Asks again and again until a script succeeds in a container.
     pub(crate) fn wait_for_exec(&self, container: &str, script: &str) {
         let deadline = Instant::now() + DEADLINE;
-        while self.lap(["exec", container, "sh", "-c", script]).run().code() != Some(0) {
+        while self.fails_inside(container, script) {
             assert!(Instant::now() < deadline, "{script:?} fails in {container}");
         }
     }
