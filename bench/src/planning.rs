@@ -66,6 +66,10 @@ impl Ops for Cache {
     type Output = Key;
     type Error = std::convert::Infallible;
 
+    fn part(&self, outputs: &Key, output: u32) -> Key {
+        solver::key::of_output(outputs, output)
+    }
+
     fn local_key(&self, _: VertexIndex, _: usize, _: &CancelToken) -> Result<Key, Self::Error> {
         Ok(KeyHasher::new("none").finish())
     }

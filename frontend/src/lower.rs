@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use ::base::image::ImageConfig;
 use ::base::{Platform, Timestamp};
-use llb::{Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, VertexIndex};
+use llb::{Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, SourceRange, VertexIndex};
 use parser::Diagnostic;
 use parser::ast::{ArgDeclaration, Dockerfile, Instruction, InstructionKind};
+use parser::span::Span;
 
 use crate::args::{Environment, Expander, platform_args};
 use crate::checks::Findings;
@@ -32,6 +33,11 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// The name of the local source that is the build context.
 pub(crate) const CONTEXT: &str = "context";
+
+/// Where a step stands in its Dockerfile.
+pub(crate) fn source_range(span: Span) -> Option<SourceRange> {
+    Some(SourceRange { file: 0, start: span.start, end: span.end })
+}
 
 /// What a Dockerfile becomes.
 #[derive(Debug)]
@@ -424,7 +430,7 @@ impl<'a> Lowering<'a> {
         Metadata {
             name: state.names.next(&text),
             stage: state.names.stage().to_owned(),
-            source: Some((instruction.span.start, instruction.span.end)),
+            source: source_range(instruction.span),
             ignore_cache: state.ignore_cache,
         }
     }

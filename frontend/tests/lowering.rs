@@ -373,7 +373,7 @@ fn exec(lowered: &Lowered) -> &llb::ExecOp {
 fn a_bind_mount_shows_a_copy_of_what_it_names() {
     let lowered = lowered("FROM debian\nWORKDIR /w\nRUN --mount=source=a/b,target=c,rw x\n");
     let [mount] = exec(&lowered).mounts.as_slice() else { panic!() };
-    let bind = BindMount { input: Some(1), source: "/a/b".to_owned(), writable: true };
+    let bind = BindMount { input: Some(1), source: "/a/b".to_owned(), writable: true, kept: false };
     assert_eq!((mount.target.as_str(), &mount.kind), ("/w/c", &MountKind::Bind(bind)));
     let inputs = lowered.graph.inputs(lowered.images[0].target.unwrap());
     let Op::File(copy) = &lowered.graph.vertex(inputs[1].vertex).op else { panic!() };

@@ -10,9 +10,9 @@ use base::{KeyHasher, Platform};
 use serde::{Deserialize, Serialize};
 
 use crate::op::{
-    BindMount, CacheMount, ChmodMode, CopyAction, ExecMount, ExecOp, FileAction, FileOp, GitSource,
-    HttpSource, ImageSource, MkdirAction, MkfileAction, MountKind, NetworkMode, Op, Owner, SecretMount,
-    SecurityMode, Sharing, SourceOp, SshMount, TmpfsMount, UserName,
+    BindMount, CacheMount, ChmodMode, CopyAction, CopyRules, ExecMount, ExecOp, FileAction, FileOp,
+    GitSource, HttpSource, ImageSource, MkdirAction, MkfileAction, MountKind, NetworkMode, Op, Owner, Rlimit,
+    RmAction, SecretMount, SecurityMode, Sharing, SourceOp, SshMount, SymlinkAction, TmpfsMount, UserName,
 };
 
 /// How many characters of a long text are shown beside its hash.
@@ -43,6 +43,7 @@ pub fn aspects(op: &Op, platform: &Platform) -> Vec<Aspect> {
         Op::Exec(exec) => list.exec(exec),
         Op::File(file) => list.file(file),
         Op::Merge => list.add("merge", "layers on top of each other"),
+        Op::Diff => list.add("diff", "what has changed"),
     }
     list.0
 }
@@ -103,6 +104,10 @@ impl List {
             files,
             mounts,
             devices,
+            read_only_root,
+            hosts,
+            rlimits,
+            exit_codes,
         } = exec;
         self.command(args);
         self.flag("root filesystem", *has_root);
@@ -134,6 +139,16 @@ impl List {
                 if device.required { "required" } else { "optional" },
             );
         }
+        self.flag("root filesystem read-only", *read_only_root);
+        for (name, address) in hosts {
+            self.add(format!("host {name}"), address);
+        }
+        for Rlimit { name, soft, hard } in rlimits {
+            self.add(format!("limit {name}"), format!("{soft}:{hard}"));
+        }
+        if !exit_codes.is_empty() {
+            self.add("exit codes", format!("{exit_codes:?}"));
+        }
     }
 
     /// The command as it was written, where it is one for a shell.
@@ -155,6 +170,16 @@ impl List {
                 FileAction::Copy(copy) => self.copy(copy),
                 FileAction::Mkfile(file) => self.mkfile(file),
                 FileAction::Mkdir(directory) => self.mkdir(directory),
+                FileAction::Rm(RmAction { path, allow_missing, allow_wildcards }) => {
+                    self.add("removed", path);
+                    self.flag("may be missing", *allow_missing);
+                    self.flag("wildcards", *allow_wildcards);
+                }
+                FileAction::Symlink(SymlinkAction { path, target, owner, time }) => {
+                    self.add(format!("link {path}"), target);
+                    self.owner(owner.as_ref());
+                    self.time(*time);
+                }
             }
         }
     }
@@ -170,6 +195,7 @@ impl List {
             unpack_archives,
             parents,
             excludes,
+            rules,
         } = copy;
         self.add("sources", format!("{:?} of input {input}", copy.plain_sources()));
         self.add("destination", destination);
@@ -181,23 +207,46 @@ impl List {
         for pattern in excludes {
             self.add("--exclude", pattern);
         }
+        let usual = CopyRules::default();
+        let CopyRules { follow_links, allow_no_match, contents_only, make_parents, replace, .. } = rules;
+        self.flag("links kept as sources", *follow_links != usual.follow_links);
+        self.flag("wildcards must match", *allow_no_match != usual.allow_no_match);
+        self.flag("directories themselves", *contents_only != usual.contents_only);
+        self.flag("destination must exist", *make_parents != usual.make_parents);
+        self.flag("replaces", *replace);
+        for pattern in &rules.includes {
+            self.add("only", pattern);
+        }
+        for path in &rules.required {
+            self.add("required", path);
+        }
+        self.time(rules.time);
+    }
+
+    fn time(&mut self, time: Option<i64>) {
+        if let Some(time) = time {
+            self.add("time", time.to_string());
+        }
     }
 
     fn mkfile(&mut self, file: &MkfileAction) {
-        let MkfileAction { path, name, mode, chmod, content: bytes, owner } = file;
+        let MkfileAction { path, name, mode, chmod, content: bytes, owner, time } = file;
         self.add("file", path);
         self.add("name in a directory", name);
         self.add("content", content(bytes));
         self.add("mode", octal(*mode));
         self.mode("--chmod", chmod.as_ref());
         self.owner(owner.as_ref());
+        self.time(*time);
     }
 
     fn mkdir(&mut self, directory: &MkdirAction) {
-        let MkdirAction { path, mode, owner } = directory;
+        let MkdirAction { path, mode, owner, make_parents, time } = directory;
         self.add("new directory", path);
         self.add("mode", octal(*mode));
         self.owner(owner.as_ref());
+        self.flag("parents must exist", !make_parents);
+        self.time(*time);
     }
 
     fn owner(&mut self, owner: Option<&Owner>) {
@@ -240,8 +289,13 @@ fn shown_mount(mount: &ExecMount) -> String {
         |input: &Option<u32>| input.map_or_else(|| "nothing".to_owned(), |input| format!("input {input}"));
     let owner = |mode: u32, uid: u32, gid: u32| format!("mode={},uid={uid},gid={gid}", octal(mode));
     match &mount.kind {
-        MountKind::Bind(BindMount { input: slot, source, writable }) => {
-            let access = if *writable { "rw" } else { "ro" };
+        MountKind::Bind(BindMount { input: slot, source, writable, kept }) => {
+            let access = match (writable, kept) {
+                (true, true) => "rw,kept",
+                (true, false) => "rw",
+                (false, true) => "ro,kept",
+                (false, false) => "ro",
+            };
             format!("type=bind,from={},source={source:?},{access}", input(slot))
         }
         MountKind::Cache(CacheMount { id: _, input: slot, source, sharing, read_only, mode, uid, gid }) => {
@@ -291,6 +345,7 @@ mod tests {
             chmod: None,
             content: text.into_bytes(),
             owner: None,
+            time: None,
         };
         let op = Op::File(FileOp { has_base: false, actions: vec![FileAction::Mkfile(file)] });
         assert!(named(&aspects(&op, &Platform::host()), "content").value.len() < 200);

@@ -23,10 +23,21 @@ pub struct Metadata {
     pub name: String,
     /// The stage that it belongs to, with the platform where a build has several; empty for none.
     pub stage: String,
-    /// Bytes of the Dockerfile that this vertex came from, `start..end`.
-    pub source: Option<(usize, usize)>,
+    /// The text that this vertex came from.
+    pub source: Option<SourceRange>,
     /// Whether the cache must not be asked (`--no-cache`); the result is still saved.
     pub ignore_cache: bool,
+}
+
+/// Bytes `start..end` of a file that a graph was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceRange {
+    /// Which of the files; a Dockerfile is the only one.
+    pub file: usize,
+    /// The first byte.
+    pub start: usize,
+    /// The byte after the last.
+    pub end: usize,
 }
 
 /// One input: the result of another vertex.
@@ -34,6 +45,15 @@ pub struct Metadata {
 pub struct Input {
     /// The vertex whose result it is.
     pub vertex: VertexIndex,
+    /// Which of its results, from 0.
+    pub output: u32,
+}
+
+/// How an input is used.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    slot: u32,
+    output: u32,
 }
 
 /// An operation with everything that makes it what it is.
@@ -54,8 +74,8 @@ pub struct Vertex {
 /// An immutable graph.
 #[derive(Debug, Clone)]
 pub struct Graph {
-    /// An edge leads from an input to the vertex that uses it, and holds the slot.
-    nodes: DiGraph<Vertex, u32>,
+    /// An edge leads from an input to the vertex that uses it.
+    nodes: DiGraph<Vertex, Use>,
     order: Vec<VertexIndex>,
 }
 
@@ -71,6 +91,18 @@ pub enum GraphError {
         slot: u32,
         /// How many there are.
         inputs: usize,
+    },
+    /// A vertex uses a result that another one does not have.
+    #[error("\"{name}\" uses result {output} of \"{input}\", which has {outputs}")]
+    MissingOutput {
+        /// The vertex.
+        name: String,
+        /// The name of its input.
+        input: String,
+        /// The result.
+        output: u32,
+        /// How many there are.
+        outputs: u32,
     },
     /// Two copies or mounts of one operation use the same slot, whose key could then tell of one alone.
     #[error("\"{name}\" uses input {slot} twice")]
@@ -96,13 +128,10 @@ impl Graph {
 
     /// The inputs of a vertex in slot order.
     pub fn inputs(&self, index: VertexIndex) -> Vec<Input> {
-        let mut slots: Vec<(u32, VertexIndex)> = self
-            .nodes
-            .edges_directed(index, Direction::Incoming)
-            .map(|e| (*e.weight(), e.source()))
-            .collect();
-        slots.sort_unstable_by_key(|(slot, _)| *slot);
-        slots.into_iter().map(|(_, vertex)| Input { vertex }).collect()
+        let edges = self.nodes.edges_directed(index, Direction::Incoming);
+        let mut slots: Vec<(Use, VertexIndex)> = edges.map(|e| (*e.weight(), e.source())).collect();
+        slots.sort_unstable_by_key(|(of, _)| of.slot);
+        slots.into_iter().map(|(of, vertex)| Input { vertex, output: of.output }).collect()
     }
 
     /// The vertices that use the result of `index`, each once.
@@ -132,7 +161,7 @@ impl Graph {
 /// Builds a [`Graph`] from the inputs up.
 #[derive(Default)]
 pub struct GraphBuilder {
-    nodes: DiGraph<Vertex, u32>,
+    nodes: DiGraph<Vertex, Use>,
     known: HashMap<Digest, VertexIndex>,
 }
 
@@ -143,7 +172,8 @@ impl GraphBuilder {
     }
 
     /// Adds a vertex, or finds the one that is the same: equal in operation, platform, inputs and whether it
-    /// may use the cache. The first one stays, with its metadata and whatever else is not identity.
+    /// may use the cache. The first one stays, with its metadata and whatever else is not identity. Answers its
+    /// first result.
     ///
     /// # Panics
     /// If an input comes from another builder and has no counterpart here.
@@ -151,14 +181,14 @@ impl GraphBuilder {
         let op_key = op_key(&op, platform);
         let id = self.identity(&op_key, inputs, metadata.ignore_cache);
         if let Some(vertex) = self.known.get(&id) {
-            return Input { vertex: *vertex };
+            return Input { vertex: *vertex, output: 0 };
         }
         let vertex = self.nodes.add_node(Vertex { op, platform: platform.clone(), metadata, op_key, id });
         for (slot, input) in (0u32..).zip(inputs) {
-            self.nodes.add_edge(input.vertex, vertex, slot);
+            self.nodes.add_edge(input.vertex, vertex, Use { slot, output: input.output });
         }
         self.known.insert(id, vertex);
-        Input { vertex }
+        Input { vertex, output: 0 }
     }
 
     /// Checks the graph and gives it out.
@@ -166,19 +196,34 @@ impl GraphBuilder {
         let order = self.nodes.node_indices().collect();
         let graph = Graph { nodes: self.nodes, order };
         for index in graph.topological() {
-            check_slots(graph.vertex(*index), graph.inputs(*index).len())?;
+            let inputs = graph.inputs(*index);
+            check_slots(graph.vertex(*index), inputs.len())?;
+            check_outputs(&graph, *index, &inputs)?;
         }
         Ok(graph)
     }
 
     fn identity(&self, op_key: &Key, inputs: &[Input], ignore_cache: bool) -> Digest {
-        let mut hasher = KeyHasher::new("lapstrake/vertex-id/v1");
+        let mut hasher = KeyHasher::new("lapstrake/vertex-id/v2");
         hasher.add(op_key).bool(ignore_cache).u64(inputs.len() as u64);
         for input in inputs {
-            hasher.add(&self.nodes[input.vertex].id);
+            hasher.add(&self.nodes[input.vertex].id).u64(input.output.into());
         }
         Digest::of(hasher.finish().as_bytes())
     }
+}
+
+/// The results that a vertex uses must exist.
+fn check_outputs(graph: &Graph, index: VertexIndex, inputs: &[Input]) -> Result<(), GraphError> {
+    let name = |index| graph.vertex(index).metadata.name.clone();
+    for Input { vertex, output } in inputs {
+        let outputs = graph.vertex(*vertex).op.outputs();
+        if *output >= outputs {
+            let (name, input) = (name(index), name(*vertex));
+            return Err(GraphError::MissingOutput { name, input, output: *output, outputs });
+        }
+    }
+    Ok(())
 }
 
 /// The slots that an operation names must exist, and be named once.
@@ -203,6 +248,7 @@ fn slots(op: &Op) -> Vec<u32> {
     match op {
         Op::Source(_) => Vec::new(),
         Op::Merge => vec![0],
+        Op::Diff => vec![0, 1],
         Op::Exec(exec) => {
             first(exec.has_root).into_iter().chain(exec.mounts.iter().filter_map(ExecMount::input)).collect()
         }
@@ -221,7 +267,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::op::{CopyAction, ExecOp, FileOp, LocalSource, SourceOp};
+    use crate::op::{BindMount, CopyAction, ExecOp, FileOp, LocalSource, MountKind, SourceOp};
 
     fn exec(command: &str) -> Op {
         Op::Exec(ExecOp::new(vec![command.to_owned()]))
@@ -285,6 +331,25 @@ mod tests {
         let op = Op::File(FileOp { has_base: false, actions });
         builder.add(op, &Platform::host(), &[context], named("COPY"));
         assert!(matches!(builder.finish(), Err(GraphError::SlotUsedTwice { slot: 0, .. })));
+    }
+
+    #[test]
+    fn results_of_one_vertex_are_different_inputs_and_must_exist() {
+        let bind = BindMount { input: None, source: "/".to_owned(), writable: true, kept: true };
+        let mount = ExecMount { target: "/out".to_owned(), kind: MountKind::Bind(bind) };
+        let two = Op::Exec(ExecOp { mounts: vec![mount], ..ExecOp::new(vec!["make".to_owned()]) });
+        let (host, copy) = (Platform::host(), CopyAction::new(0, vec!["/".to_owned()], "/"));
+        let copy = Op::File(FileOp { has_base: false, actions: vec![FileAction::Copy(copy)] });
+        let with = |output: u32| {
+            let mut builder = GraphBuilder::new();
+            let first = builder.add(two.clone(), &host, &[], named("RUN"));
+            builder.add(copy.clone(), &host, &[first], named("COPY"));
+            builder.add(copy.clone(), &host, &[Input { output, ..first }], named("COPY"));
+            builder.finish()
+        };
+        assert_eq!(with(0).unwrap().len(), 2);
+        assert_eq!(with(1).unwrap().len(), 3);
+        assert!(matches!(with(2), Err(GraphError::MissingOutput { output: 2, outputs: 2, .. })));
     }
 
     #[test]

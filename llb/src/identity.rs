@@ -14,6 +14,7 @@
 //! | proxy variables | no | they differ between machines and say only how to reach the network |
 //! | sources, destination, owner, mode, unpack of a copy | yes | they decide the result |
 //! | how a source of a copy is written (`f`, `./f`, `/f`) | no | it is the same source |
+//! | hosts, limits and exit codes of a process | yes | they decide how it goes |
 //! | platform | yes | the same command gives other files on another architecture |
 //! | names, positions, descriptions | no | for people |
 //!
@@ -23,14 +24,15 @@ use base::git_url::without_password;
 use base::{ContentHash, Key, KeyHasher};
 
 use crate::op::{
-    BindMount, CacheMount, ChmodMode, CopyAction, DeviceRequest, ExecMount, ExecOp, FileAction, FileOp,
-    GitSource, HttpSource, MkdirAction, MkfileAction, MountKind, NetworkMode, Op, OpPlatform, Owner,
-    ScriptFile, SecretMount, SecurityMode, Sharing, SourceOp, SshMount, TmpfsMount, UserName,
+    BindMount, CacheMount, ChmodMode, CopyAction, CopyRules, DeviceRequest, ExecMount, ExecOp, FileAction,
+    FileOp, GitSource, HttpSource, MkdirAction, MkfileAction, MountKind, NetworkMode, Op, OpPlatform, Owner,
+    Rlimit, RmAction, ScriptFile, SecretMount, SecurityMode, Sharing, SourceOp, SshMount, SymlinkAction,
+    TmpfsMount, UserName,
 };
 
 /// The key of an operation by itself, without its inputs.
 pub(crate) fn op_key(op: &Op, platform: &OpPlatform) -> Key {
-    let mut hasher = KeyHasher::new("lapstrake/op/v3");
+    let mut hasher = KeyHasher::new("lapstrake/op/v4");
     hasher.str(&platform.os).str(&platform.architecture).str(&platform.variant).str(&platform.os_version);
     match op {
         Op::Source(SourceOp::Image(image)) => hasher.ordinal(0).add(&image.chain_id),
@@ -40,6 +42,7 @@ pub(crate) fn op_key(op: &Op, platform: &OpPlatform) -> Key {
         Op::Source(SourceOp::Http(file)) => hasher.ordinal(4).add(file),
         Op::Source(SourceOp::Git(commit)) => hasher.ordinal(5).add(commit),
         Op::Merge => hasher.ordinal(6),
+        Op::Diff => hasher.ordinal(7),
     };
     hasher.finish()
 }
@@ -75,6 +78,10 @@ impl ContentHash for ExecOp {
             files,
             mounts,
             devices,
+            read_only_root,
+            hosts,
+            rlimits,
+            exit_codes,
         } = self;
         let network = match network {
             NetworkMode::Default => 0,
@@ -87,6 +94,14 @@ impl ContentHash for ExecOp {
         };
         hasher.bool(*has_root).add(args).add(env).str(cwd).str(user);
         hasher.ordinal(network).ordinal(security).add(hostname).add(files).add(mounts).add(devices);
+        hasher.bool(*read_only_root).u64(hosts.len() as u64);
+        for (name, address) in hosts {
+            hasher.str(name).str(address);
+        }
+        hasher.add(rlimits).u64(exit_codes.len() as u64);
+        for code in exit_codes {
+            hasher.u64(i64::from(*code).cast_unsigned());
+        }
     }
 }
 
@@ -105,8 +120,8 @@ impl ContentHash for ExecMount {
 
 impl ContentHash for BindMount {
     fn hash_content(&self, hasher: &mut KeyHasher) {
-        let Self { input, source, writable } = self;
-        hasher.add(&input.map(u64::from)).str(source).bool(*writable);
+        let Self { input, source, writable, kept } = self;
+        hasher.add(&input.map(u64::from)).str(source).bool(*writable).bool(*kept);
     }
 }
 
@@ -162,6 +177,12 @@ impl ContentHash for FileAction {
             Self::Copy(action) => hasher.ordinal(0).add(action),
             Self::Mkfile(action) => hasher.ordinal(1).add(action),
             Self::Mkdir(action) => hasher.ordinal(2).add(action),
+            Self::Rm(RmAction { path, allow_missing, allow_wildcards }) => {
+                hasher.ordinal(3).str(path).bool(*allow_missing).bool(*allow_wildcards)
+            }
+            Self::Symlink(SymlinkAction { path, target, owner, time }) => {
+                hasher.ordinal(4).str(path).str(target).add(owner).add(&time.map(i64::cast_unsigned))
+            }
         };
     }
 }
@@ -171,20 +192,37 @@ impl ContentHash for CopyAction {
         hasher.u64(self.input.into()).add(&self.plain_sources()).bool(self.allow_wildcards);
         hasher.str(&self.destination);
         hasher.add(&self.owner).add(&self.mode).bool(self.unpack_archives);
-        hasher.bool(self.parents).add(&self.excludes);
+        hasher.bool(self.parents).add(&self.excludes).add(&self.rules);
+    }
+}
+
+impl ContentHash for CopyRules {
+    fn hash_content(&self, hasher: &mut KeyHasher) {
+        let Self { follow_links, allow_no_match, contents_only, make_parents, replace, .. } = self;
+        let Self { includes, required, time, .. } = self;
+        hasher.bool(*follow_links).bool(*allow_no_match).bool(*contents_only).bool(*make_parents);
+        hasher.bool(*replace).add(includes).add(required).add(&time.map(i64::cast_unsigned));
+    }
+}
+
+impl ContentHash for Rlimit {
+    fn hash_content(&self, hasher: &mut KeyHasher) {
+        let Self { name, soft, hard } = self;
+        hasher.str(name).u64(soft.cast_unsigned()).u64(hard.cast_unsigned());
     }
 }
 
 impl ContentHash for MkfileAction {
     fn hash_content(&self, hasher: &mut KeyHasher) {
         hasher.str(&self.path).str(&self.name).u64(self.mode.into()).add(&self.chmod);
-        hasher.bytes(&self.content).add(&self.owner);
+        hasher.bytes(&self.content).add(&self.owner).add(&self.time.map(i64::cast_unsigned));
     }
 }
 
 impl ContentHash for MkdirAction {
     fn hash_content(&self, hasher: &mut KeyHasher) {
-        hasher.str(&self.path).u64(self.mode.into()).add(&self.owner);
+        hasher.str(&self.path).u64(self.mode.into()).add(&self.owner).bool(self.make_parents);
+        hasher.add(&self.time.map(i64::cast_unsigned));
     }
 }
 

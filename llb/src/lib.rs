@@ -13,9 +13,10 @@ mod identity;
 pub mod op;
 
 pub use aspects::{Aspect, aspects};
-pub use graph::{Graph, GraphBuilder, GraphError, Input, Metadata, Vertex, VertexIndex};
+pub use graph::{Graph, GraphBuilder, GraphError, Input, Metadata, SourceRange, Vertex, VertexIndex};
 pub use op::{
-    BindMount, CacheMount, ChmodMode, CopyAction, DeviceRequest, ExecMount, ExecOp, FileAction, FileOp,
-    GitSource, HttpSource, ImageSource, LocalSource, MkdirAction, MkfileAction, MountKind, NetworkMode, Op,
-    Owner, ScriptFile, SecretMount, SecurityMode, Sharing, SourceOp, SshMount, TmpfsMount, UserName,
+    BindMount, CacheMount, ChmodMode, CopyAction, CopyRules, DeviceRequest, ExecMount, ExecOp, FileAction,
+    FileOp, GitSource, HttpSource, ImageSource, LocalSource, MkdirAction, MkfileAction, MountKind,
+    NetworkMode, Op, Owner, Rlimit, RmAction, ScriptFile, SecretMount, SecurityMode, Sharing, SourceOp,
+    SshMount, SymlinkAction, TmpfsMount, UserName,
 };

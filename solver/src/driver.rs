@@ -11,7 +11,7 @@ use std::thread::Scope;
 
 use base::{CancelToken, Fault, Faulty, Key};
 use crossbeam_channel::{Receiver, Sender};
-use llb::{Graph, VertexIndex};
+use llb::{Graph, Input, VertexIndex};
 
 use crate::event::{Action, Event};
 use crate::key;
@@ -39,7 +39,7 @@ impl From<Limits> for Schedule {
 /// The results of a solve.
 #[derive(Debug, Clone)]
 pub struct Solved<T> {
-    /// One for each target, in their order.
+    /// All results of each target, in their order.
     pub outputs: Vec<T>,
 }
 
@@ -259,7 +259,7 @@ where
             Action::ProbeContent { vertex, lookup } => {
                 let job = Job::ProbeContent {
                     vertex,
-                    inputs: self.planner.input_outputs(vertex),
+                    inputs: self.inputs(vertex),
                     local_keys: self.planner.local_keys(vertex).to_vec(),
                     op: self.graph.vertex(vertex).op_key,
                     lookup,
@@ -268,12 +268,20 @@ where
                 (Class::Files, self.distances[vertex.index()], job)
             }
             Action::Execute { vertex, definition, content } => {
-                let inputs = self.planner.input_outputs(vertex);
+                let inputs = self.inputs(vertex);
                 let class = Class::of(&self.graph.vertex(vertex).op);
                 (class, self.way(vertex), Job::Execute { vertex, inputs, definition, content })
             }
         };
         self.queue.push(class, priority, job);
+    }
+
+    /// Those results of `vertex`'s inputs that it uses, by slot.
+    fn inputs(&self, vertex: VertexIndex) -> Vec<Option<O::Output>> {
+        let all = self.planner.input_outputs(vertex).into_iter().zip(self.graph.inputs(vertex));
+        let part =
+            |(outputs, input): (Option<O::Output>, Input)| Some(self.ops.part(&outputs?, input.output));
+        all.map(part).collect()
     }
 
     /// How long it takes from the beginning of `vertex` to a target, by what is known of earlier times.

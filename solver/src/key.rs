@@ -13,6 +13,17 @@ pub fn content(op: &Key, inputs: &[Key]) -> Key {
     combine("lapstrake/content/v1", op, inputs)
 }
 
+/// The key of a result of an operation, by the key under which the operation is known. The first result has that of the
+/// operation itself.
+pub fn of_output(key: &Key, output: u32) -> Key {
+    if output == 0 {
+        return *key;
+    }
+    let mut hasher = KeyHasher::new("lapstrake/output/v1");
+    hasher.add(key).u64(output.into());
+    hasher.finish()
+}
+
 fn combine(domain: &str, op: &Key, inputs: &[Key]) -> Key {
     let mut hasher = KeyHasher::new(domain);
     hasher.add(op).add(inputs);
@@ -42,6 +53,13 @@ mod tests {
             assert_ne!(one, combine(&key(1), &[key(2), key(3), key(3)]));
             assert_ne!(one, combine(&key(1), &[key(2)]));
         }
+    }
+
+    #[test]
+    fn results_of_one_operation_have_different_keys() {
+        assert_eq!(of_output(&key(1), 0), key(1));
+        let outputs = [of_output(&key(1), 1), of_output(&key(1), 2), of_output(&key(2), 1), key(1)];
+        assert!(outputs.iter().enumerate().all(|(index, one)| !outputs[..index].contains(one)));
     }
 
     #[test]

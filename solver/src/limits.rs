@@ -21,7 +21,7 @@ impl Class {
     pub fn of(op: &Op) -> Self {
         match op {
             Op::Exec(_) => Self::Process,
-            Op::File(_) | Op::Merge => Self::Files,
+            Op::File(_) | Op::Merge | Op::Diff => Self::Files,
             Op::Source(_) => Self::Network,
         }
     }

@@ -86,6 +86,8 @@ struct Node<T> {
     state: State<T>,
     /// By slot.
     inputs: Vec<VertexIndex>,
+    /// Which of their results, by slot.
+    outputs: Vec<u32>,
     /// Those that a target uses, once for each slot that this vertex is in.
     consumers: Vec<VertexIndex>,
     op_key: Key,
@@ -228,7 +230,7 @@ impl<T: Clone> Planner<T> {
         self.node(vertex).keys_awaited
     }
 
-    /// The results of `vertex`'s inputs by slot; local directories have none.
+    /// What `vertex`'s inputs gave, by slot, with all their results; local directories have none.
     pub fn input_outputs(&self, vertex: VertexIndex) -> Vec<Option<T>> {
         self.node(vertex).inputs.iter().map(|input| self.output(*input)).collect()
     }
@@ -284,9 +286,10 @@ impl<T: Clone> Planner<T> {
         let node = self.node(vertex);
         let mut findable = true;
         let mut keys = Vec::with_capacity(node.inputs.len());
-        for (input, local) in node.inputs.iter().zip(&node.local_keys) {
+        for ((input, output), local) in node.inputs.iter().zip(&node.outputs).zip(&node.local_keys) {
             let input = self.node(*input);
-            keys.push(local.or(input.definition)?);
+            let definition = || input.definition.map(|definition| key::of_output(&definition, *output));
+            keys.push(local.or_else(definition)?);
             findable &= local.is_some() || input.findable;
         }
         Some((key::definition(&node.op_key, &keys), findable))
@@ -412,7 +415,8 @@ impl<T> Node<T> {
     /// A node that knows its inputs and nothing of its consumers.
     fn new(graph: &Graph, index: VertexIndex) -> Self {
         let vertex = graph.vertex(index);
-        let inputs: Vec<VertexIndex> = graph.inputs(index).iter().map(|input| input.vertex).collect();
+        let (inputs, outputs): (Vec<VertexIndex>, Vec<u32>) =
+            graph.inputs(index).iter().map(|input| (input.vertex, input.output)).unzip();
         let state = match &vertex.op {
             Op::Source(SourceOp::Local(_)) => State::Local,
             _ => State::Unkeyed,
@@ -421,6 +425,7 @@ impl<T> Node<T> {
             state,
             local_keys: vec![None; inputs.len()],
             inputs,
+            outputs,
             consumers: Vec::new(),
             op_key: vertex.op_key,
             definition: None,

@@ -5,10 +5,13 @@ use llb::VertexIndex;
 
 /// Carries out what the solver decides. Called from several threads at once.
 pub trait Ops: Sync {
-    /// A handle to a vertex's result; cheap to clone.
+    /// A handle to all results of a vertex, or to one of them; cheap to clone.
     type Output: Clone + Send + Sync;
     /// Why an action failed.
     type Error: Send;
+
+    /// One of the results of a vertex, from 0. What is alone is result 0 of itself.
+    fn part(&self, outputs: &Self::Output, output: u32) -> Self::Output;
 
     /// The content key of what `vertex` selects from its input `slot`, which is a local directory.
     fn local_key(&self, vertex: VertexIndex, slot: usize, cancel: &CancelToken) -> Result<Key, Self::Error>;
@@ -23,7 +26,7 @@ pub trait Ops: Sync {
         cancel: &CancelToken,
     ) -> Result<Key, Self::Error>;
 
-    /// The result saved for `vertex` under `key`, if it still exists. Must be quick: look-ups by definition
+    /// The results saved for `vertex` under `key`, if all of them still exist. Must be quick: look-ups by definition
     /// key are made on the scheduling thread.
     fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<Self::Output>, Self::Error>;
 

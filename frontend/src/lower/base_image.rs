@@ -6,7 +6,7 @@ use llb::{CopyAction, FileAction, FileOp, ImageSource, Input, Metadata, Op, Sour
 use parser::ast::Word;
 use parser::span::Span;
 
-use super::{Globals, Lowering, StageState, count_trigger_steps};
+use super::{Globals, Lowering, StageState, count_trigger_steps, source_range};
 use crate::args::{DEFAULT_PATH, Environment, Expander, set_config_env};
 use crate::contexts::{self, NamedContext};
 use crate::error::LowerError;
@@ -204,7 +204,7 @@ impl<'a> Lowering<'a> {
         self.expander.findings().base_platform(reference, &found, &platform, &stage.from.image);
         names.expect(count_trigger_steps(&image.config.config.on_build));
         let name = names.next(&format!("FROM {}", image.reference));
-        let source = Some((stage.instruction.span.start, stage.instruction.span.end));
+        let source = source_range(stage.instruction.span);
         let stage = names.stage().to_owned();
         let metadata = Metadata { name, stage, source, ignore_cache: false };
         let root = self.image_source(&image, &platform, metadata);

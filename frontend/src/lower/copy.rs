@@ -218,6 +218,7 @@ impl<'a> Lowering<'a> {
             chmod: target.mode.clone(),
             content: content.into_bytes(),
             owner: target.owner.clone(),
+            time: None,
         })
     }
 
@@ -277,7 +278,8 @@ impl<'a> Lowering<'a> {
         }
         let owner = Owner::parse(&state.config.config.user);
         let inputs: Vec<Input> = state.root.into_iter().collect();
-        let actions = vec![FileAction::Mkdir(MkdirAction { path: directory, mode: 0o755, owner })];
+        let mkdir = MkdirAction { path: directory, mode: 0o755, owner, make_parents: true, time: None };
+        let actions = vec![FileAction::Mkdir(mkdir)];
         let op = Op::File(FileOp { has_base: !inputs.is_empty(), actions });
         state.root = Some(self.graph.add(op, &state.platform, &inputs, metadata));
         history::layer(&mut state.config, text, self.epoch);

@@ -113,7 +113,10 @@ impl<'a> Lowering<'a> {
                 let from = self.mount_content(state, stage, fields, &source)?;
                 let input = slot(mounts, first, from);
                 let writable = fields.writable()?;
-                Ok(ExecMount { target, kind: MountKind::Bind(BindMount { input, source, writable }) })
+                Ok(ExecMount {
+                    target,
+                    kind: MountKind::Bind(BindMount { input, source, writable, kept: false }),
+                })
             }
             "cache" => {
                 let target = fields.target(workdir)?;

@@ -9,7 +9,7 @@ use llb::{GitSource, HttpSource, Input, Metadata, Op, SourceOp};
 use parser::ast::{Add, Word};
 use parser::span::Span;
 
-use super::{Lowering, StageState};
+use super::{Lowering, StageState, source_range};
 use crate::error::LowerError;
 use crate::ports::{HttpRequest, ResolveError, ResolvedHttp};
 
@@ -104,7 +104,7 @@ impl Lowering<'_> {
     fn elsewhere(&mut self, source: SourceOp, name: &str, span: Span) -> Input {
         let metadata = Metadata {
             name: format!("[internal] load {name}"),
-            source: Some((span.start, span.end)),
+            source: source_range(span),
             ..Metadata::default()
         };
         self.graph.add(Op::Source(source), &self.options.build_platform, &[], metadata)

@@ -49,7 +49,7 @@ impl<'a> Lowering<'a> {
             hostname: self.options.build_args.get(HOSTNAME).cloned(),
             files,
             devices: self.devices(run)?,
-            mounts: Vec::new(),
+            ..ExecOp::new(Vec::new())
         };
         let metadata = self.run_step(state, instruction, &mounts);
         let op = ExecOp { mounts: mounts.mounts, ..op };

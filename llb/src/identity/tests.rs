@@ -33,6 +33,13 @@ fn execs() -> Vec<Op> {
         ExecOp { hostname: Some(text("h")), ..exec() },
         ExecOp { devices: vec![DeviceRequest { name: text("v/c=d"), required: false }], ..exec() },
         ExecOp { devices: vec![DeviceRequest { name: text("v/c=d"), required: true }], ..exec() },
+        ExecOp { read_only_root: true, ..exec() },
+        ExecOp { hosts: vec![(text("a"), text("1.2.3.4"))], ..exec() },
+        ExecOp { hosts: vec![(text("a1"), text(".2.3.4"))], ..exec() },
+        ExecOp { rlimits: vec![Rlimit { name: text("nofile"), soft: 1, hard: 2 }], ..exec() },
+        ExecOp { rlimits: vec![Rlimit { name: text("nofile"), soft: 1, hard: -1 }], ..exec() },
+        ExecOp { exit_codes: vec![0], ..exec() },
+        ExecOp { exit_codes: vec![0, 3], ..exec() },
     ];
     let mounts = mounts().into_iter().map(|mount| ExecOp { mounts: vec![mount], ..exec() });
     variants.into_iter().chain(mounts).map(Op::Exec).collect()
@@ -57,7 +64,7 @@ fn cache() -> CacheMount {
 
 fn mounts() -> Vec<ExecMount> {
     let text = |text: &str| text.to_owned();
-    let bind = BindMount { input: None, source: text("/"), writable: false };
+    let bind = BindMount { input: None, source: text("/"), writable: false, kept: false };
     let secret =
         SecretMount { id: text("i"), as_file: true, env: None, required: false, mode: 0o400, uid: 0, gid: 0 };
     let ssh = SshMount { id: text("i"), required: false, mode: 0o600, uid: 0, gid: 0 };
@@ -65,7 +72,8 @@ fn mounts() -> Vec<ExecMount> {
         MountKind::Bind(bind.clone()),
         MountKind::Bind(BindMount { input: Some(0), ..bind.clone() }),
         MountKind::Bind(BindMount { source: text("/s"), ..bind.clone() }),
-        MountKind::Bind(BindMount { writable: true, ..bind }),
+        MountKind::Bind(BindMount { writable: true, ..bind.clone() }),
+        MountKind::Bind(BindMount { writable: true, kept: true, ..bind }),
         MountKind::Cache(cache()),
         MountKind::Cache(CacheMount { input: Some(0), ..cache() }),
         MountKind::Cache(CacheMount { source: text("/s"), ..cache() }),
@@ -103,7 +111,12 @@ fn copy() -> CopyAction {
 fn files() -> Vec<Op> {
     let owner = |group| Some(Owner { user: UserName::Id(1), group });
     let named = |name: &str| Some(Owner { user: UserName::Name(name.to_owned()), group: None });
-    let mkdir = MkdirAction { path: "/d".to_owned(), mode: 0o755, owner: None };
+    let mkdir =
+        MkdirAction { path: "/d".to_owned(), mode: 0o755, owner: None, make_parents: true, time: None };
+    let rules = CopyRules::default();
+    let other = |rules: CopyRules| FileAction::Copy(CopyAction { rules, ..copy() });
+    let rm = RmAction { path: "/d".to_owned(), allow_missing: false, allow_wildcards: false };
+    let link = SymlinkAction { path: "/d".to_owned(), target: "t".to_owned(), owner: None, time: None };
     let mkfile = MkfileAction {
         path: "/d".to_owned(),
         name: "f".to_owned(),
@@ -111,6 +124,7 @@ fn files() -> Vec<Op> {
         chmod: None,
         content: b"x".to_vec(),
         owner: None,
+        time: None,
     };
     let actions = [
         FileAction::Copy(copy()),
@@ -126,9 +140,29 @@ fn files() -> Vec<Op> {
         FileAction::Copy(CopyAction { unpack_archives: true, ..copy() }),
         FileAction::Copy(CopyAction { parents: true, ..copy() }),
         FileAction::Copy(CopyAction { excludes: vec!["x".to_owned()], ..copy() }),
+        other(CopyRules { follow_links: false, ..rules.clone() }),
+        other(CopyRules { allow_no_match: false, ..rules.clone() }),
+        other(CopyRules { contents_only: false, ..rules.clone() }),
+        other(CopyRules { make_parents: false, ..rules.clone() }),
+        other(CopyRules { replace: true, ..rules.clone() }),
+        other(CopyRules { includes: vec!["x".to_owned()], ..rules.clone() }),
+        other(CopyRules { required: vec!["x".to_owned()], ..rules.clone() }),
+        other(CopyRules { time: Some(0), ..rules.clone() }),
+        other(CopyRules { time: Some(1), ..rules }),
+        FileAction::Rm(rm.clone()),
+        FileAction::Rm(RmAction { path: "/e".to_owned(), ..rm.clone() }),
+        FileAction::Rm(RmAction { allow_missing: true, ..rm.clone() }),
+        FileAction::Rm(RmAction { allow_wildcards: true, ..rm }),
+        FileAction::Symlink(link.clone()),
+        FileAction::Symlink(SymlinkAction { path: "/e".to_owned(), ..link.clone() }),
+        FileAction::Symlink(SymlinkAction { target: "u".to_owned(), ..link.clone() }),
+        FileAction::Symlink(SymlinkAction { owner: owner(None), ..link.clone() }),
+        FileAction::Symlink(SymlinkAction { time: Some(1), ..link }),
         FileAction::Mkdir(mkdir.clone()),
         FileAction::Mkdir(MkdirAction { path: "/e".to_owned(), ..mkdir.clone() }),
         FileAction::Mkdir(MkdirAction { mode: 0o700, ..mkdir.clone() }),
+        FileAction::Mkdir(MkdirAction { make_parents: false, ..mkdir.clone() }),
+        FileAction::Mkdir(MkdirAction { time: Some(1), ..mkdir.clone() }),
         FileAction::Mkdir(MkdirAction { owner: owner(None), ..mkdir }),
         FileAction::Mkfile(mkfile.clone()),
         FileAction::Mkfile(MkfileAction { path: "/e".to_owned(), ..mkfile.clone() }),
@@ -136,6 +170,7 @@ fn files() -> Vec<Op> {
         FileAction::Mkfile(MkfileAction { mode: 0o600, ..mkfile.clone() }),
         FileAction::Mkfile(MkfileAction { chmod: Some(ChmodMode::Bits(0o644)), ..mkfile.clone() }),
         FileAction::Mkfile(MkfileAction { content: b"y".to_vec(), ..mkfile.clone() }),
+        FileAction::Mkfile(MkfileAction { time: Some(1), ..mkfile.clone() }),
         FileAction::Mkfile(MkfileAction { owner: owner(None), ..mkfile }),
     ];
     let file = |action| Op::File(FileOp { has_base: false, actions: vec![action] });
@@ -335,7 +370,7 @@ fn keys_are_pinned() {
 
 /// Change only together with the version in the domain.
 const GOLDEN: [&str; 3] = [
-    "ed1ef2c578c6e6aa9b2f7dc51d5bcf01a33ff18bea69649172cc5ef70710a07a",
-    "7fcca35fe131cad32f97d9a0b6a7ad5bb9f56f02bafb7c9652d9cb54341b78b3",
-    "c7aadacfc1b9bfaa1adb1431b8f9749127393dfe35aeb529561a899c44450ad6",
+    "bdc9db13a3407b2e13a8fb283aa7ea529ea7b05b672bcb07162416bdeb6a8a94",
+    "3fe240c4df7eb035526a9f93770fa13b0042dce43cf0d593f702f932ae657f03",
+    "6ce499a453c5443a3d0d661b56f331c05a72fb523d940912bfbd44f142733fa4",
 ];

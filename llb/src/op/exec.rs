@@ -31,6 +31,18 @@ pub struct ExecOp {
     pub mounts: Vec<ExecMount>,
     /// Devices of the host that the process may use.
     pub devices: Vec<DeviceRequest>,
+    /// Whether the process may not write to the root filesystem.
+    #[serde(default)]
+    pub read_only_root: bool,
+    /// Names with their addresses for `/etc/hosts`.
+    #[serde(default)]
+    pub hosts: Vec<(String, String)>,
+    /// Limits of the process, besides those of the builder.
+    #[serde(default)]
+    pub rlimits: Vec<Rlimit>,
+    /// How the process ends that has done what it should; empty is 0.
+    #[serde(default)]
+    pub exit_codes: Vec<i32>,
 }
 
 impl ExecOp {
@@ -49,13 +61,41 @@ impl ExecOp {
             files: Vec::new(),
             mounts: Vec::new(),
             devices: Vec::new(),
+            read_only_root: false,
+            hosts: Vec::new(),
+            rlimits: Vec::new(),
+            exit_codes: Vec::new(),
         }
+    }
+
+    /// The places of the mounts whose changes are results: result 0 is the root filesystem, and those of the mounts follow
+    /// in their order.
+    pub fn kept_mounts(&self) -> impl Iterator<Item = usize> {
+        let is_kept =
+            |mount: &ExecMount| matches!(&mount.kind, MountKind::Bind(bind) if bind.writable && bind.kept);
+        self.mounts.iter().enumerate().filter(move |(_, mount)| is_kept(mount)).map(|(index, _)| index)
+    }
+
+    /// Whether the process has done what it should when it ends with `code`.
+    pub fn is_success(&self, code: i32) -> bool {
+        if self.exit_codes.is_empty() { code == 0 } else { self.exit_codes.contains(&code) }
     }
 
     /// The bind or cache mount that shows input `slot`.
     pub fn mount_of(&self, slot: u32) -> Option<&ExecMount> {
         self.mounts.iter().find(|mount| mount.input() == Some(slot))
     }
+}
+
+/// A limit of a process (`setrlimit(2)`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// Without `RLIMIT_`, in small letters: `nofile`.
+    pub name: String,
+    /// The limit that is in force; -1 is none.
+    pub soft: i64,
+    /// How far the process may raise it; -1 is without end.
+    pub hard: i64,
 }
 
 /// A small file that exists only while the process runs.
@@ -69,7 +109,7 @@ pub struct ScriptFile {
     pub content: Vec<u8>,
 }
 
-/// Something that is mounted while the process runs and never part of the result.
+/// Something that is mounted while the process runs and never part of the root filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecMount {
     /// Where it appears, absolute; not `/`.
@@ -120,8 +160,11 @@ pub struct BindMount {
     pub input: Option<u32>,
     /// The file or directory of the input, absolute.
     pub source: String,
-    /// Whether the process may write. What it writes is thrown away.
+    /// Whether the process may write. What it writes is thrown away unless it is kept.
     pub writable: bool,
+    /// Whether the whole input with what the process wrote is a result of the operation.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 /// `--mount=type=cache`

@@ -18,6 +18,10 @@ pub enum FileAction {
     Mkfile(MkfileAction),
     /// Makes a directory.
     Mkdir(MkdirAction),
+    /// Removes a file, or a directory with all that is in it.
+    Rm(RmAction),
+    /// Makes a symbolic link.
+    Symlink(SymlinkAction),
 }
 
 /// Copies paths of an input into the filesystem.
@@ -41,6 +45,44 @@ pub struct CopyAction {
     pub parents: bool,
     /// Patterns, as in an ignore file, of what is left out.
     pub excludes: Vec<String>,
+    /// What is said besides.
+    pub rules: CopyRules,
+}
+
+/// How a copy works that is not one of a Dockerfile. The default is what COPY and ADD mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyRules {
+    /// Whether a source that is a link stands for what it leads to.
+    pub follow_links: bool,
+    /// Whether a pattern with wildcards may match nothing.
+    pub allow_no_match: bool,
+    /// Whether of a directory its content is copied; otherwise the directory itself goes into a destination that exists.
+    pub contents_only: bool,
+    /// Whether missing directories of the destination are made.
+    pub make_parents: bool,
+    /// Whether what is of another kind at the destination is replaced; otherwise that is an error.
+    pub replace: bool,
+    /// Patterns of what is copied; all, without any.
+    pub includes: Vec<String>,
+    /// Paths that must be among what is copied.
+    pub required: Vec<String>,
+    /// The time of everything copied, in nanoseconds since 1970; `None` keeps the source's.
+    pub time: Option<i64>,
+}
+
+impl Default for CopyRules {
+    fn default() -> Self {
+        Self {
+            follow_links: true,
+            allow_no_match: true,
+            contents_only: true,
+            make_parents: true,
+            replace: false,
+            includes: Vec::new(),
+            required: Vec::new(),
+            time: None,
+        }
+    }
 }
 
 impl CopyAction {
@@ -56,6 +98,7 @@ impl CopyAction {
             unpack_archives: false,
             parents: false,
             excludes: Vec::new(),
+            rules: CopyRules::default(),
         }
     }
 
@@ -103,9 +146,11 @@ pub struct MkfileAction {
     pub content: Vec<u8>,
     /// The owner; `None` is root.
     pub owner: Option<Owner>,
+    /// When it was changed, in nanoseconds since 1970; `None` is now.
+    pub time: Option<i64>,
 }
 
-/// Makes a directory and its missing parents; an existing one is left as it is.
+/// Makes a directory; an existing one is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MkdirAction {
     /// The absolute path.
@@ -114,6 +159,34 @@ pub struct MkdirAction {
     pub mode: u32,
     /// The owner of what is created; `None` is root.
     pub owner: Option<Owner>,
+    /// Whether missing directories above it are made; otherwise that they are missing is an error.
+    pub make_parents: bool,
+    /// When it was changed, in nanoseconds since 1970; `None` is now.
+    pub time: Option<i64>,
+}
+
+/// Removes a file, or a directory with all that is in it. Of a link, what it leads to stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RmAction {
+    /// The absolute path.
+    pub path: String,
+    /// Whether it is no error that there is none.
+    pub allow_missing: bool,
+    /// Whether the path may have wildcards.
+    pub allow_wildcards: bool,
+}
+
+/// Makes a symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SymlinkAction {
+    /// Where the link is, absolute.
+    pub path: String,
+    /// What is written in it.
+    pub target: String,
+    /// The owner; `None` is root.
+    pub owner: Option<Owner>,
+    /// When it was made, in nanoseconds since 1970; `None` is now.
+    pub time: Option<i64>,
 }
 
 /// `--chmod`, as written after expansion.

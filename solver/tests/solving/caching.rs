@@ -246,3 +246,21 @@ fn no_targets_need_no_work() {
     let record = World::default().build(&graph, &[]);
     assert_eq!((record.looked_up.len(), record.outputs().len()), (0, 0));
 }
+
+#[test]
+fn results_of_one_step_are_told_apart_and_found_again() {
+    let mut plan = Plan::default();
+    let bind = llb::BindMount { input: None, source: "/".to_owned(), writable: true, kept: true };
+    let mount = llb::ExecMount { target: "/out".to_owned(), kind: llb::MountKind::Bind(bind) };
+    let two = llb::ExecOp { mounts: vec![mount], ..llb::ExecOp::new(vec!["make".to_owned()]) };
+    let made = plan.add(llb::Op::Exec(two), "make", &[], false);
+    let second = llb::Input { output: 1, ..made };
+    let (of_first, of_second) = (plan.files("of first", &[made]), plan.files("of second", &[second]));
+    let both = plan.run("both", &[of_first, of_second]);
+    let graph = plan.finish();
+    let world = World::default();
+    let record = world.build(&graph, &[of_first, of_second, both]);
+    assert_eq!(record.ran(), ["both", "make", "of first", "of second"]);
+    assert_ne!(record.outputs()[0], record.outputs()[1]);
+    assert_eq!(world.build(&graph, &[of_first, of_second]).ran(), Vec::<String>::new());
+}

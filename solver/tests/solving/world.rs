@@ -230,6 +230,10 @@ impl Ops for FakeOps<'_> {
     type Output = Key;
     type Error = String;
 
+    fn part(&self, outputs: &Key, output: u32) -> Key {
+        solver::key::of_output(outputs, output)
+    }
+
     fn local_key(&self, vertex: VertexIndex, _slot: usize, _cancel: &CancelToken) -> Result<Key, String> {
         let name = self.name(vertex);
         self.record().scanned.push(name.clone());
