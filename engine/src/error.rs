@@ -57,6 +57,14 @@ pub enum EngineError {
     /// The builds of an archive cannot be read.
     #[error(transparent)]
     BuildArchive(#[from] BuildArchiveError),
+    /// A step asks for a limit that there is not.
+    #[error("the step's limit {text} makes no sense")]
+    StepLimit {
+        /// The limit, as it would be written on a command line.
+        text: String,
+        /// What is wrong with it.
+        source: runner::resource_limit::ResourceLimitError,
+    },
     /// A directory could not be read or written.
     #[error(transparent)]
     Tree(#[from] snapshotter::tree::TreeError),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ::base::image::ImageConfig;
 use ::base::{Platform, Timestamp};
-use llb::{Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, SourceRange, VertexIndex};
+use llb::{Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, SourceRange};
 use parser::Diagnostic;
 use parser::ast::{ArgDeclaration, Dockerfile, Instruction, InstructionKind};
 use parser::span::Span;
@@ -56,8 +56,8 @@ pub struct Lowered {
 /// The image for one platform.
 #[derive(Debug)]
 pub struct LoweredImage {
-    /// The vertex whose result is the image's root filesystem; `None` for an empty one.
-    pub target: Option<VertexIndex>,
+    /// The image's root filesystem; `None` for an empty one.
+    pub target: Option<Input>,
     /// The config of the image with its history. The layers of the base are in `rootfs`; those of the
     /// build are not known yet.
     pub config: ImageConfig,

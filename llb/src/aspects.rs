@@ -141,7 +141,7 @@ impl List {
         }
         self.flag("root filesystem read-only", *read_only_root);
         for (name, address) in hosts {
-            self.add(format!("host {name}"), address);
+            self.add(format!("host {name}"), address.to_string());
         }
         for Rlimit { name, soft, hard } in rlimits {
             self.add(format!("limit {name}"), format!("{soft}:{hard}"));

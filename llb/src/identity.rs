@@ -96,7 +96,7 @@ impl ContentHash for ExecOp {
         hasher.ordinal(network).ordinal(security).add(hostname).add(files).add(mounts).add(devices);
         hasher.bool(*read_only_root).u64(hosts.len() as u64);
         for (name, address) in hosts {
-            hasher.str(name).str(address);
+            hasher.str(name).str(&address.to_string());
         }
         hasher.add(rlimits).u64(exit_codes.len() as u64);
         for code in exit_codes {

@@ -39,7 +39,7 @@ impl Op {
     /// How many results it has.
     pub fn outputs(&self) -> u32 {
         match self {
-            Self::Exec(exec) => u32::try_from(exec.kept_mounts().count()).map_or(u32::MAX, |kept| kept + 1),
+            Self::Exec(exec) => exec.kept_mounts() + 1,
             _ => 1,
         }
     }

@@ -117,14 +117,10 @@ fn copy_context(context: &Path, target: &Path, cache: Option<&Path>, with_key: b
     let options = CopyOptions {
         destination: Path::new("/app/"),
         dest_is_dir: true,
-        create_destination: true,
         chown: Some((0, 0)),
-        parent_owner: (0, 0),
-        modes: Modes::Own,
-        chmod: None,
-        xattrs: true,
         key: with_key.then_some(KEY),
         stat_cache: cache.as_ref(),
+        ..CopyOptions::as_it_is()
     };
     copy(&writer, &tree, &selection, &options, &CancelToken::new()).expect("copied");
     cache.map(|cache| cache.save().expect("saved"));

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use base::{CancelToken, Fault, Faulty, Key};
 use sys::path_error::PathError;
-use sys::stat::Stat;
+use sys::stat::{FileTime, Stat};
 
 use crate::batch::{Batch, BatchKind, batches};
 use crate::content_key::{Leaf, batch_key, gather, note_in_cache, selection_key};
@@ -46,6 +46,12 @@ pub struct CopyOptions<'a> {
     pub dest_is_dir: bool,
     /// Whether missing directories on the way are made.
     pub create_destination: bool,
+    /// Whether a destination directory becomes a copy of the directory that is copied into it, with its attributes.
+    pub destination_is_copy: bool,
+    /// Whether what is of another kind at the destination goes; otherwise that is an error.
+    pub replace: bool,
+    /// The time of everything that is copied; `None` keeps that of the source.
+    pub time: Option<FileTime>,
     /// The owner of everything that is created; `None` keeps the owner of the source.
     pub chown: Option<(u32, u32)>,
     /// The owner of directories that have no source, if `chown` does not say.
@@ -69,6 +75,9 @@ impl CopyOptions<'_> {
             destination: Path::new("/"),
             dest_is_dir: true,
             create_destination: true,
+            destination_is_copy: false,
+            replace: false,
+            time: None,
             chown: None,
             parent_owner: (0, 0),
             modes: Modes::Own,
@@ -253,7 +262,7 @@ impl Job<'_> {
         let mode = self.options.modes.of(stat);
         let mode = self.options.chmod.map_or(mode, |change| change.apply(mode, stat.is_dir()));
         let xattrs = if self.options.xattrs { xattrs } else { Vec::new() };
-        Attributes { mode, uid, gid, mtime: Some(stat.mtime), xattrs }
+        Attributes { mode, uid, gid, mtime: self.options.time.or(Some(stat.mtime)), xattrs }
     }
 }
 

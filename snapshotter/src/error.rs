@@ -24,6 +24,18 @@ pub enum StoreError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
+    /// A tree of the store could not be read.
+    #[error(transparent)]
+    Tree(#[from] crate::tree::TreeError),
+    /// A layer could not be written.
+    #[error(transparent)]
+    Write(#[from] crate::writer::WriteError),
+    /// Layers here are whole copies, in which nothing can be said to be gone.
+    #[error(
+        "the difference of two filesystems needs a store of overlay layers; this one keeps whole copies, because \
+         overlayfs does not work here"
+    )]
+    NoWhiteouts,
     /// The root is not an absolute path.
     #[error("the store root {} is not an absolute path", path.display())]
     RelativeRoot {

@@ -24,6 +24,7 @@ pub mod content_key;
 pub mod copy;
 mod db;
 pub mod diff;
+mod difference;
 mod digest_thread;
 mod driver;
 mod error;

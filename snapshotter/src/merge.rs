@@ -11,6 +11,7 @@ use base::{CancelToken, Key};
 use crate::compress::Compression;
 use crate::db::snapshots::{self, ChainLink};
 use crate::db::{leases, sharing};
+use crate::difference::EMPTY_LAYER;
 use crate::error::StoreError;
 use crate::lease::Lease;
 use crate::snapshot::SnapshotId;
@@ -37,7 +38,13 @@ impl Store {
         self.hold(lease, upper)?;
         let Some(base) = base else { return Ok(upper) };
         self.hold(lease, base)?;
-        let layers = self.read_chain(upper)?;
+        let mut layers = self.read_chain(upper)?;
+        // A difference begins with nothing, of which another layer need not tell.
+        if let [_, .., lowest] = layers.as_slice()
+            && self.snapshot_info(lowest.id)?.chain_id == Some(EMPTY_LAYER.0)
+        {
+            layers.pop();
+        }
         let top = if self.can_stack(base, &layers)? {
             self.stack(lease, base, &layers)?
         } else {

@@ -65,6 +65,12 @@ impl FileTime {
         i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanoseconds)
     }
 
+    /// The time of this many nanoseconds since 1970.
+    pub fn from_nanoseconds(total: i64) -> Self {
+        let second = 1_000_000_000;
+        Self { seconds: total.div_euclid(second), nanoseconds: total.rem_euclid(second) as u32 }
+    }
+
     pub(crate) fn to_timespec(self) -> rustix::fs::Timespec {
         rustix::fs::Timespec { tv_sec: self.seconds, tv_nsec: self.nanoseconds.into() }
     }

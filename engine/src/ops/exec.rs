@@ -2,7 +2,7 @@
 
 use base::event::Stream;
 use base::{CancelToken, Key, KeyHasher};
-use llb::{ExecOp, SecurityMode, VertexIndex};
+use llb::{ExecOp, Rlimit, SecurityMode, VertexIndex};
 use runner::etc_files::Resolver;
 use runner::isolation::Gap;
 use runner::request::DEFAULT_SHM_SIZE;
@@ -13,11 +13,13 @@ use solver::Lead;
 use super::failed::FailedProcess;
 use super::log_limit::LogLimit;
 use super::mounts::StepMounts;
+use super::outputs::Filesystems;
 use super::{BuildOps, Filesystem, Surroundings};
 use crate::emulation;
 use crate::error::{EngineError, StepError};
 use crate::network;
 use crate::progress::Onlooker;
+use crate::request::{HostAddress, ResourceLimit};
 use crate::run::resolve_user;
 
 /// What a step's process sees as its host's name, as in BuildKit.
@@ -35,7 +37,7 @@ impl BuildOps<'_> {
         op: &ExecOp,
         inputs: &[Option<Filesystem>],
         lead: &Lead<'_, Onlooker>,
-    ) -> Result<Filesystem, StepError> {
+    ) -> Result<Filesystems, StepError> {
         let vertex = self.graph.vertex(index);
         emulation::check(&vertex.platform)?;
         let retries = self.request.steps.rules.retries(&vertex.metadata.name, &vertex.metadata.stage);
@@ -60,7 +62,7 @@ impl BuildOps<'_> {
         inputs: &[Option<Filesystem>],
         is_last: bool,
         lead: &Lead<'_, Onlooker>,
-    ) -> Result<Filesystem, StepError> {
+    ) -> Result<Filesystems, StepError> {
         let vertex = self.graph.vertex(index);
         let cancel = lead.cancel();
         let root = if op.has_root { inputs.first().copied().flatten() } else { None };
@@ -84,7 +86,7 @@ impl BuildOps<'_> {
         if let Some(recorder) = self.progress.recorder() {
             recorder.used(index, finished.usage);
         }
-        let error = match (expired, failure(finished.status)) {
+        let error = match (expired, failure(op, finished.status)) {
             (Some(expired), _) => Some(StepError::TimedOut { command: op.args.join(" "), expired }),
             (None, Some(status)) => {
                 let hint = self.hint(finished.out_of_memory)?;
@@ -100,10 +102,13 @@ impl BuildOps<'_> {
             }
             return Err(error);
         }
-        let content = exec_content(root, &active, cancel)?;
-        let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
-        let snapshot = active.commit(info).map_err(EngineError::from)?;
-        Ok(Filesystem { snapshot, content })
+        let mut all = vec![committed(root, active, cancel)?];
+        for (index, changes) in written.into_iter().filter(|(index, _)| op.is_kept(*index)) {
+            let input =
+                op.mounts[index].input().and_then(|slot| inputs.get(slot as usize).copied().flatten());
+            all.push(committed(input, changes, cancel)?);
+        }
+        Ok(all.into())
     }
 
     /// A likely reason for a failure that the command did not tell.
@@ -164,9 +169,17 @@ impl Surroundings<'_> {
         let hostname = op.hostname.as_deref().unwrap_or(HOSTNAME);
         let network = self.engine.network_of_step(op.network, settings)?;
         let is_connected = matches!(network, runner::Network::Connected(_));
+        let mut hosts = settings.hosts.clone();
+        for (name, address) in &op.hosts {
+            hosts.push((name.clone(), HostAddress::Given(*address)));
+        }
+        let mut rlimits = settings.rlimits.clone();
+        for limit in &op.rlimits {
+            rlimits.push(limit_of(limit)?);
+        }
         let etc = EtcFiles {
             resolv_conf: Some(runner::etc_files::resolv_conf(&Resolver::default())?),
-            hosts: Some(network::hosts(is_connected, hostname, &settings.hosts)),
+            hosts: Some(network::hosts(is_connected, hostname, &hosts)),
             hostname: None,
             read_only: true,
         };
@@ -181,13 +194,32 @@ impl Surroundings<'_> {
             etc,
             mounts: mounts.mounts.iter().cloned().chain(op.files.iter().map(script)).collect(),
             privileged: op.security == SecurityMode::Insecure,
-            rlimits: settings.rlimits.clone(),
+            rlimits,
+            read_only_root: op.read_only_root,
             limits: settings.limits.clone(),
             group: self.group.place(settings)?,
             shm_size: settings.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
             ..RunRequest::new(active.mount()?, op.args.clone())
         })
     }
+}
+
+/// A limit, by the name of what it limits.
+fn limit_of(limit: &Rlimit) -> Result<ResourceLimit, EngineError> {
+    let Rlimit { name, soft, hard } = limit;
+    let text = format!("{name}={soft}:{hard}");
+    text.parse().map_err(|source| EngineError::StepLimit { text, source })
+}
+
+/// A result: what `active` has on top of `root`.
+fn committed(
+    root: Option<Filesystem>,
+    active: ActiveSnapshot,
+    cancel: &CancelToken,
+) -> Result<Filesystem, EngineError> {
+    let content = exec_content(root, &active, cancel)?;
+    let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
+    Ok(Filesystem { snapshot: active.commit(info)?, content })
 }
 
 /// What the process left: the files it began with, and its changes to them.
@@ -207,9 +239,9 @@ fn exec_content(
 }
 
 /// How a process failed, in Docker's words.
-fn failure(status: ExitStatus) -> Option<String> {
+fn failure(op: &ExecOp, status: ExitStatus) -> Option<String> {
     match status {
-        ExitStatus::Exited(0) => None,
+        ExitStatus::Exited(code) if op.is_success(code) => None,
         ExitStatus::Exited(code) => Some(format!("exit code: {code}")),
         ExitStatus::Signaled(signal) => {
             Some(format!("exit code: {} (killed by signal {signal})", 128 + signal))

@@ -1,19 +1,22 @@
 //! The file operation: COPY, ADD, WORKDIR and heredoc files, written straight into a layer's directory.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use base::{CancelToken, Key, KeyHasher};
 use llb::{
-    ChmodMode, CopyAction, FileAction, FileOp, MkdirAction, MkfileAction, Owner, UserName, VertexIndex,
+    ChmodMode, CopyAction, FileAction, FileOp, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction,
+    UserName, VertexIndex,
 };
 use snapshotter::copy::CopyOptions;
 use snapshotter::mode_change::ModeChange;
-use snapshotter::select::Selection;
+use snapshotter::select::{SelectError, Selected, Selection, SourcePattern};
 use snapshotter::tree::Follow;
 use snapshotter::writer::{Attributes, LayerWriter};
 use snapshotter::{CommitInfo, Layering, ScratchDir, Tree};
+use sys::stat::FileTime;
 
-use super::selection::{Source, or_changed};
+use super::selection::{DockerPatterns, Source, or_changed};
 use super::{BuildOps, Filesystem};
 use crate::error::{EngineError, StepError};
 use crate::run::passwd_files;
@@ -58,6 +61,8 @@ impl FileStep<'_> {
             FileAction::Copy(copy) => self.copy(copy),
             FileAction::Mkfile(file) => Ok(self.mkfile(file)?),
             FileAction::Mkdir(directory) => Ok(self.mkdir(directory)?),
+            FileAction::Rm(rm) => self.rm(rm),
+            FileAction::Symlink(link) => Ok(self.symlink(link)?),
         }
     }
 
@@ -67,29 +72,115 @@ impl FileStep<'_> {
             None => self.ops.local(self.vertex, copy.input as usize)?,
         };
         let selection = self.ops.select(copy, &source)?;
+        self.check_required(copy, source.tree(), &selection)?;
         if copy.unpack_archives {
             return self.add(copy, &source, &selection);
         }
-        let copied = self.copy_selection(copy, &source, source.tree(), &selection)?;
+        if !copy.rules.contents_only {
+            return self.copy_directories(copy, &source, &selection);
+        }
+        let to = Path::new(&copy.destination);
+        let copied = self.copy_selection(copy, (to, false), &source, source.tree(), &selection)?;
         self.check_unchanged(copy, copied)
+    }
+
+    /// Copies directories themselves, not what is in them: into a destination that exists, or as it.
+    fn copy_directories(
+        &self,
+        copy: &CopyAction,
+        source: &Source<'_>,
+        selection: &Selection,
+    ) -> Result<(), StepError> {
+        let to = Path::new(&copy.destination);
+        let existing = self.writer.tree().lookup(to, Follow::Last).map_err(EngineError::from)?;
+        let is_into = copy.destination.ends_with('/')
+            || selection.items().len() > 1
+            || existing.is_some_and(|entry| entry.is_dir());
+        for item in selection.split() {
+            match item.items() {
+                [only] if only.entry.is_dir() => {
+                    // The root has no name: what is in it is copied.
+                    let into = is_into && !only.name.is_empty();
+                    let to = if into { to.join(&only.name) } else { to.to_owned() };
+                    let is_copy = !only.name.is_empty();
+                    self.copy_selection(copy, (&to, is_copy), source, source.tree(), &item)?;
+                }
+                _ => {
+                    self.copy_selection(copy, (to, false), source, source.tree(), &item)?;
+                }
+            }
+        }
+        self.check_context(copy, source)
+    }
+
+    /// What must be among the sources is.
+    fn check_required(&self, copy: &CopyAction, tree: &Tree, selection: &Selection) -> Result<(), StepError> {
+        for path in &copy.rules.required {
+            let below = |item: &Selected| tree.lookup(item.entry.path().join(path), Follow::NoLast);
+            let found = selection.items().iter().map(below).find_map(|found| found.transpose());
+            if found.transpose().map_err(EngineError::from)?.is_none() {
+                let place = " among what is copied".to_owned();
+                return Err(StepError::NotFound { pattern: path.clone(), place, hint: String::new() });
+            }
+        }
+        Ok(())
+    }
+
+    fn rm(&self, rm: &RmAction) -> Result<(), StepError> {
+        let pattern = SourcePattern {
+            allow_wildcard: rm.allow_wildcards,
+            follow_last: false,
+            ..SourcePattern::of_copy(rm.path.as_str())
+        };
+        let found = Selection::resolve(self.writer.tree(), &[pattern], None, &DockerPatterns);
+        let paths: Vec<PathBuf> = match &found {
+            Ok(selection) => selection.items().iter().map(|item| item.entry.path().to_owned()).collect(),
+            Err(SelectError::NotFound { .. }) => Vec::new(),
+            Err(_) => {
+                return Err(found
+                    .map(drop)
+                    .map_or_else(EngineError::from, |()| EngineError::Cancelled)
+                    .into());
+            }
+        };
+        if paths.is_empty() && !rm.allow_missing {
+            let (pattern, place) = (rm.path.clone(), " to be removed".to_owned());
+            return Err(StepError::NotFound { pattern, place, hint: String::new() });
+        }
+        for path in paths {
+            self.writer.remove(&path).map_err(EngineError::from)?;
+        }
+        Ok(())
+    }
+
+    fn symlink(&self, link: &SymlinkAction) -> Result<(), EngineError> {
+        let (uid, gid) = self.owner_or_root(link.owner.as_ref())?;
+        let attributes = Attributes { mtime: time(link.time), ..Attributes::new(0o777, uid, gid) };
+        Ok(self.writer.symlink(Path::new(&link.path), OsStr::new(&link.target), &attributes)?)
     }
 
     /// Copies like COPY, but unpacks what is an archive. Each source on its own, in order.
     fn add(&self, copy: &CopyAction, source: &Source<'_>, selection: &Selection) -> Result<(), StepError> {
+        let to = Path::new(&copy.destination);
         for item in selection.split() {
             match self.unpacked(source.tree(), &item)? {
                 Some(directory) => {
                     let tree = Tree::directory(directory.path(), None).map_err(EngineError::from)?;
                     let all = Selection::all(&tree).map_err(EngineError::from)?;
                     let unpacked = Source::Filesystem(tree);
-                    self.copy_selection(copy, &unpacked, unpacked.tree(), &all)?;
+                    self.copy_selection(copy, (to, false), &unpacked, unpacked.tree(), &all)?;
                 }
                 None => {
-                    self.copy_selection(copy, source, source.tree(), &item)?;
+                    self.copy_selection(copy, (to, false), source, source.tree(), &item)?;
                 }
             }
         }
         // What an archive held when it was unpacked has no key of its own, so all is looked at once more.
+        self.check_context(copy, source)
+    }
+
+    /// Looks at what was to be copied of a context once more: it must be what the keys were made of.
+    fn check_context(&self, copy: &CopyAction, source: &Source<'_>) -> Result<(), StepError> {
         let slot = copy.input as usize;
         match source {
             Source::Context(..) => {
@@ -119,9 +210,11 @@ impl FileStep<'_> {
         Ok(Some(directory))
     }
 
+    /// Copies to a destination, which may become a copy of a directory itself.
     fn copy_selection(
         &self,
         copy: &CopyAction,
+        (destination, destination_is_copy): (&Path, bool),
         source: &Source<'_>,
         tree: &Tree,
         selection: &Selection,
@@ -132,9 +225,12 @@ impl FileStep<'_> {
         let chown = given.or(from_context.then_some((0, 0)));
         let chmod = copy.mode.as_ref().map(mode_change).transpose()?;
         let options = CopyOptions {
-            destination: Path::new(&copy.destination),
+            destination,
             dest_is_dir: copy.destination.ends_with('/') || copy.sources.len() > 1,
-            create_destination: true,
+            create_destination: copy.rules.make_parents,
+            destination_is_copy,
+            replace: copy.rules.replace,
+            time: time(copy.rules.time),
             chown,
             parent_owner: given.unwrap_or((0, 0)),
             modes: source.modes(),
@@ -166,7 +262,7 @@ impl FileStep<'_> {
     }
 
     fn mkfile(&self, file: &MkfileAction) -> Result<(), EngineError> {
-        let owner = file.owner.as_ref().map(|owner| self.owner(owner)).transpose()?.unwrap_or((0, 0));
+        let owner = self.owner_or_root(file.owner.as_ref())?;
         let path = Path::new(&file.path);
         let existing = self.writer.tree().lookup(path, Follow::Last)?;
         let into_directory = file.path.ends_with('/') || existing.is_some_and(|entry| entry.is_dir());
@@ -178,15 +274,25 @@ impl FileStep<'_> {
             Some(change) => mode_change(change)?.apply(file.mode, false),
             None => file.mode,
         };
-        let attributes = Attributes::new(mode, owner.0, owner.1);
+        let attributes = Attributes { mtime: time(file.time), ..Attributes::new(mode, owner.0, owner.1) };
         Ok(self.writer.put_file(&path, &attributes, &mut file.content.as_slice())?)
     }
 
     fn mkdir(&self, directory: &MkdirAction) -> Result<(), EngineError> {
-        let owner = directory.owner.as_ref().map(|owner| self.owner(owner)).transpose()?.unwrap_or((0, 0));
-        let attributes = Attributes::new(directory.mode, owner.0, owner.1);
-        self.writer.mkdir_all(PathBuf::from(&directory.path), &attributes)?;
+        let (uid, gid) = self.owner_or_root(directory.owner.as_ref())?;
+        let attributes =
+            Attributes { mtime: time(directory.time), ..Attributes::new(directory.mode, uid, gid) };
+        let path = Path::new(&directory.path);
+        if directory.make_parents {
+            self.writer.mkdir_all(path, &attributes)?;
+        } else {
+            self.writer.mkdir(path, &attributes)?;
+        }
         Ok(())
+    }
+
+    fn owner_or_root(&self, owner: Option<&Owner>) -> Result<(u32, u32), EngineError> {
+        owner.map_or(Ok((0, 0)), |owner| self.owner(owner))
     }
 
     /// The numbers of an owner; names are looked up in the filesystem that is written to.
@@ -209,6 +315,11 @@ impl FileStep<'_> {
         let user = runner::passwd::resolve(&asked, &passwd, &group)?.user;
         Ok((user.uid, user.gid))
     }
+}
+
+/// A time in nanoseconds since 1970.
+fn time(nanoseconds: Option<i64>) -> Option<FileTime> {
+    nanoseconds.map(FileTime::from_nanoseconds)
 }
 
 fn mode_change(mode: &ChmodMode) -> Result<ModeChange, EngineError> {

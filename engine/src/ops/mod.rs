@@ -2,6 +2,7 @@
 //! One file for each kind.
 
 mod build_group;
+mod diff;
 mod exec;
 mod failed;
 mod file;
@@ -11,6 +12,7 @@ mod image;
 mod log_limit;
 mod merge;
 mod mounts;
+mod outputs;
 mod selection;
 mod surroundings;
 
@@ -23,9 +25,12 @@ use base::{CancelToken, Key, Timestamp};
 use llb::{Graph, Op, SourceOp, Vertex, VertexIndex};
 use snapshotter::writer::{LayerWriter, WriterOptions};
 use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, RecordKind, SnapshotId, Tree};
+use solver::key::of_output;
 use solver::{Executed, Lead, Ops, StepOutcome};
 
 pub(crate) use self::build_group::BuildGroup;
+use self::outputs::Filesystems;
+pub(crate) use self::outputs::StepOutputs;
 pub(crate) use self::selection::DockerPatterns;
 pub(crate) use self::surroundings::Surroundings;
 use crate::Engine;
@@ -250,7 +255,8 @@ impl<'a> BuildOps<'a> {
     /// The definition keys of what a vertex needs.
     fn definitions_below(&self, vertex: VertexIndex) -> Vec<Key> {
         let known = self.definitions.lock().unwrap_or_else(PoisonError::into_inner);
-        self.graph.inputs(vertex).iter().filter_map(|input| known.get(&input.vertex).copied()).collect()
+        let inputs = self.graph.inputs(vertex).into_iter();
+        inputs.filter_map(|input| Some(of_output(known.get(&input.vertex)?, input.output))).collect()
     }
 
     /// The merged view of a filesystem.
@@ -324,27 +330,48 @@ impl<'a> BuildOps<'a> {
         inputs: &[Option<Filesystem>],
         content: &Key,
         lead: &Lead<'_, Onlooker>,
-    ) -> Result<Filesystem, StepError> {
+    ) -> Result<Filesystems, StepError> {
         let vertex = self.graph.vertex(index);
         let cancel = lead.cancel();
-        match &vertex.op {
-            Op::Exec(op) => self.exec(index, op, inputs, lead),
-            Op::File(op) => self.file(index, op, inputs, content, cancel),
-            Op::Merge => Ok(self.merge(inputs, cancel)?),
+        let one = match &vertex.op {
+            Op::Exec(op) => return self.exec(index, op, inputs, lead),
+            Op::File(op) => self.file(index, op, inputs, content, cancel)?,
+            Op::Merge => self.merge(inputs, cancel)?,
+            Op::Diff => self.diff(inputs, cancel)?,
             Op::Source(SourceOp::Image(source)) => {
                 // Unpacking is no transfer.
-                Ok(self.fetch(vertex, false, cancel, |fetcher| self.image(vertex, source, fetcher))?)
+                self.fetch(vertex, false, cancel, |fetcher| self.image(vertex, source, fetcher))?
             }
             Op::Source(SourceOp::Local(_)) => {
                 unreachable!("the solver never runs a local directory, which has no result")
             }
             Op::Source(SourceOp::Http(source)) => {
-                Ok(self.fetch(vertex, true, cancel, |fetcher| self.http(vertex, source, content, fetcher))?)
+                self.fetch(vertex, true, cancel, |fetcher| self.http(vertex, source, content, fetcher))?
             }
             Op::Source(SourceOp::Git(source)) => {
-                Ok(self.fetch(vertex, false, cancel, |fetcher| self.git(vertex, source, content, fetcher))?)
+                self.fetch(vertex, false, cancel, |fetcher| self.git(vertex, source, content, fetcher))?
             }
+        };
+        Ok(one.into())
+    }
+
+    /// Looks one result up, here and in the caches that are shared.
+    fn lookup_one(&self, vertex: VertexIndex, key: &Key) -> Result<Option<StepResult>, StepError> {
+        if let Some(found) = self.lookup_here(vertex, key)? {
+            self.tell_others(key, &found, true);
+            return Ok(Some(StepResult::Here(found)));
         }
+        let (found, recorder) = (self.sharing.cache.find(key), self.progress.recorder());
+        let Some(hit) = found else {
+            if let (Some(recorder), Some(why)) = (recorder, self.sharing.cache.refusal(key)) {
+                recorder.refused(vertex, why);
+            }
+            return Ok(None);
+        };
+        if let Some(recorder) = recorder {
+            recorder.found(vertex, hit.cost_ms, hit.path_ms);
+        }
+        Ok(Some(StepResult::Shared { id: hit.id, content: hit.content }))
     }
 
     /// Carries out a source, with the patience that the user has for it.
@@ -371,8 +398,12 @@ fn is_local(vertex: &Vertex) -> bool {
 }
 
 impl Ops for BuildOps<'_> {
-    type Output = StepResult;
+    type Output = StepOutputs;
     type Error = StepError;
+
+    fn part(&self, outputs: &StepOutputs, output: u32) -> StepOutputs {
+        StepOutputs::one(outputs.part(output))
+    }
 
     fn local_key(&self, vertex: VertexIndex, slot: usize, cancel: &CancelToken) -> Result<Key, StepError> {
         let key = self.local_selection_key(vertex, slot, cancel)?;
@@ -385,49 +416,48 @@ impl Ops for BuildOps<'_> {
         &self,
         vertex: VertexIndex,
         slot: usize,
-        input: &StepResult,
+        input: &StepOutputs,
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
-        let key = self.input_key(vertex, slot, *input, cancel)?;
+        let key = self.input_key(vertex, slot, input.first(), cancel)?;
         self.note_content_key(vertex, slot, &key);
         Ok(key)
     }
 
-    fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<StepResult>, StepError> {
-        if let Op::Source(SourceOp::Image(source)) = &self.graph.vertex(vertex).op {
-            return Ok(self.unpacked(source)?.map(StepResult::Here));
+    fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<StepOutputs>, StepError> {
+        let op = &self.graph.vertex(vertex).op;
+        if let Op::Source(SourceOp::Image(source)) = op {
+            return Ok(self.unpacked(source)?.map(StepResult::Here).map(StepOutputs::one));
         }
-        if let Some(found) = self.lookup_here(vertex, key)? {
-            self.tell_others(key, &found, true);
-            return Ok(Some(StepResult::Here(found)));
-        }
-        let (found, recorder) = (self.sharing.cache.find(key), self.progress.recorder());
-        let Some(hit) = found else {
-            if let (Some(recorder), Some(why)) = (recorder, self.sharing.cache.refusal(key)) {
-                recorder.refused(vertex, why);
+        // Each result has a key and may have been removed by itself: only all of them are what the step gave.
+        let mut found = Vec::new();
+        for output in 0..op.outputs() {
+            match self.lookup_one(vertex, &of_output(key, output))? {
+                Some(result) => found.push(result),
+                None => return Ok(None),
             }
-            return Ok(None);
-        };
-        if let Some(recorder) = recorder {
-            recorder.found(vertex, hit.cost_ms, hit.path_ms);
         }
-        Ok(Some(StepResult::Shared { id: hit.id, content: hit.content }))
+        Ok(StepOutputs::of(found))
     }
 
-    fn save(&self, key: &Key, output: &StepResult) -> Result<(), StepError> {
-        match output {
-            StepResult::Here(output) => self.save_here(key, output),
-            StepResult::Shared { id, .. } => Ok(self.sharing.cache.found_under(*id, key)?),
+    fn save(&self, key: &Key, outputs: &StepOutputs) -> Result<(), StepError> {
+        for (output, result) in outputs.all() {
+            let key = of_output(key, output);
+            match result {
+                StepResult::Here(filesystem) => self.save_here(&key, &filesystem)?,
+                StepResult::Shared { id, .. } => self.sharing.cache.found_under(id, &key)?,
+            }
         }
+        Ok(())
     }
 
     fn execute(
         &self,
         vertex: VertexIndex,
-        inputs: &[Option<StepResult>],
+        inputs: &[Option<StepOutputs>],
         content: &Key,
         cancel: &CancelToken,
-    ) -> Result<Executed<StepResult>, StepError> {
+    ) -> Result<Executed<StepOutputs>, StepError> {
         // One build at a time makes a result, of this process and of all, and whoever comes later finds it.
         // Nothing is wrong without this, only slow.
         let we = Onlooker::new(self.progress, self.graph.vertex(vertex).id);
@@ -447,19 +477,24 @@ impl Ops for BuildOps<'_> {
                 return Ok(Executed { output, reused: true });
             }
         }
-        let here =
-            |input: &Option<StepResult>| input.map(|input| self.sharing.here(input, cancel)).transpose();
+        let here = |input: &Option<StepOutputs>| {
+            input.as_ref().map(|input| self.sharing.here(input.first(), cancel)).transpose()
+        };
         let inputs: Vec<_> = inputs.iter().map(here).collect::<Result<_, _>>()?;
         self.explain(vertex);
         let started = self.engine.clock.now();
-        let output = self.run(vertex, &inputs, content, &lead)?;
-        self.note_made(&output, vertex, started);
-        // Saved while the claim is held, so that whoever waits for it finds the result.
-        self.save_here(content, &output)?;
+        let made = self.run(vertex, &inputs, content, &lead)?;
+        // Saved while the claim is held, so that whoever waits for it finds the result. The first comes last: with it, all
+        // are there.
+        for (output, filesystem) in made.all().rev() {
+            self.note_made(filesystem, vertex, started);
+            self.save_here(&of_output(content, output), filesystem)?;
+        }
         if let Some(turn) = turn {
             turn.made();
         }
-        Ok(Executed { output: StepResult::Here(output), reused: false })
+        let output = made.into_outputs().ok_or_else(|| self.no_selection(vertex))?;
+        Ok(Executed { output, reused: false })
     }
 
     fn expected_costs(&self) -> Vec<Option<u64>> {
@@ -469,7 +504,9 @@ impl Ops for BuildOps<'_> {
     fn keyed(&self, vertex: VertexIndex, definition: &Key) {
         // Images are where their registries are.
         if !matches!(self.graph.vertex(vertex).op, Op::Source(SourceOp::Image(_))) {
-            self.sharing.cache.expect(definition, self.definitions_below(vertex));
+            for output in 0..self.graph.vertex(vertex).op.outputs() {
+                self.sharing.cache.expect(&of_output(definition, output), self.definitions_below(vertex));
+            }
         }
         self.definitions.lock().unwrap_or_else(PoisonError::into_inner).insert(vertex, *definition);
         if let Some(recorder) = self.progress.recorder() {

@@ -65,21 +65,22 @@ fn cache_id(cache: &CacheMount, seed: Option<Filesystem>) -> String {
 }
 
 impl StepMounts {
-    /// What the process wrote to filesystems that were to be thrown away, by the places of their mounts. Everything
-    /// else goes.
+    /// What the process wrote to filesystems of inputs, by the places of their mounts. Everything else goes.
     pub(super) fn into_written(self) -> Vec<(usize, ActiveSnapshot)> {
         let written = self.held.into_iter().filter_map(|held| match held {
             Held::Changes(index, changes) => Some((index, changes)),
             _ => None,
         });
-        written.collect()
+        let mut written: Vec<_> = written.collect();
+        written.sort_by_key(|(index, _)| *index);
+        written
     }
 }
 
 /// Goes away with the process.
 #[expect(dead_code, reason = "held for what dropping them does")]
 enum Held {
-    /// Takes what the process wrote, to be thrown away, and says by which mount.
+    /// Takes what the process wrote, and says by which mount.
     Changes(usize, ActiveSnapshot),
     Cache(snapshotter::CacheMount),
     Empty(ScratchDir),
@@ -125,19 +126,20 @@ impl Surroundings<'_> {
     ) -> Result<runner::MountKind, EngineError> {
         let store = &self.engine.store;
         let read_only = !bind.writable;
-        let Some(input) = input else {
-            let empty = store.scratch(self.lease)?;
-            let source = empty.path().to_owned();
-            step.held.push(Held::Empty(empty));
-            return Ok(runner::MountKind::Bind { source, read_only, recursive: false });
-        };
-        let source = if bind.writable {
-            let changes = store.prepare(self.lease, Some(input.snapshot))?;
-            let mount = changes.mount()?;
-            step.held.push(Held::Changes(index, changes));
-            mount
-        } else {
-            store.mount_read_only(self.lease, input.snapshot)?
+        let source = match input {
+            None if read_only || !bind.kept => {
+                let empty = store.scratch(self.lease)?;
+                let source = empty.path().to_owned();
+                step.held.push(Held::Empty(empty));
+                return Ok(runner::MountKind::Bind { source, read_only, recursive: false });
+            }
+            Some(input) if read_only => store.mount_read_only(self.lease, input.snapshot)?,
+            input => {
+                let changes = store.prepare(self.lease, input.map(|input| input.snapshot))?;
+                let mount = changes.mount()?;
+                step.held.push(Held::Changes(index, changes));
+                mount
+            }
         };
         Ok(runner::MountKind::Part { source, path: bind.source.clone(), read_only })
     }

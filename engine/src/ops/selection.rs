@@ -101,7 +101,7 @@ impl BuildOps<'_> {
         let uses_all = match &self.graph.vertex(vertex).op {
             Op::File(file) => file.has_base && slot == 0,
             Op::Exec(exec) => exec.has_root && slot == 0,
-            Op::Merge | Op::Source(_) => true,
+            Op::Merge | Op::Diff | Op::Source(_) => true,
         };
         if uses_all {
             return Ok(input.content());
@@ -142,7 +142,7 @@ impl BuildOps<'_> {
                     SourcePattern { allow_wildcard: false, ..SourcePattern::of_copy(mount.selector()) };
                 (resolve(source, &[pattern], None)?, source.mount_key_options(mount.selector()))
             }
-            Op::Merge | Op::Source(_) => return Err(self.no_selection(vertex)),
+            Op::Merge | Op::Diff | Op::Source(_) => return Err(self.no_selection(vertex)),
         };
         Ok(self.listed_key(source, &selection, &options, cancel)?)
     }
@@ -165,7 +165,7 @@ impl BuildOps<'_> {
         Ok(listed.key)
     }
 
-    fn no_selection(&self, vertex: VertexIndex) -> StepError {
+    pub(super) fn no_selection(&self, vertex: VertexIndex) -> StepError {
         StepError::NoSelection(self.graph.vertex(vertex).metadata.name.clone())
     }
 
@@ -173,11 +173,13 @@ impl BuildOps<'_> {
     pub(super) fn select(&self, copy: &CopyAction, source: &Source<'_>) -> Result<Selection, StepError> {
         let pattern = |text: &String| SourcePattern {
             allow_wildcard: copy.allow_wildcards,
+            allow_no_match: copy.rules.allow_no_match,
+            follow_last: copy.rules.follow_links,
             parents: copy.parents,
             ..SourcePattern::of_copy(text)
         };
         let patterns: Vec<SourcePattern> = copy.sources.iter().map(pattern).collect();
-        resolve(source, &patterns, excludes(&copy.excludes)?)
+        resolve(source, &patterns, filter(copy)?)
     }
 }
 
@@ -209,8 +211,14 @@ pub(super) fn or_changed(error: StepError) -> StepError {
     }
 }
 
-/// The filter of `--exclude`, whose patterns are those of an ignore file.
-fn excludes(patterns: &[String]) -> Result<Option<Arc<dyn Filter>>, StepError> {
+/// What is left out: all that no pattern includes, and what `--exclude` names. The patterns are those of an ignore file.
+fn filter(copy: &CopyAction) -> Result<Option<Arc<dyn Filter>>, StepError> {
+    let mut patterns = Vec::new();
+    if !copy.rules.includes.is_empty() {
+        patterns.push("**".to_owned());
+        patterns.extend(copy.rules.includes.iter().map(|pattern| format!("!{pattern}")));
+    }
+    patterns.extend(copy.excludes.iter().cloned());
     if patterns.is_empty() {
         return Ok(None);
     }

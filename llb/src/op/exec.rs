@@ -1,5 +1,7 @@
 //! The exec operation: a process, what it sees and where it runs.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// A process to run.
@@ -36,7 +38,7 @@ pub struct ExecOp {
     pub read_only_root: bool,
     /// Names with their addresses for `/etc/hosts`.
     #[serde(default)]
-    pub hosts: Vec<(String, String)>,
+    pub hosts: Vec<(String, IpAddr)>,
     /// Limits of the process, besides those of the builder.
     #[serde(default)]
     pub rlimits: Vec<Rlimit>,
@@ -68,12 +70,16 @@ impl ExecOp {
         }
     }
 
-    /// The places of the mounts whose changes are results: result 0 is the root filesystem, and those of the mounts follow
-    /// in their order.
-    pub fn kept_mounts(&self) -> impl Iterator<Item = usize> {
-        let is_kept =
-            |mount: &ExecMount| matches!(&mount.kind, MountKind::Bind(bind) if bind.writable && bind.kept);
-        self.mounts.iter().enumerate().filter(move |(_, mount)| is_kept(mount)).map(|(index, _)| index)
+    /// Whether what the process writes to the mount at this place is a result. Result 0 is the root filesystem, and those of
+    /// mounts follow in their order.
+    pub fn is_kept(&self, mount: usize) -> bool {
+        let kind = self.mounts.get(mount).map(|mount| &mount.kind);
+        matches!(kind, Some(MountKind::Bind(bind)) if bind.writable && bind.kept)
+    }
+
+    /// How many mounts have results.
+    pub(crate) fn kept_mounts(&self) -> u32 {
+        (0u32..).zip(&self.mounts).filter(|(index, _)| self.is_kept(*index as usize)).count() as u32
     }
 
     /// Whether the process has done what it should when it ends with `code`.

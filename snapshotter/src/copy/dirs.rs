@@ -82,6 +82,11 @@ impl Job<'_> {
                     self.writer.raise_dir(&existing)?;
                     Some(self.again(&existing)?)
                 }
+                Some(_) if self.options.replace => {
+                    self.writer.remove(&path)?;
+                    self.writer.start_dir(&real, child.name())?;
+                    None
+                }
                 Some(existing) => return Err(WriteError::not_a_directory(&path, &existing).into()),
                 None => {
                     self.writer.start_dir(&real, child.name())?;
@@ -98,7 +103,7 @@ impl Job<'_> {
     /// chosen, stay as they were but for the time of this change.
     pub(super) fn finish_dirs(&self, scan: &Scan, targets: &[TargetDir]) -> Result<()> {
         targets.par_iter().zip(&scan.dirs).enumerate().try_for_each(|(index, (target, dir))| {
-            if target.is_new() || (dir.chosen && index > 0) {
+            if target.is_new() || (dir.chosen && (index > 0 || self.options.destination_is_copy)) {
                 let real = target.open(self)?;
                 let attributes = self.target_attributes(dir.entry.stat(), dir.xattrs.clone());
                 self.writer.finish_dir(&real, &attributes)?;

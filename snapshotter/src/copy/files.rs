@@ -124,7 +124,7 @@ impl Job<'_> {
                 continue;
             }
             let name = renamed.unwrap_or_else(|| child.name());
-            between.make_room(name)?;
+            between.make_room(name, self)?;
             if kind == Kind::File {
                 let (leaf, size) = self.copy_file(between, child, name, buffer)?;
                 copied.files += 1;
@@ -296,12 +296,15 @@ struct Paths<'a> {
 
 impl Between<'_> {
     /// Removes what the layer has under this name. A directory stays and is an error.
-    pub(super) fn make_room(&self, name: &OsStr) -> Result<()> {
+    pub(super) fn make_room(&self, name: &OsStr, job: &Job<'_>) -> Result<()> {
         let Some(merged) = &self.merged else { return Ok(()) };
         if let Some(existing) = merged.child(name)?
             && existing.is_dir()
         {
-            return Err(WriteError::OverDirectory(existing.path().to_owned()).into());
+            if !job.options.replace {
+                return Err(WriteError::OverDirectory(existing.path().to_owned()).into());
+            }
+            job.writer.remove(existing.path())?;
         }
         if self.target.stat(name)?.is_some() {
             clear(&self.target, name)?;

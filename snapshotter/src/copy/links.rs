@@ -19,7 +19,7 @@ impl Job<'_> {
         for ((dir, index), (first_dir, first_index)) in later.iter().copied() {
             let (from, to) = (targets[first_dir].open(self)?, self.open_both(scan, &targets[dir], dir)?);
             let child = &scan.dirs[dir].children[index];
-            to.make_room(child.name())?;
+            to.make_room(child.name(), self)?;
             to.target.create_hard_link(
                 child.name(),
                 &from,

@@ -63,14 +63,9 @@ impl Fixture {
         CopyOptions {
             destination: Path::new(destination),
             dest_is_dir: destination.ends_with('/'),
-            create_destination: true,
-            chown: None,
             parent_owner: sys::rootdir::own_ids(),
-            modes: Modes::Own,
-            chmod: None,
-            xattrs: true,
             key: Some(KEY),
-            stat_cache: None,
+            ..CopyOptions::as_it_is()
         }
     }
 
