@@ -5,11 +5,13 @@ use std::sync::Arc;
 use base::event::{Event, EventSink};
 use base::{CancelToken, Platform};
 use frontend::{Lowered, Options};
-use llb::VertexIndex;
+use llb::{Input, Metadata, VertexIndex};
+use parser::SourceFile;
 use parser::span::Span;
 use solver::{Failure, Limits, Schedule, SolveError};
 
 use crate::assemble::{Assembly, BuiltImage};
+use crate::call::Place;
 use crate::context::BuildContext;
 use crate::contexts::Contexts;
 use crate::definition::Definition;
@@ -176,13 +178,14 @@ impl Engine {
     }
 }
 
-/// A build whose Dockerfile is understood and whose files are at hand.
+/// A build whose definition is understood and whose files are at hand.
 pub(crate) struct Prepared {
     /// The request, with what its files say of times.
     pub(crate) request: BuildRequest,
-    pub(crate) definition: Definition,
+    /// The texts that its steps came from.
+    pub(crate) files: Vec<DefinitionFile>,
     pub(crate) lowered: Lowered,
-    contexts: Contexts,
+    pub(crate) contexts: Contexts,
 }
 
 impl Prepared {
@@ -196,18 +199,97 @@ impl Prepared {
         let lowered = lower(&request, &definition, &context, &layouts, fetcher)?;
         request.epoch = lowered.epoch;
         let contexts = Contexts::open(fetcher, &request, context)?;
-        Ok(Self { request, definition, lowered, contexts })
+        let files = vec![DefinitionFile { source: definition.source, language: "Dockerfile".to_owned() }];
+        Ok(Self { request, files, lowered, contexts })
     }
 
     /// Makes the root filesystems of all images.
     pub(crate) fn solve(&self, sharing: Sharing<'_>) -> Result<Vec<Option<StepResult>>, BuildError> {
-        let roots = solve(&self.lowered, &self.contexts, &self.request, &self.definition, sharing)?;
+        let roots = self.solved(sharing)?;
         self.contexts.save_stat_caches()?;
         if let Some(recorder) = sharing.cache.fetcher().progress.recorder() {
             sharing.writer.note(recorder);
         }
         Ok(roots)
     }
+
+    /// Makes the root filesystems of all images available; `None` is an empty one. Those that a shared cache has stay there
+    /// if they are only pushed. When files of a context
+    /// change between finding a step's key and copying them, the keys are made anew: what was copied, not
+    /// what was there before, is what a result is saved for.
+    fn solved(&self, sharing: Sharing<'_>) -> Result<Vec<Option<StepResult>>, BuildError> {
+        let fetcher = sharing.cache.fetcher();
+        let warn = |code, message: String| fetcher.progress.warn(code, message);
+        let mut attempt = 1;
+        loop {
+            let error = match self.solve_once(sharing) {
+                Ok(roots) => return Ok(roots),
+                Err(error) => error,
+            };
+            let changed = error.found_changes();
+            if let Some(lost) = error.lost_shared() {
+                // Each time there is less that can be lost.
+                warn("SharedCache", lost);
+            } else if attempt < ATTEMPTS && !changed.is_empty() {
+                attempt += 1;
+                changed
+                    .iter()
+                    .for_each(|(step, why)| warn("ContextChanged", format!("{step}: {why}; looking again")));
+            } else {
+                return Err(error);
+            }
+        }
+    }
+
+    fn solve_once(&self, sharing: Sharing<'_>) -> Result<Vec<Option<StepResult>>, BuildError> {
+        let Self { request, lowered, contexts, .. } = self;
+        let fetcher = sharing.cache.fetcher();
+        let targets: Vec<VertexIndex> =
+            lowered.images.iter().filter_map(|image| Some(image.target?.vertex)).collect();
+        if let Some(recorder) = fetcher.progress.recorder() {
+            recorder.begin_graph(&lowered.graph);
+        }
+        let ops = BuildOps::new(&lowered.graph, contexts, request, fetcher, sharing);
+        let schedule = Schedule { limits: limits(request), keep_going: request.keep_going };
+        let solved = solver::solve(&lowered.graph, &targets, schedule, &ops, fetcher.cancel);
+        match solved {
+            Ok(solved) => {
+                let mut outputs = solved.outputs.into_iter();
+                let mut root = |target: Input| Some(outputs.next()?.part(target.output));
+                let roots = lowered.images.iter().map(|image| root(image.target?));
+                Ok(available(roots.collect(), request, sharing)?)
+            }
+            Err(SolveError::Cancelled) => Err(BuildError::Cancelled),
+            Err(SolveError::Stalled(waiting)) => Err(BuildError::Stalled(waiting)),
+            Err(SolveError::Failed { first, others }) => {
+                let kept = ops.kept();
+                if let Some(kept) = kept {
+                    failed::export_on_failure(fetcher, kept, &request.on_failure);
+                }
+                let failure = |Failure { vertex, error }: Failure<StepError>| {
+                    let metadata = &lowered.graph.vertex(vertex).metadata;
+                    let (name, kept) = (metadata.name.clone(), kept.map(|kept| kept.build.clone()));
+                    StepFailure { name, place: self.place(metadata).map(Box::new), error, kept }
+                };
+                Err(BuildError::steps(std::iter::once(first).chain(others).map(failure).collect()))
+            }
+        }
+    }
+
+    /// Where a step stands in its file.
+    fn place(&self, metadata: &Metadata) -> Option<Place> {
+        let range = metadata.source?;
+        let file = self.files.get(range.file)?;
+        Some(Place::new(&file.source, Span::new(range.start, range.end)))
+    }
+}
+
+/// A text that steps came from: a Dockerfile, or what a frontend has read.
+#[derive(Debug, Clone)]
+pub(crate) struct DefinitionFile {
+    pub(crate) source: SourceFile,
+    /// What it is written in: `Dockerfile`.
+    pub(crate) language: String,
 }
 
 /// That a build goes well is worth more than its record.
@@ -248,40 +330,6 @@ fn lower(
     definition.warn(fetcher.progress, &lowered.warnings);
     definition.refuse_findings(&[definition.warnings(), lowered.warnings.clone()].concat())?;
     Ok(lowered)
-}
-
-/// Makes the root filesystems of all images available; `None` is an empty one. Those that a shared cache has stay there
-/// if they are only pushed. When files of a context
-/// change between finding a step's key and copying them, the keys are made anew: what was copied, not
-/// what was there before, is what a result is saved for.
-fn solve(
-    lowered: &Lowered,
-    contexts: &Contexts,
-    request: &BuildRequest,
-    definition: &Definition,
-    sharing: Sharing<'_>,
-) -> Result<Vec<Option<StepResult>>, BuildError> {
-    let fetcher = sharing.cache.fetcher();
-    let warn = |code, message: String| fetcher.progress.warn(code, message);
-    let mut attempt = 1;
-    loop {
-        let error = match solve_once(lowered, contexts, request, definition, sharing) {
-            Ok(roots) => return Ok(roots),
-            Err(error) => error,
-        };
-        let changed = error.found_changes();
-        if let Some(lost) = error.lost_shared() {
-            // Each time there is less that can be lost.
-            warn("SharedCache", lost);
-        } else if attempt < ATTEMPTS && !changed.is_empty() {
-            attempt += 1;
-            changed
-                .iter()
-                .for_each(|(step, why)| warn("ContextChanged", format!("{step}: {why}; looking again")));
-        } else {
-            return Err(error);
-        }
-    }
 }
 
 /// Stops at mistakes, and tells what the checks of the text found.
@@ -351,43 +399,4 @@ fn available(
 fn limits(request: &BuildRequest) -> Limits {
     let limits = Limits::for_cores(std::thread::available_parallelism().map_or(1, usize::from));
     request.jobs.map_or(limits, |jobs| limits.with_processes(jobs.get()))
-}
-
-fn solve_once(
-    lowered: &Lowered,
-    contexts: &Contexts,
-    request: &BuildRequest,
-    definition: &Definition,
-    sharing: Sharing<'_>,
-) -> Result<Vec<Option<StepResult>>, BuildError> {
-    let fetcher = sharing.cache.fetcher();
-    let targets: Vec<VertexIndex> = lowered.images.iter().filter_map(|image| image.target).collect();
-    if let Some(recorder) = fetcher.progress.recorder() {
-        recorder.begin_graph(&lowered.graph);
-    }
-    let ops = BuildOps::new(&lowered.graph, contexts, request, fetcher, sharing);
-    let schedule = Schedule { limits: limits(request), keep_going: request.keep_going };
-    let solved = solver::solve(&lowered.graph, &targets, schedule, &ops, fetcher.cancel);
-    match solved {
-        Ok(solved) => {
-            let mut outputs = solved.outputs.into_iter();
-            let outputs = lowered.images.iter().map(|image| image.target.and_then(|_| outputs.next()));
-            Ok(available(outputs.collect(), request, sharing)?)
-        }
-        Err(SolveError::Cancelled) => Err(BuildError::Cancelled),
-        Err(SolveError::Stalled(waiting)) => Err(BuildError::Stalled(waiting)),
-        Err(SolveError::Failed { first, others }) => {
-            let kept = ops.kept();
-            if let Some(kept) = kept {
-                failed::export_on_failure(fetcher, kept, &request.on_failure);
-            }
-            let failure = |Failure { vertex, error }: Failure<StepError>| {
-                let metadata = &lowered.graph.vertex(vertex).metadata;
-                let place = metadata.source.map(|(start, end)| definition.place(Span::new(start, end)));
-                let (name, kept) = (metadata.name.clone(), kept.map(|kept| kept.build.clone()));
-                StepFailure { name, place: place.map(Box::new), error, kept }
-            };
-            Err(BuildError::steps(std::iter::once(first).chain(others).map(failure).collect()))
-        }
-    }
 }

@@ -108,22 +108,9 @@ impl Session<'_> {
     ) -> Result<BuildReport, BuildError> {
         let request = BuildRequest { outputs, tags, ..solved.prepared.request.clone() };
         crate::export::check(&request)?;
-        let mut roots = solved.roots.clone();
-        let report = loop {
-            let engine = self.fetcher.engine;
-            match engine.export_built(self.sharing.cache, &request, (&solved.prepared, &roots)) {
-                Err(error) => match error.lost_shared() {
-                    // It was to be pushed from where it is. Each time there is less that can be lost.
-                    Some(lost) => {
-                        self.fetcher.progress.warn("SharedCache", lost);
-                        roots = solved.prepared.solve(self.sharing)?;
-                    }
-                    None => return Err(error),
-                },
-                Ok(report) => break report,
-            }
-        };
-        self.exported.lock().unwrap_or_else(PoisonError::into_inner).extend(roots);
+        let engine = self.fetcher.engine;
+        let report = engine.export_built(self.sharing.cache, &request, (&solved.prepared, &solved.roots))?;
+        self.exported.lock().unwrap_or_else(PoisonError::into_inner).extend(solved.roots.iter().copied());
         Ok(report)
     }
 

@@ -54,7 +54,7 @@ pub struct Lowered {
 }
 
 /// The image for one platform.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LoweredImage {
     /// The image's root filesystem; `None` for an empty one.
     pub target: Option<Input>,
@@ -63,6 +63,8 @@ pub struct LoweredImage {
     pub config: ImageConfig,
     /// The platform of the image.
     pub platform: Platform,
+    /// The graph that `target` is in.
+    pub graph: Arc<Graph>,
 }
 
 /// Lowers a Dockerfile. Base images are resolved through `resolver`.
@@ -131,7 +133,11 @@ fn lower_stages(
             graph = lowering.graph;
         }
     }
-    Ok(Lowered { graph: Arc::new(graph.finish()?), images, epoch, warnings: Vec::new() })
+    let graph = Arc::new(graph.finish()?);
+    let image =
+        |(target, config, platform)| LoweredImage { target, config, platform, graph: Arc::clone(&graph) };
+    let images = images.into_iter().map(image).collect();
+    Ok(Lowered { graph: Arc::clone(&graph), images, epoch, warnings: Vec::new() })
 }
 
 /// Arguments from before the first FROM, and those that every Dockerfile knows.
@@ -446,7 +452,7 @@ impl<'a> Lowering<'a> {
         self.graph.add(op, &self.options.build_platform, &[], metadata)
     }
 
-    fn image(&mut self, target: usize) -> LoweredImage {
+    fn image(&mut self, target: usize) -> (Option<Input>, ImageConfig, Platform) {
         let Some(state) = self.done.swap_remove(target) else {
             unreachable!("the target was asked for and is done")
         };
@@ -454,7 +460,7 @@ impl<'a> Lowering<'a> {
         for (name, value) in &self.options.labels {
             config.config.labels.insert(name.clone(), value.clone());
         }
-        LoweredImage { target: state.root.map(|root| root.vertex), config, platform: state.platform }
+        (state.root, config, state.platform)
     }
 }
 

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use base::{Platform, Reference};
 use frontend::LoweredImage;
-use llb::{Graph, MountKind, Op, SourceOp, VertexIndex};
+use llb::{Graph, Input, MountKind, Op, SourceOp, VertexIndex};
 use serde_json::{Map, Value, json};
 
 use super::{Predicate, digest_set, package_url};
 use crate::assemble::Assembly;
+use crate::build::DefinitionFile;
 use crate::history::without_secrets;
 use crate::remote::without_credentials;
 use crate::request::{ContextSource, ProvenanceMode, ProvenanceOptions, ProvenanceVersion};
@@ -28,7 +29,7 @@ pub(super) fn predicate(
     lowered: &LoweredImage,
     options: &ProvenanceOptions,
 ) -> Predicate {
-    let graph = &assembly.prepared.lowered.graph;
+    let graph = lowered.graph.as_ref();
     let facts = Facts { assembly, graph, steps: reached(graph, lowered.target), options };
     let (kind, content) = match options.version {
         ProvenanceVersion::V02 => (TYPE_V02, facts.v02()),
@@ -39,9 +40,9 @@ pub(super) fn predicate(
 }
 
 /// The steps that a result needs, inputs before those that use them.
-fn reached(graph: &Graph, target: Option<VertexIndex>) -> Vec<VertexIndex> {
+fn reached(graph: &Graph, target: Option<Input>) -> Vec<VertexIndex> {
     let mut wanted: HashSet<VertexIndex> = HashSet::new();
-    let mut waiting: Vec<VertexIndex> = target.into_iter().collect();
+    let mut waiting: Vec<VertexIndex> = target.into_iter().map(|target| target.vertex).collect();
     while let Some(step) = waiting.pop() {
         if wanted.insert(step) {
             waiting.extend(graph.inputs(step).into_iter().map(|input| input.vertex));
@@ -266,13 +267,15 @@ impl Facts<'_> {
             metadata.insert("vcs".to_owned(), json!(vcs));
         }
         if self.is_max() {
-            let text = &self.assembly.prepared.definition.parsed.text;
-            let info = json!({
-                "filename": request.dockerfile.shown_name(),
-                "language": "Dockerfile",
-                "data": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text),
-            });
-            metadata.insert("source".to_owned(), json!({ "infos": [info] }));
+            let info = |file: &DefinitionFile| {
+                json!({
+                    "filename": file.source.name(),
+                    "language": file.language,
+                    "data": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, file.source.text()),
+                })
+            };
+            let infos: Vec<Value> = self.assembly.prepared.files.iter().map(info).collect();
+            metadata.insert("source".to_owned(), json!({ "infos": infos }));
         }
         metadata.into()
     }
@@ -293,6 +296,7 @@ impl Facts<'_> {
                 Op::Source(_) => json!({ "source": name }),
                 Op::File(_) => json!({ "file": name }),
                 Op::Merge => json!({ "merge": {} }),
+                Op::Diff => json!({ "diff": {} }),
             };
             json!({
                 "id": format!("step{}", id(*step)),

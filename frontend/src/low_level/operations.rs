@@ -1,0 +1,211 @@
+//! The operations of a definition, decoded and found by their digests.
+
+use std::collections::HashMap;
+
+use base::Digest;
+use bollard_buildkit_proto::pb;
+use llb::SourceRange;
+use prost::Message as _;
+
+use super::error::DefinitionError;
+
+/// The most operations that a definition may have.
+const MOST: usize = 100_000;
+
+/// A decoded definition.
+pub(super) struct Operations<'a> {
+    definition: &'a pb::Definition,
+    all: Vec<Operation<'a>>,
+    /// The result that is asked for: an operation and the number of its result. Nothing is asked of an empty definition.
+    result: Option<Reference>,
+}
+
+/// One operation.
+pub(super) struct Operation<'a> {
+    pub(super) op: pb::Op,
+    /// By slot.
+    pub(super) inputs: Vec<Reference>,
+    pub(super) metadata: Option<&'a pb::OpMetadata>,
+    digest: String,
+}
+
+/// A result of an operation, by the operation's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reference {
+    pub(super) operation: usize,
+    pub(super) output: i64,
+}
+
+impl<'a> Operations<'a> {
+    /// Decodes a definition. The last operation does nothing but name the result.
+    pub(super) fn of(definition: &'a pb::Definition) -> Result<Self, DefinitionError> {
+        let operations = definition.def.len();
+        if operations > MOST {
+            return Err(DefinitionError::TooMany { operations, most: MOST });
+        }
+        let mut decoded = Vec::with_capacity(operations);
+        let mut places = HashMap::new();
+        for (position, bytes) in definition.def.iter().enumerate() {
+            let op = pb::Op::decode(bytes.as_slice())
+                .map_err(|source| DefinitionError::Decode { position, source })?;
+            let digest = Digest::of(bytes).to_string();
+            places.insert(digest.clone(), position);
+            decoded.push((op, digest));
+        }
+        let find = |op: &pb::Op, digest: &str, input: &pb::Input| match places.get(&input.digest) {
+            Some(operation) => Ok(Reference { operation: *operation, output: input.index }),
+            None => {
+                let operation = name(op, definition.metadata.get(digest));
+                Err(DefinitionError::MissingInput { operation, digest: input.digest.clone() })
+            }
+        };
+        let mut all = Vec::with_capacity(operations);
+        for (op, digest) in decoded {
+            let inputs = op.inputs.iter().map(|input| find(&op, &digest, input)).collect::<Result<_, _>>()?;
+            let metadata = definition.metadata.get(&digest);
+            all.push(Operation { op, inputs, metadata, digest });
+        }
+        let result = match all.last() {
+            None => None,
+            Some(last) => match (&last.op.op, last.inputs.as_slice()) {
+                (None, [result]) => Some(*result),
+                (None, inputs) => {
+                    let why = format!("it names {} results, and not one", inputs.len());
+                    return Err(last.invalid(why));
+                }
+                (Some(_), _) => Some(Reference { operation: all.len() - 1, output: 0 }),
+            },
+        };
+        Ok(Self { definition, all, result })
+    }
+
+    pub(super) fn get(&self, index: usize) -> &Operation<'a> {
+        &self.all[index]
+    }
+
+    /// What is asked for.
+    pub(super) fn result(&self) -> Option<Reference> {
+        self.result
+    }
+
+    /// Those that the result needs, inputs before what uses them.
+    pub(super) fn needed(&self) -> Result<Vec<usize>, DefinitionError> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Seen {
+            No,
+            Entered,
+            Left,
+        }
+        let mut seen = vec![Seen::No; self.all.len()];
+        let mut order = Vec::new();
+        let mut waiting: Vec<usize> = self.result.iter().map(|result| result.operation).collect();
+        while let Some(index) = waiting.last().copied() {
+            match seen[index] {
+                Seen::No => {
+                    seen[index] = Seen::Entered;
+                    for input in &self.all[index].inputs {
+                        match seen[input.operation] {
+                            Seen::No => waiting.push(input.operation),
+                            Seen::Entered => {
+                                let operation = self.all[index].name();
+                                return Err(DefinitionError::Circle { operation });
+                            }
+                            Seen::Left => {}
+                        }
+                    }
+                }
+                Seen::Entered => {
+                    seen[index] = Seen::Left;
+                    order.push(index);
+                    waiting.pop();
+                }
+                Seen::Left => drop(waiting.pop()),
+            }
+        }
+        Ok(order)
+    }
+
+    /// The text that an operation came from, by the place of the text.
+    pub(super) fn source(&self, operation: &Operation<'_>) -> Option<SourceRange> {
+        let source = self.definition.source.as_ref()?;
+        let location = source.locations.get(&operation.digest)?.locations.first()?;
+        let range = location.ranges.first()?;
+        let file = usize::try_from(location.source_index).ok()?;
+        let data = &source.infos.get(file)?.data;
+        let offset = |position: &pb::Position| offset(data, position);
+        let start = offset(range.start.as_ref()?);
+        let end = range.end.as_ref().map_or(start, |end| end_of_line(data, offset(end)));
+        Some(SourceRange { file, start, end: end.max(start) })
+    }
+}
+
+impl Operation<'_> {
+    /// What people call it: what its maker says, or what it does.
+    pub(super) fn name(&self) -> String {
+        name(&self.op, self.metadata)
+    }
+
+    pub(super) fn invalid(&self, why: impl Into<String>) -> DefinitionError {
+        DefinitionError::Invalid { operation: self.name(), why: why.into() }
+    }
+
+    pub(super) fn unsupported(&self, what: impl Into<String>) -> DefinitionError {
+        DefinitionError::Unsupported { operation: self.name(), what: what.into() }
+    }
+}
+
+/// The byte at a line, from 1, and a column in characters, from 0.
+fn offset(data: &[u8], position: &pb::Position) -> usize {
+    let line = usize::try_from(position.line).unwrap_or(0).saturating_sub(1);
+    let start: usize = data.split_inclusive(|byte| *byte == b'\n').take(line).map(<[u8]>::len).sum();
+    let column = usize::try_from(position.character).unwrap_or(0);
+    let rest = String::from_utf8_lossy(&data[start.min(data.len())..]);
+    let before: usize = rest.chars().take_while(|c| *c != '\n').take(column).map(char::len_utf8).sum();
+    (start + before).min(data.len())
+}
+
+fn end_of_line(data: &[u8], from: usize) -> usize {
+    data[from..].iter().position(|byte| *byte == b'\n').map_or(data.len(), |length| from + length)
+}
+
+/// What is shown of an operation.
+fn name(op: &pb::Op, metadata: Option<&pb::OpMetadata>) -> String {
+    use pb::file_action::Action;
+    use pb::op::Op;
+    if let Some(name) = metadata.and_then(|metadata| metadata.description.get("llb.customname")) {
+        return name.clone();
+    }
+    match &op.op {
+        Some(Op::Source(source)) => source.identifier.clone(),
+        Some(Op::Exec(exec)) => exec.meta.as_ref().map(|meta| meta.args.join(" ")).unwrap_or_default(),
+        Some(Op::File(file)) => {
+            let action = |action: &pb::FileAction| match &action.action {
+                Some(Action::Copy(copy)) => format!("copy {} {}", copy.src, copy.dest),
+                Some(Action::Mkfile(file)) => format!("mkfile {}", file.path),
+                Some(Action::Mkdir(directory)) => format!("mkdir {}", directory.path),
+                Some(Action::Rm(rm)) => format!("rm {}", rm.path),
+                Some(Action::Symlink(link)) => format!("symlink {} -> {}", link.newpath, link.oldpath),
+                None => "nothing".to_owned(),
+            };
+            file.actions.iter().map(action).collect::<Vec<_>>().join(", ")
+        }
+        Some(Op::Merge(_)) => "merge".to_owned(),
+        Some(Op::Diff(_)) => "diff".to_owned(),
+        Some(Op::Build(_)) => "build".to_owned(),
+        None => "result".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bytes_of_the_text() {
+        let data = "first\nzweite é ü\nlast".as_bytes();
+        let at = |line, character| offset(data, &pb::Position { line, character });
+        assert_eq!((at(1, 0), at(2, 0), at(2, 8)), (0, 6, 15));
+        assert_eq!((at(3, 99), at(99, 0), at(-1, -1)), (data.len(), data.len(), 0));
+        assert_eq!(end_of_line(data, 0), 5);
+    }
+}

@@ -1,0 +1,283 @@
+//! Sources of a definition: images, directories of the client, files of the web, repositories.
+
+use std::collections::BTreeMap;
+
+use base::image::chain_id;
+use base::{Digest, GitUrl, KeyHasher, Platform, Reference};
+use bollard_buildkit_proto::pb;
+use llb::{GitSource, HttpSource, ImageSource, LocalSource, Op, SourceOp};
+
+use super::error::DefinitionError;
+use super::operations::{Operation, Operations};
+use super::{Lowering, Value};
+use crate::ports::{HttpRequest, ResolveError};
+
+/// The mode of files of the web, as BuildKit has it.
+const FILE_MODE: u32 = 0o600;
+
+/// A directory of the client that a definition needs, and what of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalDirectory {
+    /// The name of the local source in the graph: that of the directory, and what is wanted of it.
+    pub key: String,
+    /// What the client calls it.
+    pub name: String,
+    /// Patterns of what is wanted; all, without any.
+    pub include: Vec<String>,
+    /// Patterns of what is not wanted.
+    pub exclude: Vec<String>,
+    /// Paths whose links are followed.
+    pub follow: Vec<String>,
+    /// What names the directory for all clients that have it.
+    pub shared_key: Option<String>,
+}
+
+/// What the attributes of a source say, by name.
+type Attributes = BTreeMap<String, String>;
+
+/// The directories of the client that the result of `definition` needs.
+///
+/// # Errors
+/// The definition cannot be decoded, or a source is not understood.
+pub fn local_directories(definition: &pb::Definition) -> Result<Vec<LocalDirectory>, DefinitionError> {
+    let operations = Operations::of(definition)?;
+    let mut all: Vec<LocalDirectory> = Vec::new();
+    for index in operations.needed()? {
+        let operation = operations.get(index);
+        if let Some(pb::op::Op::Source(source)) = &operation.op.op
+            && let Some(directory) = local(operation, source)?
+            && !all.iter().any(|known| known.key == directory.key)
+        {
+            all.push(directory);
+        }
+    }
+    Ok(all)
+}
+
+/// The identifiers of the sources that the result of `definition` needs and that have this scheme, such as `oci-layout`, each
+/// once with its attributes.
+///
+/// # Errors
+/// The definition cannot be decoded.
+pub fn sources_of_scheme(
+    definition: &pb::Definition,
+    scheme: &str,
+) -> Result<Vec<(String, Attributes)>, DefinitionError> {
+    let operations = Operations::of(definition)?;
+    let mut all: Vec<(String, Attributes)> = Vec::new();
+    for index in operations.needed()? {
+        if let Some(pb::op::Op::Source(source)) = &operations.get(index).op.op
+            && source.identifier.split_once("://").is_some_and(|(found, _)| found == scheme)
+            && !all.iter().any(|(known, _)| *known == source.identifier)
+        {
+            all.push((source.identifier.clone(), source.attrs.clone()));
+        }
+    }
+    Ok(all)
+}
+
+/// Whether images are to be asked for in their registries even if the store has them (`image.resolvemode=pull`).
+///
+/// # Errors
+/// The definition cannot be decoded.
+pub fn pulls_images(definition: &pb::Definition) -> Result<bool, DefinitionError> {
+    let images = sources_of_scheme(definition, "docker-image")?;
+    Ok(images
+        .iter()
+        .any(|(_, attributes)| attributes.get("image.resolvemode").is_some_and(|mode| mode == "pull")))
+}
+
+/// The directory that a source is, if it is one.
+fn local(
+    operation: &Operation<'_>,
+    source: &pb::SourceOp,
+) -> Result<Option<LocalDirectory>, DefinitionError> {
+    let Some(name) = source.identifier.strip_prefix("local://") else { return Ok(None) };
+    let list = |name: &str| -> Result<Vec<String>, DefinitionError> {
+        let Some(text) = source.attrs.get(name).filter(|text| !text.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        serde_json::from_str(text)
+            .map_err(|error| operation.invalid(format!("{name} is not a JSON list of texts: {error}")))
+    };
+    let (include, exclude, follow) =
+        (list("local.includepattern")?, list("local.excludepatterns")?, list("local.followpaths")?);
+    if source.attrs.contains_key("local.metadatatransfer") {
+        return Err(operation.unsupported("transfers of metadata alone"));
+    }
+    let mut key = name.to_owned();
+    if !(include.is_empty() && exclude.is_empty() && follow.is_empty()) {
+        let mut hasher = KeyHasher::new("lapstrake/llb-local/v1");
+        let wanted = hasher.add(&include).add(&exclude).add(&follow).finish();
+        key.push_str(&format!("#{}", &wanted.hex()[..16]));
+    }
+    let shared_key = source.attrs.get("local.sharedkeyhint").filter(|hint| !hint.is_empty()).cloned();
+    Ok(Some(LocalDirectory { key, name: name.to_owned(), include, exclude, follow, shared_key }))
+}
+
+impl Lowering<'_> {
+    /// What a source gives.
+    pub(super) fn source(
+        &mut self,
+        operation: &Operation<'_>,
+        source: &pb::SourceOp,
+        platform: &Platform,
+    ) -> Result<Value, DefinitionError> {
+        if let Some(directory) = local(operation, source)? {
+            let op = Op::Source(SourceOp::Local(LocalSource { name: directory.key }));
+            return Ok(Value::Local(self.add(operation, op, platform, &[])));
+        }
+        let identifier = source.identifier.as_str();
+        if let Some(reference) = self.options.images.get(identifier).cloned() {
+            return self.image(operation, source, &reference, platform);
+        }
+        let (scheme, rest) = identifier
+            .split_once("://")
+            .ok_or_else(|| operation.invalid(format!("{identifier:?} is no source: it has no scheme")))?;
+        match scheme {
+            "docker-image" => {
+                let reference: Reference = rest.parse().map_err(|error| {
+                    operation.invalid(format!("{rest:?} is no name of an image: {error}"))
+                })?;
+                self.image(operation, source, &reference, platform)
+            }
+            "http" | "https" => self.file_of_the_web(operation, source, platform),
+            "git" => self.repository(operation, source, rest, platform),
+            other => Err(operation.unsupported(format!("sources of the scheme {other}"))),
+        }
+    }
+
+    fn image(
+        &mut self,
+        operation: &Operation<'_>,
+        source: &pb::SourceOp,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Value, DefinitionError> {
+        known_attributes(
+            operation,
+            source,
+            &["image.resolvemode", "image.recordtype", "image.checksum", "oci.session", "oci.store"],
+        )?;
+        let found = self.resolver.resolve(reference, platform);
+        let image = found.map_err(|error| unresolved(source, error))?;
+        if let Some(wanted) = source.attrs.get("image.checksum")
+            && *wanted != image.manifest.to_string()
+            && image.reference.digest.is_none_or(|digest| *wanted != digest.to_string())
+        {
+            let why = format!("the image has the digest {}, and not {wanted}", image.manifest);
+            return Err(operation.invalid(why));
+        }
+        let Some(chain_id) = chain_id(&image.config.rootfs.diff_ids) else { return Ok(Value::Scratch) };
+        let reference = image.reference.to_string();
+        let op = Op::Source(SourceOp::Image(ImageSource { reference, manifest: image.manifest, chain_id }));
+        Ok(Value::Filesystem(self.add(operation, op, platform, &[])))
+    }
+
+    fn file_of_the_web(
+        &mut self,
+        operation: &Operation<'_>,
+        source: &pb::SourceOp,
+        platform: &Platform,
+    ) -> Result<Value, DefinitionError> {
+        known_attributes(
+            operation,
+            source,
+            &["http.checksum", "http.filename", "http.perm", "http.uid", "http.gid"],
+        )?;
+        let get = |name: &str| source.attrs.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        let wrong = |name: &str, value: &str| operation.invalid(format!("{name} is {value:?}"));
+        let checksum = match get("http.checksum") {
+            Some(text) => Some(text.parse::<Digest>().map_err(|_| wrong("http.checksum", text))?),
+            None => None,
+        };
+        let number = |name: &str| match get(name) {
+            Some(text) => text.parse::<u32>().map_err(|_| wrong(name, text)),
+            None => Ok(0),
+        };
+        let mode = match get("http.perm") {
+            Some(text) => {
+                u32::from_str_radix(text.trim_start_matches("0o"), 8).map_err(|_| wrong("http.perm", text))?
+            }
+            None => FILE_MODE,
+        };
+        let url = source.identifier.clone();
+        let found = self.resolver.http(&HttpRequest { url: url.clone(), checksum });
+        let found = found.map_err(|error| unresolved(source, error))?;
+        let filename = match get("http.filename") {
+            Some(name) if name.contains('/') || name == "." || name == ".." => {
+                return Err(wrong("http.filename", name));
+            }
+            Some(name) => name.to_owned(),
+            None => found.filename,
+        };
+        let file = HttpSource {
+            url,
+            digest: found.digest,
+            filename,
+            mode: mode & 0o7777,
+            uid: number("http.uid")?,
+            gid: number("http.gid")?,
+            mtime: found.last_modified,
+        };
+        Ok(Value::Filesystem(self.add(operation, Op::Source(SourceOp::Http(file)), platform, &[])))
+    }
+
+    fn repository(
+        &mut self,
+        operation: &Operation<'_>,
+        source: &pb::SourceOp,
+        rest: &str,
+        platform: &Platform,
+    ) -> Result<Value, DefinitionError> {
+        known_attributes(
+            operation,
+            source,
+            &[
+                "git.keepgitdir",
+                "git.fullurl",
+                "git.checksum",
+                "git.skipsubmodules",
+                "git.authheadersecret",
+                "git.authtokensecret",
+                "git.knownsshhosts",
+                "git.mountsshsock",
+            ],
+        )?;
+        let get = |name: &str| source.attrs.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        let (address, fragment) = match rest.split_once('#') {
+            Some((address, fragment)) => (address, Some(fragment)),
+            None => (rest, None),
+        };
+        let remote = get("git.fullurl").map_or_else(|| format!("git://{address}"), str::to_owned);
+        let mut url = GitUrl::of_remote(remote);
+        if let Some((reference, subdir)) =
+            fragment.map(|text| text.split_once(':').map_or((text, None), |(r, s)| (r, Some(s))))
+        {
+            url.reference = Some(reference.to_owned()).filter(|reference| !reference.is_empty());
+            url.subdir = subdir.map(str::to_owned).filter(|subdir| !subdir.is_empty());
+        }
+        url.checksum = get("git.checksum").map(str::to_owned);
+        url.keep_git_dir = Some(get("git.keepgitdir") == Some("true"));
+        url.submodules = get("git.skipsubmodules") != Some("true");
+        let commit = self.resolver.git(&url).map_err(|error| unresolved(source, error))?;
+        let op = Op::Source(SourceOp::Git(GitSource::of(&url, commit, false)));
+        Ok(Value::Filesystem(self.add(operation, op, platform, &[])))
+    }
+}
+
+/// Refuses attributes that would change what a source is, and are not known.
+fn known_attributes(
+    operation: &Operation<'_>,
+    source: &pb::SourceOp,
+    known: &[&str],
+) -> Result<(), DefinitionError> {
+    match source.attrs.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(operation.unsupported(format!("the attribute {name} of a source"))),
+        None => Ok(()),
+    }
+}
+
+fn unresolved(source: &pb::SourceOp, error: ResolveError) -> DefinitionError {
+    DefinitionError::Resolve { identifier: source.identifier.clone(), source: error }
+}
