@@ -34,7 +34,7 @@ const OWNERS: [(&str, &[&str]); 12] = [
     ("rusqlite", &["snapshotter"]),
     ("reqwest", &["registry"]),
     ("rustls", &["registry"]),
-    ("tonic", &["daemon"]),
+    ("tonic", &["daemon", "frontend-tests"]),
     ("axum", &["daemon", "registry"]),
     ("clap", &["cli"]),
     ("granit-parser", &["compose"]),
