@@ -4,6 +4,9 @@
 //! frontend by itself asks once, one that steers the build itself (the gateway) as often as it likes, until it returns a result.
 
 mod caches;
+mod definitions;
+mod results;
+mod sources;
 mod steer;
 
 use std::collections::{HashMap, VecDeque};
@@ -39,6 +42,8 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Status>>;
 /// What a client asks of its build.
 pub(crate) enum Command {
     Solve(Box<frontend::SolveRequest>, Reply<frontend::SolveResponse>),
+    ResolveImage(Box<frontend::ResolveImageConfigRequest>, Reply<frontend::ResolveImageConfigResponse>),
+    ResolveSource(Box<frontend::ResolveSourceMetaRequest>, Reply<frontend::ResolveSourceMetaResponse>),
     ReadFile(frontend::ReadFileRequest, Reply<frontend::ReadFileResponse>),
     ReadDir(frontend::ReadDirRequest, Reply<frontend::ReadDirResponse>),
     StatFile(frontend::StatFileRequest, Reply<frontend::StatFileResponse>),

@@ -1,10 +1,17 @@
 //! What this builder says it can: the names that clients ask for before they use something.
 
+use engine::low_level;
+
 use crate::proto::apicaps::ApiCap;
 
 /// Of `LLBBridge`.
-const FRONTEND: [&str; 13] = [
+const FRONTEND: [&str; 18] = [
     "solve.base",
+    "solve.inlinereturn",
+    "resolveimage",
+    "resolveimage.resolvemode",
+    "source.metaresolver",
+    "frontend.caps",
     "readfile",
     "return",
     "returnmap",
@@ -19,21 +26,12 @@ const FRONTEND: [&str; 13] = [
     "reference.output",
 ];
 
-/// Of exporters; operations of LLB are not solved yet.
-const LLB: [&str; 5] = [
-    "exporter.image.attestations",
-    "exporter.sourcedateepoch",
-    "exporter.multiple",
-    "meta.description",
-    "meta.exportcache",
-];
-
 pub(crate) fn of_frontends() -> Vec<ApiCap> {
     FRONTEND.iter().copied().map(capability).collect()
 }
 
 pub(crate) fn of_llb() -> Vec<ApiCap> {
-    LLB.iter().copied().map(capability).collect()
+    low_level::capabilities::ALL.iter().copied().map(capability).collect()
 }
 
 fn capability(id: &str) -> ApiCap {

@@ -113,16 +113,20 @@ impl LlbBridge for Gateway {
 
     async fn resolve_image_config(
         &self,
-        _request: Request<ResolveImageConfigRequest>,
+        request: Request<ResolveImageConfigRequest>,
     ) -> Result<Response<ResolveImageConfigResponse>, Status> {
-        not_yet("ResolveImageConfig")
+        let build = self.build(request.metadata()).await?;
+        let request = Box::new(request.into_inner());
+        build.ask(|reply| Command::ResolveImage(request, reply)).await.map(Response::new)
     }
 
     async fn resolve_source_meta(
         &self,
-        _request: Request<ResolveSourceMetaRequest>,
+        request: Request<ResolveSourceMetaRequest>,
     ) -> Result<Response<ResolveSourceMetaResponse>, Status> {
-        not_yet("ResolveSourceMeta")
+        let build = self.build(request.metadata()).await?;
+        let request = Box::new(request.into_inner());
+        build.ask(|reply| Command::ResolveSource(request, reply)).await.map(Response::new)
     }
 
     async fn new_container(

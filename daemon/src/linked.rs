@@ -18,6 +18,9 @@ use crate::proto::pb;
 /// What the addresses of results begin with.
 const RESULT: &str = "lapstrake-result://";
 
+/// The same as the scheme of a source.
+pub(crate) const SCHEME: &str = "lapstrake-result";
+
 /// How many results are remembered.
 const REMEMBERED: usize = 1024;
 
@@ -101,14 +104,28 @@ pub(crate) fn find(
     definition: Option<&pb::Definition>,
 ) -> Result<Descriptor, Status> {
     let (build, number) = address_of(name, definition)?;
-    let address = format!("{RESULT}{build}/{number}");
-    if let Some(image) = builds.linked.get(&address) {
+    find_address(builds, asker, &format!("{RESULT}{build}/{number}"))
+        .map_err(|status| Status::new(status.code(), format!("the context {name}: {}", status.message())))
+}
+
+/// The number of the result that an address names, if it is one of this build.
+pub(crate) fn own<'a>(address: &'a str, build: &str) -> Option<&'a str> {
+    let (of, number) = address.strip_prefix(RESULT)?.rsplit_once('/')?;
+    (of == build).then_some(number)
+}
+
+/// The result that an address names. A build that still runs is asked to keep it.
+///
+/// # Errors
+/// It is not kept, or is one of the asker's own that has not been evaluated.
+pub(crate) fn find_address(builds: &Builds, asker: &Build, address: &str) -> Result<Descriptor, Status> {
+    if let Some(image) = builds.linked.get(address) {
         return Ok(image);
     }
-    let missing = || {
-        Status::not_found(format!(
-            "the context {name} is the result of another build, which is not kept any more"
-        ))
+    let missing = || Status::not_found(format!("{address}: the result of that build is not kept any more"));
+    let parts = address.strip_prefix(RESULT).and_then(|rest| rest.rsplit_once('/'));
+    let Some((build, number)) = parts.map(|(build, number)| (build.to_owned(), number.to_owned())) else {
+        return Err(missing());
     };
     if build == asker.id {
         return Err(missing());
@@ -129,7 +146,7 @@ pub(crate) fn find(
             () = gone => Err(Status::cancelled("context canceled")),
         }
     })?;
-    builds.linked.get(&address).ok_or_else(missing)
+    builds.linked.get(address).ok_or_else(missing)
 }
 
 #[cfg(test)]

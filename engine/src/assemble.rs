@@ -18,7 +18,7 @@ use crate::request::{BuildRequest, LayerOptions};
 use crate::shared_cache::{INLINE, RemoteLayers, SharedCache};
 
 /// The build argument that asks for an index even of one platform.
-const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
+pub(crate) const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
 
 /// The build argument that asks for the steps in the image's config.
 const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";

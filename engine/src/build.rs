@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use base::event::{Event, EventSink};
+use base::image::ImageConfig;
 use base::{CancelToken, Platform};
-use frontend::{Lowered, Options};
+use frontend::low_level::{self, DefinitionOptions, LoweredDefinition, SourceText, pb};
+use frontend::{Lowered, LoweredImage, Options};
 use llb::{Input, Metadata, VertexIndex};
 use parser::SourceFile;
 use parser::span::Span;
@@ -201,6 +203,35 @@ impl Prepared {
         let contexts = Contexts::open(fetcher, &request, context)?;
         let files = vec![DefinitionFile { source: definition.source, language: "Dockerfile".to_owned() }];
         Ok(Self { request, files, lowered, contexts })
+    }
+
+    /// Makes a graph of a definition of operations. The named contexts of the request are its local sources that are files, and
+    /// its sources that are images of the store.
+    pub(crate) fn of_definition(
+        fetcher: &Fetcher<'_>,
+        request: &BuildRequest,
+        definition: &pb::Definition,
+    ) -> Result<Self, BuildError> {
+        let layouts = fetcher.engine.import_layouts(fetcher.lease, request, fetcher.cancel)?;
+        let resolver = SourceResolver::new(*fetcher, &layouts, request.pull);
+        let options = DefinitionOptions {
+            allow: request.allow.clone(),
+            no_cache: request.no_cache,
+            images: layouts.references(),
+        };
+        let LoweredDefinition { graph, target, platform, files } =
+            low_level::lower(definition, &options, &resolver)?;
+        let platform = platform.unwrap_or_else(Platform::host);
+        let config = ImageConfig::scratch(&platform);
+        let image = LoweredImage { target, config, platform, graph: Arc::clone(&graph) };
+        let file = |SourceText { name, language, text }: SourceText| DefinitionFile {
+            source: SourceFile::new(name, text),
+            language,
+        };
+        let lowered = Lowered { graph, images: vec![image], epoch: request.epoch, warnings: Vec::new() };
+        let contexts = Contexts::of_definition(fetcher, request)?;
+        let files = files.into_iter().map(file).collect();
+        Ok(Self { request: request.clone(), files, lowered, contexts })
     }
 
     /// Makes the root filesystems of all images.

@@ -30,6 +30,22 @@ impl Contexts {
         Ok(Self(all))
     }
 
+    /// The files of a definition's local sources, which come as they are: nobody's ignore file leaves anything out.
+    pub(crate) fn of_definition(fetcher: &Fetcher<'_>, request: &BuildRequest) -> Result<Self, BuildError> {
+        let mut all = BTreeMap::new();
+        for (name, context) in &request.named_contexts {
+            if let NamedContext::Files(source) = context {
+                all.insert(name.clone(), BuildContext::open_named(fetcher, request, source)?);
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// No files.
+    pub(crate) fn none() -> Self {
+        Self(BTreeMap::new())
+    }
+
     /// The files of a local source.
     pub(crate) fn get(&self, name: &str) -> Result<&BuildContext, EngineError> {
         self.0.get(name).ok_or_else(|| EngineError::NoContext(name.to_owned()))

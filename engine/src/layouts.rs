@@ -27,6 +27,11 @@ impl Layouts {
         self.0.get(context).map(|(reference, _)| reference)
     }
 
+    /// The names by which images are asked for, by those of their contexts.
+    pub(crate) fn references(&self) -> BTreeMap<String, Reference> {
+        self.0.iter().map(|(name, (reference, _))| (name.clone(), reference.clone())).collect()
+    }
+
     /// The image that a name of ours means.
     pub(crate) fn image(
         &self,

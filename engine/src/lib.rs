@@ -68,6 +68,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
+pub use frontend::low_level;
 pub use runner::HiddenInput;
 pub use runner::isolation;
 use runner::isolation::{Isolation, NoIsolation};
@@ -83,6 +84,11 @@ pub use sys::userns::owns_system;
 use crate::error::EngineError;
 use crate::progress::Onlooker;
 use crate::registries::{Credentials, RegistryFiles};
+
+/// Whether a name matches one part of a pattern of Dockerfiles (Go's `filepath.Match`).
+pub fn matches_name(pattern: &str, name: &str) -> bool {
+    parser::glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(name))
+}
 
 /// The time on the machine's clock.
 pub fn now() -> base::Timestamp {

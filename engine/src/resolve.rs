@@ -74,6 +74,17 @@ impl<'a> SourceResolver<'a> {
 }
 
 impl SourceResolver<'_> {
+    /// What the name of an image means.
+    pub(crate) fn pinned_image(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, EngineError> {
+        let image = self.image(reference, platform)?;
+        let manifest = image.descriptor.digest;
+        Ok(ResolvedImage { reference: reference.with_digest(manifest), manifest, config: image.config })
+    }
+
     /// What a URL has; within one build always the same.
     fn file(&self, request: &HttpRequest) -> Result<PinnedFile, EngineError> {
         if let Some(known) = self.files.borrow().get(request) {
@@ -97,9 +108,7 @@ impl SourceResolver<'_> {
 
 impl MetaResolver for SourceResolver<'_> {
     fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<ResolvedImage, ResolveError> {
-        let image = self.image(reference, platform)?;
-        let manifest = image.descriptor.digest;
-        Ok(ResolvedImage { reference: reference.with_digest(manifest), manifest, config: image.config })
+        Ok(self.pinned_image(reference, platform)?)
     }
 
     fn http(&self, request: &HttpRequest) -> Result<ResolvedHttp, ResolveError> {

@@ -8,20 +8,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base::event::EventSink;
 use base::image::ImageConfig;
-use base::{CancelToken, Platform, Reference};
+use base::{CancelToken, Digest, GitUrl, Platform, Reference};
+use frontend::low_level::pb;
+use frontend::{Lowered, LoweredImage};
+use llb::{Graph, GraphBuilder};
 use snapshotter::tree::{Entry, Follow};
 use snapshotter::{ScratchDir, Tree};
 use sys::stat::Stat;
 
+pub use frontend::{ResolvedHttp, ResolvedImage};
 pub use sys::stat::Kind as FileKind;
 
 use crate::Engine;
+use crate::assemble::MULTI_PLATFORM;
 use crate::build::Prepared;
+use crate::contexts::Contexts;
 use crate::error::{BuildError, EngineError};
+use crate::layouts::Layouts;
 use crate::ops::{Sharing, StepResult};
+use crate::remote::http::PinnedFile;
 use crate::remote::{Access, Fetcher};
 use crate::report::BuildReport;
-use crate::request::{BuildRequest, Output};
+use crate::request::{BuildRequest, Output, PullPolicy};
+use crate::resolve::SourceResolver;
 
 /// A build that is being steered.
 pub struct Session<'a> {
@@ -35,6 +44,17 @@ pub struct Session<'a> {
 pub struct Solved {
     prepared: Prepared,
     roots: Vec<Option<StepResult>>,
+}
+
+/// What an image of a result is made of.
+#[derive(Default)]
+pub struct ResultPart<'a> {
+    /// A result, and which of its images; `None` is an empty filesystem.
+    pub of: Option<(&'a Solved, usize)>,
+    /// The platform; that of the image, without one.
+    pub platform: Option<Platform>,
+    /// The config; that of the image, without one.
+    pub config: Option<ImageConfig>,
 }
 
 /// A file of a result.
@@ -96,6 +116,47 @@ impl Session<'_> {
         Ok(Solved { prepared, roots })
     }
 
+    /// Makes what a definition of operations says, and keeps it here until the build is over. The named contexts of `request`
+    /// are its local sources that are files, by their keys, and its sources that are images of the store, by their identifiers.
+    ///
+    /// # Errors
+    /// As for [`Engine::build`].
+    pub fn solve_definition(
+        &self,
+        definition: &pb::Definition,
+        request: &BuildRequest,
+    ) -> Result<Solved, BuildError> {
+        let prepared = Prepared::of_definition(&self.fetcher, request, definition)?;
+        let roots = prepared.solve(self.sharing)?;
+        Ok(Solved { prepared, roots })
+    }
+
+    /// A result that is put together from others: an image for each part. It is an index if `is_index`, whatever it has.
+    pub fn compose(&self, request: &BuildRequest, parts: Vec<ResultPart<'_>>, is_index: bool) -> Solved {
+        let mut request = request.clone();
+        if is_index {
+            request.build_args.insert(MULTI_PLATFORM.to_owned(), "1".to_owned());
+        }
+        let (mut images, mut roots, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        for ResultPart { of, platform, config } in parts {
+            let known = of.and_then(|(solved, image)| solved.prepared.lowered.images.get(image));
+            let platform = platform.or_else(|| Some(known?.platform.clone())).unwrap_or_else(Platform::host);
+            let config = config.or_else(|| Some(known?.config.clone()));
+            images.push(LoweredImage {
+                target: known.and_then(|known| known.target),
+                config: config.unwrap_or_else(|| ImageConfig::scratch(&platform)),
+                graph: known.map_or_else(empty_graph, |known| Arc::clone(&known.graph)),
+                platform,
+            });
+            roots.push(of.and_then(|(solved, image)| solved.roots.get(image).copied().flatten()));
+            files.extend(of.filter(|_| files.is_empty()).map(|(solved, _)| solved.prepared.files.clone()));
+        }
+        let (graph, epoch) = (empty_graph(), request.epoch);
+        let lowered = Lowered { graph, images, epoch, warnings: Vec::new() };
+        let files = files.into_iter().flatten().collect();
+        Solved { prepared: Prepared { request, files, lowered, contexts: Contexts::none() }, roots }
+    }
+
     /// Writes a result somewhere, under these names.
     ///
     /// # Errors
@@ -112,6 +173,36 @@ impl Session<'_> {
         let report = engine.export_built(self.sharing.cache, &request, (&solved.prepared, &solved.roots))?;
         self.exported.lock().unwrap_or_else(PoisonError::into_inner).extend(solved.roots.iter().copied());
         Ok(report)
+    }
+
+    /// What the name of an image means for a platform.
+    ///
+    /// # Errors
+    /// There is no such image, or its registry cannot be asked.
+    pub fn resolve_image(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        pull: PullPolicy,
+    ) -> Result<ResolvedImage, EngineError> {
+        SourceResolver::new(self.fetcher, &Layouts::default(), pull).pinned_image(reference, platform)
+    }
+
+    /// The complete id of the commit that a repository's URL means.
+    ///
+    /// # Errors
+    /// The repository cannot be asked, or does not have it.
+    pub fn resolve_git(&self, url: &GitUrl) -> Result<String, EngineError> {
+        self.fetcher.pin_commit(url)
+    }
+
+    /// What a URL has, which must be `checksum`, if that is given.
+    ///
+    /// # Errors
+    /// It cannot be fetched, or has something else.
+    pub fn resolve_http(&self, url: &str, checksum: Option<Digest>) -> Result<ResolvedHttp, EngineError> {
+        let PinnedFile { digest, filename, last_modified } = self.fetcher.pin_file(url, checksum)?;
+        Ok(ResolvedHttp { digest, filename, last_modified })
     }
 
     /// An empty directory that goes with what is answered.
@@ -187,6 +278,12 @@ impl Solved {
     pub fn images(&self) -> impl Iterator<Item = (&Platform, &ImageConfig)> {
         self.prepared.lowered.images.iter().map(|image| (&image.platform, &image.config))
     }
+}
+
+/// A graph without operations.
+fn empty_graph() -> Arc<Graph> {
+    // Nothing is in it that could be wrong.
+    Arc::new(GraphBuilder::new().finish().unwrap_or_else(|_| unreachable!("an empty graph is one")))
 }
 
 fn found(tree: &Tree, entry: &Entry) -> Result<FoundFile, EngineError> {

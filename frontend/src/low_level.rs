@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use base::{Platform, Reference};
-use bollard_buildkit_proto::pb;
+pub use bollard_buildkit_proto::pb;
 use llb::{CopyAction, FileAction, FileOp, Graph, GraphBuilder, Input, Metadata, Op};
 
 pub use self::error::DefinitionError;

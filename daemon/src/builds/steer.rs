@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use base::Platform;
 use engine::Engine;
 use engine::error::BuildError;
 use engine::received::ReceivedFiles;
@@ -13,36 +12,30 @@ use engine::request::{
     BuildRequest, ContextSource, DockerfileSource, Entitlement, LayerOptions, NamedContext, Output, Secrets,
     SshSources,
 };
-use engine::session::{Session as EngineSession, Solved};
+use engine::session::{ResultPart, Session as EngineSession};
 use tonic::Status;
 
-use super::{Build, Builds, Command, Reply, caches};
+use super::results::{Found, Results, config_of, read_dir, read_file, stat_file};
+use super::{Build, Builds, Command, Reply, caches, sources};
 use crate::attributes::{Attributes, NamedContexts, Place, elsewhere, ignore_patterns};
-use crate::errors::{self, status_of, status_of_engine};
+use crate::errors::{self, status_of};
 use crate::outputs;
-use crate::proto::frontend::result::Result as ResultRefs;
-use crate::proto::{frontend, fsutil, pb};
+use crate::proto::{frontend, pb};
 use crate::session::caller::{Asked, Nobody};
 use crate::session::files::{self, Wanted};
-use crate::{linked, questions, workers};
+use crate::{linked, questions};
 
 /// The only frontend that needs no image.
 const DOCKERFILE: &str = "dockerfile.v0";
 
-/// The name of the result's documents.
+/// The attribute of an output that has the config of its image.
 const CONFIG: &str = "containerimage.config";
-
-/// The name of the list of platforms.
-const PLATFORMS: &str = "refs.platforms";
 
 /// The file that says what of a context is not sent.
 const IGNORE_FILE: &str = ".dockerignore";
 
 /// How many bytes come between two things that are told of a transfer.
 const TOLD_EVERY: u64 = 1 << 20;
-
-/// How much of a file is read for a client at once, in bytes.
-const MOST_READ: u64 = 15 << 20;
 
 /// Does what the client of a build asks, until there is a result.
 pub(super) fn run(
@@ -51,36 +44,46 @@ pub(super) fn run(
     commands: &Receiver<Command>,
 ) -> Result<HashMap<String, String>, Status> {
     let thread = Steering { builds, build, commands };
-    if build.request.definition.as_ref().is_some_and(|definition| !definition.def.is_empty()) {
-        return Err(Status::unimplemented(
-            "this builder does not solve LLB yet; use the Dockerfile frontend",
-        ));
+    let definition = build.request.definition.as_ref().filter(|definition| !definition.def.is_empty());
+    match (definition, build.request.frontend.as_str()) {
+        (Some(_), frontend) if !frontend.is_empty() => Err(Status::invalid_argument(format!(
+            "a build has a definition or a frontend ({frontend}), and not both"
+        ))),
+        (Some(definition), _) => thread.defined(definition),
+        (None, "") => thread.gateway(),
+        (None, _) => thread.alone(),
     }
-    if !build.request.frontend.is_empty() {
-        return thread.alone();
-    }
-    thread.gateway()
 }
 
-struct Steering<'a> {
-    builds: &'a Arc<Builds>,
-    build: &'a Arc<Build>,
+pub(super) struct Steering<'a> {
+    pub(super) builds: &'a Arc<Builds>,
+    pub(super) build: &'a Arc<Build>,
     commands: &'a Receiver<Command>,
 }
 
 /// A request whose files are here, for as long as this is.
-struct Opened {
-    request: BuildRequest,
-    is_multi_platform: bool,
+pub(super) struct Opened {
+    pub(super) request: BuildRequest,
+    /// What is made; a Dockerfile, without one.
+    pub(super) definition: Option<pb::Definition>,
+    pub(super) is_multi_platform: bool,
     /// What is asked instead of a build.
     question: Option<String>,
     _files: Vec<ReceivedFiles>,
 }
 
-/// A result, by the name under which the client knows it.
-struct Known {
-    solved: Solved,
-    _opened: Opened,
+impl Opened {
+    pub(super) fn new(request: BuildRequest, files: Vec<ReceivedFiles>) -> Self {
+        Self { request, definition: None, is_multi_platform: false, question: None, _files: files }
+    }
+
+    pub(super) fn of_definition(
+        request: BuildRequest,
+        files: Vec<ReceivedFiles>,
+        definition: pb::Definition,
+    ) -> Self {
+        Self { definition: Some(definition), ..Self::new(request, files) }
+    }
 }
 
 impl Steering<'_> {
@@ -99,6 +102,24 @@ impl Steering<'_> {
         })
     }
 
+    /// A build of a definition that the request has.
+    fn defined(&self, definition: &pb::Definition) -> Result<HashMap<String, String>, Status> {
+        let mut opened = self.open_definition(definition, &self.build.request.frontend_attrs, &[])?;
+        self.steered(&opened.request.clone(), |session| {
+            let solved = self.solved(session, &Results::new(&self.build.id), &mut opened)?;
+            let mut exporters = self.build.request.exporters.iter();
+            let solved = match exporters.find_map(|exporter| exporter.attrs.get(CONFIG)) {
+                Some(config) => {
+                    let config = Some(config_of(CONFIG, config.as_bytes())?);
+                    let part = ResultPart { of: Some((&solved, 0)), platform: None, config };
+                    session.compose(&opened.request, vec![part], false)
+                }
+                None => solved,
+            };
+            outputs::export(self.builds, self.build, session, &solved)
+        })
+    }
+
     /// A build that its client steers.
     fn gateway(&self) -> Result<HashMap<String, String>, Status> {
         loop {
@@ -112,12 +133,18 @@ impl Steering<'_> {
                     };
                 }
                 Command::Solve(solve, reply) => match self.open_solve(&solve) {
-                    Ok(opened) => match &opened.question {
+                    Ok(Some(opened)) => match &opened.question {
                         Some(question) => drop(reply.send(self.answered(question, &opened))),
-                        None => return self.steer(opened, reply),
+                        None => return self.steer(&opened.request.clone(), First::Solve(opened, reply)),
                     },
+                    Ok(None) => drop(reply.send(Ok(nothing()))),
                     Err(status) => drop(reply.send(Err(status))),
                 },
+                command @ (Command::ResolveImage(..) | Command::ResolveSource(..)) => {
+                    // Nothing is known yet of what is built.
+                    let opened = self.open_definition(&pb::Definition::default(), &HashMap::new(), &[])?;
+                    return self.steer(&opened.request, First::Other(command));
+                }
                 other => refuse(other),
             }
         }
@@ -129,48 +156,80 @@ impl Steering<'_> {
     }
 
     /// Goes on after the first solve, until the client returns a result.
-    fn steer(
-        &self,
-        opened: Opened,
-        reply: Reply<frontend::SolveResponse>,
-    ) -> Result<HashMap<String, String>, Status> {
-        self.steered(&opened.request.clone(), |session| {
-            let mut known: Vec<Known> = Vec::new();
-            let id = &self.build.id;
-            let _ = reply.send(solve(id, session, opened, &mut known));
+    fn steer(&self, opening: &BuildRequest, first: First) -> Result<HashMap<String, String>, Status> {
+        self.steered(opening, |session| {
+            let mut results = Results::new(&self.build.id);
+            let mut waiting = match first {
+                First::Solve(opened, reply) => {
+                    let _ = reply.send(self.solve(session, opened, &mut results));
+                    None
+                }
+                First::Other(command) => Some(command),
+            };
             loop {
-                match self.next()? {
+                let command = match waiting.take() {
+                    Some(command) => command,
+                    None => self.next()?,
+                };
+                match command {
                     Command::Solve(request, reply) => {
-                        let solved = self.open_solve(&request).and_then(|opened| match &opened.question {
-                            Some(question) => self.answered(question, &opened),
-                            None => solve(id, session, opened, &mut known),
+                        let solved = self.open_solve(&request).and_then(|opened| match opened {
+                            Some(opened) => match &opened.question {
+                                Some(question) => self.answered(question, &opened),
+                                None => self.solve(session, opened, &mut results),
+                            },
+                            None => Ok(nothing()),
                         });
                         let _ = reply.send(solved);
                     }
+                    Command::ResolveImage(request, reply) => {
+                        drop(reply.send(sources::image_config(session, &request)));
+                    }
+                    Command::ResolveSource(request, reply) => {
+                        drop(reply.send(sources::source_meta(session, &request)));
+                    }
                     Command::ReadFile(request, reply) => {
-                        drop(reply.send(read_file(session, &known, &request)))
+                        drop(reply.send(read_file(session, &results, &request)))
                     }
-                    Command::ReadDir(request, reply) => drop(reply.send(read_dir(session, &known, &request))),
+                    Command::ReadDir(request, reply) => {
+                        drop(reply.send(read_dir(session, &results, &request)))
+                    }
                     Command::StatFile(request, reply) => {
-                        drop(reply.send(stat_file(session, &known, &request)))
+                        drop(reply.send(stat_file(session, &results, &request)))
                     }
-                    Command::Evaluate(id, reply) => drop(reply.send(self.evaluate(session, &known, &id))),
+                    Command::Evaluate(id, reply) => drop(reply.send(self.evaluate(session, &results, &id))),
                     Command::Return(returned, reply) => {
                         // The answer of the build says how it went.
                         let _ = reply.send(Ok(frontend::ReturnResponse {}));
-                        return self.returned(session, &known, *returned);
+                        return self.returned(session, opening, &results, *returned);
                     }
                 }
             }
         })
     }
 
+    /// Makes what was asked for, and names the result.
+    fn solve(
+        &self,
+        session: &EngineSession<'_>,
+        mut opened: Opened,
+        results: &mut Results,
+    ) -> Result<frontend::SolveResponse, Status> {
+        let solved = self.solved(session, results, &mut opened)?;
+        results.add(solved, opened)
+    }
+
     /// Keeps a result for builds that begin with it, as an image of the store.
-    fn evaluate(&self, session: &EngineSession<'_>, known: &[Known], id: &str) -> Result<(), Status> {
-        let (number, result, _) = find(known, id)?;
+    pub(super) fn evaluate(
+        &self,
+        session: &EngineSession<'_>,
+        results: &Results,
+        id: &str,
+    ) -> Result<(), Status> {
+        let Found { number, known, .. } = results.find(id)?;
         if !self.builds.linked.has(&self.build.id, number) {
             let report =
-                session.export(&result.solved, vec![Output::Store(LayerOptions::default())], Vec::new());
+                session.export(&known.solved, vec![Output::Store(LayerOptions::default())], Vec::new());
             let report = report.map_err(|error| status_of(&error))?;
             if let Some(target) = report.targets.into_iter().next() {
                 self.builds.linked.keep(&self.build.id, number, target.descriptor);
@@ -182,30 +241,16 @@ impl Steering<'_> {
     fn returned(
         &self,
         session: &EngineSession<'_>,
-        known: &[Known],
+        opening: &BuildRequest,
+        results: &Results,
         returned: frontend::ReturnRequest,
     ) -> Result<HashMap<String, String>, Status> {
         if let Some(error) = returned.error {
             return Err(errors::returned(error));
         }
-        let refs: Vec<String> = match returned.result.and_then(|result| result.result) {
-            None => Vec::new(),
-            Some(ResultRefs::Ref(one)) => vec![one.id],
-            Some(ResultRefs::RefDeprecated(one)) => vec![one],
-            Some(ResultRefs::Refs(all)) => all.refs.into_values().map(|one| one.id).collect(),
-            Some(ResultRefs::RefsDeprecated(all)) => all.refs.into_values().collect(),
-        };
-        let mut results: Vec<usize> = Vec::new();
-        for id in refs.iter().filter(|id| !id.is_empty()) {
-            results.push(find(known, id)?.0);
-        }
-        results.dedup();
-        match results.as_slice() {
-            [] => Ok(HashMap::new()),
-            [one] => outputs::export(self.builds, self.build, session, &known[*one].solved),
-            _ => Err(Status::unimplemented(
-                "a result that is put together from several solves is not taken yet",
-            )),
+        match results.returned(session, opening, returned.result.unwrap_or_default())? {
+            Some(solved) => outputs::export(self.builds, self.build, session, &solved),
+            None => Ok(HashMap::new()),
         }
     }
 
@@ -256,14 +301,20 @@ impl Steering<'_> {
         }
     }
 
-    fn open_solve(&self, solve: &frontend::SolveRequest) -> Result<Opened, Status> {
-        if solve.frontend.is_empty() {
-            return Err(Status::unimplemented(
-                "this builder does not solve LLB yet; use the Dockerfile frontend",
-            ));
+    /// What a client asks to be made; `None` is nothing, whose result is empty.
+    fn open_solve(&self, solve: &frontend::SolveRequest) -> Result<Option<Opened>, Status> {
+        if !solve.source_policies.is_empty() {
+            return Err(Status::unimplemented("source policies are not kept to by this builder"));
         }
         let imports = &solve.cache_imports;
-        self.open(&solve.frontend, &solve.frontend_opt, &solve.frontend_inputs, imports)
+        let definition = solve.definition.as_ref().filter(|definition| !definition.def.is_empty());
+        match (definition, solve.frontend.as_str()) {
+            (None, "") => Ok(None),
+            (Some(definition), "") => {
+                self.open_definition(definition, &solve.frontend_opt, imports).map(Some)
+            }
+            (_, name) => self.open(name, &solve.frontend_opt, &solve.frontend_inputs, imports).map(Some),
+        }
     }
 
     /// Makes the request of a solve, and brings the client's files here.
@@ -348,11 +399,11 @@ impl Steering<'_> {
         request.remembered = !self.build.request.internal;
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
         let question = question.map(str::to_owned);
-        Ok(Opened { request, is_multi_platform, question, _files: held })
+        Ok(Opened { is_multi_platform, question, ..Opened::new(request, held) })
     }
 
     /// What the client wants for its steps, if the daemon allows it.
-    fn entitlements(&self) -> Result<Vec<Entitlement>, Status> {
+    pub(super) fn entitlements(&self) -> Result<Vec<Entitlement>, Status> {
         let wanted = |name: &String| {
             let kind = name.split('=').next().unwrap_or_default();
             let known = Entitlement::from_name(kind).filter(|kind| self.builds.allowed.contains(kind));
@@ -389,7 +440,13 @@ impl Steering<'_> {
     }
 
     /// Brings the copy of a client's directory up to date.
-    fn receive(&self, shown: &str, name: &str, part: &str, wanted: &Wanted) -> Result<ReceivedFiles, Status> {
+    pub(super) fn receive(
+        &self,
+        shown: &str,
+        name: &str,
+        part: &str,
+        wanted: &Wanted,
+    ) -> Result<ReceivedFiles, Status> {
         let session = self.build.session.as_ref().ok_or_else(|| {
             Status::invalid_argument(format!(
                 "the build needs the client's directory {name}, and has no session"
@@ -420,6 +477,17 @@ impl Steering<'_> {
     }
 }
 
+/// What a client asks first.
+enum First {
+    Solve(Opened, Reply<frontend::SolveResponse>),
+    Other(Command),
+}
+
+/// The answer to a solve of nothing.
+fn nothing() -> frontend::SolveResponse {
+    frontend::SolveResponse { r#ref: String::new(), result: Some(frontend::Result::default()) }
+}
+
 /// Answers what makes no sense before there is a result.
 fn refuse(command: Command) {
     let status = || Status::not_found("there is no result yet that this could be about");
@@ -429,113 +497,8 @@ fn refuse(command: Command) {
         Command::StatFile(_, reply) => drop(reply.send(Err(status()))),
         Command::Solve(_, reply) => drop(reply.send(Err(status()))),
         Command::Evaluate(_, reply) => drop(reply.send(Err(status()))),
+        Command::ResolveImage(_, reply) => drop(reply.send(Err(status()))),
+        Command::ResolveSource(_, reply) => drop(reply.send(Err(status()))),
         Command::Return(_, reply) => drop(reply.send(Err(status()))),
     }
-}
-
-/// Solves, and names the result.
-fn solve(
-    build: &str,
-    session: &EngineSession<'_>,
-    opened: Opened,
-    known: &mut Vec<Known>,
-) -> Result<frontend::SolveResponse, Status> {
-    let solved = session.solve(&opened.request).map_err(|error| status_of(&error))?;
-    let number = known.len();
-    let is_multi_platform = opened.is_multi_platform;
-    let result = result(build, number, &solved, is_multi_platform)?;
-    known.push(Known { solved, _opened: opened });
-    Ok(frontend::SolveResponse { r#ref: String::new(), result: Some(result) })
-}
-
-fn result(
-    build: &str,
-    number: usize,
-    solved: &Solved,
-    is_multi_platform: bool,
-) -> Result<frontend::Result, Status> {
-    let mut metadata = HashMap::new();
-    let reference = |index: usize| frontend::Ref {
-        id: format!("{number}:{index}"),
-        def: Some(linked::definition(build, number)),
-    };
-    let mut add = |name: String, value: serde_json::Result<Vec<u8>>| {
-        let value = value.map_err(|error| Status::internal(format!("cannot write {name}: {error}")))?;
-        metadata.insert(name, value);
-        Ok::<_, Status>(())
-    };
-    let images: Vec<_> = solved.images().collect();
-    if let ([(_, config)], false) = (images.as_slice(), is_multi_platform) {
-        add(CONFIG.to_owned(), serde_json::to_vec(config))?;
-        return Ok(frontend::Result {
-            result: Some(ResultRefs::Ref(reference(0))),
-            metadata,
-            ..Default::default()
-        });
-    }
-    let mut refs = HashMap::new();
-    let mut platforms = Vec::new();
-    for (index, (platform, config)) in images.iter().enumerate() {
-        let id = platform.to_string();
-        add(format!("{CONFIG}/{id}"), serde_json::to_vec(config))?;
-        platforms.push(serde_json::json!({ "ID": id, "Platform": go_platform(platform) }));
-        refs.insert(id, reference(index));
-    }
-    add(PLATFORMS.to_owned(), serde_json::to_vec(&serde_json::json!({ "Platforms": platforms })))?;
-    let result = Some(ResultRefs::Refs(frontend::RefMap { refs }));
-    Ok(frontend::Result { result, metadata, ..Default::default() })
-}
-
-/// A platform as OCI documents have it.
-fn go_platform(platform: &Platform) -> serde_json::Value {
-    serde_json::to_value(platform).unwrap_or_default()
-}
-
-/// The result that `id` names, and which of its images.
-fn find<'a>(known: &'a [Known], id: &str) -> Result<(usize, &'a Known, usize), Status> {
-    let parse = || {
-        let (number, image) = id.split_once(':')?;
-        let (number, image) = (number.parse::<usize>().ok()?, image.parse().ok()?);
-        Some((number, known.get(number)?, image))
-    };
-    parse().ok_or_else(|| Status::not_found(format!("no such ref: {id}")))
-}
-
-fn read_file(
-    session: &EngineSession<'_>,
-    known: &[Known],
-    request: &frontend::ReadFileRequest,
-) -> Result<frontend::ReadFileResponse, Status> {
-    let (_, result, image) = find(known, &request.r#ref)?;
-    let range = request.range.as_ref();
-    let offset = range.map_or(0, |range| u64::try_from(range.offset).unwrap_or(0));
-    let length = range.map_or(0, |range| u64::try_from(range.length).unwrap_or(0));
-    let length = if length == 0 { MOST_READ } else { length.min(MOST_READ) };
-    let data = session.read_file(&result.solved, image, &request.file_path, (offset, length));
-    Ok(frontend::ReadFileResponse { data: data.map_err(|error| status_of_engine(&error))? })
-}
-
-fn read_dir(
-    session: &EngineSession<'_>,
-    known: &[Known],
-    request: &frontend::ReadDirRequest,
-) -> Result<frontend::ReadDirResponse, Status> {
-    let (_, result, image) = find(known, &request.r#ref)?;
-    let found = session
-        .read_dir(&result.solved, image, &request.dir_path)
-        .map_err(|error| status_of_engine(&error))?;
-    let entries = found.iter().map(workers::stat).collect();
-    Ok(frontend::ReadDirResponse { entries })
-}
-
-fn stat_file(
-    session: &EngineSession<'_>,
-    known: &[Known],
-    request: &frontend::StatFileRequest,
-) -> Result<frontend::StatFileResponse, Status> {
-    let (_, result, image) = find(known, &request.r#ref)?;
-    let found =
-        session.stat_file(&result.solved, image, &request.path).map_err(|error| status_of_engine(&error))?;
-    let stat: fsutil::Stat = workers::stat(&found);
-    Ok(frontend::StatFileResponse { stat: Some(stat) })
 }

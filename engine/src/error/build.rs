@@ -1,6 +1,7 @@
 //! Why a build failed: its Dockerfile, one of its steps, or the engine.
 
 use base::{Fault, Faulty, FileChange};
+use frontend::low_level::DefinitionError;
 use parser::{Diagnostic, SourceFile};
 use runner::Expired;
 use solver::WaitGraph;
@@ -103,6 +104,9 @@ pub enum BuildError {
     /// The graph is invalid.
     #[error(transparent)]
     Graph(llb::GraphError),
+    /// A definition of operations is none, or asks for what there is not.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
     /// Whoever steers the build has given it up.
     #[error("{0}")]
     Steered(String),
@@ -339,6 +343,7 @@ impl Faulty for BuildError {
             Self::Step { error, .. } => error.fault(),
             Self::Steps(failures) => failures.first().map_or(Fault::Bug, |failure| failure.error.fault()),
             Self::Engine(error) => error.fault(),
+            Self::Definition(error) => error.fault(),
             Self::Graph(_) | Self::Stalled(_) => Fault::Bug,
             Self::Cancelled => Fault::Cancelled,
         }

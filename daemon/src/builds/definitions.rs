@@ -1,0 +1,97 @@
+//! Graphs of operations that clients and frontends send (LLB): what they need of the client is brought here, and what they
+//! name of other builds is found.
+
+use std::collections::HashMap;
+
+use engine::low_level::{self, LocalDirectory};
+use engine::request::{
+    BuildRequest, ContextSource, DockerfileSource, NamedContext, PullPolicy, Secrets, SshSources,
+};
+use engine::session::{Session as EngineSession, Solved};
+use tonic::Status;
+
+use super::caches;
+use super::results::Results;
+use super::steer::{Opened, Steering};
+use crate::errors::status_of;
+use crate::linked;
+use crate::proto::{frontend, pb};
+use crate::session::caller::Asked;
+use crate::session::files::Wanted;
+
+/// What the record of a build calls its definition.
+const SHOWN: &str = "LLB";
+
+/// A client's attribute that keeps all operations from using the cache.
+const NO_CACHE: &str = "no-cache";
+
+impl Steering<'_> {
+    /// Makes the request of a definition, and brings the client's files here.
+    pub(super) fn open_definition(
+        &self,
+        definition: &pb::Definition,
+        attributes: &HashMap<String, String>,
+        cache_imports: &[frontend::CacheOptionsEntry],
+    ) -> Result<Opened, Status> {
+        let dockerfile = DockerfileSource::InContext(SHOWN.to_owned());
+        let mut request = BuildRequest::new(ContextSource::Empty, dockerfile);
+        request.caches = caches::shared(self.build.request.cache.as_ref(), cache_imports, attributes)?;
+        request.allow = self.entitlements()?.into_iter().collect();
+        request.no_cache = attributes.get(NO_CACHE).is_some_and(|stages| stages.is_empty());
+        if let Some(session) = &self.build.session {
+            let caller = Asked::new(session, self.builds.runtime());
+            request.secrets = Secrets::asking(caller.clone());
+            request.ssh = SshSources::asking(caller);
+        }
+        request.jobs = self.builds.jobs;
+        request.remembered = !self.build.request.internal;
+        let wrong = |error: low_level::DefinitionError| status_of(&error.into());
+        let pulls = low_level::pulls_images(definition).map_err(wrong)?;
+        request.pull = if pulls { PullPolicy::Always } else { PullPolicy::Newer };
+        let mut held = Vec::new();
+        for LocalDirectory { key, name, include, exclude, follow, .. } in
+            low_level::local_directories(definition).map_err(wrong)?
+        {
+            let wanted = Wanted { include, exclude, follow };
+            let files = self.receive(&format!("local://{name}"), &name, &format!("llb {key}"), &wanted)?;
+            let source = ContextSource::Directory(files.path().to_owned());
+            request.named_contexts.insert(key, NamedContext::Files(source));
+            held.push(files);
+        }
+        Ok(Opened::of_definition(request, held, definition.clone()))
+    }
+
+    /// Finds what a definition names of this and other builds.
+    pub(super) fn find_linked(
+        &self,
+        session: &EngineSession<'_>,
+        results: &Results,
+        opened: &mut Opened,
+    ) -> Result<(), Status> {
+        let Some(definition) = &opened.definition else { return Ok(()) };
+        let sources = low_level::sources_of_scheme(definition, linked::SCHEME);
+        for (address, _) in sources.map_err(|error| status_of(&error.into()))? {
+            if let Some(number) = linked::own(&address, &self.build.id) {
+                self.evaluate(session, results, &format!("{number}:0"))?;
+            }
+            let image = linked::find_address(self.builds, self.build, &address)?;
+            opened.request.named_contexts.insert(address, NamedContext::Stored(image));
+        }
+        Ok(())
+    }
+
+    /// Makes what was opened.
+    pub(super) fn solved(
+        &self,
+        session: &EngineSession<'_>,
+        results: &Results,
+        opened: &mut Opened,
+    ) -> Result<Solved, Status> {
+        self.find_linked(session, results, opened)?;
+        let solved = match &opened.definition {
+            Some(definition) => session.solve_definition(definition, &opened.request),
+            None => session.solve(&opened.request),
+        };
+        solved.map_err(|error| status_of(&error))
+    }
+}
