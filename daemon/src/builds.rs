@@ -5,6 +5,7 @@
 
 mod caches;
 mod definitions;
+mod frontends;
 mod results;
 mod sources;
 mod steer;
@@ -90,6 +91,11 @@ impl Build {
     /// Begins a step of the daemon's own.
     pub(crate) fn step(&self, name: &str, unique: &str) -> Step<'_> {
         Step::begin(&self.status, name, &format!("{unique}\n{}", self.id))
+    }
+
+    /// Whether nobody wants its result any more.
+    fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 
     fn stop(&self) {

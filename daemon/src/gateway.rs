@@ -1,11 +1,14 @@
 //! `LLBBridge`: what clients and frontends ask of a build that they steer.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::oneshot;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::builds::{Build, Builds, Command};
+use crate::builds::{Build, Builds, Command, Reply};
 use crate::proto::control::VertexWarning;
 use crate::proto::frontend::llb_bridge_server::LlbBridge;
 use crate::proto::frontend::{
@@ -16,23 +19,98 @@ use crate::proto::frontend::{
     ReturnResponse, SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest,
     WarnResponse,
 };
+use crate::proto::pb;
 use crate::{capabilities, workers};
 
 /// The header that says which build a call is about.
 const BUILD: &str = "buildkit-controlapi-buildid";
 
-/// The service, for all builds of a daemon.
-pub(crate) struct Gateway(pub(crate) Arc<Builds>);
+/// The service.
+pub(crate) enum Gateway {
+    /// For all builds of a daemon: a header says which one is meant.
+    Daemon(Arc<Builds>),
+    /// For one frontend.
+    Frontend(Arc<Calls>),
+}
+
+/// Where the calls of a frontend go: to the build that waits for its result.
+pub(crate) struct Calls {
+    builds: Arc<Builds>,
+    build: Arc<Build>,
+    commands: Mutex<Sender<Command>>,
+    inputs: HashMap<String, pb::Definition>,
+}
+
+impl Calls {
+    pub(crate) fn new(
+        builds: &Arc<Builds>,
+        build: &Arc<Build>,
+        commands: Sender<Command>,
+        inputs: HashMap<String, pb::Definition>,
+    ) -> Self {
+        let (builds, build) = (Arc::clone(builds), Arc::clone(build));
+        Self { builds, build, commands: Mutex::new(commands), inputs }
+    }
+}
+
+/// Who is asked.
+enum Asked {
+    Build(Arc<Build>),
+    Frontend(Arc<Calls>),
+}
+
+impl Asked {
+    fn build(&self) -> &Build {
+        match self {
+            Self::Build(build) => build,
+            Self::Frontend(calls) => &calls.build,
+        }
+    }
+
+    /// The definitions that it was given.
+    fn inputs(&self) -> HashMap<String, pb::Definition> {
+        match self {
+            Self::Build(build) => build.request.frontend_inputs.clone(),
+            Self::Frontend(calls) => calls.inputs.clone(),
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
+        match self {
+            Self::Build(build) => build.ask(command).await,
+            Self::Frontend(calls) => {
+                let (reply, answer) = oneshot::channel();
+                let over = || Status::cancelled("nobody waits for the frontend any more");
+                {
+                    let commands = calls.commands.lock().unwrap_or_else(PoisonError::into_inner);
+                    commands.send(command(reply)).map_err(|_| over())?;
+                }
+                answer.await.unwrap_or_else(|_| Err(over()))
+            }
+        }
+    }
+}
 
 impl Gateway {
-    async fn build(&self, headers: &MetadataMap) -> Result<Arc<Build>, Status> {
+    fn builds(&self) -> &Builds {
+        match self {
+            Self::Daemon(builds) => builds,
+            Self::Frontend(calls) => &calls.builds,
+        }
+    }
+
+    async fn build(&self, headers: &MetadataMap) -> Result<Asked, Status> {
+        let builds = match self {
+            Self::Frontend(calls) => return Ok(Asked::Frontend(Arc::clone(calls))),
+            Self::Daemon(builds) => builds,
+        };
         let id = headers.get(BUILD).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if id.is_empty() {
             return Err(Status::invalid_argument(format!(
                 "the call does not say in {BUILD} which build it is about"
             )));
         }
-        self.0.get(id).await
+        builds.get(id).await.map(Asked::Build)
     }
 }
 
@@ -50,7 +128,7 @@ impl LlbBridge for Gateway {
         Ok(Response::new(PongResponse {
             frontend_api_caps: capabilities::of_frontends(),
             llb_caps: capabilities::of_llb(),
-            workers: vec![workers::worker(&self.0)],
+            workers: vec![workers::worker(self.builds())],
         }))
     }
 
@@ -100,14 +178,13 @@ impl LlbBridge for Gateway {
 
     async fn inputs(&self, request: Request<InputsRequest>) -> Result<Response<InputsResponse>, Status> {
         let build = self.build(request.metadata()).await?;
-        let definitions = build.request.frontend_inputs.clone();
-        Ok(Response::new(InputsResponse { definitions }))
+        Ok(Response::new(InputsResponse { definitions: build.inputs() }))
     }
 
     async fn warn(&self, request: Request<WarnRequest>) -> Result<Response<WarnResponse>, Status> {
         let build = self.build(request.metadata()).await?;
         let WarnRequest { digest, level, short, detail, url, info, ranges } = request.into_inner();
-        build.status.warn(VertexWarning { vertex: digest, level, short, detail, url, info, ranges });
+        build.build().status.warn(VertexWarning { vertex: digest, level, short, detail, url, info, ranges });
         Ok(Response::new(WarnResponse {}))
     }
 

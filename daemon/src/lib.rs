@@ -15,6 +15,7 @@ mod health;
 mod linked;
 mod listen;
 mod outputs;
+mod pipes;
 mod proto;
 mod questions;
 mod rpc;
@@ -27,12 +28,13 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::CancelToken;
 use engine::Engine;
 use engine::request::Entitlement;
 use engine::retention::Retention;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tonic::Status;
 
 use crate::builds::Builds;
@@ -58,6 +60,9 @@ pub struct Options {
     /// Labels of the worker besides those that say what it is.
     pub labels: Vec<(String, String)>,
 }
+
+/// How long clients have to hang up when all builds are over and the daemon is to end.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Why a daemon does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -127,12 +132,24 @@ pub fn serve(
             let (builds, mut stopped) = (Arc::clone(&builds), stopped.clone());
             servers.spawn(async move {
                 let to_drain = Arc::clone(&builds);
+                let (over, is_over) = oneshot::channel();
                 let drained = async move {
                     // The other end lives as long as the daemon.
                     let _ = stopped.wait_for(|stopped| *stopped).await;
                     to_drain.drain().await;
+                    let _ = over.send(());
                 };
-                listener.serve(&builds, tls, drained).await
+                // Clients keep their sessions open for as long as they like.
+                let late = async {
+                    match is_over.await {
+                        Ok(()) => tokio::time::sleep(FAREWELL).await,
+                        Err(_) => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    served = listener.serve(&builds, tls, drained) => served,
+                    () = late => Ok(()),
+                }
             });
         }
         ready();

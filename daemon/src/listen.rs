@@ -15,8 +15,9 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use crate::DaemonError;
 use crate::builds::Builds;
 use crate::control::ControlService;
-use crate::gateway::Gateway;
+use crate::gateway::{Calls, Gateway};
 use crate::health::HealthService;
+use crate::pipes::Pipes;
 use crate::proto::LARGEST_MESSAGE;
 use crate::proto::control::control_server::ControlServer;
 use crate::proto::frontend::llb_bridge_server::LlbBridgeServer;
@@ -164,7 +165,7 @@ impl Listener {
         let control = ControlServer::new(ControlService(Arc::clone(builds)))
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE);
-        let gateway = LlbBridgeServer::new(Gateway(Arc::clone(builds)))
+        let gateway = LlbBridgeServer::new(Gateway::Daemon(Arc::clone(builds)))
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE);
         let mut server =
@@ -183,6 +184,21 @@ impl Listener {
             }
         }
     }
+}
+
+/// Serves one frontend, until it closes its connection.
+pub(crate) async fn serve_one(calls: Arc<Calls>, connection: Pipes) -> Result<(), tonic::transport::Error> {
+    let gateway = LlbBridgeServer::new(Gateway::Frontend(calls))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let only = tokio_stream::iter([Ok::<_, std::io::Error>(connection)]);
+    // Connections go on when no more come, so that the stream of them does not end.
+    let incoming = tokio_stream::StreamExt::chain(only, tokio_stream::pending());
+    Server::builder()
+        .add_service(gateway)
+        .add_service(HealthServer::new(HealthService))
+        .serve_with_incoming(incoming)
+        .await
 }
 
 #[cfg(test)]

@@ -224,6 +224,12 @@ impl<'a> Step<'a> {
         self.log.emit(Event::Status { vertex, id, current: bytes, total: 0, at, completed });
     }
 
+    /// Passes on what it writes.
+    pub(crate) fn log(&self, stream: Stream, data: &[u8]) {
+        let (vertex, data, at) = (self.vertex, data.to_vec(), engine::now());
+        self.log.emit(Event::Log { vertex, stream, data, at });
+    }
+
     /// Ends the step as `result` did.
     pub(crate) fn end<T>(self, result: Result<T, Status>) -> Result<T, Status> {
         let outcome = match &result {

@@ -34,6 +34,16 @@ fn is_dockers(image: &str) -> bool {
         .is_ok_and(|image| image.registry == DEFAULT_REGISTRY && DOCKERS.contains(&image.repository.as_str()))
 }
 
+/// The image, and what follows it on its line, of another frontend that a Dockerfile asks for, or the build argument
+/// `BUILDKIT_SYNTAX`. Those of Docker read what is read here, so they are none.
+pub fn other_frontend(text: &[u8], argument: Option<&str>) -> Option<String> {
+    let text = String::from_utf8_lossy(text);
+    let asked = argument.map(str::to_owned).or_else(|| parser::detect_syntax(&text));
+    let asked = asked.filter(|asked| !asked.is_empty())?;
+    let image = asked.split_whitespace().next().unwrap_or_default();
+    (image != BUILT_IN && !is_dockers(image)).then_some(asked)
+}
+
 /// A parsed Dockerfile with the text that its spans point into.
 #[derive(Debug)]
 pub(crate) struct Definition {
@@ -45,14 +55,14 @@ impl Definition {
     /// Refuses a Dockerfile that another frontend is to read. Those of Docker read what is read here, so their
     /// images are never fetched.
     fn check_frontend(dockerfile: &LoadedDockerfile, request: &BuildRequest) -> Result<(), BuildError> {
-        let text = String::from_utf8_lossy(&dockerfile.text);
-        let asked = request.build_args.get(SYNTAX_ARGUMENT).cloned().or_else(|| parser::detect_syntax(&text));
-        let Some(asked) = asked.filter(|asked| !asked.is_empty()) else { return Ok(()) };
-        let image = asked.split_whitespace().next().unwrap_or_default();
-        if image == BUILT_IN || is_dockers(image) {
-            return Ok(());
+        let argument = request.build_args.get(SYNTAX_ARGUMENT).map(String::as_str);
+        match other_frontend(&dockerfile.text, argument) {
+            None => Ok(()),
+            Some(line) => {
+                let image = line.split_whitespace().next().unwrap_or_default().to_owned();
+                Err(EngineError::OtherFrontend { image, file: dockerfile.name.clone() }.into())
+            }
         }
-        Err(EngineError::OtherFrontend { image: image.to_owned(), file: dockerfile.name.clone() }.into())
     }
 
     /// Parses. The mistakes in the text are in [`Self::mistakes`]; only a wrong build argument is an error.

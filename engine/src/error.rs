@@ -57,6 +57,9 @@ pub enum EngineError {
     /// The builds of an archive cannot be read.
     #[error(transparent)]
     BuildArchive(#[from] BuildArchiveError),
+    /// A step removes what there is not.
+    #[error("cannot remove \"{0}\": there is no such file")]
+    NothingToRemove(String),
     /// A step asks for a limit that there is not.
     #[error("the step's limit {text} makes no sense")]
     StepLimit {

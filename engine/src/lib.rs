@@ -69,6 +69,8 @@ use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
 pub use frontend::low_level;
+
+pub use self::definition::other_frontend;
 pub use runner::HiddenInput;
 pub use runner::isolation;
 use runner::isolation::{Isolation, NoIsolation};

@@ -3,6 +3,8 @@
 //!
 //! [`crate::Engine::build`] is the same in one go.
 
+mod process;
+
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +18,7 @@ use snapshotter::tree::{Entry, Follow};
 use snapshotter::{ScratchDir, Tree};
 use sys::stat::Stat;
 
+pub use self::process::{SessionProcess, Streams, resize};
 pub use frontend::{ResolvedHttp, ResolvedImage};
 pub use sys::stat::Kind as FileKind;
 

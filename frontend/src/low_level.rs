@@ -22,6 +22,7 @@ pub use bollard_buildkit_proto::pb;
 use llb::{CopyAction, FileAction, FileOp, Graph, GraphBuilder, Input, Metadata, Op};
 
 pub use self::error::DefinitionError;
+pub use self::exec::{Container, container};
 use self::operations::{Operation, Operations};
 pub use self::sources::{LocalDirectory, local_directories, pulls_images, sources_of_scheme};
 use crate::options::Entitlement;
@@ -235,14 +236,6 @@ impl Lowering<'_> {
         };
         let Some(lower) = self.filesystem(operation, lower) else { return Ok(Value::Filesystem(upper)) };
         Ok(Value::Filesystem(self.add(operation, Op::Diff, platform, &[lower, upper])))
-    }
-
-    /// Refuses what the client, or this builder, has not agreed to.
-    fn entitled(&self, operation: &Operation<'_>, entitlement: Entitlement) -> Result<(), DefinitionError> {
-        if self.options.allow.contains(&entitlement) {
-            return Ok(());
-        }
-        Err(DefinitionError::NotEntitled { operation: operation.name(), entitlement })
     }
 }
 

@@ -199,7 +199,9 @@ impl Destination {
         let exists_as_dir = resolution.missing.is_empty() && resolution.entry.is_dir();
         let has_dir = batches.iter().any(|batch| batch.kind == BatchKind::Directory);
         let depth = if exists_as_dir || options.dest_is_dir || has_dir { 0 } else { 1 };
-        if resolution.missing.len() > depth && !options.create_destination {
+        // A directory that is copied is itself the last part.
+        let made = if has_dir { 1 } else { depth };
+        if resolution.missing.len() > made && !options.create_destination {
             return Err(WriteError::Missing(options.destination.to_owned()).into());
         }
         if depth == 0 {

@@ -35,6 +35,8 @@ pub(super) struct Results {
     /// The name of the build.
     build: String,
     known: Vec<Known>,
+    /// How many frontends are at work, each asked for by the one before.
+    pub(super) depth: usize,
 }
 
 /// One image of a result.
@@ -49,7 +51,7 @@ pub(super) struct Found<'a> {
 
 impl Results {
     pub(super) fn new(build: &str) -> Self {
-        Self { build: build.to_owned(), known: Vec::new() }
+        Self { build: build.to_owned(), known: Vec::new(), depth: 0 }
     }
 
     /// Keeps a result, and names it.

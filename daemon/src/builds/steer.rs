@@ -15,6 +15,7 @@ use engine::request::{
 use engine::session::{ResultPart, Session as EngineSession};
 use tonic::Status;
 
+use super::frontends::FrontendImage;
 use super::results::{Found, Results, config_of, read_dir, read_file, stat_file};
 use super::{Build, Builds, Command, Reply, caches, sources};
 use crate::attributes::{Attributes, NamedContexts, Place, elsewhere, ignore_patterns};
@@ -24,6 +25,9 @@ use crate::proto::{frontend, pb};
 use crate::session::caller::{Asked, Nobody};
 use crate::session::files::{self, Wanted};
 use crate::{linked, questions};
+
+/// The frontend that is an image, which an attribute names.
+const GATEWAY: &str = "gateway.v0";
 
 /// The only frontend that needs no image.
 const DOCKERFILE: &str = "dockerfile.v0";
@@ -67,6 +71,8 @@ pub(super) struct Opened {
     /// What is made; a Dockerfile, without one.
     pub(super) definition: Option<pb::Definition>,
     pub(super) is_multi_platform: bool,
+    /// Who makes it, if that is not us.
+    pub(super) frontend: Option<FrontendImage>,
     /// What is asked instead of a build.
     question: Option<String>,
     _files: Vec<ReceivedFiles>,
@@ -74,7 +80,14 @@ pub(super) struct Opened {
 
 impl Opened {
     pub(super) fn new(request: BuildRequest, files: Vec<ReceivedFiles>) -> Self {
-        Self { request, definition: None, is_multi_platform: false, question: None, _files: files }
+        Self {
+            request,
+            definition: None,
+            is_multi_platform: false,
+            frontend: None,
+            question: None,
+            _files: files,
+        }
     }
 
     pub(super) fn of_definition(
@@ -91,6 +104,14 @@ impl Steering<'_> {
     fn alone(&self) -> Result<HashMap<String, String>, Status> {
         let request = &self.build.request;
         let opened = self.open(&request.frontend, &request.frontend_attrs, &request.frontend_inputs, &[])?;
+        if let Some(asked) = &opened.frontend {
+            return self.steered(&opened.request.clone(), |session| {
+                let mut results = Results::new(&self.build.id);
+                let result = self.frontend(session, &mut results, asked)?;
+                let result = frontend::ReturnRequest { result: Some(result), error: None };
+                self.returned(session, &opened.request, &results, result)
+            });
+        }
         if let Some(question) = &opened.question {
             let answer = self.answer(question, &opened)?.into_iter();
             let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
@@ -134,8 +155,10 @@ impl Steering<'_> {
                 }
                 Command::Solve(solve, reply) => match self.open_solve(&solve) {
                     Ok(Some(opened)) => match &opened.question {
-                        Some(question) => drop(reply.send(self.answered(question, &opened))),
-                        None => return self.steer(&opened.request.clone(), First::Solve(opened, reply)),
+                        Some(question) if opened.frontend.is_none() => {
+                            drop(reply.send(self.answered(question, &opened)))
+                        }
+                        _ => return self.steer(&opened.request.clone(), First::Solve(opened, reply)),
                     },
                     Ok(None) => drop(reply.send(Ok(nothing()))),
                     Err(status) => drop(reply.send(Err(status))),
@@ -171,41 +194,48 @@ impl Steering<'_> {
                     Some(command) => command,
                     None => self.next()?,
                 };
-                match command {
-                    Command::Solve(request, reply) => {
-                        let solved = self.open_solve(&request).and_then(|opened| match opened {
-                            Some(opened) => match &opened.question {
-                                Some(question) => self.answered(question, &opened),
-                                None => self.solve(session, opened, &mut results),
-                            },
-                            None => Ok(nothing()),
-                        });
-                        let _ = reply.send(solved);
-                    }
-                    Command::ResolveImage(request, reply) => {
-                        drop(reply.send(sources::image_config(session, &request)));
-                    }
-                    Command::ResolveSource(request, reply) => {
-                        drop(reply.send(sources::source_meta(session, &request)));
-                    }
-                    Command::ReadFile(request, reply) => {
-                        drop(reply.send(read_file(session, &results, &request)))
-                    }
-                    Command::ReadDir(request, reply) => {
-                        drop(reply.send(read_dir(session, &results, &request)))
-                    }
-                    Command::StatFile(request, reply) => {
-                        drop(reply.send(stat_file(session, &results, &request)))
-                    }
-                    Command::Evaluate(id, reply) => drop(reply.send(self.evaluate(session, &results, &id))),
-                    Command::Return(returned, reply) => {
-                        // The answer of the build says how it went.
-                        let _ = reply.send(Ok(frontend::ReturnResponse {}));
-                        return self.returned(session, opening, &results, *returned);
-                    }
+                if let Some(returned) = self.handle(session, &mut results, command) {
+                    return self.returned(session, opening, &results, returned);
                 }
             }
         })
+    }
+
+    /// Does what a client or a frontend asks. Answers what it returns as the result, in the end.
+    pub(super) fn handle(
+        &self,
+        session: &EngineSession<'_>,
+        results: &mut Results,
+        command: Command,
+    ) -> Option<frontend::ReturnRequest> {
+        match command {
+            Command::Solve(request, reply) => {
+                let solved = self.open_solve(&request).and_then(|opened| match opened {
+                    Some(opened) => match &opened.question {
+                        Some(question) if opened.frontend.is_none() => self.answered(question, &opened),
+                        _ => self.solve(session, opened, results),
+                    },
+                    None => Ok(nothing()),
+                });
+                let _ = reply.send(solved);
+            }
+            Command::ResolveImage(request, reply) => {
+                drop(reply.send(sources::image_config(session, &request)));
+            }
+            Command::ResolveSource(request, reply) => {
+                drop(reply.send(sources::source_meta(session, &request)));
+            }
+            Command::ReadFile(request, reply) => drop(reply.send(read_file(session, results, &request))),
+            Command::ReadDir(request, reply) => drop(reply.send(read_dir(session, results, &request))),
+            Command::StatFile(request, reply) => drop(reply.send(stat_file(session, results, &request))),
+            Command::Evaluate(id, reply) => drop(reply.send(self.evaluate(session, results, &id))),
+            Command::Return(returned, reply) => {
+                // The answer of the build says how it went.
+                let _ = reply.send(Ok(frontend::ReturnResponse {}));
+                return Some(*returned);
+            }
+        }
+        None
     }
 
     /// Makes what was asked for, and names the result.
@@ -215,6 +245,10 @@ impl Steering<'_> {
         mut opened: Opened,
         results: &mut Results,
     ) -> Result<frontend::SolveResponse, Status> {
+        if let Some(asked) = opened.frontend.take() {
+            let result = Some(self.frontend(session, results, &asked)?);
+            return Ok(frontend::SolveResponse { r#ref: String::new(), result });
+        }
         let solved = self.solved(session, results, &mut opened)?;
         results.add(solved, opened)
     }
@@ -325,10 +359,17 @@ impl Steering<'_> {
         definitions: &HashMap<String, pb::Definition>,
         cache_imports: &[frontend::CacheOptionsEntry],
     ) -> Result<Opened, Status> {
-        if frontend != DOCKERFILE {
-            let message = format!("there is no frontend {frontend} here; {DOCKERFILE} is");
-            return Err(Status::unimplemented(message));
+        if frontend == GATEWAY {
+            let image = attributes.get("source").filter(|image| !image.is_empty()).ok_or_else(|| {
+                Status::invalid_argument(format!("{GATEWAY} needs the image of a frontend, as source"))
+            })?;
+            return self.open_frontend(image, attributes, definitions, cache_imports);
         }
+        if frontend != DOCKERFILE {
+            let message = format!("there is no frontend {frontend} here; {DOCKERFILE} and {GATEWAY} are");
+            return Err(Status::not_found(message));
+        }
+        let given = attributes;
         let caches = caches::shared(self.build.request.cache.as_ref(), cache_imports, attributes)?;
         let attributes = Attributes(attributes);
         let question = attributes.question();
@@ -349,6 +390,15 @@ impl Steering<'_> {
                 own_ignore_file = files
                     .read_text(&format!("{path}.dockerignore"))
                     .map_err(|error| crate::failed(&error))?;
+                let text = files.read_text(path).map_err(|error| crate::failed(&error))?;
+                let argument = attributes.get("build-arg:BUILDKIT_SYNTAX");
+                if let Some(line) = text.and_then(|text| engine::other_frontend(&text, argument)) {
+                    let (image, _) = line.split_once(char::is_whitespace).unwrap_or((&line, ""));
+                    let mut given = given.clone();
+                    given.insert("source".to_owned(), image.to_owned());
+                    given.insert("cmdline".to_owned(), line.clone());
+                    return self.open_frontend(image, &given, definitions, cache_imports);
+                }
                 let directory = files.path().to_owned();
                 held.push(files);
                 DockerfileSource::Sent { directory, path: path.to_owned() }
@@ -400,6 +450,20 @@ impl Steering<'_> {
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
         let question = question.map(str::to_owned);
         Ok(Opened { is_multi_platform, question, ..Opened::new(request, held) })
+    }
+
+    /// A frontend that is an image: what it needs of the client, it asks for.
+    fn open_frontend(
+        &self,
+        image: &str,
+        attributes: &HashMap<String, String>,
+        inputs: &HashMap<String, pb::Definition>,
+        cache_imports: &[frontend::CacheOptionsEntry],
+    ) -> Result<Opened, Status> {
+        let opened = self.open_definition(&pb::Definition::default(), attributes, cache_imports)?;
+        let (attributes, inputs) = (attributes.clone(), inputs.clone());
+        let frontend = FrontendImage { image: image.to_owned(), attributes, inputs };
+        Ok(Opened { frontend: Some(frontend), ..opened })
     }
 
     /// What the client wants for its steps, if the daemon allows it.

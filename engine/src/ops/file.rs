@@ -144,8 +144,7 @@ impl FileStep<'_> {
             }
         };
         if paths.is_empty() && !rm.allow_missing {
-            let (pattern, place) = (rm.path.clone(), " to be removed".to_owned());
-            return Err(StepError::NotFound { pattern, place, hint: String::new() });
+            return Err(EngineError::NothingToRemove(rm.path.clone()).into());
         }
         for path in paths {
             self.writer.remove(&path).map_err(EngineError::from)?;

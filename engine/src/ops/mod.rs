@@ -29,6 +29,7 @@ use solver::key::of_output;
 use solver::{Executed, Lead, Ops, StepOutcome};
 
 pub(crate) use self::build_group::BuildGroup;
+pub(crate) use self::mounts::StepMounts;
 use self::outputs::Filesystems;
 pub(crate) use self::outputs::StepOutputs;
 pub(crate) use self::selection::DockerPatterns;

@@ -1,5 +1,6 @@
 //! Processes.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use base::Platform;
@@ -33,10 +34,12 @@ const DEFAULT_AGENT: &str = "default";
 /// What the mounts of a process become.
 #[derive(Default)]
 struct Mounts {
-    inputs: Vec<Input>,
+    /// The numbers of the inputs that fill our slots, the root first.
+    inputs: Vec<i64>,
+    has_root: bool,
     mounts: Vec<ExecMount>,
     read_only_root: bool,
-    /// By number of the result: which of ours it is, or that of an input that nobody writes to.
+    /// By number of the result: which of ours it is, or the number of an input that nobody writes to.
     results: Vec<(i64, Kept)>,
     kept: u32,
 }
@@ -46,8 +49,33 @@ struct Mounts {
 enum Kept {
     /// One of the vertex.
     Output(u32),
-    /// The input as it is.
-    Unchanged(Value),
+    /// The input of this number as it is.
+    Unchanged(i64),
+}
+
+/// A process that is no operation of a graph: a frontend, or one that somebody starts to look around.
+#[derive(Debug)]
+pub struct Container {
+    /// What runs, and what it sees.
+    pub op: ExecOp,
+    /// The numbers of the inputs that fill its slots.
+    pub inputs: Vec<i64>,
+}
+
+/// A process over inputs that the caller has, of which `is_empty` says whether there is nothing in one.
+///
+/// # Errors
+/// It makes no sense, or needs more than `allow` gives it.
+pub fn container(
+    exec: &pb::ExecOp,
+    allow: &BTreeSet<Entitlement>,
+    is_empty: impl Fn(i64) -> bool,
+) -> Result<Container, DefinitionError> {
+    let operation =
+        Operation::alone(pb::Op { op: Some(pb::op::Op::Exec(exec.clone())), ..pb::Op::default() });
+    let mounts = mounts(&operation, exec, &|slot| Ok(is_empty(slot)))?;
+    let (inputs, op) = (mounts.inputs.clone(), process(&operation, exec, mounts, allow)?);
+    Ok(Container { op, inputs })
 }
 
 impl Lowering<'_> {
@@ -58,40 +86,22 @@ impl Lowering<'_> {
         exec: &pb::ExecOp,
         platform: &Platform,
     ) -> Result<Vec<Value>, DefinitionError> {
-        let meta = exec.meta.as_ref().ok_or_else(|| operation.invalid("it has no command"))?;
-        if meta.args.is_empty() {
-            return Err(operation.invalid("it has no command"));
+        let is_empty = |slot: i64| Ok(matches!(self.input(operation, slot)?, Value::Scratch));
+        let mut mounts = mounts(operation, exec, &is_empty)?;
+        let results = std::mem::take(&mut mounts.results);
+        let mut inputs = Vec::new();
+        for slot in &mounts.inputs {
+            let value = self.input(operation, *slot)?;
+            inputs.extend(self.filesystem(operation, value));
         }
-        let mounts = self.mounts(operation, exec)?;
-        let has_root = self.has_root(operation, exec)?;
-        let op = ExecOp {
-            has_root,
-            args: meta.args.clone(),
-            env: environment(&meta.env),
-            proxy_env: meta.proxy_env.as_ref().map(proxies).unwrap_or_default(),
-            cwd: if meta.cwd.is_empty() { "/".to_owned() } else { absolute(&meta.cwd) },
-            user: meta.user.clone(),
-            network: self.network(operation, exec)?,
-            security: self.security(operation, exec)?,
-            hostname: Some(meta.hostname.clone()).filter(|name| !name.is_empty()),
-            files: Vec::new(),
-            mounts: mounts.mounts,
-            devices: self.devices(operation, exec)?,
-            read_only_root: mounts.read_only_root,
-            hosts: hosts(operation, meta)?,
-            rlimits: meta.ulimit.iter().map(rlimit).collect(),
-            exit_codes: meta.valid_exit_codes.clone(),
-        };
-        if !meta.cgroup_parent.is_empty() {
-            return Err(operation.unsupported("a control group of its own (cgroupParent)"));
-        }
-        let vertex = self.add(operation, Op::Exec(op), platform, &mounts.inputs);
-        let outputs = mounts.results.iter().map(|(output, _)| *output + 1).max().unwrap_or(0);
+        let op = process(operation, exec, mounts, &self.options.allow)?;
+        let vertex = self.add(operation, Op::Exec(op), platform, &inputs);
+        let outputs = results.iter().map(|(output, _)| *output + 1).max().unwrap_or(0);
         let mut values = vec![Value::Scratch; usize::try_from(outputs).unwrap_or(0)];
-        for (output, kept) in mounts.results {
+        for (output, kept) in results {
             let value = match kept {
                 Kept::Output(output) => Value::Filesystem(Input { output, ..vertex }),
-                Kept::Unchanged(value) => value,
+                Kept::Unchanged(slot) => self.input(operation, slot)?,
             };
             if let Some(place) = usize::try_from(output).ok().and_then(|output| values.get_mut(output)) {
                 *place = value;
@@ -99,166 +109,208 @@ impl Lowering<'_> {
         }
         Ok(values)
     }
+}
 
-    fn has_root(&self, operation: &Operation<'_>, exec: &pb::ExecOp) -> Result<bool, DefinitionError> {
-        let root = exec.mounts.iter().find(|mount| is_root(mount));
-        let root = root.ok_or_else(|| operation.invalid("it has no root filesystem"))?;
-        Ok(!matches!(self.input(operation, root.input)?, Value::Scratch))
+/// Whether an input has nothing in it.
+type IsEmpty<'a> = dyn Fn(i64) -> Result<bool, DefinitionError> + 'a;
+
+fn process(
+    operation: &Operation<'_>,
+    exec: &pb::ExecOp,
+    mounts: Mounts,
+    allow: &BTreeSet<Entitlement>,
+) -> Result<ExecOp, DefinitionError> {
+    let meta = exec.meta.as_ref().ok_or_else(|| operation.invalid("it has no command"))?;
+    if meta.args.is_empty() {
+        return Err(operation.invalid("it has no command"));
     }
+    if !meta.cgroup_parent.is_empty() {
+        return Err(operation.unsupported("a control group of its own (cgroupParent)"));
+    }
+    Ok(ExecOp {
+        has_root: mounts.has_root,
+        args: meta.args.clone(),
+        env: environment(&meta.env),
+        proxy_env: meta.proxy_env.as_ref().map(proxies).unwrap_or_default(),
+        cwd: absolute(&meta.cwd),
+        user: meta.user.clone(),
+        network: network(operation, exec, allow)?,
+        security: security(operation, exec, allow)?,
+        hostname: Some(meta.hostname.clone()).filter(|name| !name.is_empty()),
+        files: Vec::new(),
+        mounts: mounts.mounts,
+        devices: devices(operation, exec, allow)?,
+        read_only_root: mounts.read_only_root,
+        hosts: hosts(operation, meta)?,
+        rlimits: meta.ulimit.iter().map(rlimit).collect(),
+        exit_codes: meta.valid_exit_codes.clone(),
+    })
+}
 
-    fn mounts(&mut self, operation: &Operation<'_>, exec: &pb::ExecOp) -> Result<Mounts, DefinitionError> {
-        let outputs = exec.mounts.iter().filter(|mount| mount.output >= 0).count();
-        let is_too_large = |mount: &&pb::Mount| usize::try_from(mount.output).is_ok_and(|at| at >= outputs);
-        if let Some(mount) = exec.mounts.iter().find(is_too_large) {
-            return Err(
-                operation.invalid(format!("it has result {}, and only {outputs} mounts", mount.output))
-            );
+fn mounts(
+    operation: &Operation<'_>,
+    exec: &pb::ExecOp,
+    is_empty: &IsEmpty<'_>,
+) -> Result<Mounts, DefinitionError> {
+    let outputs = exec.mounts.iter().filter(|mount| mount.output >= 0).count();
+    let is_too_large = |mount: &&pb::Mount| usize::try_from(mount.output).is_ok_and(|at| at >= outputs);
+    if let Some(mount) = exec.mounts.iter().find(is_too_large) {
+        return Err(operation.invalid(format!("it has result {}, and only {outputs} mounts", mount.output)));
+    }
+    let mut mounts = Mounts::default();
+    // The root is the first input, wherever it is named.
+    let (roots, others): (Vec<_>, Vec<_>) = exec.mounts.iter().partition(|mount| is_root(mount));
+    let [root] = roots.as_slice() else {
+        return Err(operation.invalid(format!("it has {} root filesystems, and not one", roots.len())));
+    };
+    if !plain(&root.selector).is_empty() {
+        return Err(operation.unsupported("a root filesystem that is not a whole input"));
+    }
+    mounts.has_root = !is_empty(root.input)?;
+    if mounts.has_root {
+        mounts.inputs.push(root.input);
+    }
+    mounts.read_only_root = root.readonly;
+    if root.output >= 0 {
+        let kept = if root.readonly { Kept::Unchanged(root.input) } else { Kept::Output(0) };
+        mounts.results.push((root.output, kept));
+    }
+    for mount in others {
+        add_mount(operation, mount, &mut mounts, is_empty)?;
+    }
+    for secret in &exec.secretenv {
+        let pb::SecretEnv { id, name, optional } = secret;
+        let kind = MountKind::Secret(SecretMount {
+            id: id.clone(),
+            as_file: false,
+            env: Some(name.clone()),
+            required: !optional,
+            mode: SECRET_MODE,
+            uid: 0,
+            gid: 0,
+        });
+        mounts.mounts.push(ExecMount { target: format!("{SECRETS}/{id}"), kind });
+    }
+    Ok(mounts)
+}
+
+fn add_mount(
+    operation: &Operation<'_>,
+    mount: &pb::Mount,
+    mounts: &mut Mounts,
+    is_empty: &IsEmpty<'_>,
+) -> Result<(), DefinitionError> {
+    let source = absolute(&mount.selector);
+    let kind = match kind(mount) {
+        Some(pb::MountType::Bind) => {
+            let input = slot(mount, mounts, is_empty)?;
+            let kept = mount.output >= 0 && !mount.readonly;
+            if mount.output >= 0 {
+                mounts.kept += u32::from(kept);
+                let kept = if kept { Kept::Output(mounts.kept) } else { Kept::Unchanged(mount.input) };
+                mounts.results.push((mount.output, kept));
+            }
+            MountKind::Bind(BindMount { input, source, writable: !mount.readonly, kept })
         }
-        let mut mounts = Mounts::default();
-        // The root is the first input, wherever it is named.
-        let (roots, others): (Vec<_>, Vec<_>) = exec.mounts.iter().partition(|mount| is_root(mount));
-        let [root] = roots.as_slice() else {
-            return Err(operation.invalid(format!("it has {} root filesystems, and not one", roots.len())));
-        };
-        if kind(root) != Some(pb::MountType::Bind) || !plain(&root.selector).is_empty() {
-            return Err(operation.unsupported("a root filesystem that is not a whole input"));
+        Some(pb::MountType::Cache) => {
+            let input = slot(mount, mounts, is_empty)?;
+            let options = mount.cache_opt.clone().unwrap_or_default();
+            let sharing = match pb::CacheSharingOpt::try_from(options.sharing) {
+                Ok(pb::CacheSharingOpt::Shared) => Sharing::Shared,
+                Ok(pb::CacheSharingOpt::Private) => Sharing::Private,
+                Ok(pb::CacheSharingOpt::Locked) => Sharing::Locked,
+                Err(_) => return Err(operation.unsupported("another way to share a cache")),
+            };
+            let id = if options.id.is_empty() { absolute(&mount.dest) } else { options.id };
+            let read_only = mount.readonly;
+            let (mode, uid, gid) = (CACHE_MODE, 0, 0);
+            MountKind::Cache(CacheMount { id, input, source, sharing, read_only, mode, uid, gid })
         }
-        let value = self.input(operation, root.input)?;
-        mounts.inputs.extend(self.filesystem(operation, value));
-        mounts.read_only_root = root.readonly;
-        if root.output >= 0 {
-            let kept = if root.readonly { Kept::Unchanged(value) } else { Kept::Output(0) };
-            mounts.results.push((root.output, kept));
+        Some(pb::MountType::Tmpfs) => {
+            let size = mount.tmpfs_opt.as_ref().map_or(0, |options| options.size);
+            let size = u64::try_from(size).ok().filter(|size| *size > 0);
+            MountKind::Tmpfs(TmpfsMount { size })
         }
-        for mount in others {
-            self.mount(operation, mount, &mut mounts)?;
-        }
-        for secret in &exec.secretenv {
-            let pb::SecretEnv { id, name, optional } = secret;
-            let kind = MountKind::Secret(SecretMount {
-                id: id.clone(),
-                as_file: false,
-                env: Some(name.clone()),
+        Some(pb::MountType::Secret) => {
+            let options = mount.secret_opt.clone().unwrap_or_default();
+            let pb::SecretOpt { id, uid, gid, mode, optional } = options;
+            let mode = if mode == 0 { SECRET_MODE } else { mode & 0o7777 };
+            MountKind::Secret(SecretMount {
+                id,
+                as_file: true,
+                env: None,
                 required: !optional,
-                mode: SECRET_MODE,
-                uid: 0,
-                gid: 0,
-            });
-            mounts.mounts.push(ExecMount { target: format!("{SECRETS}/{id}"), kind });
+                mode,
+                uid,
+                gid,
+            })
         }
-        Ok(mounts)
-    }
-
-    fn mount(
-        &mut self,
-        operation: &Operation<'_>,
-        mount: &pb::Mount,
-        mounts: &mut Mounts,
-    ) -> Result<(), DefinitionError> {
-        let source = absolute(&mount.selector);
-        let kind = match kind(mount) {
-            Some(pb::MountType::Bind) => {
-                let value = self.input(operation, mount.input)?;
-                let input = self.slot(operation, value, mounts);
-                let kept = mount.output >= 0 && !mount.readonly;
-                if mount.output >= 0 {
-                    mounts.kept += u32::from(kept);
-                    let kept = if kept { Kept::Output(mounts.kept) } else { Kept::Unchanged(value) };
-                    mounts.results.push((mount.output, kept));
-                }
-                MountKind::Bind(BindMount { input, source, writable: !mount.readonly, kept })
-            }
-            Some(pb::MountType::Cache) => {
-                let value = self.input(operation, mount.input)?;
-                let input = self.slot(operation, value, mounts);
-                let options = mount.cache_opt.clone().unwrap_or_default();
-                let sharing = match pb::CacheSharingOpt::try_from(options.sharing) {
-                    Ok(pb::CacheSharingOpt::Shared) => Sharing::Shared,
-                    Ok(pb::CacheSharingOpt::Private) => Sharing::Private,
-                    Ok(pb::CacheSharingOpt::Locked) => Sharing::Locked,
-                    Err(_) => return Err(operation.unsupported("another way to share a cache")),
-                };
-                let id = if options.id.is_empty() { absolute(&mount.dest) } else { options.id };
-                let read_only = mount.readonly;
-                let (mode, uid, gid) = (CACHE_MODE, 0, 0);
-                MountKind::Cache(CacheMount { id, input, source, sharing, read_only, mode, uid, gid })
-            }
-            Some(pb::MountType::Tmpfs) => {
-                let size = mount.tmpfs_opt.as_ref().map_or(0, |options| options.size);
-                let size = u64::try_from(size).ok().filter(|size| *size > 0);
-                MountKind::Tmpfs(TmpfsMount { size })
-            }
-            Some(pb::MountType::Secret) => {
-                let options = mount.secret_opt.clone().unwrap_or_default();
-                let pb::SecretOpt { id, uid, gid, mode, optional } = options;
-                let mode = if mode == 0 { SECRET_MODE } else { mode & 0o7777 };
-                MountKind::Secret(SecretMount {
-                    id,
-                    as_file: true,
-                    env: None,
-                    required: !optional,
-                    mode,
-                    uid,
-                    gid,
-                })
-            }
-            Some(pb::MountType::Ssh) => {
-                let pb::SshOpt { id, uid, gid, mode, optional } = mount.ssh_opt.clone().unwrap_or_default();
-                let id = if id.is_empty() { DEFAULT_AGENT.to_owned() } else { id };
-                let mode = if mode == 0 { SOCKET_MODE } else { mode & 0o7777 };
-                MountKind::Ssh(SshMount { id, required: !optional, mode, uid, gid })
-            }
-            None => return Err(operation.unsupported("another kind of mount")),
-        };
-        mounts.mounts.push(ExecMount { target: absolute(&mount.dest), kind });
-        Ok(())
-    }
-
-    /// The slot in which a mount has its input.
-    fn slot(&mut self, operation: &Operation<'_>, value: Value, mounts: &mut Mounts) -> Option<u32> {
-        let input = self.filesystem(operation, value)?;
-        mounts.inputs.push(input);
-        u32::try_from(mounts.inputs.len() - 1).ok()
-    }
-
-    fn network(&self, operation: &Operation<'_>, exec: &pb::ExecOp) -> Result<NetworkMode, DefinitionError> {
-        match pb::NetMode::try_from(exec.network) {
-            Ok(pb::NetMode::Unset) => Ok(NetworkMode::Default),
-            Ok(pb::NetMode::None) => Ok(NetworkMode::None),
-            Ok(pb::NetMode::Host) => {
-                self.entitled(operation, Entitlement::NetworkHost)?;
-                Ok(NetworkMode::Host)
-            }
-            Err(_) => Err(operation.unsupported("another kind of network")),
+        Some(pb::MountType::Ssh) => {
+            let pb::SshOpt { id, uid, gid, mode, optional } = mount.ssh_opt.clone().unwrap_or_default();
+            let id = if id.is_empty() { DEFAULT_AGENT.to_owned() } else { id };
+            let mode = if mode == 0 { SOCKET_MODE } else { mode & 0o7777 };
+            MountKind::Ssh(SshMount { id, required: !optional, mode, uid, gid })
         }
-    }
+        None => return Err(operation.unsupported("another kind of mount")),
+    };
+    mounts.mounts.push(ExecMount { target: absolute(&mount.dest), kind });
+    Ok(())
+}
 
-    fn security(
-        &self,
-        operation: &Operation<'_>,
-        exec: &pb::ExecOp,
-    ) -> Result<SecurityMode, DefinitionError> {
-        match pb::SecurityMode::try_from(exec.security) {
-            Ok(pb::SecurityMode::Sandbox) => Ok(SecurityMode::Sandbox),
-            Ok(pb::SecurityMode::Insecure) => {
-                self.entitled(operation, Entitlement::SecurityInsecure)?;
-                Ok(SecurityMode::Insecure)
-            }
-            Err(_) => Err(operation.unsupported("another security mode")),
+/// The slot in which a mount has its input.
+fn slot(
+    mount: &pb::Mount,
+    mounts: &mut Mounts,
+    is_empty: &IsEmpty<'_>,
+) -> Result<Option<u32>, DefinitionError> {
+    if is_empty(mount.input)? {
+        return Ok(None);
+    }
+    mounts.inputs.push(mount.input);
+    Ok(u32::try_from(mounts.inputs.len() - 1).ok())
+}
+
+fn network(
+    operation: &Operation<'_>,
+    exec: &pb::ExecOp,
+    allow: &BTreeSet<Entitlement>,
+) -> Result<NetworkMode, DefinitionError> {
+    match pb::NetMode::try_from(exec.network) {
+        Ok(pb::NetMode::Unset) => Ok(NetworkMode::Default),
+        Ok(pb::NetMode::None) => Ok(NetworkMode::None),
+        Ok(pb::NetMode::Host) => {
+            operation.entitled(allow, Entitlement::NetworkHost)?;
+            Ok(NetworkMode::Host)
         }
+        Err(_) => Err(operation.unsupported("another kind of network")),
     }
+}
 
-    fn devices(
-        &self,
-        operation: &Operation<'_>,
-        exec: &pb::ExecOp,
-    ) -> Result<Vec<DeviceRequest>, DefinitionError> {
-        let device = |device: &pb::CdiDevice| {
-            self.entitled(operation, Entitlement::Device)?;
-            Ok(DeviceRequest { name: device.name.clone(), required: !device.optional })
-        };
-        exec.cdi_devices.iter().map(device).collect()
+fn security(
+    operation: &Operation<'_>,
+    exec: &pb::ExecOp,
+    allow: &BTreeSet<Entitlement>,
+) -> Result<SecurityMode, DefinitionError> {
+    match pb::SecurityMode::try_from(exec.security) {
+        Ok(pb::SecurityMode::Sandbox) => Ok(SecurityMode::Sandbox),
+        Ok(pb::SecurityMode::Insecure) => {
+            operation.entitled(allow, Entitlement::SecurityInsecure)?;
+            Ok(SecurityMode::Insecure)
+        }
+        Err(_) => Err(operation.unsupported("another security mode")),
     }
+}
+
+fn devices(
+    operation: &Operation<'_>,
+    exec: &pb::ExecOp,
+    allow: &BTreeSet<Entitlement>,
+) -> Result<Vec<DeviceRequest>, DefinitionError> {
+    let device = |device: &pb::CdiDevice| {
+        operation.entitled(allow, Entitlement::Device)?;
+        Ok(DeviceRequest { name: device.name.clone(), required: !device.optional })
+    };
+    exec.cdi_devices.iter().map(device).collect()
 }
 
 fn is_root(mount: &pb::Mount) -> bool {

@@ -1,6 +1,6 @@
 //! The operations of a definition, decoded and found by their digests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use base::Digest;
 use bollard_buildkit_proto::pb;
@@ -8,6 +8,7 @@ use llb::SourceRange;
 use prost::Message as _;
 
 use super::error::DefinitionError;
+use crate::options::Entitlement;
 
 /// The most operations that a definition may have.
 const MOST: usize = 100_000;
@@ -27,6 +28,8 @@ pub(super) struct Operation<'a> {
     pub(super) inputs: Vec<Reference>,
     pub(super) metadata: Option<&'a pb::OpMetadata>,
     digest: String,
+    /// The digest of an input that is not there.
+    missing: Option<String>,
 }
 
 /// A result of an operation, by the operation's place.
@@ -52,22 +55,21 @@ impl<'a> Operations<'a> {
             places.insert(digest.clone(), position);
             decoded.push((op, digest));
         }
-        let find = |op: &pb::Op, digest: &str, input: &pb::Input| match places.get(&input.digest) {
-            Some(operation) => Ok(Reference { operation: *operation, output: input.index }),
-            None => {
-                let operation = name(op, definition.metadata.get(digest));
-                Err(DefinitionError::MissingInput { operation, digest: input.digest.clone() })
-            }
+        let find = |input: &pb::Input| {
+            Some(Reference { operation: *places.get(&input.digest)?, output: input.index })
         };
         let mut all = Vec::with_capacity(operations);
         for (op, digest) in decoded {
-            let inputs = op.inputs.iter().map(|input| find(&op, &digest, input)).collect::<Result<_, _>>()?;
+            let missing = op.inputs.iter().find(|input| find(input).is_none());
+            let missing = missing.map(|input| input.digest.clone());
+            let inputs = op.inputs.iter().filter_map(find).collect();
             let metadata = definition.metadata.get(&digest);
-            all.push(Operation { op, inputs, metadata, digest });
+            all.push(Operation { op, inputs, metadata, digest, missing });
         }
         let result = match all.last() {
             None => None,
             Some(last) => match (&last.op.op, last.inputs.as_slice()) {
+                _ if last.missing.is_some() => return Err(last.is_missing()),
                 (None, [result]) => Some(*result),
                 (None, inputs) => {
                     let why = format!("it names {} results, and not one", inputs.len());
@@ -103,6 +105,9 @@ impl<'a> Operations<'a> {
             match seen[index] {
                 Seen::No => {
                     seen[index] = Seen::Entered;
+                    if self.all[index].missing.is_some() {
+                        return Err(self.all[index].is_missing());
+                    }
                     for input in &self.all[index].inputs {
                         match seen[input.operation] {
                             Seen::No => waiting.push(input.operation),
@@ -140,6 +145,28 @@ impl<'a> Operations<'a> {
 }
 
 impl Operation<'_> {
+    /// One that is in no definition.
+    pub(super) fn alone(op: pb::Op) -> Self {
+        Self { op, inputs: Vec::new(), metadata: None, digest: String::new(), missing: None }
+    }
+
+    fn is_missing(&self) -> DefinitionError {
+        let digest = self.missing.clone().unwrap_or_default();
+        DefinitionError::MissingInput { operation: self.name(), digest }
+    }
+
+    /// Refuses what the client, or this builder, has not agreed to.
+    pub(super) fn entitled(
+        &self,
+        allow: &BTreeSet<Entitlement>,
+        entitlement: Entitlement,
+    ) -> Result<(), DefinitionError> {
+        if allow.contains(&entitlement) {
+            return Ok(());
+        }
+        Err(DefinitionError::NotEntitled { operation: self.name(), entitlement })
+    }
+
     /// What people call it: what its maker says, or what it does.
     pub(super) fn name(&self) -> String {
         name(&self.op, self.metadata)

@@ -15,6 +15,7 @@
 //! and [`pb`]. An output of type `tar`, `oci` or `docker` comes into the session: [`OpenSession::received`].
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+pub(crate) mod llb;
 mod session;
 
 use std::collections::HashMap;
@@ -41,7 +42,7 @@ use self::control::{
     SolveRequest, StatusRequest, StatusResponse, UpdateBuildHistoryRequest, UsageRecord,
 };
 use self::frontend::llb_bridge_client::LlbBridgeClient;
-pub(crate) use self::session::{Offer, OpenSession};
+pub(crate) use self::session::{Asked, Offer, OpenSession};
 use bollard_buildkit_proto::health::HealthCheckRequest;
 use bollard_buildkit_proto::health::health_client::HealthClient;
 

@@ -81,12 +81,27 @@ impl Offer {
 pub(crate) struct OpenSession {
     id: String,
     received: Arc<Mutex<Vec<Vec<u8>>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     _tasks: JoinSet<()>,
+}
+
+/// What a builder wanted of a directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) include: Vec<String>,
+    pub(crate) exclude: Vec<String>,
+    pub(crate) follow: Vec<String>,
 }
 
 impl OpenSession {
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// What was wanted of directories, in order.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("nobody panics with it").clone()
     }
 
     /// The archives that outputs have written here, in the order in which they ended.
@@ -108,9 +123,9 @@ pub(super) async fn open(mut control: ControlClient<Channel>, offer: &Offer) -> 
     // The connection on which we serve, and its bytes as messages.
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let (mut from_us, mut to_us) = tokio::io::split(theirs);
-    let received = Arc::default();
+    let (received, asked) = (Arc::default(), Arc::default());
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(ours, offer, Arc::clone(&received)));
+    tasks.spawn(serve(ours, offer, Arc::clone(&received), Arc::clone(&asked)));
     tasks.spawn(async move {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(length @ 1..) = from_us.read(&mut buffer).await {
@@ -127,17 +142,18 @@ pub(super) async fn open(mut control: ControlClient<Channel>, offer: &Offer) -> 
             }
         }
     });
-    Ok(OpenSession { id, received, _tasks: tasks })
+    Ok(OpenSession { id, received, asked, _tasks: tasks })
 }
 
 fn serve(
     connection: tokio::io::DuplexStream,
     offer: &Offer,
     received: Arc<Mutex<Vec<Vec<u8>>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 ) -> impl Future<Output = ()> + Send + use<> {
     let router = Server::builder()
         .add_service(HealthServer::new(Alive))
-        .add_service(FileSyncServer::new(Directories(offer.directories.clone())))
+        .add_service(FileSyncServer::new(Directories(offer.directories.clone(), asked)))
         .add_service(FileSendServer::new(Files(received)))
         .add_service(SecretsServer::new(KnownSecrets(offer.secrets.clone())));
     let only = tokio_stream::iter([Ok::<_, io::Error>(connection)]).chain(tokio_stream::pending());
@@ -212,7 +228,7 @@ impl FileSend for Files {
 }
 
 /// Sends directories.
-struct Directories(HashMap<String, PathBuf>);
+struct Directories(HashMap<String, PathBuf>, Arc<Mutex<Vec<Asked>>>);
 
 type Packets = ReceiverStream<Result<Packet, Status>>;
 
@@ -231,6 +247,13 @@ impl FileSync for Directories {
         };
         let name = headers.get("dir-name").map(text).unwrap_or_default();
         let wanted: Vec<String> = headers.get_all("followpaths").iter().map(text).collect();
+        let list = |name: &str| -> Vec<String> {
+            let values = headers.get_all(name).iter();
+            values.map(|value| value.to_str().unwrap_or_default().to_owned()).collect()
+        };
+        let (include, exclude) = (list("include-patterns"), list("exclude-patterns"));
+        let asked = Asked { name: name.clone(), include, exclude, follow: list("followpaths") };
+        self.1.lock().expect("nobody panics with it").push(asked);
         let root = self.0.get(&name).cloned();
         let root = root.ok_or_else(|| Status::not_found(format!("no access allowed to dir {name:?}")))?;
         let (sender, outgoing) = mpsc::channel(64);
