@@ -4,6 +4,7 @@
 //! frontend by itself asks once, one that steers the build itself (the gateway) as often as it likes, until it returns a result.
 
 mod caches;
+mod containers;
 mod definitions;
 mod frontends;
 mod results;
@@ -20,6 +21,7 @@ use base::{CancelToken, Digest, Timestamp};
 use engine::Engine;
 use engine::request::Entitlement;
 use engine::retention::Retention;
+use engine::session::SessionProcess;
 use tokio::runtime::Handle;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
@@ -50,6 +52,10 @@ pub(crate) enum Command {
     StatFile(frontend::StatFileRequest, Reply<frontend::StatFileResponse>),
     /// Makes the result of this id one that other builds can begin with.
     Evaluate(String, Reply<()>),
+    NewContainer(Box<frontend::NewContainerRequest>, Reply<frontend::NewContainerResponse>),
+    /// Ends the container of this name.
+    ReleaseContainer(String, Reply<frontend::ReleaseContainerResponse>),
+    StartProcess(Box<frontend::InitMessage>, Reply<Arc<SessionProcess>>),
     Return(Box<frontend::ReturnRequest>, Reply<frontend::ReturnResponse>),
 }
 

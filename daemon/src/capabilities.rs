@@ -5,7 +5,11 @@ use engine::low_level;
 use crate::proto::apicaps::ApiCap;
 
 /// Of `LLBBridge`.
-const FRONTEND: [&str; 18] = [
+const FRONTEND: [&str; 22] = [
+    "gateway.exec",
+    "gateway.exec.extrahosts",
+    "gateway.exec.secretenv",
+    "gateway.exec.signals",
     "solve.base",
     "solve.inlinereturn",
     "resolveimage",

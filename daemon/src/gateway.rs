@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,7 +21,7 @@ use crate::proto::frontend::{
     WarnResponse,
 };
 use crate::proto::pb;
-use crate::{capabilities, workers};
+use crate::{capabilities, exec, workers};
 
 /// The header that says which build a call is about.
 const BUILD: &str = "buildkit-controlapi-buildid";
@@ -54,7 +55,7 @@ impl Calls {
 }
 
 /// Who is asked.
-enum Asked {
+pub(crate) enum Asked {
     Build(Arc<Build>),
     Frontend(Arc<Calls>),
 }
@@ -75,7 +76,7 @@ impl Asked {
         }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Status> {
         match self {
             Self::Build(build) => build.ask(command).await,
             Self::Frontend(calls) => {
@@ -121,7 +122,7 @@ fn not_yet<T>(method: &str) -> Result<T, Status> {
 
 #[tonic::async_trait]
 impl LlbBridge for Gateway {
-    type ExecProcessStream = tokio_stream::Pending<Result<ExecMessage, Status>>;
+    type ExecProcessStream = ReceiverStream<Result<ExecMessage, Status>>;
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PongResponse>, Status> {
         self.build(request.metadata()).await?;
@@ -208,23 +209,29 @@ impl LlbBridge for Gateway {
 
     async fn new_container(
         &self,
-        _request: Request<NewContainerRequest>,
+        request: Request<NewContainerRequest>,
     ) -> Result<Response<NewContainerResponse>, Status> {
-        not_yet("NewContainer")
+        let build = self.build(request.metadata()).await?;
+        let request = Box::new(request.into_inner());
+        build.ask(|reply| Command::NewContainer(request, reply)).await.map(Response::new)
     }
 
     async fn release_container(
         &self,
-        _request: Request<ReleaseContainerRequest>,
+        request: Request<ReleaseContainerRequest>,
     ) -> Result<Response<ReleaseContainerResponse>, Status> {
-        not_yet("ReleaseContainer")
+        let build = self.build(request.metadata()).await?;
+        let id = request.into_inner().container_id;
+        build.ask(|reply| Command::ReleaseContainer(id, reply)).await.map(Response::new)
     }
 
     async fn exec_process(
         &self,
-        _request: Request<Streaming<ExecMessage>>,
+        request: Request<Streaming<ExecMessage>>,
     ) -> Result<Response<Self::ExecProcessStream>, Status> {
-        not_yet("ExecProcess")
+        let build = self.build(request.metadata()).await?;
+        let said = exec::processes(build, request.into_inner());
+        Ok(Response::new(ReceiverStream::new(said)))
     }
 
     async fn read_file_container(

@@ -9,6 +9,7 @@ mod builds;
 mod capabilities;
 mod control;
 mod errors;
+mod exec;
 mod follow;
 mod gateway;
 mod health;

@@ -57,6 +57,9 @@ pub enum EngineError {
     /// The builds of an archive cannot be read.
     #[error(transparent)]
     BuildArchive(#[from] BuildArchiveError),
+    /// A process cannot be waited for.
+    #[error("cannot wait for the process")]
+    Wait(#[source] std::io::Error),
     /// A step removes what there is not.
     #[error("cannot remove \"{0}\": there is no such file")]
     NothingToRemove(String),

@@ -46,7 +46,7 @@ pub use files::{Files, mounted_paths};
 pub use interactive::detach_keys::{BadDetachKeys, DetachKeys};
 pub use interactive::{Attach, HiddenInput, attach, exec, is_typed, own_size, run_foreground};
 pub use logged::{Expired, TimeLimits, Watched, run_logged, run_watched};
-pub use process::{ExitStatus, Finished, Process, resize, start};
+pub use process::{ExitStatus, Finished, Process, resize, start, wait_for_end};
 pub use request::{
     DEFAULT_PATH, DeviceAccess, DeviceFile, DeviceKind, DeviceNumber, DeviceRate, DeviceRule, EtcFiles,
     ExtraMount, GroupPlace, Limits, MountKind, Network, Peering, Resource, ResourceLimit, RunRequest,

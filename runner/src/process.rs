@@ -419,6 +419,21 @@ impl Drop for Process {
     }
 }
 
+/// Waits until the process that `pidfd` refers to has ended (`pidfd_open(2)`). It still has to be waited for.
+///
+/// # Errors
+/// The descriptor is none of a process.
+pub fn wait_for_end(pidfd: impl AsFd) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Tells a terminal its size.
 pub fn resize(terminal: impl AsFd, size: TtySize) -> io::Result<()> {
     let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };

@@ -81,14 +81,14 @@ impl Steering<'_> {
         let step =
             self.build.step(&format!("[internal] frontend {}", asked.image), &results.depth.to_string());
         let started = self.start_frontend(session, asked);
-        let (mut process, streams) = match started {
+        let (process, streams) = match started {
             Ok(started) => started,
             Err(status) => return step.end(Err(status)),
         };
         let errors = std::thread::scope(|scope| {
             let Streams { stdin, stdout, stderr, .. } = streams;
             let reader = scope.spawn(|| read_errors(stderr, &step));
-            let result = self.serve(session, results, asked, (stdin, stdout), &mut process);
+            let result = self.serve(session, results, asked, (stdin, stdout), &process);
             // Its errors end with it.
             drop(process);
             (result, reader.join().unwrap_or_default())
@@ -135,7 +135,7 @@ impl Steering<'_> {
         };
         let container = low_level::container(&exec, &opened.request.allow, |_| false)
             .map_err(|error| status_of(&error.into()))?;
-        let mut process = session
+        let process = session
             .start(&container, &[Some((&root, 0))], &opened.request, false)
             .map_err(|error| status_of_engine(&error))?;
         let streams = process.take_streams();
@@ -171,7 +171,7 @@ impl Steering<'_> {
         results: &mut Results,
         asked: &FrontendImage,
         (stdin, stdout): (Option<OwnedFd>, Option<OwnedFd>),
-        process: &mut SessionProcess,
+        process: &SessionProcess,
     ) -> Result<frontend::Result, Status> {
         let runtime = self.builds.runtime();
         let connection = {
@@ -194,7 +194,7 @@ impl Steering<'_> {
         results: &mut Results,
         asked: &FrontendImage,
         receiver: &Receiver<Command>,
-        process: &mut SessionProcess,
+        process: &SessionProcess,
     ) -> Result<frontend::Result, Status> {
         let mut answer = None;
         let mut since: Option<Instant> = None;

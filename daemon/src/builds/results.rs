@@ -8,6 +8,7 @@ use engine::request::BuildRequest;
 use engine::session::{ResultPart, Session as EngineSession, Solved};
 use tonic::Status;
 
+use super::containers::Containers;
 use super::steer::Opened;
 use crate::errors::status_of_engine;
 use crate::proto::frontend::result::Result as ResultRefs;
@@ -37,6 +38,7 @@ pub(super) struct Results {
     known: Vec<Known>,
     /// How many frontends are at work, each asked for by the one before.
     pub(super) depth: usize,
+    pub(super) containers: Containers,
 }
 
 /// One image of a result.
@@ -51,7 +53,7 @@ pub(super) struct Found<'a> {
 
 impl Results {
     pub(super) fn new(build: &str) -> Self {
-        Self { build: build.to_owned(), known: Vec::new(), depth: 0 }
+        Self { build: build.to_owned(), known: Vec::new(), depth: 0, containers: Containers::default() }
     }
 
     /// Keeps a result, and names it.

@@ -229,6 +229,11 @@ impl Steering<'_> {
             Command::ReadDir(request, reply) => drop(reply.send(read_dir(session, results, &request))),
             Command::StatFile(request, reply) => drop(reply.send(stat_file(session, results, &request))),
             Command::Evaluate(id, reply) => drop(reply.send(self.evaluate(session, results, &id))),
+            Command::NewContainer(request, reply) => drop(reply.send(results.containers.add(*request))),
+            Command::ReleaseContainer(id, reply) => drop(reply.send(results.containers.release(&id))),
+            Command::StartProcess(init, reply) => {
+                drop(reply.send(self.start_process(session, results, &init)));
+            }
             Command::Return(returned, reply) => {
                 // The answer of the build says how it went.
                 let _ = reply.send(Ok(frontend::ReturnResponse {}));
@@ -563,6 +568,9 @@ fn refuse(command: Command) {
         Command::Evaluate(_, reply) => drop(reply.send(Err(status()))),
         Command::ResolveImage(_, reply) => drop(reply.send(Err(status()))),
         Command::ResolveSource(_, reply) => drop(reply.send(Err(status()))),
+        Command::NewContainer(_, reply) => drop(reply.send(Err(status()))),
+        Command::ReleaseContainer(_, reply) => drop(reply.send(Err(status()))),
+        Command::StartProcess(_, reply) => drop(reply.send(Err(status()))),
         Command::Return(_, reply) => drop(reply.send(Err(status()))),
     }
 }

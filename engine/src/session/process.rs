@@ -2,6 +2,7 @@
 //! they write goes with them, but for caches.
 
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base::CancelToken;
 use frontend::low_level::Container;
@@ -16,12 +17,17 @@ use crate::request::BuildRequest;
 
 /// A running process. Dropping it ends it.
 pub struct SessionProcess {
-    process: Process,
+    process: Mutex<Process>,
+    /// For those who wait, so that they keep nobody from starting others in its container.
+    pidfd: OwnedFd,
+    streams: Mutex<Streams>,
     /// What a further process of the same container begins with.
     request: RunRequest,
     /// The container's filesystems, which the first process keeps.
-    _held: Option<(StepMounts, ActiveSnapshot, BuildGroup)>,
+    _held: Option<Held>,
 }
+
+type Held = (StepMounts, ActiveSnapshot, BuildGroup);
 
 /// Our ends of a process's streams.
 #[derive(Debug, Default)]
@@ -80,11 +86,26 @@ impl Session<'_> {
         let mounts = surroundings.mounts(op, &filesystems, &CancelToken::new())?;
         let request = surroundings.process(op, root, &active, &mounts)?;
         let process = runner::start(&request, stdio(terminal))?;
-        Ok(SessionProcess { process, request, _held: Some((mounts, active, group)) })
+        SessionProcess::of(process, request, Some((mounts, active, group)))
     }
 }
 
 impl SessionProcess {
+    fn of(mut process: Process, request: RunRequest, held: Option<Held>) -> Result<Self, EngineError> {
+        let pidfd = process.pidfd().try_clone_to_owned().map_err(EngineError::Wait)?;
+        let streams = Streams {
+            stdin: process.take_stdin(),
+            stdout: process.take_stdout(),
+            stderr: process.take_stderr(),
+            terminal: process.take_terminal(),
+        };
+        Ok(Self { process: Mutex::new(process), pidfd, streams: Mutex::new(streams), request, _held: held })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts a further process in the container of this one. Of `op` only what concerns the process itself counts.
     ///
     /// # Errors
@@ -96,18 +117,13 @@ impl SessionProcess {
         }
         let (args, cwd) = (op.args.clone(), op.cwd.clone());
         let request = RunRequest { args, env, cwd, ..self.request.clone() };
-        let process = self.process.exec(&request, stdio(terminal))?;
-        Ok(Self { process, request, _held: None })
+        let process = self.lock().exec(&request, stdio(terminal))?;
+        Self::of(process, request, None)
     }
 
     /// Our ends of its streams, once.
-    pub fn take_streams(&mut self) -> Streams {
-        Streams {
-            stdin: self.process.take_stdin(),
-            stdout: self.process.take_stdout(),
-            stderr: self.process.take_stderr(),
-            terminal: self.process.take_terminal(),
-        }
+    pub fn take_streams(&self) -> Streams {
+        std::mem::take(&mut self.streams.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends it a signal, by its name with or without `SIG`.
@@ -115,23 +131,37 @@ impl SessionProcess {
     /// # Errors
     /// There is no such signal, or it cannot be sent.
     pub fn signal(&self, name: &str) -> Result<(), EngineError> {
-        Ok(self.process.signal(runner::signal::parse(name)?)?)
+        Ok(self.lock().signal(runner::signal::parse(name)?)?)
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub fn kill(&self) -> Result<(), EngineError> {
+        Ok(self.lock().kill()?)
     }
 
     /// Waits for its end, and answers its exit code: 128 and the signal's number, if one has ended it.
     ///
     /// # Errors
     /// It cannot be waited for.
-    pub fn wait(&mut self) -> Result<i32, EngineError> {
-        Ok(self.process.wait()?.status.code())
+    pub fn wait(&self) -> Result<i32, EngineError> {
+        runner::wait_for_end(&self.pidfd).map_err(EngineError::Wait)?;
+        Ok(self.lock().wait()?.status.code())
     }
 
     /// The exit code, if it has ended.
     ///
     /// # Errors
     /// It cannot be waited for.
-    pub fn try_wait(&mut self) -> Result<Option<i32>, EngineError> {
-        Ok(self.process.try_wait()?.map(|finished| finished.status.code()))
+    pub fn try_wait(&self) -> Result<Option<i32>, EngineError> {
+        Ok(self.lock().try_wait()?.map(|finished| finished.status.code()))
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.try_wait().is_ok_and(|code| code.is_none())
     }
 }
 

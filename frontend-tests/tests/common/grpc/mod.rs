@@ -98,6 +98,11 @@ impl Client {
         self.runtime.block_on(call).map(tonic::Response::into_inner)
     }
 
+    /// The next message of a stream; none at its end, or when it breaks.
+    pub(crate) fn next<T>(&self, stream: &mut Streaming<T>) -> Option<T> {
+        self.runtime.block_on(stream.message()).ok().flatten()
+    }
+
     /// `Control`, for calls that have no name here.
     pub(crate) fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone())
