@@ -21,6 +21,9 @@ use crate::request::Output;
 /// What a statement is, in a manifest.
 const STATEMENT: &str = "application/vnd.in-toto+json";
 
+/// What the entry of statements in an index names the image by that they are about.
+pub(crate) const SUBJECT: &str = "vnd.docker.reference.digest";
+
 /// What manifests of statements are on: nothing.
 const NOWHERE: &str = "unknown";
 
@@ -111,7 +114,7 @@ fn manifest(
     let mut descriptor = document(engine, lease, media_type::OCI_MANIFEST, &manifest)?;
     descriptor.platform = Some(Platform::new(NOWHERE, NOWHERE, ""));
     descriptor.annotations = BTreeMap::from([
-        ("vnd.docker.reference.digest".to_owned(), image.descriptor.digest.to_string()),
+        (SUBJECT.to_owned(), image.descriptor.digest.to_string()),
         ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
     ]);
     Ok((descriptor, manifest))
