@@ -372,7 +372,7 @@ fn links_are_shown_and_forgotten() {
     env.lap(["rm", "--link", "web/db"]).ok();
     env.lap(["start", "web"]).ok();
     assert_eq!(env.inspect("web", "json .HostConfig.Links"), "null");
-    assert!(!env.inside("web", "cat /etc/hosts").contains("db"));
+    assert!(!env.inside("web", "cat /etc/hosts").contains("\tdb\n"));
     // Where names are served, the name is not answered for any more.
     create(&env, "net", &[]);
     env.sleeper("cache", &["--network", "net"]);
