@@ -26,6 +26,7 @@ pub(crate) fn export(
     session: &EngineSession<'_>,
     solved: &Solved,
 ) -> Result<HashMap<String, String>, Status> {
+    build.note_result(session, solved);
     let mut response = HashMap::new();
     for (number, exporter) in exporters(build).iter().enumerate() {
         let export = Export { builds, build, session, solved, number, attributes: &exporter.attrs };
@@ -202,6 +203,9 @@ impl Export<'_> {
         let names = self.get("name").unwrap_or_default().to_owned();
         let report = self.session.export(self.solved, vec![output], tags);
         let report = report.map_err(|error| crate::errors::status_of(&error))?;
+        if let Some(target) = report.targets.first().filter(|_| is_image) {
+            self.build.note_image(self.number, &target.descriptor);
+        }
         if is_image { response(&report, &names) } else { Ok(HashMap::new()) }
     }
 }

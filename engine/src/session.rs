@@ -3,6 +3,8 @@
 //!
 //! [`crate::Engine::build`] is the same in one go.
 
+mod told;
+
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +15,7 @@ use snapshotter::tree::{Entry, Follow};
 use snapshotter::{ScratchDir, Tree};
 use sys::stat::Stat;
 
+pub use self::told::Provenance;
 pub use sys::stat::Kind as FileKind;
 
 use crate::Engine;

@@ -239,6 +239,7 @@ impl Steering<'_> {
         let mut answer = None;
         let sink = Arc::clone(&self.build.status) as Arc<dyn base::event::EventSink>;
         let steered = self.engine().steered_build(opening, sink, &self.build.cancel, |session| {
+            self.build.note_begun(session);
             let result = steer(session);
             let report = match &result {
                 Ok(_) => Ok(BuildReport { targets: Vec::new(), record: None }),

@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 
 use base::image::{Descriptor, Manifest, media_type};
 use base::{Digest, Platform, Reference};
+use frontend::LoweredImage;
 use serde_json::{Value, json};
 
 use crate::assemble::{Assembly, BuiltImage, document};
 use crate::error::EngineError;
 use crate::ops::StepResult;
-use crate::request::Output;
+use crate::request::{Output, ProvenanceMode, ProvenanceOptions};
+use crate::session::Provenance;
 
 /// What a statement is, in a manifest.
 const STATEMENT: &str = "application/vnd.in-toto+json";
@@ -56,6 +58,17 @@ pub(crate) fn gather(assembly: &Assembly<'_>) -> Result<Predicates, EngineError>
         Ok(all)
     };
     assembly.lowered.iter().zip(assembly.roots).map(one).collect()
+}
+
+/// Where the images came from, in full and whatever was asked for: for the record of the build.
+pub(crate) fn of_record(assembly: &Assembly<'_>) -> Vec<Provenance> {
+    let options = assembly.request.attestations.provenance.clone().unwrap_or_default();
+    let options = ProvenanceOptions { mode: ProvenanceMode::Max, ..options };
+    let one = |lowered: &LoweredImage| {
+        let Predicate { kind, content, .. } = provenance::predicate(assembly, lowered, &options);
+        Provenance { platform: lowered.platform.clone(), kind, document: format!("{content:#}").into_bytes() }
+    };
+    assembly.lowered.iter().map(one).collect()
 }
 
 /// Those that go along to an output: all of them if there is an index anyway, or for the sake of one.
