@@ -3,6 +3,7 @@
 //! Each has a thread of its own, which does what its client asks one after the other: a client that solves with the Dockerfile
 //! frontend by itself asks once, one that steers the build itself (the gateway) as often as it likes, until it returns a result.
 
+pub(crate) mod brought;
 mod caches;
 mod steer;
 

@@ -88,6 +88,16 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// An empty directory, which goes with what is answered.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn scratch(&self) -> Result<ScratchDir, EngineError> {
+        Ok(self.store.scratch(&self.store.lease("what a client sends")?)?)
+    }
+}
+
 impl Session<'_> {
     /// Builds what a Dockerfile says, and keeps it here until the build is over.
     ///

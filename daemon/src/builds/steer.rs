@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use base::Platform;
-use engine::Engine;
 use engine::error::BuildError;
 use engine::received::ReceivedFiles;
 use engine::report::BuildReport;
@@ -14,9 +13,10 @@ use engine::request::{
     SshSources,
 };
 use engine::session::{Session as EngineSession, Solved};
+use engine::{Engine, ScratchDir};
 use tonic::Status;
 
-use super::{Build, Builds, Command, Reply, caches};
+use super::{Build, Builds, Command, Reply, brought, caches};
 use crate::attributes::{Attributes, NamedContexts, Place, elsewhere, ignore_patterns};
 use crate::errors::{self, status_of, status_of_engine};
 use crate::outputs;
@@ -75,6 +75,7 @@ struct Opened {
     /// What is asked instead of a build.
     question: Option<String>,
     _files: Vec<ReceivedFiles>,
+    _scratch: Vec<ScratchDir>,
 }
 
 /// A result, by the name under which the client knows it.
@@ -285,7 +286,8 @@ impl Steering<'_> {
         question.map_or(Ok(()), questions::check)?;
         let mut held = Vec::new();
         let mut own_ignore_file = None;
-        let dockerfile = match attributes.dockerfile_directory() {
+        let mut scratch = Vec::new();
+        let mut dockerfile = match attributes.dockerfile_directory() {
             None => DockerfileSource::InContext(attributes.filename().to_owned()),
             Some(directory) => {
                 let path = attributes.filename();
@@ -316,10 +318,11 @@ impl Steering<'_> {
                 ContextSource::Directory(path)
             }
             Place::Elsewhere(text) => elsewhere(&text)?,
-            Place::Upload(_) => {
-                return Err(Status::unimplemented(
-                    "uploaded contexts are not taken through this interface yet",
-                ));
+            Place::Upload(id) => {
+                let uploaded = brought::uploaded(self.builds, self.build, &id)?;
+                dockerfile = uploaded.dockerfile.unwrap_or(dockerfile);
+                scratch.push(uploaded.directory);
+                uploaded.context
             }
         };
         let mut request = BuildRequest::new(context, dockerfile);
@@ -329,11 +332,17 @@ impl Steering<'_> {
             request.secrets = Secrets::asking(caller.clone());
             request.ssh = SshSources::asking(caller);
         }
-        let NamedContexts { named, local, inputs } = attributes.named_contexts()?;
+        let NamedContexts { named, local, inputs, layouts } = attributes.named_contexts()?;
         request.named_contexts = named;
         for (name, input) in inputs {
             let result = linked::find(self.builds, self.build, &name, definitions.get(&input))?;
             request.named_contexts.insert(name, NamedContext::Stored(result));
+        }
+        for wanted in &layouts {
+            let platforms = &request.platforms;
+            let (context, directory) = brought::layout(self.builds, self.build, wanted, platforms)?;
+            request.named_contexts.insert(wanted.name.clone(), context);
+            scratch.push(directory);
         }
         for (name, directory) in local {
             let shown = format!("[context {name}] load from client");
@@ -349,7 +358,7 @@ impl Steering<'_> {
         request.remembered = !self.build.request.internal;
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
         let question = question.map(str::to_owned);
-        Ok(Opened { request, is_multi_platform, question, _files: held })
+        Ok(Opened { request, is_multi_platform, question, _files: held, _scratch: scratch })
     }
 
     /// What the client wants for its steps, if the daemon allows it.
