@@ -317,6 +317,11 @@ pub(crate) struct BuildArgs {
     #[arg(short, long = "output", value_name = "OUTPUT")]
     pub(crate) outputs: Vec<String>,
 
+    /// Note something on the image: NAME=VALUE, with index, manifest, manifest-descriptor or index-descriptor, a platform in
+    /// brackets, and a colon in front for other documents than the manifest; may be repeated
+    #[arg(long = "annotation", value_name = "[PLACE[[PLATFORM]]:]NAME=VALUE")]
+    pub(crate) annotations: Vec<String>,
+
     /// Push the image; the same as --output type=registry
     #[arg(long)]
     pub(crate) push: bool,

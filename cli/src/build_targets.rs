@@ -2,7 +2,7 @@
 
 use base::Reference;
 use engine::report::{BuildReport, TargetReport};
-use engine::request::{LayerOptions, Output, TargetRequest};
+use engine::request::{Annotations, LayerOptions, Output, TargetRequest};
 use serde_json::{Value, json};
 
 use crate::args::BuildArgs;
@@ -51,6 +51,10 @@ impl Targets {
             tags.extend(names);
             outputs.push(output);
         }
+        let mut noted = Annotations::default();
+        for text in &args.annotations {
+            noted.typed(text).map_err(|wrong| output::noted_wrong(&wrong))?;
+        }
         let further = targets.further.iter_mut().map(|target| &mut target.outputs);
         for outputs in std::iter::once(&mut targets.outputs).chain(further) {
             if args.load {
@@ -59,6 +63,7 @@ impl Targets {
             if args.push {
                 output::push(outputs)?;
             }
+            note(outputs, &noted)?;
         }
         Ok(targets)
     }
@@ -117,4 +122,21 @@ pub(crate) fn metadata(report: &BuildReport) -> Value {
         [only] => one(only),
         all => all.iter().map(|target| (target.stage.clone().unwrap_or_default(), one(target))).collect(),
     }
+}
+
+/// Notes things on all images of a target.
+fn note(outputs: &mut Vec<Output>, noted: &Annotations) -> Result<(), CliError> {
+    if noted.is_empty() {
+        return Ok(());
+    }
+    if outputs.is_empty() {
+        outputs.push(Output::Store(LayerOptions::default()));
+    }
+    let mut images = outputs.iter_mut().filter_map(Output::image_options_mut).peekable();
+    if images.peek().is_none() {
+        let message = "--annotation is about images, and no output is one".to_owned();
+        return Err(CliError::usage(message, "leave it out, or add an output: -o type=image"));
+    }
+    images.for_each(|image| image.annotations.extend(noted));
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! `lap compose` as typed. Names, short forms and meanings are those of Docker Compose.
 
 mod further;
+mod passed_on;
 
 use std::path::PathBuf;
 
@@ -8,6 +9,10 @@ use clap::{Args, Subcommand};
 
 pub(crate) use self::further::{
     ConfigArgs, ExecServiceArgs, ListArgs, PortOfServiceArgs, RunServiceArgs, ServiceImagesArgs,
+};
+pub(crate) use self::passed_on::{
+    AttachServiceArgs, ComposeVersionArgs, CpServiceArgs, PushServicesArgs, ScaleArgs, ServiceEventsArgs,
+    StatsOfServicesArgs,
 };
 use crate::log_args::LogLinesArgs;
 use crate::render::Mode;
@@ -44,6 +49,14 @@ pub(crate) struct ProjectArgs {
     /// The directory that paths are relative to [default: that of the first file]
     #[arg(long = "project-directory", value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
+
+    /// Tell what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// How much is done at once; what may be is, the flag is for scripts
+    #[arg(long, value_name = "NUMBER", hide = true, allow_hyphen_values = true)]
+    parallel: Option<i64>,
 
     /// Colours in front of lines: auto (on a terminal), never or always
     #[arg(long, default_value = "auto", value_parser = ["auto", "never", "always"], value_name = "WHEN")]
@@ -97,11 +110,25 @@ pub(crate) enum ComposeCommand {
     Images(ServiceImagesArgs),
     /// Show the processes of containers
     Top(ServicesArgs),
+    /// Copy files between a container of a service and this machine
+    Cp(CpServiceArgs),
+    /// Connect to the input and output of a service's container
+    Attach(AttachServiceArgs),
+    /// Show what the containers of services use, again and again
+    Stats(StatsOfServicesArgs),
+    /// Show what happens to the containers of services, as it happens
+    Events(ServiceEventsArgs),
+    /// Upload the images of services that are built
+    Push(PushServicesArgs),
+    /// Give services another number of containers
+    Scale(ScaleArgs),
     /// List the projects that have containers
     Ls(ListArgs),
     /// Show the project as one file, with everything filled in
     #[command(alias = "convert")]
     Config(ConfigArgs),
+    /// Show the version
+    Version(ComposeVersionArgs),
 }
 
 // How containers are made.
@@ -121,6 +148,10 @@ pub(crate) struct MakeArgs {
     /// When to download images: always, newer, missing or never [default: as the services say]
     #[arg(long, value_name = "WHEN")]
     pub(crate) pull: Option<String>,
+
+    /// Say nothing of downloads; nothing is said of them beyond a line, the flag is for scripts
+    #[arg(long, hide = true)]
+    quiet_pull: bool,
 
     /// Make containers again although nothing has changed
     #[arg(long, conflicts_with = "no_recreate")]
@@ -396,6 +427,10 @@ pub(crate) struct ComposeBuildArgs {
 pub(crate) struct PullServicesArgs {
     /// Only these services
     pub(crate) services: Vec<String>,
+
+    /// Say nothing of downloads
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 
     /// Download what the services need, too
     #[arg(long)]

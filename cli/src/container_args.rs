@@ -322,6 +322,10 @@ pub(crate) struct RmArgs {
     /// Remove its anonymous volumes, too
     #[arg(short, long)]
     pub(crate) volumes: bool,
+
+    /// Remove links instead, named as CONTAINER/NAME: that container forgets this name of another one
+    #[arg(short, long, conflicts_with_all = ["force", "volumes"])]
+    pub(crate) link: bool,
 }
 
 #[derive(Debug, Args)]

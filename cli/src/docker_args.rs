@@ -157,8 +157,9 @@ impl DockerBuildArgs {
             complain("WARNING: --security-opt has no effect on builds, as with BuildKit");
         }
         if self.squash {
-            let message = "--squash is not supported, as with BuildKit";
-            let hint = "copy what you need into a last stage: FROM scratch, then COPY --from=STAGE / /";
+            let message = "--squash is not supported: BuildKit's builders have it neither, and Docker's old builder only as an experiment";
+            let hint = "for one layer, copy what you need into a last stage: FROM scratch, then COPY --from=STAGE / /; or flatten a container: \
+                        lap export CONTAINER | lap import - NAME";
             return Err(CliError::usage(message.to_owned(), hint));
         }
         Ok(())

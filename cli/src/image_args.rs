@@ -170,6 +170,10 @@ pub(crate) struct RmiArgs {
     #[arg(short, long)]
     pub(crate) force: bool,
 
+    /// Remove only the image of this platform, of one that has several
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platforms: Vec<String>,
+
     /// Keep parents without a name; there are none, the flag is for scripts
     #[arg(long)]
     no_prune: bool,

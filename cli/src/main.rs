@@ -26,6 +26,7 @@ mod docker_config;
 mod error;
 mod event_filter;
 mod filter;
+mod go_flags;
 mod history_args;
 mod image_args;
 mod image_filter;
@@ -86,12 +87,15 @@ fn main() -> ExitCode {
 
 /// The command line as typed. What is no command line ends here; what would be one of Docker is told.
 fn typed() -> Result<args::Cli, error::CliError> {
-    let matches = match commands::reference::command().try_get_matches() {
+    let command = commands::reference::command;
+    let matches = match go_flags::parse(command, std::env::args_os().collect()) {
         Ok(matches) => matches,
-        Err(error) => match absent::explain(&error) {
-            Some(absent) => return Err(absent),
-            None => error.exit(),
-        },
+        Err((error, words)) => {
+            match absent::explain(&error).or_else(|| go_flags::explain(command, &error, &words)) {
+                Some(explained) => return Err(explained),
+                None => error.exit(),
+            }
+        }
     };
     Ok(args::Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }

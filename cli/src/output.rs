@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use base::Reference;
-use engine::request::{Destination, LayerOptions, Output, PushOutput};
+use engine::request::{
+    Annotations, Destination, FileOptions, LayerOptions, Output, PushOutput, WrongAnnotation,
+};
 
 use crate::commands::reference;
 use crate::error::CliError;
@@ -24,10 +26,10 @@ pub(crate) struct ParsedOutput {
 pub(crate) fn parse(text: &str) -> Result<ParsedOutput, CliError> {
     let whole = |output| Ok(ParsedOutput { stage: None, names: Vec::new(), output });
     if text == "-" {
-        return whole(Output::Tar(stdout()));
+        return whole(Output::Tar(stdout(), FileOptions::default()));
     }
     if !text.contains('=') {
-        return whole(Output::Local(PathBuf::from(text)));
+        return whole(Output::Local(PathBuf::from(text), FileOptions::default()));
     }
     let (mut stage, mut rest) = (None, Vec::new());
     for field in csv(text) {
@@ -100,6 +102,8 @@ struct Fields<'a> {
     force: bool,
     rewrite_times: bool,
     oci_types: bool,
+    annotations: Annotations,
+    files: FileOptions,
 }
 
 impl<'a> Fields<'a> {
@@ -117,6 +121,8 @@ impl<'a> Fields<'a> {
             force: false,
             rewrite_times: true,
             oci_types: true,
+            annotations: Annotations::default(),
+            files: FileOptions::default(),
         };
         for field in all {
             let (name, value) = field.split_once('=').unwrap_or((field.as_str(), ""));
@@ -142,6 +148,9 @@ impl<'a> Fields<'a> {
                 "compression-level" => fields.level = Some(value),
                 "force-compression" => fields.force = truth()?,
                 "rewrite-timestamp" => fields.rewrite_times = truth()?,
+                "attestation-prefix" => value.clone_into(&mut fields.files.prefix),
+                "platform-split" => fields.files.split = Some(truth()?),
+                _ if fields.annotations.attribute(name, value).map_err(|wrong| noted_wrong(&wrong))? => {}
                 _ => return Err(fields_error(text, &format!("\"{field}\" is not supported"), EXAMPLE)),
             }
         }
@@ -161,12 +170,12 @@ impl<'a> Fields<'a> {
             "registry" => self.registry(layers),
             "image" if self.push => self.registry(layers),
             "image" => Ok(Output::Store(layers)),
+            "docker" | "oci" if !self.as_tar => Ok(Output::OciLayout(path()?, layers)),
             "docker" if self.destination.is_none() => Ok(Output::Store(layers)),
             "docker" => Ok(Output::Docker(self.archive(), layers)),
-            "oci" if self.as_tar => Ok(Output::Oci(self.archive(), layers)),
-            "oci" => Ok(Output::OciLayout(path()?, layers)),
-            "tar" => Ok(Output::Tar(self.archive())),
-            "local" => Ok(Output::Local(path()?)),
+            "oci" => Ok(Output::Oci(self.archive(), layers)),
+            "tar" => Ok(Output::Tar(self.archive(), self.files.clone())),
+            "local" => Ok(Output::Local(path()?, self.files.clone())),
             other => {
                 let message = format!("unknown output type \"{other}\"");
                 Err(CliError::usage(message, "the types are image, registry, oci, docker, tar and local"))
@@ -193,15 +202,28 @@ impl<'a> Fields<'a> {
 
     /// Only images have layers, and only OCI layouts are written as files or as a tar.
     fn refuse_what_does_not_fit(&self, kind: &str) -> Result<(), CliError> {
-        if !self.as_tar && kind != "oci" {
+        if !self.as_tar && !matches!(kind, "oci" | "docker") {
             let message = format!("--output type={kind} cannot be written as tar=false");
-            return Err(CliError::usage(message, "only type=oci can"));
+            return Err(CliError::usage(message, "only type=oci and type=docker can"));
         }
         if matches!(kind, "tar" | "local")
             && (self.compression.is_some() || self.level.is_some() || self.force)
         {
             let why = format!("type={kind} is not compressed");
             return Err(fields_error(self.text, &why, "only type=oci, docker and image have layers"));
+        }
+        let is_files = matches!(kind, "tar" | "local");
+        if is_files && !self.annotations.is_empty() {
+            let why = format!("type={kind} is no image, and has no annotations");
+            return Err(fields_error(self.text, &why, "only images have annotations"));
+        }
+        if !is_files && self.files != FileOptions::default() {
+            let why = format!("type={kind} has no files to name or to split");
+            return Err(fields_error(
+                self.text,
+                &why,
+                "attestation-prefix and platform-split are for type=tar and local",
+            ));
         }
         if matches!(kind, "image" | "registry") && self.destination.is_some() {
             let why = format!("type={kind} is no file");
@@ -224,7 +246,8 @@ impl<'a> Fields<'a> {
             }
         };
         let (force, keep_times, docker_types) = (self.force, !self.rewrite_times, !self.oci_types);
-        Ok(LayerOptions { compression, force, keep_times, docker_types })
+        let annotations = self.annotations.clone();
+        Ok(LayerOptions { compression, force, keep_times, docker_types, annotations })
     }
 
     fn archive(&self) -> Destination {
@@ -244,6 +267,12 @@ impl<'a> Fields<'a> {
 /// What an output looks like.
 const EXAMPLE: &str =
     "write type=oci|docker|tar|local,dest=PATH[,compression=METHOD], or type=image,name=NAME,push=true";
+
+/// A note that makes no sense.
+pub(crate) fn noted_wrong(wrong: &WrongAnnotation) -> CliError {
+    let hint = "write --annotation NAME=VALUE, --annotation index,manifest[linux/amd64]:NAME=VALUE, or annotation-index.NAME=VALUE in an output";
+    CliError::usage(wrong.to_string(), hint)
+}
 
 fn fields_error(text: &str, why: &str, hint: &str) -> CliError {
     CliError::usage(format!("invalid output \"{text}\": {why}"), hint)
@@ -301,10 +330,16 @@ mod tests {
 
     #[test]
     fn forms_of_output() {
-        assert!(matches!(parse("out"), Ok(Output::Local(path)) if path.as_os_str() == "out"));
-        assert!(matches!(parse("-"), Ok(Output::Tar(Destination::Stream(_)))));
+        assert!(matches!(parse("out"), Ok(Output::Local(path, _)) if path.as_os_str() == "out"));
+        assert!(matches!(parse("-"), Ok(Output::Tar(Destination::Stream(_), _))));
         assert!(matches!(parse("type=oci,dest=a.tar"), Ok(Output::Oci(Destination::File(_), _))));
         assert!(matches!(parse("type=oci,tar=0,dest=a"), Ok(Output::OciLayout(..))));
+        assert!(matches!(parse("type=docker,tar=0,dest=a"), Ok(Output::OciLayout(..))));
+        let local = "type=local,dest=a,attestation-prefix=p.,platform-split=false";
+        let told = FileOptions { prefix: "p.".to_owned(), split: Some(false) };
+        assert!(matches!(parse(local), Ok(Output::Local(_, options)) if options == told));
+        let noted = parse("type=image,annotation.a=1,annotation-index.b=2").unwrap();
+        assert!(matches!(noted, Output::Store(options) if !options.annotations.is_empty()));
         assert!(matches!(parse("type=docker"), Ok(Output::Store(_))));
         assert!(matches!(parse("type=docker,dest=-"), Ok(Output::Docker(Destination::Stream(_), _))));
         for bad in [
@@ -313,6 +348,9 @@ mod tests {
             "type=oci,tar=false",
             "type=oci,tar=maybe,dest=x",
             "type=tar,tar=false,dest=x",
+            "type=local,dest=x,annotation.a=1",
+            "type=image,annotation-layer.a=1",
+            "type=image,platform-split=true",
             "type=image,dest=x",
             "dest=x",
             "type=oci,colour=red,dest=x",

@@ -76,7 +76,7 @@ fn service(
         Some(file) => {
             let path = base.resolve(&file);
             let directory = path.parent().unwrap_or(&base.directory).to_owned();
-            let base = Base { directory, home: base.home.clone() };
+            let base = Base { directory, ..base.clone() };
             let mut documents = loader.parse(&[path])?;
             if documents.is_empty() {
                 let place = extends.place.clone();
@@ -124,7 +124,7 @@ pub(crate) fn included(
         let mut own = loader.environment(&directory, &env_files)?;
         // What includes it has the last word.
         own.inner.extend(environment.inner.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let base = Base { directory, home: base.home.clone() };
+        let base = Base { directory, ..base.clone() };
         let documents = loader.parse(&paths)?;
         let depth = open.len();
         open.extend(paths);

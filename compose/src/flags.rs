@@ -355,6 +355,12 @@ impl Flags<'_> {
                 let value = node.and_then(|node| node.get(key)).and_then(Node::text);
                 fields.extend(value.map(|value| format!("{field}={value}")));
             }
+            let addresses = texts("link_local_ips").iter().filter_map(Node::text);
+            fields.extend(addresses.map(|address| format!("link-local-ip={address}")));
+            let mut options = crate::model::pairs(node.and_then(|node| node.get("driver_opts")));
+            let card = node.and_then(|node| node.get("interface_name")).and_then(Node::text);
+            options.extend(card.map(|card| format!("com.docker.network.endpoint.ifname={card}")));
+            fields.extend(options.iter().map(|option| quoted(&format!("driver-opt={option}"))));
             self.add("--network", fields.join(","));
         }
         if let Some(address) = self.service.text("mac_address") {
@@ -438,6 +444,14 @@ impl Flags<'_> {
             command.splice(0..0, entrypoint);
         }
         command
+    }
+}
+
+/// A field as a line of values between commas has it.
+fn quoted(field: &str) -> String {
+    match field.contains([',', '"']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_owned(),
     }
 }
 

@@ -29,5 +29,5 @@ mod tests;
 pub mod yaml;
 
 pub use error::ComposeError;
-pub use load::{Files, Loaded, Options, load};
+pub use load::{Files, Loaded, Options, load, load_raw};
 pub use model::{Condition, Dependency, Hook, Network, Project, Service, Volume};

@@ -88,6 +88,8 @@ impl Variables for Environment<'_> {
 pub(crate) struct Loader<'a> {
     pub(crate) files: &'a dyn Files,
     pub(crate) options: &'a Options,
+    /// Whether variables stay as they are written.
+    raw: bool,
     missing: RefCell<BTreeSet<String>>,
     ignored: RefCell<Vec<String>>,
 }
@@ -97,7 +99,8 @@ pub(crate) struct Loader<'a> {
 /// # Errors
 /// [`ComposeError`]
 pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, ComposeError> {
-    let loader = Loader { files, options, missing: RefCell::default(), ignored: RefCell::default() };
+    let loader =
+        Loader { files, options, raw: false, missing: RefCell::default(), ignored: RefCell::default() };
     let project = loader.project()?;
     let unset = loader.missing.into_inner().into_iter();
     let mut warnings: Vec<String> = unset
@@ -108,8 +111,40 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Loaded, ComposeError
     Ok(Loaded { project, warnings })
 }
 
+/// What the files of a project say.
+struct Read<'a> {
+    name: String,
+    root: Node,
+    base: Base,
+    environment: Environment<'a>,
+}
+
+/// What the files of a project say together, in which variables stay as they are written. What has a variable in it is in no
+/// long form, and nobody knows whether it makes sense.
+///
+/// # Errors
+/// [`ComposeError`]
+pub fn load_raw(options: &Options, files: &dyn Files) -> Result<(Node, Vec<String>), ComposeError> {
+    let loader =
+        Loader { files, options, raw: true, missing: RefCell::default(), ignored: RefCell::default() };
+    let Read { name, mut root, .. } = loader.read()?;
+    let place = root.place.clone();
+    if let Some(map) = root.map_mut() {
+        map.insert("name".to_owned(), Node::text_at(&place, name));
+    }
+    Ok((root, loader.ignored.into_inner()))
+}
+
 impl<'a> Loader<'a> {
     fn project(&self) -> Result<Project, ComposeError> {
+        let Read { name, root, base, environment } = self.read()?;
+        let profiles = self.profiles(&environment);
+        let named = (&profiles, &*self.options.services);
+        Project::new(name, root, &base, named, &environment, self.files)
+    }
+
+    /// What all files say together.
+    fn read(&'a self) -> Result<Read<'a>, ComposeError> {
         let options = self.options;
         let explicit = options.directory.as_ref().map(|directory| options.working_directory.join(directory));
         // Where the files are may be said in the file of variables, which is looked for where we are first.
@@ -120,14 +155,14 @@ impl<'a> Loader<'a> {
         if options.env_files.is_empty() && directory != start {
             environment = self.environment(&directory, &[])?;
         }
-        let base = Base { directory, home: options.environment.get("HOME").cloned() };
+        let home = options.environment.get("HOME").cloned();
+        let base = Base { directory, home, raw: self.raw };
         let parsed = self.parse(&paths)?;
         let name = self.name(&parsed, &base, &environment)?;
         environment.inner.insert(NAME.to_owned(), name.clone());
         let mut root = self.tree(parsed, &base, &environment, &mut paths.clone())?;
         merge::settle(&mut root);
-        let profiles = self.profiles(&environment);
-        Project::new(name, root, &base, (&profiles, &options.services), &environment, self.files)
+        Ok(Read { name, root, base, environment })
     }
 
     /// The variables of files, which do not win over those of the process.
@@ -262,10 +297,11 @@ impl<'a> Loader<'a> {
         base: &Base,
         environment: &Environment<'_>,
     ) -> Result<Node, ComposeError> {
-        interpolate::tree(&mut document, "", environment)?;
+        if !base.raw {
+            interpolate::tree(&mut document, "", environment)?;
+        }
         normal::document(&mut document, base)?;
-        let mut ignored = Vec::new();
-        schema::check(&document, &mut ignored)?;
+        let mut ignored = schema::check(&document, base.raw)?;
         let mut all = self.ignored.borrow_mut();
         ignored.retain(|text| !all.contains(text));
         all.extend(ignored);
@@ -281,7 +317,7 @@ pub(crate) fn read(files: &dyn Files, path: &Path) -> Result<Option<String>, Com
 fn parent(paths: &[PathBuf], working_directory: &Path) -> PathBuf {
     match paths.first() {
         Some(path) if path.as_os_str() != "-" => {
-            let base = Base { directory: working_directory.to_owned(), home: None };
+            let base = Base { directory: working_directory.to_owned(), home: None, raw: false };
             let path = base.resolve(&path.to_string_lossy());
             path.parent().unwrap_or(working_directory).to_owned()
         }

@@ -127,7 +127,8 @@ mod tests {
         let read = |text: &str| {
             let text = format!("services:\n  a: {text}");
             let mut node = crate::yaml::parse(&"f".into(), &text).unwrap().swap_remove(0);
-            crate::normal::document(&mut node, &Base { directory: "/".into(), home: None }).unwrap();
+            crate::normal::document(&mut node, &Base { directory: "/".into(), home: None, raw: false })
+                .unwrap();
             node
         };
         let mut node = merge(read(base), read(over));

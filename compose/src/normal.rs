@@ -40,7 +40,11 @@ fn change(node: &mut Node, make: impl FnOnce(Node) -> Node) {
     *node = make(taken);
 }
 
-fn try_change(node: &mut Node, make: impl FnOnce(Node) -> Result<Node>) -> Result<()> {
+/// The same with what may make no sense. A text that stays as it is has no long form yet.
+fn try_change(node: &mut Node, base: &Base, make: impl FnOnce(Node) -> Result<Node>) -> Result<()> {
+    if node.text().is_some_and(|text| base.leaves(&text)) {
+        return Ok(());
+    }
     let place = node.place.clone();
     let taken = std::mem::replace(node, Node::at(&place, Value::Null));
     *node = make(taken)?;
@@ -151,12 +155,12 @@ fn service(node: &mut Node, path: &str, base: &Base) -> Result<()> {
     for key in ["command", "entrypoint"] {
         let below = format!("{path}.{key}");
         if let Some(node) = map.get_mut(key) {
-            try_change(node, |node| short::words(node, &below))?;
+            try_change(node, base, |node| short::words(node, &below))?;
         }
     }
     for key in ["post_start", "pre_stop"] {
         if let Some(node) = map.get_mut(key) {
-            try_change(node, |node| hooks(node, &format!("{path}.{key}")))?;
+            try_change(node, base, |node| hooks(node, &format!("{path}.{key}"), base))?;
         }
     }
     entry(map, "gpus", |node| change(node, |node| items(cards(node), card)));
@@ -164,17 +168,17 @@ fn service(node: &mut Node, path: &str, base: &Base) -> Result<()> {
         entry(test, "test", |node| change(node, health_test));
     }
     if let Some(ports) = map.get_mut("ports") {
-        try_change(ports, |node| port_list(node, &format!("{path}.ports")))?;
+        try_change(ports, base, |node| port_list(node, &format!("{path}.ports"), base))?;
     }
     if let Some(volumes) = map.get_mut("volumes") {
-        try_change(volumes, |node| volume_list(node, &format!("{path}.volumes"), base))?;
+        try_change(volumes, base, |node| volume_list(node, &format!("{path}.volumes"), base))?;
     }
     entry(map, "build", |node| change(node, |node| build(node, base)));
     Ok(())
 }
 
 /// The hooks of a service, with their commands as words.
-fn hooks(node: Node, path: &str) -> Result<Node> {
+fn hooks(node: Node, path: &str, base: &Base) -> Result<Node> {
     let mut node = node;
     if let Value::List(items) = &mut node.value {
         for (index, hook) in items.iter_mut().enumerate() {
@@ -182,7 +186,7 @@ fn hooks(node: Node, path: &str) -> Result<Node> {
             entry(map, "environment", |node| change(node, |node| short::pairs(node, &['='])));
             let below = format!("{path}.{index}.command");
             if let Some(command) = map.get_mut("command") {
-                try_change(command, |node| short::words(node, &below))?;
+                try_change(command, base, |node| short::words(node, &below))?;
             }
         }
     }
@@ -270,11 +274,12 @@ fn health_test(node: Node) -> Node {
     }
 }
 
-fn port_list(node: Node, path: &str) -> Result<Node> {
+fn port_list(node: Node, path: &str, base: &Base) -> Result<Node> {
     let Value::List(items) = &node.value else { return Ok(node) };
     let mut ports = Vec::new();
     for item in items {
         match item.text() {
+            Some(text) if base.leaves(&text) => ports.push(item.clone()),
             Some(_) => ports.extend(short::ports(item, path)?),
             None => ports.push(long_port(item.clone())),
         }
@@ -302,6 +307,7 @@ fn volume_list(node: Node, path: &str, base: &Base) -> Result<Node> {
     let mut volumes = Vec::new();
     for item in items {
         let mut volume = match item.text() {
+            Some(text) if base.leaves(&text) => item.clone(),
             Some(_) => short::volume(item, path)?,
             None => item.clone(),
         };
@@ -333,7 +339,7 @@ fn build(node: Node, base: &Base) -> Node {
     entry(map, "extra_hosts", |node| change(node, hosts));
     entry(map, "secrets", |node| change(node, |node| items(node, keyed("source"))));
     let here = |node: Node| match node.text() {
-        Some(text) if !is_remote(&text) => absolute(node, base),
+        Some(text) if !base.leaves(&text) && !is_remote(&text) => absolute(node, base),
         _ => node,
     };
     map.entry("context".to_owned()).or_insert_with(|| Node::text_at(&place, "."));
@@ -373,7 +379,7 @@ mod tests {
     fn short_forms_become_long_ones() {
         let text = "services:\n  a:\n    build: ./app\n    command: run 'a b'\n    environment: [A=1, B]\n    depends_on: [b]\n    networks: [n]\n    env_file: x.env\n    healthcheck: {test: check it}\n    extra_hosts: {h: 10.0.0.1}\n    secrets: [s]\n    dns: 1.1.1.1\n    volumes: ['./d:/d']\n    ports: [{target: 80, published: 8080}]\n";
         let mut root = crate::yaml::parse(&"f".into(), text).unwrap().swap_remove(0);
-        document(&mut root, &Base { directory: "/p".into(), home: None }).unwrap();
+        document(&mut root, &Base { directory: "/p".into(), home: None, raw: false }).unwrap();
         let service = canonical::json(root.get("services").unwrap().get("a").unwrap());
         for (pointer, expected) in [
             ("/build/context", "/p/app"),

@@ -65,8 +65,11 @@ mod tests {
         let service = |(name, node): (&String, &yaml::Node)| {
             let text = format!("a: {{image: x, depends_on: {}}}", crate::canonical::json(node));
             let mut one = yaml::parse(&"f".into(), &format!("services:\n  {text}")).unwrap().swap_remove(0);
-            crate::normal::document(&mut one, &crate::paths::Base { directory: "/".into(), home: None })
-                .unwrap();
+            crate::normal::document(
+                &mut one,
+                &crate::paths::Base { directory: "/".into(), home: None, raw: false },
+            )
+            .unwrap();
             let node = one.get("services").unwrap().get("a").unwrap().clone();
             (name.clone(), Service::new(name, node).unwrap())
         };

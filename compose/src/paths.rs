@@ -9,6 +9,8 @@ pub(crate) struct Base {
     pub(crate) directory: PathBuf,
     /// The user's home, if it is known.
     pub(crate) home: Option<String>,
+    /// Whether variables stay as they are written, so that what a text with one means is not known.
+    pub(crate) raw: bool,
 }
 
 impl Base {
@@ -21,8 +23,16 @@ impl Base {
         }
     }
 
+    /// Whether a text stays as it is, because a variable stands in it.
+    pub(crate) fn leaves(&self, text: &str) -> bool {
+        self.raw && text.contains('$')
+    }
+
     /// The same as text.
     pub(crate) fn text(&self, text: &str) -> String {
+        if self.leaves(text) {
+            return text.to_owned();
+        }
         self.resolve(text).to_string_lossy().into_owned()
     }
 }
@@ -45,7 +55,7 @@ mod tests {
 
     #[test]
     fn paths_are_absolute_and_clean() {
-        let base = Base { directory: "/a/b".into(), home: Some("/home/u".to_owned()) };
+        let base = Base { directory: "/a/b".into(), home: Some("/home/u".to_owned()), raw: false };
         for (text, expected) in
             [(".", "/a/b"), ("./x/../y", "/a/b/y"), ("../../../z", "/z"), ("/q", "/q"), ("~/w", "/home/u/w")]
         {

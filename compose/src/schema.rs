@@ -189,11 +189,11 @@ const NETWORK_USE: Kind = Keys(&[
     ("ipv4_address", Text),
     ("ipv6_address", Text),
     ("mac_address", Text),
-    ("link_local_ips", Ignored),
-    ("driver_opts", Ignored),
+    ("link_local_ips", Texts),
+    ("driver_opts", Pairs),
     ("priority", Int),
     ("gw_priority", Int),
-    ("interface_name", Ignored),
+    ("interface_name", Text),
 ]);
 
 const BLOCKS: Kind = List(&Keys(&[("path", Text), ("rate", Text), ("weight", Int)]));
@@ -310,13 +310,22 @@ const SERVICE: Kind = Keys(&[
     ("working_dir", Text),
 ]);
 
-/// Checks a whole file. What is known but does nothing is added to `ignored`.
+/// What a check found, and how it looks.
+struct Checked {
+    /// What is known but does nothing.
+    ignored: Vec<String>,
+    /// Whether variables stand where they are written, which may be of any kind.
+    raw: bool,
+}
+
+/// Checks a whole file, in which with `raw` variables stay as they are written. Answers what is known but does nothing.
 ///
 /// # Errors
 /// A key that there is not, or a value of another kind.
-pub(crate) fn check(root: &Node, ignored: &mut Vec<String>) -> Result<(), ComposeError> {
+pub(crate) fn check(root: &Node, raw: bool) -> Result<Vec<String>, ComposeError> {
+    let mut checked = Checked { ignored: Vec::new(), raw };
     match root.value {
-        Value::Map(_) => node(root, "", ROOT, ignored),
+        Value::Map(_) => node(root, "", ROOT, &mut checked).map(|()| checked.ignored),
         _ => Err(shape(root, "the file", "a mapping")),
     }
 }
@@ -329,14 +338,15 @@ fn shape(node: &Node, path: &str, expected: &'static str) -> ComposeError {
     ComposeError::Shape { place: node.place.clone(), path: path.to_owned(), expected, found }
 }
 
-fn node(node: &Node, path: &str, kind: Kind, ignored: &mut Vec<String>) -> Result<(), ComposeError> {
-    if node.value == Value::Null {
+fn node(node: &Node, path: &str, kind: Kind, checked: &mut Checked) -> Result<(), ComposeError> {
+    let is_open = matches!(&node.value, Value::Text(text) if checked.raw && text.contains('$'));
+    if node.value == Value::Null || is_open {
         return Ok(());
     }
     let (fits, expected) = match kind {
         Any => return Ok(()),
         Ignored => {
-            ignored.push(format!("{}: {path} has no effect here", node.place));
+            checked.ignored.push(format!("{}: {path} has no effect here", node.place));
             return Ok(());
         }
         Text => (node.text().is_some(), "a string"),
@@ -354,13 +364,13 @@ fn node(node: &Node, path: &str, kind: Kind, ignored: &mut Vec<String>) -> Resul
             None => (false, "a mapping or a list of NAME=VALUE"),
         },
         Keys(keys) => match node.map() {
-            Some(map) => return known(map, node, path, keys, ignored),
+            Some(map) => return known(map, node, path, keys, checked),
             None => (false, "a mapping"),
         },
         Each(kind) => match node.map() {
             Some(map) => {
                 return map.iter().try_for_each(|(name, entry)| {
-                    self::node(entry, &format!("{path}.{name}"), *kind, ignored)
+                    self::node(entry, &format!("{path}.{name}"), *kind, checked)
                 });
             }
             None => (false, "a mapping"),
@@ -368,7 +378,7 @@ fn node(node: &Node, path: &str, kind: Kind, ignored: &mut Vec<String>) -> Resul
         List(kind) => match &node.value {
             Value::List(items) => {
                 return items.iter().enumerate().try_for_each(|(index, item)| {
-                    self::node(item, &format!("{path}.{index}"), *kind, ignored)
+                    self::node(item, &format!("{path}.{index}"), *kind, checked)
                 });
             }
             _ => (false, "a list"),
@@ -392,7 +402,7 @@ fn known(
     at: &Node,
     path: &str,
     keys: &[(&str, Kind)],
-    ignored: &mut Vec<String>,
+    checked: &mut Checked,
 ) -> Result<(), ComposeError> {
     for (key, entry) in map.iter().filter(|(key, _)| !key.starts_with("x-")) {
         let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -405,7 +415,7 @@ fn known(
                 key: key.clone(),
             });
         };
-        node(entry, &below, *kind, ignored)?;
+        node(entry, &below, *kind, checked)?;
     }
     Ok(())
 }
@@ -432,8 +442,7 @@ mod tests {
 
     fn checked(text: &str) -> Result<Vec<String>, String> {
         let root = crate::yaml::parse(&"f".into(), text).unwrap().swap_remove(0);
-        let mut ignored = Vec::new();
-        check(&root, &mut ignored).map(|()| ignored).map_err(|error| error.to_string())
+        check(&root, false).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -11,6 +11,8 @@ use engine::request::{
 };
 use tonic::Status;
 
+use crate::builds::brought::LayoutContext;
+
 /// The attributes.
 pub(crate) struct Attributes<'a>(pub(crate) &'a HashMap<String, String>);
 
@@ -34,6 +36,8 @@ pub(crate) struct NamedContexts {
     pub(crate) local: Vec<(String, String)>,
     /// Those that are results of other builds, with the names of their definitions.
     pub(crate) inputs: Vec<(String, String)>,
+    /// Those that are images of the client's layouts.
+    pub(crate) layouts: Vec<LayoutContext>,
 }
 
 /// What the addresses of uploads begin with.
@@ -151,7 +155,7 @@ impl Attributes<'_> {
     /// # Errors
     /// One is of a kind that there is not here.
     pub(crate) fn named_contexts(&self) -> Result<NamedContexts, Status> {
-        let NamedContexts { mut named, mut local, mut inputs } = NamedContexts::default();
+        let NamedContexts { mut named, mut local, mut inputs, mut layouts } = NamedContexts::default();
         for (name, value) in self.below("context:") {
             // What holds for one platform has it behind two colons.
             let name = name.split_once("::").map_or(name, |(name, _)| name).to_lowercase();
@@ -161,17 +165,30 @@ impl Attributes<'_> {
                 local.push((name, directory.to_owned()));
             } else if let Some(input) = value.strip_prefix("input:") {
                 inputs.push((name, input.to_owned()));
-            } else if value.starts_with("oci-layout://") {
-                let message = format!("the context {name} is {value}, which this builder does not take yet");
-                return Err(Status::unimplemented(message));
+            } else if let Some(layout) = value.strip_prefix("oci-layout://") {
+                layouts.push(layout_context(name, layout)?);
             } else {
                 named.insert(name, NamedContext::Files(elsewhere(value)?));
             }
         }
         local.sort();
         inputs.sort();
-        Ok(NamedContexts { named, local, inputs })
+        layouts.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(NamedContexts { named, local, inputs, layouts })
     }
+}
+
+/// `STORE[:TAG]@DIGEST`: what the client calls the layout, and the image that its tag meant.
+fn layout_context(name: String, text: &str) -> Result<LayoutContext, Status> {
+    let wrong = || {
+        let message =
+            format!("invalid context {name}: the reference {text:?} into an OCI layout must have a digest");
+        Status::invalid_argument(message)
+    };
+    let (store, digest) = text.split_once('@').ok_or_else(wrong)?;
+    let digest = digest.parse().map_err(|_| wrong())?;
+    let store = store.split_once(':').map_or(store, |(store, _)| store).to_owned();
+    Ok(LayoutContext { name, store, digest })
 }
 
 /// Files of a repository or of the web.

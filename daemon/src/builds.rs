@@ -3,6 +3,7 @@
 //! Each has a thread of its own, which does what its client asks one after the other: a client that solves with the Dockerfile
 //! frontend by itself asks once, one that steers the build itself (the gateway) as often as it likes, until it returns a result.
 
+pub(crate) mod brought;
 mod caches;
 mod containers;
 mod definitions;
@@ -19,17 +20,19 @@ use std::time::Duration;
 
 use base::{CancelToken, Digest, Timestamp};
 use engine::Engine;
+use engine::history::HistoryLimits;
 use engine::request::Entitlement;
 use engine::retention::Retention;
 use engine::session::SessionProcess;
 use tokio::runtime::Handle;
-use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 use tonic::Status;
 
 use crate::Options;
+use crate::history::{self, Change};
 use crate::linked::Linked;
 use crate::proto::{control, frontend};
+use crate::record::{self, Noted};
 use crate::session::{Session, Sessions};
 use crate::status::{StatusLog, Step};
 
@@ -68,6 +71,8 @@ pub(crate) struct Build {
     pub(crate) status: Arc<StatusLog>,
     pub(crate) created: Timestamp,
     pub(crate) outcome: Mutex<Option<Outcome>>,
+    /// What becomes known for its record.
+    pub(crate) noted: Mutex<Noted>,
     commands: Mutex<Option<Sender<Command>>>,
     cancel: CancelToken,
 }
@@ -124,10 +129,14 @@ pub(crate) struct Builds {
     pub(crate) labels: Vec<(String, String)>,
     /// What this builder is called by clients: the same from one start to the next.
     pub(crate) worker_id: String,
+    /// How many builds are remembered, and for how long.
+    pub(crate) history_limits: Option<HistoryLimits>,
     runtime: Handle,
-    running: Mutex<HashMap<String, Arc<Build>>>,
+    pub(crate) running: Mutex<HashMap<String, Arc<Build>>>,
     over: Mutex<VecDeque<Arc<Build>>>,
     changed: Notify,
+    /// What happens to the history.
+    pub(crate) changes: broadcast::Sender<Change>,
 }
 
 /// Stops a build whose caller does not wait for it any more.
@@ -141,7 +150,7 @@ impl Drop for StopOnDrop {
 
 impl Builds {
     pub(crate) fn new(engine: Arc<Engine>, options: &Options, runtime: Handle) -> Self {
-        let Options { allowed, retention, jobs, labels, .. } = options;
+        let Options { allowed, retention, jobs, labels, history, .. } = options;
         let (allowed, retention, labels) = (allowed.clone(), retention.clone(), labels.clone());
         let sessions = Arc::default();
         let (running, over, changed) = Default::default();
@@ -156,30 +165,17 @@ impl Builds {
             jobs: *jobs,
             labels,
             worker_id,
+            history_limits: *history,
             runtime,
             running,
             over,
             changed,
+            changes: broadcast::Sender::new(history::QUEUE),
         }
     }
 
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
-    }
-
-    /// Ends when builds have begun or ended since now.
-    pub(crate) fn changed(&self) -> Notified<'_> {
-        self.changed.notified()
-    }
-
-    /// The builds that are known, the oldest first.
-    pub(crate) fn all(&self) -> Vec<Arc<Build>> {
-        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = over.iter().chain(running.values()).cloned().collect();
-        all.sort_by_key(|build| build.created);
-        all.dedup_by_key(|build| build.id.clone());
-        all
     }
 
     /// Runs a build to its end.
@@ -206,6 +202,7 @@ impl Builds {
             status: Arc::default(),
             created: engine::now(),
             outcome: Mutex::default(),
+            noted: Mutex::default(),
             commands: Mutex::new(Some(sender)),
             cancel: CancelToken::new(),
         });
@@ -217,6 +214,9 @@ impl Builds {
             running.insert(id.clone(), Arc::clone(&build));
         }
         self.changed.notify_waiters();
+        if !build.request.internal {
+            self.tell(Change::Begun(Arc::clone(&build)));
+        }
         let stop = StopOnDrop(Arc::clone(&build));
         let result = self.run_on_thread(&build, receiver).await;
         drop(stop);
@@ -267,6 +267,7 @@ impl Builds {
 
     fn put_away(&self, build: &Arc<Build>, response: Result<HashMap<String, String>, Status>) {
         let outcome = Outcome { completed: engine::now(), response };
+        let is_kept = record::keep(self, build, &outcome);
         *build.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         build.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
         build.status.close();
@@ -279,6 +280,10 @@ impl Builds {
         }
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&build.id);
         self.changed.notify_waiters();
+        if !build.request.internal {
+            let id = build.id.clone();
+            self.tell(if is_kept { Change::Kept(id) } else { Change::Forgotten(id) });
+        }
     }
 
     /// A build by its name, which may begin in a moment.
@@ -300,7 +305,8 @@ impl Builds {
         })
     }
 
-    fn known(&self, id: &str) -> Option<Arc<Build>> {
+    /// A build that runs, or that has ended a moment ago.
+    pub(crate) fn known(&self, id: &str) -> Option<Arc<Build>> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         running.or_else(|| {
             let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);

@@ -18,7 +18,7 @@ use crate::proto::control::{
 };
 use crate::session::Outgoing;
 use crate::status::{now_text, timestamp};
-use crate::{follow, workers};
+use crate::{follow, history, waiting, workers};
 
 /// The header with our time, by which clients correct what they are told.
 const NOW: &str = "buildkit-current-timestamp";
@@ -41,8 +41,15 @@ impl Control for ControlService {
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
-        let build = self.0.get(&request.into_inner().r#ref).await?;
-        let stream: Self::StatusStream = Box::pin(follow::status(build));
+        let id = request.into_inner().r#ref;
+        let stream = match self.0.known(&id) {
+            Some(build) => follow::status(build),
+            None => match history::replay(&self.0, &id).await? {
+                Some(said) => said,
+                None => follow::status(self.0.get(&id).await?),
+            },
+        };
+        let stream: Self::StatusStream = Box::pin(stream);
         Ok(with_time(Response::new(stream)))
     }
 
@@ -110,16 +117,17 @@ impl Control for ControlService {
         &self,
         request: Request<BuildHistoryRequest>,
     ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
-        let request = request.into_inner();
-        let stream: Self::ListenBuildHistoryStream = Box::pin(follow::history(Arc::clone(&self.0), &request));
+        let events = history::listen(Arc::clone(&self.0), request.into_inner()).await?;
+        let stream: Self::ListenBuildHistoryStream = Box::pin(events);
         Ok(with_time(Response::new(stream)))
     }
 
     async fn update_build_history(
         &self,
-        _request: Request<UpdateBuildHistoryRequest>,
+        request: Request<UpdateBuildHistoryRequest>,
     ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
-        Err(Status::unimplemented("Control/UpdateBuildHistory is not served by this builder yet"))
+        history::update(&self.0, request.into_inner()).await?;
+        Ok(Response::new(UpdateBuildHistoryResponse {}))
     }
 }
 
@@ -128,16 +136,6 @@ fn with_time<T>(mut response: Response<T>) -> Response<T> {
         response.metadata_mut().insert(NOW, value);
     }
     response
-}
-
-/// Does something that may take its time on a thread that may wait.
-async fn waiting<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, engine::error::EngineError> + Send + 'static,
-) -> Result<T, Status> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(|error| crate::failed(&error)),
-        Err(_) => Err(Status::internal("the work was stopped")),
-    }
 }
 
 fn filters(texts: &[String]) -> Result<Vec<RecordFilter>, Status> {

@@ -7,18 +7,21 @@
 mod attributes;
 mod builds;
 mod capabilities;
+mod content;
 mod control;
 mod errors;
 mod exec;
 mod follow;
 mod gateway;
 mod health;
+mod history;
 mod linked;
 mod listen;
 mod outputs;
 mod pipes;
 mod proto;
 mod questions;
+mod record;
 mod rpc;
 mod session;
 mod status;
@@ -33,6 +36,8 @@ use std::time::Duration;
 
 use base::CancelToken;
 use engine::Engine;
+use engine::error::EngineError;
+use engine::history::HistoryLimits;
 use engine::request::Entitlement;
 use engine::retention::Retention;
 use tokio::sync::{oneshot, watch};
@@ -56,6 +61,8 @@ pub struct Options {
     pub allowed: Vec<Entitlement>,
     /// What of the cache is kept.
     pub retention: Retention,
+    /// How many builds are remembered, and for how long, if the store is not to decide.
+    pub history: Option<HistoryLimits>,
     /// How many processes of one build's steps run at once; `None` for what suits the machine.
     pub jobs: Option<NonZeroUsize>,
     /// Labels of the worker besides those that say what it is.
@@ -161,6 +168,16 @@ pub fn serve(
         }
         Ok(())
     })
+}
+
+/// Does something that may take its time on a thread that may wait.
+async fn waiting<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, Status> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(|error| failed(&error)),
+        Err(_) => Err(Status::internal("the work was stopped")),
+    }
 }
 
 /// Something that failed in the engine, in all its words.

@@ -14,6 +14,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::DaemonError;
 use crate::builds::Builds;
+use crate::content::ContentService;
 use crate::control::ControlService;
 use crate::gateway::{Calls, Gateway};
 use crate::health::HealthService;
@@ -175,6 +176,7 @@ impl Listener {
         }
         let router =
             server.add_service(control).add_service(gateway).add_service(HealthServer::new(HealthService));
+        let router = router.add_service(ContentService(Arc::clone(builds)));
         match self {
             Self::Unix(listener) => {
                 router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await

@@ -1,12 +1,12 @@
 //! Where results go: what a client asks of exporters, and what it gets back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::Reference;
 use base64::Engine as _;
 use engine::report::BuildReport;
-use engine::request::{Destination, LayerOptions, Output, PushOutput};
+use engine::request::{Annotations, Destination, FileOptions, LayerOptions, Output, PushOutput};
 use engine::session::{Session as EngineSession, Solved};
 use tonic::Status;
 
@@ -14,7 +14,11 @@ use crate::attributes::reference;
 use crate::builds::{Build, Builds};
 use crate::proto::control::Exporter;
 use crate::session::Session;
+use crate::session::content::ContentStore;
 use crate::session::send::{self, ClientFile};
+
+/// The client's store of what it keeps in a directory.
+const EXPORT: &str = "export";
 
 /// Writes a result to every output of a build. Answers what the client is told of them.
 ///
@@ -26,6 +30,7 @@ pub(crate) fn export(
     session: &EngineSession<'_>,
     solved: &Solved,
 ) -> Result<HashMap<String, String>, Status> {
+    build.note_result(session, solved);
     let mut response = HashMap::new();
     for (number, exporter) in exporters(build).iter().enumerate() {
         let export = Export { builds, build, session, solved, number, attributes: &exporter.attrs };
@@ -58,12 +63,12 @@ impl Export<'_> {
         self.refuse_what_is_not_written()?;
         match kind {
             "image" | "moby" => self.image(),
+            "docker" | "oci" if !self.is_true("tar", true)? => self.layout(),
             "docker" => self.archive(Output::Docker),
             "oci" => self.archive(Output::Oci),
             "tar" => {
-                self.no_prefix()?;
-                let file = self.client_file()?;
-                self.to_file(file, Output::Tar)
+                let (file, files) = (self.client_file()?, self.files()?);
+                self.to_file(file, |to| Output::Tar(to, files))
             }
             "local" => self.local(),
             other => Err(Status::not_found(format!("exporter {other:?} could not be found"))),
@@ -103,16 +108,34 @@ impl Export<'_> {
             force: self.is_true("force-compression", false)?,
             keep_times: !self.is_true("rewrite-timestamp", true)?,
             docker_types: !self.is_true("oci-mediatypes", true)?,
+            annotations: self.annotations()?,
         })
     }
 
-    /// What would change the image, and is not here yet, is refused rather than left out.
-    fn refuse_what_is_not_written(&self) -> Result<(), Status> {
-        if let Some(name) = self.attributes.keys().find(|name| name.starts_with("annotation")) {
-            return Err(Status::unimplemented(format!(
-                "{name}: images get no annotations through this interface yet"
-            )));
+    /// What is to be noted on the image.
+    fn annotations(&self) -> Result<Annotations, Status> {
+        let mut annotations = Annotations::default();
+        // In an order of their own, so that two of one name always mean the same.
+        let attributes: BTreeMap<&String, &String> = self.attributes.iter().collect();
+        for (name, value) in attributes {
+            let added = annotations.attribute(name, value);
+            added.map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
         }
+        Ok(annotations)
+    }
+
+    /// How files are to lie.
+    fn files(&self) -> Result<FileOptions, Status> {
+        let split = match self.attributes.contains_key("platform-split") {
+            true => Some(self.is_true("platform-split", true)?),
+            false => None,
+        };
+        let prefix = self.get("attestation-prefix").unwrap_or_default();
+        Ok(FileOptions { prefix: prefix.to_owned(), split })
+    }
+
+    /// Registries are those of the builder's machine.
+    fn refuse_what_is_not_written(&self) -> Result<(), Status> {
         if self.is_true("registry.insecure", false)? {
             let message =
                 "registry.insecure: insecure registries are named in the files of the builder's machine";
@@ -140,22 +163,21 @@ impl Export<'_> {
         &self,
         output: fn(Destination, LayerOptions) -> Output,
     ) -> Result<HashMap<String, String>, Status> {
-        if !self.is_true("tar", true)? {
-            return Err(Status::unimplemented(
-                "an OCI layout as files is not written through this interface yet",
-            ));
-        }
         let layers = self.layers()?;
         let file = self.client_file()?;
         self.to_file(file, |to| output(to, layers))
     }
 
-    /// Files with attestations are called what they are called.
-    fn no_prefix(&self) -> Result<(), Status> {
-        match self.get("attestation-prefix") {
-            None => Ok(()),
-            Some(_) => Err(Status::unimplemented("attestation-prefix is not served by this builder yet")),
-        }
+    /// An image whose blobs the client keeps in a directory; what of them it has already is not sent. It names the image by
+    /// what it is answered.
+    fn layout(&self) -> Result<HashMap<String, String>, Status> {
+        let layers = self.layers()?;
+        let store = ContentStore::new(self.builds.runtime(), self.client()?, EXPORT);
+        let scratch = self.session.scratch().map_err(|error| crate::failed(&error))?;
+        let response = self.export(Output::OciLayout(scratch.path().to_owned(), layers), self.names()?)?;
+        let step = self.build.step("sending to client", &self.number.to_string());
+        step.end(store.put_layout(scratch.path()))?;
+        Ok(response)
     }
 
     fn client(&self) -> Result<&Arc<Session>, Status> {
@@ -185,9 +207,9 @@ impl Export<'_> {
     }
 
     fn local(&self) -> Result<HashMap<String, String>, Status> {
-        self.no_prefix()?;
+        let files = self.files()?;
         let scratch = self.session.scratch().map_err(|error| crate::failed(&error))?;
-        let response = self.export(Output::Local(scratch.path().to_owned()), Vec::new())?;
+        let response = self.export(Output::Local(scratch.path().to_owned(), files), Vec::new())?;
         let step = self.build.step("exporting to client directory", &self.number.to_string());
         let sent = send::directory(self.builds.runtime(), self.client()?, self.number, scratch.path());
         if let Ok(bytes) = sent {
@@ -198,10 +220,13 @@ impl Export<'_> {
     }
 
     fn export(&self, output: Output, tags: Vec<Reference>) -> Result<HashMap<String, String>, Status> {
-        let is_image = !matches!(output, Output::Tar(_) | Output::Local(_));
+        let is_image = !matches!(output, Output::Tar(..) | Output::Local(..));
         let names = self.get("name").unwrap_or_default().to_owned();
         let report = self.session.export(self.solved, vec![output], tags);
         let report = report.map_err(|error| crate::errors::status_of(&error))?;
+        if let Some(target) = report.targets.first().filter(|_| is_image) {
+            self.build.note_image(self.number, &target.descriptor);
+        }
         if is_image { response(&report, &names) } else { Ok(HashMap::new()) }
     }
 }

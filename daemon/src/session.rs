@@ -4,9 +4,11 @@
 //! call; a method that it does not name is not called.
 
 pub(crate) mod caller;
+pub(crate) mod content;
 pub(crate) mod files;
 pub(crate) mod send;
 mod tunnel;
+pub(crate) mod upload;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -21,8 +21,9 @@ pub(crate) struct StatusLog {
     state: watch::Sender<(usize, bool)>,
 }
 
+/// What a build has said, and what has to be remembered of it to say more.
 #[derive(Default)]
-struct Said {
+pub(crate) struct Said {
     messages: Vec<Arc<StatusResponse>>,
     /// Which of them have output of steps, and how many bytes.
     outputs: VecDeque<(usize, usize)>,
@@ -59,6 +60,11 @@ impl StatusLog {
         }
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         Some(said.messages[from..].to_vec())
+    }
+
+    /// Everything that was said and is kept.
+    pub(crate) fn said(&self) -> Vec<Arc<StatusResponse>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).messages.clone()
     }
 
     /// Counts of a build's steps: all, completed ones, those that were found, and warnings.
@@ -114,7 +120,8 @@ impl Said {
         self.messages.len()
     }
 
-    fn message(&mut self, event: Event) -> Option<StatusResponse> {
+    /// An event as a message.
+    pub(crate) fn message(&mut self, event: Event) -> Option<StatusResponse> {
         match event {
             Event::BuildBegun { .. } => None,
             Event::VertexDeclared { vertex, name, inputs } => {
@@ -128,7 +135,8 @@ impl Said {
                 self.change(vertex, |known| known.started = Some(timestamp(at)))
             }
             Event::VertexExplained { vertex, reason } => {
-                let now = Some(timestamp(engine::now()));
+                let began = self.vertices.get(&vertex).and_then(|known| known.started);
+                let now = Some(began.unwrap_or_else(|| timestamp(engine::now())));
                 let status = VertexStatus {
                     id: reason,
                     vertex: vertex.to_string(),

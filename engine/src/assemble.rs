@@ -1,7 +1,5 @@
 //! From a root filesystem to an image: layers, config with history, manifest.
 
-use std::collections::BTreeMap;
-
 use base::image::{Descriptor, History, ImageConfig, Index, Manifest, media_type};
 use base::{CancelToken, Digest, Platform, Timestamp};
 use frontend::LoweredImage;
@@ -14,7 +12,7 @@ use crate::error::EngineError;
 use crate::ops::StepResult;
 use crate::progress::Progress;
 use crate::report::TargetReport;
-use crate::request::{BuildRequest, LayerOptions};
+use crate::request::{AnnotationPlace, BuildRequest, LayerOptions};
 use crate::shared_cache::{INLINE, RemoteLayers, SharedCache};
 
 /// The build argument that asks for an index even of one platform.
@@ -95,9 +93,13 @@ impl Assembly<'_> {
     /// index of one for each.
     pub(crate) fn image(
         &self,
-        options: LayerOptions,
+        options: &LayerOptions,
         told: Option<&[Vec<Predicate>]>,
     ) -> Result<Built, EngineError> {
+        let platforms: Vec<&Platform> = self.lowered.iter().map(|lowered| &lowered.platform).collect();
+        if let Some(stranger) = options.annotations.stranger(&platforms) {
+            return Err(EngineError::NoPlatformToAnnotate(stranger.to_string()));
+        }
         let lowered = self.lowered.iter().zip(self.roots);
         let images: Vec<BuiltImage> =
             lowered.map(|(lowered, root)| self.one(lowered, *root, options)).collect::<Result<_, _>>()?;
@@ -116,7 +118,7 @@ impl Assembly<'_> {
         &self,
         lowered: &LoweredImage,
         root: Option<StepResult>,
-        options: LayerOptions,
+        options: &LayerOptions,
     ) -> Result<BuiltImage, EngineError> {
         let types = Types::of(options);
         let root = root.map(|root| self.root(root, options)).transpose()?;
@@ -135,19 +137,21 @@ impl Assembly<'_> {
         {
             config.other.insert(INLINE.to_owned(), records.into());
         }
+        let noted = |place| options.annotations.of(place, Some(&lowered.platform));
         let manifest = Manifest {
             schema_version: 2,
             media_type: types.manifest.to_owned(),
             config: document(self.engine, self.lease, types.config, &config)?,
             layers: layers.into_iter().map(|layer| layer.descriptor).collect(),
-            annotations: BTreeMap::new(),
+            annotations: noted(AnnotationPlace::Manifest),
         };
-        let descriptor = document(self.engine, self.lease, types.manifest, &manifest)?;
+        let mut descriptor = document(self.engine, self.lease, types.manifest, &manifest)?;
+        descriptor.annotations = noted(AnnotationPlace::ManifestDescriptor);
         Ok(BuiltImage { platform: lowered.platform.clone(), descriptor, manifest, root })
     }
 
     /// Where the layers of a result are for an image with these options. It is brought here if they have to be made anew.
-    fn root(&self, root: StepResult, options: LayerOptions) -> Result<Root, EngineError> {
+    fn root(&self, root: StepResult, options: &LayerOptions) -> Result<Root, EngineError> {
         let id = match root {
             StepResult::Here(filesystem) => return Ok(Root::Here(filesystem.snapshot)),
             StepResult::Shared { id, .. } => id,
@@ -181,7 +185,7 @@ impl Assembly<'_> {
         &self,
         root: SnapshotId,
         base: &ImageConfig,
-        options: LayerOptions,
+        options: &LayerOptions,
     ) -> Result<Vec<Layer>, EngineError> {
         let store = &self.engine.store;
         let chain = store.hold_chain(self.lease, root)?;
@@ -202,7 +206,7 @@ impl Assembly<'_> {
         &self,
         id: SnapshotId,
         clamp_mtime: Option<i64>,
-        options: LayerOptions,
+        options: &LayerOptions,
     ) -> Result<LayerBlob, EngineError> {
         let store = &self.engine.store;
         let form = |compression| LayerForm { compression, clamp_mtime };
@@ -228,7 +232,7 @@ enum Root {
 }
 
 /// The layers of an image as another builder has made them. Those of the base have the time that the base says.
-fn recorded(layers: Vec<SharedLayer>, base: &ImageConfig, options: LayerOptions) -> Vec<Layer> {
+fn recorded(layers: Vec<SharedLayer>, base: &ImageConfig, options: &LayerOptions) -> Vec<Layer> {
     let layer = |(index, layer): (usize, SharedLayer)| {
         let SharedLayer { descriptor, diff_id, created_at } = layer;
         let created = if index < base.rootfs.diff_ids.len() { base.created } else { Some(created_at) };
@@ -249,11 +253,15 @@ fn root(
     assembly: &Assembly<'_>,
     images: &[BuiltImage],
     attestations: &[(Descriptor, Manifest)],
-    options: LayerOptions,
+    options: &LayerOptions,
 ) -> Result<Descriptor, EngineError> {
     if let ([only], []) = (images, attestations)
         && !assembly.is_index()
     {
+        let is_noted = |place| !options.annotations.of(place, None).is_empty();
+        if [AnnotationPlace::Index, AnnotationPlace::IndexDescriptor].into_iter().any(is_noted) {
+            return Err(EngineError::NoIndexToAnnotate);
+        }
         return Ok(only.descriptor.clone());
     }
     let of_platform = |image: &BuiltImage| Descriptor {
@@ -269,9 +277,11 @@ fn root(
             .map(of_platform)
             .chain(attestations.iter().map(|(descriptor, _)| descriptor.clone()))
             .collect(),
-        annotations: BTreeMap::new(),
+        annotations: options.annotations.of(AnnotationPlace::Index, None),
     };
-    document(assembly.engine, assembly.lease, types.index, &index)
+    let mut descriptor = document(assembly.engine, assembly.lease, types.index, &index)?;
+    descriptor.annotations = options.annotations.of(AnnotationPlace::IndexDescriptor, None);
+    Ok(descriptor)
 }
 
 /// What the parts of an image are called. OCI's names and Docker's do not mix in one manifest.
@@ -284,8 +294,9 @@ struct Types {
 }
 
 impl Types {
-    fn of(options: LayerOptions) -> Self {
-        if options.docker_types {
+    fn of(options: &LayerOptions) -> Self {
+        // Docker's documents have no room for notes.
+        if options.docker_types && options.annotations.is_empty() {
             return Self {
                 index: media_type::DOCKER_INDEX,
                 manifest: media_type::DOCKER_MANIFEST,

@@ -5,11 +5,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::config_file::ConfigFileError;
-use crate::retention::{Retention, Worker};
+use crate::history::HistoryLimits;
+use crate::retention::{Retention, Worker, duration};
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,6 +28,8 @@ pub struct BuildkitdFile {
     pub entitlements: Vec<String>,
     /// What of the cache is kept.
     pub retention: Retention,
+    /// How many builds are remembered, and for how long, if the file says so.
+    pub history: Option<HistoryLimits>,
     /// How many processes of steps run at once.
     pub jobs: Option<NonZeroUsize>,
     /// Labels of the worker.
@@ -53,7 +57,23 @@ struct File {
     #[serde(rename = "insecure-entitlements")]
     entitlements: Vec<String>,
     grpc: Grpc,
+    history: Option<History>,
     worker: toml::Table,
+}
+
+/// What of one is not said is BuildKit's own value.
+#[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct History {
+    #[serde(deserialize_with = "duration")]
+    max_age: Duration,
+    max_entries: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(48 * 3600), max_entries: 50 }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -155,6 +175,9 @@ impl BuildkitdFile {
             tls: file.grpc.tls,
             entitlements: file.entitlements,
             retention: worker.retention(path),
+            history: file
+                .history
+                .map(|history| HistoryLimits { most: history.max_entries, age: history.max_age }),
             jobs,
             labels,
             unknown,
@@ -182,6 +205,8 @@ root = "/var/lib/buildkit"
 debug = true
 insecure-entitlements = ["network.host", "security.insecure"]
 misspelt = 1
+[history]
+  maxAge = "36h"
 [log]
   format = "text"
 [grpc]
@@ -213,6 +238,8 @@ misspelt = 1
         assert_eq!(file.entitlements, ["network.host", "security.insecure"]);
         assert_eq!((file.jobs.map(NonZeroUsize::get), file.retention.is_enabled()), (Some(4), false));
         assert_eq!(file.labels, [("team".to_owned(), "a".to_owned())]);
+        let limits = HistoryLimits { most: 50, age: Duration::from_secs(36 * 3600) };
+        assert_eq!(file.history, Some(limits));
         assert_eq!(file.unknown, ["misspelt", "worker.oci.nonsense"]);
     }
 

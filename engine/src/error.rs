@@ -421,6 +421,25 @@ pub enum EngineError {
         /// What there is.
         known: Vec<String>,
     },
+    /// Files of two platforms in one place. The words are BuildKit's.
+    #[error("cannot overwrite {path} from {other} with {platform} when split option is disabled")]
+    Overwrites {
+        /// The file.
+        path: String,
+        /// Whose it is.
+        other: String,
+        /// Who has one, too.
+        platform: String,
+    },
+    /// The beginning of a file's name that leads elsewhere.
+    #[error("invalid attestation-prefix {0:?}: it is the beginning of a file's name")]
+    AttestationPrefix(String),
+    /// Notes on an index that there is not. The words are BuildKit's.
+    #[error("index annotations not supported for single platform export")]
+    NoIndexToAnnotate,
+    /// Notes on documents of a platform that was not built. The words are BuildKit's.
+    #[error("invalid annotation: no platform {0} found in source")]
+    NoPlatformToAnnotate(String),
     /// Something that only one platform has room for.
     #[error("an image for several platforms cannot be written as {0}")]
     SeveralPlatforms(&'static str),

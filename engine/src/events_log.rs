@@ -147,8 +147,8 @@ impl Engine {
     }
 
     /// A network was made or removed.
-    pub(crate) fn tell_of_network(&self, action: &str, id: &str, name: &str) {
-        let attributes = attributes([("name", name), ("type", crate::networks::DRIVER)]);
+    pub(crate) fn tell_of_network(&self, action: &str, id: &str, name: &str, driver: &str) {
+        let attributes = attributes([("name", name), ("type", driver)]);
         self.event_log().add("network", action, id, attributes);
     }
 }

@@ -78,7 +78,7 @@ pub use runner::oci as oci_runtime;
 use snapshotter::Store;
 pub use snapshotter::apply::Limits as ArchiveLimits;
 pub use snapshotter::{
-    CacheUsage, DriverKind, FilterError, Findings, Policy, RecordFilter, RecordKind, SpaceLimits,
+    CacheUsage, DriverKind, FilterError, Findings, Policy, RecordFilter, RecordKind, ScratchDir, SpaceLimits,
 };
 use solver::Flights;
 pub use sys::userns::owns_system;

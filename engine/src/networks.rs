@@ -82,6 +82,9 @@ pub enum NetworkRefusal {
         "links of network connect are only supported for user-defined networks; use --link of run for others"
     )]
     LinkOnDefault,
+    /// A link is to be removed, and a container was named. The words are Docker's.
+    #[error("conflict: cannot remove the default link name of the container {0}")]
+    OwnName(String),
     /// A driver that there is not.
     #[error("plugin \"{0}\" not found: the drivers of networks are bridge, macvlan and ipvlan{why}", why = unless_overlay(.0))]
     Driver(String),
@@ -234,7 +237,7 @@ impl Engine {
             return Err(NetworkRefusal::ActiveEndpoints { name, id, users }.into());
         }
         self.store.remove_network(&network.id)?;
-        self.tell_of_network("destroy", &network.id, &network.name);
+        self.tell_of_network("destroy", &network.id, &network.name, network.driver);
         let removed = definition::remove(&self.runtime_directory, &network.id);
         // One that somebody has joined at this very moment goes with `lap system doctor --fix` afterwards.
         removed.map(drop).map_err(|error| runner::RunError::from(error).into())

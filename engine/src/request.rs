@@ -1,5 +1,6 @@
 //! What callers ask for: plain values, whichever surface they come from.
 
+mod annotations;
 mod attestations;
 mod build;
 mod cache_bucket;
@@ -39,6 +40,7 @@ pub use runner::{
 };
 pub use snapshotter::Compression;
 
+pub use self::annotations::{AnnotationPlace, Annotations, WrongAnnotation};
 pub use self::attestations::{
     Attestations, ProvenanceMode, ProvenanceOptions, ProvenanceVersion, WrongAttestation,
 };
@@ -300,9 +302,32 @@ pub enum Output {
     /// A tar that `docker load` reads.
     Docker(Destination, LayerOptions),
     /// The root filesystem in a tar.
-    Tar(Destination),
+    Tar(Destination, FileOptions),
     /// The root filesystem as files below a directory.
-    Local(PathBuf),
+    Local(PathBuf, FileOptions),
+}
+
+impl Output {
+    /// How its image is written; `None` if it is none.
+    pub fn image_options_mut(&mut self) -> Option<&mut LayerOptions> {
+        match self {
+            Self::Store(options)
+            | Self::Registry(PushOutput { layers: options, .. })
+            | Self::Oci(_, options)
+            | Self::OciLayout(_, options)
+            | Self::Docker(_, options) => Some(options),
+            Self::Tar(..) | Self::Local(..) => None,
+        }
+    }
+}
+
+/// How the files of a result are laid out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileOptions {
+    /// What the names of files begin with that tell of the result (`attestation-prefix`).
+    pub prefix: String,
+    /// Whether each platform has a directory of its own (`platform-split`); if there are several, unless something is said.
+    pub split: Option<bool>,
 }
 
 /// An image that is pushed.
@@ -314,8 +339,8 @@ pub struct PushOutput {
     pub by_digest: Vec<Reference>,
 }
 
-/// How the layers of an image are written for an output.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How the layers of an image are written for an output, and what is noted on its documents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LayerOptions {
     /// How layers are compressed that are not yet. Without it, archives have gzip, and the store compresses
     /// nothing before somebody needs it.
@@ -326,6 +351,8 @@ pub struct LayerOptions {
     pub keep_times: bool,
     /// Call documents and layers by the names of Docker's schema 2 rather than by those of OCI.
     pub docker_types: bool,
+    /// What is noted on the image's documents, which then have OCI's names.
+    pub annotations: Annotations,
 }
 
 /// Where an archive is written.

@@ -11,7 +11,7 @@ use snapshotter::{Policy, RecordFilter, SpaceLimits};
 
 use crate::Engine;
 use crate::error::EngineError;
-pub(crate) use file::Worker;
+pub(crate) use file::{Worker, duration};
 
 /// How long after one automatic collection the next one may begin, in milliseconds.
 const INTERVAL: i64 = 60_000;

@@ -4,6 +4,7 @@
 //! [`crate::Engine::build`] is the same in one go.
 
 mod process;
+mod told;
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +20,7 @@ use snapshotter::{ScratchDir, Tree};
 use sys::stat::Stat;
 
 pub use self::process::{SessionProcess, Streams, resize};
+pub use self::told::Provenance;
 pub use frontend::{ResolvedHttp, ResolvedImage};
 pub use sys::stat::Kind as FileKind;
 
@@ -105,6 +107,16 @@ impl Engine {
                 Ok((exported, report))
             })
         })
+    }
+}
+
+impl Engine {
+    /// An empty directory, which goes with what is answered.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn scratch(&self) -> Result<ScratchDir, EngineError> {
+        Ok(self.store.scratch(&self.store.lease("what a client sends")?)?)
     }
 }
 

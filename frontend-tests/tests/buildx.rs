@@ -183,8 +183,6 @@ fn what_fails_says_why_and_disturbs_nobody() {
         .stderr_has(&["network.host is not allowed"]);
     buildx.build(context.path(), &["-f", "Missing"]).fails(1).stderr_has(&["Missing"]);
     buildx.build(context.path(), &["-o", "type=nonsense"]).fails(1).stderr_has(&["nonsense"]);
-    let annotated = ["-o", "type=image,name=x", "--annotation", "a=b"];
-    buildx.build(context.path(), &annotated).fails(1).stderr_has(&["annotations"]);
     let insecure = ["-o", "type=image,name=x,registry.insecure=true"];
     buildx.build(context.path(), &insecure).fails(1).stderr_has(&["files of the builder's machine"]);
     let unwritable = "type=local,dest=/proc/nowhere";

@@ -75,6 +75,88 @@ fn config_shows_the_project_as_one_file() {
 }
 
 #[test]
+fn config_can_leave_variables_as_they_are() {
+    let text = "name: ${NAME:-shop}\nservices:\n  web:\n    image: busybox:$TAG\n    ports: ['${PORT}:80', '8080:80']\n    command: echo $$HOME\n    mem_limit: ${MEMORY}\n    volumes: ['./here:/h', '${DIR}/x:/x']\n  db: {image: busybox}\n";
+    let project = Project::new(&[("compose.yaml", text)]);
+    let shown = project.compose(&["config", "--no-interpolate"]).env("TAG", "1").ok();
+    let here = project.directory.join("here").display().to_string();
+    shown.stdout_has(&[
+        "    image: busybox:$TAG\n",
+        "      - \"${PORT}:80\"\n",
+        "        target: 80\n",
+        "    command: echo $$HOME\n",
+        "    mem_limit: \"${MEMORY}\"\n",
+        &format!("        source: {here}\n"),
+        "      - \"${DIR}/x:/x\"\n",
+    ]);
+    // Nothing is asked for, so nothing is missing.
+    assert_eq!(shown.stderr_text(), "");
+    let json = project.compose(&["config", "--no-interpolate", "--format", "json", "db"]).ok().stdout_text();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["services"], serde_json::json!({ "db": { "image": "busybox" } }));
+    let services = project.compose(&["config", "--no-interpolate", "--services"]).ok().stdout_text();
+    assert_eq!(services, "db\nweb\n");
+    project.write("compose.yaml", "services: {web: {image: x, tty: maybe}}\n");
+    let refused = project.compose(&["config", "--no-interpolate"]).fails(1);
+    refused.stderr_has(&["compose.yaml:1: services.web.tty must be a boolean, not \"maybe\""]);
+}
+
+#[test]
+fn a_dry_run_tells_and_does_nothing() {
+    let text =
+        services(&[("web", SLEEP, "    depends_on: [db]\n    volumes: ['data:/d']\n"), ("db", SLEEP, "")]);
+    let text = text + "  made: {build: .}\nvolumes: {data: }\n";
+    let project = Project::new(&[("compose.yaml", &text), ("Dockerfile", "FROM busybox\n")]);
+    let told = |args: &[&str]| {
+        let output = project.compose(&[&["--dry-run"], args].concat()).ok();
+        let text = output.stderr_text();
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| {
+                line.strip_prefix(" DRY-RUN MODE - ")
+                    .unwrap_or_else(|| panic!("not dry: {line}"))
+                    .trim()
+                    .to_owned()
+            })
+            .collect();
+        lines
+    };
+    let containers = || project.env.lap(["ps", "-aq"]).ok().stdout_text();
+    assert_eq!(
+        told(&["up", "web"]),
+        [
+            "Network shop_default  Created",
+            "Volume shop_data  Created",
+            "Container shop-db-1  Created",
+            "Container shop-db-1  Started",
+            "Container shop-web-1  Created",
+            "Container shop-web-1  Started",
+        ]
+    );
+    assert_eq!(told(&["build"]), ["made  Built"]);
+    assert_eq!(told(&["pull", "db"]), ["db Pulling busybox"]);
+    assert_eq!(containers(), "");
+    assert_eq!(project.env.lap(["volume", "ls", "-q"]).ok().stdout_text(), "");
+    project.up(&["web"]);
+    let before = containers();
+    assert_eq!(told(&["up", "--force-recreate", "db"])[0], "Container shop-db-1  Recreated");
+    assert_eq!(told(&["stop", "web"]), ["Container shop-web-1  Stopped"]);
+    assert_eq!(told(&["kill", "web"]), ["Container shop-web-1  Killed"]);
+    assert_eq!(told(&["exec", "web", "rm", "/d"]), ["Container shop-web-1  Would run: rm /d"]);
+    let down = told(&["down", "-v"]);
+    let ends = [
+        "Container shop-web-1  Stopped",
+        "Container shop-db-1  Removed",
+        "Network shop_default  Removed",
+        "Volume shop_data  Removed",
+    ];
+    let missing: Vec<_> = ends[1..].iter().filter(|line| !down.contains(&(**line).to_owned())).collect();
+    assert!(missing.is_empty(), "{missing:?} not in {down:?}");
+    assert_eq!(containers(), before);
+    assert_eq!(project.exec("web", "echo fine"), "fine\n");
+}
+
+#[test]
 fn mistakes_in_files_are_told_with_their_place() {
     let project = Project::new(&[]);
     for (text, message) in [
@@ -533,13 +615,18 @@ fn half_a_project_is_told_truly() {
 #[test]
 fn networks_are_what_the_files_say() {
     let text = services(&[
-        ("front", SLEEP, "    networks: {outer: , inner: {aliases: [door]}}\n"),
+        (
+            "front",
+            SLEEP,
+            "    networks:\n      outer:\n      inner: {aliases: [door], link_local_ips: [169.254.7.8], driver_opts: {com.docker.network.endpoint.ifname: lan7}}\n",
+        ),
         ("back", SLEEP, "    networks: [inner]\n    links: ['front:gate']\n"),
         ("far", SLEEP, "    networks: [outer]\n"),
     ]);
     let project = Project::new(&[(
         "compose.yaml",
-        &(text + "networks: {outer: {name: own-name, labels: {a: b}}, inner: {internal: true}}\n"),
+        &(text
+            + "networks: {outer: {name: own-name, labels: {a: b}}, inner: {internal: true, driver_opts: {com.docker.network.driver.mtu: '1400'}}}\n"),
     )]);
     project.up(&[]);
     let list = project
@@ -551,6 +638,8 @@ fn networks_are_what_the_files_say() {
     for name in ["front", "door", "gate"] {
         project.exec("back", &format!("ping -c 1 -W 5 {name}"));
     }
+    let card = project.exec("front", "ip addr show dev lan7");
+    assert!(card.contains("169.254.7.8/") && card.contains("mtu 1400"), "{card}");
     project.exec("far", "ping -c 1 -W 5 front");
     project.compose(&["exec", "-T", "far", "nslookup", "-type=a", "back"]).fails(1);
     let labels =
@@ -613,4 +702,47 @@ fn hooks_run_when_containers_have_started_and_before_they_end() {
         .fails(1)
         .stderr_has(&["post_start hook of container shop-a-1 has failed: false"]);
     project.compose(&["down"]).ok();
+}
+
+#[test]
+fn services_stand_where_containers_do() {
+    let text = services(&[("web", SLEEP, ""), ("db", SLEEP, "")])
+        + "  made: {image: 'localhost:1/made', build: .}\n";
+    let project =
+        Project::new(&[("compose.yaml", &text), ("Dockerfile", "FROM busybox\n"), ("note", "kept\n")]);
+    project.up(&["web", "db"]);
+    // Into all containers of a service, and out of one.
+    project.compose(&["scale", "web=2"]).ok().stderr_has(&["Container shop-web-2  Started"]);
+    project.compose(&["cp", "note", "web:/note"]).ok();
+    for index in ["1", "2"] {
+        let read = project.compose(&["exec", "-T", "--index", index, "web", "cat", "/note"]).ok();
+        assert_eq!(read.stdout_text(), "kept\n");
+    }
+    project.compose(&["cp", "--index", "2", "web:/note", "./copy"]).ok();
+    assert_eq!(std::fs::read_to_string(project.directory.join("copy")).unwrap(), "kept\n");
+    project
+        .compose(&["cp", "./note", "./copy"])
+        .fails(1)
+        .stderr_has(&["unknown copy direction", "SERVICE:PATH"]);
+    let missing = project.compose(&["cp", "--index", "7", "web:/note", "."]).fails(1);
+    missing.stderr_has(&["no container found for service \"web\" with index 7"]);
+    let figures = project.compose(&["stats", "--no-stream", "--format", "{{.Name}}", "db"]).ok();
+    assert_eq!(figures.stdout_text(), "shop-db-1\n");
+    project.compose(&["stats", "--no-stream", "made"]).fails(1).stderr_has(&["no container that runs"]);
+    project.compose(&["scale", "web=1"]).ok().stderr_has(&["Container shop-web-2  Removed"]);
+    let events =
+        project.compose(&["events", "--since", "1h", "--until", "0s", "--json", "web"]).ok().stdout_text();
+    let events: Vec<serde_json::Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let services = events
+        .iter()
+        .map(|event| event["Actor"]["Attributes"]["com.docker.compose.service"].as_str().unwrap());
+    assert_eq!(services.collect::<std::collections::BTreeSet<_>>(), ["web"].into());
+    assert!(events.iter().any(|event| event["Action"] == "destroy"), "{events:?}");
+    let push = project.compose(&["push"]).fails(1);
+    push.stderr_has(&["made Pushing localhost:1/made", "service \"made\""]);
+    project.compose(&["push", "--ignore-push-failures", "-q", "made"]).ok();
+    project.compose(&["version", "--short"]).ok();
+    let attached = project.compose(&["attach", "made"]).fails(1);
+    attached.stderr_has(&["service \"made\" is not running"]);
 }

@@ -290,6 +290,18 @@ fn health_and_memory_are_told_of() {
         let hungry = ["busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"];
         env.lap(["run", "--rm", "-m", "32m"]).args(hungry).fails(137);
         assert_eq!(told(&env, &["event=oom", "event=die"]), ["container oom", "container die"]);
+        // A child that is killed is told of, although the container goes on.
+        let script = "dd if=/dev/zero of=/dev/null bs=256M count=1; echo over; exec sleep 1000";
+        env.lap(["run", "-d", "--name", "m", "-m", "32m", "busybox", "sh", "-c", script]).ok();
+        let until = ["events", "--filter", "container=m", "--filter", "event=oom", "--format", "{{.Action}}"];
+        let mut events = env.lap(until).args(["--since", "1h"]).spawn();
+        events.wait_for("oom");
+        events.signal(nix::sys::signal::Signal::SIGINT);
+        events.finish();
+        env.wait_until("m", ".State.OOMKilled", |killed| killed == "true");
+        assert_eq!(env.inspect("m", ".State.Running"), "true");
+        env.lap(["rm", "-f", "m"]).ok();
+        assert_eq!(told(&env, &["container=m", "event=oom"]), ["container oom"]);
     }
 }
 

@@ -143,7 +143,12 @@ impl Talk<'_> {
 fn init(container: &str, command: &str) -> InitMessage {
     let args = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
     let meta = pb::Meta { args, cwd: "/".to_owned(), ..Default::default() };
-    InitMessage { container_id: container.to_owned(), meta: Some(meta), fds: vec![0, 1, 2], ..Default::default() }
+    InitMessage {
+        container_id: container.to_owned(),
+        meta: Some(meta),
+        fds: vec![0, 1, 2],
+        ..Default::default()
+    }
 }
 
 #[test]
@@ -158,7 +163,10 @@ fn processes_run_in_a_container_of_a_result() {
     let secret = pb::SecretEnv { id: "word".to_owned(), name: "WORD".to_owned(), optional: false };
     talk.start("second", "c", "ls /left; exit 7", &[]);
     let second = talk.done("second");
-    assert_eq!((second.text(1).as_str(), second.code, second.error.as_str()), ("/left\n", Some(7), "exit code: 7"));
+    assert_eq!(
+        (second.text(1).as_str(), second.code, second.error.as_str()),
+        ("/left\n", Some(7), "exit code: 7")
+    );
     talk.start("third", "c", "sleep 1000", &[]);
     talk.input("first", b"typed\n", false);
     talk.input("first", b"", true);
@@ -187,12 +195,20 @@ fn signals_terminals_and_mistakes() {
     let mut building = Building::new(&env, &Offer::new());
     building.container("c");
     let mut talk = building.stream();
-    talk.start("trap", "c", "trap 'echo got it; exit 3' HUP; echo ready; while :; do sleep 0.01; done", &[1, 2]);
+    talk.start(
+        "trap",
+        "c",
+        "trap 'echo got it; exit 3' HUP; echo ready; while :; do sleep 0.01; done",
+        &[1, 2],
+    );
     talk.until("trap", |heard| heard.text(1).contains("ready"));
     talk.say("trap", Input::Signal(SignalMessage { name: "HUP".to_owned() }));
     let trapped = talk.done("trap");
     assert_eq!((trapped.text(1).as_str(), trapped.code), ("ready\ngot it\n", Some(3)));
-    talk.start_as("tty", InitMessage { tty: true, ..init("c", "test -t 0 && test -t 1 && stty size; read x; echo got $x") });
+    talk.start_as(
+        "tty",
+        InitMessage { tty: true, ..init("c", "test -t 0 && test -t 1 && stty size; read x; echo got $x") },
+    );
     talk.until("tty", |heard| heard.text(1).contains(' '));
     talk.input("tty", b"typed\n", false);
     assert!(talk.done("tty").text(1).contains("got typed"));

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use common::containers::Containers;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::Lap;
 
 fn create(env: &Containers, name: &str, flags: &[&str]) {
@@ -75,6 +75,13 @@ fn a_card_is_as_it_was_asked_for() {
         assert!(shown.contains(text), "{text}: {shown}");
     }
     assert!(shown.ends_with("\n1\n"), "{shown}");
+    let asked = |container: &str, field: &str| -> Value {
+        let shown = env.inspect(container, &format!("json .NetworkSettings.Networks.{field}"));
+        serde_json::from_str(&shown).unwrap()
+    };
+    assert_eq!(asked("web", "net.IPAMConfig"), json!({ "LinkLocalIPs": ["169.254.7.7", "fe80::77"] }));
+    assert_eq!(asked("web", "net.DriverOpts")["com.docker.network.endpoint.ifname"], "front");
+    assert_eq!(asked("web", "net.Links"), Value::Null);
     // The same for a network that is joined later, where another container has a name that only this one knows.
     let id = env.sleeper("db", &["--network", "other"]);
     env.sleeper("third", &["--network", "other"]);
@@ -86,6 +93,16 @@ fn a_card_is_as_it_was_asked_for() {
     assert!(env.fails_inside("third", "nslookup -type=a store"));
     let shown = env.inside("web", "ip addr show dev wan0");
     assert!(shown.contains("02:00:00:00:00:99") && shown.contains("169.254.8.8/16"), "{shown}");
+    assert_eq!(asked("web", "other.Links"), json!(["db:store"]));
+    // A container that does not run shows what it will be like.
+    env.lap(["stop", "-t", "0", "web"]).ok();
+    assert_eq!(asked("web", "other.IPAMConfig"), json!({ "LinkLocalIPs": ["169.254.8.8"] }));
+    assert_eq!(
+        asked("web", "other.DriverOpts"),
+        json!({ "com.docker.network.endpoint.macaddress": "02:00:00:00:00:99" })
+    );
+    assert_eq!(asked("web", "net.IPAddress"), "");
+    env.lap(["start", "web"]).ok();
     // It is all there again after a restart, and gone with the network.
     env.lap(["restart", "-t", "0", "web"]).ok();
     env.inside("web", "ping -c 1 -W 5 store && ip addr show dev front");
@@ -226,6 +243,13 @@ fn cards_without_an_interface_are_among_themselves() {
     assert_eq!(env.inside("one", "ip route | grep -c default || true"), "0\n");
     env.lap(["rm", "-f", "one", "two"]).ok();
     env.lap(["network", "rm", "alone"]).ok();
+    let format = "{{.Action}} {{.Actor.Attributes.type}}";
+    let events =
+        ["events", "--since", "1h", "--until", "0s", "--filter", "network=alone", "--format", format];
+    let told = env.lap(events).ok().stdout_text();
+    let told: std::collections::BTreeSet<&str> = told.lines().collect();
+    let expected = ["create macvlan", "connect macvlan", "disconnect macvlan", "destroy macvlan"];
+    assert_eq!(told, expected.into());
     // In private mode they do not even see each other.
     let cable = Cable::new();
     let parent = format!("parent={}", cable.parent);

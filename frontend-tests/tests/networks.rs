@@ -350,3 +350,38 @@ fn links_lead_one_way() {
     ];
     env.lap(linked).ok();
 }
+
+#[test]
+fn links_are_shown_and_forgotten() {
+    let env = Containers::new();
+    env.sleeper("db", &[]);
+    env.sleeper("web", &["--link", "db:store", "--link", "db"]);
+    assert_eq!(env.inspect("web", "json .HostConfig.Links"), "[\"/db:/web/store\",\"/db:/web/db\"]");
+    assert_eq!(env.lap(["rm", "--link", "/web/store"]).ok().stdout_text(), "/web/store\n");
+    let hosts = env.inside("web", "cat /etc/hosts");
+    assert!(!hosts.contains("store") && hosts.contains("\tdb\n"), "{hosts}");
+    assert_eq!(env.inspect("web", "json .HostConfig.Links"), "[\"/db:/web/db\"]");
+    env.inside("web", "ping -c 1 -W 5 db");
+    let again = env.lap(["rm", "-l", "web/store"]).fails(1);
+    again.stderr_has(&["no such link", "knows no container as store"]);
+    let own = env.lap(["rm", "--link", "web"]).fails(1);
+    own.stderr_has(&["cannot remove the default link name of the container web"]);
+    env.lap(["rm", "--link", "nobody/store"]).fails(1).stderr_has(&["No such container: nobody"]);
+    // Also of one that does not run, which keeps to it.
+    env.lap(["stop", "-t", "0", "web"]).ok();
+    env.lap(["rm", "--link", "web/db"]).ok();
+    env.lap(["start", "web"]).ok();
+    assert_eq!(env.inspect("web", "json .HostConfig.Links"), "null");
+    assert!(!env.inside("web", "cat /etc/hosts").contains("\tdb\n"));
+    // Where names are served, the name is not answered for any more.
+    create(&env, "net", &[]);
+    env.sleeper("cache", &["--network", "net"]);
+    env.sleeper("asker", &["--network", "net", "--link", "cache:memory"]);
+    assert_eq!(env.inspect("asker", "json .NetworkSettings.Networks.net.Links"), "[\"cache:memory\"]");
+    env.inside("asker", "ping -c 1 -W 5 memory");
+    env.lap(["rm", "--link", "asker/memory"]).ok();
+    env.lap(["exec", "asker", "nslookup", "-type=a", "memory"]).fails(1);
+    assert_eq!(env.inspect("asker", "json .NetworkSettings.Networks.net.Links"), "null");
+    let all = env.lap(["ps", "-q"]).ok().stdout_text();
+    assert_eq!(all.lines().count(), 4, "no container has gone");
+}

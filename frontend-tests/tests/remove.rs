@@ -107,3 +107,52 @@ fn filters_choose_what_is_listed_and_pruned() {
     assert_eq!(names(&env, &[]), ["keep:latest"]);
     env.lap(["run", "--rm", "keep", "cat", "/f"]).ok().stdout_has(&["keep"]);
 }
+
+#[test]
+fn one_platform_of_several_goes_alone() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM scratch\nARG TARGETARCH\nLABEL for=$TARGETARCH\nCOPY Dockerfile /$TARGETARCH\n");
+    let both = ["-t", "two", "--provenance=true", "--platform", "linux/amd64,linux/arm64"];
+    build(&env, &context, &both);
+    let platforms = || {
+        let tree = env.lap(["images", "--tree", "two"]).ok().stdout_text();
+        ["amd64", "arm64"].into_iter().filter(|name| tree.contains(name)).collect::<Vec<_>>()
+    };
+    assert_eq!(platforms(), ["amd64", "arm64"]);
+    env.lap(["tag", "two", "also"]).ok();
+    let absent = env.lap(["rmi", "--platform", "linux/s390x", "two"]).fails(1);
+    absent.stderr_has(&["linux/s390x", "linux/arm64"]);
+    let removed = env.lap(["rmi", "--platform", "linux/arm64", "two"]).ok().stdout_text();
+    assert!(removed.starts_with("Deleted: sha256:") && removed.lines().count() == 1, "{removed}");
+    assert_eq!(platforms(), ["amd64"]);
+    env.lap(["history", "--platform", "linux/arm64", "also"]).fails(1).stderr_has(&["linux/arm64"]);
+    env.lap(["history", "--platform", "linux/amd64", "also"]).ok();
+    env.lap(["rmi", "--platform", "linux/arm64", "two"]).fails(1);
+    env.lap(["store", "check"]).ok();
+    // The last platform is the image.
+    let removed = env.lap(["rmi", "--platform", "linux/amd64", "two"]).ok().stdout_text();
+    assert_eq!(removed, "Untagged: two:latest\n");
+    assert_eq!(names(&env, &[]), ["also:latest", "busybox:latest"]);
+}
+
+#[test]
+fn a_platform_that_a_container_uses_stays() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nARG TARGETARCH\nLABEL for=$TARGETARCH\n");
+    let host = env.lap(["image", "inspect", "-f", "{{.Architecture}}", "busybox"]).ok().stdout_text();
+    let (host, other) = match host.trim() {
+        "amd64" => ("linux/amd64", "linux/arm64"),
+        _ => ("linux/arm64", "linux/amd64"),
+    };
+    let _ = other;
+    build(&env, &context, &["-t", "one"]);
+    env.lap(["create", "--name", "c", "one"]).ok();
+    let refused = env.lap(["rmi", "--platform", host, "one"]).fails(1);
+    refused.stderr_has(&["conflict: unable to remove repository reference \"one:latest\" (must force)"]);
+    env.lap(["rm", "c"]).ok();
+    env.lap(["rmi", "--platform", host, "one"])
+        .ok()
+        .stdout_has(&["Untagged: one:latest", "Deleted: sha256:"]);
+}

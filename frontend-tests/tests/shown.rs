@@ -301,6 +301,22 @@ fn flags_of_docker_are_known() {
     }
     env.lap(["create", "--name", "noted", "--annotation", "a.b=c", "busybox"]).ok();
     assert_eq!(document(&env, &["noted"])["HostConfig"]["Annotations"]["a.b"], "c");
+    // Flags without a value may have one, as in Go's programs; those of long ago are known again.
+    let flags = [
+        "run",
+        "--rm=true",
+        "-i=false",
+        "--privileged=true",
+        "busybox",
+        "grep",
+        "CapEff",
+        "/proc/self/status",
+    ];
+    env.lap(flags).ok().stdout_has(&["CapEff"]);
+    let short = env.lap(["run", "--rm", "-d=maybe", "busybox", "true"]).fails(2);
+    short.stderr_has(&["unexpected argument"]);
+    let old = env.lap(["run", "--rm", "-dns=1.2.3.4", "busybox", "true"]).fails(2);
+    old.stderr_has(&["unknown shorthand flag: 'n' in -dns=1.2.3.4", "--dns=1.2.3.4"]);
     // What is not here is told before it is fetched.
     let missing = env.lap(["run", "--rm", "localhost:1/none", "true"]).fails(125);
     missing.stderr_has(&["Unable to find image 'localhost:1/none' locally"]);

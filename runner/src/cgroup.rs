@@ -20,6 +20,7 @@ pub mod hierarchy;
 mod location;
 mod making;
 pub mod settings;
+mod shortage;
 pub mod statistics;
 mod stop;
 mod tree;
@@ -40,6 +41,7 @@ use self::hierarchy::{Controller, Version};
 pub use self::location::Location;
 pub use self::making::DeviceList;
 use self::settings::Setting;
+pub use self::shortage::Shortage;
 
 /// The part of a group that is in one hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,7 +54,7 @@ use serde::{Deserialize, Serialize};
 use self::address::MacAddress;
 use self::bridge::Seat;
 use self::definition::Definition;
-use self::endpoint::{Endpoint, InetEndpoint};
+use self::endpoint::{Asked, Endpoint, InetEndpoint};
 use self::error::NetworkError;
 use self::firewall::Backend;
 use self::forward::{Destination, Forwarder};
@@ -131,6 +131,11 @@ impl Connect {
     pub fn to(definition: Definition, container: &str) -> Self {
         let network = definition.id.clone();
         Self { network, definition: Some(Box::new(definition)), ..Self::new(container) }
+    }
+
+    /// What was asked for about its part of the network.
+    pub fn asked(&self) -> Asked {
+        Asked { address: self.address, address6: self.address6, card: self.card.clone() }
     }
 
     /// The ports that the host offers, with the address that the network has for those that name none.
@@ -285,7 +290,7 @@ pub fn containers(runtime: &Path) -> Result<Vec<LeaseRecord>, NetworkError> {
 }
 
 /// The first 12 digits of an id, as people read it.
-fn short(id: &str) -> String {
+pub(crate) fn short(id: &str) -> String {
     id.chars().take(12).collect()
 }
 
@@ -392,6 +397,14 @@ impl Attachment {
         });
         let leads_out = self.user_mode.is_some() || self.seats.iter().any(Seat::leads_out);
         server.know(user_defined.collect(), self.seats.iter().flat_map(Seat::links).collect(), leads_out);
+    }
+
+    /// Forgets the further name of another container.
+    pub(crate) fn forget_link(&mut self, alias: &str) {
+        if let Some(server) = &mut self.name_server {
+            server.forget_link(alias);
+        }
+        self.tell_name_server();
     }
 
     fn forward(

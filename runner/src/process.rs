@@ -61,8 +61,15 @@ pub struct Finished {
     /// What the container used: what its control group counted, and where it has none or that counts something not,
     /// what its first process and those that it collected used.
     pub usage: Usage,
+    /// How many processes of the container the kernel has killed because its memory limit was reached.
+    pub memory_kills: u64,
+}
+
+impl Finished {
     /// Whether the kernel killed a process of the container because its memory limit was reached.
-    pub out_of_memory: bool,
+    pub fn out_of_memory(&self) -> bool {
+        self.memory_kills > 0
+    }
 }
 
 /// A container's first process.
@@ -393,7 +400,7 @@ impl Process {
         let counted = self.group.as_ref().and_then(|group| group.statistics().ok());
         let usage = counted.map_or(usage, |counted| counted.refine(usage));
         let kills = self.group.as_ref().map_or(Ok(0), ControlGroup::memory_kills);
-        let finished = Finished { status, usage, out_of_memory: *kills.as_ref().unwrap_or(&0) > 0 };
+        let finished = Finished { status, usage, memory_kills: *kills.as_ref().unwrap_or(&0) };
         self.finished = Some(finished);
         self.chroot.take().map_or(Ok(()), Chroot::end)?;
         if let (true, Some(group)) = (self.shares_pids, &self.group) {

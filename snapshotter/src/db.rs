@@ -17,6 +17,7 @@ pub(crate) mod blobs;
 pub(crate) mod builds;
 pub(crate) mod cache;
 pub(crate) mod cache_mounts;
+pub(crate) mod client_builds;
 mod compaction;
 pub(crate) mod containers;
 pub(crate) mod failed_steps;

@@ -109,6 +109,21 @@ impl Store {
         self.untag(&dangling_name(target))
     }
 
+    /// Lets go of entries of an index, which stays what it is under all its names. What nothing else needs of them goes with
+    /// the next collection. Answers how many the store had kept for it.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn forget_entries(&self, index: &Digest, entries: &[Digest]) -> Result<usize, StoreError> {
+        Ok(self.db().write("let go of entries of an index", |c| {
+            let mut count = 0;
+            for entry in entries {
+                count += usize::from(images::delete_reference(c, index, entry)?);
+            }
+            Ok(count)
+        })?)
+    }
+
     /// The image with this name.
     pub fn resolve(&self, name: &str) -> Result<Option<ImageRecord>, StoreError> {
         Ok(self.db().read("look up an image", |c| images::get(c, name))?)

@@ -179,8 +179,10 @@ fn write(path: &Path, text: &str) -> Result<(), CliError> {
 
 fn writes_to_stdout(request: &BuildRequest) -> bool {
     let is_stream = |output: &Output| match output {
-        Output::Oci(to, _) | Output::Docker(to, _) | Output::Tar(to) => matches!(to, Destination::Stream(_)),
-        Output::Store(_) | Output::Registry(_) | Output::Local(_) | Output::OciLayout(..) => false,
+        Output::Oci(to, _) | Output::Docker(to, _) | Output::Tar(to, _) => {
+            matches!(to, Destination::Stream(_))
+        }
+        Output::Store(_) | Output::Registry(_) | Output::Local(..) | Output::OciLayout(..) => false,
     };
     let further = request.further_targets.iter().flat_map(|target| &target.outputs);
     request.outputs.iter().chain(further).any(is_stream)

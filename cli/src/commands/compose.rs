@@ -3,6 +3,7 @@
 //! The crate `compose` reads the files and says what every service is in the words of `lap run` and `lap build`; what is done
 //! with that is here. Which containers, networks and volumes belong to a project is told by Docker's labels, and by nothing else.
 
+mod acting;
 mod config;
 mod converge;
 mod down;
@@ -12,6 +13,7 @@ mod hooks;
 mod images;
 mod lifecycle;
 mod logs;
+mod passed_on;
 mod ps;
 mod resources;
 mod scope;
@@ -51,6 +53,13 @@ pub(crate) fn dispatch(store: &StoreChoice, args: ComposeArgs) -> Result<ExitCod
         ComposeCommand::Port(args) => ps::port(store, project, &args),
         ComposeCommand::Images(args) => ps::images(store, project, &args),
         ComposeCommand::Top(args) => ps::top(store, project, &args),
+        ComposeCommand::Cp(args) => passed_on::copy(store, project, &args),
+        ComposeCommand::Attach(args) => passed_on::attach(store, project, args),
+        ComposeCommand::Stats(args) => passed_on::stats(store, project, args),
+        ComposeCommand::Events(args) => passed_on::follow_events(store, project, &args),
+        ComposeCommand::Push(args) => passed_on::push(store, project, &args),
+        ComposeCommand::Scale(args) => passed_on::scale(store, project, &args),
+        ComposeCommand::Version(args) => Ok(passed_on::version(&args)),
         ComposeCommand::Ls(args) => ps::list(store, &args),
         ComposeCommand::Config(args) => config::show(project, &args),
     }

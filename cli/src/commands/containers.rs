@@ -137,6 +137,9 @@ fn wait(store: &StoreChoice, names: &[String]) -> Result<ExitCode, CliError> {
 
 fn remove(store: &StoreChoice, args: &RmArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
+    if args.link {
+        return each(&args.containers, |name| engine.remove_link(name));
+    }
     each(&args.containers, |name| match engine.remove_container(name, args.force, args.volumes) {
         // As with `rm -f`, that there is nothing is no failure.
         Err(error @ EngineError::NoSuchContainer(_)) if args.force => {

@@ -74,8 +74,8 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     let names = addresses.iter().map(ToString::to_string);
     let inherited = (!sockets.is_empty()).then(|| INHERITED.to_owned());
     let listening = names.chain(inherited).collect::<Vec<_>>().join(", ");
-    let jobs = args.jobs.or(file.jobs);
-    let options = Options { addresses, group, sockets, tls, allowed, retention, jobs, labels };
+    let (jobs, history) = (args.jobs.or(file.jobs), file.history);
+    let options = Options { addresses, group, sockets, tls, allowed, retention, history, jobs, labels };
     let served = daemon::serve(engine, &options, &stop, || {
         complain(&format!("listening on {listening}"));
         // Nobody may be waiting for it.

@@ -16,6 +16,15 @@ use crate::terminal::print_bytes;
 
 /// Shows what happens, as it happens.
 pub(crate) fn show(store: &StoreChoice, args: &EventsArgs) -> Result<ExitCode, CliError> {
+    show_if(store, args, |_| true)
+}
+
+/// The same, of what somebody wants besides.
+pub(super) fn show_if(
+    store: &StoreChoice,
+    args: &EventsArgs,
+    is_wanted: impl Fn(&Event) -> bool,
+) -> Result<ExitCode, CliError> {
     let time = |flag: &str, text: &Option<String>| -> Result<Option<Timestamp>, CliError> {
         text.as_deref().map(|text| moment(&format!("{flag}={text}"), text, now())).transpose()
     };
@@ -25,7 +34,7 @@ pub(crate) fn show(store: &StoreChoice, args: &EventsArgs) -> Result<ExitCode, C
     let engine = open(store)?;
     let mut events = engine.events(&request)?;
     while let Some(event) = events.next_event()? {
-        if !filters.fit(&event) {
+        if !filters.fit(&event) || !is_wanted(&event) {
             continue;
         }
         let line = match &template {

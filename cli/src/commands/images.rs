@@ -9,7 +9,7 @@ use base::{Digest, Reference};
 use engine::report::{HistoryLine, ImageDetails, ImageSummary, Removal};
 use serde_json::{Map, Value, json};
 
-use super::{StoreChoice, now, open, platform};
+use super::{StoreChoice, now, open, platform, platforms};
 use crate::error::{CliError, FAILED};
 use crate::image_args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
 use crate::image_filter::ImageFilters;
@@ -174,10 +174,15 @@ pub(crate) fn tag(store: &StoreChoice, args: &TagArgs) -> Result<ExitCode, CliEr
 
 /// Removes images; goes on after one that cannot be removed.
 pub(crate) fn remove(store: &StoreChoice, args: &RmiArgs) -> Result<ExitCode, CliError> {
+    let platforms = platforms(&args.platforms)?;
     let engine = open(store)?;
     let mut code = ExitCode::SUCCESS;
     for image in &args.images {
-        match engine.remove_image(image, args.force) {
+        let removed = match platforms.is_empty() {
+            true => engine.remove_image(image, args.force),
+            false => engine.remove_platforms(image, &platforms, args.force),
+        };
+        match removed {
             Ok(removals) => removals.iter().for_each(|removal| print_line(&removal_line(removal))),
             Err(error) => {
                 CliError::engine(&error).report();

@@ -82,6 +82,21 @@ pub(crate) struct RunServiceArgs {
     #[arg(short, long = "label", value_name = "NAME=VALUE")]
     pub(crate) labels: Vec<String>,
 
+    /// Give the container further rights
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_add: Vec<String>,
+
+    /// Take rights from the container
+    #[arg(long, value_name = "CAPABILITY")]
+    pub(crate) cap_drop: Vec<String>,
+
+    /// Connect to its input, which is usual
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+
+    #[arg(long, hide = true)]
+    quiet_pull: bool,
+
     /// Working directory in the container
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
@@ -161,6 +176,10 @@ pub(crate) struct ConfigArgs {
     /// yaml or json
     #[arg(long, default_value = "yaml", value_parser = ["yaml", "json"])]
     pub(crate) format: String,
+
+    /// Leave variables as they are written; what has one in it is in no long form
+    #[arg(long, conflicts_with_all = ["images", "profiles", "hash"])]
+    pub(crate) no_interpolate: bool,
 
     /// Print nothing: only look for mistakes
     #[arg(short, long)]

@@ -1,7 +1,7 @@
 //! Graphs of operations that clients and frontends send (LLB): what they need of the client is brought here, and what they
 //! name of other builds is found.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use engine::low_level::{self, LocalDirectory};
 use engine::request::{
@@ -10,6 +10,7 @@ use engine::request::{
 use engine::session::{Session as EngineSession, Solved};
 use tonic::Status;
 
+use super::brought::{self, LayoutContext};
 use super::caches;
 use super::results::Results;
 use super::steer::{Opened, Steering};
@@ -24,6 +25,23 @@ const SHOWN: &str = "LLB";
 
 /// A client's attribute that keeps all operations from using the cache.
 const NO_CACHE: &str = "no-cache";
+
+/// The scheme of images of a client's layouts.
+const LAYOUT: &str = "oci-layout";
+
+/// The attribute that names the layout.
+const STORE: &str = "oci.store";
+
+/// The image of a layout that a source means.
+fn layout(identifier: &str, attributes: &BTreeMap<String, String>) -> Result<LayoutContext, Status> {
+    let wrong = |why: &str| Status::invalid_argument(format!("{identifier}: {why}"));
+    let digest = identifier.rsplit_once('@').map(|(_, digest)| digest);
+    let digest = digest.ok_or_else(|| wrong("the image of a layout is named by its digest"))?;
+    let digest = digest.parse().map_err(|_| wrong("this is no digest"))?;
+    let store = attributes.get(STORE).filter(|store| !store.is_empty());
+    let store = store.ok_or_else(|| wrong("it does not say which layout (oci.store)"))?.clone();
+    Ok(LayoutContext { name: identifier.to_owned(), store, digest })
+}
 
 impl Steering<'_> {
     /// Makes the request of a definition, and brings the client's files here.
@@ -58,7 +76,14 @@ impl Steering<'_> {
             request.named_contexts.insert(key, NamedContext::Files(source));
             held.push(files);
         }
-        Ok(Opened::of_definition(request, held, definition.clone()))
+        let mut scratch = Vec::new();
+        for (identifier, attributes) in low_level::sources_of_scheme(definition, LAYOUT).map_err(wrong)? {
+            let wanted = layout(&identifier, &attributes)?;
+            let (image, directory) = brought::layout(self.builds, self.build, &wanted, &[])?;
+            request.named_contexts.insert(identifier, image);
+            scratch.push(directory);
+        }
+        Ok(Opened::of_definition(request, (held, scratch), definition.clone()))
     }
 
     /// Finds what a definition names of this and other builds.

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use engine::Engine;
 use engine::error::BuildError;
 use engine::received::ReceivedFiles;
 use engine::report::BuildReport;
@@ -13,11 +12,12 @@ use engine::request::{
     SshSources,
 };
 use engine::session::{ResultPart, Session as EngineSession};
+use engine::{Engine, ScratchDir};
 use tonic::Status;
 
 use super::frontends::FrontendImage;
 use super::results::{Found, Results, config_of, read_dir, read_file, stat_file};
-use super::{Build, Builds, Command, Reply, caches, sources};
+use super::{Build, Builds, Command, Reply, brought, caches, sources};
 use crate::attributes::{Attributes, NamedContexts, Place, elsewhere, ignore_patterns};
 use crate::errors::{self, status_of};
 use crate::outputs;
@@ -76,6 +76,7 @@ pub(super) struct Opened {
     /// What is asked instead of a build.
     question: Option<String>,
     _files: Vec<ReceivedFiles>,
+    _scratch: Vec<ScratchDir>,
 }
 
 impl Opened {
@@ -87,15 +88,16 @@ impl Opened {
             frontend: None,
             question: None,
             _files: files,
+            _scratch: Vec::new(),
         }
     }
 
     pub(super) fn of_definition(
         request: BuildRequest,
-        files: Vec<ReceivedFiles>,
+        (files, scratch): (Vec<ReceivedFiles>, Vec<ScratchDir>),
         definition: pb::Definition,
     ) -> Self {
-        Self { definition: Some(definition), ..Self::new(request, files) }
+        Self { definition: Some(definition), _scratch: scratch, ..Self::new(request, files) }
     }
 }
 
@@ -323,6 +325,7 @@ impl Steering<'_> {
         let mut answer = None;
         let sink = Arc::clone(&self.build.status) as Arc<dyn base::event::EventSink>;
         let steered = self.engine().steered_build(opening, sink, &self.build.cancel, |session| {
+            self.build.note_begun(session);
             let result = steer(session);
             let report = match &result {
                 Ok(_) => Ok(BuildReport { targets: Vec::new(), record: None }),
@@ -381,7 +384,8 @@ impl Steering<'_> {
         question.map_or(Ok(()), questions::check)?;
         let mut held = Vec::new();
         let mut own_ignore_file = None;
-        let dockerfile = match attributes.dockerfile_directory() {
+        let mut scratch = Vec::new();
+        let mut dockerfile = match attributes.dockerfile_directory() {
             None => DockerfileSource::InContext(attributes.filename().to_owned()),
             Some(directory) => {
                 let path = attributes.filename();
@@ -421,10 +425,11 @@ impl Steering<'_> {
                 ContextSource::Directory(path)
             }
             Place::Elsewhere(text) => elsewhere(&text)?,
-            Place::Upload(_) => {
-                return Err(Status::unimplemented(
-                    "uploaded contexts are not taken through this interface yet",
-                ));
+            Place::Upload(id) => {
+                let uploaded = brought::uploaded(self.builds, self.build, &id)?;
+                dockerfile = uploaded.dockerfile.unwrap_or(dockerfile);
+                scratch.push(uploaded.directory);
+                uploaded.context
             }
         };
         let mut request = BuildRequest::new(context, dockerfile);
@@ -434,11 +439,17 @@ impl Steering<'_> {
             request.secrets = Secrets::asking(caller.clone());
             request.ssh = SshSources::asking(caller);
         }
-        let NamedContexts { named, local, inputs } = attributes.named_contexts()?;
+        let NamedContexts { named, local, inputs, layouts } = attributes.named_contexts()?;
         request.named_contexts = named;
         for (name, input) in inputs {
             let result = linked::find(self.builds, self.build, &name, definitions.get(&input))?;
             request.named_contexts.insert(name, NamedContext::Stored(result));
+        }
+        for wanted in &layouts {
+            let platforms = &request.platforms;
+            let (context, directory) = brought::layout(self.builds, self.build, wanted, platforms)?;
+            request.named_contexts.insert(wanted.name.clone(), context);
+            scratch.push(directory);
         }
         for (name, directory) in local {
             let shown = format!("[context {name}] load from client");
@@ -454,7 +465,7 @@ impl Steering<'_> {
         request.remembered = !self.build.request.internal;
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
         let question = question.map(str::to_owned);
-        Ok(Opened { is_multi_platform, question, ..Opened::new(request, held) })
+        Ok(Opened { is_multi_platform, question, _scratch: scratch, ..Opened::new(request, held) })
     }
 
     /// A frontend that is an image: what it needs of the client, it asks for.

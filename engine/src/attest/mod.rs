@@ -11,15 +11,20 @@ use std::collections::BTreeMap;
 
 use base::image::{Descriptor, Manifest, media_type};
 use base::{Digest, Platform, Reference};
+use frontend::LoweredImage;
 use serde_json::{Value, json};
 
 use crate::assemble::{Assembly, BuiltImage, document};
 use crate::error::EngineError;
 use crate::ops::StepResult;
-use crate::request::Output;
+use crate::request::{Output, ProvenanceMode, ProvenanceOptions};
+use crate::session::Provenance;
 
 /// What a statement is, in a manifest.
 const STATEMENT: &str = "application/vnd.in-toto+json";
+
+/// What the entry of statements in an index names the image by that they are about.
+pub(crate) const SUBJECT: &str = "vnd.docker.reference.digest";
 
 /// What manifests of statements are on: nothing.
 const NOWHERE: &str = "unknown";
@@ -55,6 +60,17 @@ pub(crate) fn gather(assembly: &Assembly<'_>) -> Result<Predicates, EngineError>
     assembly.lowered.iter().zip(assembly.roots).map(one).collect()
 }
 
+/// Where the images came from, in full and whatever was asked for: for the record of the build.
+pub(crate) fn of_record(assembly: &Assembly<'_>) -> Vec<Provenance> {
+    let options = assembly.request.attestations.provenance.clone().unwrap_or_default();
+    let options = ProvenanceOptions { mode: ProvenanceMode::Max, ..options };
+    let one = |lowered: &LoweredImage| {
+        let Predicate { kind, content, .. } = provenance::predicate(assembly, lowered, &options);
+        Provenance { platform: lowered.platform.clone(), kind, document: format!("{content:#}").into_bytes() }
+    };
+    assembly.lowered.iter().map(one).collect()
+}
+
 /// Those that go along to an output: all of them if there is an index anyway, or for the sake of one.
 pub(crate) fn of_output<'a>(
     all: &'a [Vec<Predicate>],
@@ -64,7 +80,7 @@ pub(crate) fn of_output<'a>(
     let has_any = |only_wanted: bool| all.iter().flatten().any(|one| !(only_wanted && one.inline_only));
     let goes_along = match output {
         // What Docker loads is one image.
-        Output::Docker(..) | Output::Tar(_) | Output::Local(_) => false,
+        Output::Docker(..) | Output::Tar(..) | Output::Local(..) => false,
         Output::Store(_) | Output::Registry(_) => has_any(false),
         Output::Oci(..) | Output::OciLayout(..) => has_any(!is_index),
     };
@@ -111,7 +127,7 @@ fn manifest(
     let mut descriptor = document(engine, lease, media_type::OCI_MANIFEST, &manifest)?;
     descriptor.platform = Some(Platform::new(NOWHERE, NOWHERE, ""));
     descriptor.annotations = BTreeMap::from([
-        ("vnd.docker.reference.digest".to_owned(), image.descriptor.digest.to_string()),
+        (SUBJECT.to_owned(), image.descriptor.digest.to_string()),
         ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
     ]);
     Ok((descriptor, manifest))

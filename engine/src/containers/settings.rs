@@ -55,6 +55,8 @@ pub struct ContainerSettings {
     pub restart: RestartPolicy,
     /// What its health is told by.
     pub health: Option<HealthCheck>,
+    /// Containers that it knows by further names in the default network, as `/OTHER:/OWN/NAME`.
+    pub links: Vec<String>,
     /// Lines and columns of its terminal.
     pub console: (u16, u16),
 }
@@ -100,6 +102,7 @@ impl Engine {
         Ok(ContainerSettings {
             lower,
             upper,
+            links: super::memberships::legacy_links(&config.request.network, &container.name),
             security: security(&config.request),
             cgroup_parent: match group {
                 GroupPlace::Inside(Location::Absolute(path) | Location::Relative(path)) => path.clone(),

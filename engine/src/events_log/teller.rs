@@ -48,11 +48,14 @@ impl ContainerTeller {
     }
 
     fn add_network(&self, action: &str, network: Option<NetworkName>) {
-        let (id, name) = match network {
-            Some(network) => (network.id, network.name),
-            None => (networks::default_id(), networks::DRIVER.to_owned()),
+        let usual = || networks::DRIVER.to_owned();
+        let (id, name, driver) = match network {
+            // What an earlier version wrote down has no driver.
+            Some(network) if network.driver.is_empty() => (network.id, network.name, usual()),
+            Some(network) => (network.id, network.name, network.driver),
+            None => (networks::default_id(), usual(), usual()),
         };
-        let attributes = attributes([("container", &self.id), ("name", &name), ("type", networks::DRIVER)]);
+        let attributes = attributes([("container", &self.id), ("name", &name), ("type", &driver)]);
         self.log.add("network", action, &id, attributes);
     }
 

@@ -1,46 +1,99 @@
 //! Results as files: root filesystems below a directory or in a tar, an OCI layout below a directory.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use base::{CancelToken, Platform, Timestamp};
 use snapshotter::apply::ApplyOptions;
 use snapshotter::copy::CopyOptions;
 use snapshotter::diff::{DiffOptions, LayerSource, write_layer};
 use snapshotter::select::Selection;
+use snapshotter::tree::Entry;
 use snapshotter::writer::{LayerWriter, WriterOptions};
-use snapshotter::{Layering, Lease, SnapshotId, Tree};
+use snapshotter::{Layering, Lease, Tree};
 
 use super::archive;
 use crate::Engine;
 use crate::assemble::{Assembly, Built};
 use crate::attest::{self, Predicate};
 use crate::error::EngineError;
-use crate::request::Destination;
+use crate::request::{Destination, FileOptions};
 
-/// Copies the root filesystems below `directory`: of several platforms, each into a directory of its own. What is told of
-/// them is in files beside.
+/// The results of a target, what is told of them, and how they are to lie.
+pub(super) type Results<'a> = (&'a Built, &'a [Vec<Predicate>], &'a FileOptions);
+
+/// Copies the root filesystems below `directory`: of several platforms, each into a directory of its own unless that is not
+/// wanted. What is told of them is in files beside.
 pub(super) fn directories(
     assembly: &Assembly<'_>,
-    built: &Built,
-    told: &[Vec<Predicate>],
+    (built, told, options): Results<'_>,
     below: &Path,
 ) -> Result<(), EngineError> {
     let Assembly { engine, lease, cancel, .. } = *assembly;
+    let is_split = options.split.unwrap_or(built.is_index());
+    let mut written = BTreeMap::new();
     for (number, image) in built.images.iter().enumerate() {
         let own;
-        let place = if built.is_index() {
+        let place = if is_split {
             own = below.join(directory_name(&image.platform));
             own.as_path()
         } else {
             below
         };
-        directory(engine, lease, image.root, place, cancel)?;
+        let tree = match image.root {
+            Some(root) => {
+                engine.store.hold(lease, root)?;
+                Some(Tree::overlay(engine.store.view_dirs(root)?)?)
+            }
+            None => None,
+        };
+        if let Some(tree) = tree.as_ref().filter(|_| !is_split && built.images.len() > 1) {
+            meet(tree, &tree.root()?, &image.platform, &mut written)?;
+        }
+        match tree {
+            Some(tree) => copy(engine, &tree, place, cancel)?,
+            None => sys::fs::create_dir_all(place, 0o755)?,
+        }
         let told = told.get(number).map(Vec::as_slice).unwrap_or_default();
         for (name, content) in attest::files(told) {
-            write_file(&place.join(&name), &content)?;
+            let is_alone = is_split || built.images.len() == 1;
+            let name = if is_alone { name } else { of_platform(&name, &image.platform) };
+            write_file(&place.join(format!("{}{name}", options.prefix)), &content)?;
         }
     }
     Ok(())
+}
+
+/// Notes the files of a platform that lie in one directory with those of others, and refuses one that is there already. The
+/// words are BuildKit's.
+fn meet(
+    tree: &Tree,
+    directory: &Entry,
+    platform: &Platform,
+    written: &mut BTreeMap<PathBuf, Platform>,
+) -> Result<(), EngineError> {
+    for entry in tree.read_dir(directory)? {
+        if entry.is_dir() {
+            meet(tree, &entry, platform, written)?;
+        } else if let Some(other) = written.insert(entry.path().to_owned(), platform.clone()) {
+            let path = entry.path().display().to_string();
+            return Err(EngineError::Overwrites {
+                path,
+                other: other.to_string(),
+                platform: platform.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// `provenance.linux_amd64.json`
+fn of_platform(name: &str, platform: &Platform) -> String {
+    let platform = directory_name(platform);
+    match name.rsplit_once('.') {
+        Some((name, extension)) => format!("{name}.{platform}.{extension}"),
+        None => format!("{name}.{platform}"),
+    }
 }
 
 /// Writes a file of its own, whatever was in its place. A link there is not followed.
@@ -52,19 +105,6 @@ fn write_file(path: &Path, content: &[u8]) -> Result<(), EngineError> {
 /// `linux_arm64`, `linux_arm_v7`
 fn directory_name(platform: &Platform) -> String {
     platform.to_string().replace('/', "_")
-}
-
-/// Copies the root filesystem into `directory`, which is made if missing and may hold files already.
-fn directory(
-    engine: &Engine,
-    lease: &Lease,
-    root: Option<SnapshotId>,
-    directory: &Path,
-    cancel: &CancelToken,
-) -> Result<(), EngineError> {
-    let Some(root) = root else { return Ok(sys::fs::create_dir_all(directory, 0o755)?) };
-    engine.store.hold(lease, root)?;
-    copy(engine, &Tree::overlay(engine.store.view_dirs(root)?)?, directory, cancel)
 }
 
 /// Copies what an archive holds into `directory`.
@@ -95,13 +135,12 @@ fn copy(engine: &Engine, tree: &Tree, directory: &Path, cancel: &CancelToken) ->
 /// tar is written from one directory.
 pub(super) fn tar(
     assembly: &Assembly<'_>,
-    built: &Built,
-    told: &[Vec<Predicate>],
+    results: Results<'_>,
     destination: &Destination,
 ) -> Result<(), EngineError> {
     let Assembly { engine, lease, request, cancel, .. } = *assembly;
     let merged = engine.store.scratch(lease)?;
-    directories(assembly, built, told, merged.path())?;
+    directories(assembly, results, merged.path())?;
     let source = LayerSource::TwoTrees { lower: None, upper: merged.path() };
     let options = DiffOptions { clamp_mtime: request.epoch.map(Timestamp::as_second) };
     archive::to(destination, |out| {

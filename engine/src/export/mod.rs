@@ -12,7 +12,7 @@ use crate::attest::{self, Predicate};
 use crate::error::EngineError;
 use crate::push::Packing;
 use crate::registries::RegistriesError;
-use crate::request::{BuildRequest, Compression, Destination, LayerOptions, Output, PushOutput};
+use crate::request::{BuildRequest, Compression, Destination, FileOptions, LayerOptions, Output, PushOutput};
 
 /// Refuses outputs that no build can be written to, before anything is built.
 pub(crate) fn check(request: &BuildRequest) -> Result<(), EngineError> {
@@ -22,6 +22,12 @@ pub(crate) fn check(request: &BuildRequest) -> Result<(), EngineError> {
             && request.tags.is_empty()
         {
             return Err(RegistriesError::NoNameToPush.into());
+        }
+        if let Output::Tar(_, FileOptions { prefix, .. }) | Output::Local(_, FileOptions { prefix, .. }) =
+            output
+            && prefix.contains(['/', '\0'])
+        {
+            return Err(EngineError::AttestationPrefix(prefix.clone()));
         }
         let Output::Docker(_, options) = output else { continue };
         if request.platforms.len() > 1 {
@@ -52,7 +58,7 @@ pub(crate) fn all(assembly: &Assembly<'_>, mut made: impl FnMut(&BuiltImage)) ->
     let mut all: Vec<Built> = Vec::with_capacity(outputs.len());
     for output in outputs {
         let of_output = attest::of_output(&told, output, assembly.is_index());
-        let built = assembly.image(layer_options(output), of_output)?;
+        let built = assembly.image(&layer_options(output), of_output)?;
         let known = |image: &BuiltImage| {
             let ids = all.iter().flat_map(|built| &built.images).map(|image| image.manifest.config.digest);
             ids.into_iter().any(|id| id == image.manifest.config.digest)
@@ -67,15 +73,15 @@ pub(crate) fn all(assembly: &Assembly<'_>, mut made: impl FnMut(&BuiltImage)) ->
 /// How the layers are written for `output`.
 fn layer_options(output: &Output) -> LayerOptions {
     match output {
-        Output::Store(options) => *options,
+        Output::Store(options) => options.clone(),
         // What is carried elsewhere has compressed layers, as BuildKit's has.
         Output::Registry(PushOutput { layers: options, .. })
         | Output::Oci(_, options)
         | Output::OciLayout(_, options)
         | Output::Docker(_, options) => {
-            LayerOptions { compression: options.compression.or(Some(Compression::GZIP)), ..*options }
+            LayerOptions { compression: options.compression.or(Some(Compression::GZIP)), ..options.clone() }
         }
-        Output::Tar(_) | Output::Local(_) => LayerOptions::default(),
+        Output::Tar(..) | Output::Local(..) => LayerOptions::default(),
     }
 }
 
@@ -99,8 +105,8 @@ fn write(
         }
         Output::Docker(..) if built.is_index() => Err(EngineError::SeveralPlatforms("a docker archive")),
         Output::Docker(to, _) => to_archive(engine, request, built, ArchiveFormat::Docker, to),
-        Output::Tar(to) => files::tar(assembly, built, told, to),
-        Output::Local(directory) => files::directories(assembly, built, told, directory),
+        Output::Tar(to, options) => files::tar(assembly, (built, told, options), to),
+        Output::Local(directory, options) => files::directories(assembly, (built, told, options), directory),
     }
 }
 

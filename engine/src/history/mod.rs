@@ -4,6 +4,7 @@
 //! machine. `docs/design/0013` says what is kept and what is compared.
 
 mod archive;
+mod clients;
 pub mod document;
 mod earlier;
 mod log;
@@ -20,6 +21,7 @@ use base::{Key, KeyHasher};
 use snapshotter::{HintKind, Store};
 
 pub use self::archive::{BuildArchiveError, ImportedBuild};
+pub use self::clients::{ClientError, ClientRecord, ClientResult, HistoryBuild, HistoryLimits, StepCounts};
 pub use self::document::UsageDocument;
 use self::document::{BuildDocument, RequestDocument};
 pub(crate) use self::earlier::file_changes;
@@ -76,6 +78,11 @@ pub(crate) fn build_name(request: &RequestDocument) -> String {
         Some(target) => format!("{last} ({target})"),
         None => last.to_owned(),
     }
+}
+
+/// A name for a build: 25 hexadecimal digits.
+fn new_id() -> Result<String, EngineError> {
+    Ok(sys::random::hex(13)?.split_off(1))
 }
 
 fn to_json(document: &impl serde::Serialize) -> Vec<u8> {

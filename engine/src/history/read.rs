@@ -169,6 +169,12 @@ impl Engine {
             return found.ok_or_else(|| EngineError::NoSuchBuild(id.to_owned()));
         }
         let mut found = self.store.builds_beginning_with(id)?;
+        if found.is_empty()
+            && let Some(named) = self.store.build_named(id)?
+        {
+            // A client of the daemon calls it so.
+            found = self.store.builds_beginning_with(&named)?;
+        }
         match (found.pop(), found.pop()) {
             (None, _) => Err(EngineError::NoSuchBuild(id.to_owned())),
             (Some(build), None) => Ok(build),
@@ -180,7 +186,7 @@ impl Engine {
         }
     }
 
-    fn build_summary(&self, record: BuildRecord) -> Result<BuildSummary, EngineError> {
+    pub(super) fn build_summary(&self, record: BuildRecord) -> Result<BuildSummary, EngineError> {
         let status = match record.status {
             BuildStatus::Running if self.store.is_building(&record.id)? => Status::Running,
             BuildStatus::Running => Status::Interrupted,

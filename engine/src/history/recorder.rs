@@ -77,7 +77,7 @@ impl Recorder {
         isolation: String,
         started: Timestamp,
     ) -> Result<Arc<Self>, EngineError> {
-        let id = sys::random::hex(13)?.split_off(1);
+        let id = super::new_id()?;
         let earlier = EarlierBuilds::of(project, &id);
         Ok(Arc::new(Self {
             store: store.clone(),

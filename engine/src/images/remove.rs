@@ -1,13 +1,15 @@
 //! `lap rmi`: taking names away, and images with their last name, with Docker's refusals.
 
-use base::{Fault, Faulty, Reference};
+use base::image::{Descriptor, Index};
+use base::{Digest, Fault, Faulty, Platform, Reference};
 use snapshotter::Policy;
 
 use super::{Found, familiar};
-use crate::Engine;
 use crate::containers::Container;
 use crate::error::EngineError;
+use crate::manifest::Image;
 use crate::report::Removal;
+use crate::{Engine, attest};
 
 /// Why an image is not removed. The words are Docker's.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,53 @@ impl Engine {
         Ok(removals)
     }
 
+    /// Removes the images of some platforms of one that has several, under all its names. The last of them goes as
+    /// [`remove_image`](Self::remove_image) has it.
+    ///
+    /// # Errors
+    /// There is no such image or platform, or a [`Conflict`]; nothing is removed then.
+    pub fn remove_platforms(
+        &self,
+        name: &str,
+        platforms: &[Platform],
+        force: bool,
+    ) -> Result<Vec<Removal>, EngineError> {
+        let found = self.find(name)?;
+        let parts = self.platform_images(&found.target, &found.image)?;
+        let mut chosen: Vec<&Image> = Vec::new();
+        for platform in platforms {
+            let fits = |part: &&Image| part.config.platform().fits(platform);
+            let best = parts.iter().filter(|part| fits(part).is_some()).min_by_key(fits);
+            let best = best.ok_or_else(|| EngineError::NoPlatform {
+                wanted: platform.to_string(),
+                known: parts.iter().map(|part| part.config.platform().to_string()).collect(),
+            })?;
+            if !chosen.iter().any(|other| other.descriptor.digest == best.descriptor.digest) {
+                chosen.push(best);
+            }
+        }
+        if chosen.len() == parts.len() {
+            return self.remove_image(name, force);
+        }
+        for part in &chosen {
+            refuse_used(&part.id(), self.user_of(&part.id())?.as_ref(), force)?;
+        }
+        let images: Vec<Digest> = chosen.iter().map(|part| part.descriptor.digest).collect();
+        // What tells of them goes with them.
+        let index = self.document::<Index>("index", &found.target.digest)?;
+        let tells = |entry: &&Descriptor| {
+            let subject = entry.annotations.get(attest::SUBJECT);
+            subject.is_some_and(|subject| images.iter().any(|image| image.to_string() == *subject))
+        };
+        let telling = index.iter().flat_map(|index| index.manifests.iter().filter(tells));
+        let entries: Vec<Digest> = images.iter().copied().chain(telling.map(|entry| entry.digest)).collect();
+        let removals: Vec<Removal> = images.into_iter().map(Removal::Deleted).collect();
+        self.store.forget_entries(&found.target.digest, &entries)?;
+        self.tell_of_removals(&found.image.id(), &removals);
+        self.store.gc(Policy::KEEP_CACHE)?;
+        Ok(removals)
+    }
+
     /// Takes a name away from something that is no image, such as a chart that was pushed here. `None` when nothing has it.
     fn remove_artifact(&self, name: &str) -> Result<Option<Vec<Removal>>, EngineError> {
         let Ok(reference) = name.parse::<Reference>() else { return Ok(None) };
@@ -134,15 +183,24 @@ impl Engine {
     }
 }
 
+/// Refuses to remove an image that a container uses, whatever its names are.
+fn refuse_used(id: &Digest, user: Option<&Container>, force: bool) -> Result<(), Conflict> {
+    let id = id.short();
+    match user {
+        Some(user) if user.state.status.is_live() => {
+            Err(Conflict::InUse { id, container: user.short_id().to_owned() })
+        }
+        Some(user) if !force => Err(Conflict::UsedByStopped { id, container: user.short_id().to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what Docker refuses. `user` is a container that uses an image whose last names are to be removed.
 fn refuse(found: &Found, removed: &[String], user: Option<&Container>, force: bool) -> Result<(), Conflict> {
     let id = found.image.id().short();
     match user {
-        Some(user) if !found.by_name && user.state.status.is_live() => {
-            Err(Conflict::InUse { id, container: user.short_id().to_owned() })
-        }
-        Some(user) if !found.by_name && !force => {
-            Err(Conflict::UsedByStopped { id, container: user.short_id().to_owned() })
+        Some(user) if !found.by_name && (!force || user.state.status.is_live()) => {
+            refuse_used(&found.image.id(), Some(user), force)
         }
         Some(user) if !force => {
             let name = removed.first().map(|name| familiar(name)).unwrap_or_default();

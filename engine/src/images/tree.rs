@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base::image::{Index, chain_id, media_type};
+use base::image::{Descriptor, Index, chain_id, media_type};
 use base::{Digest, Platform};
 
-use super::Listed;
 use crate::Engine;
 use crate::error::EngineError;
 use crate::manifest::Image;
@@ -62,7 +61,7 @@ impl Engine {
     pub fn image_trees(&self) -> Result<Vec<ImageTree>, EngineError> {
         let mut found = Vec::new();
         for listed in self.listed()? {
-            let parts = self.platform_images(&listed)?;
+            let parts = self.platform_images(&listed.target, &listed.image)?;
             found.push((self.summary(listed)?, parts));
         }
         found.sort_by(|(a, _), (b, _)| b.created.cmp(&a.created).then_with(|| a.names.cmp(&b.names)));
@@ -81,8 +80,11 @@ impl Engine {
     }
 
     /// The images of all platforms that the store has of one, without what only tells about them (attestations).
-    fn platform_images(&self, listed: &Listed) -> Result<Vec<Image>, EngineError> {
-        let target = &listed.target;
+    pub(super) fn platform_images(
+        &self,
+        target: &Descriptor,
+        usual: &Image,
+    ) -> Result<Vec<Image>, EngineError> {
         let index = match media_type::is_index(&target.media_type) {
             true => self.document::<Index>("index", &target.digest)?,
             false => None,
@@ -93,7 +95,7 @@ impl Engine {
             parts.extend(image.filter(|image| image.config.os != "unknown" && !image.config.os.is_empty()));
         }
         if parts.is_empty() {
-            parts.push(listed.image.clone());
+            parts.push(usual.clone());
         }
         Ok(parts)
     }

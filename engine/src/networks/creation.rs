@@ -57,7 +57,7 @@ impl Engine {
         let document = serde_json::to_string(&defined).unwrap_or_default();
         match self.store.create_network(&id, &name, &document) {
             Ok(record) => {
-                self.tell_of_network("create", &id, &name);
+                self.tell_of_network("create", &id, &name, defined.definition.driver.name());
                 Ok(Network { created_at: Some(record.created_at), ..Network::made(id, name, defined) })
             }
             Err(error) => {

@@ -166,6 +166,28 @@ impl Engine {
         Ok(self.store.leave_network(&network.id, &container.id)?)
     }
 
+    /// Lets a container forget another one's further name: `CONTAINER/NAME`.
+    ///
+    /// # Errors
+    /// There is no such container, or it knows none by that name.
+    pub fn remove_link(&self, text: &str) -> Result<(), EngineError> {
+        let Some((knower, alias)) = text.trim_start_matches('/').split_once('/') else {
+            let container = self.container(text.trim_start_matches('/'))?;
+            return Err(NetworkRefusal::OwnName(container.name).into());
+        };
+        let container = self.container(knower)?;
+        let request = Request::RemoveLink { alias: alias.to_owned() };
+        self.change_networks(&container, &request, |config| {
+            let forgotten = match &mut config.request.network {
+                runner::Network::Connected(connection) => connection.forget_link(alias),
+                _ => None,
+            };
+            let (knower, alias) = (container.name.clone(), alias.to_owned());
+            let error = runner::network::error::NetworkError::NoLink { knower, alias };
+            forgotten.map(drop).ok_or_else(|| runner::RunError::from(error).into())
+        })
+    }
+
     /// Asks the supervisor of a container that runs, and changes what is written about one that does not.
     fn change_networks(
         &self,

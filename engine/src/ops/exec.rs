@@ -89,7 +89,7 @@ impl BuildOps<'_> {
         let error = match (expired, failure(op, finished.status)) {
             (Some(expired), _) => Some(StepError::TimedOut { command: op.args.join(" "), expired }),
             (None, Some(status)) => {
-                let hint = self.hint(finished.out_of_memory)?;
+                let hint = self.hint(finished.out_of_memory())?;
                 Some(StepError::Process { command: op.args.join(" "), status, hint })
             }
             (None, None) => None,

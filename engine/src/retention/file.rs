@@ -141,7 +141,8 @@ fn space<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Space>, D::Error> 
     space.map(Some).ok_or_else(|| D::Error::custom(EXPECTED))
 }
 
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+/// A time, as a number of seconds or as a text.
+pub(crate) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     const EXPECTED: &str = "a time is a number of seconds, or a text such as \"48h\" or \"1h30m\"";
     let scalar = Scalar::deserialize(from).map_err(|_| D::Error::custom(EXPECTED))?;
     let duration = match &scalar {

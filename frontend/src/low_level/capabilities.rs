@@ -1,7 +1,8 @@
 //! The names of what this builder can do with LLB, as clients ask for them (BuildKit, `solver/pb/caps.go`).
 
 /// What an operation may need.
-pub const ALL: [&str; 63] = [
+pub const ALL: [&str; 64] = [
+    "source.ocilayout",
     "source.image",
     "source.image.resolvemode",
     "source.image.checksum",

@@ -11,14 +11,13 @@ use std::path::Path;
 
 use super::Connect;
 use super::address::{MacAddress, Subnet6};
-use super::endpoint::{Endpoint, InetEndpoint, NetworkName};
+use super::endpoint::{Asked, Endpoint, InetEndpoint, NetworkName};
 use super::error::NetworkError;
 use super::firewall::{Change, Firewall, Redirect, Rules};
 use super::hub::Place;
 use super::link::{Cable, Card, Links, Sublink, WayOut};
 use super::making::ensure;
 use super::namespace::Namespace;
-use super::options::CardOptions;
 use super::publish::Published;
 use super::record::{Directory, Lease, LeaseRecord, Locked, NetworkRecord};
 
@@ -43,8 +42,8 @@ pub(super) struct Seat {
     leads_out: bool,
     /// The name of its card, once it has one.
     card: String,
-    /// What that is to be like.
-    options: CardOptions,
+    /// What was asked for about it.
+    asked: Asked,
     firewall: Firewall,
 }
 
@@ -95,8 +94,8 @@ fn take_seat_there(
     })?;
     let mac = connect.mac.unwrap_or(MacAddress::beside(inet));
     let leads_out = connect.leads_out && !network.is_internal();
-    let (card, options) = (String::new(), connect.card.clone());
-    let mut seat = Seat { place, directory, network, lease, mac, leads_out, card, options, firewall };
+    let (card, asked) = (String::new(), connect.asked());
+    let mut seat = Seat { place, directory, network, lease, mac, leads_out, card, asked, firewall };
     seat.change_redirects(Change::Add)?;
     Ok((seat, index))
 }
@@ -189,8 +188,7 @@ impl Seat {
     /// The user-defined network, and what the container is called there.
     pub(super) fn network_name(&self) -> Option<NetworkName> {
         let definition = self.network.definition.as_ref()?;
-        let names = self.lease.record.names.clone();
-        Some(NetworkName { id: definition.id.clone(), name: definition.name.clone(), names })
+        Some(NetworkName::of(definition, &self.lease.record.names))
     }
 
     /// Whether packets to elsewhere leave by its card.
@@ -210,7 +208,7 @@ impl Seat {
 
     /// Names that only this container has for others in the network, with their ids.
     pub(super) fn links(&self) -> Vec<(String, String)> {
-        self.options.links.clone()
+        self.asked.card.links.clone()
     }
 
     /// What the container has, but for its ports.
@@ -231,6 +229,7 @@ impl Seat {
             mac: Some(self.mac),
             published: Vec::new(),
             network: self.network_name(),
+            asked: self.asked.clone(),
         }
     }
 
@@ -241,7 +240,7 @@ impl Seat {
 
     /// Lays the cable from the bridge into the container's namespace and configures its card.
     pub(super) fn plug_in(&mut self, bridge: u32, namespace: &mut Namespace) -> Result<(), NetworkError> {
-        self.card = match &self.options.name {
+        self.card = match &self.asked.card.name {
             Some(name) => name.clone(),
             None => free_card(namespace, self.network.card_prefix().unwrap_or(CARD_PREFIX))?,
         };
@@ -250,11 +249,11 @@ impl Seat {
         let index = find_card(namespace, &self.card)?;
         let configured = namespace.links.configure(index, &self.card_settings());
         configured.map_err(failed("configure", &self.card))?;
-        for address in &self.options.link_local {
+        for address in &self.asked.card.link_local {
             let added = namespace.links.add_link_local(index, *address);
             added.map_err(failed("give a link-local address to", &self.card))?;
         }
-        self.options.apply(namespace.as_owned(), &self.card)
+        self.asked.card.apply(namespace.as_owned(), &self.card)
     }
 
     fn lay_cable(&self, bridge: u32, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {

@@ -1,10 +1,12 @@
 //! What a container has of its network, as its supervisor writes it down for everybody.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 use super::address::MacAddress;
+use super::definition::Definition;
+use super::options::CardOptions;
 use super::publish::Published;
 
 /// A container's part of a network, while it runs.
@@ -21,6 +23,20 @@ pub struct Endpoint {
     /// The user-defined network, if it is one.
     #[serde(default)]
     pub network: Option<NetworkName>,
+    /// What was asked for about it.
+    #[serde(default)]
+    pub asked: Asked,
+}
+
+/// What somebody asked for about a container's part of a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The IPv4 address.
+    pub address: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub address6: Option<Ipv6Addr>,
+    /// What the card is to be like.
+    pub card: CardOptions,
 }
 
 /// A user-defined network, and what a container is called there.
@@ -32,6 +48,21 @@ pub struct NetworkName {
     pub name: String,
     /// The names by which others find the container.
     pub names: Vec<String>,
+    /// Its driver, by Docker's name.
+    #[serde(default)]
+    pub driver: String,
+}
+
+impl NetworkName {
+    /// That of a network in which a container has these names.
+    pub fn of(definition: &Definition, names: &[String]) -> Self {
+        Self {
+            id: definition.id.clone(),
+            name: definition.name.clone(),
+            names: names.to_vec(),
+            driver: definition.driver.name().to_owned(),
+        }
+    }
 }
 
 /// An address, and what is around it.

@@ -64,6 +64,14 @@ pub enum NetworkError {
         /// The network.
         network: String,
     },
+    /// A container does not know another one by the name that it is to forget.
+    #[error("no such link: {knower} knows no container as {alias}")]
+    NoLink {
+        /// The container's name or short id.
+        knower: String,
+        /// The name.
+        alias: String,
+    },
     /// A container is not in the network that it is to leave. The words are Docker's.
     #[error("container {container} is not connected to network {network}")]
     NotConnected {
@@ -288,6 +296,7 @@ impl Faulty for NetworkError {
             | Self::BridgeExists { .. }
             | Self::AlreadyConnected { .. }
             | Self::LinkToStopped { .. }
+            | Self::NoLink { .. }
             | Self::NotConnected { .. }
             | Self::NoParent { .. }
             | Self::NoSetting { .. }

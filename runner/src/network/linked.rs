@@ -4,17 +4,25 @@
 //! other one has when this one starts; Docker calls it a legacy feature. In a user-defined network it is a name that our
 //! server answers for.
 
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use sys::path_error::{PathContext as _, PathError};
+use sys::rootdir::{RootDir, stat_of};
+use sys::stat::Kind;
 
 use super::Attachment;
 use super::endpoint::Endpoint;
 use super::error::NetworkError;
 use super::join::Connection;
 use super::publish::ContainerPort;
+use crate::files;
 use crate::neighbour::Neighbour;
 use crate::shim::State;
+
+/// Where a container has its hosts file.
+const HOSTS: &str = "etc/hosts";
 
 /// A container that is known by another name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,11 +72,51 @@ pub(super) fn find<'l>(
     connection.links.iter().map(find).collect()
 }
 
+/// No hosts file that we change is longer than this, in bytes.
+const LONGEST_HOSTS: u64 = 1 << 20;
+
+impl Link {
+    /// What the other container is called: the alias, the short id, and the name.
+    fn names(&self) -> [&str; 3] {
+        [self.alias.as_str(), self.id.get(..12).unwrap_or(&self.id), self.neighbour.name.as_str()]
+    }
+
+    /// Takes what this link has added out of the hosts file of a container whose first process is `pid`.
+    pub(crate) fn leave_hosts_of(&self, pid: u32) -> Result<(), PathError> {
+        let root = RootDir::of_open(files::root_of(pid)?, "/");
+        let path = root.shown(HOSTS);
+        let mut file = root.open_file_for_writing(HOSTS)?;
+        if stat_of(&file, &path)?.kind != Kind::File {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        (&mut file).take(LONGEST_HOSTS).read_to_end(&mut text).at("read", &path)?;
+        let left = self.left_of(&text);
+        // In place: the file is mounted where it is.
+        file.seek(SeekFrom::Start(0)).at("write", &path)?;
+        file.write_all(&left).at("write", &path)?;
+        file.set_len(left.len() as u64).at("write", &path)
+    }
+
+    /// What is left of a hosts file without this link: of each of its names, the first line is taken out.
+    fn left_of(&self, text: &[u8]) -> Vec<u8> {
+        let mut names = self.names().to_vec();
+        let mut left = Vec::with_capacity(text.len());
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let told = line.split(|byte| *byte == b'\t').nth(1).map(<[u8]>::trim_ascii_end);
+            match names.iter().position(|name| told == Some(name.as_bytes())) {
+                Some(place) => drop(names.swap_remove(place)),
+                None => left.extend_from_slice(line),
+            }
+        }
+        left
+    }
+}
+
 impl Linked<'_> {
     /// Lines of the hosts file: the alias, the short id, and the name.
     pub(super) fn host_names(&self) -> impl Iterator<Item = (IpAddr, &str)> {
-        let Link { alias, id, neighbour, .. } = self.link;
-        let names = [alias.as_str(), id.get(..12).unwrap_or(id), neighbour.name.as_str()];
+        let names = self.link.names();
         self.address.into_iter().flat_map(move |address| names.into_iter().map(move |name| (address, name)))
     }
 
@@ -115,6 +163,18 @@ fn variable_name(alias: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_takes_its_own_lines_out_of_a_hosts_file() {
+        let neighbour = Neighbour { name: "db".to_owned(), directory: "/nowhere".into() };
+        let (id, alias) = ("0123456789abcdef".to_owned(), "store".to_owned());
+        let link = Link { neighbour, id, alias, knower: String::new(), ports: Vec::new(), env: Vec::new() };
+        let own = "127.0.0.1\tlocalhost\n10.0.0.2\tweb\n";
+        let other = "10.0.0.3\tother\n10.0.0.3\t0123456789ab\n10.0.0.3\tdb\n";
+        let text = format!("{own}10.0.0.3\tstore\n10.0.0.3\t0123456789ab\n10.0.0.3\tdb\n{other}");
+        assert_eq!(String::from_utf8(link.left_of(text.as_bytes())).unwrap(), format!("{own}{other}"));
+        assert_eq!(link.left_of(b"no line end"), b"no line end");
+    }
 
     #[test]
     fn a_link_is_told_by_variables() {

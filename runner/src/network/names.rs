@@ -86,6 +86,13 @@ impl NameServer {
     }
 }
 
+impl NameServer {
+    /// Forgets a name for another container, from the next [`know`](Self::know) on.
+    pub(super) fn forget_link(&mut self, alias: &str) {
+        self.links.retain(|(known, _)| known != alias);
+    }
+}
+
 impl Drop for NameServer {
     fn drop(&mut self) {
         // A counter that is full has been written to already.

@@ -1,5 +1,6 @@
 //! What a container's part of a network is to be like beyond its addresses, with the names that Docker gives to it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
@@ -29,6 +30,9 @@ pub struct CardOptions {
     /// Names that only this container has for others in the network, with their ids.
     #[serde(default)]
     pub links: Vec<(String, String)>,
+    /// The options of the driver as they were given.
+    #[serde(default)]
+    pub given: BTreeMap<String, String>,
 }
 
 /// An option of a container's part of a network that nobody knows, or a value that makes no sense.
@@ -62,7 +66,9 @@ impl CardOptions {
                 self.name = Some(value.to_owned());
             }
             "com.docker.network.endpoint.macaddress" => {
-                return value.parse().map(Some).map_err(|_| bad("that is not the address of a network card"));
+                let address = value.parse().map_err(|_| bad("that is not the address of a network card"))?;
+                self.given.insert(name.to_owned(), value.to_owned());
+                return Ok(Some(address));
             }
             "com.docker.network.endpoint.sysctls" => {
                 for text in value.split(',') {
@@ -77,6 +83,7 @@ impl CardOptions {
             }
             _ => return Err(bad("there are com.docker.network.endpoint.ifname, macaddress and sysctls")),
         }
+        self.given.insert(name.to_owned(), value.to_owned());
         Ok(None)
     }
 

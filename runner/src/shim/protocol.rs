@@ -90,6 +90,11 @@ pub enum Request {
         /// What people call it.
         name: String,
     },
+    /// Forget the further name of another container. [`Reply::Done`].
+    RemoveLink {
+        /// The name.
+        alias: String,
+    },
     /// Stop the processes of a container that no control group can freeze, by signals. They go on at the end of this
     /// connection at the latest. [`Reply::Done`].
     Halt,

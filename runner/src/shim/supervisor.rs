@@ -34,6 +34,7 @@ use super::protocol::{Ended, Reply};
 use super::restart::Restarts;
 use super::state::State;
 use super::streams::Streams;
+use crate::cgroup::Shortage;
 use crate::logs::remote::Encrypt;
 use crate::logs::{Log, LogDriver};
 use crate::process::Process;
@@ -116,6 +117,10 @@ struct Run {
     terminal: Option<OwnedFd>,
     began: Instant,
     monitor: Option<Monitor>,
+    /// Tells when the kernel kills for lack of memory.
+    shortage: Option<Shortage>,
+    /// How many of those were told.
+    shortages: u64,
 }
 
 impl Supervisor {
@@ -235,6 +240,7 @@ impl Supervisor {
                 Event::NewConnection => self.connections.accept(),
                 Event::Connection(id) => self.take_requests(id),
                 Event::Stream(end) => self.streams.ready(end, flags, SystemClock.now()),
+                Event::Shortage => self.memory_ran_out()?,
                 Event::ProcessEnded => self.process_ended()?,
                 Event::Exec(id, end) => self.exec_ready(id, end, flags),
                 Event::ExecEnded(id) => self.exec_ended(id)?,

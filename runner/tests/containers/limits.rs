@@ -74,14 +74,14 @@ fn a_process_that_takes_too_much_memory_is_killed_and_that_is_known() {
     let request = limited(&image, "exec dd if=/dev/zero of=/dev/null bs=256M count=1", limits());
     let finished = run_logged(&request, &mut |_, _| {}, &CancelToken::new()).unwrap();
     assert_eq!(finished.status, ExitStatus::Signaled(9));
-    assert!(finished.out_of_memory);
+    assert!(finished.out_of_memory());
     // A child that is killed counts as well; who stays below does not.
     let child = limited(&image, "dd if=/dev/zero of=/dev/null bs=256M count=1; exit 3", limits());
     let finished = run_logged(&child, &mut |_, _| {}, &CancelToken::new()).unwrap();
-    assert_eq!((finished.status, finished.out_of_memory), (ExitStatus::Exited(3), true));
+    assert_eq!((finished.status, finished.out_of_memory()), (ExitStatus::Exited(3), true));
     let modest = limited(&image, "dd if=/dev/zero of=/dev/null bs=1M count=256", limits());
     let finished = run_logged(&modest, &mut |_, _| {}, &CancelToken::new()).unwrap();
-    assert_eq!((finished.status, finished.out_of_memory), (ExitStatus::Exited(0), false));
+    assert_eq!((finished.status, finished.out_of_memory()), (ExitStatus::Exited(0), false));
 }
 
 #[test]

@@ -80,6 +80,17 @@ pub(crate) fn put_reference(
     statement.execute((document.as_bytes(), digest.as_bytes())).map(drop)
 }
 
+/// Takes away that `document` refers to the blob `digest`. `false` when nobody knew that it does.
+pub(crate) fn delete_reference(
+    connection: &Connection,
+    document: &Digest,
+    digest: &Digest,
+) -> rusqlite::Result<bool> {
+    let mut statement =
+        connection.prepare_cached("DELETE FROM document_blobs WHERE document = ?1 AND digest = ?2")?;
+    Ok(statement.execute((document.as_bytes(), digest.as_bytes()))? > 0)
+}
+
 /// Records the chain id of all layers of the manifest `document`.
 pub(crate) fn put_chain(
     connection: &Connection,

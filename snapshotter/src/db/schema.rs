@@ -4,8 +4,10 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 10] =
-    [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10];
+const STEPS: [&str; 11] = [
+    FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10,
+    FORMAT_11,
+];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
@@ -250,6 +252,26 @@ CREATE TABLE container_images (
     PRIMARY KEY (container, snapshot)
 ) WITHOUT ROWID;
 CREATE INDEX container_images_by_snapshot ON container_images(snapshot);
+";
+
+/// Clients of a daemon ask for builds under names of their own, and are told more of them.
+const FORMAT_11: &str = "
+CREATE TABLE client_builds (
+    build    TEXT PRIMARY KEY REFERENCES builds(id) ON DELETE CASCADE,
+    name     TEXT NOT NULL,    -- the client's; several builds may have it, of which the newest is meant
+    document BLOB NOT NULL     -- JSON: what is told of it
+);
+CREATE INDEX client_builds_by_name ON client_builds(name);
+
+-- What goes with them: logs, and what is told of their results.
+CREATE TABLE build_attachments (
+    build   TEXT NOT NULL REFERENCES builds(id) ON DELETE CASCADE,
+    digest  BLOB NOT NULL,     -- of the content
+    size    INTEGER NOT NULL,
+    content BLOB NOT NULL,     -- as its owner packs it
+    PRIMARY KEY (build, digest)
+);
+CREATE INDEX build_attachments_by_digest ON build_attachments(digest);
 ";
 
 /// The format of an open database; 0 is an empty one.

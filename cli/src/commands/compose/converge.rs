@@ -11,6 +11,7 @@ use engine::containers::{Container, HealthStatus, State, Status};
 use engine::request::{FileRequest, MountRequest, MountSource, RunRequest, VolumeMount};
 
 use super::super::run;
+use super::acting::Acting;
 use super::hooks;
 use super::scope::{Member, members};
 use crate::error::{CliError, FAILED};
@@ -28,6 +29,7 @@ pub(super) enum Recreate {
 /// How services become what they are to be.
 pub(super) struct Converge<'a> {
     pub(super) engine: &'a Engine,
+    pub(super) acting: Acting,
     pub(super) project: &'a Project,
     pub(super) cancel: &'a CancelToken,
     pub(super) recreate: Recreate,
@@ -120,6 +122,9 @@ impl Converge<'_> {
     }
 
     pub(super) fn wait_for_needed(&self, service: &Service, among: &[&Service]) -> Result<(), CliError> {
+        if self.acting.is_dry() {
+            return Ok(());
+        }
         for (name, condition) in self.waits(service, among) {
             let members = members(self.engine, &self.project.name)?;
             for member in members.iter().filter(|member| member.service == name && !member.one_off) {
@@ -155,10 +160,8 @@ impl Converge<'_> {
         there.retain(|member| member.service == service.name && !member.one_off);
         let wanted = usize::try_from(service.replicas).unwrap_or(usize::MAX);
         for member in there.split_off(wanted.min(there.len())).iter().rev() {
-            hooks::pre_stop(self.engine, Some(self.project), std::slice::from_ref(member))?;
-            self.engine.stop_container(&member.container.id, None, self.timeout)?;
-            self.engine.remove_container(&member.container.id, true, true)?;
-            complain(&format!(" Container {}  Removed", member.name()));
+            self.acting.act(|| self.remove(member))?;
+            self.acting.tell(&format!(" Container {}  Removed", member.name()));
         }
         let changed = |name: &String| remade.contains(name);
         let needs = |check: fn(&compose::Dependency) -> bool| {
@@ -177,6 +180,12 @@ impl Converge<'_> {
         while numbers.len() < wanted {
             let number = (1..).find(|number| !numbers.contains(number)).unwrap_or(1);
             numbers.insert(number);
+            if self.acting.is_dry() {
+                let name = self.spec(service, number)?.name;
+                let steps = ["Created", "Started"].into_iter().take(1 + usize::from(self.start));
+                steps.for_each(|what| self.acting.tell(&format!(" Container {name}  {what}")));
+                continue;
+            }
             let request = self.request(service, number, None)?;
             let id = self.create(request.name.as_deref().unwrap_or_default(), &request)?;
             let member = self.member(&id)?;
@@ -184,6 +193,12 @@ impl Converge<'_> {
             self.run(member, false, false, started)?;
         }
         Ok(any)
+    }
+
+    fn remove(&self, member: &Member) -> Result<(), CliError> {
+        hooks::pre_stop(self.engine, Some(self.project), std::slice::from_ref(member))?;
+        self.engine.stop_container(&member.container.id, None, self.timeout)?;
+        Ok(self.engine.remove_container(&member.container.id, true, true)?)
     }
 
     fn member(&self, id: &str) -> Result<Member, CliError> {
@@ -207,6 +222,16 @@ impl Converge<'_> {
             return Err(cancelled());
         }
         let name = member.name().to_owned();
+        if self.acting.is_dry() {
+            let what = match (ran_before, restart) {
+                (true, false) => "Running",
+                (true, true) => "Restarted",
+                (false, _) => "Started",
+            };
+            self.acting.tell(&format!(" Container {name}  {what}"));
+            started(Started { member, ran_before });
+            return Ok(());
+        }
         if ran_before && restart {
             hooks::pre_stop(self.engine, Some(self.project), std::slice::from_ref(&member))?;
         }
@@ -240,6 +265,10 @@ impl Converge<'_> {
         }
         let labels = &member.container.document.labels;
         let spec = self.spec(service, member.number)?;
+        if self.acting.is_dry() && self.image_id(&spec).is_err() {
+            // It was told that there will be another image.
+            return Ok(true);
+        }
         let is_same = labels.get(label::HASH) == Some(&spec.hash)
             && labels.get(label::IMAGE) == Some(&self.image_id(&spec)?);
         Ok(!is_same)
@@ -256,6 +285,10 @@ impl Converge<'_> {
     /// Makes a container again. Until the new one is there, the old one only has another name.
     fn remake(&self, service: &Service, old: Member) -> Result<Member, CliError> {
         let (id, name) = (&old.container.id, old.name());
+        if self.acting.is_dry() {
+            self.acting.tell(&format!(" Container {name}  Recreated"));
+            return Ok(old);
+        }
         let kept = (!self.renew_volumes).then_some(&old.container);
         // What is refused at once is refused before anything is stopped.
         let request = self.request(service, old.number, kept)?;

@@ -8,6 +8,7 @@ use engine::Engine;
 use engine::error::EngineError;
 
 use super::super::StoreChoice;
+use super::acting::Acting;
 use super::hooks;
 use super::resources;
 use super::scope::{Member, Scope, members, orphans};
@@ -34,15 +35,16 @@ pub(super) fn down(
     let is_empty = wanted.is_empty();
     remove(
         &scope.engine,
+        scope.acting,
         scope.project.as_ref(),
         levels(scope.project.as_ref(), wanted),
         args.timeout,
         args.volumes,
     )?;
     if args.services.is_empty() {
-        resources::remove_networks(&scope.engine, &scope.name)?;
+        resources::remove_networks(&scope.engine, scope.acting, &scope.name)?;
         if args.volumes {
-            resources::remove_volumes(&scope.engine, &scope.name)?;
+            resources::remove_volumes(&scope.engine, scope.acting, &scope.name)?;
         }
     }
     if let Some(kind) = &args.rmi {
@@ -67,8 +69,12 @@ fn remove_images(scope: &Scope, kind: &str, used: Vec<String>) {
     images.sort();
     images.dedup();
     for image in images {
-        match scope.engine.remove_image(&image, false) {
-            Ok(_) => complain(&format!(" Image {image}  Removed")),
+        let removed = match scope.acting.is_dry() {
+            true => scope.engine.inspect(&image).map(drop),
+            false => scope.engine.remove_image(&image, false).map(drop),
+        };
+        match removed {
+            Ok(()) => scope.acting.tell(&format!(" Image {image}  Removed")),
             Err(EngineError::NoSuchImage(_)) => {}
             Err(error) => complain(&format!("WARNING: image {image} stays: {error}")),
         }
@@ -93,14 +99,16 @@ pub(super) fn levels(project: Option<&Project>, members: Vec<Member>) -> Vec<Vec
     groups.into_values().collect()
 }
 
-/// Does something with all containers of a group at once; goes on after a failure, and fails at the end.
+/// Does something with all containers of a group at once, and tells of each that it is `what`; goes on after a failure, and fails at the end.
 pub(super) fn at_once(
+    acting: Acting,
     group: &[Member],
-    act: impl Fn(&Member) -> Result<&'static str, EngineError> + Sync,
+    what: &str,
+    act: impl Fn(&Member) -> Result<(), EngineError> + Sync,
 ) -> Result<(), CliError> {
-    let act = |member: &Member| match act(member) {
-        Ok(what) => {
-            complain(&format!(" Container {}  {what}", member.name()));
+    let act = |member: &Member| match acting.act(|| act(member)) {
+        Ok(()) => {
+            acting.tell(&format!(" Container {}  {what}", member.name()));
             true
         }
         Err(error) => {
@@ -132,36 +140,36 @@ pub(super) fn at_once(
 /// Ends containers, group by group.
 pub(super) fn stop(
     engine: &Engine,
+    acting: Acting,
     project: Option<&Project>,
     groups: &[Vec<Member>],
     timeout: Option<i64>,
 ) -> Result<(), CliError> {
     groups.iter().try_for_each(|group| {
-        hooks::pre_stop(engine, project, group)?;
-        at_once(group, |member| {
-            engine.stop_container(&member.container.id, None, timeout).map(|()| "Stopped")
-        })
+        acting.act(|| hooks::pre_stop(engine, project, group))?;
+        at_once(acting, group, "Stopped", |member| engine.stop_container(&member.container.id, None, timeout))
     })
 }
 
 /// Ends and removes containers, group by group.
 pub(super) fn remove(
     engine: &Engine,
+    acting: Acting,
     project: Option<&Project>,
     groups: Vec<Vec<Member>>,
     timeout: Option<i64>,
     volumes: bool,
 ) -> Result<(), CliError> {
     groups.iter().try_for_each(|group| {
-        hooks::pre_stop(engine, project, group)?;
-        at_once(group, |member| {
+        acting.act(|| hooks::pre_stop(engine, project, group))?;
+        at_once(acting, group, "Removed", |member| {
             let id = &member.container.id;
             let removed = engine
                 .stop_container(id, None, timeout)
                 .and_then(|()| engine.remove_container(id, true, volumes));
             match removed {
                 // Somebody else was quicker.
-                Ok(()) | Err(EngineError::NoSuchContainer(_)) => Ok("Removed"),
+                Ok(()) | Err(EngineError::NoSuchContainer(_)) => Ok(()),
                 Err(error) => Err(error),
             }
         })

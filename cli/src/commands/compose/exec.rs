@@ -8,6 +8,7 @@ use engine::containers::{ExecRequest, Status};
 use engine::request::DetachKeys;
 
 use super::super::{StoreChoice, containers, open, run};
+use super::acting::Acting;
 use super::converge::{Converge, Recreate, request};
 use super::scope::{Member, Scope};
 use super::{images, resources};
@@ -40,10 +41,15 @@ pub(super) fn exec(
     let service = words.next().unwrap_or_default();
     let scope = Scope::open(store, project, std::slice::from_ref(&service))?;
     let member = member(&scope, &service, args.index)?;
+    let words: Vec<String> = words.collect();
+    if scope.acting.is_dry() {
+        scope.acting.tell(&format!(" Container {}  Would run: {}", member.name(), words.join(" ")));
+        return Ok(ExitCode::SUCCESS);
+    }
     let typed = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let request = ExecRequest {
         container: member.container.id.clone(),
-        command: words.collect(),
+        command: words,
         env: run::variables(&[], &args.env)?,
         workdir: args.workdir,
         user: args.user,
@@ -72,14 +78,15 @@ pub(super) fn run_once(
     let project = super::load(chosen, named)?;
     let engine = open(store)?;
     let selected = project.selected(named, !args.no_deps)?;
-    let cancel = base::CancelToken::new();
+    let (cancel, acting) = (base::CancelToken::new(), Acting::of(chosen));
     let (pull, progress) = (args.pull.as_deref(), chosen.progress);
     let wanted = images::Wanted { build: args.build, no_build: false, pull, progress };
-    images::provide(&engine, &project, &selected, &wanted, &cancel)?;
-    resources::make(&engine, &project, &selected)?;
+    images::provide(&engine, acting, &project, &selected, &wanted, &cancel)?;
+    resources::make(&engine, acting, &project, &selected)?;
     let needed: Vec<_> = selected.iter().copied().filter(|other| other.name != service).collect();
     let converge = Converge {
         engine: &engine,
+        acting,
         project: &project,
         cancel: &cancel,
         recreate: Recreate::Never,
@@ -104,6 +111,8 @@ pub(super) fn run_once(
     add("--volume", &args.volumes);
     add("--publish", &args.publish);
     add("--label", &args.labels);
+    add("--cap-add", &args.cap_add);
+    add("--cap-drop", &args.cap_drop);
     add("--workdir", args.workdir.as_slice());
     add("--user", args.user.as_slice());
     add("--entrypoint", args.entrypoint.as_slice());
@@ -111,6 +120,12 @@ pub(super) fn run_once(
     let given: Vec<String> = words.collect();
     if !given.is_empty() || args.entrypoint.is_some() {
         spec.command = given;
+    }
+    if acting.is_dry() {
+        ["Created", "Started"]
+            .iter()
+            .for_each(|what| acting.tell(&format!(" Container {}  {what}", spec.name)));
+        return Ok(ExitCode::SUCCESS);
     }
     let mut request = request(&engine, &spec)?;
     let typed = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();

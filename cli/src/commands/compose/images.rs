@@ -12,6 +12,7 @@ use engine::error::EngineError;
 use engine::request::{BuildRequest, DockerfileSource, SecretSource};
 
 use super::super::{StoreChoice, build as build_command, open, platform, pull_policy};
+use super::acting::Acting;
 use crate::args::BuildArgs;
 use crate::compose_args::{ComposeBuildArgs, ProjectArgs, PullServicesArgs};
 use crate::error::{CliError, FAILED};
@@ -35,6 +36,7 @@ pub(super) struct Wanted<'a> {
 /// Builds or fetches what services need and is not there, or is to be current.
 pub(super) fn provide(
     engine: &Engine,
+    acting: Acting,
     project: &Project,
     services: &[&Service],
     wanted: &Wanted<'_>,
@@ -77,8 +79,15 @@ pub(super) fn provide(
             other => to_pull.push((*service, other.to_owned())),
         }
     }
-    pull_all(engine, project, &to_pull, cancel)?;
-    all(engine, project, &to_build, &Choices { progress: wanted.progress, ..Choices::default() }, cancel)
+    pull_all(engine, acting, project, (&to_pull, false), cancel)?;
+    all(
+        engine,
+        acting,
+        project,
+        &to_build,
+        &Choices { progress: wanted.progress, ..Choices::default() },
+        cancel,
+    )
 }
 
 fn is_there(engine: &Engine, image: &str) -> Result<bool, CliError> {
@@ -91,10 +100,16 @@ fn is_there(engine: &Engine, image: &str) -> Result<bool, CliError> {
 
 fn pull_all(
     engine: &Engine,
+    acting: Acting,
     project: &Project,
-    services: &[(&Service, String)],
+    (services, quiet): (&[(&Service, String)], bool),
     cancel: &CancelToken,
 ) -> Result<(), CliError> {
+    let tell = |line: &str| {
+        if !quiet {
+            acting.tell(line);
+        }
+    };
     let mut done = BTreeSet::new();
     for (service, policy) in services {
         // A word that there is not is refused before anything is fetched.
@@ -104,10 +119,13 @@ fn pull_all(
         if !done.insert((image.clone(), wanted.clone())) {
             continue;
         }
-        complain(&format!(" {} Pulling {image}", service.name));
+        tell(&format!(" {} Pulling {image}", service.name));
+        if acting.is_dry() {
+            continue;
+        }
         let platform = platform(wanted.as_deref())?;
         match engine.pull(&image, platform.as_ref(), Arc::new(NullSink), cancel) {
-            Ok(_) => complain(&format!(" {} Pulled", service.name)),
+            Ok(_) => tell(&format!(" {} Pulled", service.name)),
             Err(_) if policy == "newer" && is_there(engine, &image)? => {}
             Err(error) => return Err(error.into()),
         }
@@ -121,7 +139,7 @@ pub(super) fn pull(
     project: &ProjectArgs,
     args: &PullServicesArgs,
 ) -> Result<ExitCode, CliError> {
-    let cancel = signals::cancel_token();
+    let (cancel, acting) = (signals::cancel_token(), Acting::of(project));
     let project = super::load(project, &args.services)?;
     let engine = open(store)?;
     let services = project.selected(&args.services, args.include_deps)?;
@@ -135,7 +153,8 @@ pub(super) fn pull(
         if policy == "missing" && is_there(&engine, &image)? {
             continue;
         }
-        if let Err(error) = pull_all(&engine, &project, &[(service, "always".to_owned())], &cancel) {
+        let wanted = [(service, "always".to_owned())];
+        if let Err(error) = pull_all(&engine, acting, &project, (&wanted, args.quiet), &cancel) {
             error.report();
             failed = true;
         }
@@ -178,7 +197,7 @@ pub(super) fn build(
     if services.is_empty() {
         complain("No services to build");
     }
-    all(&engine, &project, &services, &choices, &cancel)?;
+    all(&engine, Acting::of(chosen), &project, &services, &choices, &cancel)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -193,6 +212,7 @@ struct Ready {
 /// Builds images, all at once but for those that others are made of: builds of one engine share the steps that are under way.
 fn all(
     engine: &Engine,
+    acting: Acting,
     project: &Project,
     services: &[&Service],
     choices: &Choices<'_>,
@@ -204,6 +224,10 @@ fn all(
     let mut open = Vec::new();
     for service in services {
         open.extend(ready(project, service, choices)?);
+    }
+    if acting.is_dry() {
+        open.iter().for_each(|ready| acting.tell(&format!(" {}  Built", ready.service)));
+        return Ok(());
     }
     let collector = AutoCollect::new(config_file::read()?.retention)?;
     let renderer = render::renderer(if choices.quiet { Mode::Quiet } else { choices.progress });

@@ -24,8 +24,8 @@ pub(super) fn start(
     let members = scope.members(&args.services)?;
     let Some(project) = &scope.project else {
         for group in scope.in_order(members) {
-            down::at_once(&group, |member| {
-                scope.engine.start_container(&member.container.id).map(|()| "Started")
+            down::at_once(scope.acting, &group, "Started", |member| {
+                scope.engine.start_container(&member.container.id)
             })?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -39,6 +39,7 @@ pub(super) fn start(
     let cancel = CancelToken::new();
     let converge = Converge {
         engine: &scope.engine,
+        acting: scope.acting,
         project,
         cancel: &cancel,
         recreate: Recreate::Never,
@@ -62,7 +63,8 @@ pub(super) fn stop(
     let mut members = scope.members(&args.services)?;
     members.retain(|member| member.is_live());
     let project = scope.project.as_ref();
-    down::stop(&scope.engine, project, &down::levels(scope.project.as_ref(), members), args.timeout)?;
+    let levels = down::levels(project, members);
+    down::stop(&scope.engine, scope.acting, project, &levels, args.timeout)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -82,11 +84,11 @@ pub(super) fn restart(
         services.extend(project.services.values().filter(follows).map(|service| service.name.clone()));
     }
     for group in scope.in_order(scope.members(&services)?) {
-        hooks::pre_stop(&scope.engine, scope.project.as_ref(), &group)?;
-        down::at_once(&group, |member| {
-            scope.engine.restart_container(&member.container.id, None, args.timeout).map(|()| "Restarted")
+        scope.acting.act(|| hooks::pre_stop(&scope.engine, scope.project.as_ref(), &group))?;
+        down::at_once(scope.acting, &group, "Restarted", |member| {
+            scope.engine.restart_container(&member.container.id, None, args.timeout)
         })?;
-        if let Some(project) = &scope.project {
+        if let Some(project) = scope.project.as_ref().filter(|_| !scope.acting.is_dry()) {
             group.iter().try_for_each(|member| hooks::post_start(&scope.engine, project, member))?;
         }
     }
@@ -103,11 +105,9 @@ pub(super) fn kill(
     let scope = Scope::open(store, project, &args.services)?;
     let mut members = scope.members(&args.services)?;
     members.retain(|member| member.container.state.status == Status::Running);
-    down::at_once(&members, |member| {
-        scope
-            .engine
-            .kill_container(&member.container.id, signal)
-            .map(|()| if signal == 9 { "Killed" } else { "Signalled" })
+    let what = if signal == 9 { "Killed" } else { "Signalled" };
+    down::at_once(scope.acting, &members, what, |member| {
+        scope.engine.kill_container(&member.container.id, signal)
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -123,9 +123,10 @@ pub(super) fn pause(
     let mut members = scope.members(&args.services)?;
     let status = if freeze { Status::Running } else { Status::Paused };
     members.retain(|member| member.container.state.status == status);
-    down::at_once(&members, |member| match freeze {
-        true => scope.engine.pause_container(&member.container.id).map(|()| "Paused"),
-        false => scope.engine.unpause_container(&member.container.id).map(|()| "Unpaused"),
+    let what = if freeze { "Paused" } else { "Unpaused" };
+    down::at_once(scope.acting, &members, what, |member| match freeze {
+        true => scope.engine.pause_container(&member.container.id),
+        false => scope.engine.unpause_container(&member.container.id),
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -144,11 +145,13 @@ pub(super) fn remove(
         return Ok(ExitCode::SUCCESS);
     }
     let names: Vec<&str> = members.iter().map(super::scope::Member::name).collect();
-    if !args.force && !ask(&format!("? Going to remove {} [yN] ", names.join(", "))) {
+    if !args.force && !scope.acting.is_dry() && !ask(&format!("? Going to remove {} [yN] ", names.join(", ")))
+    {
         return Ok(ExitCode::SUCCESS);
     }
     let project = scope.project.as_ref();
-    down::remove(&scope.engine, project, down::levels(scope.project.as_ref(), members), None, args.volumes)?;
+    let levels = down::levels(project, members);
+    down::remove(&scope.engine, scope.acting, project, levels, None, args.volumes)?;
     Ok(ExitCode::SUCCESS)
 }
 

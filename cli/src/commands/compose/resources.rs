@@ -8,13 +8,19 @@ use engine::Engine;
 use engine::request::{NetworkCreation, VolumeSettings};
 
 use super::super::{networks, parsed, volumes};
+use super::acting::Acting;
+use super::scope::members;
 use crate::error::CliError;
 use crate::network_commands::NetworkCreateArgs;
-use crate::terminal::complain;
 use crate::volume_args::VolumeCreateArgs;
 
 /// Makes what services need and is not there.
-pub(super) fn make(engine: &Engine, project: &Project, services: &[&Service]) -> Result<(), CliError> {
+pub(super) fn make(
+    engine: &Engine,
+    acting: Acting,
+    project: &Project,
+    services: &[&Service],
+) -> Result<(), CliError> {
     for (key, network) in project.used_networks(services) {
         let found = match engine.find_network(&network.name) {
             Ok(found) => Some(found),
@@ -35,8 +41,8 @@ pub(super) fn make(engine: &Engine, project: &Project, services: &[&Service]) ->
                 let words = [vec![network.name.clone()], network.words()].concat();
                 let asked = networks::creation(&parsed::<NetworkCreateArgs>("network", &words)?)?;
                 let labels = labels(project, (label::NETWORK, key), asked.labels);
-                engine.create_network(&NetworkCreation { labels, ..asked })?;
-                complain(&format!(" Network {}  Created", network.name));
+                acting.act(|| engine.create_network(&NetworkCreation { labels, ..asked }).map(drop))?;
+                acting.tell(&format!(" Network {}  Created", network.name));
             }
         }
     }
@@ -59,8 +65,9 @@ pub(super) fn make(engine: &Engine, project: &Project, services: &[&Service]) ->
                 let words = [volume.words(), vec![volume.name.clone()]].concat();
                 let settings = volumes::settings(&parsed::<VolumeCreateArgs>("volume", &words)?)?;
                 let labels = labels(project, (label::VOLUME, key), settings.labels);
-                engine.create_volume(Some(&volume.name), &VolumeSettings { labels, ..settings })?;
-                complain(&format!(" Volume {}  Created", volume.name));
+                let settings = VolumeSettings { labels, ..settings };
+                acting.act(|| engine.create_volume(Some(&volume.name), &settings).map(drop))?;
+                acting.tell(&format!(" Volume {}  Created", volume.name));
             }
         }
     }
@@ -83,30 +90,39 @@ fn is_of(labels: &BTreeMap<String, String>, project: &str) -> bool {
     labels.get(label::PROJECT).is_some_and(|name| name == project)
 }
 
+/// Whether nobody uses something any more. When things are only told, the project's own containers count as removed.
+fn gone(engine: &Engine, acting: Acting, project: &str, users: &[String]) -> Result<bool, CliError> {
+    if !acting.is_dry() {
+        return Ok(users.is_empty());
+    }
+    let own = members(engine, project)?;
+    Ok(users.iter().all(|user| own.iter().any(|member| member.container.id == *user)))
+}
+
 /// Removes the networks that were made for a project. One that somebody else uses stays, which is told.
-pub(super) fn remove_networks(engine: &Engine, project: &str) -> Result<(), CliError> {
+pub(super) fn remove_networks(engine: &Engine, acting: Acting, project: &str) -> Result<(), CliError> {
     for network in engine.networks()?.into_iter().filter(|network| is_of(&network.labels(), project)) {
         // A network goes although stopped containers are in it, which could not be started any more.
         let users = engine.network_users(&network)?;
-        if !users.is_empty() {
-            complain(&format!(" Network {}  Resource is still in use", network.name));
+        if !gone(engine, acting, project, &users)? {
+            acting.tell(&format!(" Network {}  Resource is still in use", network.name));
             continue;
         }
-        engine.remove_network(&network.id)?;
-        complain(&format!(" Network {}  Removed", network.name));
+        acting.act(|| engine.remove_network(&network.id))?;
+        acting.tell(&format!(" Network {}  Removed", network.name));
     }
     Ok(())
 }
 
 /// Removes the volumes that were made for a project.
-pub(super) fn remove_volumes(engine: &Engine, project: &str) -> Result<(), CliError> {
+pub(super) fn remove_volumes(engine: &Engine, acting: Acting, project: &str) -> Result<(), CliError> {
     for volume in engine.volumes()?.into_iter().filter(|volume| is_of(&volume.labels, project)) {
-        if !engine.volume_users(&volume.name)?.is_empty() {
-            complain(&format!(" Volume {}  Resource is still in use", volume.name));
+        if !gone(engine, acting, project, &engine.volume_users(&volume.name)?)? {
+            acting.tell(&format!(" Volume {}  Resource is still in use", volume.name));
             continue;
         }
-        engine.remove_volume(&volume.name)?;
-        complain(&format!(" Volume {}  Removed", volume.name));
+        acting.act(|| engine.remove_volume(&volume.name))?;
+        acting.tell(&format!(" Volume {}  Removed", volume.name));
     }
     Ok(())
 }

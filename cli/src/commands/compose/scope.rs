@@ -6,12 +6,14 @@ use engine::Engine;
 use engine::containers::Container;
 
 use super::super::{StoreChoice, environment, open};
+use super::acting::Acting;
 use crate::compose_args::ProjectArgs;
 use crate::error::CliError;
 
 /// A project in a store. Its files may be gone when its name is known.
 pub(super) struct Scope {
     pub(super) engine: Engine,
+    pub(super) acting: Acting,
     pub(super) name: String,
     pub(super) project: Option<Project>,
 }
@@ -72,7 +74,7 @@ impl Scope {
             (Err(ComposeError::NoFile { .. }), Some(name)) => (name, None),
             (Err(error), _) => return Err(error.into()),
         };
-        Ok(Self { engine: open(store)?, name, project })
+        Ok(Self { engine: open(store)?, acting: Acting::of(args), name, project })
     }
 
     /// The containers of these services, or of all, but for those of single commands.

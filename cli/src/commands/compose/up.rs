@@ -9,6 +9,7 @@ use compose::{Project, Service};
 use engine::Engine;
 
 use super::super::{StoreChoice, open};
+use super::acting::Acting;
 use super::converge::{Converge, Recreate, Started, wait_until_well};
 use super::scope::{Member, members, orphans};
 use super::shown::{Style, coloured, follow, style};
@@ -27,8 +28,8 @@ pub(super) fn create(
 ) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
     let (project, progress) = (read(chosen, &args.make)?, chosen.progress);
-    let up =
-        Up { engine: open(store)?, project, make: &args.make, progress, deps: true, start: false, cancel };
+    let (engine, acting, make) = (open(store)?, Acting::of(chosen), &args.make);
+    let up = Up { engine, acting, project, make, progress, deps: true, start: false, cancel };
     up.make(&mut |_| {})?;
     Ok(ExitCode::SUCCESS)
 }
@@ -41,12 +42,12 @@ pub(super) fn up(store: &StoreChoice, chosen: &ProjectArgs, args: &UpArgs) -> Re
         return Err(compose::ComposeError::NoSuchService(unknown.clone()).into());
     }
     let (deps, start) = (!args.no_deps, !args.no_start);
-    let progress = chosen.progress;
-    let up = Up { engine: open(store)?, project, make: &args.make, progress, deps, start, cancel };
-    if args.detach || args.wait || args.no_start {
+    let (engine, acting, make) = (open(store)?, Acting::of(chosen), &args.make);
+    let up = Up { engine, acting, project, make, progress: chosen.progress, deps, start, cancel };
+    if args.detach || args.wait || args.no_start || acting.is_dry() {
         let mut started = Vec::new();
         up.make(&mut |container| started.push(container.member))?;
-        if args.wait {
+        if args.wait && !acting.is_dry() {
             let limit = args.wait_timeout.map(Duration::from_secs);
             wait_until_well(&up.engine, &started, limit, &up.cancel)?;
         }
@@ -70,6 +71,7 @@ fn read(project: &ProjectArgs, args: &MakeArgs) -> Result<Project, CliError> {
 
 struct Up<'a> {
     engine: Engine,
+    acting: Acting,
     project: Project,
     make: &'a MakeArgs,
     progress: Mode,
@@ -87,8 +89,8 @@ impl Up<'_> {
         self.orphans()?;
         let (pull, progress) = (args.pull.as_deref(), self.progress);
         let wanted = images::Wanted { build: args.build, no_build: args.no_build, pull, progress };
-        images::provide(&self.engine, &self.project, &services, &wanted, &self.cancel)?;
-        resources::make(&self.engine, &self.project, &services)?;
+        images::provide(&self.engine, self.acting, &self.project, &services, &wanted, &self.cancel)?;
+        resources::make(&self.engine, self.acting, &self.project, &services)?;
         let recreate = match (args.force_recreate, args.no_recreate) {
             (true, _) => Recreate::Always,
             (_, true) => Recreate::Never,
@@ -98,6 +100,7 @@ impl Up<'_> {
         let recreate_needed = if always { Recreate::Always } else { recreate.of_needed() };
         let converge = Converge {
             engine: &self.engine,
+            acting: self.acting,
             project: &self.project,
             cancel: &self.cancel,
             recreate,
@@ -118,7 +121,7 @@ impl Up<'_> {
     fn orphans(&self) -> Result<(), CliError> {
         let orphans = orphans(&self.project, &members(&self.engine, &self.project.name)?);
         if self.make.remove_orphans {
-            return down::remove(&self.engine, None, vec![orphans], self.make.timeout, false);
+            return down::remove(&self.engine, self.acting, None, vec![orphans], self.make.timeout, false);
         }
         if !orphans.is_empty() {
             let names: Vec<&str> = orphans.iter().map(Member::name).collect();
@@ -224,7 +227,7 @@ impl Up<'_> {
 
     fn stop(&self, running: &[Member]) -> Result<(), CliError> {
         let levels = down::levels(Some(&self.project), running.to_vec());
-        down::stop(&self.engine, Some(&self.project), &levels, self.make.timeout)
+        down::stop(&self.engine, self.acting, Some(&self.project), &levels, self.make.timeout)
     }
 }
 

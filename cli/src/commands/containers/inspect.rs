@@ -2,11 +2,12 @@
 
 mod host_config;
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use base::Timestamp;
 use engine::Engine;
-use engine::containers::{Container, ContainerSettings, HealthCheck, MountPoint, Status};
+use engine::containers::{Container, ContainerSettings, HealthCheck, Membership, MountPoint, Status};
 use engine::error::EngineError;
 use engine::network::{Endpoint, InetEndpoint};
 use engine::request::LogDriver;
@@ -123,7 +124,7 @@ fn document(engine: &Engine, container: &Container, size: bool) -> Result<Value,
         "GraphDriver": { "Name": driver(&settings), "Data": layers(&settings) },
         "Mounts": mounts(container),
         "Config": config(container, &settings),
-        "NetworkSettings": network(container),
+        "NetworkSettings": network(engine, container)?,
     });
     if size {
         let sizes = engine.container_size(container)?;
@@ -201,29 +202,49 @@ fn healthcheck(check: &HealthCheck) -> Value {
     })
 }
 
-/// What a container has of its network. What it does not have is empty, as in Docker.
-fn network(container: &Container) -> Value {
+/// What a container has of its networks. What it does not have is empty, as in Docker.
+fn network(engine: &Engine, container: &Container) -> Result<Value, CliError> {
     let endpoint = container.state.network.clone().unwrap_or_default();
     let mut settings = endpoint_document(&endpoint);
     settings["Ports"] = ports::document(container);
     let mut networks = serde_json::Map::new();
-    if !container.document.network.starts_with("container:") {
-        // One that does not run has at least what it was made for.
-        let first = endpoint.network.as_ref().map_or_else(
-            || match container.state.network {
-                Some(_) if !matches!(container.document.network.as_str(), "host" | "none") => "bridge",
-                _ => container.document.network.as_str(),
-            },
-            |network| network.name.as_str(),
-        );
-        networks.insert(first.to_owned(), endpoint_document(&endpoint));
-        for further in &container.state.further_networks {
-            let name = further.network.as_ref().map_or("bridge", |network| network.name.as_str());
-            networks.insert(name.to_owned(), endpoint_document(further));
+    for membership in engine.memberships(container)? {
+        let mut shown = endpoint_document(&membership.endpoint);
+        let asked = asked_document(&membership);
+        if let (Some(all), Value::Object(asked)) = (shown.as_object_mut(), asked) {
+            all.extend(asked);
         }
+        networks.insert(membership.name, shown);
     }
     settings["Networks"] = networks.into();
-    settings
+    Ok(settings)
+}
+
+/// What was asked for about a container's part of a network. What was not is null, as Go writes what was never made.
+fn asked_document(membership: &Membership) -> Value {
+    let Membership { id, endpoint, links, .. } = membership;
+    let asked = &endpoint.asked;
+    let some = |list: Vec<String>| if list.is_empty() { Value::Null } else { list.into() };
+    let mut addresses = serde_json::Map::new();
+    let given = [
+        ("IPv4Address", asked.address.map(|address| address.to_string())),
+        ("IPv6Address", asked.address6.map(|address| address.to_string())),
+    ];
+    addresses
+        .extend(given.into_iter().filter_map(|(name, address)| Some((name.to_owned(), address?.into()))));
+    let link_local: Vec<String> = asked.card.link_local.iter().map(IpAddr::to_string).collect();
+    if !link_local.is_empty() {
+        addresses.insert("LinkLocalIPs".to_owned(), link_local.into());
+    }
+    // The first two names are the container's own: that which it was given, and its id.
+    let names = endpoint.network.iter().flat_map(|network| network.names.iter().skip(2).cloned());
+    json!({
+        "IPAMConfig": if addresses.is_empty() { Value::Null } else { addresses.into() },
+        "Links": some(links.clone()),
+        "Aliases": some(names.collect()),
+        "DriverOpts": if asked.card.given.is_empty() { Value::Null } else { json!(asked.card.given) },
+        "NetworkID": id,
+    })
 }
 
 /// What a container has of one network.

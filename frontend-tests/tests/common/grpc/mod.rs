@@ -15,6 +15,7 @@
 //! and [`pb`]. An output of type `tar`, `oci` or `docker` comes into the session: [`OpenSession::received`].
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+pub(crate) mod content;
 pub(crate) mod llb;
 mod session;
 

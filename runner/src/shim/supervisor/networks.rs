@@ -5,7 +5,7 @@ use super::life::networks_of;
 use super::requests::refused;
 use super::{Phase, Supervisor, failed};
 use crate::network::error::NetworkError;
-use crate::network::{Attachment, Connect, Connection};
+use crate::network::{Attachment, Connect, Connection, Link, short};
 use crate::request::Network;
 
 impl Supervisor {
@@ -42,6 +42,28 @@ impl Supervisor {
         self.networks_changed()
     }
 
+    /// Forgets the further name of another container, now and whenever it is started again.
+    pub(super) fn remove_link(&mut self, alias: &str) -> Reply {
+        let Network::Connected(connection) = &mut self.config.request.network else {
+            return refused(NOT_CONNECTED);
+        };
+        let Some(link) = connection.forget_link(alias) else {
+            let knower = short(&connection.connect.container);
+            return told(&NetworkError::NoLink { knower, alias: alias.to_owned() });
+        };
+        if let Phase::Running(run) = &mut self.phase {
+            if let Some(attachment) = run.process.network_mut() {
+                attachment.forget_link(alias);
+            }
+            if let Ok(Some(pid)) = run.process.pid() {
+                // A file that the container may not write to, or has put something else in the place of, stays as it is
+                // until the next start.
+                let _ = link.leave_hosts_of(pid);
+            }
+        }
+        self.networks_changed()
+    }
+
     /// Writes down what has changed.
     fn networks_changed(&mut self) -> Reply {
         let before = networks_of(&self.state);
@@ -71,6 +93,12 @@ fn told(error: &NetworkError) -> Reply {
 }
 
 impl Connection {
+    /// Takes the further name of another container out; answers what it was, or `None` if there was none.
+    pub fn forget_link(&mut self, alias: &str) -> Option<Link> {
+        let place = self.links.iter().position(|link| link.alias == alias)?;
+        Some(self.links.remove(place))
+    }
+
     /// Takes a network out. `false` if that was the only one.
     pub fn forget(&mut self, network: &str) -> bool {
         self.further.retain(|other| other.network != network);

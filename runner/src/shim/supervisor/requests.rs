@@ -91,6 +91,7 @@ impl Supervisor {
             }
             Request::JoinNetwork(wanted) => Some(self.join_network(*wanted)),
             Request::LeaveNetwork { network, name } => Some(self.leave_network(&network, &name)),
+            Request::RemoveLink { alias } => Some(self.remove_link(&alias)),
             Request::Files => Some(self.hand_files_over(&descriptors)),
             Request::Exec(execution) => self.exec(id, &execution, descriptors),
         }

@@ -11,6 +11,7 @@ use super::super::streams::End;
 use super::ending::Signals;
 use super::exec::ExecId;
 use super::{Phase, Supervisor};
+use crate::cgroup::Shortage;
 
 /// What happened.
 #[derive(Clone, Copy)]
@@ -18,6 +19,7 @@ pub(super) enum Event {
     NewConnection,
     Connection(ConnectionId),
     Stream(End),
+    Shortage,
     ProcessEnded,
     Exec(ExecId, End),
     ExecEnded(ExecId),
@@ -46,6 +48,9 @@ impl Supervisor {
         }
         // The last one, so that its output is read first.
         if let Phase::Running(run) = &self.phase {
+            if let Some((fd, flags)) = run.shortage.as_ref().map(Shortage::interest) {
+                events.push((Event::Shortage, fd, flags));
+            }
             events.push((Event::ProcessEnded, run.process.pidfd(), PollFlags::IN));
         }
         wait_for(&events, self.deadline())

@@ -12,6 +12,7 @@ const WHOLE_CPU: i64 = 1_000_000_000;
 pub(super) fn document(container: &Container, settings: &ContainerSettings) -> Value {
     let mut value = asked(container);
     let restart = settings.restart;
+    value["Links"] = list(settings.links.clone());
     value["RestartPolicy"] = json!({ "Name": restart.name(), "MaximumRetryCount": restart.most() });
     let parts = [of_rights(settings), of_namespaces(container, settings), of_limits(&settings.limits)];
     if let Some(fields) = value.as_object_mut() {
