@@ -128,8 +128,15 @@ impl Engine {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<Option<Image>, EngineError> {
-        let Some(record) = self.store.resolve(&reference.to_string())? else { return Ok(None) };
-        self.image(&record.descriptor, platform)
+        if let Some(record) = self.store.resolve(&reference.to_string())? {
+            return self.image(&record.descriptor, platform);
+        }
+        // Whoever was told what a name means here may ask by the digest alone that it had then.
+        let Some(digest) = reference.digest else { return Ok(None) };
+        let unpinned = Reference { digest: None, ..reference.clone() };
+        let Some(record) = self.store.resolve(&unpinned.to_string())? else { return Ok(None) };
+        let image = self.image(&record.descriptor, platform)?;
+        Ok(image.filter(|image| image.descriptor.digest == digest || record.descriptor.digest == digest))
     }
 
     /// The image that the name means in its registry now, under that name in the store. One request tells that nothing has

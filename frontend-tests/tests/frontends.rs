@@ -68,7 +68,10 @@ fn act() -> ExitCode {
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    match runtime.block_on(speak(&attributes)) {
+    let spoken = runtime.block_on(speak(&attributes));
+    // Somebody still reads our input, and would for ever.
+    runtime.shutdown_background();
+    match spoken {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("frontend: {error}");
