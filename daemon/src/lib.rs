@@ -9,6 +9,7 @@ mod builds;
 mod capabilities;
 mod content;
 mod control;
+mod debug;
 mod errors;
 mod follow;
 mod gateway;
@@ -30,6 +31,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::CancelToken;
 use engine::Engine;
@@ -43,11 +45,16 @@ use tonic::Status;
 use crate::builds::Builds;
 pub use crate::listen::{Address, AddressError, Socket, Tls};
 
+/// How long clients may take to go when all builds have ended. Some connect and then say nothing.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// How a daemon serves.
 #[derive(Debug)]
 pub struct Options {
     /// Where it listens.
     pub addresses: Vec<Address>,
+    /// Where it shows numbers, as `HOST:PORT`.
+    pub debug_address: Option<String>,
     /// The group that may use its sockets besides their owner.
     pub group: Option<u32>,
     /// Sockets that somebody has opened for us.
@@ -129,6 +136,11 @@ pub fn serve(
             let failed = |source| DaemonError::Listen { address: "fd://".to_owned(), source };
             listeners.push(socket.listen().map_err(failed)?);
         }
+        if let Some(address) = &options.debug_address {
+            let failed = |source| DaemonError::Listen { address: address.clone(), source };
+            let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+            tokio::spawn(debug::serve(listener, Arc::clone(&builds)));
+        }
         for listener in listeners {
             let tls = tls.clone();
             let (builds, mut stopped) = (Arc::clone(&builds), stopped.clone());
@@ -143,12 +155,24 @@ pub fn serve(
             });
         }
         ready();
-        while let Some(served) = servers.join_next().await {
-            if let Ok(Err(error)) = served {
-                return Err(DaemonError::Serve(error));
+        let mut stopped = stopped.clone();
+        let over = async {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            builds.drain().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        let served = async {
+            while let Some(served) = servers.join_next().await {
+                if let Ok(Err(error)) = served {
+                    return Err(DaemonError::Serve(error));
+                }
             }
+            Ok(())
+        };
+        tokio::select! {
+            served = served => served,
+            () = over => Ok(()),
         }
-        Ok(())
     })
 }
 

@@ -219,6 +219,7 @@ fn no_record(error: &EngineError) -> Event {
         message,
         excerpt: String::new(),
         url: None,
+        place: None,
     }
 }
 
@@ -382,10 +383,11 @@ fn solve_once(
                 failed::export_on_failure(fetcher, kept, &request.on_failure);
             }
             let failure = |Failure { vertex, error }: Failure<StepError>| {
-                let metadata = &lowered.graph.vertex(vertex).metadata;
+                let (id, metadata) =
+                    (lowered.graph.vertex(vertex).id, &lowered.graph.vertex(vertex).metadata);
                 let place = metadata.source.map(|(start, end)| definition.place(Span::new(start, end)));
                 let (name, kept) = (metadata.name.clone(), kept.map(|kept| kept.build.clone()));
-                StepFailure { name, place: place.map(Box::new), error, kept }
+                StepFailure { vertex: id, name, place: place.map(Box::new), error, kept }
             };
             Err(BuildError::steps(std::iter::once(first).chain(others).map(failure).collect()))
         }

@@ -16,7 +16,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 pub(crate) mod content;
-mod session;
+pub(crate) mod session;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
