@@ -23,6 +23,7 @@ use crate::outputs;
 use crate::proto::frontend::result::Result as ResultRefs;
 use crate::proto::{frontend, fsutil, pb};
 use crate::session::caller::{Asked, Nobody};
+use crate::session::content::Directories;
 use crate::session::files::{self, Wanted};
 use crate::{linked, questions, workers};
 
@@ -251,7 +252,9 @@ impl Steering<'_> {
             report
         });
         match (answer, steered) {
-            (Some(Ok(response)), Ok(_)) => Ok(response),
+            (Some(Ok(response)), Ok(_)) => {
+                Ok(response.into_iter().chain(caches::written(&opening.caches)).collect())
+            }
             (Some(Err(status)), _) => Err(status),
             (_, Err(error)) => Err(status_of(&error)),
             (None, Ok(_)) => Err(Status::internal("the build was not steered")),
@@ -280,7 +283,10 @@ impl Steering<'_> {
             let message = format!("there is no frontend {frontend} here; {DOCKERFILE} is");
             return Err(Status::unimplemented(message));
         }
-        let caches = caches::shared(self.build.request.cache.as_ref(), cache_imports, attributes)?;
+        let runtime = self.builds.runtime();
+        let directories = self.build.session.as_ref().and_then(|session| Directories::of(runtime, session));
+        let asked = self.build.request.cache.as_ref();
+        let caches = caches::shared(asked, cache_imports, attributes, directories.as_ref())?;
         let attributes = Attributes(attributes);
         let question = attributes.question();
         question.map_or(Ok(()), questions::check)?;
