@@ -5,7 +5,7 @@
 
 mod output;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,20 @@ pub enum Outcome {
     Failed(String),
     /// It was stopped before it ended.
     Cancelled,
+}
+
+/// A part of the user's text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextPlace {
+    /// What messages call the text.
+    pub name: String,
+    /// Where the part begins: the line from 1, and the character in it from 0.
+    pub start: (usize, usize),
+    /// Where it ends, exclusively.
+    pub end: (usize, usize),
+    /// The whole text. It is not part of records.
+    #[serde(skip)]
+    pub text: Option<Arc<str>>,
 }
 
 /// One thing that happened. Vertices are named by a digest that is unique within a build.
@@ -116,6 +130,9 @@ pub enum Event {
         excerpt: String,
         /// A page that explains it.
         url: Option<String>,
+        /// The same place, for those who draw it themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<TextPlace>,
     },
 }
 

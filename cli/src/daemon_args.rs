@@ -28,6 +28,10 @@ pub(crate) struct DaemonArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
+    /// Show numbers here, as HOST:PORT: /debug/vars, /metrics and /healthz
+    #[arg(long = "debugaddr", value_name = "ADDRESS")]
+    pub(crate) debug_address: Option<String>,
+
     /// The group, by name or number, that may use the sockets besides their owner
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Option<String>,

@@ -58,7 +58,7 @@ impl AutoCollect {
             units::bytes(low.wanted),
         );
         let (code, excerpt) = ("LowDiskSpace".to_owned(), String::new());
-        events.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
+        events.emit(Event::Warning { vertex: None, code, message, excerpt, url: None, place: None });
     }
 
     /// Collects, if it is time for that. What goes wrong here does not make a build fail.

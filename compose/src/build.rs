@@ -67,6 +67,8 @@ pub fn build(project: &Project, service: &Service) -> Result<Option<BuildSpec>, 
     let platforms =
         if platforms.is_empty() { service.text("platform").into_iter().collect() } else { platforms };
     platforms.into_iter().for_each(|platform| add("--platform", platform));
+    text("provenance").into_iter().for_each(|told| add("--provenance", told));
+    text("sbom").into_iter().for_each(|told| add("--sbom", told));
     text("target").into_iter().for_each(|target| add("--target", target));
     text("network").into_iter().for_each(|network| add("--network", network));
     size(node.get("shm_size")).into_iter().for_each(|size| add("--shm-size", size));

@@ -29,6 +29,7 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use tonic::Status;
 
 use crate::Options;
+use crate::debug::Counts;
 use crate::history::{self, Change};
 use crate::linked::Linked;
 use crate::proto::{control, frontend};
@@ -119,6 +120,8 @@ impl Build {
 pub(crate) struct Builds {
     pub(crate) engine: Arc<Engine>,
     pub(crate) sessions: Arc<Sessions>,
+    /// How builds have ended.
+    pub(crate) counts: Counts,
     /// Results that other builds begin with.
     pub(crate) linked: Linked,
     /// What clients may ask for that gives steps more rights.
@@ -159,6 +162,7 @@ impl Builds {
         Self {
             engine,
             sessions,
+            counts: Counts::default(),
             linked: Linked::default(),
             allowed,
             retention,
@@ -267,6 +271,7 @@ impl Builds {
 
     fn put_away(&self, build: &Arc<Build>, response: Result<HashMap<String, String>, Status>) {
         let outcome = Outcome { completed: engine::now(), response };
+        self.counts.add(outcome.response.is_ok());
         let is_kept = record::keep(self, build, &outcome);
         *build.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         build.commands.lock().unwrap_or_else(PoisonError::into_inner).take();

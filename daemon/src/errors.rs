@@ -16,6 +16,9 @@ use crate::proto::rpc;
 /// A part of a Dockerfile.
 const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
 
+/// A step that failed.
+const VERTEX: &str = "github.com/moby/buildkit/errdefs.Vertex+json";
+
 /// A question that is not answered here.
 const SUBREQUEST: &str = "github.com/moby/buildkit/errdefs.Subrequest+json";
 
@@ -65,14 +68,16 @@ pub(crate) fn status_of(error: &BuildError) -> Status {
     let text = text.strip_prefix("failed to solve: ").unwrap_or(&text);
     let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
     let places = error.places();
+    let steps = error.vertices().into_iter().take(MOST_PLACES);
+    let steps: Vec<_> = steps.map(|step| (VERTEX, json!({ "digest": step }))).collect();
     let fits = places.first().is_some_and(|place| place.source().text().len() <= LARGEST_SOURCE);
     if !fits {
         let excerpt = error.excerpt();
         let excerpt = if excerpt.is_empty() { excerpt } else { format!("\n{}", excerpt.trim_end()) };
-        return Status::unknown(format!("{text}{excerpt}{hint}"));
+        return detailed(Code::Unknown, format!("{text}{excerpt}{hint}"), steps);
     }
-    let details = places.iter().take(MOST_PLACES).map(|place| (SOURCE, source(place))).collect();
-    detailed(Code::Unknown, format!("{text}{hint}"), details)
+    let sources = places.iter().take(MOST_PLACES).map(|place| (SOURCE, source(place)));
+    detailed(Code::Unknown, format!("{text}{hint}"), sources.chain(steps).collect())
 }
 
 /// A part of a Dockerfile, with its text.

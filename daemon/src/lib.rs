@@ -9,6 +9,7 @@ mod builds;
 mod capabilities;
 mod content;
 mod control;
+mod debug;
 mod errors;
 mod exec;
 mod follow;
@@ -40,17 +41,22 @@ use engine::error::EngineError;
 use engine::history::HistoryLimits;
 use engine::request::Entitlement;
 use engine::retention::Retention;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::builds::Builds;
 pub use crate::listen::{Address, AddressError, Socket, Tls};
+
+/// How long clients may take to go when all builds have ended. Some connect and then say nothing.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How a daemon serves.
 #[derive(Debug)]
 pub struct Options {
     /// Where it listens.
     pub addresses: Vec<Address>,
+    /// Where it shows numbers, as `HOST:PORT`.
+    pub debug_address: Option<String>,
     /// The group that may use its sockets besides their owner.
     pub group: Option<u32>,
     /// Sockets that somebody has opened for us.
@@ -68,9 +74,6 @@ pub struct Options {
     /// Labels of the worker besides those that say what it is.
     pub labels: Vec<(String, String)>,
 }
-
-/// How long clients have to hang up when all builds are over and the daemon is to end.
-const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Why a daemon does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -135,38 +138,43 @@ pub fn serve(
             let failed = |source| DaemonError::Listen { address: "fd://".to_owned(), source };
             listeners.push(socket.listen().map_err(failed)?);
         }
+        if let Some(address) = &options.debug_address {
+            let failed = |source| DaemonError::Listen { address: address.clone(), source };
+            let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+            tokio::spawn(debug::serve(listener, Arc::clone(&builds)));
+        }
         for listener in listeners {
             let tls = tls.clone();
             let (builds, mut stopped) = (Arc::clone(&builds), stopped.clone());
             servers.spawn(async move {
                 let to_drain = Arc::clone(&builds);
-                let (over, is_over) = oneshot::channel();
                 let drained = async move {
                     // The other end lives as long as the daemon.
                     let _ = stopped.wait_for(|stopped| *stopped).await;
                     to_drain.drain().await;
-                    let _ = over.send(());
                 };
-                // Clients keep their sessions open for as long as they like.
-                let late = async {
-                    match is_over.await {
-                        Ok(()) => tokio::time::sleep(FAREWELL).await,
-                        Err(_) => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    served = listener.serve(&builds, tls, drained) => served,
-                    () = late => Ok(()),
-                }
+                listener.serve(&builds, tls, drained).await
             });
         }
         ready();
-        while let Some(served) = servers.join_next().await {
-            if let Ok(Err(error)) = served {
-                return Err(DaemonError::Serve(error));
+        let mut stopped = stopped.clone();
+        let over = async {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            builds.drain().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        let served = async {
+            while let Some(served) = servers.join_next().await {
+                if let Ok(Err(error)) = served {
+                    return Err(DaemonError::Serve(error));
+                }
             }
+            Ok(())
+        };
+        tokio::select! {
+            served = served => served,
+            () = over => Ok(()),
         }
-        Ok(())
     })
 }
 

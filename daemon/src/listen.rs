@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -26,6 +27,9 @@ use crate::proto::health::health_server::HealthServer;
 
 /// How many bytes a client may send of one call before we have taken them, and of all.
 const WINDOW: u32 = 4 << 20;
+
+/// How often a client that says nothing is asked whether it is there. One that does not answer is cut off.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// An address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,6 +175,7 @@ impl Listener {
             .max_encoding_message_size(LARGEST_MESSAGE);
         let mut server =
             Server::builder().initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+        server = server.http2_keepalive_interval(Some(KEEPALIVE));
         if let (Self::Tcp(_), Some(tls)) = (&self, tls) {
             server = server.tls_config(tls)?;
         }

@@ -140,6 +140,11 @@ impl Sessions {
         Ok(outgoing)
     }
 
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The session of this id, which may come in a moment.
     ///
     /// # Errors

@@ -3,16 +3,23 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base::event::{Event, EventSink, Outcome, Stream};
+use base::event::{Event, EventSink, Outcome, Stream, TextPlace};
 use base::{Digest, Timestamp};
 use bollard_buildkit_proto::google::protobuf;
 use tokio::sync::watch;
 use tonic::Status;
 
 use crate::proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
+use crate::proto::pb;
 
 /// How much output of a build's steps is kept for those who listen later or slowly, in bytes.
 const KEPT_OUTPUT: usize = 4 << 20;
+
+/// How much text goes with the warnings of a build, in bytes.
+const MOST_TEXT: usize = 1 << 20;
+
+/// How lines of a warning begin that say what to do.
+const HELP: &str = "help: ";
 
 /// What a build has said so far, for any number of listeners, also such that come later.
 pub(crate) struct StatusLog {
@@ -36,6 +43,8 @@ pub(crate) struct Said {
     /// Where warnings go that are about no step.
     first: Option<Digest>,
     warnings: usize,
+    /// Bytes of text that went with them.
+    texts: usize,
 }
 
 impl Default for StatusLog {
@@ -126,7 +135,9 @@ impl Said {
             Event::BuildBegun { .. } => None,
             Event::VertexDeclared { vertex, name, inputs } => {
                 self.first.get_or_insert(vertex);
-                let inputs = inputs.iter().map(ToString::to_string).collect();
+                // Inputs are told before those who use them. A directory of the client is none: it is a step of ours.
+                let inputs = inputs.iter().filter(|input| self.vertices.contains_key(*input));
+                let inputs = inputs.map(ToString::to_string).collect();
                 let declared = Vertex { digest: vertex.to_string(), name, inputs, ..Vertex::default() };
                 self.vertices.insert(vertex, declared.clone());
                 Some(of_vertex(declared))
@@ -186,17 +197,40 @@ impl Said {
                 let log = VertexLog { vertex, timestamp: Some(timestamp(at)), stream, msg: data };
                 Some(StatusResponse { logs: vec![log], ..StatusResponse::default() })
             }
-            Event::Warning { vertex, code, message, excerpt, url } => {
+            Event::Warning { vertex, code, message, excerpt, url, place } => {
                 self.warnings += 1;
-                let detail = excerpt.lines().map(|line| line.as_bytes().to_vec()).collect();
                 let vertex = vertex.or(self.first).map(|vertex| vertex.to_string()).unwrap_or_default();
-                let short = format!("{code}: {message}").into_bytes();
                 let url = url.unwrap_or_default();
-                let warning =
-                    VertexWarning { vertex, level: 1, short, detail, url, ..VertexWarning::default() };
+                let info = place.as_ref().and_then(|place| self.info(place));
+                // Who has the text draws the lines, and wants to know what to do.
+                let detail = excerpt.lines().filter(|line| info.is_none() || line.starts_with(HELP));
+                let mut warning = VertexWarning {
+                    vertex,
+                    level: 1,
+                    short: format!("{code}: {message}").into_bytes(),
+                    detail: detail.map(|line| line.as_bytes().to_vec()).collect(),
+                    url,
+                    info,
+                    ranges: place.iter().map(range).collect(),
+                };
+                if let Some(place) = place {
+                    warning.short.extend_from_slice(format!(" (line {})", place.start.0).as_bytes());
+                }
                 Some(StatusResponse { warnings: vec![warning], ..StatusResponse::default() })
             }
         }
+    }
+
+    /// The text that a warning is about. All of it goes with each warning, so that is not done without end.
+    fn info(&mut self, place: &TextPlace) -> Option<pb::SourceInfo> {
+        let text = place.text.as_ref().filter(|text| self.texts + text.len() <= MOST_TEXT)?;
+        self.texts += text.len();
+        Some(pb::SourceInfo {
+            filename: place.name.clone(),
+            data: text.as_bytes().to_vec(),
+            definition: None,
+            language: "Dockerfile".to_owned(),
+        })
     }
 
     fn change(&mut self, vertex: Digest, change: impl FnOnce(&mut Vertex)) -> Option<StatusResponse> {
@@ -209,6 +243,13 @@ impl Said {
 
 fn of_vertex(vertex: Vertex) -> StatusResponse {
     StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() }
+}
+
+/// A place as BuildKit has it.
+fn range(place: &TextPlace) -> pb::Range {
+    let number = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let position = |(line, character)| pb::Position { line: number(line), character: number(character) };
+    pb::Range { start: Some(position(place.start)), end: Some(position(place.end)) }
 }
 
 /// A step that is the daemon's own, such as a transfer.

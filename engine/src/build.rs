@@ -298,9 +298,10 @@ impl Prepared {
                     failed::export_on_failure(fetcher, kept, &request.on_failure);
                 }
                 let failure = |Failure { vertex, error }: Failure<StepError>| {
-                    let metadata = &lowered.graph.vertex(vertex).metadata;
-                    let (name, kept) = (metadata.name.clone(), kept.map(|kept| kept.build.clone()));
-                    StepFailure { name, place: self.place(metadata).map(Box::new), error, kept }
+                    let vertex = lowered.graph.vertex(vertex);
+                    let (metadata, kept) = (&vertex.metadata, kept.map(|kept| kept.build.clone()));
+                    let place = self.place(metadata).map(Box::new);
+                    StepFailure { vertex: vertex.id, name: metadata.name.clone(), place, error, kept }
                 };
                 Err(BuildError::steps(std::iter::once(first).chain(others).map(failure).collect()))
             }
@@ -332,6 +333,7 @@ fn no_record(error: &EngineError) -> Event {
         message,
         excerpt: String::new(),
         url: None,
+        place: None,
     }
 }
 

@@ -20,6 +20,8 @@ pub struct BuildkitdFile {
     pub root: Option<PathBuf>,
     /// Where to listen.
     pub addresses: Vec<String>,
+    /// Where to show numbers.
+    pub debug_address: Option<String>,
     /// The group that may use the sockets.
     pub group: Option<u32>,
     /// Certificate, key and the authority of clients' certificates.
@@ -80,6 +82,8 @@ impl Default for History {
 #[serde(default)]
 struct Grpc {
     address: Vec<String>,
+    #[serde(rename = "debugAddress")]
+    debug_address: Option<String>,
     gid: Option<u32>,
     tls: TlsFiles,
 }
@@ -171,6 +175,7 @@ impl BuildkitdFile {
         Ok(Self {
             root: file.root,
             addresses: file.grpc.address,
+            debug_address: file.grpc.debug_address.filter(|address| !address.is_empty()),
             group: file.grpc.gid.filter(|group| *group != 0),
             tls: file.grpc.tls,
             entitlements: file.entitlements,
@@ -211,6 +216,7 @@ misspelt = 1
   format = "text"
 [grpc]
   address = ["unix:///run/buildkit/buildkitd.sock", "tcp://0.0.0.0:1234"]
+  debugAddress = "127.0.0.1:6060"
   gid = 1000
   [grpc.tls]
     cert = "/c"
@@ -234,6 +240,7 @@ misspelt = 1
         let file = BuildkitdFile::parse(Path::new("/f"), text).unwrap();
         assert_eq!(file.root.as_deref(), Some(Path::new("/var/lib/buildkit")));
         assert_eq!((file.addresses.len(), file.group), (2, Some(1000)));
+        assert_eq!(file.debug_address.as_deref(), Some("127.0.0.1:6060"));
         assert_eq!(file.tls.ca.as_deref(), Some(Path::new("/a")));
         assert_eq!(file.entitlements, ["network.host", "security.insecure"]);
         assert_eq!((file.jobs.map(NonZeroUsize::get), file.retention.is_enabled()), (Some(4), false));

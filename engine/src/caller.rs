@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+
+use base::Digest;
 
 use crate::error::EngineError;
 use crate::request::SshSource;
@@ -34,6 +37,27 @@ pub trait Caller: Send + Sync {
     /// # Errors
     /// It cannot be had.
     fn agent(&self, id: &str) -> Result<UnixStream, AskError>;
+}
+
+/// Blobs that a caller keeps in stores of its own, as caches of builds. Calls wait for an answer, and what is read may be anything.
+pub trait CallersBlobs: Send + Sync {
+    /// How large a blob is; `None` if there is none of this digest.
+    ///
+    /// # Errors
+    /// It does not answer.
+    fn size(&self, store: &str, digest: &Digest) -> Result<Option<u64>, AskError>;
+
+    /// The bytes of a blob.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    fn open(&self, store: &str, digest: &Digest) -> Result<Box<dyn Read + Send>, AskError>;
+
+    /// Adds a blob.
+    ///
+    /// # Errors
+    /// The caller does not take it.
+    fn put(&self, store: &str, digest: &Digest, size: u64, content: &mut dyn Read) -> Result<(), AskError>;
 }
 
 /// Where `RUN --mount=type=ssh` leads, by id.

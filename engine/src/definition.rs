@@ -1,8 +1,10 @@
 //! The Dockerfile of a build, parsed: its findings told, its mistakes as errors. What a build and the
 //! calls that only look at a Dockerfile share.
 
+use std::sync::Arc;
+
 use base::Reference;
-use base::event::Event;
+use base::event::{Event, TextPlace};
 use base::reference::DEFAULT_REGISTRY;
 use frontend::LowerError;
 use parser::lint::{self, CheckOptions};
@@ -114,13 +116,21 @@ impl Definition {
 
     /// Tells the findings.
     pub(crate) fn warn(&self, progress: &Progress, warnings: &[Diagnostic]) {
+        let text: Arc<str> = self.source.text().into();
         for warning in warnings {
+            let place = self.place(warning.span).location();
             progress.emit(Event::Warning {
                 vertex: None,
                 code: warning.code.to_owned(),
                 message: warning.message.clone(),
                 excerpt: self.source.render_place(warning),
                 url: lint::find(warning.code).and_then(lint::Rule::documentation),
+                place: Some(TextPlace {
+                    name: self.source.name().to_owned(),
+                    start: (place.start.line, place.start.character),
+                    end: (place.end.line, place.end.character),
+                    text: Some(Arc::clone(&text)),
+                }),
             });
         }
     }

@@ -60,7 +60,7 @@ impl Progress {
     /// Warns of something that is about no step.
     pub(crate) fn warn(&self, code: &str, message: impl Into<String>) {
         let (code, message, excerpt) = (code.to_owned(), message.into(), String::new());
-        self.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
+        self.emit(Event::Warning { vertex: None, code, message, excerpt, url: None, place: None });
     }
 
     pub(crate) fn declare(&self, vertex: Digest, name: &str, inputs: Vec<Digest>) {

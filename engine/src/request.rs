@@ -48,7 +48,7 @@ pub use self::build::BuildRequest;
 pub use self::caches::{CacheWords, WrongCache};
 pub use self::compression::{WrongCompression, compression};
 pub use self::documents::{
-    ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, DocumentForm, DocumentInput,
+    ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, CallersPlace, DocumentForm, DocumentInput,
     DocumentOutput, DocumentPlace, LayoutPlace,
 };
 pub use self::isolation::{DeviceNode, HostAddress, IpcMode, Isolation, PidMode, SeccompChoice, Tmpfs};

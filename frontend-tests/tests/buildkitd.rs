@@ -186,3 +186,40 @@ fn a_daemon_is_as_small_after_many_builds_as_before() {
     }
     assert!(resident() <= before + 10, "{before} MiB, then {} MiB", resident());
 }
+
+#[test]
+fn who_watches_the_daemon_is_told_numbers() {
+    use std::io::{Read as _, Write as _};
+    let env = env();
+    let port = common::ports::free_port();
+    let address = format!("127.0.0.1:{port}");
+    let Some(buildx) = Buildx::with(&env, &["--debugaddr", &address]) else { return };
+    let ask = |request: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let get = |path: &str| ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let vars = || {
+        let answer = get("/debug/vars");
+        serde_json::from_str::<serde_json::Value>(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    assert_eq!(vars()["builds"]["running"], 0);
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN true\n");
+    buildx.build(context.path(), &[]).ok();
+    context.dockerfile("FROM busybox\nRUN false\n");
+    buildx.build(context.path(), &[]).fails(1);
+    let told = vars();
+    assert!(told["builds"]["completed"].as_u64().unwrap() >= 1, "{told}");
+    assert!(told["builds"]["failed"].as_u64().unwrap() >= 1, "{told}");
+    assert!(told["memory"]["resident"].as_u64().unwrap() > 1 << 20, "{told}");
+    assert!(get("/metrics").contains("lapstrake_builds_total{status=\"error\"} "));
+    assert!(get("/healthz").ends_with("\r\n\r\nok\n"));
+    assert!(get("/debug/pprof/").starts_with("HTTP/1.1 404"));
+    assert!(ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").contains(" 405 "));
+    assert!(ask("nonsense\r\n\r\n").contains(" 400 "));
+    assert!(get("/healthz").starts_with("HTTP/1.1 200"));
+}

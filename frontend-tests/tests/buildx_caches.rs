@@ -55,6 +55,48 @@ fn registries_hold_caches() {
 }
 
 #[test]
+fn directories_of_the_client_hold_caches() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let context = context(&env);
+    let directory = env.work().join("cache");
+    let to = format!("type=local,dest={},mode=max", directory.display());
+    let from = format!("type=local,src={}", directory.display());
+    buildx.build(context.path(), &["--cache-to", &to]).ok();
+    let index = || std::fs::read_to_string(directory.join("index.json")).unwrap();
+    let first = index();
+    assert!(first.contains("\"org.opencontainers.image.ref.name\":\"latest\""), "{first}");
+
+    forget(&buildx);
+    let with = buildx.build(context.path(), &["--cache-from", &from, "--cache-to", &to]).ok();
+    assert_eq!(outcome(&with, SHOWN), "CACHED");
+    // Its layers are fetched when something needs them.
+    forget(&buildx);
+    context.dockerfile(
+        "FROM busybox AS hidden\nRUN echo hidden > /h\nFROM busybox\nCOPY --from=hidden /h /h\nRUN cat /h\n",
+    );
+    let other = buildx.build(context.path(), &["--cache-from", &from]).ok();
+    assert_eq!((outcome(&other, HIDDEN).as_str(), outcome(&other, "RUN cat").as_str()), ("CACHED", "DONE"));
+
+    // Further documents have names of their own; what is not there, or damaged, is done without.
+    let tagged = format!("{to},tag=other");
+    buildx.build(context.path(), &["--cache-to", &tagged]).ok();
+    assert!(index().contains("\"other\"") && index().contains("\"latest\""), "{}", index());
+    forget(&buildx);
+    let other = buildx.build(context.path(), &["--cache-from", &format!("{from},tag=other")]).ok();
+    assert_eq!(outcome(&other, "RUN cat"), "CACHED");
+    for blob in std::fs::read_dir(directory.join("blobs/sha256")).unwrap() {
+        let path = blob.unwrap().path();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "something else").unwrap();
+    }
+    forget(&buildx);
+    let damaged = buildx.build(context.path(), &["--cache-from", &from]).ok();
+    assert_eq!(outcome(&damaged, HIDDEN), "DONE");
+    buildx.build(context.path(), &["--cache-from", "type=local,src=/nowhere/at/all"]).ok();
+}
+
+#[test]
 fn images_hold_their_own_cache() {
     let env = env();
     let Some(buildx) = Buildx::new(&env) else { return };
@@ -76,8 +118,6 @@ fn what_is_no_cache_is_refused() {
     let refused = |flags: &[&str], words: &[&str]| {
         buildx.build(context.path(), flags).fails(1).stderr_has(words);
     };
-    let layout = format!("type=local,dest={}", env.work().join("cache").display());
-    refused(&["--cache-to", &layout], &["a directory of the client"]);
     refused(&["--cache-to", "type=azblob,name=x"], &["azblob"]);
     refused(&["--cache-to", "type=records,dest=/srv"], &["it has neither ref nor s3"]);
     refused(

@@ -582,6 +582,39 @@ fn images_are_built_before_they_run() {
 }
 
 #[test]
+fn images_say_where_they_came_from_if_their_service_wants_that() {
+    let text = "services:\n  a: {image: told, build: {dockerfile_inline: 'FROM busybox', provenance: mode=max, sbom: true}}\n  b: {image: plain, build: {dockerfile_inline: 'FROM busybox', provenance: false}}\n";
+    let project = Project::new(&[("compose.yaml", text)]);
+    project.compose(&["build"]).ok();
+    let Some(registry) = testkit::DockerRegistry::start() else { return };
+    let Some(skopeo) = testkit::judges::skopeo() else { return };
+    let raw =
+        |name: &str| skopeo.json(["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]);
+    for (image, kinds) in
+        [("told", &["https://slsa.dev/provenance/v0.2", "https://spdx.dev/Document"][..]), ("plain", &[])]
+    {
+        let name = registry.reference(&format!("{image}:1"));
+        project.env.lap(["tag", image, &name]).ok();
+        project.env.lap(["push", &name]).ok();
+        let mut told = Vec::new();
+        for entry in raw(&name)["manifests"].as_array().into_iter().flatten().skip(1) {
+            let repository = name.rsplit_once(':').unwrap().0;
+            let manifest = raw(&format!("{repository}@{}", entry["digest"].as_str().unwrap()));
+            let layers = manifest["layers"].as_array().unwrap().iter();
+            told.extend(
+                layers.map(|layer| {
+                    layer["annotations"]["in-toto.io/predicate-type"].as_str().unwrap().to_owned()
+                }),
+            );
+        }
+        told.sort();
+        assert_eq!(told, kinds, "{image}");
+    }
+    project.write("compose.yaml", "services: {a: {build: {context: ., sbom: 'generator=x'}}}\n");
+    project.compose(&["build"]).fails(2).stderr_has(&["images that look for packages are not run yet"]);
+}
+
+#[test]
 fn half_a_project_is_told_truly() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

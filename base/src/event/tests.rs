@@ -20,7 +20,14 @@ fn every_event_comes_back_as_it_was() {
         Event::Status { vertex, id: text("layer"), current: 1, total: 2, at, completed: true },
         log(b"a line\nand \"half"),
         log(&[0xff, 0, b'\n', 0x80]),
-        Event::Warning { vertex: None, code: text("C"), message: text("m"), excerpt: text("e"), url: None },
+        Event::Warning {
+            vertex: None,
+            code: text("C"),
+            message: text("m"),
+            excerpt: text("e"),
+            url: None,
+            place: None,
+        },
     ];
     for event in events {
         let line = serde_json::to_string(&event).unwrap();

@@ -75,7 +75,9 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     let inherited = (!sockets.is_empty()).then(|| INHERITED.to_owned());
     let listening = names.chain(inherited).collect::<Vec<_>>().join(", ");
     let (jobs, history) = (args.jobs.or(file.jobs), file.history);
-    let options = Options { addresses, group, sockets, tls, allowed, retention, history, jobs, labels };
+    let debug_address = args.debug_address.clone().or(file.debug_address);
+    let options =
+        Options { addresses, debug_address, group, sockets, tls, allowed, retention, history, jobs, labels };
     let served = daemon::serve(engine, &options, &stop, || {
         complain(&format!("listening on {listening}"));
         // Nobody may be waiting for it.

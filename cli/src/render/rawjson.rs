@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use base::Timestamp;
-use base::event::{Event, EventSink, Outcome, Stream};
+use base::event::{Event, EventSink, Outcome, Stream, TextPlace};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
@@ -74,9 +74,25 @@ fn message(event: &Event, model: &mut Model) -> Option<Value> {
         Event::VertexExplained { vertex, reason } => {
             json!({"reasons": [{"vertex": vertex, "reason": reason}]})
         }
-        Event::Warning { vertex, code, message, excerpt, url } => {
+        Event::Warning { vertex, code, message, excerpt, url, place } => {
             let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-            json!({"warnings": [{"vertex": vertex, "level": 1, "short": encode(&format!("{code}: {message}")), "detail": [encode(excerpt)], "url": url}]})
+            let mut warning = json!({
+                "vertex": vertex,
+                "level": 1,
+                "short": encode(&format!("{code}: {message}")),
+                "detail": [encode(excerpt)],
+                "url": url,
+            });
+            if let Some(TextPlace { name, start, end, text }) = place {
+                let position =
+                    |(line, character): &(usize, usize)| json!({"line": line, "character": character});
+                warning["sourceInfo"] = json!({"filename": name, "language": "Dockerfile"});
+                if let Some(text) = text {
+                    warning["sourceInfo"]["data"] = encode(text).into();
+                }
+                warning["range"] = json!([{"start": position(start), "end": position(end)}]);
+            }
+            json!({"warnings": [warning]})
         }
     })
 }

@@ -1,14 +1,19 @@
 //! The caches that a client wants its build to share: entries of calls, and attributes of the Dockerfile frontend.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
-use engine::request::{CacheWords, SharedCaches};
+use engine::caller::CallersBlobs;
+use engine::request::{CacheWords, DocumentPlace, SharedCaches};
 use tonic::Status;
 
 use crate::proto::{control, frontend};
 
 /// How many caches one build may name.
 const MOST: usize = 100;
+
+/// The answer with what leads to the cache that was written.
+const WRITTEN: &str = "cache.manifest";
 
 /// A cache by its type and attributes.
 type Entry = (String, HashMap<String, String>);
@@ -21,6 +26,7 @@ pub(crate) fn shared(
     options: Option<&control::CacheOptions>,
     entries: &[frontend::CacheOptionsEntry],
     attributes: &HashMap<String, String>,
+    directories: Option<&Arc<dyn CallersBlobs>>,
 ) -> Result<SharedCaches, Status> {
     let mut caches = SharedCaches::default();
     let mut imports = entries.iter().map(|entry| (entry.r#type.clone(), entry.attrs.clone())).collect();
@@ -48,10 +54,14 @@ pub(crate) fn shared(
         return Err(Status::invalid_argument(format!("a build has at most {MOST} caches")));
     }
     for (kind, attributes) in &read {
-        caches.read_from(&words(kind, attributes)).map_err(|why| wrong("import", kind, &why))?;
+        caches
+            .read_from(&words(kind, attributes, ("src", directories)))
+            .map_err(|why| wrong("import", kind, &why))?;
     }
     for (kind, attributes) in &exports {
-        caches.write_to(&words(kind, attributes)).map_err(|why| wrong("export", kind, &why))?;
+        caches
+            .write_to(&words(kind, attributes, ("dest", directories)))
+            .map_err(|why| wrong("export", kind, &why))?;
     }
     Ok(caches)
 }
@@ -86,13 +96,27 @@ fn of_attributes(attributes: &HashMap<String, String>, entries: &mut Vec<Entry>)
     Ok(())
 }
 
+/// What a client is told of caches that it keeps itself, when they were written: it finds the document by that.
+pub(super) fn written(caches: &SharedCaches) -> Option<(String, String)> {
+    let document = caches.documents.iter().rev().find_map(|document| match &document.place {
+        DocumentPlace::Caller(place) => place.written.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        _ => None,
+    })?;
+    Some((WRITTEN.to_owned(), serde_json::to_string(&document).ok()?))
+}
+
 /// The words of an entry. A client says all of it: it names no files here, and our environment is none of its business.
-fn words<'a>(kind: &'a str, attributes: &'a HashMap<String, String>) -> CacheWords<'a> {
+fn words<'a>(
+    kind: &'a str,
+    attributes: &'a HashMap<String, String>,
+    (directory, of_client): (&'a str, Option<&Arc<dyn CallersBlobs>>),
+) -> CacheWords<'a> {
     let mut fields: Vec<(&str, &str)> =
         attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     fields.sort_unstable();
     fields.push(("type", kind));
-    CacheWords { fields, directory: None, environment: &|_| None }
+    let caller = of_client.map(|blobs| (directory, Arc::clone(blobs)));
+    CacheWords { fields, directory: None, caller, environment: &|_| None }
 }
 
 fn wrong(direction: &str, kind: &str, why: &dyn std::fmt::Display) -> Status {
@@ -121,7 +145,7 @@ mod tests {
             import_refs_deprecated: vec!["example.com/c".to_owned()],
             ..control::CacheOptions::default()
         };
-        let caches = shared(Some(&options), &[entry], &said).unwrap();
+        let caches = shared(Some(&options), &[entry], &said, None).unwrap();
         assert_eq!((caches.from.len(), caches.documents.len()), (3, 1));
         assert_eq!(caches.documents[0].mode, engine::request::CacheMode::Max);
     }
@@ -131,14 +155,14 @@ mod tests {
         let refused = |kind: &str, pairs: &[(&str, &str)]| {
             let entry = control::CacheOptionsEntry { r#type: kind.to_owned(), attrs: attributes(pairs) };
             let options = control::CacheOptions { exports: vec![entry], ..control::CacheOptions::default() };
-            shared(Some(&options), &[], &HashMap::new()).unwrap_err().message().to_owned()
+            shared(Some(&options), &[], &HashMap::new(), None).unwrap_err().message().to_owned()
         };
         assert!(refused("local", &[("dest", "/srv")]).contains("a directory of the client"));
         assert!(refused("azblob", &[]).contains("\"azblob\" is not supported"));
         assert!(refused("registry", &[]).contains("it has no ref"));
         assert!(refused("registry", &[("type", "inline")]).contains("it has no ref"));
-        shared(None, &[], &attributes(&[("cache-imports", "[{")])).unwrap_err();
+        shared(None, &[], &attributes(&[("cache-imports", "[{")]), None).unwrap_err();
         let many = "a,".repeat(3) + &(0..200).map(|n| format!("x{n},")).collect::<String>();
-        shared(None, &[], &attributes(&[("cache-from", &many)])).unwrap_err();
+        shared(None, &[], &attributes(&[("cache-from", &many)]), None).unwrap_err();
     }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use engine::low_level::{self, LocalDirectory};
 use engine::request::{
-    BuildRequest, ContextSource, DockerfileSource, NamedContext, PullPolicy, Secrets, SshSources,
+    BuildRequest, ContextSource, DockerfileSource, NamedContext, PullPolicy, Secrets, SharedCaches,
+    SshSources,
 };
 use engine::session::{Session as EngineSession, Solved};
 use tonic::Status;
@@ -18,6 +19,7 @@ use crate::errors::status_of;
 use crate::linked;
 use crate::proto::{frontend, pb};
 use crate::session::caller::Asked;
+use crate::session::content::Directories;
 use crate::session::files::Wanted;
 
 /// What the record of a build calls its definition.
@@ -53,7 +55,7 @@ impl Steering<'_> {
     ) -> Result<Opened, Status> {
         let dockerfile = DockerfileSource::InContext(SHOWN.to_owned());
         let mut request = BuildRequest::new(ContextSource::Empty, dockerfile);
-        request.caches = caches::shared(self.build.request.cache.as_ref(), cache_imports, attributes)?;
+        request.caches = self.caches(cache_imports, attributes)?;
         request.allow = self.entitlements()?.into_iter().collect();
         request.no_cache = attributes.get(NO_CACHE).is_some_and(|stages| stages.is_empty());
         if let Some(session) = &self.build.session {
@@ -84,6 +86,18 @@ impl Steering<'_> {
             scratch.push(directory);
         }
         Ok(Opened::of_definition(request, (held, scratch), definition.clone()))
+    }
+
+    /// The caches of the build and of one of its solves.
+    pub(super) fn caches(
+        &self,
+        cache_imports: &[frontend::CacheOptionsEntry],
+        attributes: &HashMap<String, String>,
+    ) -> Result<SharedCaches, Status> {
+        let runtime = self.builds.runtime();
+        let directories = self.build.session.as_ref().and_then(|session| Directories::of(runtime, session));
+        let asked = self.build.request.cache.as_ref();
+        caches::shared(asked, cache_imports, attributes, directories.as_ref())
     }
 
     /// Finds what a definition names of this and other builds.

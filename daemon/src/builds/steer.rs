@@ -336,7 +336,9 @@ impl Steering<'_> {
             report
         });
         match (answer, steered) {
-            (Some(Ok(response)), Ok(_)) => Ok(response),
+            (Some(Ok(response)), Ok(_)) => {
+                Ok(response.into_iter().chain(caches::written(&opening.caches)).collect())
+            }
             (Some(Err(status)), _) => Err(status),
             (_, Err(error)) => Err(status_of(&error)),
             (None, Ok(_)) => Err(Status::internal("the build was not steered")),
@@ -378,7 +380,7 @@ impl Steering<'_> {
             return Err(Status::not_found(message));
         }
         let given = attributes;
-        let caches = caches::shared(self.build.request.cache.as_ref(), cache_imports, attributes)?;
+        let caches = self.caches(cache_imports, attributes)?;
         let attributes = Attributes(attributes);
         let question = attributes.question();
         question.map_or(Ok(()), questions::check)?;

@@ -10,6 +10,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use base::Digest;
+use engine::caller::{AskError, CallersBlobs};
 use http::uri::PathAndQuery;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -305,6 +306,43 @@ pub(crate) fn make_layout(directory: &Path, index: &serde_json::Value) -> io::Re
     std::fs::create_dir_all(directory.join(BLOBS))?;
     File::create(directory.join("oci-layout"))?.write_all(br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     File::create(directory.join("index.json"))?.write_all(index.to_string().as_bytes())
+}
+
+/// The client's directories of caches, each by what the client calls it.
+pub(crate) struct Directories {
+    session: Arc<Session>,
+    runtime: Handle,
+}
+
+impl Directories {
+    /// Those of a session; `None` if it offers none.
+    pub(crate) fn of(runtime: &Handle, session: &Arc<Session>) -> Option<Arc<dyn CallersBlobs>> {
+        let directories = Self { session: Arc::clone(session), runtime: runtime.clone() };
+        session.offers(INFO).then(|| Arc::new(directories) as Arc<dyn CallersBlobs>)
+    }
+
+    fn store(&self, directory: &str) -> ContentStore {
+        ContentStore::new(&self.runtime, &self.session, &format!("local:{directory}"))
+    }
+}
+
+/// The words of a status are what is told.
+fn told(status: Status) -> AskError {
+    status.message().into()
+}
+
+impl CallersBlobs for Directories {
+    fn size(&self, store: &str, digest: &Digest) -> Result<Option<u64>, AskError> {
+        self.store(store).size(digest).map_err(told)
+    }
+
+    fn open(&self, store: &str, digest: &Digest) -> Result<Box<dyn Read + Send>, AskError> {
+        Ok(Box::new(self.store(store).open(digest).map_err(told)?))
+    }
+
+    fn put(&self, store: &str, digest: &Digest, size: u64, content: &mut dyn Read) -> Result<(), AskError> {
+        self.store(store).put(digest, size, content).map_err(told)
+    }
 }
 
 /// A blob that is coming.

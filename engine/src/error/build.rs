@@ -1,6 +1,6 @@
 //! Why a build failed: its Dockerfile, one of its steps, or the engine.
 
-use base::{Fault, Faulty, FileChange};
+use base::{Digest, Fault, Faulty, FileChange};
 use frontend::low_level::DefinitionError;
 use parser::{Diagnostic, SourceFile};
 use runner::Expired;
@@ -85,6 +85,8 @@ pub enum BuildError {
     /// A step failed.
     #[error("failed to solve: {error}")]
     Step {
+        /// Which step, as progress has it.
+        vertex: Digest,
         /// The step's name, as in `[2/3] RUN make`.
         name: String,
         /// Its lines of the Dockerfile.
@@ -121,6 +123,8 @@ pub enum BuildError {
 /// One of several steps that failed.
 #[derive(Debug)]
 pub struct StepFailure {
+    /// Which step, as progress has it.
+    pub vertex: Digest,
     /// The step's name, as in `[2/3] RUN make`.
     pub name: String,
     /// Its lines of the Dockerfile.
@@ -246,11 +250,11 @@ impl BuildError {
     }
 
     fn step(failure: StepFailure) -> Self {
-        let StepFailure { name, place, error, kept } = failure;
+        let StepFailure { vertex, name, place, error, kept } = failure;
         if error.fault() == Fault::Cancelled {
             return Self::Cancelled;
         }
-        Self::Step { name, place, error: Box::new(error), kept }
+        Self::Step { vertex, name, place, error: Box::new(error), kept }
     }
 
     /// All failures of a build that kept going, the first one first.
@@ -308,6 +312,15 @@ impl BuildError {
             Self::Steps(failures) => {
                 failures.iter().filter_map(|failure| failure.place.as_deref().cloned()).collect()
             }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The steps that failed, as progress has them.
+    pub fn vertices(&self) -> Vec<Digest> {
+        match self {
+            Self::Step { vertex, .. } => vec![*vertex],
+            Self::Steps(failures) => failures.iter().map(|failure| failure.vertex).collect(),
             _ => Vec::new(),
         }
     }

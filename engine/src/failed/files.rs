@@ -144,6 +144,6 @@ pub(crate) fn export_on_failure(fetcher: &Fetcher<'_>, kept: &KeptStep, outputs:
             Err(error) => format!("{}: {error}", output.destination.display()),
         };
         let (code, excerpt) = ("OutputOnFailure".to_owned(), String::new());
-        progress.emit(Event::Warning { vertex: None, code, message, excerpt, url: None });
+        progress.emit(Event::Warning { vertex: None, code, message, excerpt, url: None, place: None });
     }
 }

@@ -55,6 +55,7 @@ impl BuildOps<'_> {
                 message: format!("what the failed step left is not kept: {error}"),
                 excerpt: String::new(),
                 url: None,
+                place: None,
             }),
         }
     }

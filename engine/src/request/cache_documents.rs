@@ -1,10 +1,11 @@
 //! Caches that are one document, in BuildKit's words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::caches::{CacheWords, WrongCache};
 use super::{
-    ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, DocumentForm, DocumentInput,
+    ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, CallersPlace, DocumentForm, DocumentInput,
     DocumentOutput, DocumentPlace, LayerOptions, LayoutPlace, cache_bucket as bucket,
 };
 
@@ -29,6 +30,10 @@ pub(super) fn source(words: &CacheWords<'_>) -> Result<Option<DocumentInput>, Wr
         _ => fields.timeout(LOAD_TIMEOUT)?,
     };
     let input = DocumentInput { place: fields.place()?, timeout };
+    if let DocumentPlace::Caller(CallersPlace { digest: None, .. }) = input.place {
+        // BuildKit's words.
+        return Err(fields.error("local cache importer requires explicit digest"));
+    }
     fields.refuse_rest(&["timeout"])?;
     Ok(Some(input))
 }
@@ -66,9 +71,9 @@ impl<'a> Fields<'a> {
     /// The attributes, if they are of a cache that is one document.
     fn of_document(words: &'a CacheWords<'a>) -> Result<Option<Self>, WrongCache> {
         let Some(kind) = words.get("type") else { return Ok(None) };
-        if kind == "local" && words.directory.is_none() {
-            let why = "a directory of the client is not taken as a cache through this interface yet; \
-                       type=registry, type=s3, type=gha and type=inline are";
+        if kind == "local" && words.directory.is_none() && words.caller.is_none() {
+            let why = "a directory of the client is wanted, and the client offers none; \
+                       type=registry, type=s3, type=gha and type=inline need none";
             return Err(WrongCache::new(why));
         }
         let is_document = matches!(kind, "registry" | "local" | "gha" | "s3");
@@ -81,7 +86,8 @@ impl<'a> Fields<'a> {
 
     /// What the attribute with a directory is called.
     fn directory(&self) -> &'a str {
-        self.words.directory.unwrap_or_default()
+        let of_caller = self.words.caller.as_ref().map(|(name, _)| *name);
+        self.words.directory.or(of_caller).unwrap_or_default()
     }
 
     fn environment(&self, name: &str) -> Option<String> {
@@ -115,8 +121,16 @@ impl<'a> Fields<'a> {
         if self.kind == "s3" {
             return self.bucket().map(|place| DocumentPlace::Bucket(Box::new(place)));
         }
+        let digest = self.get("digest").filter(|digest| !digest.is_empty()).map(str::parse).transpose();
+        if let (None, Some((_, blobs))) = (self.words.directory, &self.words.caller) {
+            return Ok(DocumentPlace::Caller(CallersPlace {
+                blobs: Arc::clone(blobs),
+                store: self.needed(self.directory())?.to_owned(),
+                digest: digest.map_err(|why| self.error(&format!("{why}")))?,
+                written: Arc::default(),
+            }));
+        }
         let directory = std::path::absolute(self.needed(self.directory())?);
-        let digest = self.get("digest").map(str::parse).transpose();
         Ok(DocumentPlace::Layout(LayoutPlace {
             directory: directory.map_err(|why| self.error(&why.to_string()))?,
             tag: self.get("tag").unwrap_or(DEFAULT_TAG).to_owned(),

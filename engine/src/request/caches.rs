@@ -1,6 +1,9 @@
 //! Caches that builders share, in the words of `--cache-from` and `--cache-to`, and of clients of the API.
 
+use std::sync::Arc;
+
 use super::{CachePlace, CacheSource, ReapiOptions, SharedCaches, cache_bucket, cache_documents};
+use crate::caller::CallersBlobs;
 
 /// What a variable of the environment says.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -23,6 +26,8 @@ pub struct CacheWords<'a> {
     pub fields: Vec<(&'a str, &'a str)>,
     /// What the attribute with a directory of this machine is called; `None` for those who may name no files of it.
     pub directory: Option<&'a str>,
+    /// Who has the directories of those who may not, and what the attribute with one is called.
+    pub caller: Option<(&'a str, Arc<dyn CallersBlobs>)>,
     /// What a variable of the environment says, for what the attributes leave open.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -38,7 +43,7 @@ impl<'a> CacheWords<'a> {
             false => vec![("type", "registry"), ("ref", text)],
             true => text.split(',').map(|field| field.split_once('=').unwrap_or((field, ""))).collect(),
         };
-        Self { fields, directory, environment }
+        Self { fields, directory, caller: None, environment }
     }
 
     /// The last value of an attribute.

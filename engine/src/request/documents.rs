@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base::image::Descriptor;
 use base::{Digest, Reference};
 pub use registry::ActionsProtocol;
 
 use super::{BucketPlace, LayerOptions};
+use crate::caller::CallersBlobs;
 
 /// Where a cache document is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum DocumentPlace {
     Actions(ActionsPlace),
     /// In a bucket of S3.
     Bucket(Box<BucketDocumentPlace>),
+    /// In a directory of who asks for the build.
+    Caller(CallersPlace),
 }
 
 /// A cache document that a build reads.
@@ -51,6 +56,33 @@ pub struct LayoutPlace {
     pub tag: String,
     /// Which document is read, whatever the name means by now.
     pub digest: Option<Digest>,
+}
+
+/// A document that the caller keeps, who knows by its digest which one is meant.
+#[derive(Clone)]
+pub struct CallersPlace {
+    /// Who has it.
+    pub blobs: Arc<dyn CallersBlobs>,
+    /// What the caller calls the place.
+    pub store: String,
+    /// Which document is read.
+    pub digest: Option<Digest>,
+    /// What leads to the document that was written, once it was.
+    pub written: Arc<Mutex<Option<Descriptor>>>,
+}
+
+impl PartialEq for CallersPlace {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.store, self.digest) == (&other.store, other.digest)
+    }
+}
+
+impl Eq for CallersPlace {}
+
+impl fmt::Debug for CallersPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallersPlace({}, {:?})", self.store, self.digest)
+    }
 }
 
 /// A document of GitHub's Actions cache.

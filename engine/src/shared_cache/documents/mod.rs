@@ -7,6 +7,7 @@
 
 mod actions;
 mod bucket;
+mod callers;
 mod config;
 mod envelope;
 mod error;
@@ -18,6 +19,7 @@ mod writing;
 
 use self::actions::ActionsDocument;
 use self::bucket::BucketDocument;
+use self::callers::CallersDocument;
 pub(super) use self::config::{CacheConfig, CacheRecord};
 pub(crate) use self::envelope::INLINE;
 pub use self::error::CacheDocumentError;
@@ -35,6 +37,7 @@ pub(super) fn open<'a>(engine: &'a Engine, place: &DocumentPlace) -> Box<dyn Doc
         DocumentPlace::Registry(reference) => Box::new(RegistryDocument::new(engine, reference.clone())),
         DocumentPlace::Actions(place) => Box::new(ActionsDocument::new(engine, place.clone())),
         DocumentPlace::Bucket(place) => Box::new(BucketDocument::new(engine, (**place).clone())),
+        DocumentPlace::Caller(place) => Box::new(CallersDocument::new(place.clone())),
         DocumentPlace::Layout(place) => Box::new(LayoutDocument::new(place.clone())),
     }
 }

@@ -17,7 +17,7 @@
 
 pub(crate) mod content;
 pub(crate) mod llb;
-mod session;
+pub(crate) mod session;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use bollard_buildkit_proto::fsutil::types::packet::PacketType;
-use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
+pub(crate) use bollard_buildkit_proto::fsutil::types::packet::PacketType;
+pub(crate) use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
 use bollard_buildkit_proto::health::health_server::{Health, HealthServer};
 use bollard_buildkit_proto::health::{
@@ -40,10 +40,17 @@ const METHODS: [&str; 4] = [
 /// Bytes of one piece of a file.
 const PIECE: usize = 32 << 10;
 
+/// A directory of a client.
+#[derive(Debug, Clone)]
+enum Directory {
+    Real(PathBuf),
+    Nonsense(Vec<Packet>),
+}
+
 /// What a session offers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Offer {
-    directories: HashMap<String, PathBuf>,
+    directories: HashMap<String, Directory>,
     secrets: HashMap<String, Vec<u8>>,
     id: Option<String>,
 }
@@ -55,7 +62,13 @@ impl Offer {
 
     /// A directory, under a name. `exclude` and `include` patterns are not heeded, `followpaths` are.
     pub(crate) fn directory(mut self, name: &str, path: impl Into<PathBuf>) -> Self {
-        self.directories.insert(name.to_owned(), path.into());
+        self.directories.insert(name.to_owned(), Directory::Real(path.into()));
+        self
+    }
+
+    /// A directory that has what these packets say, whatever it is, and sends nothing of it that is asked for.
+    pub(crate) fn nonsense(mut self, name: &str, packets: Vec<Packet>) -> Self {
+        self.directories.insert(name.to_owned(), Directory::Nonsense(packets));
         self
     }
 
@@ -228,7 +241,7 @@ impl FileSend for Files {
 }
 
 /// Sends directories.
-struct Directories(HashMap<String, PathBuf>, Arc<Mutex<Vec<Asked>>>);
+struct Directories(HashMap<String, Directory>, Arc<Mutex<Vec<Asked>>>);
 
 type Packets = ReceiverStream<Result<Packet, Status>>;
 
@@ -257,7 +270,10 @@ impl FileSync for Directories {
         let root = self.0.get(&name).cloned();
         let root = root.ok_or_else(|| Status::not_found(format!("no access allowed to dir {name:?}")))?;
         let (sender, outgoing) = mpsc::channel(64);
-        tokio::spawn(send(root, wanted, request.into_inner(), sender));
+        match root {
+            Directory::Real(root) => tokio::spawn(send(root, wanted, request.into_inner(), sender)),
+            Directory::Nonsense(packets) => tokio::spawn(mislead(packets, request.into_inner(), sender)),
+        };
         Ok(Response::new(ReceiverStream::new(outgoing)))
     }
 
@@ -305,6 +321,19 @@ async fn send(
         }
     }
     None
+}
+
+/// Says what it was told to say, and answers nothing.
+async fn mislead(
+    packets: Vec<Packet>,
+    mut incoming: Streaming<Packet>,
+    outgoing: mpsc::Sender<Result<Packet, Status>>,
+) -> Option<()> {
+    for packet in packets {
+        outgoing.send(Ok(packet)).await.ok()?;
+    }
+    while let Ok(Some(_)) = incoming.message().await {}
+    Some(())
 }
 
 /// What is below a directory, in the order of the protocol: names of one directory sorted, each followed by what is below it.
