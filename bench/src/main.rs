@@ -11,6 +11,7 @@
 
 mod buildah;
 mod builder;
+mod buildx;
 mod caches;
 mod docker;
 mod engine;

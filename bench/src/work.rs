@@ -7,6 +7,7 @@ use std::process::Command;
 use testkit::Context;
 
 use crate::builder::{BASE, Builder};
+use crate::buildx;
 use crate::caches;
 use crate::engine;
 use crate::error::BenchError;
@@ -26,7 +27,7 @@ const FILE_SIZE: usize = 4096;
 const AT_ONCE: usize = 100;
 
 /// The file of the large context that changes between builds.
-const CHANGING: &str = "changing/file";
+pub(crate) const CHANGING: &str = "changing/file";
 
 /// How many rounds the large context is good for: each takes some GB of disk.
 pub(crate) const LARGE_ROUNDS: usize = 3;
@@ -56,7 +57,7 @@ impl Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 29] {
+pub(crate) fn all() -> [Work; 35] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true, bound: "" };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false, bound: "" };
     [
@@ -84,6 +85,12 @@ pub(crate) fn all() -> [Work; 29] {
         of_builders("registry: pull of 1 GiB in 12 layers", registry::pull).bound("half of the others"),
         of_builders("registry: push of 1 GiB in 12 layers", registry::push).bound("half of the others"),
         of_builders("registry: push of an unchanged image", registry::push_again).bound("30 ms"),
+        of_images("buildx: rebuild with nothing changed, 20 steps", buildx::rebuild),
+        of_images("buildx: context of 50,000 files, first time", buildx::large_first),
+        of_images("buildx: context of 50,000 files, one touched", buildx::large_touched),
+        of_images("buildx: an image of 64 MiB into an archive", buildx::load),
+        of_images("daemon: memory, idle and after 200 builds", buildx::memory).bound("20 and 40 MiB"),
+        of_images("buildx: 100 cached builds at once", buildx::at_once).bound("2 s"),
         // The last ones: they have a network namespace of their own.
         of_images("engine: run --rm of true", engine::run).bound("a tenth of docker"),
         of_images("engine: exec of true", engine::exec).bound("a tenth of docker"),

@@ -1,0 +1,263 @@
+//! `lap daemon` beside docker's embedded BuildKit, both through the same buildx; and what the daemon itself takes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::builder::{Builder, RESULT};
+use crate::docker::Docker;
+use crate::error::BenchError;
+use crate::measure::{Sample, measure, output_of, start_error};
+use crate::subject::{BASE_ARCHIVE, Subjects};
+use crate::work::{self, LARGE_ROUNDS, Samples, turns_of};
+
+/// Where Debian has the plugins of Docker's client, and `scripts/setup test` those of a newer Debian.
+const PLUGINS: &str = "usr/libexec/docker/cli-plugins/docker-buildx";
+
+/// The name of the builder that is `lap daemon`.
+const OURS: &str = "lap";
+
+/// How long a daemon may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many builds the daemon has done when its memory is looked at, and how many run at once.
+const MANY: usize = 200;
+const AT_ONCE: usize = 100;
+
+/// `lap daemon` and buildx. Dropped, the daemon ends.
+struct Ours {
+    daemon: Child,
+    client: Client,
+}
+
+/// buildx, with a configuration of its own.
+#[derive(Clone)]
+struct Client {
+    program: PathBuf,
+    dir: PathBuf,
+}
+
+/// docker's daemon by buildx.
+struct Theirs {
+    docker: Docker,
+    client: Client,
+}
+
+impl Client {
+    /// buildx, if it is there.
+    fn find(dir: &Path) -> Option<Self> {
+        let fetched = testkit::binary::cache_dir().join("../clients").join(PLUGINS);
+        let program = [fetched, Path::new("/").join(PLUGINS)].into_iter().find(|path| path.is_file())?;
+        Some(Self { program, dir: dir.to_owned() })
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(words).env("HOME", &self.dir).env("DOCKER_CONFIG", self.dir.join("docker-config"));
+        command
+            .env("BUILDX_CONFIG", self.dir.join("buildx-config"))
+            .env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
+        command
+    }
+
+    fn build(&self, builder: &str, output: &str, context: &Path) -> Command {
+        let mut command = self.command(&["build", "--builder", builder, "--quiet", "--network", "none"]);
+        command.args(["--output", output]).arg(context);
+        command
+    }
+}
+
+impl Ours {
+    fn start(subjects: &Subjects, dir: &Path) -> Result<Option<Self>, BenchError> {
+        let dir = dir.join("lap-daemon");
+        let Some(client) = Client::find(&dir) else { return Ok(None) };
+        std::fs::create_dir_all(&dir).map_err(|source| BenchError::File { path: dir.clone(), source })?;
+        let lap = || {
+            let mut command = Command::new(subjects.program());
+            command.arg("--root").arg(dir.join("store"));
+            command
+        };
+        output_of(lap().arg("load").arg("--input").arg(dir.with_file_name(BASE_ARCHIVE)))?;
+        let address = format!("unix://{}", dir.join("daemon.sock").display());
+        let mut command = lap();
+        command.args(["daemon", "--addr", &address]).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let daemon = command.spawn().map_err(|source| start_error(&command, source))?;
+        let ours = Self { daemon, client };
+        let begin = Instant::now();
+        while !dir.join("daemon.sock").exists() && begin.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        output_of(&mut ours.client.command(&["create", "--name", OURS, "--driver", "remote", &address]))?;
+        Ok(Some(ours))
+    }
+
+    /// The resident memory of the daemon, in KiB (`proc_pid_smaps_rollup(5)`).
+    fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/smaps_rollup", self.daemon.id());
+        let rollup = std::fs::read_to_string(path).unwrap_or_default();
+        let of = |name: &str| -> u64 {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or_default()
+        };
+        of("Rss:")
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.daemon.id()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        let _ = self.daemon.wait();
+        testkit::env::unmount_below(&self.client.dir);
+    }
+}
+
+impl Builder for Ours {
+    fn name(&self) -> &str {
+        "lap daemon"
+    }
+
+    fn build(&self, context: &Path) -> Command {
+        self.client.build(OURS, &format!("type=image,name={RESULT}"), context)
+    }
+
+    fn start_true(&self) -> Option<Command> {
+        None
+    }
+}
+
+impl Theirs {
+    fn start(subjects: &Subjects, dir: &Path) -> Result<Option<Self>, BenchError> {
+        let dir = dir.join("docker-buildx");
+        let (true, Some(client)) = (subjects.has("dockerd"), Client::find(&dir)) else { return Ok(None) };
+        let context = testkit::Context::create(&std::env::temp_dir());
+        context.dockerfile(&format!("FROM {}\nRUN true\n", crate::builder::BASE));
+        let docker = Docker::start(dir.clone(), &dir.with_file_name(BASE_ARCHIVE), context.path())?;
+        Ok(Some(Self { docker, client }))
+    }
+}
+
+impl Builder for Theirs {
+    fn name(&self) -> &str {
+        "docker's BuildKit"
+    }
+
+    fn build(&self, context: &Path) -> Command {
+        let mut command = self.client.build("default", &format!("type=docker,name={RESULT}"), context);
+        let docker = self.docker.command();
+        for (name, value) in docker.get_envs().filter(|(name, _)| *name == "DOCKER_HOST") {
+            command.env(name, value.unwrap_or_default());
+        }
+        command
+    }
+
+    fn start_true(&self) -> Option<Command> {
+        None
+    }
+}
+
+/// Both, as far as they are there.
+fn builders(subjects: &Subjects, dir: &Path) -> Result<Vec<Box<dyn Builder>>, BenchError> {
+    let ours = Ours::start(subjects, dir)?.map(|ours| Box::new(ours) as Box<dyn Builder>);
+    let theirs = Theirs::start(subjects, dir)?.map(|theirs| Box::new(theirs) as Box<dyn Builder>);
+    Ok(ours.into_iter().chain(theirs).collect())
+}
+
+fn in_turns(
+    rounds: usize,
+    builders: &[Box<dyn Builder>],
+    turn: impl FnMut(&dyn Builder, usize) -> Result<Sample, BenchError>,
+) -> Result<Samples, BenchError> {
+    turns_of(rounds, &builders.iter().map(AsRef::as_ref).collect::<Vec<_>>(), turn)
+}
+
+/// Ten COPYs and ten RUNs, built once before.
+pub(crate) fn rebuild(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let (builders, context) = (builders(subjects, dir)?, work::rebuilt(dir));
+    builders.iter().try_for_each(|builder| measure(&builder.build(context.path())).map(drop))?;
+    in_turns(rounds, &builders, |builder, _| measure(&builder.build(context.path())))
+}
+
+/// A context of 50,000 files that the builder has never seen.
+pub(crate) fn large_first(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let (builders, rounds) = (builders(subjects, dir)?, rounds.min(LARGE_ROUNDS));
+    let contexts: Vec<_> = (0..rounds).map(|round| work::large_context(dir, round)).collect();
+    in_turns(rounds, &builders, |builder, round| measure(&builder.build(contexts[round].path())))
+}
+
+/// The same, sent before but for one file.
+pub(crate) fn large_touched(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let (builders, context) = (builders(subjects, dir)?, work::large_context(dir, LARGE_ROUNDS));
+    builders.iter().try_for_each(|builder| measure(&builder.build(context.path())).map(drop))?;
+    let mut change = 0;
+    in_turns(rounds.min(LARGE_ROUNDS), &builders, |builder, _| {
+        change += 1;
+        context.file(work::CHANGING, format!("change {change}\n"));
+        measure(&builder.build(context.path()))
+    })
+}
+
+/// An image of 64 MiB in its base and a small layer, into an archive of the client.
+pub(crate) fn load(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let Some(ours) = Ours::start(subjects, dir)? else { return Ok(Samples::new()) };
+    let context = testkit::Context::create(dir);
+    context.file("large", vec![7; 64 << 20]);
+    context.dockerfile(&format!("FROM {}\nCOPY large /large\n", crate::builder::BASE));
+    let archive = dir.join("loaded.tar");
+    let to_archive = format!("type=docker,name={RESULT},dest={}", archive.display());
+    let load = ours.client.build(OURS, &to_archive, context.path());
+    measure(&load)?;
+    let samples = (0..rounds).map(|_| measure(&load)).collect::<Result<_, _>>()?;
+    Ok(vec![("lap daemon".to_owned(), samples)])
+}
+
+/// The daemon's resident memory before and after many builds. The time is that of all builds together.
+pub(crate) fn memory(subjects: &Subjects, dir: &Path, _rounds: usize) -> Result<Samples, BenchError> {
+    let Some(ours) = Ours::start(subjects, dir)? else { return Ok(Samples::new()) };
+    let context = work::rebuilt(dir);
+    let idle = Sample { time: Duration::ZERO, memory: ours.memory() };
+    let (begin, builds) = (Instant::now(), if subjects.is_small() { 5 } else { MANY });
+    for _ in 0..builds {
+        output_of(&mut ours.build(context.path()))?;
+    }
+    let time = begin.elapsed();
+    let used = Sample { time, memory: ours.memory() };
+    Ok(vec![("lap daemon, idle".to_owned(), vec![idle]), (format!("after {builds} builds"), vec![used])])
+}
+
+/// Many cached builds at the same time, from the first client's start to the last one's end.
+pub(crate) fn at_once(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let builders = builders(subjects, dir)?;
+    let context = testkit::Context::create(dir);
+    context.file("file", "content\n");
+    context.dockerfile(&format!("FROM {}\nCOPY file /file\nRUN true\n", crate::builder::BASE));
+    builders.iter().try_for_each(|builder| measure(&builder.build(context.path())).map(drop))?;
+    let count = if subjects.is_small() { 5 } else { AT_ONCE };
+    in_turns(rounds.min(LARGE_ROUNDS), &builders, |builder, _| {
+        let begin = Instant::now();
+        let start = |_| {
+            let mut command = builder.build(context.path());
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().map_err(|source| start_error(&command, source))
+        };
+        let mut running = (0..count).map(start).collect::<Result<Vec<Child>, _>>()?;
+        for client in &mut running {
+            let status =
+                client.wait().map_err(|source| start_error(&builder.build(context.path()), source))?;
+            if !status.success() {
+                let command = crate::measure::line(&builder.build(context.path()));
+                return Err(BenchError::Failed {
+                    command,
+                    status: status.to_string(),
+                    output: String::new(),
+                });
+            }
+        }
+        Ok(Sample { time: begin.elapsed(), memory: 0 })
+    })
+}
