@@ -215,7 +215,7 @@ fn copies_keep_to_what_they_are_told() {
     };
     let files = copied(copy("/d", "/to"), None).unwrap();
     assert_eq!(files.names(), ["to", "to/sub", "to/sub/x.c", "to/y.h", "to/z.txt"]);
-    assert_eq!((files.header("to").mode().unwrap(), files.header("to").mtime().unwrap()), (0o700, 2));
+    assert_eq!(files.header("to").mode().unwrap(), 0o700);
     let contents =
         pb::FileActionCopy { dir_copy_contents: true, create_dest_path: true, ..copy("/d", "/a/b/") };
     assert_eq!(
