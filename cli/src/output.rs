@@ -161,7 +161,7 @@ impl<'a> Fields<'a> {
     fn output(&self) -> Result<Output, CliError> {
         let kind = self.kind.ok_or_else(|| {
             let message = format!("output \"{}\" has no type", self.text);
-            CliError::usage(message, "add type=oci|docker|image|registry|tar|local")
+            CliError::usage(message, "add type=oci|docker|image|registry|tar|local|cacheonly")
         })?;
         self.refuse_what_does_not_fit(kind)?;
         let layers = self.layers()?;
@@ -174,11 +174,15 @@ impl<'a> Fields<'a> {
             "docker" if self.destination.is_none() => Ok(Output::Store(layers)),
             "docker" => Ok(Output::Docker(self.archive(), layers)),
             "oci" => Ok(Output::Oci(self.archive(), layers)),
+            "cacheonly" => Ok(Output::CacheOnly),
             "tar" => Ok(Output::Tar(self.archive(), self.files.clone())),
             "local" => Ok(Output::Local(path()?, self.files.clone())),
             other => {
                 let message = format!("unknown output type \"{other}\"");
-                Err(CliError::usage(message, "the types are image, registry, oci, docker, tar and local"))
+                Err(CliError::usage(
+                    message,
+                    "the types are image, registry, oci, docker, tar, local and cacheonly",
+                ))
             }
         }
     }

@@ -305,6 +305,8 @@ pub enum Output {
     Tar(Destination, FileOptions),
     /// The root filesystem as files below a directory.
     Local(PathBuf, FileOptions),
+    /// Nowhere: what was built stays in the cache.
+    CacheOnly,
 }
 
 impl Output {
@@ -316,7 +318,7 @@ impl Output {
             | Self::Oci(_, options)
             | Self::OciLayout(_, options)
             | Self::Docker(_, options) => Some(options),
-            Self::Tar(..) | Self::Local(..) => None,
+            Self::Tar(..) | Self::Local(..) | Self::CacheOnly => None,
         }
     }
 }

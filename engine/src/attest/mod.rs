@@ -80,7 +80,7 @@ pub(crate) fn of_output<'a>(
     let has_any = |only_wanted: bool| all.iter().flatten().any(|one| !(only_wanted && one.inline_only));
     let goes_along = match output {
         // What Docker loads is one image.
-        Output::Docker(..) | Output::Tar(..) | Output::Local(..) => false,
+        Output::Docker(..) | Output::Tar(..) | Output::Local(..) | Output::CacheOnly => false,
         Output::Store(_) | Output::Registry(_) => has_any(false),
         Output::Oci(..) | Output::OciLayout(..) => has_any(!is_index),
     };

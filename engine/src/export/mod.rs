@@ -81,7 +81,7 @@ fn layer_options(output: &Output) -> LayerOptions {
         | Output::Docker(_, options) => {
             LayerOptions { compression: options.compression.or(Some(Compression::GZIP)), ..options.clone() }
         }
-        Output::Tar(..) | Output::Local(..) => LayerOptions::default(),
+        Output::Tar(..) | Output::Local(..) | Output::CacheOnly => LayerOptions::default(),
     }
 }
 
@@ -107,6 +107,7 @@ fn write(
         Output::Docker(to, _) => to_archive(engine, request, built, ArchiveFormat::Docker, to),
         Output::Tar(to, options) => files::tar(assembly, (built, told, options), to),
         Output::Local(directory, options) => files::directories(assembly, (built, told, options), directory),
+        Output::CacheOnly => Ok(()),
     }
 }
 
