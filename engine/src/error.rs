@@ -2,12 +2,13 @@
 
 mod advice;
 mod build;
+mod fault;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::cancel::Cancelled;
-use base::{Digest, Fault, Faulty};
+use base::Digest;
 use registry::ArchiveError;
 use runner::isolation::NoIsolation;
 use runner::{Expired, RunError};
@@ -563,51 +564,5 @@ impl EngineError {
     /// Whether it says that there is no volume of a name.
     pub fn is_missing_volume(&self) -> bool {
         matches!(self, Self::Store(StoreError::NoSuchVolume { .. }))
-    }
-}
-
-impl Faulty for EngineError {
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Store(error) => error.fault(),
-            Self::Import { source, .. } => source.fault(),
-            Self::Compress(error) => error.fault(),
-            Self::Registry(error) => error.fault(),
-            Self::Registries(error) => error.fault(),
-            Self::Server(error) => error.fault(),
-            Self::Reapi(error) => error.fault(),
-            Self::Network(error) => error.fault(),
-            Self::Volume(error) => error.fault(),
-            Self::Files(error) => error.fault(),
-            Self::Key(error) => error.fault(),
-            Self::Policy(error) => error.fault(),
-            Self::CacheDocument(error) => error.fault(),
-            Self::BucketKeys(error) => error.fault(),
-            Self::Archive(error) => error.fault(),
-            Self::BuildArchive(error) => error.fault(),
-            Self::Tree(error) => error.fault(),
-            Self::Copy(error) => error.fault(),
-            Self::Select(error) => error.fault(),
-            Self::Write(error) => error.fault(),
-            Self::Diff(error) => error.fault(),
-            Self::Mode(error) => error.fault(),
-            Self::Unpack(error) => error.fault(),
-            Self::Download(error) => error.fault(),
-            Self::Git(error) => error.fault(),
-            Self::Isolation(error) => error.fault(),
-            Self::Run(error) => error.fault(),
-            Self::Shim(error) => error.fault(),
-            Self::ContainerFile { .. } => Fault::Environment,
-            Self::File(error) => error.fault(),
-            Self::Program(error) => error.fault(),
-            Self::FetchTimedOut { .. }
-            | Self::Threads { .. }
-            | Self::Chunk(_)
-            | Self::NoEmulator { .. }
-            | Self::EmulatorOutside { .. } => Fault::Environment,
-            Self::Output { source, .. } => base::fault::of_io(source),
-            Self::Cancelled => Fault::Cancelled,
-            _ => Fault::Input,
-        }
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::Mount;
 use rustix::io::Errno;
@@ -426,17 +427,18 @@ impl Drop for Process {
     }
 }
 
-/// Waits until the process that `pidfd` refers to has ended (`pidfd_open(2)`). It still has to be waited for.
+/// Waits until the process that `pidfd` refers to has ended (`pidfd_open(2)`), or so long. Answers whether it has; it still has to
+/// be waited for.
 ///
 /// # Errors
 /// The descriptor is none of a process.
-pub fn wait_for_end(pidfd: impl AsFd) -> io::Result<()> {
-    use rustix::event::{PollFd, PollFlags, poll};
+pub fn wait_for_end(pidfd: impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     loop {
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], limit.as_ref()) {
+            Err(Errno::INTR) => {}
+            ended => return Ok(ended? > 0),
         }
     }
 }

@@ -182,7 +182,11 @@ fn writes_to_stdout(request: &BuildRequest) -> bool {
         Output::Oci(to, _) | Output::Docker(to, _) | Output::Tar(to, _) => {
             matches!(to, Destination::Stream(_))
         }
-        Output::Store(_) | Output::Registry(_) | Output::Local(..) | Output::OciLayout(..) => false,
+        Output::Store(_)
+        | Output::Registry(_)
+        | Output::Local(..)
+        | Output::OciLayout(..)
+        | Output::CacheOnly => false,
     };
     let further = request.further_targets.iter().flat_map(|target| &target.outputs);
     request.outputs.iter().chain(further).any(is_stream)

@@ -209,7 +209,9 @@ impl Steering<'_> {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 // It has closed its streams, and ends in a moment.
-                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK / 10),
+                Err(RecvTimeoutError::Disconnected) => {
+                    process.wait_for(LOOK).map_err(|error| status_of_engine(&error))?;
+                }
             }
             if self.build.is_cancelled() {
                 return Err(Status::cancelled("context canceled"));

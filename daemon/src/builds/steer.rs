@@ -160,7 +160,10 @@ impl Steering<'_> {
                         Some(question) if opened.frontend.is_none() => {
                             drop(reply.send(self.answered(question, &opened)))
                         }
-                        _ => return self.steer(&opened.request.clone(), First::Solve(opened, reply)),
+                        _ => {
+                            return self
+                                .steer(&opened.request.clone(), First::Solve(Box::new(opened), reply));
+                        }
                     },
                     Ok(None) => drop(reply.send(Ok(nothing()))),
                     Err(status) => drop(reply.send(Err(status))),
@@ -186,7 +189,7 @@ impl Steering<'_> {
             let mut results = Results::new(&self.build.id);
             let mut waiting = match first {
                 First::Solve(opened, reply) => {
-                    let _ = reply.send(self.solve(session, opened, &mut results));
+                    let _ = reply.send(self.solve(session, *opened, &mut results));
                     None
                 }
                 First::Other(command) => Some(command),
@@ -561,7 +564,7 @@ impl Steering<'_> {
 
 /// What a client asks first.
 enum First {
-    Solve(Opened, Reply<frontend::SolveResponse>),
+    Solve(Box<Opened>, Reply<frontend::SolveResponse>),
     Other(Command),
 }
 

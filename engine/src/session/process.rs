@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base::CancelToken;
 use frontend::low_level::Container;
@@ -147,8 +148,17 @@ impl SessionProcess {
     /// # Errors
     /// It cannot be waited for.
     pub fn wait(&self) -> Result<i32, EngineError> {
-        runner::wait_for_end(&self.pidfd).map_err(EngineError::Wait)?;
+        runner::wait_for_end(&self.pidfd, None).map_err(EngineError::Wait)?;
         Ok(self.lock().wait()?.status.code())
+    }
+
+    /// The exit code, if it has ended or does so within `limit`.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn wait_for(&self, limit: Duration) -> Result<Option<i32>, EngineError> {
+        runner::wait_for_end(&self.pidfd, Some(limit)).map_err(EngineError::Wait)?;
+        self.try_wait()
     }
 
     /// The exit code, if it has ended.

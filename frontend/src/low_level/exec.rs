@@ -1,4 +1,4 @@
-//! Processes.
+//! Processes of a definition: what they see, what they may do, and which filesystems they leave.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
