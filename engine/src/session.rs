@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base::event::EventSink;
 use base::image::ImageConfig;
-use base::{CancelToken, Platform, Reference};
+use base::{CancelToken, Platform, Reference, Timestamp};
 use snapshotter::tree::{Entry, Follow};
 use snapshotter::{ScratchDir, Tree};
 use sys::stat::Stat;
@@ -109,7 +109,7 @@ impl Session<'_> {
         Ok(Solved { prepared, roots })
     }
 
-    /// Writes a result somewhere, under these names.
+    /// Writes a result somewhere, under these names, and with this time if there is one.
     ///
     /// # Errors
     /// As for [`Engine::build`].
@@ -118,8 +118,10 @@ impl Session<'_> {
         solved: &Solved,
         outputs: Vec<Output>,
         tags: Vec<Reference>,
+        epoch: Option<Timestamp>,
     ) -> Result<BuildReport, BuildError> {
-        let request = BuildRequest { outputs, tags, ..solved.prepared.request.clone() };
+        let mut request = BuildRequest { outputs, tags, ..solved.prepared.request.clone() };
+        request.epoch = epoch.or(request.epoch);
         crate::export::check(&request)?;
         let mut roots = solved.roots.clone();
         let report = loop {

@@ -171,8 +171,12 @@ impl Steering<'_> {
     fn evaluate(&self, session: &EngineSession<'_>, known: &[Known], id: &str) -> Result<(), Status> {
         let (number, result, _) = find(known, id)?;
         if !self.builds.linked.has(&self.build.id, number) {
-            let report =
-                session.export(&result.solved, vec![Output::Store(LayerOptions::default())], Vec::new());
+            let report = session.export(
+                &result.solved,
+                vec![Output::Store(LayerOptions::default())],
+                Vec::new(),
+                None,
+            );
             let report = report.map_err(|error| status_of(&error))?;
             if let Some(target) = report.targets.into_iter().next() {
                 self.builds.linked.keep(&self.build.id, number, target.descriptor);
