@@ -21,6 +21,7 @@ mod outputs;
 mod proto;
 mod questions;
 mod record;
+mod reflection;
 mod rpc;
 mod session;
 mod status;
