@@ -101,7 +101,9 @@ fn who_knows_nothing_is_told_what_there_is() {
             })
             .map(|answer| answer.message_response.unwrap())
     };
-    let MessageResponse::ListServicesResponse(list) = ask(MessageRequest::ListServices(String::new())).unwrap() else {
+    let MessageResponse::ListServicesResponse(list) =
+        ask(MessageRequest::ListServices(String::new())).unwrap()
+    else {
         panic!("no list")
     };
     let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
