@@ -102,10 +102,16 @@ pub struct Manifest {
     /// The media type of this document; OCI allows it to be absent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub media_type: String,
+    /// What it is, if it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The image config.
     pub config: Descriptor,
     /// The layers, base first.
     pub layers: Vec<Descriptor>,
+    /// The manifest that it tells something of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     /// Free annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,

@@ -102,6 +102,7 @@ struct Fields<'a> {
     force: bool,
     rewrite_times: bool,
     oci_types: bool,
+    artifacts: bool,
     annotations: Annotations,
     files: FileOptions,
 }
@@ -121,6 +122,7 @@ impl<'a> Fields<'a> {
             force: false,
             rewrite_times: true,
             oci_types: true,
+            artifacts: false,
             annotations: Annotations::default(),
             files: FileOptions::default(),
         };
@@ -141,6 +143,7 @@ impl<'a> Fields<'a> {
                 "push" => fields.push = truth()?,
                 "push-by-digest" => fields.by_digest = truth()?,
                 "oci-mediatypes" => fields.oci_types = truth()?,
+                "oci-artifact" => fields.artifacts = truth()?,
                 // Images always are in the store, ready to run, and known by their digest.
                 "store" | "unpack" | "name-canonical" => drop(truth()?),
                 "tar" => fields.as_tar = truth()?,
@@ -251,7 +254,12 @@ impl<'a> Fields<'a> {
         };
         let (force, keep_times, docker_types) = (self.force, !self.rewrite_times, !self.oci_types);
         let annotations = self.annotations.clone();
-        Ok(LayerOptions { compression, force, keep_times, docker_types, annotations })
+        let artifacts = self.artifacts;
+        if artifacts && docker_types {
+            let why = "oci-artifact=true needs oci-mediatypes=true";
+            return Err(fields_error(self.text, why, "Docker's documents have no subjects"));
+        }
+        Ok(LayerOptions { compression, force, keep_times, docker_types, artifacts, annotations })
     }
 
     fn archive(&self) -> Destination {

@@ -23,6 +23,7 @@ mod pipes;
 mod proto;
 mod questions;
 mod record;
+mod reflection;
 mod rpc;
 mod session;
 mod status;

@@ -24,6 +24,7 @@ use crate::proto::LARGEST_MESSAGE;
 use crate::proto::control::control_server::ControlServer;
 use crate::proto::frontend::llb_bridge_server::LlbBridgeServer;
 use crate::proto::health::health_server::HealthServer;
+use crate::reflection;
 
 /// How many bytes a client may send of one call before we have taken them, and of all.
 const WINDOW: u32 = 4 << 20;
@@ -182,6 +183,10 @@ impl Listener {
         let router =
             server.add_service(control).add_service(gateway).add_service(HealthServer::new(HealthService));
         let router = router.add_service(ContentService(Arc::clone(builds)));
+        let router = match reflection::services() {
+            Some((newer, older)) => router.add_service(newer).add_service(older),
+            None => router,
+        };
         match self {
             Self::Unix(listener) => {
                 router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await

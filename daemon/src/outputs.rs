@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base::Reference;
+use base::{Reference, Timestamp};
 use base64::Engine as _;
 use engine::report::BuildReport;
 use engine::request::{Annotations, Destination, FileOptions, LayerOptions, Output, PushOutput};
@@ -103,11 +103,17 @@ impl Export<'_> {
                 Some(compression.map_err(|wrong| Status::invalid_argument(wrong.to_string()))?)
             }
         };
+        let docker_types = !self.is_true("oci-mediatypes", true)?;
+        let artifacts = self.is_true("oci-artifact", false)?;
+        if docker_types && artifacts {
+            return Err(Status::invalid_argument("oci-artifact=true needs oci-mediatypes=true"));
+        }
         Ok(LayerOptions {
             compression,
             force: self.is_true("force-compression", false)?,
             keep_times: !self.is_true("rewrite-timestamp", true)?,
-            docker_types: !self.is_true("oci-mediatypes", true)?,
+            docker_types,
+            artifacts,
             annotations: self.annotations()?,
         })
     }
@@ -122,6 +128,18 @@ impl Export<'_> {
             added.map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
         }
         Ok(annotations)
+    }
+
+    /// The time of what is written, if it has one of its own.
+    fn epoch(&self) -> Result<Option<Timestamp>, Status> {
+        let Some(text) = self.get("source-date-epoch") else { return Ok(None) };
+        let epoch = text.parse().ok().and_then(base::time::from_epoch_seconds);
+        let wrong = || {
+            Status::invalid_argument(format!(
+                "invalid source-date-epoch {text:?}: expected seconds since 1970"
+            ))
+        };
+        epoch.map(Some).ok_or_else(wrong)
     }
 
     /// How files are to lie.
@@ -221,13 +239,19 @@ impl Export<'_> {
 
     fn export(&self, output: Output, tags: Vec<Reference>) -> Result<HashMap<String, String>, Status> {
         let is_image = !matches!(output, Output::Tar(..) | Output::Local(..));
-        let names = self.get("name").unwrap_or_default().to_owned();
-        let report = self.session.export(self.solved, vec![output], tags);
+        let mut names: Vec<String> = self.get("name").into_iter().map(str::to_owned).collect();
+        let report = self.session.export(self.solved, vec![output], tags, self.epoch()?);
         let report = report.map_err(|error| crate::errors::status_of(&error))?;
+        // A name that needs nobody to think of it.
+        if let (Some(prefix), Some(target)) = (self.get("dangling-name-prefix"), report.targets.first())
+            && (names.is_empty() || !self.is_true("danging-name-empty-only", false)?)
+        {
+            names.push(format!("{prefix}@{}", target.manifest));
+        }
         if let Some(target) = report.targets.first().filter(|_| is_image) {
             self.build.note_image(self.number, &target.descriptor);
         }
-        if is_image { response(&report, &names) } else { Ok(HashMap::new()) }
+        if is_image { response(&report, &names.join(",")) } else { Ok(HashMap::new()) }
     }
 }
 

@@ -103,7 +103,7 @@ impl Assembly<'_> {
         let lowered = self.lowered.iter().zip(self.roots);
         let images: Vec<BuiltImage> =
             lowered.map(|(lowered, root)| self.one(lowered, *root, options)).collect::<Result<_, _>>()?;
-        let attestations = attest::manifests(self, &images, told.unwrap_or_default())?;
+        let attestations = attest::manifests(self, &images, told.unwrap_or_default(), options.artifacts)?;
         let root = root(self, &images, &attestations, options)?;
         Ok(Built { root, images, attestations })
     }
@@ -139,6 +139,8 @@ impl Assembly<'_> {
         }
         let noted = |place| options.annotations.of(place, Some(&lowered.platform));
         let manifest = Manifest {
+            artifact_type: None,
+            subject: None,
             schema_version: 2,
             media_type: types.manifest.to_owned(),
             config: document(self.engine, self.lease, types.config, &config)?,

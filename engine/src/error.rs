@@ -7,8 +7,8 @@ mod fault;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use base::cancel::Cancelled;
 use base::Digest;
+use base::cancel::Cancelled;
 use registry::ArchiveError;
 use runner::isolation::NoIsolation;
 use runner::{Expired, RunError};

@@ -35,6 +35,8 @@ impl Engine {
         config.rootfs.diff_ids = vec![diff_id];
         config.history = vec![History { created, comment, ..History::default() }];
         let manifest = Manifest {
+            artifact_type: None,
+            subject: None,
             schema_version: 2,
             media_type: media_type::OCI_MANIFEST.to_owned(),
             config: assemble::document(self, &lease, media_type::OCI_CONFIG, &config)?,

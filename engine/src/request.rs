@@ -353,6 +353,8 @@ pub struct LayerOptions {
     pub keep_times: bool,
     /// Call documents and layers by the names of Docker's schema 2 rather than by those of OCI.
     pub docker_types: bool,
+    /// Whether what is told of the image is in artifacts that name it as their subject, so that registries list them (`oci-artifact`).
+    pub artifacts: bool,
     /// What is noted on the image's documents, which then have OCI's names.
     pub annotations: Annotations,
 }

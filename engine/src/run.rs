@@ -310,6 +310,8 @@ mod tests {
         config.config.entrypoint = entrypoint.map(list);
         config.config.cmd = cmd.map(list);
         let manifest = Manifest {
+            artifact_type: None,
+            subject: None,
             schema_version: 2,
             media_type: String::new(),
             config: Descriptor::new("", digest, 0),

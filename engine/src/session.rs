@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base::event::EventSink;
 use base::image::ImageConfig;
-use base::{CancelToken, Digest, GitUrl, Platform, Reference};
+use base::{CancelToken, Digest, GitUrl, Platform, Reference, Timestamp};
 use frontend::low_level::pb;
 use frontend::{Lowered, LoweredImage};
 use llb::{Graph, GraphBuilder};
@@ -172,7 +172,7 @@ impl Session<'_> {
         Solved { prepared: Prepared { request, files, lowered, contexts: Contexts::none() }, roots }
     }
 
-    /// Writes a result somewhere, under these names.
+    /// Writes a result somewhere, under these names, and with this time if there is one.
     ///
     /// # Errors
     /// As for [`Engine::build`].
@@ -181,8 +181,10 @@ impl Session<'_> {
         solved: &Solved,
         outputs: Vec<Output>,
         tags: Vec<Reference>,
+        epoch: Option<Timestamp>,
     ) -> Result<BuildReport, BuildError> {
-        let request = BuildRequest { outputs, tags, ..solved.prepared.request.clone() };
+        let mut request = BuildRequest { outputs, tags, ..solved.prepared.request.clone() };
+        request.epoch = epoch.or(request.epoch);
         crate::export::check(&request)?;
         let engine = self.fetcher.engine;
         let report = engine.export_built(self.sharing.cache, &request, (&solved.prepared, &solved.roots))?;

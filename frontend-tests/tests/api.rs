@@ -80,3 +80,46 @@ fn a_client_steers_a_build() {
     client.wait(gateway.r#return(ReturnRequest { result: Some(result), error: None })).unwrap();
     client.outcome(build).unwrap();
 }
+
+#[test]
+fn who_knows_nothing_is_told_what_there_is() {
+    use bollard_buildkit_proto::google::protobuf::FileDescriptorProto;
+    use prost::Message as _;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let env = env();
+    let daemon = Daemon::start(&env);
+    let client = Client::of(&daemon);
+    let ask = |request: MessageRequest| {
+        let request = ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+        client
+            .first(async |channel| {
+                let mut reflection = ServerReflectionClient::new(channel);
+                reflection.server_reflection_info(tokio_stream::once(request)).await
+            })
+            .map(|answer| answer.message_response.unwrap())
+    };
+    let MessageResponse::ListServicesResponse(list) =
+        ask(MessageRequest::ListServices(String::new())).unwrap()
+    else {
+        panic!("no list")
+    };
+    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+    for name in [
+        "moby.buildkit.v1.Control",
+        "moby.buildkit.v1.frontend.LLBBridge",
+        "containerd.services.content.v1.Content",
+        "grpc.health.v1.Health",
+    ] {
+        assert!(names.contains(&name), "{name} in {names:?}");
+    }
+    let wanted = MessageRequest::FileContainingSymbol("moby.buildkit.v1.Control".to_owned());
+    let MessageResponse::FileDescriptorResponse(files) = ask(wanted).unwrap() else { panic!("no file") };
+    let file = FileDescriptorProto::decode(files.file_descriptor_proto[0].as_slice()).unwrap();
+    let methods: Vec<&str> = file.service[0].method.iter().map(|method| method.name()).collect();
+    assert!(methods.contains(&"Solve") && methods.contains(&"ListenBuildHistory"), "{methods:?}");
+    let unknown = MessageRequest::FileContainingSymbol("nothing.Here".to_owned());
+    assert!(!matches!(ask(unknown), Ok(MessageResponse::FileDescriptorResponse(_))));
+}

@@ -126,7 +126,7 @@ fn what_became_of_a_build_is_told_also_after_the_daemon_was_started_again() {
     // It is the history of the command line, which knows the client's names too.
     let listed = env.lap(["history", "ls", "--format", "{{.Status}}"]).ok();
     assert_eq!(listed.stdout_text().lines().collect::<Vec<_>>(), ["Error", "Error", "Completed"]);
-    env.lap(["history", "inspect", &good]).ok().stdout_has(&["Completed"]);
+    env.lap(["history", "inspect", &good]).ok().stdout_has(&["Completed", &format!("Ref:         {good}")]);
     env.lap(["history", "logs", &good]).ok().stdout_has(&["I am me"]);
 }
 

@@ -284,10 +284,15 @@ fn a_hundred_builds_at_once_are_answered_and_remembered() {
     let sessions: Vec<OpenSession> =
         (0..10).map(|_| client.session(&Offer::new().context(context.path()))).collect();
     let ids: Vec<String> = (0..100).map(|_| unique("build")).collect();
+    // A registry that cannot be asked would be waited for.
+    let attributes = [("image-resolve-mode".to_owned(), "local".to_owned())];
     let builds: Vec<_> = ids
         .iter()
         .enumerate()
-        .map(|(number, id)| client.begin(dockerfile(&sessions[number % sessions.len()], id)))
+        .map(|(number, id)| {
+            let request = dockerfile(&sessions[number % sessions.len()], id);
+            client.begin(SolveRequest { frontend_attrs: attributes.clone().into_iter().collect(), ..request })
+        })
         .collect();
     for build in builds {
         client.outcome(build).unwrap();

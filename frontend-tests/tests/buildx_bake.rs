@@ -117,21 +117,32 @@ fn compose_builds_its_services() {
         .dockerfile("FROM scratch\nARG NAME\nLABEL name=$NAME\nCOPY compose.yaml /\n")
         .file("compose.yaml", format!("name: shop\nservices:\n{services}"));
     let home = env.home();
-    Lap::new(&compose)
-        .args(["--progress", "plain", "build", "--push"])
-        .current_dir(context.path())
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("HOME", &home)
-        .env("DOCKER_CONFIG", home.join(".docker"))
-        .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
-        .env("BUILDX_CONFIG", home.join("buildx"))
-        .env("BUILDX_BUILDER", "lap")
-        .env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")
-        .ok();
-    drop(buildx);
-    for (image, name) in [(web, "web\n"), (db, "db\n")] {
-        env.lap(["pull", &image]).ok();
-        let label = env.lap(["image", "inspect", "--format", "{{.Config.Labels.name}}", &image]).ok();
+    let compose = |flags: &[&str]| {
+        Lap::new(&compose)
+            .args(["--progress", "plain", "build", "--push"])
+            .args(flags)
+            .current_dir(context.path())
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", &home)
+            .env("DOCKER_CONFIG", home.join(".docker"))
+            .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
+            .env("BUILDX_CONFIG", home.join("buildx"))
+            .env("BUILDX_BUILDER", "lap")
+    };
+    compose(&[]).env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1").ok();
+    for (image, name) in [(&web, "web\n"), (&db, "db\n")] {
+        env.lap(["pull", image]).ok();
+        let label = env.lap(["image", "inspect", "--format", "{{.Config.Labels.name}}", image]).ok();
         assert_eq!(label.stdout_text(), name);
     }
+    // What is told of images goes along, as it does with buildx.
+    compose(&["web"]).env("BUILDX_NO_DEFAULT_ATTESTATIONS", "0").ok();
+    drop(buildx);
+    let Some(skopeo) = testkit::judges::skopeo() else { return };
+    let index = skopeo.json(["inspect", "--raw", "--tls-verify=false", &format!("docker://{web}")]);
+    let entries = index["manifests"].as_array().unwrap();
+    let told = entries
+        .iter()
+        .filter(|entry| entry["annotations"]["vnd.docker.reference.type"] == "attestation-manifest");
+    assert_eq!((entries.len(), told.count()), (4, 2), "{index}");
 }

@@ -208,3 +208,59 @@ fn files_lie_where_they_are_asked_to() {
     let out = at("local", "bad", ",attestation-prefix=../x");
     run(&["-o", &out]).fails(1).stderr_has(&["invalid attestation-prefix"]);
 }
+
+#[test]
+fn what_is_told_can_be_an_artifact_with_a_subject() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let context = context(&env);
+    let told = ["--provenance", "mode=min", "--sbom=true"];
+    let output = format!("type=oci,tar=false,dest={},oci-artifact=true", env.work().join("out").display());
+    for run in [
+        buildx.build(context.path(), &[&told[..], &["-o", &output]].concat()),
+        env.lap(["build", "-o", &output]).args(told).arg(context.path()),
+    ] {
+        let _ = std::fs::remove_dir_all(env.work().join("out"));
+        run.ok();
+        let layout = Layout(env.work().join("out"));
+        let index = layout.document(&layout.entry());
+        let (image, entry) = (&index["manifests"][0], &index["manifests"][1]);
+        let manifest = layout.document(entry);
+        assert_eq!(manifest["artifactType"], "application/vnd.docker.attestation.manifest.v1+json");
+        assert_eq!(manifest["subject"]["digest"], image["digest"]);
+        assert_eq!(manifest["config"]["mediaType"], "application/vnd.oci.empty.v1+json");
+        assert_eq!(layout.document(&manifest["config"]), json!({}));
+        assert_eq!(manifest["layers"].as_array().unwrap().len(), 2);
+        env.lap(["load", "-i"]).arg(env.work().join("out")).ok();
+    }
+    let wrong = format!("{output},oci-mediatypes=false");
+    let refused = "oci-artifact=true needs oci-mediatypes=true";
+    buildx.build(context.path(), &["-o", &wrong]).fails(1).stderr_has(&[refused]);
+    env.lap(["build", "-o", &wrong]).arg(context.path()).fails(2).stderr_has(&[refused]);
+}
+
+#[test]
+fn an_output_can_have_a_time_and_a_name_of_its_own() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let context = context(&env);
+    let layout = |name: &str| format!("type=oci,tar=false,dest={}", env.work().join(name).display());
+    let metadata = env.work().join("metadata.json");
+    let flags = |output: &str| -> Vec<String> {
+        ["-o", output, "--metadata-file", metadata.to_str().unwrap()].map(str::to_owned).to_vec()
+    };
+    let build = |output: &str| {
+        let flags = flags(output);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        buildx.build(context.path(), &flags)
+    };
+    build(&format!("{},source-date-epoch=1000000000,dangling-name-prefix=nobody", layout("dated"))).ok();
+    let layout_there = Layout(env.work().join("dated"));
+    let manifest = layout_there.document(&layout_there.entry());
+    assert_eq!(layout_there.document(&manifest["config"])["created"], "2001-09-09T01:46:40Z");
+    let told = read(&metadata);
+    let digest = told["containerimage.digest"].as_str().unwrap();
+    assert_eq!(told["image.name"], format!("nobody@{digest}"));
+    let wrong = format!("{},source-date-epoch=today", layout("wrong"));
+    build(&wrong).fails(1).stderr_has(&["invalid source-date-epoch"]);
+}

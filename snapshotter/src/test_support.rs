@@ -89,6 +89,8 @@ impl TestStore {
         let mut config = ImageConfig::scratch(&Platform::host());
         config.rootfs.diff_ids = diff_ids.to_vec();
         let manifest = Manifest {
+            artifact_type: None,
+            subject: None,
             schema_version: 2,
             media_type: media_type::OCI_MANIFEST.to_owned(),
             config: self.document(media_type::OCI_CONFIG, &config),

@@ -168,6 +168,8 @@ impl Image {
     fn manifest(&self) -> Vec<u8> {
         let config = self.config();
         to_json(&Manifest {
+            artifact_type: None,
+            subject: None,
             schema_version: 2,
             media_type: media_type::OCI_MANIFEST.to_owned(),
             config: Descriptor::new(media_type::OCI_CONFIG, Digest::of(&config), config.len() as u64),

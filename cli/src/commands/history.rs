@@ -120,6 +120,10 @@ fn details_json(build: &BuildDetails) -> Value {
     let mut fields = fields(&build.summary);
     let steps: Vec<Value> = build.steps.iter().filter(|step| !step.is_directory).map(step).collect();
     fields["Steps"] = steps.into();
+    if let Some(client) = &build.client {
+        fields["Ref"] = json!(client.name);
+        fields["Response"] = json!(client.response);
+    }
     if let Some(document) = &build.document {
         fields["Request"] = json!(document.request);
         fields["Isolation"] = json!(document.isolation);
@@ -140,6 +144,7 @@ fn in_full(build: &BuildDetails) -> String {
     };
     line("Build:", &summary.id);
     line("Name:", &summary.name);
+    line("Ref:", build.client.as_ref().map_or("", |client| &client.name));
     line("Status:", summary.status.name());
     line("Started:", &summary.created.to_string());
     line("Duration:", &duration(summary));

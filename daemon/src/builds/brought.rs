@@ -120,9 +120,9 @@ impl Copying<'_> {
         let list = json!({ "schemaVersion": 2, "manifests": [root] });
         make_layout(self.layout, &list).map_err(|error| crate::failed(&error))?;
         let Some(index) = index.filter(|_| is_index) else {
-            return self.manifest(digest);
+            return self.manifest(&root);
         };
-        self.store.copy_to_layout(digest, self.layout)?;
+        self.store.copy_to_layout(&root, self.layout)?;
         let mut chosen: Vec<&Descriptor> =
             self.platforms.iter().filter_map(|one| index.select(one)).collect();
         chosen.sort_by_key(|entry| entry.digest.to_string());
@@ -130,19 +130,19 @@ impl Copying<'_> {
         if chosen.len() > MOST_IMAGES {
             return Err(Status::invalid_argument("a layout has too many images"));
         }
-        chosen.into_iter().try_for_each(|entry| self.manifest(&entry.digest))
+        chosen.into_iter().try_for_each(|entry| self.manifest(entry))
     }
 
-    fn manifest(&self, digest: &Digest) -> Result<(), Status> {
+    fn manifest(&self, descriptor: &Descriptor) -> Result<(), Status> {
+        let digest = &descriptor.digest;
         let bytes = self.store.document(digest, LARGEST_DOCUMENT)?;
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
             Status::invalid_argument(format!("{digest} of the client is no manifest: {error}"))
         })?;
-        self.store.copy_to_layout(digest, self.layout)?;
-        let blobs = manifest.layers.iter().chain([&manifest.config]);
-        let mut digests: Vec<Digest> = blobs.map(|blob| blob.digest).collect();
-        digests.sort_by_key(Digest::to_string);
-        digests.dedup();
-        digests.iter().try_for_each(|blob| self.store.copy_to_layout(blob, self.layout))
+        self.store.copy_to_layout(descriptor, self.layout)?;
+        let mut blobs: Vec<&Descriptor> = manifest.layers.iter().chain([&manifest.config]).collect();
+        blobs.sort_by_key(|blob| blob.digest.to_string());
+        blobs.dedup_by_key(|blob| blob.digest);
+        blobs.into_iter().try_for_each(|blob| self.store.copy_to_layout(blob, self.layout))
     }
 }

@@ -273,7 +273,7 @@ impl Steering<'_> {
         let Found { number, known, .. } = results.find(id)?;
         if !self.builds.linked.has(&self.build.id, number) {
             let report =
-                session.export(&known.solved, vec![Output::Store(LayerOptions::default())], Vec::new());
+                session.export(&known.solved, vec![Output::Store(LayerOptions::default())], Vec::new(), None);
             let report = report.map_err(|error| status_of(&error))?;
             if let Some(target) = report.targets.into_iter().next() {
                 self.builds.linked.keep(&self.build.id, number, target.descriptor);

@@ -10,6 +10,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use base::Digest;
+use base::image::Descriptor;
 use engine::caller::{AskError, CallersBlobs};
 use http::uri::PathAndQuery;
 use tokio::runtime::Handle;
@@ -205,16 +206,23 @@ impl ContentStore {
         Ok(bytes)
     }
 
-    /// Copies a blob into a layout.
+    /// Copies a blob into a layout. No more is taken than it should have.
     ///
     /// # Errors
-    /// The client does not have it, or it cannot be written.
-    pub(crate) fn copy_to_layout(&self, digest: &Digest, layout: &Path) -> Result<(), Status> {
+    /// The client does not have it, or something longer or shorter; or it cannot be written.
+    pub(crate) fn copy_to_layout(&self, blob: &Descriptor, layout: &Path) -> Result<(), Status> {
+        let Descriptor { digest, size, .. } = blob;
         let path = layout.join(BLOBS).join(digest.hex());
         let failed =
             |error: io::Error| Status::internal(format!("cannot copy {digest} from the client: {error}"));
         let mut file = File::create(&path).map_err(failed)?;
-        io::copy(&mut self.open(digest)?, &mut file).map(drop).map_err(failed)
+        let copied = io::copy(&mut self.open(digest)?.take(size.saturating_add(1)), &mut file);
+        match copied.map_err(failed)? {
+            copied if copied == *size => Ok(()),
+            _ => Err(Status::data_loss(format!(
+                "the client's {digest} has not the {size} bytes that it should"
+            ))),
+        }
     }
 
     /// Gives the client a blob, unless it has it.

@@ -26,6 +26,12 @@ const STATEMENT: &str = "application/vnd.in-toto+json";
 /// What the entry of statements in an index names the image by that they are about.
 pub(crate) const SUBJECT: &str = "vnd.docker.reference.digest";
 
+/// What manifests of statements are that are no images of nothing.
+const ARTIFACT: &str = "application/vnd.docker.attestation.manifest.v1+json";
+
+/// The config of what is no image.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+
 /// What manifests of statements are on: nothing.
 const NOWHERE: &str = "unknown";
 
@@ -92,15 +98,17 @@ pub(crate) fn manifests(
     assembly: &Assembly<'_>,
     images: &[BuiltImage],
     predicates: &[Vec<Predicate>],
+    as_artifacts: bool,
 ) -> Result<Vec<(Descriptor, Manifest)>, EngineError> {
     let told = images.iter().zip(predicates).filter(|(_, predicates)| !predicates.is_empty());
-    told.map(|(image, predicates)| manifest(assembly, image, predicates)).collect()
+    told.map(|(image, predicates)| manifest(assembly, image, predicates, as_artifacts)).collect()
 }
 
 fn manifest(
     assembly: &Assembly<'_>,
     image: &BuiltImage,
     predicates: &[Predicate],
+    as_artifact: bool,
 ) -> Result<(Descriptor, Manifest), EngineError> {
     let (engine, lease) = (assembly.engine, assembly.lease);
     let subjects = subjects(&assembly.request.tags, image);
@@ -111,20 +119,28 @@ fn manifest(
         layer.annotations.insert("in-toto.io/predicate-type".to_owned(), predicate.kind.to_owned());
         layers.push(layer);
     }
-    let config = json!({
+    let image_config = json!({
         "architecture": NOWHERE,
         "os": NOWHERE,
         "config": {},
         "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|layer| layer.digest).collect::<Vec<_>>() },
     });
+    let config = match as_artifact {
+        true => document(engine, lease, EMPTY, &json!({}))?,
+        false => document(engine, lease, media_type::OCI_CONFIG, &image_config)?,
+    };
+    let subject = Descriptor { annotations: BTreeMap::new(), ..image.descriptor.clone() };
     let manifest = Manifest {
         schema_version: 2,
         media_type: media_type::OCI_MANIFEST.to_owned(),
-        config: document(engine, lease, media_type::OCI_CONFIG, &config)?,
+        artifact_type: as_artifact.then(|| ARTIFACT.to_owned()),
+        subject: as_artifact.then_some(subject),
+        config,
         layers,
         annotations: BTreeMap::new(),
     };
     let mut descriptor = document(engine, lease, media_type::OCI_MANIFEST, &manifest)?;
+    descriptor.artifact_type = as_artifact.then(|| ARTIFACT.to_owned());
     descriptor.platform = Some(Platform::new(NOWHERE, NOWHERE, ""));
     descriptor.annotations = BTreeMap::from([
         (SUBJECT.to_owned(), image.descriptor.digest.to_string()),

@@ -53,6 +53,8 @@ impl Engine {
             layers.push(layer.descriptor);
         }
         let manifest = Manifest {
+            artifact_type: None,
+            subject: None,
             schema_version: 2,
             media_type: media_type::OCI_MANIFEST.to_owned(),
             config: document(self, &opened.lease, media_type::OCI_CONFIG, &config)?,

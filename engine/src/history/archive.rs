@@ -197,6 +197,8 @@ impl Engine {
         })?);
         let listed = to_json(&ListedDocument::of(&build));
         let manifest = Manifest {
+            artifact_type: None,
+            subject: None,
             schema_version: 2,
             media_type: media_type::OCI_MANIFEST.to_owned(),
             config: blobs.add(BUILD, |out| out.write_all(&listed))?,

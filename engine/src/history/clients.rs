@@ -237,6 +237,12 @@ impl Engine {
         self.history_build_of(told, summary).map(Some)
     }
 
+    /// What a client is told of the build of this id.
+    pub(super) fn client_record(&self, build: &str) -> Result<Option<ClientRecord>, EngineError> {
+        let client = self.store.client_build(build)?;
+        Ok(client.and_then(|client| ClientRecord::decode(&client.document)))
+    }
+
     fn history_build_of(
         &self,
         told: Option<Vec<u8>>,

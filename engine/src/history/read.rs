@@ -6,6 +6,7 @@ use base::Timestamp;
 use snapshotter::{BuildRecord, BuildStatus};
 use solver::explain::{Reason, StepFacts};
 
+use super::clients::ClientRecord;
 use super::document::{BuildDocument, GraphDocument, StepDocument, StepOutcome};
 use super::log::Events;
 use super::reasons::in_words;
@@ -64,6 +65,8 @@ pub struct BuildDetails {
     pub summary: BuildSummary,
     /// Its record; `None` while it runs, and for one that was killed.
     pub document: Option<BuildDocument>,
+    /// What a client of the daemon is told of it, if one asked for it.
+    pub client: Option<ClientRecord>,
     /// Its steps, as long as its graph is kept.
     pub steps: Vec<RememberedStep>,
 }
@@ -114,7 +117,8 @@ impl Engine {
         let document = record.and_then(|bytes| BuildDocument::decode(&bytes));
         let steps =
             document.as_ref().map(|document| self.remembered_steps(&summary.id, document)).transpose()?;
-        Ok(BuildDetails { summary, document, steps: steps.unwrap_or_default() })
+        let client = self.client_record(&summary.id)?;
+        Ok(BuildDetails { summary, document, client, steps: steps.unwrap_or_default() })
     }
 
     /// Everything that a build said; of one that runs, as far as it is written.

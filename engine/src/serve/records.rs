@@ -166,6 +166,8 @@ mod tests {
         fn push(&self, name: &str, letters: &str) {
             let layer = |letter: char| Descriptor::new("layer", Digest::of(&[letter as u8]), 100);
             let manifest = Manifest {
+                artifact_type: None,
+                subject: None,
                 schema_version: 2,
                 media_type: OCI_MANIFEST.to_owned(),
                 config: Descriptor::new(RECORD_TYPE, Digest::of(b"{}"), 2),

@@ -96,8 +96,15 @@ impl<'a> Repository<'a> {
         let network = self.engine.network()?;
         let config = self.push_config(cancel)?;
         let media_type = media_type::OCI_MANIFEST;
-        let manifest =
-            Manifest { schema_version: 2, media_type: media_type.to_owned(), config, layers, annotations };
+        let manifest = Manifest {
+            artifact_type: None,
+            subject: None,
+            schema_version: 2,
+            media_type: media_type.to_owned(),
+            config,
+            layers,
+            annotations,
+        };
         let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
         network.wait(cancel, network.client.push_manifest(reference, media_type, bytes.into()))?;
         Ok(())

@@ -100,7 +100,15 @@ fn load_image(archive: &mut Archive, entry: &SavedImage) -> Result<LoadedImage> 
         layers.push(layer);
     }
     let media_type = media_type::OCI_MANIFEST.to_owned();
-    let manifest = Manifest { schema_version: 2, media_type, config, layers, annotations: BTreeMap::new() };
+    let manifest = Manifest {
+        artifact_type: None,
+        subject: None,
+        schema_version: 2,
+        media_type,
+        config,
+        layers,
+        annotations: BTreeMap::new(),
+    };
     let bytes = serde_json::to_vec(&manifest).map_err(|source| {
         let digest = manifest.config.digest;
         DocumentError::Json { media_type: media_type::OCI_MANIFEST.to_owned(), digest, source }

@@ -186,6 +186,8 @@ fn make_image(store: &Store, lease: &Lease, id: SnapshotId) -> Result<Descriptor
     let mut config = ImageConfig::scratch(&Platform::host());
     config.rootfs.diff_ids = vec![layer.diff_id];
     let manifest = Manifest {
+        artifact_type: None,
+        subject: None,
         schema_version: 2,
         media_type: media_type::OCI_MANIFEST.to_owned(),
         config: document(store, lease, media_type::OCI_CONFIG, &config)?,

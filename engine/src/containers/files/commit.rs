@@ -92,6 +92,8 @@ impl Engine {
             layers.push(layer.descriptor);
         }
         let manifest = Manifest {
+            artifact_type: None,
+            subject: None,
             schema_version: 2,
             media_type: media_type::OCI_MANIFEST.to_owned(),
             config: assemble::document(self, &lease, media_type::OCI_CONFIG, &config)?,

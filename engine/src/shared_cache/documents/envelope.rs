@@ -126,7 +126,15 @@ pub(crate) fn wrap(document: &CacheConfig, form: DocumentForm) -> Envelope {
     let (media_type, root_bytes) = if form.image_manifest {
         let media_type = media_type::OCI_MANIFEST.to_owned();
         let (schema_version, config) = (2, descriptor.clone());
-        let manifest = Manifest { schema_version, media_type, config, layers, annotations };
+        let manifest = Manifest {
+            artifact_type: None,
+            subject: None,
+            schema_version,
+            media_type,
+            config,
+            layers,
+            annotations,
+        };
         (media_type::OCI_MANIFEST, serde_json::to_vec(&manifest))
     } else {
         let media_type = if form.oci_media_types { media_type::OCI_INDEX } else { media_type::DOCKER_INDEX };

@@ -104,6 +104,17 @@ impl Client {
         self.runtime.block_on(stream.message()).ok().flatten()
     }
 
+    /// The first answer of a call that streams them, made with a stub of another service.
+    pub(crate) fn first<T>(
+        &self,
+        call: impl AsyncFnOnce(Channel) -> Result<tonic::Response<Streaming<T>>, Status>,
+    ) -> Result<T, Status> {
+        self.runtime.block_on(async {
+            let mut stream = call(self.channel.clone()).await?.into_inner();
+            Ok(stream.message().await?.expect("an answer"))
+        })
+    }
+
     /// `Control`, for calls that have no name here.
     pub(crate) fn control(&self) -> ControlClient<Channel> {
         ControlClient::new(self.channel.clone())
