@@ -1,6 +1,8 @@
 //! `docker buildx bake` and `docker compose build` with `lap daemon` as their builder.
 
 mod common;
+#[path = "common/docker_api.rs"]
+mod docker_api;
 
 use common::daemon::{Buildx, plugin};
 use common::env;
@@ -145,4 +147,42 @@ fn compose_builds_its_services() {
         .iter()
         .filter(|entry| entry["annotations"]["vnd.docker.reference.type"] == "attestation-manifest");
     assert_eq!((entries.len(), told.count()), (4, 2), "{index}");
+}
+
+#[test]
+fn what_is_of_one_platform_is_loaded_into_dockers_engine() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let Some(compose) = plugin("docker-compose") else { return };
+    let Some(builder) = plugin("docker-buildx") else { return };
+    let plugins = env.home().join(".docker/cli-plugins");
+    std::fs::create_dir_all(&plugins).unwrap();
+    std::os::unix::fs::symlink(&builder, plugins.join("docker-buildx")).unwrap();
+    let docker = docker_api::DockerApi::start();
+    let context = env.context();
+    context
+        .dockerfile("FROM busybox\nRUN echo loaded > /f\n")
+        .file("compose.yaml", "name: shop\nservices: {web: {image: 'example.com/web:1', build: .}}\n");
+    let home = env.home();
+    Lap::new(&compose)
+        .args(["--progress", "plain", "build"])
+        .current_dir(context.path())
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", &home)
+        .env("DOCKER_CONFIG", home.join(".docker"))
+        .env("DOCKER_HOST", docker.host())
+        .env("BUILDX_CONFIG", home.join("buildx"))
+        .env("BUILDX_BUILDER", "lap")
+        .ok();
+    let load = buildx.build(context.path(), &["--builder", "lap", "--load", "-t", "example.com/own:2"]);
+    load.env("DOCKER_HOST", docker.host()).ok();
+    drop(buildx);
+    let loaded = docker.loaded();
+    assert_eq!(loaded.len(), 2);
+    for (archive, name) in loaded.iter().zip(["example.com/web:1", "example.com/own:2"]) {
+        let file = env.work().join("loaded.tar");
+        std::fs::write(&file, archive).unwrap();
+        env.load_archive(&file).stdout_has(&[name]);
+        env.lap(["run", "--rm", name, "cat", "/f"]).ok().stdout_has(&["loaded"]);
+    }
 }

@@ -335,3 +335,20 @@ fn flags_of_docker_are_known() {
     assert_eq!(env.lap(["history", "--platform", "linux/amd64", "-q", "busybox"]).run().code(), Some(0));
     env.lap(["history", "--platform", "linux/s390x", "busybox"]).fails(1).stderr_has(&["linux/s390x"]);
 }
+
+#[test]
+fn a_container_that_goes_with_its_command_is_shown_as_any_other() {
+    let env = Containers::new();
+    let flags = ["run", "--rm", "--name", "fg", "-m", "64m", "--cap-add", "SYS_TIME", "busybox", "sh", "-c"];
+    let mut running = env.lap(flags).arg("echo ready; exec sleep 1000").spawn();
+    running.wait_for("ready");
+    let shown = document(&env, &["fg"]);
+    assert_eq!(shown["State"]["Status"], "running");
+    assert_eq!(shown["HostConfig"]["AutoRemove"], true);
+    assert_eq!(shown["HostConfig"]["CapAdd"][0].as_str().unwrap().trim_start_matches("CAP_"), "SYS_TIME");
+    let networks = shown["NetworkSettings"]["Networks"].as_object().unwrap();
+    assert!(networks["bridge"]["IPAddress"].as_str().unwrap().contains('.'), "{networks:?}");
+    env.lap(["rm", "-f", "fg"]).ok();
+    running.finish();
+    env.lap(["inspect", "fg"]).fails(1).stderr_has(&["No such object: fg"]);
+}

@@ -3,7 +3,6 @@
 use runner::Network;
 use runner::network::endpoint::{Endpoint, NetworkName};
 use runner::network::{Connect, Link};
-use runner::shim::Config;
 
 use super::Container;
 use crate::Engine;
@@ -33,13 +32,9 @@ impl Engine {
         if mode.starts_with("container:") {
             return Ok(Vec::new());
         }
-        let directory = self.store.container_path(&container.id);
-        let network = match Config::is_written(&directory)? {
-            true => Some(Config::read(&directory)?.request.network),
-            false => None,
-        };
+        let network = self.settings_of(&container.id)?.request.network;
         let connection = match &network {
-            Some(Network::Connected(connection)) => Some(connection),
+            Network::Connected(connection) => Some(connection),
             _ => None,
         };
         let state = &container.state;

@@ -85,13 +85,28 @@ impl Engine {
         Ok(ContainerSize { changes, whole: whole.unwrap_or(changes.saturating_add(image)) })
     }
 
+    /// How a container is run: as its directory has it, or as its supervisor knows, of one that goes with its command.
+    ///
+    /// # Errors
+    /// It has gone, or its supervisor does not answer.
+    pub(super) fn settings_of(&self, id: &str) -> Result<Config, EngineError> {
+        let directory = self.store.container_path(id);
+        if Config::is_written(&directory)? {
+            return Ok(Config::read(&directory)?);
+        }
+        match self.supervisor(id)? {
+            Some(mut client) => Ok(client.settings()?),
+            None => Err(EngineError::NoSuchContainer(id.to_owned())),
+        }
+    }
+
     /// What a container may do and use.
     ///
     /// # Errors
     /// Its settings cannot be read, for example because it was removed meanwhile.
     pub fn container_settings(&self, container: &Container) -> Result<ContainerSettings, EngineError> {
         let directory = self.store.container_path(&container.id);
-        let config = Config::read(&directory)?;
+        let config = self.settings_of(&container.id)?;
         let RunRequest { root, limits, group, .. } = &config.request;
         let (lower, upper) = match root {
             base::Mount::Overlay { lower, upper, .. } => {

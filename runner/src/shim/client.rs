@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use super::config::Config;
 use super::connection::connect_to;
 use super::error::ShimError;
 use super::protocol::{Ended, Incoming, Reply, Request, send};
@@ -67,6 +68,17 @@ impl Client {
     pub fn ask_for_end(&mut self, request: &Request) -> Result<Ended, ShimError> {
         match self.ask(request)? {
             Reply::Ended(ended) => Ok(ended),
+            _ => Err(ShimError::Malformed),
+        }
+    }
+
+    /// Asks how the container is run.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask).
+    pub fn settings(&mut self) -> Result<Config, ShimError> {
+        match self.ask(&Request::Settings)? {
+            Reply::Settings(config) => Ok(*config),
             _ => Err(ShimError::Malformed),
         }
     }

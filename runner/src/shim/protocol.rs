@@ -13,6 +13,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::config::Config;
 use super::restart::RestartPolicy;
 use super::state::State;
 use crate::network::Connect;
@@ -70,6 +71,8 @@ pub enum Request {
     Resize(TtySize),
     /// Tell what is known. [`Reply::State`].
     Status,
+    /// Tell how the container is run; for one that goes with its command nobody else knows. [`Reply::Settings`].
+    Settings,
     /// Freeze the processes of the container. [`Reply::Done`].
     Pause,
     /// Let them go on. [`Reply::Done`].
@@ -167,6 +170,8 @@ pub enum Reply {
     Ended(Ended),
     /// What is known of it.
     State(Box<State>),
+    /// How it is run.
+    Settings(Box<Config>),
     /// It cannot be done.
     Failed {
         /// Why.

@@ -38,6 +38,7 @@ impl Supervisor {
                 _ => refused("it has been started already"),
             }),
             Request::Status => Some(Reply::State(Box::new(self.state.clone()))),
+            Request::Settings => Some(Reply::Settings(Box::new(self.config.clone()))),
             Request::Wait => self.wait_for_end(id),
             Request::Signal { signal } => Some(self.signal(signal)),
             Request::Stop { signal, timeout } => {
