@@ -48,6 +48,10 @@ pub(super) fn run(
     commands: &Receiver<Command>,
 ) -> Result<HashMap<String, String>, Status> {
     let thread = Steering { builds, build, commands };
+    // A policy that is not kept to would be worse than none.
+    if build.request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty()) {
+        return Err(Status::unimplemented("source policies are not kept to by this builder"));
+    }
     let definition = build.request.definition.as_ref().filter(|definition| !definition.def.is_empty());
     match (definition, build.request.frontend.as_str()) {
         (Some(_), frontend) if !frontend.is_empty() => Err(Status::invalid_argument(format!(
