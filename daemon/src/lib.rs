@@ -20,6 +20,7 @@ mod linked;
 mod listen;
 mod outputs;
 mod pipes;
+mod policies;
 mod proto;
 mod questions;
 mod record;

@@ -7,6 +7,7 @@ pub(crate) use bollard_buildkit_proto::moby::buildkit::secrets::v1 as secrets;
 pub(crate) use bollard_buildkit_proto::moby::buildkit::v1 as control;
 pub(crate) use bollard_buildkit_proto::moby::buildkit::v1::apicaps;
 pub(crate) use bollard_buildkit_proto::moby::buildkit::v1::frontend;
+pub(crate) use bollard_buildkit_proto::moby::buildkit::v1::sourcepolicy;
 pub(crate) use bollard_buildkit_proto::moby::buildkit::v1::types;
 pub(crate) use bollard_buildkit_proto::moby::filesync::v1 as auth;
 pub(crate) use bollard_buildkit_proto::moby::sshforward::v1 as ssh;

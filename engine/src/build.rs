@@ -24,9 +24,10 @@ use crate::ops::{BuildOps, Sharing, StepResult};
 use crate::progress::Progress;
 use crate::remote::{Access, Fetcher};
 use crate::report::{BuildReport, RecordReport, TargetReport};
-use crate::request::{BuildRequest, NamedContext};
+use crate::request::{BuildRequest, ContextSource, NamedContext};
 use crate::resolve::SourceResolver;
 use crate::shared_cache::{PortableMounts, SharedCache, Trust, write_documents, write_while};
+use crate::source_policy::{Governed, git_identifier};
 use crate::{Engine, export, failed};
 
 /// How often a build looks at its context again when files keep changing.
@@ -194,6 +195,7 @@ impl Prepared {
     /// Reads the Dockerfile and opens everything that it may use.
     pub(crate) fn new(fetcher: &Fetcher<'_>, request: &BuildRequest) -> Result<Self, BuildError> {
         let engine = fetcher.engine;
+        check_contexts(request)?;
         let (context, definition) = engine.definition(request, fetcher)?;
         understood(&definition, fetcher.progress)?;
         let mut request = dated(request, &context)?;
@@ -214,6 +216,7 @@ impl Prepared {
     ) -> Result<Self, BuildError> {
         let layouts = fetcher.engine.import_layouts(fetcher.lease, request, fetcher.cancel)?;
         let resolver = SourceResolver::new(*fetcher, &layouts, request.pull);
+        let resolver = Governed { policies: &request.policies, resolver: &resolver };
         let options = DefinitionOptions {
             allow: request.allow.clone(),
             no_cache: request.no_cache,
@@ -324,6 +327,24 @@ pub(crate) struct DefinitionFile {
     pub(crate) language: String,
 }
 
+/// Refuses contexts that a policy denies.
+fn check_contexts(request: &BuildRequest) -> Result<(), EngineError> {
+    let named = request.named_contexts.iter().filter_map(|(name, context)| match context {
+        NamedContext::Files(source) => Some((name.as_str(), source)),
+        _ => None,
+    });
+    for (name, source) in std::iter::once(("context", &request.context)).chain(named) {
+        let identifier = match source {
+            ContextSource::Directory(_) | ContextSource::Archive(_) => format!("local://{name}"),
+            ContextSource::Git(url) => git_identifier(url),
+            ContextSource::Url(url) => url.clone(),
+            ContextSource::Empty => continue,
+        };
+        request.policies.check(&identifier)?;
+    }
+    Ok(())
+}
+
 /// That a build goes well is worth more than its record.
 fn no_record(error: &EngineError) -> Event {
     let message = format!("the record of this build is not complete: {error}");
@@ -357,6 +378,7 @@ fn lower(
     fetcher: &Fetcher<'_>,
 ) -> Result<Lowered, BuildError> {
     let resolver = SourceResolver::new(*fetcher, layouts, request.pull);
+    let resolver = Governed { policies: &request.policies, resolver: &resolver };
     let options = options(request, definition, context, layouts);
     let lowered = frontend::lower(&definition.parsed.dockerfile, &options, &resolver)
         .map_err(|error| definition.error(error))?;

@@ -58,6 +58,9 @@ pub enum EngineError {
     /// The builds of an archive cannot be read.
     #[error(transparent)]
     BuildArchive(#[from] BuildArchiveError),
+    /// A source policy is none, or denies a source.
+    #[error(transparent)]
+    SourcePolicy(#[from] crate::source_policy::SourcePolicyError),
     /// A process cannot be waited for.
     #[error("cannot wait for the process")]
     Wait(#[source] std::io::Error),

@@ -57,6 +57,7 @@ pub mod serve;
 pub mod session;
 mod shared_cache;
 pub mod signing;
+pub mod source_policy;
 mod ssh;
 mod step_rules;
 mod system;

@@ -13,7 +13,7 @@ use base::event::EventSink;
 use base::image::ImageConfig;
 use base::{CancelToken, Digest, GitUrl, Platform, Reference, Timestamp};
 use frontend::low_level::pb;
-use frontend::{Lowered, LoweredImage};
+use frontend::{Lowered, LoweredImage, MetaResolver as _, ResolveError};
 use llb::{Graph, GraphBuilder};
 use snapshotter::tree::{Entry, Follow};
 use snapshotter::{ScratchDir, Tree};
@@ -36,6 +36,7 @@ use crate::remote::{Access, Fetcher};
 use crate::report::BuildReport;
 use crate::request::{BuildRequest, Output, PullPolicy};
 use crate::resolve::SourceResolver;
+use crate::source_policy::{Governed, SourcePolicies};
 
 /// A build that is being steered.
 pub struct Session<'a> {
@@ -200,9 +201,11 @@ impl Session<'_> {
         &self,
         reference: &Reference,
         platform: &Platform,
-        pull: PullPolicy,
-    ) -> Result<ResolvedImage, EngineError> {
-        SourceResolver::new(self.fetcher, &Layouts::default(), pull).pinned_image(reference, platform)
+        (pull, policies): (PullPolicy, &SourcePolicies),
+    ) -> Result<ResolvedImage, ResolveError> {
+        let layouts = Layouts::default();
+        let resolver = SourceResolver::new(self.fetcher, &layouts, pull);
+        Governed { policies, resolver: &resolver }.resolve(reference, platform)
     }
 
     /// The complete id of the commit that a repository's URL means.

@@ -455,16 +455,6 @@ fn what_is_no_graph_is_refused_and_disturbs_nobody() {
     assert!(error.contains("it has no command"), "{error}");
     let later = llb.files(vec![action(5, 0, mkfile("/a", ""))], &[]);
     assert!(refused(llb.definition(&later)).contains("which is no earlier one"));
-    let policy =
-        grpc::control::sourcepolicy::Policy { rules: vec![Default::default()], ..Default::default() };
-    let with_policy = SolveRequest {
-        source_policy: Some(policy),
-        definition: Some(good.clone()),
-        ..builder.request(&llb, &lost)
-    };
-    assert!(
-        builder.client.solve(with_policy).unwrap_err().message().contains("source policies are not kept to")
-    );
     let many = vec![good.def[0].clone(); 100_001];
     assert!(refused(with(many)).contains("at most 100000"));
     assert!(builder.client.is_serving());

@@ -9,6 +9,7 @@ use engine::config_file::ConfigFile;
 use engine::error::BuildError;
 use engine::report::BuildReport;
 use engine::request::{BuildRequest, ContextModes, Destination, FailureOutput, Output, SharedCaches};
+use engine::source_policy::SourcePolicies;
 
 use super::{
     StoreChoice, debug, environment, network_mode, open, parsed, platforms, pull_policy, source_date_epoch,
@@ -100,6 +101,22 @@ pub(super) fn from_words(words: &[String]) -> Result<BuildArgs, CliError> {
     parsed("build", words)
 }
 
+/// The variable that names the file of a source policy, for all of BuildKit's clients.
+const SOURCE_POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
+
+/// The policy of the file that the environment names.
+fn source_policies() -> Result<SourcePolicies, CliError> {
+    let mut policies = SourcePolicies::default();
+    if let Some(path) = environment(SOURCE_POLICY) {
+        let failed = |error: &dyn std::error::Error| {
+            CliError::failed(format!("{SOURCE_POLICY}: {path}: {}", base::fault::chain(error)))
+        };
+        let text = std::fs::read_to_string(&path).map_err(|error| failed(&error))?;
+        policies.add_document(&text).map_err(|error| failed(&error))?;
+    }
+    Ok(policies)
+}
+
 pub(super) fn request(
     args: &BuildArgs,
     sources: &context::Sources,
@@ -123,6 +140,7 @@ pub(super) fn request(
         None => None,
     };
     Ok(BuildRequest {
+        policies: source_policies()?,
         context: sources.context.clone(),
         dockerfile: sources.dockerfile.clone(),
         tags: targets.tags,

@@ -15,7 +15,7 @@ use super::brought::{self, LayoutContext};
 use super::caches;
 use super::results::Results;
 use super::steer::{Opened, Steering};
-use crate::errors::status_of;
+use crate::errors::{status_of, status_of_engine};
 use crate::linked;
 use crate::proto::{frontend, pb};
 use crate::session::caller::Asked;
@@ -64,6 +64,7 @@ impl Steering<'_> {
             request.ssh = SshSources::asking(caller);
         }
         request.jobs = self.builds.jobs;
+        request.policies = self.policies()?;
         request.remembered = !self.build.request.internal;
         let wrong = |error: low_level::DefinitionError| status_of(&error.into());
         let pulls = low_level::pulls_images(definition).map_err(wrong)?;
@@ -72,6 +73,10 @@ impl Steering<'_> {
         for LocalDirectory { key, name, include, exclude, follow, .. } in
             low_level::local_directories(definition).map_err(wrong)?
         {
+            request
+                .policies
+                .check(&format!("local://{name}"))
+                .map_err(|error| status_of_engine(&error.into()))?;
             let wanted = Wanted { include, exclude, follow };
             let files = self.receive(&format!("local://{name}"), &name, &format!("llb {key}"), &wanted)?;
             let source = ContextSource::Directory(files.path().to_owned());

@@ -107,8 +107,9 @@ impl Steering<'_> {
         let root =
             session.solve_definition(&definition, &opened.request).map_err(|error| status_of(&error))?;
         let reference = attributes::reference(&asked.image)?;
-        let found = session.resolve_image(&reference, &Platform::host(), opened.request.pull);
-        let config = found.map_err(|error| status_of_engine(&error))?.config.config;
+        let how = (opened.request.pull, &opened.request.policies);
+        let found = session.resolve_image(&reference, &Platform::host(), how);
+        let config = found.map_err(|error| Status::unknown(crate::chain(error.as_ref())))?.config.config;
         let args: Vec<String> =
             config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned().collect();
         if args.is_empty() {

@@ -4,10 +4,12 @@ use base::image::media_type;
 use base::{Digest, GitUrl, Platform, Reference};
 use engine::request::PullPolicy;
 use engine::session::{ResolvedImage, Session as EngineSession};
+use engine::source_policy::SourcePolicies;
 use tonic::Status;
 
 use crate::attributes;
 use crate::errors::status_of_engine;
+use crate::policies;
 use crate::proto::{frontend, pb};
 
 /// What a scheme of images is followed by.
@@ -37,11 +39,11 @@ fn image(
     session: &EngineSession<'_>,
     name: &str,
     wanted: Option<&pb::Platform>,
-    mode: &str,
+    (mode, policies): (&str, &SourcePolicies),
 ) -> Result<(ResolvedImage, Vec<u8>), Status> {
     let reference: Reference = attributes::reference(name)?;
-    let found = session.resolve_image(&reference, &platform(wanted), pull_policy(mode)?);
-    let found = found.map_err(|error| status_of_engine(&error))?;
+    let found = session.resolve_image(&reference, &platform(wanted), (pull_policy(mode)?, policies));
+    let found = found.map_err(|error| Status::unknown(crate::chain(error.as_ref())))?;
     let config = serde_json::to_vec(&found.config)
         .map_err(|error| Status::internal(format!("cannot write {}: {error}", media_type::OCI_CONFIG)))?;
     Ok((found, config))
@@ -50,12 +52,12 @@ fn image(
 /// The config of an image, and the name that means it for ever.
 pub(super) fn image_config(
     session: &EngineSession<'_>,
+    mut policies: SourcePolicies,
     request: &frontend::ResolveImageConfigRequest,
 ) -> Result<frontend::ResolveImageConfigResponse, Status> {
-    if !request.source_policies.is_empty() {
-        return Err(Status::unimplemented("source policies are not kept to by this builder"));
-    }
-    let (found, config) = image(session, &request.r#ref, request.platform.as_ref(), &request.resolve_mode)?;
+    policies.extend(&policies::understood(request.source_policies.iter())?);
+    let (found, config) =
+        image(session, &request.r#ref, request.platform.as_ref(), (&request.resolve_mode, &policies))?;
     let (digest, r#ref) = (found.manifest.to_string(), found.reference.to_string());
     Ok(frontend::ResolveImageConfigResponse { digest, config, r#ref })
 }
@@ -63,11 +65,10 @@ pub(super) fn image_config(
 /// What a source stands for now: an image's digest and config, a commit, the digest of a file.
 pub(super) fn source_meta(
     session: &EngineSession<'_>,
+    mut policies: SourcePolicies,
     request: &frontend::ResolveSourceMetaRequest,
 ) -> Result<frontend::ResolveSourceMetaResponse, Status> {
-    if !request.source_policies.is_empty() {
-        return Err(Status::unimplemented("source policies are not kept to by this builder"));
-    }
+    policies.extend(&policies::understood(request.source_policies.iter())?);
     let source = request.source.clone().ok_or_else(|| Status::invalid_argument("no source is named"))?;
     let mut response =
         frontend::ResolveSourceMetaResponse { source: Some(source.clone()), ..Default::default() };
@@ -77,12 +78,14 @@ pub(super) fn source_meta(
         if wanted.attestation_chain || !wanted.resolve_attestations.is_empty() {
             return Err(Status::unimplemented("attestations of images are not resolved by this builder"));
         }
-        let (found, config) = image(session, name, request.platform.as_ref(), &request.resolve_mode)?;
+        let (found, config) =
+            image(session, name, request.platform.as_ref(), (&request.resolve_mode, &policies))?;
         let config = if wanted.no_config { Vec::new() } else { config };
         let digest = found.manifest.to_string();
         response.image = Some(frontend::ResolveSourceImageResponse { digest, config, ..Default::default() });
         return Ok(response);
     }
+    policies.check(identifier).map_err(|error| status_of_engine(&error.into()))?;
     if let Some(rest) = identifier.strip_prefix("git://") {
         let (address, reference) = rest.split_once('#').map_or((rest, None), |(a, r)| (a, Some(r)));
         let remote = source.attrs.get("git.fullurl").cloned().unwrap_or_else(|| format!("git://{address}"));

@@ -12,6 +12,7 @@ use engine::request::{
     SshSources,
 };
 use engine::session::{ResultPart, Session as EngineSession};
+use engine::source_policy::SourcePolicies;
 use engine::{Engine, ScratchDir};
 use tonic::Status;
 
@@ -24,7 +25,7 @@ use crate::outputs;
 use crate::proto::{frontend, pb};
 use crate::session::caller::{Asked, Nobody};
 use crate::session::files::{self, Wanted};
-use crate::{linked, questions};
+use crate::{linked, policies, questions};
 
 /// The frontend that is an image, which an attribute names.
 const GATEWAY: &str = "gateway.v0";
@@ -48,10 +49,6 @@ pub(super) fn run(
     commands: &Receiver<Command>,
 ) -> Result<HashMap<String, String>, Status> {
     let thread = Steering { builds, build, commands };
-    // A policy that is not kept to would be worse than none.
-    if build.request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty()) {
-        return Err(Status::unimplemented("source policies are not kept to by this builder"));
-    }
     let definition = build.request.definition.as_ref().filter(|definition| !definition.def.is_empty());
     match (definition, build.request.frontend.as_str()) {
         (Some(_), frontend) if !frontend.is_empty() => Err(Status::invalid_argument(format!(
@@ -229,10 +226,14 @@ impl Steering<'_> {
                 let _ = reply.send(solved);
             }
             Command::ResolveImage(request, reply) => {
-                drop(reply.send(sources::image_config(session, &request)));
+                drop(
+                    reply.send(self.policies().and_then(|own| sources::image_config(session, own, &request))),
+                );
             }
             Command::ResolveSource(request, reply) => {
-                drop(reply.send(sources::source_meta(session, &request)));
+                drop(
+                    reply.send(self.policies().and_then(|own| sources::source_meta(session, own, &request))),
+                );
             }
             Command::ReadFile(request, reply) => drop(reply.send(read_file(session, results, &request))),
             Command::ReadDir(request, reply) => drop(reply.send(read_dir(session, results, &request))),
@@ -354,18 +355,21 @@ impl Steering<'_> {
 
     /// What a client asks to be made; `None` is nothing, whose result is empty.
     fn open_solve(&self, solve: &frontend::SolveRequest) -> Result<Option<Opened>, Status> {
-        if !solve.source_policies.is_empty() {
-            return Err(Status::unimplemented("source policies are not kept to by this builder"));
-        }
+        let policies = policies::understood(solve.source_policies.iter())?;
         let imports = &solve.cache_imports;
         let definition = solve.definition.as_ref().filter(|definition| !definition.def.is_empty());
-        match (definition, solve.frontend.as_str()) {
-            (None, "") => Ok(None),
-            (Some(definition), "") => {
-                self.open_definition(definition, &solve.frontend_opt, imports).map(Some)
-            }
-            (_, name) => self.open(name, &solve.frontend_opt, &solve.frontend_inputs, imports).map(Some),
-        }
+        let mut opened = match (definition, solve.frontend.as_str()) {
+            (None, "") => return Ok(None),
+            (Some(definition), "") => self.open_definition(definition, &solve.frontend_opt, imports)?,
+            (_, name) => self.open(name, &solve.frontend_opt, &solve.frontend_inputs, imports)?,
+        };
+        opened.request.policies.extend(&policies);
+        Ok(Some(opened))
+    }
+
+    /// The policies that the build began with.
+    pub(super) fn policies(&self) -> Result<SourcePolicies, Status> {
+        policies::understood(self.build.request.source_policy.iter())
     }
 
     /// Makes the request of a solve, and brings the client's files here.
@@ -470,6 +474,7 @@ impl Steering<'_> {
             held.push(files);
         }
         request.jobs = self.builds.jobs;
+        request.policies = self.policies()?;
         request.caches = caches;
         request.remembered = !self.build.request.internal;
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;

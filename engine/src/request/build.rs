@@ -9,6 +9,7 @@ use super::{
     Attestations, ContextModes, ContextSource, DockerfileSource, Entitlement, FailureOutput, NamedContext,
     NetworkMode, Output, PullPolicy, Secrets, SharedCaches, SshSources, StepSettings, TargetRequest,
 };
+use crate::source_policy::SourcePolicies;
 
 /// A build.
 #[derive(Debug, Clone)]
@@ -68,6 +69,8 @@ pub struct BuildRequest {
     /// Whether the build is remembered. One that is not is in no history and explains nothing, and what a failed step of
     /// it left is not kept.
     pub remembered: bool,
+    /// Which sources may be used, and what stands in for some.
+    pub policies: SourcePolicies,
 }
 
 impl BuildRequest {
@@ -101,6 +104,7 @@ impl BuildRequest {
             epoch: None,
             epoch_of_context: false,
             remembered: true,
+            policies: SourcePolicies::default(),
         }
     }
 }
