@@ -5,8 +5,8 @@ mod filter;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
-use base::Timestamp;
 use base::image::Descriptor;
+use base::{Digest, Timestamp};
 use engine::error::EngineError;
 use engine::history::{ClientRecord, ClientResult, HistoryBuild, Status as BuildStatus};
 use tokio::sync::broadcast::error::RecvError;
@@ -52,10 +52,9 @@ pub(crate) async fn listen(builds: Arc<Builds>, request: BuildHistoryRequest) ->
     let known = listener.known(&builds).await?;
     let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        let mut told: HashSet<(String, bool)> = HashSet::new();
+        let mut told = Told::default();
         for event in known {
-            told.insert(key(&event));
-            if sender.send(Ok(event)).await.is_err() {
+            if !pass(&sender, &mut told, event).await {
                 return;
             }
         }
@@ -67,38 +66,49 @@ pub(crate) async fn listen(builds: Arc<Builds>, request: BuildHistoryRequest) ->
                 change = changes.recv() => change,
                 () = sender.closed() => return,
             };
-            let event = match change {
-                Ok(change) => listener.event(&builds, change).await,
+            let events = match change {
+                Ok(change) => listener.event(&builds, change).await.map(Vec::from_iter),
                 // Those that it missed are in the history.
-                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Lagged(_)) => listener
+                    .known(&builds)
+                    .await
+                    .map(|known| known.into_iter().filter(|event| !told.contains(&key(event))).collect()),
                 Err(RecvError::Closed) => return,
             };
-            if let Ok(Some(event)) = event
-                && !pass(&sender, &mut told, event).await
-            {
-                return;
+            for event in events.unwrap_or_default() {
+                if !pass(&sender, &mut told, event).await {
+                    return;
+                }
             }
         }
     });
     Ok(ReceiverStream::new(receiver))
 }
 
+/// The builds that were told, each by its name, and whether as one that runs.
+type Told = HashSet<(Digest, bool)>;
+
 /// Tells an event that was not told when the listener came. False when it has gone.
 async fn pass(
     sender: &Sender<Result<BuildHistoryEvent, Status>>,
-    told: &mut HashSet<(String, bool)>,
+    told: &mut Told,
     event: BuildHistoryEvent,
 ) -> bool {
+    let (name, runs) = key(&event);
     // It was told as one that runs, between our asking for changes and for what there is.
-    if event.r#type() == BuildHistoryEventType::Started && told.contains(&key(&event)) {
+    if !told.insert((name, runs)) && runs {
         return true;
+    }
+    if !runs {
+        // Another build may have its name.
+        told.remove(&(name, true));
     }
     sender.send(Ok(event)).await.is_ok()
 }
 
-fn key(event: &BuildHistoryEvent) -> (String, bool) {
-    let name = event.record.as_ref().map(|record| record.r#ref.clone()).unwrap_or_default();
-    (name, event.r#type() == BuildHistoryEventType::Started)
+fn key(event: &BuildHistoryEvent) -> (Digest, bool) {
+    let name = event.record.as_ref().map(|record| record.r#ref.as_bytes()).unwrap_or_default();
+    (Digest::of(name), event.r#type() == BuildHistoryEventType::Started)
 }
 
 /// What somebody wants to know.

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -112,7 +113,8 @@ impl Sessions {
         let methods = headers.get_all(METHOD).iter().filter_map(|value| value.to_str().ok());
         let methods = methods.map(str::to_ascii_lowercase).collect();
         let (closer, closed) = watch::channel(false);
-        let tunnel = tunnel::Tunnel::new(incoming, closer);
+        let given_up = CancellationToken::new();
+        let tunnel = tunnel::Tunnel::new(incoming, closer, given_up.clone());
         let (channel, outgoing) = tunnel.connect()?;
         let session = Arc::new(Session {
             id: id.clone(),
@@ -133,7 +135,7 @@ impl Sessions {
         tokio::spawn(async move {
             tokio::select! {
                 () = session.closed() => {}
-                () = dead(session.channel.clone()) => {}
+                () = dead(session.channel.clone()) => given_up.cancel(),
             }
             sessions.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         });
@@ -166,17 +168,22 @@ impl Sessions {
     }
 }
 
-/// Waits until a client does not answer any more. The first question is asked at once: with it the connection is made.
+/// Waits until a client does not answer any more. The first question is asked at once: with it the connection is made. Who never
+/// answers is not asked twice.
 async fn dead(channel: Channel) {
     let mut client = HealthClient::new(channel);
-    let mut missed = 0;
-    while missed < MISSED {
+    let (mut missed, mut has_answered) = (0, false);
+    loop {
         let answer = client.check(HealthCheckRequest::default());
         match tokio::time::timeout(HEARTBEAT_LIMIT, answer).await {
             Ok(Ok(_)) => missed = 0,
             // It lives, and does not know the question.
             Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => missed = 0,
             _ => missed += 1,
+        }
+        has_answered |= missed == 0;
+        if missed >= if has_answered { MISSED } else { 1 } {
+            return;
         }
         tokio::time::sleep(HEARTBEAT).await;
     }

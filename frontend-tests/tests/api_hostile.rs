@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::daemon::Daemon;
 use common::env;
-use grpc::control::{BuildHistoryRequest, SolveRequest, StatusRequest};
+use grpc::control::{BuildHistoryEventType, BuildHistoryRequest, SolveRequest, StatusRequest};
 use grpc::frontend::{self, PingRequest};
 use grpc::session::{Packet, PacketType, Stat};
 use grpc::{Client, Offer, OpenSession, dockerfile, exporter, unique};
@@ -284,6 +284,8 @@ fn a_hundred_builds_at_once_are_answered_and_remembered() {
     let sessions: Vec<OpenSession> =
         (0..10).map(|_| client.session(&Offer::new().context(context.path()))).collect();
     let ids: Vec<String> = (0..100).map(|_| unique("build")).collect();
+    // Who listens and is slow hears of all of them.
+    let mut listener = client.listen(BuildHistoryRequest::default()).unwrap();
     // A registry that cannot be asked would be waited for.
     let attributes = [("image-resolve-mode".to_owned(), "local".to_owned())];
     let builds: Vec<_> = ids
@@ -301,6 +303,13 @@ fn a_hundred_builds_at_once_are_answered_and_remembered() {
     assert_eq!(events.len(), ids.len());
     let records: Vec<_> = events.into_iter().filter_map(|event| event.record).collect();
     assert!(ids.iter().all(|id| records.iter().any(|record| record.r#ref == *id && record.error.is_none())));
+    let mut ended = std::collections::HashSet::new();
+    while ended.len() < ids.len() {
+        let event = listener.next().unwrap();
+        if event.r#type() == BuildHistoryEventType::Complete {
+            ended.insert(event.record.unwrap().r#ref);
+        }
+    }
     let said = client.status(&ids[42]).unwrap();
     assert!(said.vertices.iter().all(|vertex| vertex.completed.is_some()), "{said:#?}");
 }
@@ -319,4 +328,29 @@ fn a_port_without_certificates_is_not_opened() {
     drop(client);
     running.signal(Signal::SIGTERM);
     assert_eq!(running.finish().code(), Some(0));
+}
+
+#[test]
+fn a_session_that_never_answers_is_given_up() {
+    let env = env();
+    let daemon = Daemon::start(&env);
+    let client = Client::of(&daemon);
+    let mut control = client.control();
+    let mut request = tonic::Request::new(tokio_stream::pending());
+    let headers = request.metadata_mut();
+    headers.insert("x-docker-expose-session-uuid", "silent".parse().unwrap());
+    let method = "/moby.filesync.v1.FileSync/DiffCopy".parse().unwrap();
+    headers.append("x-docker-expose-session-grpc-method", method);
+    let _open = client.wait(control.session(request)).unwrap();
+    let wanted = SolveRequest {
+        r#ref: unique("build"),
+        session: "silent".to_owned(),
+        frontend: "dockerfile.v0".to_owned(),
+        ..SolveRequest::default()
+    };
+    // This would wait for ever.
+    let status = client.solve(wanted.clone()).unwrap_err();
+    assert!(!status.message().is_empty(), "{status}");
+    fails(&client, SolveRequest { r#ref: unique("build"), ..wanted }, Code::NotFound, &["silent"]);
+    builds_well(&client, &context(&env));
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::PollSender;
+use tokio_util::sync::{CancellationToken, PollSender, WaitForCancellationFutureOwned};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
@@ -36,13 +36,20 @@ pub(super) struct Tunnel {
     outgoing: PollSender<Result<BytesMessage, Status>>,
     queue: Option<mpsc::Receiver<Result<BytesMessage, Status>>>,
     closer: watch::Sender<bool>,
+    /// Ends when somebody has found that the client does not answer.
+    given_up: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Tunnel {
-    pub(super) fn new(incoming: Streaming<BytesMessage>, closer: watch::Sender<bool>) -> Self {
+    pub(super) fn new(
+        incoming: Streaming<BytesMessage>,
+        closer: watch::Sender<bool>,
+        given_up: CancellationToken,
+    ) -> Self {
+        let given_up = Box::pin(given_up.cancelled_owned());
         let (sender, queue) = mpsc::channel(QUEUE);
         let outgoing = PollSender::new(sender);
-        Self { incoming, rest: (Vec::new(), 0), outgoing, queue: Some(queue), closer }
+        Self { incoming, rest: (Vec::new(), 0), outgoing, queue: Some(queue), closer, given_up }
     }
 
     /// A way to call what the client offers, and what goes back to it.
@@ -77,6 +84,11 @@ impl AsyncRead for Tunnel {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // The connection reads all the time, so whoever waits for an answer is told at once.
+        if self.given_up.as_mut().poll(context).is_ready() {
+            self.closer.send_replace(true);
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not answer")));
+        }
         loop {
             let (data, read) = &mut self.rest;
             if *read < data.len() {
