@@ -94,7 +94,7 @@ fn requests_that_mean_nothing_are_refused_by_name() {
     let session = client.session(&Offer::new().context(context.path()));
     let request = || dockerfile(&session, &unique("build"));
     let odd = SolveRequest { frontend: "nonsense.v0".to_owned(), ..request() };
-    fails(&client, odd, Code::Unimplemented, &["nonsense.v0", "dockerfile.v0"]);
+    fails(&client, odd, Code::NotFound, &["nonsense.v0", "dockerfile.v0"]);
     fails(&client, SolveRequest { r#ref: String::new(), ..request() }, Code::InvalidArgument, &["a ref"]);
     let nobody = SolveRequest { session: "nobody".to_owned(), ..request() };
     fails(&client, nobody, Code::NotFound, &["no active session for nobody"]);
