@@ -213,10 +213,10 @@ fn proxies_reach_the_process_but_not_key_or_history() {
         lower_with("FROM debian\nRUN x\n", &options, debian()).unwrap()
     };
     let (plain, proxied) = (build(&[]), build(&[("HTTP_PROXY", "http://p")]));
-    let key = |lowered: &Lowered| lowered.graph.vertex(lowered.images[0].target.unwrap()).op_key;
+    let key = |lowered: &Lowered| lowered.graph.vertex(lowered.images[0].target.unwrap().vertex).op_key;
     assert_eq!(key(&plain), key(&proxied));
     assert_eq!(history(&plain), history(&proxied));
-    let Op::Exec(exec) = &proxied.graph.vertex(proxied.images[0].target.unwrap()).op else { panic!() };
+    let Op::Exec(exec) = &proxied.graph.vertex(proxied.images[0].target.unwrap().vertex).op else { panic!() };
     assert_eq!(exec.proxy_env, ["HTTP_PROXY=http://p"]);
 }
 
@@ -363,7 +363,7 @@ fn what_needs_consent_is_refused_without_it() {
 
 /// The exec operation of the target.
 fn exec(lowered: &Lowered) -> &llb::ExecOp {
-    match &lowered.graph.vertex(lowered.images[0].target.unwrap()).op {
+    match &lowered.graph.vertex(lowered.images[0].target.unwrap().vertex).op {
         Op::Exec(exec) => exec,
         other => panic!("{other:?}"),
     }
@@ -375,7 +375,7 @@ fn a_bind_mount_shows_a_copy_of_what_it_names() {
     let [mount] = exec(&lowered).mounts.as_slice() else { panic!() };
     let bind = BindMount { input: Some(1), source: "/a/b".to_owned(), writable: true, kept: false };
     assert_eq!((mount.target.as_str(), &mount.kind), ("/w/c", &MountKind::Bind(bind)));
-    let inputs = lowered.graph.inputs(lowered.images[0].target.unwrap());
+    let inputs = lowered.graph.inputs(lowered.images[0].target.unwrap().vertex);
     let Op::File(copy) = &lowered.graph.vertex(inputs[1].vertex).op else { panic!() };
     assert!(
         matches!(&copy.actions[..], [FileAction::Copy(copy)] if copy.parents && copy.sources == ["/a/b"])
@@ -434,7 +434,7 @@ fn cache_mounts_are_named_by_their_target_within_a_namespace() {
 fn a_linked_copy_does_not_depend_on_what_it_is_laid_over() {
     let build = |from: &str, flags: &str| lowered(&format!("FROM debian\nRUN {from}\nCOPY {flags} a /\n"));
     let copy = |lowered: &Lowered| {
-        let target = lowered.images[0].target.unwrap();
+        let target = lowered.images[0].target.unwrap().vertex;
         assert!(matches!(lowered.graph.vertex(target).op, Op::Merge));
         lowered.graph.inputs(target)[1].vertex
     };
@@ -442,7 +442,7 @@ fn a_linked_copy_does_not_depend_on_what_it_is_laid_over() {
     let id = |lowered: &Lowered| lowered.graph.vertex(copy(lowered)).id;
     assert_eq!(id(&one), id(&two));
     let named = build("one", "--link --chown=user");
-    assert!(matches!(named.graph.vertex(named.images[0].target.unwrap()).op, Op::File(_)));
+    assert!(matches!(named.graph.vertex(named.images[0].target.unwrap().vertex).op, Op::File(_)));
 }
 
 #[test]

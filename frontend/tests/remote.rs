@@ -73,7 +73,7 @@ fn commit(add: &str) -> GitSource {
 
 /// Sources, destination and unpacking of the copies.
 fn copies(lowered: &Lowered) -> Vec<(Vec<String>, String, bool)> {
-    let target = lowered.graph.vertex(lowered.images[0].target.unwrap());
+    let target = lowered.graph.vertex(lowered.images[0].target.unwrap().vertex);
     let Op::File(op) = &target.op else { panic!("the target is not a file operation") };
     let copy = |action: &FileAction| match action {
         FileAction::Copy(copy) => {
