@@ -8,6 +8,7 @@ mod caches;
 mod containers;
 mod definitions;
 mod frontends;
+mod opening;
 mod results;
 mod sources;
 mod steer;

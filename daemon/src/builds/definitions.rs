@@ -13,8 +13,9 @@ use tonic::Status;
 
 use super::brought::{self, LayoutContext};
 use super::caches;
+use super::opening::Opened;
 use super::results::Results;
-use super::steer::{Opened, Steering};
+use super::steer::Steering;
 use crate::errors::{status_of, status_of_engine};
 use crate::linked;
 use crate::proto::{frontend, pb};

@@ -9,7 +9,7 @@ use engine::session::{ResultPart, Session as EngineSession, Solved};
 use tonic::Status;
 
 use super::containers::Containers;
-use super::steer::Opened;
+use super::opening::Opened;
 use crate::errors::status_of_engine;
 use crate::proto::frontend::result::Result as ResultRefs;
 use crate::proto::{frontend, fsutil, pb};
