@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, mpsc as sync_mpsc};
+use std::sync::Arc;
 
 use engine::session::{SessionProcess, Streams, resize};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -34,7 +34,7 @@ type Outgoing = Sender<Result<ExecMessage, Status>>;
 struct Running {
     process: Arc<SessionProcess>,
     /// What goes to its input, until that is closed.
-    input: Option<sync_mpsc::Sender<Vec<u8>>>,
+    input: Option<Sender<Vec<u8>>>,
     terminal: Option<OwnedFd>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn processes(
                 },
                 input => {
                     if let Some(process) = running.get_mut(&process_id) {
-                        process.tell(input);
+                        process.tell(input).await;
                     }
                     Ok(())
                 }
@@ -167,12 +167,12 @@ fn read(id: &str, fd: u32, stream: OwnedFd, outgoing: &Outgoing) {
     say(&[], true);
 }
 
-/// Writes to a process on a thread of its own, so that one that does not read keeps nobody else waiting.
-fn writer(stdin: OwnedFd) -> sync_mpsc::Sender<Vec<u8>> {
-    let (sender, receiver) = sync_mpsc::channel::<Vec<u8>>();
+/// Writes to a process on a thread of its own. Of what a process does not read, a little waits, and the client then does.
+fn writer(stdin: OwnedFd) -> Sender<Vec<u8>> {
+    let (sender, mut receiver) = channel::<Vec<u8>>(WAITING);
     tokio::task::spawn_blocking(move || {
         let mut stdin = File::from(stdin);
-        while let Ok(data) = receiver.recv() {
+        while let Some(data) = receiver.blocking_recv() {
             if stdin.write_all(&data).is_err() {
                 return;
             }
@@ -183,13 +183,13 @@ fn writer(stdin: OwnedFd) -> sync_mpsc::Sender<Vec<u8>> {
 
 impl Running {
     /// Passes on what a client says to the process. What a process does not take any more is lost.
-    fn tell(&mut self, input: Input) {
+    async fn tell(&mut self, input: Input) {
         match input {
             Input::File(FdMessage { fd: 0, eof, data }) => {
                 if let Some(input) = &self.input
                     && !data.is_empty()
                 {
-                    let _ = input.send(data);
+                    let _ = input.send(data).await;
                 }
                 if eof {
                     self.input = None;

@@ -3,7 +3,7 @@
 //! It is built from the inputs up, and an input is named by what adding it gave. So the order of adding is
 //! a topological order, and a cycle cannot be expressed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use base::{Digest, Fault, Faulty, Key, KeyHasher, Platform};
 use petgraph::Direction;
@@ -229,15 +229,14 @@ fn check_outputs(graph: &Graph, index: VertexIndex, inputs: &[Input]) -> Result<
 /// The slots that an operation names must exist, and be named once.
 fn check_slots(vertex: &Vertex, inputs: usize) -> Result<(), GraphError> {
     let name = || vertex.metadata.name.clone();
-    let mut used = Vec::new();
+    let mut used = HashSet::new();
     for slot in slots(&vertex.op) {
         if slot as usize >= inputs {
             return Err(GraphError::MissingInput { name: name(), slot, inputs });
         }
-        if used.contains(&slot) {
+        if !used.insert(slot) {
             return Err(GraphError::SlotUsedTwice { name: name(), slot });
         }
-        used.push(slot);
     }
     Ok(())
 }
@@ -264,8 +263,6 @@ fn slots(op: &Op) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
     use crate::op::{BindMount, CopyAction, ExecOp, FileOp, LocalSource, MountKind, SourceOp};
 

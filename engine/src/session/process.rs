@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base::CancelToken;
 use frontend::low_level::Container;
 use llb::ExecOp;
 use runner::{Process, RunRequest, Stdio, TtySize};
@@ -84,7 +83,7 @@ impl Session<'_> {
             group: &group,
             portable: None,
         };
-        let mounts = surroundings.mounts(op, &filesystems, &CancelToken::new())?;
+        let mounts = surroundings.mounts(op, &filesystems, cancel)?;
         let request = surroundings.process(op, root, &active, &mounts)?;
         let process = runner::start(&request, stdio(terminal))?;
         SessionProcess::of(process, request, Some((mounts, active, group)))

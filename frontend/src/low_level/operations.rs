@@ -19,6 +19,8 @@ pub(super) struct Operations<'a> {
     all: Vec<Operation<'a>>,
     /// The result that is asked for: an operation and the number of its result. Nothing is asked of an empty definition.
     result: Option<Reference>,
+    /// Where the lines of each text begin.
+    lines: Vec<Vec<usize>>,
 }
 
 /// One operation.
@@ -78,7 +80,9 @@ impl<'a> Operations<'a> {
                 (Some(_), _) => Some(Reference { operation: all.len() - 1, output: 0 }),
             },
         };
-        Ok(Self { definition, all, result })
+        let infos = definition.source.iter().flat_map(|source| &source.infos);
+        let lines = infos.map(|info| line_starts(&info.data)).collect();
+        Ok(Self { definition, all, result, lines })
     }
 
     pub(super) fn get(&self, index: usize) -> &Operation<'a> {
@@ -136,10 +140,10 @@ impl<'a> Operations<'a> {
         let location = source.locations.get(&operation.digest)?.locations.first()?;
         let range = location.ranges.first()?;
         let file = usize::try_from(location.source_index).ok()?;
-        let data = &source.infos.get(file)?.data;
-        let offset = |position: &pb::Position| offset(data, position);
-        let start = offset(range.start.as_ref()?);
-        let end = range.end.as_ref().map_or(start, |end| end_of_line(data, offset(end)));
+        let text = Text { data: &source.infos.get(file)?.data, lines: self.lines.get(file)? };
+        let first = range.start.as_ref()?;
+        let start = text.offset(first);
+        let end = text.end_of_line(range.end.as_ref().unwrap_or(first).line);
         Some(SourceRange { file, start, end: end.max(start) })
     }
 }
@@ -181,19 +185,49 @@ impl Operation<'_> {
     }
 }
 
-/// The byte at a line, from 1, and a column in characters, from 0.
-fn offset(data: &[u8], position: &pb::Position) -> usize {
-    let line = usize::try_from(position.line).unwrap_or(0).saturating_sub(1);
-    let start: usize = data.split_inclusive(|byte| *byte == b'\n').take(line).map(<[u8]>::len).sum();
-    let column = usize::try_from(position.character).unwrap_or(0);
-    let rest = String::from_utf8_lossy(&data[start.min(data.len())..]);
-    let before: usize = rest.chars().take_while(|c| *c != '\n').take(column).map(char::len_utf8).sum();
-    (start + before).min(data.len())
+/// How far into a line a column is looked for, in bytes.
+const LONGEST_LINE: usize = 4096;
+
+/// Where the lines of a text begin.
+fn line_starts(data: &[u8]) -> Vec<usize> {
+    let newlines = data.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    std::iter::once(0).chain(newlines.map(|(offset, _)| offset + 1)).collect()
 }
 
-fn end_of_line(data: &[u8], from: usize) -> usize {
-    data[from..].iter().position(|byte| *byte == b'\n').map_or(data.len(), |length| from + length)
+/// A text, and where its lines begin.
+struct Text<'a> {
+    data: &'a [u8],
+    lines: &'a [usize],
 }
+
+impl Text<'_> {
+    /// The bytes of a line, from 1, without its end; the end of the text for lines that there are not.
+    fn line(&self, number: i32) -> (usize, usize) {
+        let index = usize::try_from(number).unwrap_or(0).saturating_sub(1);
+        let length = self.data.len();
+        match self.lines.get(index) {
+            Some(start) => (*start, self.lines.get(index + 1).map_or(length, |next| next - 1)),
+            None => (length, length),
+        }
+    }
+
+    /// The byte at a line, from 1, and a column in characters, from 0.
+    fn offset(&self, position: &pb::Position) -> usize {
+        let (start, end) = self.line(position.line);
+        let column = usize::try_from(position.character).unwrap_or(0);
+        let line = &self.data[start..end.min(start + LONGEST_LINE)];
+        let line = String::from_utf8_lossy(line);
+        let before: usize = line.chars().take(column).map(char::len_utf8).sum();
+        (start + before).min(end)
+    }
+
+    fn end_of_line(&self, number: i32) -> usize {
+        self.line(number).1
+    }
+}
+
+/// How many actions of a file operation its name tells of.
+const SHOWN_ACTIONS: usize = 4;
 
 /// What is shown of an operation.
 fn name(op: &pb::Op, metadata: Option<&pb::OpMetadata>) -> String {
@@ -214,7 +248,7 @@ fn name(op: &pb::Op, metadata: Option<&pb::OpMetadata>) -> String {
                 Some(Action::Symlink(link)) => format!("symlink {} -> {}", link.newpath, link.oldpath),
                 None => "nothing".to_owned(),
             };
-            file.actions.iter().map(action).collect::<Vec<_>>().join(", ")
+            file.actions.iter().take(SHOWN_ACTIONS).map(action).collect::<Vec<_>>().join(", ")
         }
         Some(Op::Merge(_)) => "merge".to_owned(),
         Some(Op::Diff(_)) => "diff".to_owned(),
@@ -230,9 +264,10 @@ mod tests {
     #[test]
     fn places_are_bytes_of_the_text() {
         let data = "first\nzweite é ü\nlast".as_bytes();
-        let at = |line, character| offset(data, &pb::Position { line, character });
+        let text = Text { data, lines: &line_starts(data) };
+        let at = |line, character| text.offset(&pb::Position { line, character });
         assert_eq!((at(1, 0), at(2, 0), at(2, 8)), (0, 6, 15));
         assert_eq!((at(3, 99), at(99, 0), at(-1, -1)), (data.len(), data.len(), 0));
-        assert_eq!(end_of_line(data, 0), 5);
+        assert_eq!((text.end_of_line(1), text.end_of_line(3)), (5, data.len()));
     }
 }

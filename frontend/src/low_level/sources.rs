@@ -1,6 +1,6 @@
 //! Sources of a definition: images, directories of the client, files of the web, repositories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use base::image::chain_id;
 use base::{Digest, GitUrl, KeyHasher, Platform, Reference};
@@ -14,6 +14,9 @@ use crate::ports::{HttpRequest, ResolveError};
 
 /// The mode of files of the web, as BuildKit has it.
 const FILE_MODE: u32 = 0o600;
+
+/// How many directories of the client a definition may need.
+const MOST_DIRECTORIES: usize = 256;
 
 /// A directory of the client that a definition needs, and what of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +51,11 @@ pub fn local_directories(definition: &pb::Definition) -> Result<Vec<LocalDirecto
             && let Some(directory) = local(operation, source)?
             && !all.iter().any(|known| known.key == directory.key)
         {
+            if all.len() >= MOST_DIRECTORIES {
+                return Err(
+                    operation.invalid(format!("a definition has at most {MOST_DIRECTORIES} directories"))
+                );
+            }
             all.push(directory);
         }
     }
@@ -64,11 +72,11 @@ pub fn sources_of_scheme(
     scheme: &str,
 ) -> Result<Vec<(String, Attributes)>, DefinitionError> {
     let operations = Operations::of(definition)?;
-    let mut all: Vec<(String, Attributes)> = Vec::new();
+    let (mut all, mut known) = (Vec::new(), HashSet::new());
     for index in operations.needed()? {
         if let Some(pb::op::Op::Source(source)) = &operations.get(index).op.op
             && source.identifier.split_once("://").is_some_and(|(found, _)| found == scheme)
-            && !all.iter().any(|(known, _)| *known == source.identifier)
+            && known.insert(source.identifier.clone())
         {
             all.push((source.identifier.clone(), source.attrs.clone()));
         }

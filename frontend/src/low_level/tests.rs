@@ -150,6 +150,33 @@ fn a_deep_definition_needs_no_deep_stack() {
     assert_eq!(lowered(&written.definition((last, 0))).unwrap().graph.len(), 20_000);
 }
 
+#[test]
+fn many_results_and_texts_take_time_that_grows_with_them() {
+    let mut written = Written::default();
+    let actions = (0..20_000).map(|number| mkdir(&format!("/{number}"), number - 1, number)).collect();
+    let made = written.files(actions, &[]);
+    let definition = written.definition((made, 0));
+    let digest = Digest::of(&written.0[made]).to_string();
+    let far = Some(pb::Position { line: 400_000, character: i32::MAX });
+    let location = pb::Location { source_index: 0, ranges: vec![pb::Range { start: far, end: far }] };
+    let locations = [(digest, pb::Locations { locations: vec![location] })].into();
+    let info =
+        pb::SourceInfo { filename: "f".to_owned(), data: b"line\n".repeat(500_000), ..Default::default() };
+    let source = Some(pb::Source { locations, infos: vec![info] });
+    assert_eq!(lowered(&pb::Definition { source, ..definition }).unwrap().graph.len(), 20_000);
+}
+
+#[test]
+fn a_definition_has_a_limited_number_of_directories() {
+    let mut written = Written::default();
+    let locals: Vec<(usize, i64)> =
+        (0..300).map(|number| (written.source(&format!("local://{number}")), 0)).collect();
+    let inputs = (0..300).map(|input| pb::MergeInput { input }).collect();
+    let merged = written.add(pb::op::Op::Merge(pb::MergeOp { inputs }), &locals);
+    let error = local_directories(&written.definition((merged, 0))).unwrap_err();
+    assert!(error.to_string().contains("at most 256 directories"), "{error}");
+}
+
 fn small() -> impl Strategy<Value = i64> {
     prop_oneof![-2i64..6, Just(i64::MAX), Just(i64::MIN)]
 }
