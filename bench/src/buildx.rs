@@ -23,6 +23,9 @@ const OURS: &str = "lap";
 /// How long a daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the daemon has to give memory back when it has nothing to do.
+const RESTED: Duration = Duration::from_secs(4);
+
 /// How many builds the daemon has done when its memory is looked at, and how many run at once.
 const MANY: usize = 200;
 const AT_ONCE: usize = 100;
@@ -216,7 +219,7 @@ pub(crate) fn load(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sam
     Ok(vec![("lap daemon".to_owned(), samples)])
 }
 
-/// The daemon's resident memory before and after many builds. The time is that of all builds together.
+/// The daemon's resident memory before many builds, and when it rests after them. The time is that of all builds together.
 pub(crate) fn memory(subjects: &Subjects, dir: &Path, _rounds: usize) -> Result<Samples, BenchError> {
     let Some(ours) = Ours::start(subjects, dir)? else { return Ok(Samples::new()) };
     let context = work::rebuilt(dir);
@@ -226,6 +229,7 @@ pub(crate) fn memory(subjects: &Subjects, dir: &Path, _rounds: usize) -> Result<
         output_of(&mut ours.build(context.path()))?;
     }
     let time = begin.elapsed();
+    std::thread::sleep(RESTED);
     let used = Sample { time, memory: ours.memory() };
     Ok(vec![("lap daemon, idle".to_owned(), vec![idle]), (format!("after {builds} builds"), vec![used])])
 }

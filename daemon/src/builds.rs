@@ -15,6 +15,7 @@ mod steer;
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,6 +38,9 @@ use crate::proto::{control, frontend};
 use crate::record::{self, Noted};
 use crate::session::{Session, Sessions};
 use crate::status::{StatusLog, Step};
+
+/// How long the daemon waits for another build before it gives memory back.
+const REST: Duration = Duration::from_secs(2);
 
 /// How long a call that is about a build waits for it: the calls of a client race.
 const ARRIVAL: Duration = Duration::from_secs(3);
@@ -137,6 +141,8 @@ pub(crate) struct Builds {
     pub(crate) history_limits: Option<HistoryLimits>,
     runtime: Handle,
     pub(crate) running: Mutex<HashMap<String, Arc<Build>>>,
+    /// How many builds there have been.
+    begun: AtomicU64,
     over: Mutex<VecDeque<Arc<Build>>>,
     changed: Notify,
     /// What happens to the history.
@@ -173,6 +179,7 @@ impl Builds {
             history_limits: *history,
             runtime,
             running,
+            begun: AtomicU64::new(0),
             over,
             changed,
             changes: broadcast::Sender::new(history::QUEUE),
@@ -217,6 +224,7 @@ impl Builds {
                 return Err(Status::already_exists(format!("there is a build {id} already")));
             }
             running.insert(id.clone(), Arc::clone(&build));
+            self.begun.fetch_add(1, Ordering::Relaxed);
         }
         self.changed.notify_waiters();
         if !build.request.internal {
@@ -246,6 +254,7 @@ impl Builds {
                 if builds.engine.is_collection_due(&builds.retention).unwrap_or(false) {
                     let _ = builds.engine.collect(&builds.retention, true);
                 }
+                builds.rest();
             }
         });
         if let Err(error) = thread {
@@ -268,6 +277,18 @@ impl Builds {
                 answer.await.unwrap_or_else(|_| Err(interrupted()))
             }
         }
+    }
+
+    /// Gives memory back when no build has begun for a while, and none runs.
+    fn rest(self: &Arc<Self>) {
+        let (builds, begun) = (Arc::clone(self), self.begun.load(Ordering::Relaxed));
+        self.runtime.spawn(async move {
+            tokio::time::sleep(REST).await;
+            let is_idle = builds.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            if is_idle && builds.begun.load(Ordering::Relaxed) == begun {
+                let _ = tokio::task::spawn_blocking(engine::release_memory).await;
+            }
+        });
     }
 
     fn put_away(&self, build: &Arc<Build>, response: Result<HashMap<String, String>, Status>) {

@@ -19,6 +19,7 @@ use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
 use crate::builds::Builds;
+use crate::content_messages::{Info, InfoRequest, InfoResponse, ReadRequest, ReadResponse};
 use crate::waiting;
 
 /// Bytes of one message.
@@ -31,28 +32,6 @@ const QUEUE: usize = 2;
 const LISTED: usize = 100;
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    size: i64,
-    #[prost(map = "string, string", tag = "5")]
-    labels: HashMap<String, String>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct InfoRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct InfoResponse {
-    #[prost(message, optional, tag = "1")]
-    info: Option<Info>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
 struct ListRequest {
     #[prost(string, repeated, tag = "1")]
     filters: Vec<String>,
@@ -62,24 +41,6 @@ struct ListRequest {
 struct ListResponse {
     #[prost(message, repeated, tag = "1")]
     info: Vec<Info>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ReadRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    offset: i64,
-    #[prost(int64, tag = "3")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ReadResponse {
-    #[prost(int64, tag = "1")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "2")]
-    data: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

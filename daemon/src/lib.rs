@@ -8,6 +8,7 @@ mod attributes;
 mod builds;
 mod capabilities;
 mod content;
+mod content_messages;
 mod control;
 mod debug;
 mod errors;

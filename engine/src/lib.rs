@@ -93,6 +93,11 @@ pub fn matches_name(pattern: &str, name: &str) -> bool {
     parser::glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(name))
 }
 
+/// Gives memory that is not used any more back to the machine: for programs that wait long after much work.
+pub fn release_memory() {
+    sys::memory::release();
+}
+
 /// The time on the machine's clock.
 pub fn now() -> base::Timestamp {
     sys::clock::SystemClock.now()

@@ -24,7 +24,7 @@ use llb::{CopyAction, FileAction, FileOp, Graph, GraphBuilder, Input, Metadata, 
 pub use self::error::DefinitionError;
 pub use self::exec::{Container, container};
 use self::operations::{Operation, Operations};
-pub use self::sources::{LocalDirectory, local_directories, pulls_images, sources_of_scheme};
+pub use self::sources::{LocalDirectory, Needs};
 use crate::options::Entitlement;
 use crate::ports::MetaResolver;
 

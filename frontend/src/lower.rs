@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ::base::image::ImageConfig;
 use ::base::{Platform, Timestamp};
+pub(crate) use copy::clean;
 use llb::{Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, SourceRange};
 use parser::Diagnostic;
 use parser::ast::{ArgDeclaration, Dockerfile, Instruction, InstructionKind};

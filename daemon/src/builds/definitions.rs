@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use engine::low_level::{self, LocalDirectory};
+use engine::low_level::{LocalDirectory, Needs};
 use engine::request::{
     BuildRequest, ContextSource, DockerfileSource, NamedContext, PullPolicy, Secrets, SharedCaches,
     SshSources,
@@ -67,13 +67,10 @@ impl Steering<'_> {
         request.jobs = self.builds.jobs;
         request.policies = self.policies()?;
         request.remembered = !self.build.request.internal;
-        let wrong = |error: low_level::DefinitionError| status_of(&error.into());
-        let pulls = low_level::pulls_images(definition).map_err(wrong)?;
-        request.pull = if pulls { PullPolicy::Always } else { PullPolicy::Newer };
+        let needs = Needs::of(definition).map_err(|error| status_of(&error.into()))?;
+        request.pull = if needs.pulls_images() { PullPolicy::Always } else { PullPolicy::Newer };
         let mut held = Vec::new();
-        for LocalDirectory { key, name, include, exclude, follow, .. } in
-            low_level::local_directories(definition).map_err(wrong)?
-        {
+        for LocalDirectory { key, name, include, exclude, follow } in needs.directories.iter().cloned() {
             request
                 .policies
                 .check(&format!("local://{name}"))
@@ -85,13 +82,14 @@ impl Steering<'_> {
             held.push(files);
         }
         let mut scratch = Vec::new();
-        for (identifier, attributes) in low_level::sources_of_scheme(definition, LAYOUT).map_err(wrong)? {
-            let wanted = layout(&identifier, &attributes)?;
+        for (identifier, attributes) in needs.of_scheme(LAYOUT) {
+            let wanted = layout(identifier, attributes)?;
             let (image, directory) = brought::layout(self.builds, self.build, &wanted, &[])?;
-            request.named_contexts.insert(identifier, image);
+            request.named_contexts.insert(identifier.to_owned(), image);
             scratch.push(directory);
         }
-        Ok(Opened::of_definition(request, (held, scratch), definition.clone()))
+        let linked = needs.of_scheme(linked::SCHEME).map(|(address, _)| address.to_owned()).collect();
+        Ok(Opened { linked, ..Opened::of_definition(request, (held, scratch), definition.clone()) })
     }
 
     /// The caches of the build and of one of its solves.
@@ -113,9 +111,7 @@ impl Steering<'_> {
         results: &Results,
         opened: &mut Opened,
     ) -> Result<(), Status> {
-        let Some(definition) = &opened.definition else { return Ok(()) };
-        let sources = low_level::sources_of_scheme(definition, linked::SCHEME);
-        for (address, _) in sources.map_err(|error| status_of(&error.into()))? {
+        for address in std::mem::take(&mut opened.linked) {
             if let Some(number) = linked::own(&address, &self.build.id) {
                 self.evaluate(session, results, &format!("{number}:0"))?;
             }

@@ -37,12 +37,14 @@ pub(super) struct Opened {
     /// What is made; a Dockerfile, without one.
     pub(super) definition: Option<pb::Definition>,
     pub(super) is_multi_platform: bool,
+    /// The addresses of other results that the definition begins with.
+    pub(super) linked: Vec<String>,
     /// Who makes it, if that is not us.
     pub(super) frontend: Option<FrontendImage>,
     /// What is asked instead of a build.
     pub(super) question: Option<String>,
-    _files: Vec<ReceivedFiles>,
-    _scratch: Vec<ScratchDir>,
+    pub(super) _files: Vec<ReceivedFiles>,
+    pub(super) _scratch: Vec<ScratchDir>,
 }
 
 impl Opened {
@@ -51,6 +53,7 @@ impl Opened {
             request,
             definition: None,
             is_multi_platform: false,
+            linked: Vec::new(),
             frontend: None,
             question: None,
             _files: files,

@@ -22,6 +22,7 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::Session;
+use crate::content_messages::{InfoRequest, InfoResponse, ReadRequest, ReadResponse};
 use crate::proto::LARGEST_MESSAGE;
 use crate::rpc;
 
@@ -37,44 +38,6 @@ const PIECE: usize = 1 << 20;
 
 /// Where a layout has its blobs.
 const BLOBS: &str = "blobs/sha256";
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Info {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct InfoRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct InfoResponse {
-    #[prost(message, optional, tag = "1")]
-    info: Option<Info>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ReadRequest {
-    #[prost(string, tag = "1")]
-    digest: String,
-    #[prost(int64, tag = "2")]
-    offset: i64,
-    #[prost(int64, tag = "3")]
-    size: i64,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ReadResponse {
-    #[prost(int64, tag = "1")]
-    offset: i64,
-    #[prost(bytes = "vec", tag = "2")]
-    data: Vec<u8>,
-}
 
 /// What a message about a blob that is written wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]

@@ -51,7 +51,7 @@ fn with_digests(definition: pb::Definition) -> pb::Definition {
 fuzz_target!(|bytes: &[u8]| {
     let Ok(definition) = pb::Definition::decode(bytes) else { return };
     for definition in [definition.clone(), with_digests(definition)] {
-        let _ = low_level::local_directories(&definition);
+        let _ = low_level::Needs::of(&definition);
         let _ = low_level::lower(&definition, &DefinitionOptions::default(), &Anything);
     }
 });

@@ -14,6 +14,7 @@ use super::error::DefinitionError;
 use super::operations::Operation;
 use super::{Lowering, Value};
 use crate::args::DEFAULT_PATH;
+use crate::lower::clean;
 use crate::options::Entitlement;
 
 /// The mode of a secret's file that says none.
@@ -132,7 +133,7 @@ fn process(
         args: meta.args.clone(),
         env: environment(&meta.env),
         proxy_env: meta.proxy_env.as_ref().map(proxies).unwrap_or_default(),
-        cwd: absolute(&meta.cwd),
+        cwd: clean(&meta.cwd),
         user: meta.user.clone(),
         network: network(operation, exec, allow)?,
         security: security(operation, exec, allow)?,
@@ -163,7 +164,7 @@ fn mounts(
     let [root] = roots.as_slice() else {
         return Err(operation.invalid(format!("it has {} root filesystems, and not one", roots.len())));
     };
-    if !plain(&root.selector).is_empty() {
+    if clean(&root.selector) != "/" {
         return Err(operation.unsupported("a root filesystem that is not a whole input"));
     }
     mounts.has_root = !is_empty(root.input)?;
@@ -200,7 +201,7 @@ fn add_mount(
     mounts: &mut Mounts,
     is_empty: &IsEmpty<'_>,
 ) -> Result<(), DefinitionError> {
-    let source = absolute(&mount.selector);
+    let source = clean(&mount.selector);
     let kind = match kind(mount) {
         Some(pb::MountType::Bind) => {
             let input = slot(mount, mounts, is_empty)?;
@@ -221,7 +222,7 @@ fn add_mount(
                 Ok(pb::CacheSharingOpt::Locked) => Sharing::Locked,
                 Err(_) => return Err(operation.unsupported("another way to share a cache")),
             };
-            let id = if options.id.is_empty() { absolute(&mount.dest) } else { options.id };
+            let id = if options.id.is_empty() { clean(&mount.dest) } else { options.id };
             let read_only = mount.readonly;
             let (mode, uid, gid) = (CACHE_MODE, 0, 0);
             MountKind::Cache(CacheMount { id, input, source, sharing, read_only, mode, uid, gid })
@@ -253,7 +254,7 @@ fn add_mount(
         }
         None => return Err(operation.unsupported("another kind of mount")),
     };
-    mounts.mounts.push(ExecMount { target: absolute(&mount.dest), kind });
+    mounts.mounts.push(ExecMount { target: clean(&mount.dest), kind });
     Ok(())
 }
 
@@ -314,29 +315,11 @@ fn devices(
 }
 
 fn is_root(mount: &pb::Mount) -> bool {
-    plain(&mount.dest).is_empty() && kind(mount) == Some(pb::MountType::Bind)
+    clean(&mount.dest) == "/" && kind(mount) == Some(pb::MountType::Bind)
 }
 
 fn kind(mount: &pb::Mount) -> Option<pb::MountType> {
     pb::MountType::try_from(mount.mount_type).ok()
-}
-
-/// A path relative to the root, without `.` and `..`; the root is empty.
-fn plain(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
-}
-
-/// The same from the root on.
-pub(super) fn absolute(path: &str) -> String {
-    format!("/{}", plain(path))
 }
 
 /// The variables, with a `PATH` if there is none.

@@ -12,9 +12,9 @@ use llb::{
 };
 
 use super::error::DefinitionError;
-use super::exec::absolute;
 use super::operations::Operation;
 use super::{Lowering, Value};
+use crate::lower::clean;
 
 /// Actions that are not yet an operation.
 #[derive(Default)]
@@ -83,7 +83,7 @@ impl Lowering<'_> {
                     FileAction::Copy(copied(operation, copy, slot, action.input)?)
                 }
                 Some(pb::file_action::Action::Mkfile(file)) => FileAction::Mkfile(MkfileAction {
-                    path: absolute(&file.path),
+                    path: clean(&file.path),
                     name: String::new(),
                     mode: mode(operation, file.mode)?.unwrap_or(0o644),
                     chmod: None,
@@ -92,19 +92,19 @@ impl Lowering<'_> {
                     time: time(file.timestamp),
                 }),
                 Some(pb::file_action::Action::Mkdir(directory)) => FileAction::Mkdir(MkdirAction {
-                    path: absolute(&directory.path),
+                    path: clean(&directory.path),
                     mode: mode(operation, directory.mode)?.unwrap_or(0o755),
                     owner: owner(operation, directory.owner.as_ref(), action.input)?,
                     make_parents: directory.make_parents,
                     time: time(directory.timestamp),
                 }),
                 Some(pb::file_action::Action::Rm(rm)) => FileAction::Rm(RmAction {
-                    path: absolute(&rm.path),
+                    path: clean(&rm.path),
                     allow_missing: rm.allow_not_found,
                     allow_wildcards: rm.allow_wildcard,
                 }),
                 Some(pb::file_action::Action::Symlink(link)) => FileAction::Symlink(SymlinkAction {
-                    path: absolute(&link.newpath),
+                    path: clean(&link.newpath),
                     target: link.oldpath.clone(),
                     owner: owner(operation, link.owner.as_ref(), action.input)?,
                     time: time(link.timestamp),
@@ -205,7 +205,7 @@ fn copied(
         }),
     };
     // A slash at the end says that it is a directory.
-    let slash = if copy.dest.ends_with('/') && absolute(&copy.dest) != "/" { "/" } else { "" };
+    let slash = if copy.dest.ends_with('/') && clean(&copy.dest) != "/" { "/" } else { "" };
     let rules = CopyRules {
         follow_links: copy.follow_symlink,
         allow_no_match: copy.allow_empty_wildcard,
@@ -223,7 +223,7 @@ fn copied(
         unpack_archives: copy.attempt_unpack_docker_compatibility,
         excludes: copy.exclude_patterns.clone(),
         rules,
-        ..CopyAction::new(slot, vec![copy.src.clone()], format!("{}{slash}", absolute(&copy.dest)))
+        ..CopyAction::new(slot, vec![copy.src.clone()], format!("{}{slash}", clean(&copy.dest)))
     })
 }
 

@@ -31,68 +31,62 @@ pub struct LocalDirectory {
     pub exclude: Vec<String>,
     /// Paths whose links are followed.
     pub follow: Vec<String>,
-    /// What names the directory for all clients that have it.
-    pub shared_key: Option<String>,
 }
 
 /// What the attributes of a source say, by name.
 type Attributes = BTreeMap<String, String>;
 
-/// The directories of the client that the result of `definition` needs.
-///
-/// # Errors
-/// The definition cannot be decoded, or a source is not understood.
-pub fn local_directories(definition: &pb::Definition) -> Result<Vec<LocalDirectory>, DefinitionError> {
-    let operations = Operations::of(definition)?;
-    let mut all: Vec<LocalDirectory> = Vec::new();
-    for index in operations.needed()? {
-        let operation = operations.get(index);
-        if let Some(pb::op::Op::Source(source)) = &operation.op.op
-            && let Some(directory) = local(operation, source)?
-            && !all.iter().any(|known| known.key == directory.key)
-        {
-            if all.len() >= MOST_DIRECTORIES {
-                return Err(
-                    operation.invalid(format!("a definition has at most {MOST_DIRECTORIES} directories"))
-                );
+/// What the result of a definition needs from elsewhere.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Directories of the client.
+    pub directories: Vec<LocalDirectory>,
+    /// All other sources, each once: identifiers and attributes.
+    sources: Vec<(String, Attributes)>,
+}
+
+impl Needs {
+    /// Reads them in a definition.
+    ///
+    /// # Errors
+    /// The definition cannot be decoded, or a source is not understood.
+    pub fn of(definition: &pb::Definition) -> Result<Self, DefinitionError> {
+        let operations = Operations::of(definition)?;
+        let (mut needs, mut known) = (Self::default(), HashSet::new());
+        for index in operations.needed()? {
+            let operation = operations.get(index);
+            let Some(pb::op::Op::Source(source)) = &operation.op.op else { continue };
+            match local(operation, source)? {
+                Some(directory) if known.insert(directory.key.clone()) => {
+                    if needs.directories.len() >= MOST_DIRECTORIES {
+                        let why = format!("a definition has at most {MOST_DIRECTORIES} directories");
+                        return Err(operation.invalid(why));
+                    }
+                    needs.directories.push(directory);
+                }
+                None if known.insert(source.identifier.clone()) => {
+                    needs.sources.push((source.identifier.clone(), source.attrs.clone()));
+                }
+                _ => {}
             }
-            all.push(directory);
         }
+        Ok(needs)
     }
-    Ok(all)
-}
 
-/// The identifiers of the sources that the result of `definition` needs and that have this scheme, such as `oci-layout`, each
-/// once with its attributes.
-///
-/// # Errors
-/// The definition cannot be decoded.
-pub fn sources_of_scheme(
-    definition: &pb::Definition,
-    scheme: &str,
-) -> Result<Vec<(String, Attributes)>, DefinitionError> {
-    let operations = Operations::of(definition)?;
-    let (mut all, mut known) = (Vec::new(), HashSet::new());
-    for index in operations.needed()? {
-        if let Some(pb::op::Op::Source(source)) = &operations.get(index).op.op
-            && source.identifier.split_once("://").is_some_and(|(found, _)| found == scheme)
-            && known.insert(source.identifier.clone())
-        {
-            all.push((source.identifier.clone(), source.attrs.clone()));
-        }
+    /// The sources of a scheme, such as `oci-layout`.
+    pub fn of_scheme(&self, scheme: &str) -> impl Iterator<Item = (&str, &Attributes)> {
+        let fits =
+            move |identifier: &str| identifier.split_once("://").is_some_and(|(found, _)| found == scheme);
+        let sources = self.sources.iter().map(|(identifier, attributes)| (identifier.as_str(), attributes));
+        sources.filter(move |(identifier, _)| fits(identifier))
     }
-    Ok(all)
-}
 
-/// Whether images are to be asked for in their registries even if the store has them (`image.resolvemode=pull`).
-///
-/// # Errors
-/// The definition cannot be decoded.
-pub fn pulls_images(definition: &pb::Definition) -> Result<bool, DefinitionError> {
-    let images = sources_of_scheme(definition, "docker-image")?;
-    Ok(images
-        .iter()
-        .any(|(_, attributes)| attributes.get("image.resolvemode").is_some_and(|mode| mode == "pull")))
+    /// Whether images are to be asked for in their registries even if the store has them (`image.resolvemode=pull`).
+    pub fn pulls_images(&self) -> bool {
+        let pulls =
+            |attributes: &Attributes| attributes.get("image.resolvemode").is_some_and(|mode| mode == "pull");
+        self.of_scheme("docker-image").any(|(_, attributes)| pulls(attributes))
+    }
 }
 
 /// The directory that a source is, if it is one.
@@ -119,8 +113,7 @@ fn local(
         let wanted = hasher.add(&include).add(&exclude).add(&follow).finish();
         key.push_str(&format!("#{}", &wanted.hex()[..16]));
     }
-    let shared_key = source.attrs.get("local.sharedkeyhint").filter(|hint| !hint.is_empty()).cloned();
-    Ok(Some(LocalDirectory { key, name: name.to_owned(), include, exclude, follow, shared_key }))
+    Ok(Some(LocalDirectory { key, name: name.to_owned(), include, exclude, follow }))
 }
 
 impl Lowering<'_> {

@@ -118,7 +118,7 @@ fn a_directory_of_the_client_is_copied_only_where_it_is_a_filesystem() {
     let merged = written.add(pb::op::Op::Merge(merged), &[(local, 0), (copied, 0)]);
     let lowered = lowered(&written.definition((merged, 0))).unwrap();
     assert_eq!(lowered.graph.len(), 4);
-    let directories = local_directories(&written.definition((merged, 0))).unwrap();
+    let directories = Needs::of(&written.definition((merged, 0))).unwrap().directories;
     assert_eq!(directories.iter().map(|local| local.key.as_str()).collect::<Vec<_>>(), ["src"]);
 }
 
@@ -173,7 +173,7 @@ fn a_definition_has_a_limited_number_of_directories() {
         (0..300).map(|number| (written.source(&format!("local://{number}")), 0)).collect();
     let inputs = (0..300).map(|input| pb::MergeInput { input }).collect();
     let merged = written.add(pb::op::Op::Merge(pb::MergeOp { inputs }), &locals);
-    let error = local_directories(&written.definition((merged, 0))).unwrap_err();
+    let error = Needs::of(&written.definition((merged, 0))).unwrap_err();
     assert!(error.to_string().contains("at most 256 directories"), "{error}");
 }
 
@@ -254,7 +254,7 @@ proptest! {
     #[test]
     fn nonsense_is_an_error_and_nothing_worse(bytes in proptest::collection::vec(any::<Vec<u8>>(), 0..5)) {
         let definition = pb::Definition { def: bytes, ..Default::default() };
-        let _ = (lowered(&definition), local_directories(&definition), pulls_images(&definition));
+        let _ = (lowered(&definition), Needs::of(&definition).map(|needs| needs.pulls_images()));
     }
 
     #[test]
@@ -273,11 +273,11 @@ proptest! {
             }
         }
         let definition = written.definition((written.0.len() - 1, result));
-        if let (Ok(lowered), Ok(locals)) = (lowered(&definition), local_directories(&definition)) {
+        if let (Ok(lowered), Ok(needs)) = (lowered(&definition), Needs::of(&definition)) {
             // Every directory that the graph needs is asked for.
             for index in lowered.graph.topological() {
                 if let Op::Source(llb::SourceOp::Local(local)) = &lowered.graph.vertex(*index).op {
-                    prop_assert!(locals.iter().any(|known| known.key == local.name));
+                    prop_assert!(needs.directories.iter().any(|known| known.key == local.name));
                 }
             }
         }

@@ -340,7 +340,7 @@ pub(super) fn absolute(workdir: &str, path: &str) -> String {
 }
 
 /// A path without `.`, `..` and double slashes; `..` stops at the root.
-pub(super) fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {

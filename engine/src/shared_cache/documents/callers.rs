@@ -103,11 +103,11 @@ impl DocumentStore for CallersDocument {
         &self,
         document: &CacheConfig,
         form: DocumentForm,
-        _cancel: &CancelToken,
+        cancel: &CancelToken,
     ) -> Result<(), EngineError> {
         let Envelope { document, document_bytes, root, root_bytes } = envelope::wrap(document, form);
         for (descriptor, bytes) in [(&document, &document_bytes), (&root, &root_bytes)] {
-            if !self.has_blob(descriptor, &CancelToken::new())? {
+            if !self.has_blob(descriptor, cancel)? {
                 self.put(&descriptor.digest, bytes.len() as u64, &mut bytes.as_slice())?;
             }
         }
