@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use oci_spec::runtime::LinuxResources;
+use rustix::io::Errno;
 use sys::fs::PathContext as _;
 use sys::path_error::PathError;
 
@@ -152,7 +153,7 @@ impl ControlGroup {
             // From here on, what was made is removed if the rest fails.
             let mut group = Self::begin();
             match group.make_all(parts, &location).and_then(|()| group.hold()) {
-                Err(CgroupError::File(error)) if error.is_not_found() => last = Some(error),
+                Err(CgroupError::File(error)) if is_gone(&error) => last = Some(error),
                 Err(error) => return Err(error),
                 Ok(true) => return Ok(group),
                 Ok(false) => {}
@@ -283,6 +284,12 @@ fn add<'a>(parts: &mut Vec<Part<'a>>, hierarchy: &'a Hierarchy, controller: Opti
             parts.push(Part { hierarchy, needed: controller.into_iter().collect(), all_controllers: false })
         }
     }
+}
+
+/// Whether an error says that a group was removed meanwhile: its files are not found, or, when they were open
+/// already, belong to nothing (kernfs says `ENODEV`).
+fn is_gone(error: &PathError) -> bool {
+    error.is_not_found() || error.source.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 /// Makes a directory; `false` when it is there.
