@@ -16,8 +16,9 @@ pub(crate) struct AttestArgs {
     #[arg(long, value_name = "BOOL|ATTRIBUTES")]
     pub(crate) provenance: Option<String>,
 
-    /// Tell which packages of dpkg, apk, npm, pip and cargo are in the image: true or false
-    #[arg(long, value_name = "BOOL")]
+    /// Tell which packages are in the image: true (those of dpkg, apk, npm, pip and cargo), false, or generator=IMAGE[,NAME=VALUE] to
+    /// have an image look for them
+    #[arg(long, value_name = "BOOL|ATTRIBUTES")]
     pub(crate) sbom: Option<String>,
 
     /// The same in other words: type=provenance or type=sbom with attributes; may be repeated

@@ -125,12 +125,7 @@ impl Attributes<'_> {
             Some("none") => NetworkMode::None,
             Some(other) => return Err(invalid("force-network-mode", other, "host, none or sandbox")),
         };
-        for (kind, attributes) in self.below("attest:") {
-            let asked = request.attestations.ask(kind, attributes);
-            asked.map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
-        }
-        let vcs = self.below("vcs:").filter(|(name, _)| ["source", "revision"].contains(name));
-        request.attestations.vcs = vcs.map(owned).collect();
+        self.attest(request)?;
         request.steps.hosts = self.list("add-hosts").map(host).collect::<Result<_, _>>()?;
         request.steps.shm_size = self
             .get("shm-size")
@@ -147,6 +142,20 @@ impl Attributes<'_> {
                 request.epoch = Some(seconds.ok_or_else(|| invalid("SOURCE_DATE_EPOCH", text, expected))?);
             }
         }
+        Ok(())
+    }
+
+    /// Puts what is to be told of the images into `request`.
+    ///
+    /// # Errors
+    /// There is no such attestation.
+    pub(crate) fn attest(&self, request: &mut BuildRequest) -> Result<(), Status> {
+        for (kind, attributes) in self.below("attest:") {
+            let asked = request.attestations.ask(kind, attributes);
+            asked.map_err(|wrong| Status::invalid_argument(wrong.to_string()))?;
+        }
+        let vcs = self.below("vcs:").filter(|(name, _)| ["source", "revision"].contains(name));
+        request.attestations.vcs.extend(vcs.map(|(name, value)| (name.to_owned(), value.to_owned())));
         Ok(())
     }
 

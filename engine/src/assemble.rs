@@ -9,11 +9,11 @@ use crate::Engine;
 use crate::attest::{self, Predicate};
 use crate::build::Prepared;
 use crate::error::EngineError;
-use crate::ops::StepResult;
+use crate::ops::{Sharing, StepResult};
 use crate::progress::Progress;
 use crate::report::TargetReport;
 use crate::request::{AnnotationPlace, BuildRequest, LayerOptions};
-use crate::shared_cache::{INLINE, RemoteLayers, SharedCache};
+use crate::shared_cache::{INLINE, RemoteLayers};
 
 /// The build argument that asks for an index even of one platform.
 pub(crate) const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
@@ -80,10 +80,12 @@ pub(crate) struct Assembly<'a> {
     pub(crate) prepared: &'a Prepared,
     /// What the frontend knows of the images, one for each platform.
     pub(crate) lowered: &'a [LoweredImage],
+    /// The number of the first of them among all images of the build.
+    pub(crate) first: usize,
     /// The root filesystems, one for each of them; `None` is empty.
     pub(crate) roots: &'a [Option<StepResult>],
-    /// What is known of the steps.
-    pub(crate) cache: &'a SharedCache<'a>,
+    /// What is known of the steps, and shared with others.
+    pub(crate) sharing: Sharing<'a>,
     pub(crate) progress: &'a Progress,
     pub(crate) cancel: &'a CancelToken,
 }
@@ -133,7 +135,7 @@ impl Assembly<'_> {
         // What the base has of this is about the base's steps.
         config.other.remove(INLINE);
         if let Some(root) = root.filter(|_| self.has_inline_cache())
-            && let Some(records) = self.cache.inline(root)?
+            && let Some(records) = self.sharing.cache.inline(root)?
         {
             config.other.insert(INLINE.to_owned(), records.into());
         }
@@ -158,7 +160,7 @@ impl Assembly<'_> {
             StepResult::Here(filesystem) => return Ok(Root::Here(filesystem.snapshot)),
             StepResult::Shared { id, .. } => id,
         };
-        let layers = self.cache.layers_of(id);
+        let layers = self.sharing.cache.layers_of(id);
         let wanted = options.compression.filter(|_| options.force);
         let fits = |layer: &SharedLayer| {
             let media_type = &layer.descriptor.media_type;
@@ -167,13 +169,13 @@ impl Assembly<'_> {
         if !self.has_inline_cache() && layers.iter().all(fits) {
             return Ok(Root::Elsewhere(layers));
         }
-        Ok(Root::Here(self.cache.bring(id, self.cancel)?.snapshot))
+        Ok(Root::Here(self.sharing.cache.bring(id, self.cancel)?.snapshot))
     }
 
     /// What is known of layers that stayed in shared caches.
     pub(crate) fn remote_layers(&self) -> RemoteLayers<'_> {
         let shared = self.roots.iter().flatten().filter_map(|root| root.if_shared());
-        RemoteLayers::new(self.cache, shared.collect())
+        RemoteLayers::new(self.sharing.cache, shared.collect())
     }
 
     /// Whether the image's config has the steps that made it.

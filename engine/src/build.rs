@@ -13,6 +13,7 @@ use parser::span::Span;
 use solver::{Failure, Limits, Schedule, SolveError};
 
 use crate::assemble::{Assembly, BuiltImage};
+use crate::attest::Scanned;
 use crate::call::Place;
 use crate::context::BuildContext;
 use crate::contexts::Contexts;
@@ -91,7 +92,7 @@ impl Engine {
             loop {
                 let roots = prepared.solve(sharing)?;
                 let request = &prepared.request;
-                let exported = self.export_built(sharing.cache, request, (&prepared, &roots));
+                let exported = self.export_built(sharing, request, (&prepared, &roots));
                 match exported.as_ref().err().and_then(BuildError::lost_shared) {
                     // It was to be pushed from where it is. Each time there is less that can be lost.
                     Some(lost) => progress.warn("SharedCache", lost),
@@ -123,13 +124,13 @@ impl Engine {
     /// Puts what was built where it is asked for.
     pub(crate) fn export_built(
         &self,
-        cache: &SharedCache<'_>,
+        sharing: Sharing<'_>,
         request: &BuildRequest,
         all: (&Prepared, &[Option<StepResult>]),
     ) -> Result<BuildReport, BuildError> {
-        let progress = cache.fetcher().progress;
+        let progress = sharing.cache.fetcher().progress;
         let targets = progress.step("exporting to image", |vertex| {
-            self.export_targets(cache, request, all, |image| {
+            self.export_targets(sharing, request, all, |image| {
                 let id = image.manifest.config.digest;
                 progress.status(vertex, "exporting layers", 0, 0, true);
                 progress.status(vertex, &format!("writing image {id}"), 0, 0, true);
@@ -147,22 +148,33 @@ impl Engine {
     /// platforms of one target after those of another.
     fn export_targets(
         &self,
-        cache: &SharedCache<'_>,
+        sharing: Sharing<'_>,
         request: &BuildRequest,
         (prepared, roots): (&Prepared, &[Option<StepResult>]),
         mut made: impl FnMut(&BuiltImage),
     ) -> Result<Vec<TargetReport>, EngineError> {
-        let Fetcher { lease, progress, cancel, .. } = *cache.fetcher();
+        let Fetcher { lease, progress, cancel, .. } = *sharing.cache.fetcher();
         let requests = request.of_each_target();
         let all = &prepared.lowered.images;
         let platforms = (all.len() / requests.len()).max(1);
         let images = all.chunks(platforms).zip(roots.chunks(platforms));
-        let one = |(request, (lowered, roots)): (&BuildRequest, _)| {
-            let assembly =
-                Assembly { engine: self, lease, request, prepared, lowered, roots, cache, progress, cancel };
+        let one = |(number, (request, (lowered, roots))): (usize, (&BuildRequest, _))| {
+            let first = number * platforms;
+            let assembly = Assembly {
+                engine: self,
+                lease,
+                request,
+                prepared,
+                lowered,
+                first,
+                roots,
+                sharing,
+                progress,
+                cancel,
+            };
             Ok(export::all(&assembly, &mut made)?.report(request))
         };
-        requests.iter().zip(images).map(one).collect()
+        requests.iter().zip(images).enumerate().map(one).collect()
     }
 
     /// Opens the context and reads the Dockerfile and the ignore file.
@@ -189,6 +201,7 @@ pub(crate) struct Prepared {
     pub(crate) files: Vec<DefinitionFile>,
     pub(crate) lowered: Lowered,
     pub(crate) contexts: Contexts,
+    pub(crate) scanned: Scanned,
 }
 
 impl Prepared {
@@ -204,7 +217,7 @@ impl Prepared {
         request.epoch = lowered.epoch;
         let contexts = Contexts::open(fetcher, &request, context)?;
         let files = vec![DefinitionFile { source: definition.source, language: "Dockerfile".to_owned() }];
-        Ok(Self { request, files, lowered, contexts })
+        Ok(Self { request, files, lowered, contexts, scanned: Scanned::default() })
     }
 
     /// Makes a graph of a definition of operations. The named contexts of the request are its local sources that are files, and
@@ -226,7 +239,7 @@ impl Prepared {
             low_level::lower(definition, &options, &resolver)?;
         let platform = platform.unwrap_or_else(Platform::host);
         let config = ImageConfig::scratch(&platform);
-        let image = LoweredImage { target, config, platform, graph: Arc::clone(&graph) };
+        let image = LoweredImage { target, config, platform, scans: Vec::new(), graph: Arc::clone(&graph) };
         let file = |SourceText { name, language, text }: SourceText| DefinitionFile {
             source: SourceFile::new(name, text),
             language,
@@ -234,7 +247,7 @@ impl Prepared {
         let lowered = Lowered { graph, images: vec![image], epoch: request.epoch, warnings: Vec::new() };
         let contexts = Contexts::of_definition(fetcher, request)?;
         let files = files.into_iter().map(file).collect();
-        Ok(Self { request: request.clone(), files, lowered, contexts })
+        Ok(Self { request: request.clone(), files, lowered, contexts, scanned: Scanned::default() })
     }
 
     /// Makes the root filesystems of all images.
@@ -278,8 +291,9 @@ impl Prepared {
     fn solve_once(&self, sharing: Sharing<'_>) -> Result<Vec<Option<StepResult>>, BuildError> {
         let Self { request, lowered, contexts, .. } = self;
         let fetcher = sharing.cache.fetcher();
-        let targets: Vec<VertexIndex> =
-            lowered.images.iter().filter_map(|image| Some(image.target?.vertex)).collect();
+        let scans = || Scanned::wanted(request, &lowered.images);
+        let targets = lowered.images.iter().filter_map(|image| image.target).chain(scans());
+        let targets: Vec<VertexIndex> = targets.map(|target| target.vertex).collect();
         if let Some(recorder) = fetcher.progress.recorder() {
             recorder.begin_graph(&lowered.graph);
         }
@@ -290,8 +304,9 @@ impl Prepared {
             Ok(solved) => {
                 let mut outputs = solved.outputs.into_iter();
                 let mut root = |target: Input| Some(outputs.next()?.part(target.output));
-                let roots = lowered.images.iter().map(|image| root(image.target?));
-                Ok(available(roots.collect(), request, sharing)?)
+                let roots = lowered.images.iter().map(|image| root(image.target?)).collect();
+                self.scanned.set(scans().filter_map(root).collect(), request, &lowered.images);
+                Ok(available(roots, request, sharing)?)
             }
             Err(SolveError::Cancelled) => Err(BuildError::Cancelled),
             Err(SolveError::Stalled(waiting)) => Err(BuildError::Stalled(waiting)),
@@ -429,6 +444,7 @@ pub(crate) fn options(
         network: request.network,
         epoch: request.epoch,
         checks: definition.parsed.checks.clone(),
+        scans: request.attestations.sbom,
         ignored: context.ignored.clone(),
     }
 }

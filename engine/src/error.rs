@@ -343,6 +343,23 @@ pub enum EngineError {
         /// In what way.
         reason: String,
     },
+    /// The image that looks for packages failed.
+    #[error("the scanner {image} failed")]
+    Scanner {
+        /// The image.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<StepError>,
+    },
+    /// The image that looks for packages is none, or leaves what is none.
+    #[error("cannot use the scanner {image}: {why}")]
+    ScannerResult {
+        /// The image.
+        image: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A Dockerfile is written for a frontend that is an image.
     #[error("{file} asks for the frontend {image}, and frontends that are images are not supported yet")]
     OtherFrontend {

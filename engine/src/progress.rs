@@ -39,6 +39,11 @@ impl Progress {
         Self { noting: Some(last), ..self }
     }
 
+    /// The same for work that is no step of the recorded graph. The record has its events all the same.
+    pub(crate) fn aside(&self) -> Self {
+        Self { sink: Arc::new(Through(self.clone())), recorder: None, ..self.clone() }
+    }
+
     /// When this began.
     pub(crate) fn begun(&self) -> Timestamp {
         self.begun
@@ -123,6 +128,15 @@ impl Progress {
         };
         self.complete(vertex, outcome);
         result
+    }
+}
+
+/// Passes events on as they are.
+struct Through(Progress);
+
+impl EventSink for Through {
+    fn emit(&self, event: Event) {
+        self.0.emit(event);
     }
 }
 

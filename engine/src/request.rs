@@ -42,7 +42,7 @@ pub use snapshotter::Compression;
 
 pub use self::annotations::{AnnotationPlace, Annotations, WrongAnnotation};
 pub use self::attestations::{
-    Attestations, ProvenanceMode, ProvenanceOptions, ProvenanceVersion, WrongAttestation,
+    Attestations, ProvenanceMode, ProvenanceOptions, ProvenanceVersion, Scanner, WrongAttestation,
 };
 pub use self::build::BuildRequest;
 pub use self::caches::{CacheWords, WrongCache};

@@ -26,6 +26,7 @@ pub use sys::stat::Kind as FileKind;
 
 use crate::Engine;
 use crate::assemble::MULTI_PLATFORM;
+use crate::attest::Scanned;
 use crate::build::Prepared;
 use crate::contexts::Contexts;
 use crate::error::{BuildError, EngineError};
@@ -154,6 +155,7 @@ impl Session<'_> {
             request.build_args.insert(MULTI_PLATFORM.to_owned(), "1".to_owned());
         }
         let (mut images, mut roots, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        let mut scanned = Vec::new();
         for ResultPart { of, platform, config } in parts {
             let known = of.and_then(|(solved, image)| solved.prepared.lowered.images.get(image));
             let platform = platform.or_else(|| Some(known?.platform.clone())).unwrap_or_else(Platform::host);
@@ -162,15 +164,18 @@ impl Session<'_> {
                 target: known.and_then(|known| known.target),
                 config: config.unwrap_or_else(|| ImageConfig::scratch(&platform)),
                 graph: known.map_or_else(empty_graph, |known| Arc::clone(&known.graph)),
+                scans: known.map(|known| known.scans.clone()).unwrap_or_default(),
                 platform,
             });
             roots.push(of.and_then(|(solved, image)| solved.roots.get(image).copied().flatten()));
+            scanned.push(of.map(|(solved, image)| solved.prepared.scanned.of(image)).unwrap_or_default());
             files.extend(of.filter(|_| files.is_empty()).map(|(solved, _)| solved.prepared.files.clone()));
         }
         let (graph, epoch) = (empty_graph(), request.epoch);
         let lowered = Lowered { graph, images, epoch, warnings: Vec::new() };
         let files = files.into_iter().flatten().collect();
-        Solved { prepared: Prepared { request, files, lowered, contexts: Contexts::none() }, roots }
+        let (contexts, scanned) = (Contexts::none(), Scanned::of_images(scanned));
+        Solved { prepared: Prepared { request, files, lowered, contexts, scanned }, roots }
     }
 
     /// Writes a result somewhere, under these names, and with this time if there is one.
@@ -188,7 +193,7 @@ impl Session<'_> {
         request.epoch = epoch.or(request.epoch);
         crate::export::check(&request)?;
         let engine = self.fetcher.engine;
-        let report = engine.export_built(self.sharing.cache, &request, (&solved.prepared, &solved.roots))?;
+        let report = engine.export_built(self.sharing, &request, (&solved.prepared, &solved.roots))?;
         self.exported.lock().unwrap_or_else(PoisonError::into_inner).extend(solved.roots.iter().copied());
         Ok(report)
     }

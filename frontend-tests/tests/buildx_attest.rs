@@ -174,6 +174,6 @@ fn lap_build_tells_when_it_is_asked() {
         build.fails(2).stderr_has(words);
     };
     refused("--provenance", "mode=some", &["mode is min or max"]);
-    refused("--sbom", "generator=scanner", &["images that look for packages are not run yet"]);
+    refused("--sbom", "generator=Not an image", &["no name of an image"]);
     refused("--attest", "type=vex", &["there are provenance and sbom"]);
 }

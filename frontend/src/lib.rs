@@ -20,6 +20,6 @@ mod stage;
 
 pub use contexts::NamedContext;
 pub use error::LowerError;
-pub use lower::{Checked, Lowered, LoweredImage, check, lower};
+pub use lower::{Checked, Lowered, LoweredImage, Scan, check, lower};
 pub use options::{Entitlement, Options};
 pub use ports::{HttpRequest, MetaResolver, ResolveError, ResolvedHttp, ResolvedImage};

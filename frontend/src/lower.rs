@@ -8,6 +8,7 @@ mod metadata;
 mod mounts;
 mod remote;
 mod run;
+mod scans;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use llb::{Graph, GraphBuilder, Input, LocalSource, Metadata, Op, SourceOp, Sourc
 use parser::Diagnostic;
 use parser::ast::{ArgDeclaration, Dockerfile, Instruction, InstructionKind};
 use parser::span::Span;
+pub use scans::Scan;
 
 use crate::args::{Environment, Expander, platform_args};
 use crate::checks::Findings;
@@ -64,6 +66,8 @@ pub struct LoweredImage {
     pub config: ImageConfig,
     /// The platform of the image.
     pub platform: Platform,
+    /// What else is looked through if packages are asked for.
+    pub scans: Vec<Scan>,
     /// The graph that `target` is in.
     pub graph: Arc<Graph>,
 }
@@ -129,14 +133,20 @@ fn lower_stages(
             if extent == Extent::All {
                 lowering.all()?;
             }
-            images.push(lowering.image(target));
+            let scans = lowering.scans(target);
+            images.push((lowering.image(target), scans));
             epoch = lowering.epoch;
             graph = lowering.graph;
         }
     }
     let graph = Arc::new(graph.finish()?);
-    let image =
-        |(target, config, platform)| LoweredImage { target, config, platform, graph: Arc::clone(&graph) };
+    let image = |((target, config, platform), scans)| LoweredImage {
+        target,
+        config,
+        platform,
+        scans,
+        graph: Arc::clone(&graph),
+    };
     let images = images.into_iter().map(image).collect();
     Ok(Lowered { graph: Arc::clone(&graph), images, epoch, warnings: Vec::new() })
 }

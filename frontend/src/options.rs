@@ -38,6 +38,8 @@ pub struct Options {
     pub epoch: Option<Timestamp>,
     /// Which build checks report.
     pub checks: CheckOptions,
+    /// Whether it matters what is looked through for packages besides the result.
+    pub scans: bool,
     /// What the build context leaves out, for the check that tells why a file cannot be copied.
     pub ignored: IgnoreFile,
 }
@@ -59,6 +61,7 @@ impl Options {
             network: NetworkMode::Default,
             epoch: None,
             checks: CheckOptions::default(),
+            scans: false,
             ignored: IgnoreFile::default(),
         }
     }

@@ -16,6 +16,7 @@ use super::caches;
 use super::opening::Opened;
 use super::results::Results;
 use super::steer::Steering;
+use crate::attributes::Attributes;
 use crate::errors::{status_of, status_of_engine};
 use crate::linked;
 use crate::proto::{frontend, pb};
@@ -63,6 +64,10 @@ impl Steering<'_> {
             let caller = Asked::new(session, self.builds.runtime());
             request.secrets = Secrets::asking(caller.clone());
             request.ssh = SshSources::asking(caller);
+        }
+        // What the client asks for holds for whatever comes out in the end, whoever makes it.
+        for attributes in [&self.build.request.frontend_attrs, attributes] {
+            Attributes(attributes).attest(&mut request)?;
         }
         request.jobs = self.builds.jobs;
         request.policies = self.policies()?;

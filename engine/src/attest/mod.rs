@@ -6,8 +6,11 @@
 mod packages;
 mod provenance;
 mod sbom;
+mod scanned;
+mod scanner;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base::image::{Descriptor, Manifest, media_type};
 use base::{Digest, Platform, Reference};
@@ -19,6 +22,8 @@ use crate::error::EngineError;
 use crate::ops::StepResult;
 use crate::request::{Output, ProvenanceMode, ProvenanceOptions};
 use crate::session::Provenance;
+
+pub(crate) use self::scanned::Scanned;
 
 /// What a statement is, in a manifest.
 const STATEMENT: &str = "application/vnd.in-toto+json";
@@ -44,7 +49,9 @@ pub(crate) struct Predicate {
     file: String,
     /// Whether nothing is done for its sake alone.
     inline_only: bool,
-    content: Value,
+    content: Arc<Value>,
+    /// What it is about, if it says so itself.
+    subjects: Option<Value>,
 }
 
 /// What is told of the images of one target, one after the other.
@@ -53,17 +60,22 @@ pub(crate) type Predicates = Vec<Vec<Predicate>>;
 /// Gathers what is asked for. Root filesystems that are looked into are brought here.
 pub(crate) fn gather(assembly: &Assembly<'_>) -> Result<Predicates, EngineError> {
     let asked = &assembly.request.attestations;
-    let one = |(lowered, root): (&_, &Option<StepResult>)| {
+    let one = |(index, (lowered, root)): (usize, (&_, &Option<StepResult>))| {
         let mut all = Vec::new();
-        if asked.sbom {
-            all.push(sbom::predicate(assembly, lowered, *root)?);
+        let extras = assembly.prepared.scanned.of(assembly.first + index);
+        match &asked.scanner {
+            Some(scanner) if asked.sbom => {
+                all.extend(scanner::predicates(assembly, lowered, *root, scanner, &extras)?);
+            }
+            _ if asked.sbom => all.extend(sbom::predicates(assembly, lowered, *root, &extras)?),
+            _ => {}
         }
         if let Some(options) = &asked.provenance {
             all.push(provenance::predicate(assembly, lowered, options));
         }
         Ok(all)
     };
-    assembly.lowered.iter().zip(assembly.roots).map(one).collect()
+    assembly.lowered.iter().zip(assembly.roots).enumerate().map(one).collect()
 }
 
 /// Where the images came from, in full and whatever was asked for: for the record of the build.
@@ -114,7 +126,7 @@ fn manifest(
     let subjects = subjects(&assembly.request.tags, image);
     let mut layers = Vec::new();
     for predicate in predicates {
-        let statement = statement(predicate, &subjects);
+        let statement = statement(predicate, predicate.subjects.as_ref().unwrap_or(&subjects));
         let mut layer = document(engine, lease, STATEMENT, &statement)?;
         layer.annotations.insert("in-toto.io/predicate-type".to_owned(), predicate.kind.to_owned());
         layers.push(layer);
@@ -151,10 +163,11 @@ fn manifest(
 
 /// The files beside the directory of an image: names and what is in them.
 pub(crate) fn files(predicates: &[Predicate]) -> Vec<(String, Vec<u8>)> {
+    let none = Value::Array(Vec::new());
     let wanted = predicates.iter().filter(|predicate| !predicate.inline_only);
     wanted
         .map(|predicate| {
-            let text = format!("{:#}\n", statement(predicate, &Value::Array(Vec::new())));
+            let text = format!("{:#}\n", statement(predicate, predicate.subjects.as_ref().unwrap_or(&none)));
             (predicate.file.clone(), text.into_bytes())
         })
         .collect()
@@ -165,7 +178,7 @@ fn statement(predicate: &Predicate, subjects: &Value) -> Value {
         "_type": "https://in-toto.io/Statement/v0.1",
         "predicateType": predicate.kind,
         "subject": subjects,
-        "predicate": predicate.content,
+        "predicate": *predicate.content,
     })
 }
 

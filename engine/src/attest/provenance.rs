@@ -3,6 +3,7 @@
 //! Source: slsa.dev, "Provenance" v0.2 and v1; BuildKit, `docs/attestations/slsa-definitions.md`.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use base::{Platform, Reference};
 use frontend::LoweredImage;
@@ -36,7 +37,7 @@ pub(super) fn predicate(
         ProvenanceVersion::V1 => (TYPE_V1, facts.v1()),
     };
     let file = options.filename.clone().unwrap_or_else(|| "provenance.json".to_owned());
-    Predicate { kind, file, inline_only: options.inline_only, content }
+    Predicate { kind, file, inline_only: options.inline_only, content: Arc::new(content), subjects: None }
 }
 
 /// The steps that a result needs, inputs before those that use them.

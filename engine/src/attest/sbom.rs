@@ -2,6 +2,8 @@
 //!
 //! Source: SPDX 2.3, "Document Creation Information", "Package Information" and "Relationships".
 
+use std::sync::Arc;
+
 use base::Digest;
 use frontend::LoweredImage;
 use serde_json::{Value, json};
@@ -13,28 +15,42 @@ use crate::assemble::Assembly;
 use crate::error::EngineError;
 use crate::ops::StepResult;
 
-const TYPE: &str = "https://spdx.dev/Document";
+pub(super) const TYPE: &str = "https://spdx.dev/Document";
 const UNKNOWN: &str = "NOASSERTION";
 
-/// The packages of one image.
-pub(super) fn predicate(
+/// The packages of one image, and of what is looked through besides.
+pub(super) fn predicates(
     assembly: &Assembly<'_>,
     lowered: &LoweredImage,
     root: Option<StepResult>,
+    extras: &[(String, StepResult)],
+) -> Result<Vec<Predicate>, EngineError> {
+    let extras =
+        extras.iter().map(|(name, what)| (format!(" of {name}"), format!("sbom-{name}"), Some(*what)));
+    let all = std::iter::once((String::new(), "sbom".to_owned(), root)).chain(extras);
+    all.map(|(of, file, root)| predicate(assembly, lowered, (&of, &file), root)).collect()
+}
+
+fn predicate(
+    assembly: &Assembly<'_>,
+    lowered: &LoweredImage,
+    (of, file): (&str, &str),
+    root: Option<StepResult>,
 ) -> Result<Predicate, EngineError> {
-    let name = format!("[{}] generating sbom with the built-in scanner", lowered.platform);
+    let name = format!("[{}] generating sbom{of} with the built-in scanner", lowered.platform);
     let packages = assembly.progress.step(&name, |_| found(assembly, root))?;
     let created = assembly.request.epoch.unwrap_or_else(|| assembly.engine.clock.now());
     let image = assembly.request.tags.first().map_or_else(|| "image".to_owned(), |name| name.familiar());
-    let content = document(&image, &format!("{created:.0}"), &packages);
-    Ok(Predicate { kind: TYPE, file: "sbom.spdx.json".to_owned(), inline_only: false, content })
+    let content = Arc::new(document(&format!("{image}{of}"), &format!("{created:.0}"), &packages));
+    let file = format!("{file}.spdx.json");
+    Ok(Predicate { kind: TYPE, file, inline_only: false, content, subjects: None })
 }
 
 fn found(assembly: &Assembly<'_>, root: Option<StepResult>) -> Result<Vec<Package>, EngineError> {
     let snapshot = match root {
         None => return Ok(Vec::new()),
         Some(StepResult::Here(filesystem)) => filesystem.snapshot,
-        Some(StepResult::Shared { id, .. }) => assembly.cache.bring(id, assembly.cancel)?.snapshot,
+        Some(StepResult::Shared { id, .. }) => assembly.sharing.cache.bring(id, assembly.cancel)?.snapshot,
     };
     let store = &assembly.engine.store;
     store.hold(assembly.lease, snapshot)?;

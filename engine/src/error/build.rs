@@ -220,7 +220,7 @@ impl StepError {
         matches!(self, Self::Process { .. } | Self::TimedOut { .. })
     }
 
-    fn fault(&self) -> Fault {
+    pub(super) fn fault(&self) -> Fault {
         match self {
             Self::Process { .. } | Self::TimedOut { .. } | Self::NotFound { .. } => Fault::Input,
             Self::Changed { .. } => Fault::Environment,

@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use base::event::Outcome;
-use base::{CancelToken, Key, Timestamp};
+use base::{CancelToken, Digest, Key, Timestamp};
 use llb::{Graph, Op, SourceOp, Vertex, VertexIndex};
 use snapshotter::writer::{LayerWriter, WriterOptions};
 use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, RecordKind, SnapshotId, Tree};
@@ -68,7 +68,7 @@ pub(crate) enum StepResult {
 
 impl StepResult {
     /// The content key of the whole tree.
-    fn content(self) -> Key {
+    pub(crate) fn content(self) -> Key {
         match self {
             Self::Here(Filesystem { content, .. }) | Self::Shared { content, .. } => content,
         }
@@ -111,6 +111,8 @@ pub(crate) struct BuildOps<'a> {
     progress: &'a Progress,
     access: &'a Access,
     sharing: Sharing<'a>,
+    /// Sources whose results are there already, by what they are called instead of a chain of layers.
+    given: HashMap<Digest, StepResult>,
     /// The content keys of what steps select from the context, as they were when keys were made.
     context_keys: Mutex<HashMap<(VertexIndex, usize), Key>>,
     /// The definition keys of vertices, as far as they are known.
@@ -156,10 +158,21 @@ impl<'a> BuildOps<'a> {
         fetcher: &Fetcher<'a>,
         sharing: Sharing<'a>,
     ) -> Self {
+        Self::over(graph, contexts, request, fetcher, (sharing, HashMap::new()))
+    }
+
+    /// The same where some sources are results that there are already.
+    pub(crate) fn over(
+        graph: &'a Graph,
+        contexts: &'a Contexts,
+        request: &'a BuildRequest,
+        fetcher: &Fetcher<'a>,
+        (sharing, given): (Sharing<'a>, HashMap<Digest, StepResult>),
+    ) -> Self {
         let Fetcher { engine, lease, access, progress, .. } = *fetcher;
         for index in graph.topological() {
             let vertex = graph.vertex(*index);
-            if !is_local(vertex) {
+            if !is_local(vertex) && !is_given(vertex, &given) {
                 let inputs = graph.inputs(*index).iter().map(|input| graph.vertex(input.vertex).id).collect();
                 progress.declare(vertex.id, &vertex.metadata.name, inputs);
             }
@@ -175,6 +188,7 @@ impl<'a> BuildOps<'a> {
             progress,
             access,
             sharing,
+            given,
             context_keys,
             definitions,
             made,
@@ -394,6 +408,11 @@ fn without_credentials_in(text: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
+/// Whether a source is a result that there is already.
+fn is_given(vertex: &Vertex, given: &HashMap<Digest, StepResult>) -> bool {
+    matches!(&vertex.op, Op::Source(SourceOp::Image(source)) if given.contains_key(&source.chain_id))
+}
+
 fn is_local(vertex: &Vertex) -> bool {
     matches!(vertex.op, Op::Source(SourceOp::Local(_)))
 }
@@ -428,7 +447,10 @@ impl Ops for BuildOps<'_> {
     fn lookup(&self, vertex: VertexIndex, key: &Key) -> Result<Option<StepOutputs>, StepError> {
         let op = &self.graph.vertex(vertex).op;
         if let Op::Source(SourceOp::Image(source)) = op {
-            return Ok(self.unpacked(source)?.map(StepResult::Here).map(StepOutputs::one));
+            let found = self.given.get(&source.chain_id).copied();
+            let found = found
+                .map_or_else(|| Ok(self.unpacked(source)?.map(StepResult::Here)), |given| Ok(Some(given)));
+            return found.map(|found| found.map(StepOutputs::one)).map_err(|error: EngineError| error.into());
         }
         // Each result has a key and may have been removed by itself: only all of them are what the step gave.
         let mut found = Vec::new();
@@ -516,12 +538,15 @@ impl Ops for BuildOps<'_> {
     }
 
     fn started(&self, vertex: VertexIndex) {
-        self.progress.start(self.graph.vertex(vertex).id);
+        let vertex = self.graph.vertex(vertex);
+        if !is_given(vertex, &self.given) {
+            self.progress.start(vertex.id);
+        }
     }
 
     fn completed(&self, vertex: VertexIndex, outcome: StepOutcome<'_, StepError>) {
         let vertex = self.graph.vertex(vertex);
-        if is_local(vertex) {
+        if is_local(vertex) || is_given(vertex, &self.given) {
             return;
         }
         let outcome = match outcome {

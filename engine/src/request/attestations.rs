@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base::Reference;
+
 /// What is told of the images of a build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attestations {
@@ -9,8 +11,19 @@ pub struct Attestations {
     pub provenance: Option<ProvenanceOptions>,
     /// The packages in it.
     pub sbom: bool,
+    /// The image that looks for them; without one, that is done here.
+    pub scanner: Option<Scanner>,
     /// What the caller knows of the repository that the context is in: `source` and `revision`.
     pub vcs: BTreeMap<String, String>,
+}
+
+/// An image that looks for packages (`generator=`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scanner {
+    /// Its name.
+    pub image: Reference,
+    /// What else it is told, by names without `BUILDKIT_SCAN_`.
+    pub parameters: BTreeMap<String, String>,
 }
 
 /// How provenance is told.
@@ -83,6 +96,7 @@ impl Attestations {
             base::boolean::parse(value).ok_or_else(why)
         };
         let mut options = ProvenanceOptions::default();
+        let (mut image, mut parameters) = (None, BTreeMap::new());
         for (name, value) in fields {
             match (kind, name) {
                 // buildx says it twice.
@@ -110,9 +124,11 @@ impl Attestations {
                     return Err(wrong(format!("\"{value}\" is no name of a file")));
                 }
                 ("sbom", "generator") => {
-                    let why = "images that look for packages are not run yet; without a generator, those of dpkg, apk, npm, \
-                               pip and cargo are found";
-                    return Err(wrong(why.to_owned()));
+                    let why = |error| wrong(format!("{value:?} is no name of an image: {error}"));
+                    image = Some(value.parse::<Reference>().map_err(why)?);
+                }
+                ("sbom", name) if is_parameter(name) => {
+                    parameters.insert(name.to_owned(), value.to_owned());
                 }
                 ("provenance" | "sbom", other) => return Err(wrong(format!("\"{other}\" is not supported"))),
                 _ => {}
@@ -120,7 +136,13 @@ impl Attestations {
         }
         match kind {
             "provenance" => self.provenance = wanted.then_some(options),
-            "sbom" => self.sbom = wanted,
+            "sbom" => {
+                if let (None, Some(name)) = (&image, parameters.keys().next()) {
+                    return Err(wrong(format!("\"{name}\" is for a scanner: name one with generator=IMAGE")));
+                }
+                self.sbom = wanted;
+                self.scanner = image.filter(|_| wanted).map(|image| Scanner { image, parameters });
+            }
             _ => return Err(wrong("there are provenance and sbom".to_owned())),
         }
         Ok(())
@@ -130,6 +152,14 @@ impl Attestations {
     pub fn is_none(&self) -> bool {
         self.provenance.is_none() && !self.sbom
     }
+}
+
+/// Whether a scanner can be told something under this name: it makes a variable, and none that we set.
+fn is_parameter(name: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty()
+        && name.bytes().all(is_name)
+        && !["DESTINATION", "SOURCE", "SOURCE_EXTRAS"].contains(&name)
 }
 
 /// Whether this names a file in a directory, and none elsewhere.
@@ -163,6 +193,10 @@ mod tests {
             assert!(asked("provenance", none).unwrap().is_none(), "{none}");
         }
         assert!(asked("sbom", "type=sbom").unwrap().sbom && asked("sbom", "type=provenance").is_err());
+        let scanner = asked("sbom", "generator=scanner:1,DEPTH=2").unwrap().scanner.unwrap();
+        assert_eq!(scanner.image.familiar(), "scanner:1");
+        assert_eq!(scanner.parameters["DEPTH"], "2");
+        assert!(asked("sbom", "generator=scanner,disabled=true").unwrap() == Attestations::default());
         assert!(asked("sbom", "true").unwrap().sbom && asked("sbom", "").unwrap().sbom);
     }
 
@@ -174,7 +208,9 @@ mod tests {
             ("provenance", "reproducible=perhaps", "true or false"),
             ("provenance", "filename=../x", "no name of a file"),
             ("provenance", "colour=red", "\"colour\" is not supported"),
-            ("sbom", "generator=scanner", "not run yet"),
+            ("sbom", "generator=Not An Image", "no name of an image"),
+            ("sbom", "DEPTH=2", "name one with generator=IMAGE"),
+            ("sbom", "generator=scanner,SOURCE=/", "\"SOURCE\" is not supported"),
             ("vex", "", "there are provenance and sbom"),
         ] {
             let error = asked(kind, text).unwrap_err();

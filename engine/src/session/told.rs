@@ -32,8 +32,9 @@ impl Session<'_> {
             request: &prepared.request,
             prepared,
             lowered: &prepared.lowered.images,
+            first: 0,
             roots: &solved.roots,
-            cache: self.sharing.cache,
+            sharing: self.sharing,
             progress: self.fetcher.progress,
             cancel: self.fetcher.cancel,
         })

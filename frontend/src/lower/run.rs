@@ -4,6 +4,7 @@ use llb::{DeviceRequest, ExecOp, Input, Metadata, NetworkMode, Op, ScriptFile, S
 use parser::ast::{Command, Heredoc, Instruction, Run, Word};
 
 use super::mounts::Mounts;
+use super::scans::is_for_builder;
 use super::{Lowering, StageState};
 use crate::args::{Environment, proxy_env};
 use crate::error::LowerError;
@@ -40,7 +41,7 @@ impl<'a> Lowering<'a> {
         let op = ExecOp {
             has_root: state.root.is_some(),
             args: args.clone(),
-            env: env.entries(),
+            env: env.entries().into_iter().filter(|entry| !is_for_builder(entry)).collect(),
             proxy_env: proxy_env(&self.options.build_args, declared),
             cwd: state.workdir().to_owned(),
             user: state.config.config.user.clone(),
