@@ -5,7 +5,7 @@ use engine::history::{BuildSummary, Status};
 use jiff::SignedDuration;
 
 use crate::error::CliError;
-use crate::filter::moment;
+use docker::filters::moment;
 
 /// Conditions of one command. What is shown fits all of them.
 #[derive(Debug, Default)]

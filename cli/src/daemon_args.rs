@@ -24,6 +24,10 @@ pub(crate) struct DaemonArgs {
     #[arg(long = "addr", value_name = "ADDRESS", value_delimiter = ',')]
     pub(crate) addresses: Vec<String>,
 
+    /// Listen here, too, for clients of Docker's API who may only look; may be repeated
+    #[arg(long = "read-only-addr", value_name = "ADDRESS", value_delimiter = ',')]
+    pub(crate) read_only_addresses: Vec<String>,
+
     /// A buildkitd.toml
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

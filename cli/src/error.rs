@@ -15,6 +15,7 @@
 use std::process::ExitCode;
 
 use base::{Fault, Faulty};
+use docker::filters::FilterError;
 use engine::error::{BuildError, EngineError, StepFailure};
 
 use crate::render::FailedStep;
@@ -112,6 +113,12 @@ impl CliError {
         }
         complain(&text);
         ExitCode::from(self.code)
+    }
+}
+
+impl From<FilterError> for CliError {
+    fn from(error: FilterError) -> Self {
+        Self::usage(error.message, error.hint)
     }
 }
 

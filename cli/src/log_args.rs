@@ -5,7 +5,7 @@ use clap::Args;
 use engine::request::Selection;
 
 use crate::error::CliError;
-use crate::filter::moment;
+use docker::filters::moment;
 
 #[derive(Debug, Args)]
 pub(crate) struct LogLinesArgs {

@@ -58,7 +58,7 @@ impl Control for ControlService {
         request: Request<Streaming<BytesMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let headers = request.metadata().clone();
-        let outgoing = self.0.sessions.open(&headers, request.into_inner()).await?;
+        let outgoing = self.0.sessions.open(&headers, request.into_inner())?;
         Ok(Response::new(outgoing))
     }
 

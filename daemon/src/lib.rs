@@ -27,6 +27,7 @@ mod questions;
 mod record;
 mod reflection;
 mod rpc;
+mod serve;
 mod session;
 mod status;
 mod workers;
@@ -49,15 +50,19 @@ use tonic::Status;
 
 use crate::builds::Builds;
 pub use crate::listen::{Address, AddressError, Socket, Tls};
+use crate::serve::Routes;
 
 /// How long clients may take to go when all builds have ended. Some connect and then say nothing.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How a daemon serves.
-#[derive(Debug)]
 pub struct Options {
     /// Where it listens.
     pub addresses: Vec<Address>,
+    /// Where it listens for those who only watch.
+    pub read_only_addresses: Vec<Address>,
+    /// What words mean to which calls of Docker's API lead; without it that is not served.
+    pub docker: Option<docker::Commands>,
     /// Where it shows numbers, as `HOST:PORT`.
     pub debug_address: Option<String>,
     /// The group that may use its sockets besides their owner.
@@ -102,9 +107,6 @@ pub enum DaemonError {
     /// There are no threads for it.
     #[error("cannot start the daemon's threads")]
     Threads(#[source] io::Error),
-    /// The listeners have ended by themselves.
-    #[error("the daemon does not listen any more")]
-    Serve(#[source] tonic::transport::Error),
 }
 
 /// Serves until `stop` is cancelled; then builds are stopped, and their clients told so. `ready` is called as soon as clients can
@@ -128,35 +130,47 @@ pub fn serve(
     let _guard = stop.on_cancel(move || {
         stopper.send_replace(true);
     });
-    let tls = options.tls.as_ref().map(Tls::read).transpose()?;
-    let builds = Arc::new(Builds::new(Arc::new(engine), options, runtime.handle().clone()));
+    let tls = options.tls.as_ref().map(Tls::acceptor).transpose()?;
+    let engine = Arc::new(engine);
+    let builds = Arc::new(Builds::new(Arc::clone(&engine), options, runtime.handle().clone()));
+    let docker = options.docker.map(|commands| docker::router(Arc::new(docker::Api::new(engine, commands))));
+    let routes = Routes {
+        buildkit: listen::buildkit(&builds),
+        docker,
+        read_only: false,
+        sessions: Arc::clone(&builds.sessions),
+    };
     runtime.block_on(async {
         let mut servers = tokio::task::JoinSet::new();
         let mut listeners = Vec::new();
         for address in &options.addresses {
             let failed = |source| DaemonError::Listen { address: address.to_string(), source };
-            listeners.push(address.listen(options.group).map_err(failed)?);
+            listeners.push((address.listen(options.group).map_err(failed)?, false));
+        }
+        for address in &options.read_only_addresses {
+            let failed = |source| DaemonError::Listen { address: address.to_string(), source };
+            listeners.push((address.listen(options.group).map_err(failed)?, true));
         }
         for socket in &options.sockets {
             let failed = |source| DaemonError::Listen { address: "fd://".to_owned(), source };
-            listeners.push(socket.listen().map_err(failed)?);
+            listeners.push((socket.listen().map_err(failed)?, false));
         }
         if let Some(address) = &options.debug_address {
             let failed = |source| DaemonError::Listen { address: address.clone(), source };
             let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
             tokio::spawn(debug::serve(listener, Arc::clone(&builds)));
         }
-        for listener in listeners {
-            let tls = tls.clone();
+        for (listener, read_only) in listeners {
+            let tls = tls.clone().filter(|_| listener.is_tcp());
             let (builds, mut stopped) = (Arc::clone(&builds), stopped.clone());
+            let routes = Routes { read_only, ..routes.clone() };
             servers.spawn(async move {
-                let to_drain = Arc::clone(&builds);
                 let drained = async move {
                     // The other end lives as long as the daemon.
                     let _ = stopped.wait_for(|stopped| *stopped).await;
-                    to_drain.drain().await;
+                    builds.drain().await;
                 };
-                listener.serve(&builds, tls, drained).await
+                serve::serve(listener, routes, tls, drained).await;
             });
         }
         ready();
@@ -166,18 +180,11 @@ pub fn serve(
             builds.drain().await;
             tokio::time::sleep(FAREWELL).await;
         };
-        let served = async {
-            while let Some(served) = servers.join_next().await {
-                if let Ok(Err(error)) = served {
-                    return Err(DaemonError::Serve(error));
-                }
-            }
-            Ok(())
-        };
         tokio::select! {
-            served = served => served,
-            () = over => Ok(()),
+            () = async { while servers.join_next().await.is_some() {} } => {}
+            () = over => {}
         }
+        Ok(())
     })
 }
 

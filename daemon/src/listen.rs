@@ -3,15 +3,22 @@
 use std::fmt;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use axum::Router;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tonic::service::Routes;
+use tonic::transport::Server;
 
 use crate::DaemonError;
 use crate::builds::Builds;
@@ -25,12 +32,6 @@ use crate::proto::control::control_server::ControlServer;
 use crate::proto::frontend::llb_bridge_server::LlbBridgeServer;
 use crate::proto::health::health_server::HealthServer;
 use crate::reflection;
-
-/// How many bytes a client may send of one call before we have taken them, and of all.
-const WINDOW: u32 = 4 << 20;
-
-/// How often a client that says nothing is asked whether it is there. One that does not answer is cut off.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// An address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +89,7 @@ fn listen_at(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
         std::fs::create_dir_all(directory)?;
     }
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if UnixStream::connect(path).is_ok() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
         }
         std::fs::remove_file(path)?;
@@ -141,17 +142,52 @@ pub struct Tls {
 
 impl Tls {
     /// Reads the files.
-    pub(crate) fn read(&self) -> Result<ServerTlsConfig, DaemonError> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|source| DaemonError::Certificate { path: path.clone(), source })
+    ///
+    /// # Errors
+    /// One of them cannot be read, or is not what it should be.
+    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, DaemonError> {
+        let wrong = |path: &Path| {
+            let path = path.to_owned();
+            move |why: String| DaemonError::Certificate {
+                path,
+                source: io::Error::new(io::ErrorKind::InvalidData, why),
+            }
         };
-        let identity = Identity::from_pem(read(&self.certificate)?, read(&self.key)?);
-        let config = ServerTlsConfig::new().identity(identity);
-        Ok(match &self.clients {
-            Some(authority) => config.client_ca_root(Certificate::from_pem(read(authority)?)),
-            None => config,
-        })
+        let certificates = |path: &Path| {
+            let text = read(path)?;
+            let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+            let all = all.map_err(|error| wrong(path)(error.to_string()))?;
+            if all.is_empty() { Err(wrong(path)("it has no certificate".to_owned())) } else { Ok(all) }
+        };
+        let chain = certificates(&self.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
+            .map_err(|error| wrong(&self.key)(error.to_string()))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| wrong(&self.certificate)(error.to_string()))?;
+        let config = match &self.clients {
+            None => config.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = rustls::RootCertStore::empty();
+                for certificate in certificates(authority)? {
+                    roots.add(certificate).map_err(|error| wrong(authority)(error.to_string()))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                config
+                    .with_client_cert_verifier(verifier.map_err(|error| wrong(authority)(error.to_string()))?)
+            }
+        };
+        let mut config = config
+            .with_single_cert(chain, key)
+            .map_err(|error| wrong(&self.certificate)(error.to_string()))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, DaemonError> {
+    std::fs::read(path).map_err(|source| DaemonError::Certificate { path: path.to_owned(), source })
 }
 
 /// An address that is ours.
@@ -160,42 +196,101 @@ pub(crate) enum Listener {
     Tcp(TcpListener),
 }
 
+/// Somebody who has come.
+pub(crate) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
 impl Listener {
-    /// Serves those who come until `stop` has ended.
-    pub(crate) async fn serve(
-        self,
-        builds: &Arc<Builds>,
-        tls: Option<ServerTlsConfig>,
-        stop: impl Future<Output = ()> + Send,
-    ) -> Result<(), tonic::transport::Error> {
-        let control = ControlServer::new(ControlService(Arc::clone(builds)))
-            .max_decoding_message_size(LARGEST_MESSAGE)
-            .max_encoding_message_size(LARGEST_MESSAGE);
-        let gateway = LlbBridgeServer::new(Gateway::Daemon(Arc::clone(builds)))
-            .max_decoding_message_size(LARGEST_MESSAGE)
-            .max_encoding_message_size(LARGEST_MESSAGE);
-        let mut server =
-            Server::builder().initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
-        server = server.http2_keepalive_interval(Some(KEEPALIVE));
-        if let (Self::Tcp(_), Some(tls)) = (&self, tls) {
-            server = server.tls_config(tls)?;
-        }
-        let router =
-            server.add_service(control).add_service(gateway).add_service(HealthServer::new(HealthService));
-        let router = router.add_service(ContentService(Arc::clone(builds)));
-        let router = match reflection::services() {
-            Some((newer, older)) => router.add_service(newer).add_service(older),
-            None => router,
-        };
+    /// Waits for somebody.
+    pub(crate) async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Unix(listener) => {
-                router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop).await
-            }
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
             Self::Tcp(listener) => {
-                router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop).await
+                let (stream, _) = listener.accept().await?;
+                // Answers are small, and waited for.
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
             }
         }
     }
+
+    /// Whether those who come need not be of this machine.
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+/// The services of BuildKit.
+pub(crate) fn buildkit(builds: &Arc<Builds>) -> Router {
+    let control = ControlServer::new(ControlService(Arc::clone(builds)))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let gateway = LlbBridgeServer::new(Gateway::Daemon(Arc::clone(builds)))
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE);
+    let mut routes = Routes::builder();
+    routes
+        .add_service(control)
+        .add_service(gateway)
+        .add_service(HealthServer::new(HealthService))
+        .add_service(ContentService(Arc::clone(builds)));
+    if let Some((newer, older)) = reflection::services() {
+        routes.add_service(newer).add_service(older);
+    }
+    routes.routes().prepare().into_axum_router()
 }
 
 /// Serves one frontend, until it closes its connection.

@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
@@ -25,6 +26,7 @@ use crate::proto::health::HealthCheckRequest;
 use crate::proto::health::health_client::HealthClient;
 
 pub(crate) use self::tunnel::Outgoing;
+use self::tunnel::{Tunnel, Watched};
 
 /// How long a build waits for the session that it names: the two calls of a client race.
 const ARRIVAL: Duration = Duration::from_secs(5);
@@ -100,11 +102,25 @@ impl Sessions {
     ///
     /// # Errors
     /// The headers do not name a session, or there is one of this name.
-    pub(crate) async fn open(
+    pub(crate) fn open(
         self: &Arc<Self>,
         headers: &MetadataMap,
         incoming: Streaming<BytesMessage>,
     ) -> Result<Outgoing, Status> {
+        let (tunnel, outgoing) = Tunnel::new(incoming);
+        self.open_over(headers, tunnel)?;
+        Ok(outgoing)
+    }
+
+    /// Opens the session that has a connection of its own.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(crate) fn open_over(
+        self: &Arc<Self>,
+        headers: &MetadataMap,
+        connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<(), Status> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let id = text(ID).to_owned();
         if id.is_empty() {
@@ -114,8 +130,7 @@ impl Sessions {
         let methods = methods.map(str::to_ascii_lowercase).collect();
         let (closer, closed) = watch::channel(false);
         let given_up = CancellationToken::new();
-        let tunnel = tunnel::Tunnel::new(incoming, closer, given_up.clone());
-        let (channel, outgoing) = tunnel.connect()?;
+        let channel = Watched::new(connection, closer, given_up.clone()).channel();
         let session = Arc::new(Session {
             id: id.clone(),
             shared_key: text(SHARED_KEY).to_owned(),
@@ -139,7 +154,7 @@ impl Sessions {
             }
             sessions.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         });
-        Ok(outgoing)
+        Ok(())
     }
 
     /// How many are open.

@@ -27,6 +27,7 @@ pub mod events_log;
 pub mod explore;
 mod export;
 pub mod failed;
+pub mod following;
 pub mod history;
 pub mod images;
 mod import;

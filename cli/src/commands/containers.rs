@@ -25,10 +25,10 @@ use crate::container_args::{
     StopArgs,
 };
 use crate::error::{CliError, FAILED, INTERRUPTED};
-use crate::filter::Filters;
 use crate::terminal::{complain, print_line};
 use crate::units;
 pub(super) use diff::print_changes;
+use docker::filters::Filters;
 pub(crate) use inspect::any as inspect_any;
 pub(super) use inspect::show;
 pub(super) use list::row;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use daemon::{Address, Options, Socket, Tls};
 use engine::buildkitd_file::BuildkitdFile;
+use engine::request::RunRequest;
 use listenfd::ListenFd;
 use nix::unistd::Group;
 use sd_notify::NotifyState;
@@ -26,8 +27,7 @@ const INHERITED: &str = "fd://";
 
 /// The command line, if we are called by BuildKit's name.
 pub(crate) fn by_name() -> Option<Cli> {
-    let name = PathBuf::from(std::env::args_os().next()?);
-    if name.file_name()? != NAME {
+    if !is_buildkitd() {
         return None;
     }
     let BuildkitdCli { root, daemon } = BuildkitdCli::parse();
@@ -46,7 +46,10 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     let (mut addresses, sockets) = addresses(args, &file)?;
     let tls = tls(args, &file)?;
     let needs_no_certificate = tls.as_ref().is_none_or(|tls| tls.clients.is_none());
-    if let Some(address) = addresses.iter().find(|address| matches!(address, Address::Tcp(_)))
+    let read_only_addresses =
+        args.read_only_addresses.iter().map(|text| address(text)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(address) =
+        addresses.iter().chain(&read_only_addresses).find(|address| matches!(address, Address::Tcp(_)))
         && needs_no_certificate
         && !args.insecure_tcp
     {
@@ -68,16 +71,32 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     let mut registries = places::registry_files();
     registries.buildkit_file.clone_from(&args.config);
     let engine = open_with(store, registries)?;
+    // Under BuildKit's name it is that and nothing more.
+    let docker = (!is_buildkitd()).then_some(docker::Commands { create: run_request });
     if addresses.is_empty() && sockets.is_empty() {
-        addresses.push(Address::Unix(engine.info()?.runtime_directory.join("buildkit.sock")));
+        let directory = engine.info()?.runtime_directory;
+        addresses.push(Address::Unix(directory.join("buildkit.sock")));
+        addresses.extend(docker.map(|_| Address::Unix(directory.join("docker.sock"))));
     }
     let names = addresses.iter().map(ToString::to_string);
     let inherited = (!sockets.is_empty()).then(|| INHERITED.to_owned());
     let listening = names.chain(inherited).collect::<Vec<_>>().join(", ");
     let (jobs, history) = (args.jobs.or(file.jobs), file.history);
     let debug_address = args.debug_address.clone().or(file.debug_address);
-    let options =
-        Options { addresses, debug_address, group, sockets, tls, allowed, retention, history, jobs, labels };
+    let options = Options {
+        addresses,
+        read_only_addresses,
+        docker,
+        debug_address,
+        group,
+        sockets,
+        tls,
+        allowed,
+        retention,
+        history,
+        jobs,
+        labels,
+    };
     let served = daemon::serve(engine, &options, &stop, || {
         complain(&format!("listening on {listening}"));
         // Nobody may be waiting for it.
@@ -89,6 +108,22 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
         CliError::failed(format!("{error}{why}"))
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether we are called by BuildKit's name.
+fn is_buildkitd() -> bool {
+    let name = std::env::args_os().next().map(PathBuf::from);
+    name.as_deref().and_then(Path::file_name).is_some_and(|name| name == NAME)
+}
+
+/// What the words of `lap create` mean, for those who ask by Docker's API.
+fn run_request(words: &[String]) -> Result<RunRequest, String> {
+    super::run::from_words(words).map_err(|error| error.message().to_owned())
+}
+
+fn address(text: &str) -> Result<Address, CliError> {
+    let hint = "for example unix:///run/lapstrake/buildkit.sock";
+    text.parse().map_err(|error: daemon::AddressError| CliError::usage(error.to_string(), hint))
 }
 
 fn shown(path: Option<&Path>) -> String {
@@ -107,11 +142,7 @@ fn file(args: &DaemonArgs) -> Result<BuildkitdFile, CliError> {
 fn addresses(args: &DaemonArgs, file: &BuildkitdFile) -> Result<(Vec<Address>, Vec<Socket>), CliError> {
     let wanted = if args.addresses.is_empty() { &file.addresses } else { &args.addresses };
     let (inherited, others): (Vec<_>, Vec<_>) = wanted.iter().partition(|text| text.starts_with(INHERITED));
-    let parse = |text: &String| {
-        let hint = "for example unix:///run/lapstrake/buildkit.sock";
-        text.parse().map_err(|error: daemon::AddressError| CliError::usage(error.to_string(), hint))
-    };
-    let addresses = others.into_iter().map(parse).collect::<Result<_, _>>()?;
+    let addresses = others.into_iter().map(|text| address(text)).collect::<Result<_, _>>()?;
     if inherited.is_empty() {
         return Ok((addresses, Vec::new()));
     }

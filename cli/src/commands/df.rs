@@ -8,7 +8,6 @@ use engine::Engine;
 use engine::report::{ImageUsage, Usage, UsageDetails, UsageLine};
 use serde_json::{Value, json};
 
-use super::containers::list;
 use super::{StoreChoice, now, open};
 use crate::error::CliError;
 use crate::listing::{self, Columns};
@@ -102,11 +101,11 @@ fn containers_section(engine: &Engine) -> Result<String, CliError> {
         rows.push(vec![
             container.short_id().to_owned(),
             container.document.image.clone(),
-            list::command(&container.document.command, false),
+            docker::documents::containers::command(&container.document.command, false),
             volumes.to_string(),
             size.unwrap_or_else(|_| "N/A".to_owned()),
             ago(container.created_at),
-            list::status(&container),
+            docker::documents::containers::status(&container),
             container.name,
         ]);
     }

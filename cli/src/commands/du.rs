@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::{StoreChoice, now, open};
 use crate::error::CliError;
-use crate::filter::Filters;
 use crate::listing::{self, Columns};
 use crate::prune_args::DuArgs;
 use crate::terminal::print;
 use crate::{table, units};
+use docker::filters::Filters;
 
 /// Shows the records that fit the filters, then how much they are in all.
 pub(crate) fn show(store: &StoreChoice, args: &DuArgs) -> Result<ExitCode, CliError> {

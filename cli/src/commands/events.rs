@@ -4,15 +4,16 @@ use std::process::ExitCode;
 
 use base::Timestamp;
 use engine::events_log::{Event, EventsRequest};
-use serde_json::{Value, json};
+use engine::following::Follow as _;
 
 use super::{StoreChoice, now, open};
 use crate::error::CliError;
-use crate::event_filter::EventFilters;
-use crate::filter::moment;
 use crate::live_args::EventsArgs;
 use crate::template::{Missing, Template};
 use crate::terminal::print_bytes;
+use docker::documents;
+use docker::filters::events::EventFilters;
+use docker::filters::moment;
 
 /// Shows what happens, as it happens.
 pub(crate) fn show(store: &StoreChoice, args: &EventsArgs) -> Result<ExitCode, CliError> {
@@ -26,20 +27,20 @@ pub(super) fn show_if(
     is_wanted: impl Fn(&Event) -> bool,
 ) -> Result<ExitCode, CliError> {
     let time = |flag: &str, text: &Option<String>| -> Result<Option<Timestamp>, CliError> {
-        text.as_deref().map(|text| moment(&format!("{flag}={text}"), text, now())).transpose()
+        text.as_deref().map(|text| Ok(moment(&format!("{flag}={text}"), text, now())?)).transpose()
     };
     let request = EventsRequest { since: time("since", &args.since)?, until: time("until", &args.until)? };
     let filters = EventFilters::parse(&args.filters)?;
     let template = args.format.as_deref().map(Template::parse).transpose()?;
     let engine = open(store)?;
     let mut events = engine.events(&request)?;
-    while let Some(event) = events.next_event()? {
+    while let Some(event) = events.next()? {
         if !filters.fit(&event) || !is_wanted(&event) {
             continue;
         }
         let line = match &template {
             None => text(&event),
-            Some(template) => template.fill(&document(&event), Missing::Field)?,
+            Some(template) => template.fill(&documents::events::document(&event), Missing::Field)?,
         };
         if !print_bytes(format!("{line}\n").as_bytes()) {
             break;
@@ -56,28 +57,10 @@ fn text(event: &Event) -> String {
     line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// An event in Docker's shape, with the fields of older clients.
-fn document(event: &Event) -> Value {
-    let mut value = json!({
-        "Type": event.kind,
-        "Action": event.action,
-        "Actor": { "ID": event.id, "Attributes": event.attributes },
-        "scope": "local",
-        "time": event.time.as_second(),
-        "timeNano": i64::try_from(event.time.as_nanosecond()).unwrap_or(i64::MAX),
-    });
-    if matches!(event.kind.as_str(), "container" | "image") {
-        value["status"] = event.action.clone().into();
-        value["id"] = event.id.clone().into();
-    }
-    if event.kind == "container" {
-        value["from"] = event.attributes.get("image").cloned().unwrap_or_default().into();
-    }
-    value
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn event() -> Event {
@@ -100,8 +83,12 @@ mod tests {
 
     #[test]
     fn templates_know_the_fields_by_both_of_their_names() {
-        let fill =
-            |text: &str| Template::parse(text).unwrap().fill(&document(&event()), Missing::Field).unwrap();
+        let fill = |text: &str| {
+            Template::parse(text)
+                .unwrap()
+                .fill(&documents::events::document(&event()), Missing::Field)
+                .unwrap()
+        };
         assert_eq!(
             fill(
                 "{{.Type}} {{.Action}} {{.Status}} {{.ID}} {{.Actor.ID}} {{.From}} {{.Actor.Attributes.name}}"
@@ -110,7 +97,12 @@ mod tests {
         );
         assert_eq!(fill("{{.Time}} {{.TimeNano}} {{.Scope}}"), "1767323045 1767323045600000000 local");
         let json: Value = serde_json::from_str(&fill("json")).unwrap();
-        assert_eq!(json, document(&event()));
-        assert!(Template::parse("{{.Nothing}}").unwrap().fill(&document(&event()), Missing::Field).is_err());
+        assert_eq!(json, documents::events::document(&event()));
+        assert!(
+            Template::parse("{{.Nothing}}")
+                .unwrap()
+                .fill(&documents::events::document(&event()), Missing::Field)
+                .is_err()
+        );
     }
 }

@@ -2,20 +2,20 @@
 
 mod tree;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use base::{Digest, Reference};
-use engine::report::{HistoryLine, ImageDetails, ImageSummary, Removal};
-use serde_json::{Map, Value, json};
+use engine::report::{HistoryLine, ImageSummary, Removal};
+use serde_json::{Value, json};
 
 use super::{StoreChoice, now, open, platform, platforms};
 use crate::error::{CliError, FAILED};
 use crate::image_args::{HistoryArgs, ImagesArgs, InspectArgs, RmiArgs, TagArgs};
-use crate::image_filter::ImageFilters;
 use crate::listing::{self, Columns};
 use crate::terminal::{print, print_line};
 use crate::{signals, template, units};
+use docker::documents;
+use docker::filters::images::ImageFilters;
 
 const NONE: &str = "<none>";
 
@@ -212,7 +212,7 @@ pub(crate) fn inspect(store: &StoreChoice, args: &InspectArgs) -> Result<ExitCod
             engine.inspect(image)?
         };
         let layers = if args.remote { Vec::new() } else { engine.image_layers(image)? };
-        values.push(inspect_json(&details, &layers)?);
+        values.push(documents::images::document(&details, &layers));
     }
     match &args.format {
         Some(format) => {
@@ -227,47 +227,6 @@ pub(crate) fn inspect(store: &StoreChoice, args: &InspectArgs) -> Result<ExitCod
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// An image as Docker's JSON. `layers` are the directories of its files, the topmost first.
-pub(super) fn inspect_json(details: &ImageDetails, layers: &[PathBuf]) -> Result<Value, CliError> {
-    let (summary, config) = (&details.summary, &details.config);
-    let names: Vec<Reference> = summary.names.iter().filter_map(|name| name.parse().ok()).collect();
-    let container =
-        serde_json::to_value(&config.config).map_err(|error| CliError::failed(error.to_string()))?;
-    Ok(json!({
-        "Id": summary.id,
-        "RepoTags": names.iter().map(Reference::familiar).collect::<Vec<_>>(),
-        "RepoDigests": names.iter().map(|name| format!("{}@{}", name.familiar_repository(), summary.digest)).collect::<Vec<_>>(),
-        "Parent": "",
-        "Comment": config.history.last().map(|entry| entry.comment.as_str()).unwrap_or_default(),
-        "Created": config.created,
-        "Author": config.author,
-        "Config": container,
-        "Architecture": config.architecture,
-        "Variant": config.variant,
-        "Os": config.os,
-        "Size": summary.size,
-        "GraphDriver": graph_driver(layers, config.rootfs.diff_ids.len()),
-        "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
-        "Metadata": {"LastTagTime": null},
-        "Descriptor": {"digest": summary.digest},
-    }))
-}
-
-/// Where the files of an image lie, by Docker's names. One that is not unpacked has none.
-fn graph_driver(layers: &[PathBuf], layer_count: usize) -> Value {
-    let mut data = Map::new();
-    if let Some((upper, lower)) = layers.split_first() {
-        data.insert("UpperDir".to_owned(), upper.display().to_string().into());
-        if !lower.is_empty() {
-            let lower: Vec<String> = lower.iter().map(|path| path.display().to_string()).collect();
-            data.insert("LowerDir".to_owned(), lower.join(":").into());
-        }
-    }
-    // Without an overlay a directory holds all of them, copied.
-    let is_copied = layers.len() == 1 && layer_count > 1;
-    json!({ "Name": if is_copied { "vfs" } else { "overlay2" }, "Data": if data.is_empty() { Value::Null } else { data.into() } })
 }
 
 fn parse_name(text: &str) -> Result<Reference, CliError> {

@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use engine::Engine;
-use engine::networks::{LeaseRecord, Network};
-use engine::prune::LabelFilter;
+use engine::networks::Network;
 use engine::request::{NetworkCreation, NetworkUse};
 use serde_json::{Value, json};
 
 use super::containers::{each, show};
 use super::{StoreChoice, now, open, prune};
 use crate::error::CliError;
-use crate::filter::{Filters, label};
 use crate::listing::{self, Columns};
 use crate::network_args::link;
 use crate::network_commands::{
@@ -22,6 +19,9 @@ use crate::pairs::pairs;
 use crate::prune_args::PruneArgs;
 use crate::table;
 use crate::terminal::{print, print_line};
+use docker::documents;
+use docker::filters::Filters;
+use docker::filters::networks::NetworkFilters;
 
 const UNUSED: &str = "WARNING! This will remove all custom networks not used by at least one container.\n";
 
@@ -121,64 +121,6 @@ fn connect(store: &StoreChoice, args: &NetworkConnectArgs) -> Result<ExitCode, C
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is to be listed. One of each kind has to fit, and all labels.
-#[derive(Debug, Default)]
-struct NetworkFilters {
-    dangling: Option<bool>,
-    custom: Option<bool>,
-    drivers: Vec<String>,
-    ids: Vec<String>,
-    names: Vec<String>,
-    scopes: Vec<String>,
-    labels: Vec<LabelFilter>,
-}
-
-impl NetworkFilters {
-    fn parse(texts: &[String]) -> Result<Self, CliError> {
-        let mut filters = Self::default();
-        for text in texts {
-            let owned = |value: &str| value.to_owned();
-            match text.split_once('=') {
-                Some(("dangling", "true" | "1")) => filters.dangling = Some(true),
-                Some(("dangling", "false" | "0")) => filters.dangling = Some(false),
-                Some(("type", "custom")) => filters.custom = Some(true),
-                Some(("type", "builtin")) => filters.custom = Some(false),
-                Some(("driver", driver)) => filters.drivers.push(owned(driver)),
-                Some(("id", id)) => filters.ids.push(owned(id)),
-                Some(("name", name)) => filters.names.push(owned(name)),
-                Some(("scope", scope)) => filters.scopes.push(owned(scope)),
-                Some(("label", value)) => filters.labels.push(label(value, true)),
-                Some(("label!", value)) => filters.labels.push(label(value, false)),
-                _ => {
-                    let hint = "the filters are dangling=true|false, driver, id, label, name, scope \
-                                and type=custom|builtin";
-                    return Err(CliError::usage(format!("invalid filter '{text}'"), hint));
-                }
-            }
-        }
-        Ok(filters)
-    }
-
-    fn fit(&self, engine: &Engine, network: &Network) -> Result<bool, CliError> {
-        let one_of =
-            |wanted: &[String], fits: &dyn Fn(&String) -> bool| wanted.is_empty() || wanted.iter().any(fits);
-        let fits = one_of(&self.names, &|name| network.name.contains(name.as_str()))
-            && one_of(&self.ids, &|id| network.id.starts_with(id.as_str()))
-            && one_of(&self.drivers, &|driver| driver == network.driver)
-            && one_of(&self.scopes, &|scope| scope == "local")
-            && self.custom.is_none_or(|custom| custom != network.is_predefined())
-            && self.labels.iter().all(|label| label.fits(&network.labels()));
-        Ok(fits
-            && match self.dangling {
-                None => true,
-                Some(dangling) => {
-                    let is_unused = !network.is_predefined() && engine.network_users(network)?.is_empty();
-                    is_unused == dangling
-                }
-            })
-    }
-}
-
 fn list(store: &StoreChoice, args: &NetworkLsArgs) -> Result<ExitCode, CliError> {
     let filters = NetworkFilters::parse(&args.filters)?;
     let engine = open(store)?;
@@ -231,68 +173,8 @@ fn row(network: &Network, id: &str) -> Value {
 
 fn inspect(store: &StoreChoice, args: &NetworkInspectArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
-    show(&args.networks, args.format.as_deref(), |name| document(&engine, &engine.find_network(name)?))
-}
-
-/// A network in Docker's shape.
-pub(crate) fn document(engine: &Engine, network: &Network) -> Result<Value, CliError> {
-    let live = engine.live_network(network)?;
-    let defined = network.defined.as_ref();
-    let definition = defined.map(|defined| &defined.definition);
-    let subnet = definition.and_then(|asked| asked.subnet).or(live.as_ref().map(|live| live.subnet));
-    let subnet6 = match definition {
-        Some(asked) => asked.subnet6,
-        None => live.as_ref().and_then(|live| live.subnet6),
-    };
-    let mut configs = Vec::new();
-    if let Some(subnet) = subnet {
-        let gateway = definition.and_then(|asked| asked.gateway).unwrap_or_else(|| subnet.gateway());
-        let mut config = json!({ "Subnet": subnet.to_string(), "Gateway": gateway.to_string() });
-        if let Some(range) = definition.and_then(|asked| asked.range) {
-            config["IPRange"] = range.to_string().into();
-        }
-        if let Some(defined) = defined.filter(|defined| !defined.auxiliary.is_empty()) {
-            config["AuxiliaryAddresses"] = json!(defined.auxiliary);
-        }
-        configs.push(config);
-    }
-    configs.extend(
-        subnet6
-            .map(|subnet| json!({ "Subnet": subnet.to_string(), "Gateway": subnet.gateway().to_string() })),
-    );
-    let mut containers = serde_json::Map::new();
-    for lease in live.iter().flat_map(|live| &live.leases) {
-        // One that runs in the foreground may be gone by now.
-        let name = engine.container(&lease.container).map(|container| container.name).unwrap_or_default();
-        let length = live.as_ref().map_or(0, |live| live.subnet.length());
-        containers.insert(lease.container.clone(), endpoint(lease, &name, length));
-    }
-    Ok(json!({
-        "Name": network.name,
-        "Id": network.id,
-        "Created": network.created_at.map_or(NEVER.to_owned(), |time| time.to_string()),
-        "Scope": "local",
-        "Driver": network.driver,
-        "EnableIPv4": true,
-        "EnableIPv6": subnet6.is_some(),
-        "IPAM": { "Driver": "default", "Options": {}, "Config": configs },
-        "Internal": definition.is_some_and(|asked| asked.internal),
-        "Attachable": defined.is_some_and(|defined| defined.attachable),
-        "Ingress": false,
-        "ConfigFrom": { "Network": "" },
-        "ConfigOnly": false,
-        "Containers": containers,
-        "Options": defined.map(|defined| defined.options.clone()).unwrap_or_default(),
-        "Labels": network.labels(),
-    }))
-}
-
-/// What a container has in a network.
-fn endpoint(lease: &LeaseRecord, name: &str, length: u8) -> Value {
-    json!({
-        "Name": name,
-        "IPv4Address": format!("{}/{length}", lease.address),
-        "IPv6Address": lease.address6.map_or(String::new(), |address| format!("{address}/64")),
+    show(&args.networks, args.format.as_deref(), |name| {
+        Ok(documents::networks::document(&engine, &engine.find_network(name)?)?)
     })
 }
 

@@ -10,10 +10,10 @@ use engine::{Policy, SpaceLimits};
 
 use super::{StoreChoice, now, open};
 use crate::error::CliError;
-use crate::filter::Filters;
 use crate::prune_args::{BuilderPruneArgs, ImagePruneArgs, PruneArgs, SystemPruneArgs};
 use crate::terminal::{ask, print_line};
 use crate::units;
+use docker::filters::Filters;
 
 const ALL_CACHE: &str = "WARNING! This will remove all build cache.";
 const UNUSED_CACHE: &str = "WARNING! This will remove all dangling build cache.";

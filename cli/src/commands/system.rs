@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use base::Platform;
+use docker::documents;
 use engine::containers::{Container, Status};
 use engine::doctor::{Finding, Level};
-use engine::isolation::{Gap, Mode};
 use engine::report::Info;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{StoreChoice, login, open};
 use crate::args::FormatArgs;
@@ -38,7 +38,12 @@ pub(crate) fn info(store: &StoreChoice, args: &FormatArgs) -> Result<ExitCode, C
     let info = engine.info()?;
     let containers = engine.containers()?;
     match &args.format {
-        Some(format) => print_line(&template::fill(format, &info_json(&info, &containers))?),
+        Some(format) => {
+            let mut value = documents::system::info(&info, &containers);
+            // Docker's is about Windows.
+            value["Isolation"] = value["IsolationOfContainers"].take();
+            print_line(&template::fill(format, &value)?);
+        }
         None => print(&info_text(&info, &containers)),
     }
     Ok(ExitCode::SUCCESS)
@@ -84,63 +89,6 @@ fn finding_text(finding: &Finding) -> String {
 /// How many containers are in a status that fits.
 fn count(containers: &[Container], fits: impl Fn(Status) -> bool) -> usize {
     containers.iter().filter(|container| fits(container.state.status)).count()
-}
-
-fn info_json(info: &Info, containers: &[Container]) -> Value {
-    let variable = |name: &str| super::environment(name).unwrap_or_default();
-    json!({
-        "Containers": containers.len(),
-        "ContainersRunning": count(containers, |status| status == Status::Running),
-        "ContainersPaused": count(containers, |status| status == Status::Paused),
-        "ContainersStopped": count(containers, |status| !status.is_live()),
-        "Plugins": {
-            "Volume": [engine::volumes::DRIVER],
-            "Network": ["bridge", "host", "none"],
-            "Log": ["json-file", "none"],
-        },
-        "LoggingDriver": "json-file",
-        "SystemTime": super::now().to_string(),
-        "CPUShares": info.limits.contains(&"cpu"),
-        "CpuCfsPeriod": info.limits.contains(&"cpu"),
-        "SwapLimit": info.limits.contains(&"memory"),
-        "HttpProxy": variable("http_proxy"),
-        "HttpsProxy": variable("https_proxy"),
-        "NoProxy": variable("no_proxy"),
-        "Swarm": { "LocalNodeState": "inactive" },
-        "ServerVersion": env!("CARGO_PKG_VERSION"),
-        "DockerRootDir": info.root,
-        "Driver": info.driver,
-        "Images": info.images,
-        "KernelVersion": info.kernel,
-        "OperatingSystem": info.operating_system,
-        "OSType": info.platform.os,
-        "Architecture": info.platform.architecture,
-        "NCPU": info.cpus,
-        "MemTotal": info.memory,
-        "Name": info.hostname,
-        "RuntimeDir": info.runtime_directory,
-        "Isolation": isolation_json(info),
-        "Rootless": matches!(&info.isolation, Ok(isolation) if isolation.mode == Mode::Rootless),
-        "UserIds": info.user_ids,
-        "CgroupVersion": info.cgroup_version,
-        "Limits": info.limits,
-        "MemoryLimit": info.limits.contains(&"memory"),
-        "CpuCfsQuota": info.limits.contains(&"cpu"),
-        "CPUSet": info.limits.contains(&"cpuset"),
-        "PidsLimit": info.limits.contains(&"pids"),
-    })
-}
-
-/// `Mode` is empty where there can be no containers.
-fn isolation_json(info: &Info) -> Value {
-    match &info.isolation {
-        Ok(isolation) => {
-            let gap = |gap: &Gap| json!({"What": gap.what(), "Why": gap.why(), "Remedy": gap.remedy()});
-            let missing: Vec<Value> = isolation.gaps.iter().map(gap).collect();
-            json!({"Mode": isolation.mode.to_string(), "Missing": missing, "Error": ""})
-        }
-        Err(why) => json!({"Mode": "", "Missing": [], "Error": why}),
-    }
 }
 
 fn info_text(info: &Info, containers: &[Container]) -> String {

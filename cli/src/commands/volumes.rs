@@ -1,18 +1,14 @@
 //! `lap volume`: directories that outlive containers.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use engine::Engine;
-use engine::prune::LabelFilter;
 use engine::request::VolumeSettings;
-use engine::volumes::{DRIVER, Volume, VolumeUsage};
+use engine::volumes::{DRIVER, VolumeUsage};
 use serde_json::{Value, json};
 
 use super::containers::{each, show};
 use super::{StoreChoice, now, open, prune};
 use crate::error::CliError;
-use crate::filter::{Filters, label};
 use crate::listing::{self, Columns};
 use crate::mount_args;
 use crate::pairs::pairs;
@@ -21,6 +17,9 @@ use crate::volume_args::{
     VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumeLsArgs, VolumePruneArgs, VolumeRmArgs,
 };
 use crate::{table, units};
+use docker::documents;
+use docker::filters::Filters;
+use docker::filters::volumes::VolumeFilters;
 
 const ANONYMOUS: &str =
     "WARNING! This will remove anonymous local volumes not used by at least one container.\n";
@@ -48,50 +47,6 @@ fn create(store: &StoreChoice, args: &VolumeCreateArgs) -> Result<ExitCode, CliE
 pub(super) fn settings(args: &VolumeCreateArgs) -> Result<VolumeSettings, CliError> {
     mount_args::driver(&args.driver).map_err(CliError::failed)?;
     Ok(VolumeSettings { labels: pairs(&args.labels), options: pairs(&args.options) })
-}
-
-/// What is to be listed. One of each kind has to fit, and all labels.
-#[derive(Debug, Default)]
-struct VolumeFilters {
-    dangling: Option<bool>,
-    drivers: Vec<String>,
-    names: Vec<String>,
-    labels: Vec<LabelFilter>,
-}
-
-impl VolumeFilters {
-    fn parse(texts: &[String]) -> Result<Self, CliError> {
-        let mut filters = Self::default();
-        for text in texts {
-            match text.split_once('=') {
-                Some(("dangling", "true" | "1")) => filters.dangling = Some(true),
-                Some(("dangling", "false" | "0")) => filters.dangling = Some(false),
-                Some(("driver", driver)) => filters.drivers.push(driver.to_owned()),
-                Some(("name", name)) => filters.names.push(name.to_owned()),
-                Some(("label", value)) => filters.labels.push(label(value, true)),
-                Some(("label!", value)) => filters.labels.push(label(value, false)),
-                _ => {
-                    let hint = "the filters are dangling=true|false, driver, label and name";
-                    return Err(CliError::usage(format!("invalid filter '{text}'"), hint));
-                }
-            }
-        }
-        Ok(filters)
-    }
-
-    fn fit(&self, engine: &Engine, volume: &Volume) -> Result<bool, CliError> {
-        let named =
-            self.names.is_empty() || self.names.iter().any(|name| volume.name.contains(name.as_str()));
-        let driven = self.drivers.is_empty() || self.drivers.iter().any(|driver| driver == DRIVER);
-        let labelled = self.labels.iter().all(|label| label.fits(&volume.labels));
-        Ok(named
-            && driven
-            && labelled
-            && match self.dangling {
-                None => true,
-                Some(dangling) => engine.volume_users(&volume.name)?.is_empty() == dangling,
-            })
-    }
 }
 
 fn list(store: &StoreChoice, args: &VolumeLsArgs) -> Result<ExitCode, CliError> {
@@ -138,20 +93,8 @@ fn row(usage: &VolumeUsage) -> Value {
 
 fn inspect(store: &StoreChoice, args: &VolumeInspectArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
-    show(&args.volumes, args.format.as_deref(), |name| Ok(document(&engine.volume(name)?)))
-}
-
-/// A volume in Docker's shape.
-pub(crate) fn document(volume: &Volume) -> Value {
-    let map = |map: &BTreeMap<String, String>| if map.is_empty() { Value::Null } else { json!(map) };
-    json!({
-        "CreatedAt": volume.created_at.to_string(),
-        "Driver": DRIVER,
-        "Labels": map(&volume.labels),
-        "Mountpoint": volume.mountpoint.display().to_string(),
-        "Name": volume.name,
-        "Options": map(&volume.options),
-        "Scope": "local",
+    show(&args.volumes, args.format.as_deref(), |name| {
+        Ok(documents::volumes::document(&engine.volume(name)?))
     })
 }
 

@@ -1,4 +1,4 @@
-//! An HTTP/2 connection inside the two streams of a call.
+//! The connection in which we are the client of a client: the two streams of a call, or one that was Docker's before.
 
 use std::io;
 use std::pin::Pin;
@@ -28,39 +28,44 @@ const WINDOW: u32 = 4 << 20;
 /// The largest piece that goes out at once.
 const PIECE: usize = 64 << 10;
 
-/// The two streams as one connection.
+/// The two streams of a call as one connection.
 pub(super) struct Tunnel {
     incoming: Streaming<BytesMessage>,
     /// What has come and was not read yet.
     rest: (Vec<u8>, usize),
     outgoing: PollSender<Result<BytesMessage, Status>>,
-    queue: Option<mpsc::Receiver<Result<BytesMessage, Status>>>,
+}
+
+impl Tunnel {
+    /// The connection, and what goes back to the client.
+    pub(super) fn new(incoming: Streaming<BytesMessage>) -> (Self, Outgoing) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let outgoing = PollSender::new(sender);
+        (Self { incoming, rest: (Vec::new(), 0), outgoing }, ReceiverStream::new(queue))
+    }
+}
+
+/// A connection to a client, whose end is told, and that somebody may give up.
+pub(super) struct Watched<T> {
+    connection: T,
     closer: watch::Sender<bool>,
     /// Ends when somebody has found that the client does not answer.
     given_up: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Tunnel {
-    pub(super) fn new(
-        incoming: Streaming<BytesMessage>,
-        closer: watch::Sender<bool>,
-        given_up: CancellationToken,
-    ) -> Self {
-        let given_up = Box::pin(given_up.cancelled_owned());
-        let (sender, queue) = mpsc::channel(QUEUE);
-        let outgoing = PollSender::new(sender);
-        Self { incoming, rest: (Vec::new(), 0), outgoing, queue: Some(queue), closer, given_up }
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<T> {
+    pub(super) fn new(connection: T, closer: watch::Sender<bool>, given_up: CancellationToken) -> Self {
+        Self { connection, closer, given_up: Box::pin(given_up.cancelled_owned()) }
     }
 
-    /// A way to call what the client offers, and what goes back to it.
-    pub(super) fn connect(mut self) -> Result<(Channel, Outgoing), Status> {
-        let Some(queue) = self.queue.take() else { return Err(Status::internal("a session begins once")) };
+    /// A way to call what the client offers.
+    pub(super) fn channel(self) -> Channel {
         // There is one connection; when it is broken, the session is over.
         let only = Arc::new(Mutex::new(Some(self)));
         let connector = tower::service_fn(move |_: http::Uri| {
-            let tunnel = only.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let connection = only.lock().unwrap_or_else(PoisonError::into_inner).take();
             async move {
-                tunnel.map(TokioIo::new).ok_or_else(|| {
+                connection.map(TokioIo::new).ok_or_else(|| {
                     io::Error::new(io::ErrorKind::NotConnected, "the client's session is over")
                 })
             }
@@ -68,17 +73,17 @@ impl Tunnel {
         let endpoint = Endpoint::from_static("http://session")
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
-        Ok((endpoint.connect_with_connector_lazy(connector), ReceiverStream::new(queue)))
+        endpoint.connect_with_connector_lazy(connector)
     }
 }
 
-impl Drop for Tunnel {
+impl<T> Drop for Watched<T> {
     fn drop(&mut self) {
         self.closer.send_replace(true);
     }
 }
 
-impl AsyncRead for Tunnel {
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -89,6 +94,41 @@ impl AsyncRead for Tunnel {
             self.closer.send_replace(true);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not answer")));
         }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.connection).poll_read(context, buffer);
+        match &read {
+            Poll::Ready(Ok(())) if buffer.filled().len() > before || buffer.remaining() == 0 => {}
+            Poll::Ready(_) => drop(self.closer.send_replace(true)),
+            Poll::Pending => {}
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.connection).poll_write(context, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.connection).poll_shutdown(context)
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             let (data, read) = &mut self.rest;
             if *read < data.len() {
@@ -100,13 +140,9 @@ impl AsyncRead for Tunnel {
             }
             match Pin::new(&mut self.incoming).poll_next(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => {
-                    self.closer.send_replace(true);
-                    return Poll::Ready(Ok(()));
-                }
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Ready(Some(Ok(message))) => self.rest = (message.data, 0),
                 Poll::Ready(Some(Err(status))) => {
-                    self.closer.send_replace(true);
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, status)));
                 }
             }

@@ -1,13 +1,16 @@
 //! Reading the logs of containers.
 
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use runner::logs::{LogReader, Record, Selection, Watch};
 use runner::shim::State;
+use sys::path_error::PathError;
 
 use crate::Engine;
 use crate::error::EngineError;
+use crate::following::{Follow, Ready};
 
 /// How long a follower waits at most before it looks whether the container still runs: one that is killed with
 /// its supervisor changes no file.
@@ -48,26 +51,31 @@ impl Engine {
     }
 }
 
-impl Logs {
-    /// The next record; waits for one when following. `None` when there is no more.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub fn read(&mut self) -> Result<Option<Record>, EngineError> {
-        loop {
-            // In this order: what is written before the end is read after it.
-            let ended = !self.is_live();
-            if let Some(record) = self.reader.read()? {
-                return Ok(Some(record));
-            }
-            let Some(watch) = self.watch.as_ref().filter(|_| !ended && !self.reader.is_done()) else {
-                return Ok(None);
-            };
-            let waited = watch.wait(PATIENCE);
-            waited.map_err(|error| sys::path_error::PathError::new("watch", &self.directory, error))?;
-        }
+impl Follow for Logs {
+    type Item = Record;
+
+    fn ready(&mut self) -> Result<Ready<Record>, EngineError> {
+        // In this order: what is written before the end is read after it.
+        let ended = !self.is_live();
+        Ok(match self.reader.read()? {
+            Some(record) => Ready::One(record),
+            None if ended || self.reader.is_done() => Ready::Over,
+            None => Ready::Later(PATIENCE),
+        })
     }
 
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(|watch| watch.as_fd())
+    }
+
+    fn wait(&self, time: Duration) -> Result<(), EngineError> {
+        let Some(watch) = &self.watch else { return Ok(()) };
+        watch.wait(time).map_err(|error| PathError::new("watch", &self.directory, error))?;
+        Ok(())
+    }
+}
+
+impl Logs {
     /// Whether the container may still write. One that is gone does not.
     fn is_live(&self) -> bool {
         self.watch.is_some() && State::read(&self.directory).is_ok_and(|state| state.status.is_live())

@@ -1,14 +1,19 @@
 //! Reading the events of a store, and following them.
 
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::Timestamp;
+use base::time::Clock;
 use runner::logs::{LogReader, Record, Selection, Watch};
 use sys::path_error::PathError;
 
 use super::{Event, Line};
 use crate::Engine;
 use crate::error::EngineError;
+use crate::following::{Follow, Ready};
 
 /// How long nothing has to happen until it is looked whether something has. The kernel tells of everything; this only
 /// bounds the wait.
@@ -24,8 +29,9 @@ pub struct EventsRequest {
 }
 
 /// Events in the order in which they were written down.
-pub struct Events<'a> {
-    engine: &'a Engine,
+pub struct Events {
+    clock: Arc<dyn Clock>,
+    directory: PathBuf,
     reader: LogReader,
     watch: Watch,
     until: Option<Timestamp>,
@@ -36,7 +42,7 @@ impl Engine {
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn events(&self, request: &EventsRequest) -> Result<Events<'_>, EngineError> {
+    pub fn events(&self, request: &EventsRequest) -> Result<Events, EngineError> {
         let directory = self.event_log().directory;
         // What nobody has written to yet can be watched, too.
         sys::fs::create_dir_all(&directory, 0o700)?;
@@ -45,35 +51,38 @@ impl Engine {
         let tail = (request.since.is_none() && !is_history).then_some(0);
         let selection = Selection { tail, since: request.since, until: request.until };
         let reader = LogReader::open(&directory, selection)?;
-        Ok(Events { engine: self, reader, watch, until: request.until })
+        Ok(Events { clock: Arc::clone(&self.clock), directory, reader, watch, until: request.until })
     }
 }
 
-impl Events<'_> {
-    /// The next event; waits for it. `None` when there will be no more that is wanted.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub fn next_event(&mut self) -> Result<Option<Event>, EngineError> {
-        loop {
-            // In this order: what was written before the end of the time is read after it.
-            let left = match self.until {
-                None => PATIENCE,
-                Some(until) => {
-                    Duration::try_from(until.duration_since(self.engine.clock.now())).unwrap_or_default()
-                }
-            };
-            while let Some(record) = self.reader.read()? {
-                if let Some(event) = event(record) {
-                    return Ok(Some(event));
-                }
+impl Follow for Events {
+    type Item = Event;
+
+    fn ready(&mut self) -> Result<Ready<Event>, EngineError> {
+        // In this order: what was written before the end of the time is read after it.
+        let left = match self.until {
+            None => PATIENCE,
+            Some(until) => Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default(),
+        };
+        while let Some(record) = self.reader.read()? {
+            if let Some(event) = event(record) {
+                return Ok(Ready::One(event));
             }
-            if left.is_zero() || self.reader.is_done() {
-                return Ok(None);
-            }
-            let waited = self.watch.wait(left.min(PATIENCE));
-            waited.map_err(|error| PathError::new("watch", &self.engine.event_log().directory, error))?;
         }
+        Ok(if left.is_zero() || self.reader.is_done() {
+            Ready::Over
+        } else {
+            Ready::Later(left.min(PATIENCE))
+        })
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.watch.as_fd())
+    }
+
+    fn wait(&self, time: Duration) -> Result<(), EngineError> {
+        self.watch.wait(time).map_err(|error| PathError::new("watch", &self.directory, error))?;
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use engine::containers::{Logs, LogsRequest, Record};
 use engine::error::EngineError;
+use engine::following::Follow as _;
 use engine::request::Selection;
 
 use super::super::{StoreChoice, now};
@@ -78,7 +79,7 @@ fn merged(
         let request = LogsRequest { container: member.container.id.clone(), selection, follow: false };
         match scope.engine.logs(&request) {
             Ok(mut logs) => {
-                if let Some(next) = logs.read()? {
+                if let Some(next) = logs.next()? {
                     open.push(Open { logs, next, lines: Lines::new(style) });
                 }
             }
@@ -90,7 +91,7 @@ fn merged(
         if !earliest.lines.show(&earliest.next) {
             return Ok(());
         }
-        match earliest.logs.read()? {
+        match earliest.logs.next()? {
             Some(next) => earliest.next = next,
             None => open.remove(index).lines.finish(),
         }

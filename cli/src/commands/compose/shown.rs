@@ -6,6 +6,7 @@ use compose::Service;
 use engine::Engine;
 use engine::containers::{LogsRequest, Record, Stream};
 use engine::error::EngineError;
+use engine::following::Follow as _;
 use engine::request::Selection;
 
 use crate::terminal::{print_bytes, print_error_bytes};
@@ -63,7 +64,7 @@ pub(super) fn follow(
     let request = LogsRequest { container: id.to_owned(), selection, follow: true };
     let mut logs = engine.logs(&request)?;
     let mut lines = Lines::new(style.clone());
-    while let Some(record) = logs.read()? {
+    while let Some(record) = logs.next()? {
         if !lines.show(&record) {
             break;
         }

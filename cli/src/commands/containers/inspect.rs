@@ -1,34 +1,22 @@
 //! `lap inspect`, and `lap container inspect`: the documents that Docker shows.
 
-mod host_config;
-
-use std::net::IpAddr;
 use std::process::ExitCode;
 
-use base::Timestamp;
-use engine::Engine;
-use engine::containers::{Container, ContainerSettings, HealthCheck, Membership, MountPoint, Status};
+use docker::documents;
 use engine::error::EngineError;
-use engine::network::{Endpoint, InetEndpoint};
-use engine::request::LogDriver;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::super::images::inspect_json;
-use super::super::{StoreChoice, networks, open, volumes};
-use super::ports;
+use super::super::{StoreChoice, open};
 use crate::container_args::{AnyInspectArgs, ContainerInspectArgs};
 use crate::error::{CliError, FAILED};
 use crate::template;
 use crate::terminal::print_line;
 
-/// The time of what has not happened, as Go has it.
-const NEVER: &str = "0001-01-01T00:00:00Z";
-
 /// Shows containers in full.
 pub(super) fn containers(store: &StoreChoice, args: &ContainerInspectArgs) -> Result<ExitCode, CliError> {
     let engine = open(store)?;
     show(&args.containers, args.format.as_deref(), |name| {
-        document(&engine, &engine.container(name)?, args.size)
+        Ok(documents::containers::document(&engine, &engine.container(name)?, args.size)?)
     })
 }
 
@@ -41,26 +29,26 @@ pub(crate) fn any(store: &StoreChoice, args: &AnyInspectArgs) -> Result<ExitCode
         if of_kind("container") {
             match engine.container(name) {
                 Err(EngineError::NoSuchContainer(_)) if kind.is_none() => {}
-                found => return document(&engine, &found?, args.size),
+                found => return Ok(documents::containers::document(&engine, &found?, args.size)?),
             }
         }
         if of_kind("image") {
             match engine.inspect(name) {
                 Err(EngineError::NoSuchImage(_)) if kind.is_none() => {}
-                found => return inspect_json(&found?, &engine.image_layers(name)?),
+                found => return Ok(documents::images::document(&found?, &engine.image_layers(name)?)),
             }
         }
         if of_kind("network") {
             match engine.find_network(name) {
                 Err(error) if error.is_missing_network() && kind.is_none() => {}
-                found => return networks::document(&engine, &found?),
+                found => return Ok(documents::networks::document(&engine, &found?)?),
             }
         }
         match engine.volume(name) {
             Err(error) if error.is_missing_volume() && kind.is_none() => {
                 Err(CliError::failed(format!("No such object: {name}")))
             }
-            found => Ok(volumes::document(&found?)),
+            found => Ok(documents::volumes::document(&found?)),
         }
     })
 }
@@ -92,245 +80,4 @@ pub(in super::super) fn show(
         None => print_line(&format!("{:#}", Value::from(found))),
     }
     Ok(code)
-}
-
-/// A container in Docker's shape. With `size`, also how large it is.
-fn document(engine: &Engine, container: &Container, size: bool) -> Result<Value, CliError> {
-    let asked = &container.document;
-    let settings = engine.container_settings(container)?;
-    let (path, args) =
-        asked.command.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
-    let file = |name: &str| settings.directory.join(name).display().to_string();
-    let mut value = json!({
-        "Id": container.id,
-        "Created": container.created_at.to_string(),
-        "Path": path,
-        "Args": args,
-        "State": state(container),
-        "Image": container.image_id.to_string(),
-        "ResolvConfPath": file("resolv.conf"),
-        "HostnamePath": file("hostname"),
-        "HostsPath": file("hosts"),
-        "LogPath": log_path(container),
-        "Name": format!("/{}", container.name),
-        "RestartCount": container.state.restart_count,
-        "Driver": driver(&settings),
-        "Platform": asked.platform.split('/').next().unwrap_or_default(),
-        "MountLabel": "",
-        "ProcessLabel": "",
-        "AppArmorProfile": "",
-        "ExecIDs": null,
-        "HostConfig": host_config::document(container, &settings),
-        "GraphDriver": { "Name": driver(&settings), "Data": layers(&settings) },
-        "Mounts": mounts(container),
-        "Config": config(container, &settings),
-        "NetworkSettings": network(engine, container)?,
-    });
-    if size {
-        let sizes = engine.container_size(container)?;
-        value["SizeRw"] = sizes.changes.into();
-        value["SizeRootFs"] = sizes.whole.into();
-    }
-    Ok(value)
-}
-
-fn driver(settings: &ContainerSettings) -> &'static str {
-    if settings.upper.is_some() { "overlay2" } else { "vfs" }
-}
-
-/// Where the files of a container lie, by Docker's names for directories of an overlay.
-fn layers(settings: &ContainerSettings) -> Value {
-    let Some((upper, work)) = &settings.upper else { return Value::Null };
-    let lower: Vec<String> = settings.lower.iter().map(|path| path.display().to_string()).collect();
-    json!({ "LowerDir": lower.join(":"), "UpperDir": upper.display().to_string(), "WorkDir": work.display().to_string() })
-}
-
-/// What a container has from its image, as it was changed.
-fn config(container: &Container, settings: &ContainerSettings) -> Value {
-    let asked = &container.document;
-    let exposed: serde_json::Map<String, Value> =
-        asked.exposed.iter().map(|port| (port.to_string(), json!({}))).collect();
-    let volumes: serde_json::Map<String, Value> = asked
-        .mounts
-        .iter()
-        .filter(|point| point.volume.is_some())
-        .map(|point| (point.target.clone(), json!({})))
-        .collect();
-    let mut value = json!({
-        "Hostname": asked.hostname,
-        "Domainname": asked.domainname,
-        "User": asked.user,
-        "AttachStdin": asked.open_stdin && asked.attached,
-        "AttachStdout": asked.attached,
-        "AttachStderr": asked.attached,
-        "Tty": asked.tty,
-        "OpenStdin": asked.open_stdin,
-        "StdinOnce": asked.open_stdin && !asked.tty,
-        "Env": asked.env,
-        "Cmd": asked.command.get(asked.entrypoint.as_ref().map_or(0, Vec::len)..).unwrap_or_default(),
-        "Image": asked.image,
-        "Volumes": if volumes.is_empty() { Value::Null } else { volumes.into() },
-        "WorkingDir": asked.working_dir,
-        "Entrypoint": asked.entrypoint,
-        "OnBuild": null,
-        "Labels": asked.labels,
-        "StopSignal": asked.stop_signal,
-    });
-    if !exposed.is_empty() {
-        value["ExposedPorts"] = exposed.into();
-    }
-    if let Some(seconds) = asked.stop_timeout {
-        value["StopTimeout"] = seconds.into();
-    }
-    if let Some(check) = &settings.health {
-        value["Healthcheck"] = healthcheck(check);
-    }
-    value
-}
-
-/// How health is told, with times in nanoseconds.
-fn healthcheck(check: &HealthCheck) -> Value {
-    let nanoseconds = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let test: Vec<&str> = std::iter::once("CMD").chain(check.command.iter().map(String::as_str)).collect();
-    json!({
-        "Test": test,
-        "Interval": nanoseconds(check.interval),
-        "Timeout": nanoseconds(check.timeout),
-        "StartPeriod": nanoseconds(check.start_period),
-        "StartInterval": nanoseconds(check.start_interval),
-        "Retries": check.retries,
-    })
-}
-
-/// What a container has of its networks. What it does not have is empty, as in Docker.
-fn network(engine: &Engine, container: &Container) -> Result<Value, CliError> {
-    let endpoint = container.state.network.clone().unwrap_or_default();
-    let mut settings = endpoint_document(&endpoint);
-    settings["Ports"] = ports::document(container);
-    let mut networks = serde_json::Map::new();
-    for membership in engine.memberships(container)? {
-        let mut shown = endpoint_document(&membership.endpoint);
-        let asked = asked_document(&membership);
-        if let (Some(all), Value::Object(asked)) = (shown.as_object_mut(), asked) {
-            all.extend(asked);
-        }
-        networks.insert(membership.name, shown);
-    }
-    settings["Networks"] = networks.into();
-    Ok(settings)
-}
-
-/// What was asked for about a container's part of a network. What was not is null, as Go writes what was never made.
-fn asked_document(membership: &Membership) -> Value {
-    let Membership { id, endpoint, links, .. } = membership;
-    let asked = &endpoint.asked;
-    let some = |list: Vec<String>| if list.is_empty() { Value::Null } else { list.into() };
-    let mut addresses = serde_json::Map::new();
-    let given = [
-        ("IPv4Address", asked.address.map(|address| address.to_string())),
-        ("IPv6Address", asked.address6.map(|address| address.to_string())),
-    ];
-    addresses
-        .extend(given.into_iter().filter_map(|(name, address)| Some((name.to_owned(), address?.into()))));
-    let link_local: Vec<String> = asked.card.link_local.iter().map(IpAddr::to_string).collect();
-    if !link_local.is_empty() {
-        addresses.insert("LinkLocalIPs".to_owned(), link_local.into());
-    }
-    // The first two names are the container's own: that which it was given, and its id.
-    let names = endpoint.network.iter().flat_map(|network| network.names.iter().skip(2).cloned());
-    json!({
-        "IPAMConfig": if addresses.is_empty() { Value::Null } else { addresses.into() },
-        "Links": some(links.clone()),
-        "Aliases": some(names.collect()),
-        "DriverOpts": if asked.card.given.is_empty() { Value::Null } else { json!(asked.card.given) },
-        "NetworkID": id,
-    })
-}
-
-/// What a container has of one network.
-fn endpoint_document(endpoint: &Endpoint) -> Value {
-    let address = |inet: &Option<InetEndpoint>| inet.map_or(String::new(), |inet| inet.address.to_string());
-    let length = |inet: &Option<InetEndpoint>| inet.and_then(|inet| inet.length).unwrap_or(0);
-    let gateway = |inet: &Option<InetEndpoint>| {
-        inet.and_then(|inet| inet.gateway).map_or(String::new(), |gateway| gateway.to_string())
-    };
-    let Endpoint { inet, inet6, mac, network, .. } = endpoint;
-    let names = network.as_ref().map(|network| network.names.clone()).unwrap_or_default();
-    let id = network.as_ref().map_or("", |network| network.id.as_str());
-    json!({
-        "NetworkID": id,
-        "DNSNames": names,
-        "IPAddress": address(inet),
-        "IPPrefixLen": length(inet),
-        "Gateway": gateway(inet),
-        "GlobalIPv6Address": address(inet6),
-        "GlobalIPv6PrefixLen": length(inet6),
-        "IPv6Gateway": gateway(inet6),
-        "MacAddress": mac.map_or(String::new(), |mac| mac.to_string()),
-    })
-}
-
-fn state(container: &Container) -> Value {
-    let state = &container.state;
-    let time = |time: Option<Timestamp>| time.map_or(NEVER.to_owned(), |time| time.to_string());
-    let mut value = json!({
-        "Status": state.status.name(),
-        "Running": state.status.is_live(),
-        "Paused": state.status == Status::Paused,
-        "Restarting": state.status == Status::Restarting,
-        "OOMKilled": state.out_of_memory,
-        "Dead": false,
-        "Pid": state.pid,
-        "ExitCode": state.exit_code,
-        "Error": state.error,
-        "StartedAt": time(state.started_at),
-        "FinishedAt": time(state.finished_at),
-    });
-    if let Some(health) = &state.health {
-        value["Health"] = json!({
-            "Status": health.status.name(),
-            "FailingStreak": health.failing_streak,
-            "Log": health.log,
-        });
-    }
-    value
-}
-
-/// The file of the log, where Docker's tools could read it.
-fn log_path(container: &Container) -> String {
-    match container.document.log.driver {
-        LogDriver::JsonFile => container.log_path.display().to_string(),
-        _ => String::new(),
-    }
-}
-
-/// Docker's name for what a mount shows.
-fn kind(point: &MountPoint) -> &'static str {
-    match (&point.volume, &point.image) {
-        (Some(_), _) => "volume",
-        (None, Some(_)) => "image",
-        (None, None) => "bind",
-    }
-}
-
-fn mounts(container: &Container) -> Vec<Value> {
-    let mount = |point: &MountPoint| {
-        let mut value = json!({
-            "Type": kind(point),
-            "Source": point.source.display().to_string(),
-            "Destination": point.target,
-            "Mode": if point.writable || point.image.is_some() { "" } else { "ro" },
-            "RW": point.writable,
-            "Propagation": point.propagation,
-        });
-        if let Some(name) = &point.volume {
-            value["Name"] = name.as_str().into();
-            value["Driver"] = engine::volumes::DRIVER.into();
-        }
-        if let Some(image) = &point.image {
-            value["Name"] = image.name.as_str().into();
-        }
-        value
-    };
-    container.document.mounts.iter().map(mount).collect()
 }

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
+use docker::documents::containers::{command, ports, status};
+use docker::filters::containers::ContainerFilters;
 use engine::Engine;
-use engine::containers::{Container, HealthStatus, MountPoint, Status};
+use engine::containers::{Container, MountPoint};
 use serde_json::{Value, json};
 
 use super::super::{StoreChoice, now, open};
-use super::ports;
 use crate::container_args::PsArgs;
-use crate::container_filter::ContainerFilters;
 use crate::error::CliError;
 use crate::listing::{self, Columns};
 use crate::terminal::print_line;
@@ -20,8 +20,6 @@ const USUAL: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Stat
 /// The same with `--size`.
 const WITH_SIZE: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
-/// Characters of a command that are shown.
-const COMMAND_WIDTH: usize = 20;
 
 /// Lists containers.
 pub(super) fn list(store: &StoreChoice, args: &PsArgs) -> Result<ExitCode, CliError> {
@@ -93,49 +91,4 @@ pub(in crate::commands) fn row(container: &Container, whole: bool) -> Value {
         "State": container.state.status.name(),
         "Status": status(container),
     })
-}
-
-/// The command in quotes, cut off where it is long.
-pub(crate) fn command(words: &[String], whole: bool) -> String {
-    let text = words.join(" ");
-    if whole || text.chars().count() <= COMMAND_WIDTH {
-        return format!("\"{text}\"");
-    }
-    let start: String = text.chars().take(COMMAND_WIDTH - 1).collect();
-    format!("\"{start}…\"")
-}
-
-/// What a container does, in Docker's words.
-pub(crate) fn status(container: &Container) -> String {
-    let state = &container.state;
-    let since = |time: Option<base::Timestamp>| units::age(time.unwrap_or(container.created_at), now());
-    match state.status {
-        Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}{}", since(state.started_at), health(container)),
-        Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
-        Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at)),
-        Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished_at)),
-    }
-}
-
-fn health(container: &Container) -> &'static str {
-    match container.state.health.as_ref().map(|health| health.status) {
-        None => "",
-        Some(HealthStatus::Starting) => " (health: starting)",
-        Some(HealthStatus::Healthy) => " (healthy)",
-        Some(HealthStatus::Unhealthy) => " (unhealthy)",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_commands_are_cut_off() {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(command(&words("sleep 10"), false), "\"sleep 10\"");
-        assert_eq!(command(&words("sh -c while true; do x; done"), false), "\"sh -c while true; d…\"");
-        assert_eq!(command(&words("sh -c while true; do x; done"), true), "\"sh -c while true; do x; done\"");
-    }
 }

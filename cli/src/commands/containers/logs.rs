@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use engine::containers::{LogsRequest, Record, Stream};
+use engine::following::Follow as _;
 
 use super::super::{StoreChoice, now, open};
 use crate::container_args::LogsArgs;
@@ -14,7 +15,7 @@ pub(super) fn show(store: &StoreChoice, args: &LogsArgs) -> Result<ExitCode, Cli
     let selection = args.lines.selection(now())?;
     let request = LogsRequest { container: args.container.clone(), selection, follow: args.lines.follow };
     let mut logs = open(store)?.logs(&request)?;
-    while let Some(record) = logs.read()? {
+    while let Some(record) = logs.next()? {
         let text = line(&record, args);
         let written = match record.stream {
             Stream::Stdout => print_bytes(text.as_bytes()),

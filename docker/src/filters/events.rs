@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::events_log::Event;
 
-use crate::error::CliError;
-use crate::filter::label;
+use super::{FilterError, label};
 
 /// What can be asked for.
 const NAMES: [&str; 8] = ["type", "event", "container", "image", "volume", "network", "label", "scope"];
@@ -15,23 +14,23 @@ const OF_OTHERS: [&str; 6] = ["config", "daemon", "node", "plugin", "secret", "s
 
 /// All filters of one command. One of each name has to fit.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct EventFilters(BTreeMap<String, Vec<String>>);
+pub struct EventFilters(BTreeMap<String, Vec<String>>);
 
 impl EventFilters {
     /// Reads filters.
     ///
     /// # Errors
     /// One of them is none.
-    pub(crate) fn parse(texts: &[String]) -> Result<Self, CliError> {
+    pub fn parse(texts: &[String]) -> Result<Self, FilterError> {
         let mut filters: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for text in texts {
             let hint = "write NAME=VALUE; the names are type, event, container, image, volume, network, label and scope";
             let Some((name, value)) = text.split_once('=') else {
-                return Err(CliError::usage(format!("invalid filter '{text}': it has no ="), hint));
+                return Err(FilterError::new(format!("invalid filter '{text}': it has no ="), hint));
             };
             let name = name.trim().to_lowercase();
             if !NAMES.contains(&name.as_str()) && !OF_OTHERS.contains(&name.as_str()) {
-                return Err(CliError::usage(format!("invalid filter '{name}'"), hint));
+                return Err(FilterError::new(format!("invalid filter '{name}'"), hint));
             }
             filters.entry(name).or_default().push(value.trim().to_owned());
         }
@@ -39,7 +38,7 @@ impl EventFilters {
     }
 
     /// Whether an event fits.
-    pub(crate) fn fit(&self, event: &Event) -> bool {
+    pub fn fit(&self, event: &Event) -> bool {
         self.0.iter().all(|(name, values)| match name.as_str() {
             // All labels have to be there.
             "label" => values.iter().all(|value| label(value, true).fits(&event.attributes)),

@@ -5,12 +5,11 @@ use engine::containers::Container;
 use engine::network::ContainerPort;
 use engine::prune::LabelFilter;
 
-use crate::error::CliError;
-use crate::filter::label;
+use super::{FilterError, label};
 
 /// All filters of one command. What is shown fits one of each kind, and all labels.
 #[derive(Debug, Default)]
-pub(crate) struct ContainerFilters {
+pub struct ContainerFilters {
     ids: Vec<String>,
     names: Vec<String>,
     statuses: Vec<String>,
@@ -33,7 +32,7 @@ const STATUSES: [&str; 7] = ["created", "running", "paused", "restarting", "remo
 
 impl ContainerFilters {
     /// Reads filters; `containers` are all that there are.
-    pub(crate) fn parse(texts: &[String], containers: &[Container]) -> Result<Self, CliError> {
+    pub fn parse(texts: &[String], containers: &[Container]) -> Result<Self, FilterError> {
         let mut filters = Self::default();
         for text in texts {
             let (name, value) = text.split_once('=').ok_or_else(|| bad(text, "it has no ="))?;
@@ -68,12 +67,12 @@ impl ContainerFilters {
     }
 
     /// Whether containers that do not run are asked for.
-    pub(crate) fn is_about_status(&self) -> bool {
+    pub fn is_about_status(&self) -> bool {
         !self.statuses.is_empty() || !self.exited.is_empty()
     }
 
     /// Whether a container is to be shown.
-    pub(crate) fn fit(&self, container: &Container) -> bool {
+    pub fn fit(&self, container: &Container) -> bool {
         let state = &container.state;
         let health = state.health.as_ref().map_or("none", |health| health.status.name());
         one_of(&self.ids, |id| container.id.starts_with(id.as_str()))
@@ -147,7 +146,7 @@ impl PortRange {
 }
 
 /// `80`, `80/udp` or `8000-8080/tcp`.
-fn ports(filter: &str, text: &str) -> Result<PortRange, CliError> {
+fn ports(filter: &str, text: &str) -> Result<PortRange, FilterError> {
     let invalid = || bad(filter, "that is no port or range of ports");
     let (numbers, transport) = text.split_once('/').unwrap_or((text, "tcp"));
     let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
@@ -156,13 +155,13 @@ fn ports(filter: &str, text: &str) -> Result<PortRange, CliError> {
     if last < first.number { Err(invalid()) } else { Ok(PortRange { first, last }) }
 }
 
-fn made(text: &str, name: &str, containers: &[Container]) -> Result<Timestamp, CliError> {
+fn made(text: &str, name: &str, containers: &[Container]) -> Result<Timestamp, FilterError> {
     let found = containers.iter().find(|container| container.name == name || container.id.starts_with(name));
     found.map(|container| container.created_at).ok_or_else(|| bad(text, "there is no such container"))
 }
 
-fn bad(text: &str, why: &str) -> CliError {
-    CliError::usage(
+fn bad(text: &str, why: &str) -> FilterError {
+    FilterError::new(
         format!("invalid filter '{text}': {why}"),
         "the filters are id, name, label, status, exited, ancestor, health, volume, network, publish, expose, is-task, before and since",
     )

@@ -4,12 +4,11 @@ use base::{Reference, Timestamp};
 use engine::prune::LabelFilter;
 use engine::report::ImageSummary;
 
-use crate::error::CliError;
-use crate::filter::{label, moment};
+use super::{FilterError, label, moment};
 
 /// All filters of one command. What is shown fits all of them, and one of the patterns if there are some.
 #[derive(Debug, Default)]
-pub(crate) struct ImageFilters {
+pub struct ImageFilters {
     dangling: Option<bool>,
     /// Made before this.
     before: Option<Timestamp>,
@@ -22,7 +21,7 @@ pub(crate) struct ImageFilters {
 
 impl ImageFilters {
     /// Reads filters; `now` is what ages are counted from, `images` are all that there are.
-    pub(crate) fn parse(texts: &[String], now: Timestamp, images: &[ImageSummary]) -> Result<Self, CliError> {
+    pub fn parse(texts: &[String], now: Timestamp, images: &[ImageSummary]) -> Result<Self, FilterError> {
         let mut filters = Self::default();
         for text in texts {
             let (name, value) = text.split_once('=').ok_or_else(|| bad(text, "it has no ="))?;
@@ -44,7 +43,7 @@ impl ImageFilters {
     }
 
     /// Whether an image is to be shown.
-    pub(crate) fn fit(&self, image: &ImageSummary) -> bool {
+    pub fn fit(&self, image: &ImageSummary) -> bool {
         let made = image.created;
         self.dangling.is_none_or(|dangling| dangling == image.names.is_empty())
             && self.before.is_none_or(|before| made.is_none_or(|made| made < before))
@@ -54,7 +53,7 @@ impl ImageFilters {
     }
 
     /// Whether an image is to be shown under this name.
-    pub(crate) fn fit_name(&self, name: &Reference) -> bool {
+    pub fn fit_name(&self, name: &Reference) -> bool {
         let fits = |pattern: &String| {
             let (short, whole) = (name.familiar_repository(), name.familiar());
             matches(pattern, &short) || matches(pattern, &whole)
@@ -68,7 +67,7 @@ fn earliest(before: Option<Timestamp>, moment: Timestamp) -> Option<Timestamp> {
 }
 
 /// When the image that a filter names was made.
-fn made(filter: &str, wanted: &str, images: &[ImageSummary]) -> Result<Timestamp, CliError> {
+fn made(filter: &str, wanted: &str, images: &[ImageSummary]) -> Result<Timestamp, FilterError> {
     let name = wanted.parse::<Reference>().map(|reference| reference.to_string()).unwrap_or_default();
     let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
     let fits = |image: &&ImageSummary| image.names.contains(&name) || image.id.hex().starts_with(hex);
@@ -95,8 +94,8 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-fn bad(text: &str, why: &str) -> CliError {
-    CliError::usage(
+fn bad(text: &str, why: &str) -> FilterError {
+    FilterError::new(
         format!("cannot use the filter \"{text}\": {why}"),
         "the filters are dangling, label, label!, until, before, since and reference",
     )

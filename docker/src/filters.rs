@@ -1,4 +1,10 @@
-//! `--filter` of the commands that prune.
+//! Filters of lists, events and of what is pruned, as `NAME=VALUE`. What can be asked for and what fits are Docker's.
+
+pub mod containers;
+pub mod events;
+pub mod images;
+pub mod networks;
+pub mod volumes;
 
 use std::time::Duration;
 
@@ -6,16 +12,30 @@ use base::Timestamp;
 use engine::RecordFilter;
 use engine::prune::LabelFilter;
 
-use crate::error::CliError;
+/// What is wrong with a filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct FilterError {
+    /// Which filter, and why.
+    pub message: String,
+    /// What would be right.
+    pub hint: &'static str,
+}
 
-/// All filters of one command. Everything removed fits all of them.
+impl FilterError {
+    fn new(message: String, hint: &'static str) -> Self {
+        Self { message, hint }
+    }
+}
+
+/// Filters of what is pruned. Everything removed fits all of them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Filters {
+pub struct Filters {
     /// Older, or unused for longer, than this moment.
-    pub(crate) until: Option<Timestamp>,
-    pub(crate) labels: Vec<LabelFilter>,
+    pub until: Option<Timestamp>,
+    pub labels: Vec<LabelFilter>,
     /// Conditions on records of the build cache.
-    pub(crate) records: Vec<RecordFilter>,
+    pub records: Vec<RecordFilter>,
 }
 
 /// The properties of records that are there or not, so that they can be named without a value.
@@ -23,7 +43,7 @@ const FLAGS: [&str; 5] = ["inuse", "mutable", "immutable", "shared", "private"];
 
 impl Filters {
     /// Reads filters; `now` is what ages are counted from.
-    pub(crate) fn parse(texts: &[String], now: Timestamp) -> Result<Self, CliError> {
+    pub fn parse(texts: &[String], now: Timestamp) -> Result<Self, FilterError> {
         let mut filters = Self::default();
         let mut records = Vec::new();
         for text in texts {
@@ -51,7 +71,7 @@ impl Filters {
     }
 
     /// Reads filters of images, which are not records.
-    pub(crate) fn parse_for_images(texts: &[String], now: Timestamp) -> Result<Self, CliError> {
+    pub fn parse_for_images(texts: &[String], now: Timestamp) -> Result<Self, FilterError> {
         let filters = Self::parse(texts, now)?;
         match filters.records.is_empty() {
             true => Ok(filters),
@@ -60,7 +80,7 @@ impl Filters {
     }
 
     /// How long the build cache must have been unused. It has no labels.
-    pub(crate) fn unused_for(&self, now: Timestamp) -> Result<Duration, CliError> {
+    pub fn unused_for(&self, now: Timestamp) -> Result<Duration, FilterError> {
         if let Some(label) = self.labels.first() {
             return Err(bad(&format!("label={}", label.name), "build cache has no labels"));
         }
@@ -76,13 +96,13 @@ fn condition(name: &str, value: &str) -> String {
 }
 
 /// `NAME` or `NAME=VALUE`.
-pub(crate) fn label(text: &str, present: bool) -> LabelFilter {
+pub fn label(text: &str, present: bool) -> LabelFilter {
     let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
     LabelFilter { name: name.to_owned(), value: value.map(str::to_owned), present }
 }
 
 /// An age such as `24h` or `1h30m`, seconds since 1970, or a time in RFC 3339.
-pub(crate) fn moment(filter: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliError> {
+pub fn moment(filter: &str, text: &str, now: Timestamp) -> Result<Timestamp, FilterError> {
     let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     let age = || text.parse::<jiff::SignedDuration>().ok().and_then(|age| now.checked_sub(age).ok());
     seconds
@@ -91,8 +111,8 @@ pub(crate) fn moment(filter: &str, text: &str, now: Timestamp) -> Result<Timesta
         .ok_or_else(|| bad(filter, "a time is an age such as 24h, or a date such as 2026-01-31T12:00:00Z"))
 }
 
-fn bad(text: &str, why: &str) -> CliError {
-    CliError::usage(
+fn bad(text: &str, why: &str) -> FilterError {
+    FilterError::new(
         format!("cannot use the filter \"{text}\": {why}"),
         "for example --filter until=24h; images can be chosen by label=NAME, label=NAME=VALUE and label!=NAME, build cache by id, type, parents, description, inuse, mutable, immutable, shared and private",
     )

@@ -1,0 +1,76 @@
+//! The calls of Docker's Engine API.
+//!
+//! One file for each family of calls. What they share: [`version`] (which version of the API a client speaks), [`error`] (what fails, as
+//! Docker says it), `body` and `query` (what clients send), `upgrade` (connections that become streams).
+
+mod body;
+mod error;
+mod follow;
+mod networks;
+mod query;
+mod swarm;
+mod system;
+mod upgrade;
+pub mod version;
+mod volumes;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use engine::Engine;
+use engine::error::EngineError;
+use engine::request::RunRequest;
+
+pub use self::error::ApiError;
+
+/// What commands of `lap` mean. Whoever reads command lines gives these, so that a call means what the command with the same words
+/// does, and is refused for the same reasons.
+#[derive(Clone, Copy)]
+pub struct Commands {
+    /// The words of `lap create`, without its name.
+    pub create: fn(&[String]) -> Result<RunRequest, String>,
+}
+
+/// What serves the calls.
+pub struct Api {
+    engine: Arc<Engine>,
+    commands: Commands,
+    began: base::Timestamp,
+}
+
+impl Api {
+    /// Serves over an engine.
+    pub fn new(engine: Arc<Engine>, commands: Commands) -> Self {
+        Self { engine, commands, began: engine::now() }
+    }
+
+    /// Asks the engine on a thread that may wait.
+    async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Engine) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let engine = Arc::clone(&self.engine);
+        match tokio::task::spawn_blocking(move || work(&engine)).await {
+            Ok(result) => result.map_err(Into::into),
+            Err(_) => Err(ApiError::internal("the work was stopped")),
+        }
+    }
+}
+
+/// The routes, without a version in front ([`version::take`] removes it).
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .merge(system::routes())
+        .merge(networks::routes())
+        .merge(volumes::routes())
+        .merge(swarm::routes())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(nothing_here)
+        .with_state(api)
+}
+
+async fn nothing_here(method: Method, uri: Uri) -> ApiError {
+    let _ = (method, uri);
+    ApiError::not_found("page not found")
+}

@@ -1,0 +1,122 @@
+//! What fails, in Docker's shape: a status, and a message in JSON.
+
+use std::error::Error;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use base::{Fault, Faulty as _};
+
+use engine::error::{EngineError, FilesError};
+use engine::networks::NetworkRefusal;
+use serde_json::json;
+
+use crate::filters::FilterError;
+
+/// A call that fails.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// HTTP's status.
+    pub status: StatusCode,
+    /// What people read.
+    pub message: String,
+}
+
+impl ApiError {
+    /// With a status.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// The request makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// There is no such thing.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// Something is as it is, and that is in the way.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, message)
+    }
+
+    /// The machine fails.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    /// Nobody serves that.
+    pub fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "message": self.message }))).into_response()
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        Self::new(status(&error), chain(&error))
+    }
+}
+
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        Self::bad_request(format!("{error}: {}", error.hint))
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let why = error.to_string();
+        if !text.ends_with(&why) {
+            text.push_str(": ");
+            text.push_str(&why);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The status that Docker has for an error.
+fn status(error: &EngineError) -> StatusCode {
+    if error.is_missing_network() || error.is_missing_volume() {
+        return StatusCode::NOT_FOUND;
+    }
+    match error {
+        EngineError::NoSuchContainer(_)
+        | EngineError::NoSuchImage(_)
+        | EngineError::NoPlatform { .. }
+        | EngineError::NothingToRemove(_)
+        | EngineError::NotInResult(_)
+        | EngineError::Files(FilesError::NotFound { .. }) => StatusCode::NOT_FOUND,
+        EngineError::NotRunning(_)
+        | EngineError::ContainerNameTaken { .. }
+        | EngineError::ContainerInUse { .. }
+        | EngineError::Conflict(_)
+        | EngineError::Shim(_)
+        | EngineError::Update { .. }
+        | EngineError::UpdateRefusal(_) => StatusCode::CONFLICT,
+        EngineError::Network(
+            NetworkRefusal::Predefined(_)
+            | NetworkRefusal::PredefinedName(_)
+            | NetworkRefusal::ActiveEndpoints { .. }
+            | NetworkRefusal::Overlap,
+        ) => StatusCode::FORBIDDEN,
+        EngineError::NoLog(_) => StatusCode::NOT_IMPLEMENTED,
+        other => match other.fault() {
+            Fault::Input => StatusCode::BAD_REQUEST,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+    }
+}

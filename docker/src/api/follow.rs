@@ -1,0 +1,80 @@
+//! Streams of what happens: lines that are sent as they come, for as long as there are more and somebody reads them.
+//!
+//! Nobody has a thread for waiting: ten thousand clients may follow at once.
+
+use std::io;
+
+use axum::body::{Body, Bytes};
+use engine::error::EngineError;
+use engine::following::{Follow, Ready};
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::mpsc::{Sender, channel};
+use tokio_stream::wrappers::ReceiverStream;
+
+/// How many pieces wait for a slow client.
+const WAITING: usize = 16;
+
+/// After so many bytes a piece is sent; until then what is there at once is put together.
+const PIECE: usize = 64 << 10;
+
+/// A body of what is followed, each item written by `write`.
+pub(super) fn body<F>(follow: F, write: impl FnMut(&F::Item, &mut Vec<u8>) + Send + 'static) -> Body
+where
+    F: Follow + Send + 'static,
+    F::Item: Send,
+{
+    let (sender, receiver) = channel(WAITING);
+    tokio::spawn(async move {
+        let closed = sender.clone();
+        tokio::select! {
+            () = closed.closed() => {}
+            result = send(follow, &sender, write) => {
+                if let Err(error) = result {
+                    // Who is gone already needs no error.
+                    let _ = sender.send(Err(error)).await;
+                }
+            }
+        }
+    });
+    Body::from_stream(ReceiverStream::new(receiver))
+}
+
+/// Sends what comes until it is over.
+async fn send<F: Follow>(
+    mut follow: F,
+    sender: &Sender<io::Result<Bytes>>,
+    mut write: impl FnMut(&F::Item, &mut Vec<u8>),
+) -> io::Result<()> {
+    let watched = follow.descriptor().map(|descriptor| descriptor.try_clone_to_owned()).transpose()?;
+    // Nothing but that it is readable is asked of it, which pipes and inotify have in common.
+    let watched = watched.map(Receiver::from_owned_fd_unchecked).transpose()?;
+    let mut piece = Vec::new();
+    loop {
+        let wait = loop {
+            match tokio::task::block_in_place(|| follow.ready()).map_err(other)? {
+                Ready::One(item) => write(&item, &mut piece),
+                Ready::Later(time) => break Some(time),
+                Ready::Over => break None,
+            }
+            if piece.len() >= PIECE && sender.send(Ok(std::mem::take(&mut piece).into())).await.is_err() {
+                return Ok(());
+            }
+        };
+        if !piece.is_empty() && sender.send(Ok(std::mem::take(&mut piece).into())).await.is_err() {
+            return Ok(());
+        }
+        let Some(time) = wait else { return Ok(()) };
+        if let Some(watched) = &watched
+            && let Ok(changed) = tokio::time::timeout(time, watched.readable()).await
+        {
+            changed?;
+            let mut changes = [0; 4096];
+            // Until there is none left, so that the next one is told.
+            while watched.try_read(&mut changes).is_ok_and(|length| length > 0) {}
+        }
+    }
+}
+
+fn other(error: EngineError) -> io::Error {
+    io::Error::other(super::error::chain(&error))
+}
