@@ -234,6 +234,7 @@ impl Prepared {
             allow: request.allow.clone(),
             no_cache: request.no_cache,
             images: layouts.references(),
+            nested: request.nested.clone(),
         };
         let LoweredDefinition { graph, target, platform, files } =
             low_level::lower(definition, &options, &resolver)?;
@@ -294,9 +295,10 @@ impl Prepared {
         let scans = || Scanned::wanted(request, &lowered.images);
         let targets = lowered.images.iter().filter_map(|image| image.target).chain(scans());
         let targets: Vec<VertexIndex> = targets.map(|target| target.vertex).collect();
-        if let Some(recorder) = fetcher.progress.recorder() {
-            recorder.begin_graph(&lowered.graph);
-        }
+        let is_recorded =
+            fetcher.progress.recorder().is_none_or(|recorder| recorder.begin_graph(&lowered.graph));
+        let progress = if is_recorded { fetcher.progress.clone() } else { fetcher.progress.aside() };
+        let fetcher = &Fetcher { progress: &progress, ..*fetcher };
         let ops = BuildOps::new(&lowered.graph, contexts, request, fetcher, sharing);
         let schedule = Schedule { limits: limits(request), keep_going: request.keep_going };
         let solved = solver::solve(&lowered.graph, &targets, schedule, &ops, fetcher.cancel);

@@ -343,6 +343,9 @@ pub enum EngineError {
         /// In what way.
         reason: String,
     },
+    /// A registry has a blob and does not say how large it is.
+    #[error("the registry does not say how large the blob {0} is")]
+    BlobWithoutSize(Digest),
     /// The image that looks for packages failed.
     #[error("the scanner {image} failed")]
     Scanner {

@@ -167,7 +167,7 @@ impl Engine {
         each_at_once(&missing, PARALLEL_DOWNLOADS, cancel, |blob, stop| fetch(blob, stop))
     }
 
-    fn fetch_layer(
+    pub(crate) fn fetch_layer(
         &self,
         lease: &Lease,
         reference: &Reference,

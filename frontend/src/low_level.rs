@@ -11,6 +11,7 @@ pub mod capabilities;
 mod error;
 mod exec;
 mod file;
+mod nested;
 mod operations;
 mod sources;
 
@@ -23,8 +24,9 @@ use llb::{CopyAction, FileAction, FileOp, Graph, GraphBuilder, Input, Metadata, 
 
 pub use self::error::DefinitionError;
 pub use self::exec::{Container, container};
+pub use self::nested::{NestedBuild, nested};
 use self::operations::{Operation, Operations};
-pub use self::sources::{LocalDirectory, Needs};
+pub use self::sources::{BLOB_FILE, LAYOUT_BLOB, LocalDirectory, Needs};
 use crate::options::Entitlement;
 use crate::ports::MetaResolver;
 
@@ -37,6 +39,8 @@ pub struct DefinitionOptions {
     pub no_cache: bool,
     /// Sources that are images of the store, by their identifiers.
     pub images: BTreeMap<String, Reference>,
+    /// What nested builds are, by the digests of their operations.
+    pub nested: BTreeMap<String, pb::Definition>,
 }
 
 /// What a definition becomes.
@@ -79,12 +83,9 @@ pub fn lower(
         resolver,
         graph: GraphBuilder::new(),
         results: HashMap::new(),
+        depth: 0,
     };
-    for index in operations.needed()? {
-        let operation = operations.get(index);
-        let values = lowering.operation(operation)?;
-        lowering.results.insert(index, values);
-    }
+    lowering.all()?;
     let (mut target, mut platform) = (None, None);
     if let Some(result) = operations.result() {
         let operation = operations.get(result.operation);
@@ -121,9 +122,20 @@ struct Lowering<'a> {
     graph: GraphBuilder,
     /// The results of operations, by place.
     results: HashMap<usize, Vec<Value>>,
+    /// How many definitions this one is nested in.
+    depth: usize,
 }
 
 impl Lowering<'_> {
+    /// Lowers what the result needs.
+    fn all(&mut self) -> Result<(), DefinitionError> {
+        for index in self.operations.needed()? {
+            let values = self.operation(self.operations.get(index))?;
+            self.results.insert(index, values);
+        }
+        Ok(())
+    }
+
     fn operation(&mut self, operation: &Operation<'_>) -> Result<Vec<Value>, DefinitionError> {
         use pb::op::Op as Kind;
         let caps = operation.metadata.iter().flat_map(|metadata| &metadata.caps);
@@ -146,7 +158,7 @@ impl Lowering<'_> {
                 let upper = diff.upper.as_ref().map_or(-1, |upper| upper.input);
                 Ok(vec![self.diff(operation, (lower, upper), &platform)?])
             }
-            Some(Kind::Build(_)) => Err(operation.unsupported("builds inside of definitions (BuildOp)")),
+            Some(Kind::Build(_)) => Ok(vec![self.nested(operation)?]),
             None => Err(operation.invalid("it does nothing, and only the last operation may")),
         }
     }
@@ -198,7 +210,8 @@ impl Lowering<'_> {
         let metadata = Metadata {
             name: operation.name(),
             stage: String::new(),
-            source: self.operations.source(operation),
+            // Errors show the texts of the definition that was sent.
+            source: self.operations.source(operation).filter(|_| self.depth == 0),
             ignore_cache: self.options.no_cache
                 || operation.metadata.is_some_and(|metadata| metadata.ignore_cache),
         };

@@ -63,7 +63,7 @@ impl List {
     }
 
     fn image(&mut self, image: &ImageSource) {
-        let ImageSource { reference, manifest: _, chain_id } = image;
+        let ImageSource { reference, manifest: _, chain_id, layers: _ } = image;
         let (name, value, shown) = ("image", chain_id.to_string(), Some(reference.clone()));
         self.0.push(Aspect { name: name.to_owned(), value, shown });
     }
@@ -273,6 +273,7 @@ fn shown_user(user: &UserName) -> String {
     match user {
         UserName::Id(id) => id.to_string(),
         UserName::Name(name) => format!("\"{name}\""),
+        UserName::NameIn { name, input } => format!("\"{name}\" of input {input}"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! It is built from the inputs up, and an input is named by what adding it gave. So the order of adding is
 //! a topological order, and a cycle cannot be expressed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use base::{Digest, Fault, Faulty, Key, KeyHasher, Platform};
 use petgraph::Direction;
@@ -41,7 +41,7 @@ pub struct SourceRange {
 }
 
 /// One input: the result of another vertex.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Input {
     /// The vertex whose result it is.
     pub vertex: VertexIndex,
@@ -256,7 +256,8 @@ fn slots(op: &Op) -> Vec<u32> {
                 FileAction::Copy(copy) => Some(copy.input),
                 _ => None,
             });
-            first(file.has_base).into_iter().chain(copies).collect()
+            let owners: BTreeSet<u32> = file.actions.iter().flat_map(FileAction::owner_slots).collect();
+            first(file.has_base).into_iter().chain(copies).chain(owners).collect()
         }
     }
 }

@@ -246,6 +246,7 @@ impl ContentHash for UserName {
         match self {
             Self::Id(id) => hasher.ordinal(0).u64((*id).into()),
             Self::Name(name) => hasher.ordinal(1).str(name),
+            Self::NameIn { name, input } => hasher.ordinal(2).str(name).u64((*input).into()),
         };
     }
 }

@@ -6,9 +6,9 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use base::Reference;
 use base::digest::Digester;
 use base::image::Descriptor;
+use base::{Digest, Reference};
 use bytes::{Buf as _, Bytes};
 use reqwest::header::{self, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -62,6 +62,15 @@ impl Client {
         progress: Option<Progress>,
     ) -> Result<BlobStream> {
         self.rest_of_blob(reference, descriptor, Received::default(), progress).await
+    }
+
+    /// How large a blob is, if the registry says so.
+    pub async fn blob_size(&self, reference: &Reference, digest: &Digest) -> Result<Option<u64>> {
+        let call = Call::new(Method::HEAD, format!("blobs/{digest}"));
+        let answer = self.send(reference, &Rights::Pull, &call).await;
+        let answer = answer.within(&Context::blob("look up", reference, digest))?;
+        let length = answer.header(header::CONTENT_LENGTH.as_str());
+        Ok(length.and_then(|length| length.parse().ok()))
     }
 
     /// The same for a blob of which some is there already. Only the rest comes, if the registry can do that, and

@@ -141,6 +141,7 @@ pub(super) fn request(
     };
     Ok(BuildRequest {
         policies: source_policies()?,
+        nested: BTreeMap::new(),
         context: sources.context.clone(),
         dockerfile: sources.dockerfile.clone(),
         tags: targets.tags,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use base::image::{Descriptor, Index, Manifest, media_type};
 use base::{Digest, Platform};
 use engine::ScratchDir;
+use engine::low_level::BLOB_FILE;
 use engine::request::{ContextSource, DockerfileSource, NamedContext};
 use serde_json::json;
 use tonic::Status;
@@ -102,6 +103,23 @@ pub(super) fn layout(
     step.end(copied)?;
     let image = Some(wanted.digest.to_string());
     Ok((NamedContext::Layout { directory: scratch.path().to_owned(), image }, scratch))
+}
+
+/// Copies a blob of a client's layout: the only file of a directory.
+pub(super) fn blob(
+    builds: &Builds,
+    build: &Build,
+    wanted: &LayoutContext,
+) -> Result<(NamedContext, ScratchDir), Status> {
+    let session = build.session.as_ref().ok_or_else(|| {
+        Status::invalid_argument("the build needs a layout of the client, and has no session")
+    })?;
+    let store = ContentStore::new(builds.runtime(), session, &format!("oci:{}", wanted.store));
+    let scratch = builds.engine.scratch().map_err(|error| crate::failed(&error))?;
+    let step = build.step(&format!("[context {}] load from client", wanted.name), &wanted.store);
+    let copied = store.copy_to_file(&wanted.digest, &scratch.path().join(BLOB_FILE));
+    step.end(copied)?;
+    Ok((NamedContext::Files(ContextSource::Directory(scratch.path().to_owned())), scratch))
 }
 
 struct Copying<'a> {

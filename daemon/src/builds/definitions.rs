@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use engine::low_level::{LocalDirectory, Needs};
+use engine::low_level::{self, DefinitionError, LAYOUT_BLOB, LocalDirectory, Needs};
 use engine::request::{
     BuildRequest, ContextSource, DockerfileSource, NamedContext, PullPolicy, Secrets, SharedCaches,
     SshSources,
 };
 use engine::session::{Session as EngineSession, Solved};
+use prost::Message as _;
 use tonic::Status;
 
 use super::brought::{self, LayoutContext};
@@ -32,6 +33,12 @@ const NO_CACHE: &str = "no-cache";
 
 /// The scheme of images of a client's layouts.
 const LAYOUT: &str = "oci-layout";
+
+/// How many nested builds a definition may have.
+const MOST_NESTED: usize = 64;
+
+/// The largest definition of a nested build, in bytes.
+const LARGEST_NESTED: u64 = 16 << 20;
 
 /// The attribute that names the layout.
 const STORE: &str = "oci.store";
@@ -93,6 +100,12 @@ impl Steering<'_> {
             request.named_contexts.insert(identifier.to_owned(), image);
             scratch.push(directory);
         }
+        for (identifier, attributes) in needs.of_scheme(LAYOUT_BLOB) {
+            let wanted = layout(identifier, attributes)?;
+            let (files, directory) = brought::blob(self.builds, self.build, &wanted)?;
+            request.named_contexts.insert(identifier.to_owned(), files);
+            scratch.push(directory);
+        }
         let linked = needs.of_scheme(linked::SCHEME).map(|(address, _)| address.to_owned()).collect();
         Ok(Opened { linked, ..Opened::of_definition(request, (held, scratch), definition.clone()) })
     }
@@ -126,6 +139,45 @@ impl Steering<'_> {
         Ok(())
     }
 
+    /// Reads the definitions of nested builds: each is a file of what has been made before.
+    fn read_nested(
+        &self,
+        session: &EngineSession<'_>,
+        results: &Results,
+        opened: &mut Opened,
+    ) -> Result<(), Status> {
+        let Some(definition) = opened.definition.clone() else { return Ok(()) };
+        let wrong = |error: DefinitionError| status_of(&error.into());
+        while let Some(build) = low_level::nested(&definition, &opened.request.nested).map_err(wrong)? {
+            if opened.request.nested.len() >= MOST_NESTED {
+                let message = format!("a definition has at most {MOST_NESTED} nested builds");
+                return Err(Status::invalid_argument(message));
+            }
+            // The files that it needs are those of the whole definition, which are here.
+            let linked = opened.linked.clone();
+            self.find_linked(session, results, opened)?;
+            opened.linked = linked;
+            let solved = session.solve_definition(&build.input, &opened.request);
+            let solved = solved.map_err(|error| status_of(&error))?;
+            let bytes = session.read_file(&solved, 0, &build.filename, (0, LARGEST_NESTED + 1));
+            let bytes = bytes.map_err(|error| status_of_engine(&error))?;
+            let undecodable = |why: String| {
+                Status::invalid_argument(format!(
+                    "{} of a nested build is no definition: {why}",
+                    build.filename
+                ))
+            };
+            if bytes.len() as u64 > LARGEST_NESTED {
+                return Err(undecodable(format!("it has more than {LARGEST_NESTED} bytes")));
+            }
+            let inner =
+                pb::Definition::decode(bytes.as_slice()).map_err(|error| undecodable(error.to_string()))?;
+            opened.also_needs(self.open_definition(&inner, &HashMap::new(), &[])?);
+            opened.request.nested.insert(build.digest, inner);
+        }
+        Ok(())
+    }
+
     /// Makes what was opened.
     pub(super) fn solved(
         &self,
@@ -133,6 +185,7 @@ impl Steering<'_> {
         results: &Results,
         opened: &mut Opened,
     ) -> Result<Solved, Status> {
+        self.read_nested(session, results, opened)?;
         self.find_linked(session, results, opened)?;
         let solved = match &opened.definition {
             Some(definition) => session.solve_definition(definition, &opened.request),

@@ -61,6 +61,14 @@ impl Opened {
         }
     }
 
+    /// Has what another definition needs here too.
+    pub(super) fn also_needs(&mut self, other: Self) {
+        self.request.named_contexts.extend(other.request.named_contexts);
+        self.linked.extend(other.linked);
+        self._files.extend(other._files);
+        self._scratch.extend(other._scratch);
+    }
+
     pub(super) fn of_definition(
         request: BuildRequest,
         (files, scratch): (Vec<ReceivedFiles>, Vec<ScratchDir>),

@@ -10,6 +10,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use base::Digest;
+use base::digest::Digester;
 use base::image::Descriptor;
 use engine::caller::{AskError, CallersBlobs};
 use http::uri::PathAndQuery;
@@ -186,6 +187,32 @@ impl ContentStore {
                 "the client's {digest} has not the {size} bytes that it should"
             ))),
         }
+    }
+
+    /// Copies a blob of any size into a new file.
+    ///
+    /// # Errors
+    /// The client does not have it, or something else under its name; or it cannot be written.
+    pub(crate) fn copy_to_file(&self, digest: &Digest, path: &Path) -> Result<(), Status> {
+        let failed =
+            |error: io::Error| Status::internal(format!("cannot copy {digest} from the client: {error}"));
+        let missing = || Status::not_found(format!("the client has no blob {digest}"));
+        let size = self.size(digest)?.ok_or_else(missing)?;
+        let mut file = File::create(path).map_err(failed)?;
+        let mut digester = Digester::new();
+        let (mut rest, mut piece) = (self.open(digest)?.take(size), vec![0; PIECE]);
+        loop {
+            let length = rest.read(&mut piece).map_err(failed)?;
+            let Some(piece) = piece.get(..length).filter(|piece| !piece.is_empty()) else { break };
+            digester.update(piece);
+            file.write_all(piece).map_err(failed)?;
+        }
+        if digester.finish() != *digest {
+            return Err(Status::data_loss(format!(
+                "the client has something else than {digest} under its name"
+            )));
+        }
+        Ok(())
     }
 
     /// Gives the client a blob, unless it has it.

@@ -124,7 +124,7 @@ fn planned(
     let metadata = |name: String| Metadata { name, ..Metadata::default() };
     let reference = image.reference.to_string();
     let name = format!("[{}] scanner {}", lowered.platform, image.reference);
-    let source = ImageSource { reference, manifest: image.manifest, chain_id };
+    let source = ImageSource { reference, manifest: image.manifest, chain_id, layers: None };
     let program = graph.add(Op::Source(SourceOp::Image(source)), &host, &[], metadata(name));
     let (mut inputs, mut mounts) = (vec![program], Vec::new());
     let extras = extras.iter().map(|(name, what)| (format!("{EXTRAS}/sbom-{name}"), Some(*what)));
@@ -132,7 +132,8 @@ fn planned(
         let input = what.map(|what| {
             let known = Digest::of(what.content().as_bytes());
             given.insert(known, what);
-            let source = ImageSource { reference: String::new(), manifest: known, chain_id: known };
+            let source =
+                ImageSource { reference: String::new(), manifest: known, chain_id: known, layers: None };
             inputs.push(graph.add(Op::Source(SourceOp::Image(source)), &host, &[], Metadata::default()));
             (inputs.len() - 1) as u32
         });

@@ -37,7 +37,8 @@ pub(crate) struct Recorder {
     log: EventLog,
     /// Made when the first step runs. Others wait meanwhile: no step is to run before the build is in the history.
     directory: Mutex<Option<HeldDir>>,
-    graph: OnceLock<RecordedGraph>,
+    /// The graph that is taken down, of those that the build has solved.
+    graph: Mutex<Option<Arc<RecordedGraph>>>,
     steps: Mutex<Vec<StepDocument>>,
     other: Mutex<HashMap<Digest, Other>>,
     earlier: EarlierBuilds,
@@ -45,7 +46,7 @@ pub(crate) struct Recorder {
     failed: Mutex<Option<EngineError>>,
 }
 
-/// The graph of the build. It is the same when the solver has to begin anew.
+/// A graph of the build.
 struct RecordedGraph {
     key: Key,
     places: HashMap<Digest, usize>,
@@ -89,7 +90,7 @@ impl Recorder {
             isolation,
             log: EventLog::default(),
             directory: Mutex::default(),
-            graph: OnceLock::new(),
+            graph: Mutex::default(),
             steps: Mutex::default(),
             other: Mutex::default(),
             earlier,
@@ -147,8 +148,23 @@ impl Recorder {
         }
     }
 
-    /// The steps are known.
-    pub(crate) fn begin_graph(&self, graph: &Arc<Graph>) {
+    /// The steps are known. A build that somebody else steers may solve several graphs one after the other: what is taken down is the last
+    /// one that has steps which the one before did not have. Answers whether this one is.
+    pub(crate) fn begin_graph(&self, graph: &Arc<Graph>) -> bool {
+        let ids = || graph.topological().iter().map(|index| &graph.vertex(*index).id);
+        if let Some(known) = self.graph()
+            && ids().all(|id| known.places.contains_key(id))
+        {
+            // The same, when the solver has to begin anew; or a part of it.
+            if known.places.len() != graph.len() {
+                return false;
+            }
+        } else {
+            let places = ids().enumerate().map(|(place, id)| (*id, place)).collect();
+            let (key, facts) = (GraphDocument::key(graph), OnceLock::new());
+            let graph = RecordedGraph { key, places, facts, graph: Arc::clone(graph) };
+            *self.graph.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(graph));
+        }
         self.earlier.forget_explanations();
         let mut steps = self.lock_steps();
         steps.clear();
@@ -156,12 +172,12 @@ impl Recorder {
             let not_asked = graph.vertex(*index).metadata.ignore_cache;
             StepDocument { not_asked, ..StepDocument::default() }
         }));
-        self.graph.get_or_init(|| {
-            let places =
-                graph.topological().iter().map(|index| (graph.vertex(*index).id, index.index())).collect();
-            let (key, facts) = (GraphDocument::key(graph), OnceLock::new());
-            RecordedGraph { key, places, facts, graph: Arc::clone(graph) }
-        });
+        true
+    }
+
+    /// The graph that is taken down.
+    fn graph(&self) -> Option<Arc<RecordedGraph>> {
+        self.graph.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The definition key of a step is known.
@@ -221,7 +237,7 @@ impl Recorder {
 
     /// How long each step took when it ran in the newest earlier build, in milliseconds, as far as that is known.
     pub(crate) fn expected_costs(&self) -> Vec<Option<u64>> {
-        let Some(graph) = self.graph.get() else { return Vec::new() };
+        let Some(graph) = self.graph() else { return Vec::new() };
         if self.earlier.is_empty(&self.store) {
             return Vec::new();
         }
@@ -234,7 +250,7 @@ impl Recorder {
     pub(crate) fn runs(&self, vertex: VertexIndex) -> Option<String> {
         // What is wrong with it is told at the end, when it will not have got better.
         let _ = self.make_directory();
-        let graph = self.graph.get()?;
+        let graph = self.graph()?;
         let refused = self.lock_steps()[vertex.index()].refused.clone();
         if self.earlier.is_empty(&self.store) {
             return refused;
@@ -260,7 +276,7 @@ impl Recorder {
 
     /// Compares with what another builder has written of its newest build, in a cache called `place`.
     pub(crate) fn compare_with(&self, note: &[u8], place: &str) {
-        if let (Some(graph), Some(note)) = (self.graph.get(), note::read(note)) {
+        if let (Some(graph), Some(note)) = (self.graph(), note::read(note)) {
             self.earlier.add_elsewhere(note, place, graph.facts());
         }
     }
@@ -268,7 +284,7 @@ impl Recorder {
     /// What other builders are to know of this build, if a step ran in it.
     pub(crate) fn note(&self) -> Option<Vec<u8>> {
         let steps = self.lock_steps().clone();
-        let graph = self.graph.get()?;
+        let graph = self.graph()?;
         if !steps.iter().any(|step| matches!(step.outcome, StepOutcome::Done)) {
             return None;
         }
@@ -308,8 +324,8 @@ impl Recorder {
     /// Where the time of the build went so far.
     pub(crate) fn timing(&self, now: Timestamp) -> Timing {
         let other = self.other();
-        let graph = self.graph.get().map(|graph| &*graph.graph);
-        Timing::of(graph, &self.lock_steps(), &other, self.started, now)
+        let graph = self.graph();
+        Timing::of(graph.as_ref().map(|graph| &*graph.graph), &self.lock_steps(), &other, self.started, now)
     }
 
     /// Writes the record. To be called once, when all has been told.
@@ -334,7 +350,7 @@ impl Recorder {
     }
 
     fn write(&self, document: &BuildDocument, status: BuildStatus) -> Result<(), EngineError> {
-        if let Some(graph) = self.graph.get()
+        if let Some(graph) = self.graph()
             && !self.store.has_hint(HintKind::Graph, &graph.key)?
         {
             let document = GraphDocument::of(graph.facts());
@@ -371,7 +387,7 @@ impl Recorder {
                 .flat_map(|report| &report.targets)
                 .flat_map(|one| one.names.clone())
                 .collect(),
-            graph: self.graph.get().map(|graph| graph.key),
+            graph: self.graph().map(|graph| graph.key),
             steps: self.lock_steps().clone(),
             other: self.other(),
         }
@@ -389,7 +405,7 @@ impl Recorder {
     }
 
     fn place(&self, vertex: &Digest) -> Option<usize> {
-        self.graph.get()?.places.get(vertex).copied()
+        self.graph()?.places.get(vertex).copied()
     }
 
     fn lock_steps(&self) -> MutexGuard<'_, Vec<StepDocument>> {

@@ -294,7 +294,7 @@ impl FileStep<'_> {
         owner.map_or(Ok((0, 0)), |owner| self.owner(owner))
     }
 
-    /// The numbers of an owner; names are looked up in the filesystem that is written to.
+    /// The numbers of an owner; names are looked up in the filesystem that is written to, or in another input.
     fn owner(&self, owner: &Owner) -> Result<(u32, u32), EngineError> {
         if let (UserName::Id(uid), None) = (&owner.user, &owner.group) {
             return Ok((*uid, *uid));
@@ -302,15 +302,24 @@ impl FileStep<'_> {
         if let (UserName::Id(uid), Some(UserName::Id(gid))) = (&owner.user, &owner.group) {
             return Ok((*uid, *gid));
         }
-        let text = |name: &UserName| match name {
-            UserName::Id(id) => id.to_string(),
-            UserName::Name(name) => name.clone(),
+        let user = self.numbers(&owner.user, |user| user.to_owned())?;
+        match &owner.group {
+            Some(group) => Ok((user.0, self.numbers(group, |group| format!("0:{group}"))?.1)),
+            None => Ok(user),
+        }
+    }
+
+    /// The numbers that a name means as part of what `asked` makes of it.
+    fn numbers(&self, name: &UserName, asked: impl Fn(&str) -> String) -> Result<(u32, u32), EngineError> {
+        let (asked, (passwd, group)) = match name {
+            UserName::Id(id) => (asked(&id.to_string()), passwd_files(Some(self.writer.tree()))?),
+            UserName::Name(name) => (asked(name), passwd_files(Some(self.writer.tree()))?),
+            UserName::NameIn { name, input } => {
+                let input = self.inputs.get(*input as usize).copied().flatten();
+                let tree = input.map(|input| self.ops.tree(input.snapshot)).transpose()?;
+                (asked(name), passwd_files(tree.as_ref())?)
+            }
         };
-        let asked = match &owner.group {
-            Some(group) => format!("{}:{}", text(&owner.user), text(group)),
-            None => text(&owner.user),
-        };
-        let (passwd, group) = passwd_files(Some(self.writer.tree()))?;
         let user = runner::passwd::resolve(&asked, &passwd, &group)?.user;
         Ok((user.uid, user.gid))
     }

@@ -24,7 +24,11 @@ impl BuildOps<'_> {
         let reference: Reference = source.reference.parse()?;
         let target = base::image::Descriptor::new(base::image::media_type::OCI_MANIFEST, source.manifest, 0);
         let image = self.engine.image(&target, &vertex.platform)?;
-        let image = image.ok_or_else(|| EngineError::NoSuchImage(reference.familiar()))?;
+        let mut image = image.ok_or_else(|| EngineError::NoSuchImage(reference.familiar()))?;
+        if let Some(layers) = source.layers {
+            image.config.rootfs.diff_ids.truncate(layers);
+            image.manifest.layers.truncate(layers);
+        }
         let Fetcher { engine, progress, cancel, .. } = *fetcher;
         let snapshot = engine.unpack(self.lease, &reference, &image, progress, vertex.id, cancel)?;
         let snapshot = snapshot.ok_or_else(|| EngineError::Inconsistent {

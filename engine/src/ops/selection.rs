@@ -131,10 +131,13 @@ impl BuildOps<'_> {
         cancel: &CancelToken,
     ) -> Result<Key, StepError> {
         let (selection, options) = match &self.graph.vertex(vertex).op {
-            Op::File(file) => {
-                let copy = copy_from(file, slot).ok_or_else(|| self.no_selection(vertex))?;
-                (self.select(copy, source)?, source.key_options())
-            }
+            Op::File(file) => match copy_from(file, slot) {
+                Some(copy) => (self.select(copy, source)?, source.key_options()),
+                None if is_for_owners(file, slot) => {
+                    (resolve(source, &files_of_users(), None)?, source.key_options())
+                }
+                None => return Err(self.no_selection(vertex)),
+            },
             Op::Exec(exec) => {
                 let mount = u32::try_from(slot).ok().and_then(|slot| exec.mount_of(slot));
                 let mount = mount.ok_or_else(|| self.no_selection(vertex))?;
@@ -181,6 +184,20 @@ impl BuildOps<'_> {
         let patterns: Vec<SourcePattern> = copy.sources.iter().map(pattern).collect();
         resolve(source, &patterns, filter(copy)?)
     }
+}
+
+/// Whether owners are looked up in an input.
+fn is_for_owners(file: &FileOp, slot: usize) -> bool {
+    file.actions.iter().flat_map(FileAction::owner_slots).any(|owner| owner as usize == slot)
+}
+
+/// The files that say which numbers names of owners are.
+fn files_of_users() -> [SourcePattern; 2] {
+    ["/etc/passwd", "/etc/group"].map(|path| SourcePattern {
+        allow_no_match: true,
+        allow_wildcard: true,
+        ..SourcePattern::of_copy(path)
+    })
 }
 
 fn resolve(

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::Engine;
 use base::git_url::without_password;
-use base::{Digest, KeyHasher};
+use base::image::Descriptor;
+use base::{Digest, KeyHasher, Reference};
 use registry::{Download, DownloadRequest, DownloadStream, Validators};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,12 @@ use crate::error::EngineError;
 
 /// Where the store keeps what is known of URLs.
 const BUCKET: &str = "http";
+
+/// What the identifiers of blobs in registries begin with.
+const BLOB_SCHEME: &str = "docker-image+blob://";
+
+/// What such a blob is: bytes.
+const BLOB: &str = "application/octet-stream";
 
 /// What a file without any name is called, as in BuildKit.
 const UNNAMED: &str = "__unnamed__";
@@ -59,6 +66,11 @@ impl Fetcher<'_> {
     /// Finds out what a URL has now. With a checksum that is known to be this URL's and is in the store, the
     /// server is not asked.
     pub(crate) fn pin_file(&self, url: &str, checksum: Option<Digest>) -> Result<PinnedFile, EngineError> {
+        if let Some(blob) = blob_of(url) {
+            let digest = blob?.1;
+            check(url, checksum, digest)?;
+            return Ok(PinnedFile { digest, filename: digest.hex(), last_modified: Some(0) });
+        }
         let known = self.remembered(url)?;
         if let Some(known) = &known
             && checksum == Some(known.digest)
@@ -86,10 +98,23 @@ impl Fetcher<'_> {
         if self.engine.store.blob(self.lease, &digest)?.is_some() {
             return Ok(());
         }
+        if let Some(blob) = blob_of(url) {
+            let (repository, digest) = blob?;
+            return self.fetch_blob(&repository, digest, vertex);
+        }
         match self.ask(url, None, vertex)? {
             Download::File(stream) => check(url, Some(digest), self.keep(url, *stream)?.digest),
             Download::Unchanged => never_unchanged(),
         }
+    }
+
+    /// Fetches a blob of a repository.
+    fn fetch_blob(&self, repository: &Reference, digest: Digest, vertex: Digest) -> Result<(), EngineError> {
+        let network = self.engine.network()?;
+        let size = network.wait(self.cancel, network.client.blob_size(repository, &digest))?;
+        let size = size.ok_or_else(|| EngineError::BlobWithoutSize(digest))?;
+        let blob = Descriptor::new(BLOB, digest, size);
+        self.engine.fetch_layer(self.lease, repository, &blob, self.progress, vertex, self.cancel)
     }
 
     fn ask(&self, url: &str, known: Option<Validators>, vertex: Digest) -> Result<Download, EngineError> {
@@ -127,6 +152,17 @@ impl Fetcher<'_> {
         let text = self.engine.store.kv_get(BUCKET, &key(url))?;
         Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
     }
+}
+
+/// The repository and the digest of a blob that an identifier of LLB names, if it names one.
+fn blob_of(url: &str) -> Option<Result<(Reference, Digest), EngineError>> {
+    let name = url.strip_prefix(BLOB_SCHEME)?;
+    let reference: Reference = match name.parse() {
+        Ok(reference) => reference,
+        Err(error) => return Some(Err(EngineError::from(error))),
+    };
+    let digest = reference.digest.ok_or_else(|| EngineError::NoSuchImage(name.to_owned()));
+    Some(digest.map(|digest| (reference, digest)))
 }
 
 impl Engine {

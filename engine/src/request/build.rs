@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 use base::{Platform, Reference, Timestamp};
+use frontend::low_level::pb;
 
 use super::{
     Attestations, ContextModes, ContextSource, DockerfileSource, Entitlement, FailureOutput, NamedContext,
@@ -71,6 +72,8 @@ pub struct BuildRequest {
     pub remembered: bool,
     /// Which sources may be used, and what stands in for some.
     pub policies: SourcePolicies,
+    /// What nested builds of a definition are, by the digests of their operations.
+    pub nested: BTreeMap<String, pb::Definition>,
 }
 
 impl BuildRequest {
@@ -105,6 +108,7 @@ impl BuildRequest {
             epoch_of_context: false,
             remembered: true,
             policies: SourcePolicies::default(),
+            nested: BTreeMap::new(),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The names of what this builder can do with LLB, as clients ask for them (BuildKit, `solver/pb/caps.go`).
 
 /// What an operation may need.
-pub const ALL: [&str; 64] = [
+pub const ALL: [&str; 67] = [
     "source.ocilayout",
+    "source.imageblob",
+    "source.buildop.llbfilename",
     "source.image",
+    "source.image.layerlimit",
     "source.image.resolvemode",
     "source.image.checksum",
     "source.local",

@@ -4,6 +4,8 @@
 //! ours is a chain over one filesystem with one result. So actions that follow each other, each on what the one before left and
 //! nobody else uses, become one operation, and everything else several.
 
+use std::collections::HashMap;
+
 use base::Platform;
 use bollard_buildkit_proto::pb;
 use llb::{
@@ -22,6 +24,8 @@ struct Chain {
     has_base: bool,
     inputs: Vec<Input>,
     actions: Vec<FileAction>,
+    /// The slots in which owners are looked up.
+    owners: HashMap<Input, u32>,
 }
 
 /// What an action left.
@@ -80,7 +84,8 @@ impl Lowering<'_> {
                     };
                     let slot = u32::try_from(chain.inputs.len()).unwrap_or(u32::MAX);
                     chain.inputs.push(source);
-                    FileAction::Copy(copied(operation, copy, slot, action.input)?)
+                    let owner = self.owner(operation, copy.owner.as_ref(), action.input, &mut chain)?;
+                    FileAction::Copy(copied(operation, copy, slot, owner)?)
                 }
                 Some(pb::file_action::Action::Mkfile(file)) => FileAction::Mkfile(MkfileAction {
                     path: clean(&file.path),
@@ -88,13 +93,13 @@ impl Lowering<'_> {
                     mode: mode(operation, file.mode)?.unwrap_or(0o644),
                     chmod: None,
                     content: file.data.clone(),
-                    owner: owner(operation, file.owner.as_ref(), action.input)?,
+                    owner: self.owner(operation, file.owner.as_ref(), action.input, &mut chain)?,
                     time: time(file.timestamp),
                 }),
                 Some(pb::file_action::Action::Mkdir(directory)) => FileAction::Mkdir(MkdirAction {
                     path: clean(&directory.path),
                     mode: mode(operation, directory.mode)?.unwrap_or(0o755),
-                    owner: owner(operation, directory.owner.as_ref(), action.input)?,
+                    owner: self.owner(operation, directory.owner.as_ref(), action.input, &mut chain)?,
                     make_parents: directory.make_parents,
                     time: time(directory.timestamp),
                 }),
@@ -106,7 +111,7 @@ impl Lowering<'_> {
                 Some(pb::file_action::Action::Symlink(link)) => FileAction::Symlink(SymlinkAction {
                     path: clean(&link.newpath),
                     target: link.oldpath.clone(),
-                    owner: owner(operation, link.owner.as_ref(), action.input)?,
+                    owner: self.owner(operation, link.owner.as_ref(), action.input, &mut chain)?,
                     time: time(link.timestamp),
                 }),
                 None => return Err(operation.unsupported("another kind of change to files")),
@@ -115,6 +120,49 @@ impl Lowering<'_> {
             states.push(State::Open(chain));
         }
         self.results(operation, file, &mut states, platform)
+    }
+
+    /// An owner. Names are looked up in the filesystem that is changed, or in another input, which then has a slot.
+    fn owner(
+        &mut self,
+        operation: &Operation<'_>,
+        owner: Option<&pb::ChownOpt>,
+        changed: i64,
+        chain: &mut Chain,
+    ) -> Result<Option<Owner>, DefinitionError> {
+        let Some(pb::ChownOpt { user, group }) = owner else { return Ok(None) };
+        let mut name = |option: &Option<pb::UserOpt>| match option
+            .as_ref()
+            .and_then(|option| option.user.as_ref())
+        {
+            None => Ok(None),
+            Some(pb::user_opt::User::ById(id)) => Ok(Some(UserName::Id(*id))),
+            Some(pb::user_opt::User::ByName(named)) if named.input == changed => {
+                Ok(Some(UserName::Name(named.name.clone())))
+            }
+            Some(pb::user_opt::User::ByName(named)) => {
+                let value = match from(operation, named.input, 0) {
+                    Ok(From::Input(slot)) => self.input(operation, slot)?,
+                    _ => {
+                        let what = format!("the user {:?} of what another action leaves", named.name);
+                        return Err(operation.unsupported(what));
+                    }
+                };
+                let Some(input) = self.filesystem(operation, value) else {
+                    return Err(operation.invalid(format!("there is no user {:?} in nothing", named.name)));
+                };
+                let slot = *chain.owners.entry(input).or_insert_with(|| {
+                    chain.inputs.push(input);
+                    u32::try_from(chain.inputs.len() - 1).unwrap_or(u32::MAX)
+                });
+                Ok(Some(UserName::NameIn { name: named.name.clone(), input: slot }))
+            }
+        };
+        let (user, group) = (name(user)?, name(group)?);
+        Ok(match (user, group) {
+            (None, None) => None,
+            (user, group) => Some(Owner { user: user.unwrap_or(UserName::Id(0)), group }),
+        })
     }
 
     fn results(
@@ -146,7 +194,7 @@ impl Lowering<'_> {
     ) -> Result<Input, DefinitionError> {
         let input = match std::mem::replace(state, State::Taken) {
             State::Closed(input) => input,
-            State::Open(Chain { has_base, inputs, actions }) => {
+            State::Open(Chain { has_base, inputs, actions, .. }) => {
                 self.add(operation, Op::File(FileOp { has_base, actions }), platform, &inputs)
             }
             State::Taken => return Err(operation.invalid("an action is used twice")),
@@ -158,7 +206,7 @@ impl Lowering<'_> {
 
 /// A chain over a filesystem; `None` is an empty one.
 fn over(base: Option<Input>) -> Chain {
-    Chain { has_base: base.is_some(), inputs: base.into_iter().collect(), actions: Vec::new() }
+    Chain { has_base: base.is_some(), inputs: base.into_iter().collect(), ..Chain::default() }
 }
 
 /// How often what each action leaves is used, as a result too.
@@ -195,7 +243,7 @@ fn copied(
     operation: &Operation<'_>,
     copy: &pb::FileActionCopy,
     slot: u32,
-    input: i64,
+    owner: Option<Owner>,
 ) -> Result<CopyAction, DefinitionError> {
     let given = match (copy.mode_str.as_str(), mode(operation, copy.mode)?) {
         ("", mode) => mode.map(ChmodMode::Bits),
@@ -218,7 +266,7 @@ fn copied(
     };
     Ok(CopyAction {
         allow_wildcards: copy.allow_wildcard,
-        owner: owner(operation, copy.owner.as_ref(), input)?,
+        owner,
         mode: given,
         unpack_archives: copy.attempt_unpack_docker_compatibility,
         excludes: copy.exclude_patterns.clone(),
@@ -239,30 +287,4 @@ fn mode(operation: &Operation<'_>, mode: i32) -> Result<Option<u32>, DefinitionE
 /// Nanoseconds since 1970; -1 is no time.
 fn time(timestamp: i64) -> Option<i64> {
     (timestamp >= 0).then_some(timestamp)
-}
-
-/// An owner. Names are looked up in the filesystem that is changed.
-fn owner(
-    operation: &Operation<'_>,
-    owner: Option<&pb::ChownOpt>,
-    input: i64,
-) -> Result<Option<Owner>, DefinitionError> {
-    let name = |option: &pb::UserOpt| match &option.user {
-        None => Ok(None),
-        Some(pb::user_opt::User::ById(id)) => Ok(Some(UserName::Id(*id))),
-        Some(pb::user_opt::User::ByName(named)) if named.input == input => {
-            Ok(Some(UserName::Name(named.name.clone())))
-        }
-        Some(pb::user_opt::User::ByName(named)) => Err(operation.unsupported(format!(
-            "the user {:?} of another filesystem than the one that is changed",
-            named.name
-        ))),
-    };
-    let Some(pb::ChownOpt { user, group }) = owner else { return Ok(None) };
-    let user = user.as_ref().map(name).transpose()?.flatten();
-    let group = group.as_ref().map(name).transpose()?.flatten();
-    Ok(match (user, group) {
-        (None, None) => None,
-        (user, group) => Some(Owner { user: user.unwrap_or(UserName::Id(0)), group }),
-    })
 }

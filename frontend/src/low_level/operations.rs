@@ -154,6 +154,11 @@ impl Operation<'_> {
         Self { op, inputs: Vec::new(), metadata: None, digest: String::new(), missing: None }
     }
 
+    /// Its name in the definition.
+    pub(super) fn digest(&self) -> &str {
+        &self.digest
+    }
+
     fn is_missing(&self) -> DefinitionError {
         let digest = self.missing.clone().unwrap_or_default();
         DefinitionError::MissingInput { operation: self.name(), digest }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use base::image::chain_id;
 use base::{Digest, GitUrl, KeyHasher, Platform, Reference};
 use bollard_buildkit_proto::pb;
-use llb::{GitSource, HttpSource, ImageSource, LocalSource, Op, SourceOp};
+use llb::{
+    ChmodMode, CopyAction, CopyRules, FileAction, FileOp, GitSource, HttpSource, ImageSource, LocalSource,
+    Op, Owner, SourceOp, UserName,
+};
 
 use super::error::DefinitionError;
 use super::operations::{Operation, Operations};
@@ -14,6 +17,12 @@ use crate::ports::{HttpRequest, ResolveError};
 
 /// The mode of files of the web, as BuildKit has it.
 const FILE_MODE: u32 = 0o600;
+
+/// The scheme of blobs of the client's layouts.
+pub const LAYOUT_BLOB: &str = "oci-layout+blob";
+
+/// The file that such a blob is, in the directory that it is brought in.
+pub const BLOB_FILE: &str = "blob";
 
 /// How many directories of the client a definition may need.
 const MOST_DIRECTORIES: usize = 256;
@@ -143,6 +152,16 @@ impl Lowering<'_> {
                 self.image(operation, source, &reference, platform)
             }
             "http" | "https" => self.file_of_the_web(operation, source, platform),
+            "docker-image+blob" => {
+                let is_pinned = rest.parse::<Reference>().is_ok_and(|reference| reference.digest.is_some());
+                if !is_pinned {
+                    return Err(
+                        operation.invalid(format!("{rest:?} is no repository with the digest of a blob"))
+                    );
+                }
+                self.file_of_the_web(operation, source, platform)
+            }
+            LAYOUT_BLOB => self.blob_of_layout(operation, source, platform),
             "git" => self.repository(operation, source, rest, platform),
             other => Err(operation.unsupported(format!("sources of the scheme {other}"))),
         }
@@ -158,7 +177,15 @@ impl Lowering<'_> {
         known_attributes(
             operation,
             source,
-            &["image.resolvemode", "image.recordtype", "image.checksum", "oci.session", "oci.store"],
+            &[
+                "image.resolvemode",
+                "image.recordtype",
+                "image.checksum",
+                "image.layerlimit",
+                "oci.session",
+                "oci.store",
+                "oci.layerlimit",
+            ],
         )?;
         let found = self.resolver.resolve(reference, platform);
         let image = found.map_err(|error| unresolved(source, error))?;
@@ -169,9 +196,12 @@ impl Lowering<'_> {
             let why = format!("the image has the digest {}, and not {wanted}", image.manifest);
             return Err(operation.invalid(why));
         }
-        let Some(chain_id) = chain_id(&image.config.rootfs.diff_ids) else { return Ok(Value::Scratch) };
-        let reference = image.reference.to_string();
-        let op = Op::Source(SourceOp::Image(ImageSource { reference, manifest: image.manifest, chain_id }));
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let layers = layer_limit(operation, source)?.filter(|layers| *layers < diff_ids.len());
+        let wanted = diff_ids.get(..layers.unwrap_or(diff_ids.len())).unwrap_or_default();
+        let Some(chain_id) = chain_id(wanted) else { return Ok(Value::Scratch) };
+        let (reference, manifest) = (image.reference.to_string(), image.manifest);
+        let op = Op::Source(SourceOp::Image(ImageSource { reference, manifest, chain_id, layers }));
         Ok(Value::Filesystem(self.add(operation, op, platform, &[])))
     }
 
@@ -184,44 +214,54 @@ impl Lowering<'_> {
         known_attributes(
             operation,
             source,
-            &["http.checksum", "http.filename", "http.perm", "http.uid", "http.gid"],
+            &["http.checksum", "http.filename", "http.perm", "http.uid", "http.gid", "image.recordtype"],
         )?;
-        let get = |name: &str| source.attrs.get(name).map(String::as_str).filter(|value| !value.is_empty());
-        let wrong = |name: &str, value: &str| operation.invalid(format!("{name} is {value:?}"));
-        let checksum = match get("http.checksum") {
-            Some(text) => Some(text.parse::<Digest>().map_err(|_| wrong("http.checksum", text))?),
-            None => None,
-        };
-        let number = |name: &str| match get(name) {
-            Some(text) => text.parse::<u32>().map_err(|_| wrong(name, text)),
-            None => Ok(0),
-        };
-        let mode = match get("http.perm") {
-            Some(text) => {
-                u32::from_str_radix(text.trim_start_matches("0o"), 8).map_err(|_| wrong("http.perm", text))?
-            }
-            None => FILE_MODE,
-        };
+        let FileAttributes { checksum, filename, mode, uid, gid } = FileAttributes::of(operation, source)?;
         let url = source.identifier.clone();
         let found = self.resolver.http(&HttpRequest { url: url.clone(), checksum });
         let found = found.map_err(|error| unresolved(source, error))?;
-        let filename = match get("http.filename") {
-            Some(name) if name.contains('/') || name == "." || name == ".." => {
-                return Err(wrong("http.filename", name));
-            }
-            Some(name) => name.to_owned(),
-            None => found.filename,
-        };
-        let file = HttpSource {
-            url,
-            digest: found.digest,
-            filename,
-            mode: mode & 0o7777,
-            uid: number("http.uid")?,
-            gid: number("http.gid")?,
-            mtime: found.last_modified,
-        };
+        let filename = filename.unwrap_or(found.filename);
+        let (digest, mtime) = (found.digest, found.last_modified);
+        let file = HttpSource { url, digest, filename, mode, uid, gid, mtime };
         Ok(Value::Filesystem(self.add(operation, Op::Source(SourceOp::Http(file)), platform, &[])))
+    }
+
+    /// A blob of a layout of the client, which is brought as a directory with this one file.
+    fn blob_of_layout(
+        &mut self,
+        operation: &Operation<'_>,
+        source: &pb::SourceOp,
+        platform: &Platform,
+    ) -> Result<Value, DefinitionError> {
+        known_attributes(
+            operation,
+            source,
+            &[
+                "http.filename",
+                "http.perm",
+                "http.uid",
+                "http.gid",
+                "image.recordtype",
+                "oci.session",
+                "oci.store",
+            ],
+        )?;
+        let FileAttributes { filename, mode, uid, gid, .. } = FileAttributes::of(operation, source)?;
+        let identifier = &source.identifier;
+        let digest = identifier.rsplit_once('@').and_then(|(_, digest)| digest.parse::<Digest>().ok());
+        let digest =
+            digest.ok_or_else(|| operation.invalid(format!("{identifier:?} has no digest of a blob")))?;
+        let local = Op::Source(SourceOp::Local(LocalSource { name: identifier.clone() }));
+        let local = self.add(operation, local, platform, &[]);
+        let name = filename.unwrap_or_else(|| digest.hex());
+        let copy = CopyAction {
+            owner: Some(Owner { user: UserName::Id(uid), group: Some(UserName::Id(gid)) }),
+            mode: Some(ChmodMode::Bits(mode)),
+            rules: CopyRules { time: Some(0), ..CopyRules::default() },
+            ..CopyAction::new(0, vec![BLOB_FILE.to_owned()], format!("/{name}"))
+        };
+        let op = Op::File(FileOp { has_base: false, actions: vec![FileAction::Copy(copy)] });
+        Ok(Value::Filesystem(self.add(operation, op, platform, &[local])))
     }
 
     fn repository(
@@ -264,6 +304,55 @@ impl Lowering<'_> {
         let commit = self.resolver.git(&url).map_err(|error| unresolved(source, error))?;
         let op = Op::Source(SourceOp::Git(GitSource::of(&url, commit, false)));
         Ok(Value::Filesystem(self.add(operation, op, platform, &[])))
+    }
+}
+
+/// What attributes say of a single file.
+struct FileAttributes {
+    checksum: Option<Digest>,
+    filename: Option<String>,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl FileAttributes {
+    fn of(operation: &Operation<'_>, source: &pb::SourceOp) -> Result<Self, DefinitionError> {
+        let get = |name: &str| source.attrs.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        let wrong = |name: &str, value: &str| operation.invalid(format!("{name} is {value:?}"));
+        let number = |name: &str| match get(name) {
+            Some(text) => text.parse::<u32>().map_err(|_| wrong(name, text)),
+            None => Ok(0),
+        };
+        let checksum = get("http.checksum")
+            .map(|text| text.parse::<Digest>().map_err(|_| wrong("http.checksum", text)))
+            .transpose()?;
+        let mode = match get("http.perm") {
+            Some(text) => {
+                u32::from_str_radix(text.trim_start_matches("0o"), 8).map_err(|_| wrong("http.perm", text))?
+            }
+            None => FILE_MODE,
+        };
+        let filename = match get("http.filename") {
+            Some(name) if name.contains('/') || name == "." || name == ".." => {
+                return Err(wrong("http.filename", name));
+            }
+            name => name.map(str::to_owned),
+        };
+        let (uid, gid) = (number("http.uid")?, number("http.gid")?);
+        Ok(Self { checksum, filename, mode: mode & 0o7777, uid, gid })
+    }
+}
+
+/// How many layers of an image are wanted.
+fn layer_limit(operation: &Operation<'_>, source: &pb::SourceOp) -> Result<Option<usize>, DefinitionError> {
+    let said = ["image.layerlimit", "oci.layerlimit"]
+        .into_iter()
+        .find_map(|name| Some((name, source.attrs.get(name)?)));
+    let Some((name, text)) = said else { return Ok(None) };
+    match text.parse::<usize>() {
+        Ok(layers @ 1..) => Ok(Some(layers)),
+        _ => Err(operation.invalid(format!("{name} is {text:?}, and not a number of layers"))),
     }
 }
 

@@ -241,7 +241,12 @@ impl<'a> Lowering<'a> {
     ) -> Option<Input> {
         let chain_id = chain_id(&image.config.rootfs.diff_ids)?;
         let reference = image.reference.to_string();
-        let op = Op::Source(SourceOp::Image(ImageSource { reference, manifest: image.manifest, chain_id }));
+        let op = Op::Source(SourceOp::Image(ImageSource {
+            reference,
+            manifest: image.manifest,
+            chain_id,
+            layers: None,
+        }));
         Some(self.graph.add(op, platform, &[], metadata))
     }
 

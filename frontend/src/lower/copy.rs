@@ -307,7 +307,7 @@ fn destination(request: &Request<'_>, target: &Target) -> String {
 }
 
 fn is_named(owner: &Owner) -> bool {
-    let named = |name: &UserName| matches!(name, UserName::Name(_));
+    let named = |name: &UserName| matches!(name, UserName::Name(_) | UserName::NameIn { .. });
     named(&owner.user) || owner.group.as_ref().is_some_and(named)
 }
 

@@ -185,6 +185,7 @@ fn image(reference: &str, chain: &str) -> Op {
         reference: reference.to_owned(),
         manifest: Digest::of(reference.as_bytes()),
         chain_id: Digest::of(chain.as_bytes()),
+        layers: None,
     }))
 }
 

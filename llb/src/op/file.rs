@@ -214,6 +214,13 @@ pub enum UserName {
     Id(u32),
     /// By name, from `/etc/passwd` or `/etc/group`.
     Name(String),
+    /// By name, from those files of another input than the one that is changed.
+    NameIn {
+        /// The name.
+        name: String,
+        /// The slot of the input, which nothing is copied from.
+        input: u32,
+    },
 }
 
 impl Owner {
@@ -228,6 +235,25 @@ impl Owner {
             Some(group) => Some(UserName::parse(group)?),
         };
         Some(Self { user: UserName::parse(user)?, group })
+    }
+}
+
+impl FileAction {
+    /// The slots of the inputs in which its owner is looked up.
+    pub fn owner_slots(&self) -> impl Iterator<Item = u32> {
+        let owner = match self {
+            Self::Copy(copy) => copy.owner.as_ref(),
+            Self::Mkfile(file) => file.owner.as_ref(),
+            Self::Mkdir(directory) => directory.owner.as_ref(),
+            Self::Symlink(link) => link.owner.as_ref(),
+            Self::Rm(_) => None,
+        };
+        let slot = |name: &UserName| match name {
+            UserName::NameIn { input, .. } => Some(*input),
+            UserName::Id(_) | UserName::Name(_) => None,
+        };
+        let both = owner.map(|owner| [slot(&owner.user), owner.group.as_ref().and_then(slot)]);
+        both.into_iter().flatten().flatten()
     }
 }
 

@@ -25,6 +25,8 @@ pub struct ImageSource {
     pub manifest: Digest,
     /// The digest over all diffIDs: what the root filesystem is. Only this enters the key.
     pub chain_id: Digest,
+    /// How many of its layers there are, from the lowest on; `None` for all of them.
+    pub layers: Option<usize>,
 }
 
 /// A file whose content is known by its digest: a filesystem with this one file in its root.

@@ -148,7 +148,12 @@ fn op(kind: Kind, number: usize) -> Op {
         Kind::Local => Op::Source(SourceOp::Local(LocalSource { name })),
         Kind::Image => {
             let digest = Digest::of(name.as_bytes());
-            Op::Source(SourceOp::Image(ImageSource { reference: name, manifest: digest, chain_id: digest }))
+            Op::Source(SourceOp::Image(ImageSource {
+                reference: name,
+                manifest: digest,
+                chain_id: digest,
+                layers: None,
+            }))
         }
         Kind::Step | Kind::Parity => Op::Exec(ExecOp::new(vec![name])),
     }

@@ -21,7 +21,8 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn image(&mut self, name: &str) -> Input {
         let digest = Digest::of(name.as_bytes());
-        let image = ImageSource { reference: name.to_owned(), manifest: digest, chain_id: digest };
+        let image =
+            ImageSource { reference: name.to_owned(), manifest: digest, chain_id: digest, layers: None };
         self.add(Op::Source(SourceOp::Image(image)), name, &[], false)
     }
 

@@ -1,12 +1,19 @@
 //! `containerd.services.content.v1.Content`, as far as clients of builds use it: the messages, and the calls that read.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
+use tonic::body::Body;
 use tonic::client::Grpc;
+use tonic::codegen::http;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::server::NamedService;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
+use tower::{Service, service_fn};
 
 use super::Client;
 
@@ -102,6 +109,64 @@ impl Client {
             let codec = ProstCodec::<In, Out>::default();
             let path = PathAndQuery::try_from(path).expect("a path");
             super::all(client.server_streaming(Request::new(request), path, codec).await?.into_inner()).await
+        })
+    }
+}
+
+/// Layouts of a client, which it serves in its session: blobs by the names of stores and their digests.
+#[derive(Clone, Default)]
+pub(crate) struct Layouts(pub(crate) HashMap<(String, String), Vec<u8>>);
+
+impl NamedService for Layouts {
+    const NAME: &'static str = "containerd.services.content.v1.Content";
+}
+
+impl Layouts {
+    fn find<T>(&self, request: &Request<T>, digest: &str) -> Result<Vec<u8>, Status> {
+        let store = request.metadata().get("buildkit-attachable-store-id");
+        let store = store.and_then(|store| store.to_str().ok()).unwrap_or_default().to_owned();
+        let blob = self.0.get(&(store, digest.to_owned())).cloned();
+        blob.ok_or_else(|| Status::not_found(format!("content {digest}: not found")))
+    }
+
+    async fn info(self, request: Request<OfDigest>) -> Result<tonic::Response<InfoResponse>, Status> {
+        let digest = request.get_ref().digest.clone();
+        let size = self.find(&request, &digest)?.len() as i64;
+        let info = Some(BlobInfo { digest, size, ..BlobInfo::default() });
+        Ok(tonic::Response::new(InfoResponse { info }))
+    }
+
+    async fn read(self, request: Request<ReadRequest>) -> Result<tonic::Response<Pieces>, Status> {
+        let data = self.find(&request, &request.get_ref().digest)?;
+        Ok(tonic::Response::new(tokio_stream::iter(vec![Ok(ReadResponse { offset: 0, data })])))
+    }
+}
+
+type Pieces = tokio_stream::Iter<std::vec::IntoIter<Result<ReadResponse, Status>>>;
+
+impl Service<http::Request<Body>> for Layouts {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let ours = self.clone();
+        Box::pin(async move {
+            Ok(match request.uri().path().rsplit('/').next() {
+                Some("Info") => {
+                    let method = service_fn(move |request| ours.clone().info(request));
+                    tonic::server::Grpc::new(ProstCodec::default()).unary(method, request).await
+                }
+                Some("Read") => {
+                    let method = service_fn(move |request| ours.clone().read(request));
+                    tonic::server::Grpc::new(ProstCodec::default()).server_streaming(method, request).await
+                }
+                _ => Status::unimplemented("blobs are only read").into_http(),
+            })
         })
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use super::content::Layouts;
 pub(crate) use bollard_buildkit_proto::fsutil::types::packet::PacketType;
 pub(crate) use bollard_buildkit_proto::fsutil::types::{Packet, Stat};
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
@@ -30,11 +31,13 @@ use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status, Streaming};
 
 /// The methods that a session offers.
-const METHODS: [&str; 4] = [
+const METHODS: [&str; 6] = [
     "/grpc.health.v1.Health/Check",
     "/moby.filesync.v1.FileSync/DiffCopy",
     "/moby.filesync.v1.FileSend/DiffCopy",
     "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+    "/containerd.services.content.v1.Content/Info",
+    "/containerd.services.content.v1.Content/Read",
 ];
 
 /// Bytes of one piece of a file.
@@ -48,10 +51,11 @@ enum Directory {
 }
 
 /// What a session offers.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Offer {
     directories: HashMap<String, Directory>,
     secrets: HashMap<String, Vec<u8>>,
+    layouts: Layouts,
     id: Option<String>,
 }
 
@@ -80,6 +84,12 @@ impl Offer {
     /// A secret.
     pub(crate) fn secret(mut self, id: &str, value: &[u8]) -> Self {
         self.secrets.insert(id.to_owned(), value.to_vec());
+        self
+    }
+
+    /// A blob of a layout, by what the layout is called. `digest` is what the blob is said to have.
+    pub(crate) fn blob(mut self, layout: &str, digest: &str, content: &[u8]) -> Self {
+        self.layouts.0.insert((format!("oci:{layout}"), digest.to_owned()), content.to_vec());
         self
     }
 
@@ -168,6 +178,7 @@ fn serve(
         .add_service(HealthServer::new(Alive))
         .add_service(FileSyncServer::new(Directories(offer.directories.clone(), asked)))
         .add_service(FileSendServer::new(Files(received)))
+        .add_service(offer.layouts.clone())
         .add_service(SecretsServer::new(KnownSecrets(offer.secrets.clone())));
     let only = tokio_stream::iter([Ok::<_, io::Error>(connection)]).chain(tokio_stream::pending());
     async move {
