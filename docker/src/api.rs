@@ -4,9 +4,14 @@
 //! Docker says it), `body` and `query` (what clients send), `upgrade` (connections that become streams).
 
 mod body;
+mod build;
+mod credentials;
 mod error;
 mod follow;
+mod images;
 mod networks;
+mod piped;
+mod progress;
 mod query;
 mod swarm;
 mod system;
@@ -20,7 +25,7 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use engine::Engine;
 use engine::error::EngineError;
-use engine::request::RunRequest;
+use engine::request::{BuildRequest, ContextSource, DockerfileSource, RunRequest};
 
 pub use self::error::ApiError;
 
@@ -30,19 +35,21 @@ pub use self::error::ApiError;
 pub struct Commands {
     /// The words of `lap create`, without its name.
     pub create: fn(&[String]) -> Result<RunRequest, String>,
+    /// The words of `lap build`, without its name and its context.
+    pub build: fn(&[String], ContextSource, DockerfileSource) -> Result<BuildRequest, String>,
 }
 
 /// What serves the calls.
 pub struct Api {
     engine: Arc<Engine>,
     commands: Commands,
-    began: base::Timestamp,
+    builds: build::Running,
 }
 
 impl Api {
     /// Serves over an engine.
     pub fn new(engine: Arc<Engine>, commands: Commands) -> Self {
-        Self { engine, commands, began: engine::now() }
+        Self { engine, commands, builds: build::Running::default() }
     }
 
     /// Asks the engine on a thread that may wait.
@@ -62,6 +69,8 @@ impl Api {
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .merge(system::routes())
+        .merge(images::routes())
+        .merge(build::routes())
         .merge(networks::routes())
         .merge(volumes::routes())
         .merge(swarm::routes())

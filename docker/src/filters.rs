@@ -33,6 +33,7 @@ impl FilterError {
 pub struct Filters {
     /// Older, or unused for longer, than this moment.
     pub until: Option<Timestamp>,
+    /// All of these.
     pub labels: Vec<LabelFilter>,
     /// Conditions on records of the build cache.
     pub records: Vec<RecordFilter>,
@@ -103,12 +104,22 @@ pub fn label(text: &str, present: bool) -> LabelFilter {
 
 /// An age such as `24h` or `1h30m`, seconds since 1970, or a time in RFC 3339.
 pub fn moment(filter: &str, text: &str, now: Timestamp) -> Result<Timestamp, FilterError> {
-    let seconds = text.parse::<i64>().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let seconds = seconds(text);
     let age = || text.parse::<jiff::SignedDuration>().ok().and_then(|age| now.checked_sub(age).ok());
     seconds
         .or_else(age)
         .or_else(|| text.parse().ok())
         .ok_or_else(|| bad(filter, "a time is an age such as 24h, or a date such as 2026-01-31T12:00:00Z"))
+}
+
+/// Seconds since 1970, perhaps with a fraction, which is how Docker's clients send times.
+fn seconds(text: &str) -> Option<Timestamp> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if fraction.len() > 9 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let nanoseconds = format!("{fraction:0<9}").parse().ok()?;
+    Timestamp::new(whole.parse().ok()?, nanoseconds).ok()
 }
 
 fn bad(text: &str, why: &str) -> FilterError {
@@ -133,6 +144,8 @@ mod tests {
         assert_eq!(until("until=24h"), Some(1_000_000 - 86_400));
         assert_eq!(until("unused-for=1h30m"), Some(1_000_000 - 5400));
         assert_eq!(until("until=77"), Some(77));
+        assert_eq!(until("until=77.25"), Some(77));
+        assert_eq!(seconds("77.25").map(Timestamp::as_millisecond), Some(77_250));
         assert_eq!(until("until=1970-01-02T00:00:00Z"), Some(86_400));
         for bad in ["until=soon", "until", "until=", "kind=regular", "shared=perhaps", "id"] {
             assert_eq!(parse(&[bad]), None, "{bad}");

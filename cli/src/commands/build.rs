@@ -8,7 +8,10 @@ use engine::Engine;
 use engine::config_file::ConfigFile;
 use engine::error::BuildError;
 use engine::report::BuildReport;
-use engine::request::{BuildRequest, ContextModes, Destination, FailureOutput, Output, SharedCaches};
+use engine::request::{
+    BuildRequest, ContextModes, ContextSource, Destination, DockerfileSource, FailureOutput, Output,
+    SharedCaches,
+};
 use engine::source_policy::SourcePolicies;
 
 use super::{
@@ -99,6 +102,19 @@ fn tell(args: &BuildArgs, request: &BuildRequest, report: &BuildReport) -> Resul
 /// What the words of `lap build` mean.
 pub(super) fn from_words(words: &[String]) -> Result<BuildArgs, CliError> {
     parsed("build", words)
+}
+
+/// The same of a context that was found already.
+pub(super) fn request_of(
+    words: &[String],
+    context: ContextSource,
+    dockerfile: DockerfileSource,
+) -> Result<BuildRequest, CliError> {
+    let mut words = words.to_vec();
+    // It has to be there, and is not looked at.
+    words.push(".".to_owned());
+    let sources = context::Sources { context, dockerfile, _spool: None };
+    request(&from_words(&words)?, &sources, &config_file::read()?)
 }
 
 /// The variable that names the file of a source policy, for all of BuildKit's clients.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use daemon::{Address, Options, Socket, Tls};
 use engine::buildkitd_file::BuildkitdFile;
-use engine::request::RunRequest;
+use engine::request::{BuildRequest, ContextSource, DockerfileSource, RunRequest};
 use listenfd::ListenFd;
 use nix::unistd::Group;
 use sd_notify::NotifyState;
@@ -72,7 +72,7 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     registries.buildkit_file.clone_from(&args.config);
     let engine = open_with(store, registries)?;
     // Under BuildKit's name it is that and nothing more.
-    let docker = (!is_buildkitd()).then_some(docker::Commands { create: run_request });
+    let docker = (!is_buildkitd()).then_some(docker::Commands { create: run_request, build: build_request });
     if addresses.is_empty() && sockets.is_empty() {
         let directory = engine.info()?.runtime_directory;
         addresses.push(Address::Unix(directory.join("buildkit.sock")));
@@ -119,6 +119,15 @@ fn is_buildkitd() -> bool {
 /// What the words of `lap create` mean, for those who ask by Docker's API.
 fn run_request(words: &[String]) -> Result<RunRequest, String> {
     super::run::from_words(words).map_err(|error| error.message().to_owned())
+}
+
+/// What the words of `lap build` mean, for those who send their context by Docker's API.
+fn build_request(
+    words: &[String],
+    context: ContextSource,
+    dockerfile: DockerfileSource,
+) -> Result<BuildRequest, String> {
+    super::build::request_of(words, context, dockerfile).map_err(|error| error.message().to_owned())
 }
 
 fn address(text: &str) -> Result<Address, CliError> {

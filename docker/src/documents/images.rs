@@ -2,9 +2,57 @@
 
 use std::path::PathBuf;
 
-use base::Reference;
-use engine::report::ImageDetails;
+use base::{Reference, Timestamp};
+use engine::report::{HistoryLine, ImageDetails, ImageSummary};
 use serde_json::{Map, Value, json};
+
+/// An image in a list.
+pub fn summary(image: &ImageSummary) -> Value {
+    let names: Vec<Reference> = image.names.iter().filter_map(|name| name.parse().ok()).collect();
+    json!({
+        "Id": image.id,
+        "ParentId": "",
+        "RepoTags": names.iter().map(Reference::familiar).collect::<Vec<_>>(),
+        "RepoDigests": digests(&names, image),
+        "Created": image.created.map_or(0, Timestamp::as_second),
+        "Size": image.size,
+        "SharedSize": -1,
+        "Labels": image.labels,
+        "Containers": -1,
+        "Descriptor": { "digest": image.digest },
+    })
+}
+
+/// The repositories that an image was in, each with the digest of its manifest.
+fn digests(names: &[Reference], image: &ImageSummary) -> Vec<String> {
+    let mut digests: Vec<String> =
+        names.iter().map(|name| format!("{}@{}", name.familiar_repository(), image.digest)).collect();
+    digests.sort();
+    digests.dedup();
+    digests
+}
+
+/// How an image was made, the newest step first.
+pub fn history(image: &ImageSummary, lines: &[HistoryLine]) -> Value {
+    let names: Vec<String> = image
+        .names
+        .iter()
+        .filter_map(|name| name.parse::<Reference>().ok())
+        .map(|name| name.familiar())
+        .collect();
+    let line = |(index, line): (usize, &HistoryLine)| {
+        let is_first = index == 0;
+        json!({
+            "Id": if is_first { image.id.to_string() } else { "<missing>".to_owned() },
+            "Created": line.entry.created.map_or(0, Timestamp::as_second),
+            "CreatedBy": line.entry.created_by,
+            "Tags": if is_first && !names.is_empty() { json!(names) } else { Value::Null },
+            "Size": line.size,
+            "Comment": line.entry.comment,
+        })
+    };
+    lines.iter().enumerate().map(line).collect()
+}
 
 /// An image as Docker's JSON. `layers` are the directories of its files, the topmost first.
 pub fn document(details: &ImageDetails, layers: &[PathBuf]) -> Value {
@@ -15,7 +63,7 @@ pub fn document(details: &ImageDetails, layers: &[PathBuf]) -> Value {
     json!({
         "Id": summary.id,
         "RepoTags": names.iter().map(Reference::familiar).collect::<Vec<_>>(),
-        "RepoDigests": names.iter().map(|name| format!("{}@{}", name.familiar_repository(), summary.digest)).collect::<Vec<_>>(),
+        "RepoDigests": digests(&names, summary),
         "Parent": "",
         "Comment": config.history.last().map(|entry| entry.comment.as_str()).unwrap_or_default(),
         "Created": config.created,

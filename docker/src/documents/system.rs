@@ -2,8 +2,10 @@
 
 use base::Platform;
 use engine::containers::{Container, Status};
+use engine::error::EngineError;
 use engine::isolation::{Gap, Mode};
-use engine::report::Info;
+use engine::report::{ImageUsage, Info, UsageDetails};
+use engine::{CacheUsage, Engine};
 use serde_json::{Value, json};
 
 /// The drivers of logs.
@@ -189,4 +191,57 @@ pub fn version(info: &Info, newest: &str, oldest: &str) -> Value {
         "KernelVersion": info.kernel,
         "BuildTime": "",
     })
+}
+
+/// Images with the space that they take.
+pub fn images(usage: &UsageDetails, containers: &[Container]) -> Value {
+    let of_one = |image: &ImageUsage| {
+        let mut value = super::images::summary(&image.summary);
+        let users = containers.iter().filter(|container| container.image_id == image.summary.id).count();
+        value["Size"] = image.bytes.into();
+        value["SharedSize"] = (image.bytes - image.unique_bytes).into();
+        value["Containers"] = users.into();
+        value
+    };
+    usage.images.iter().map(of_one).collect()
+}
+
+/// A part of the build cache.
+pub fn cache(record: &CacheUsage) -> Value {
+    json!({
+        "ID": record.id,
+        "Parents": record.parents,
+        "Type": record.kind.to_string(),
+        "Description": record.description,
+        "InUse": record.in_use,
+        "Shared": record.shared,
+        "Size": record.bytes,
+        "CreatedAt": record.created_at.to_string(),
+        "LastUsedAt": record.last_used.to_string(),
+        "UsageCount": record.uses.unwrap_or(0),
+    })
+}
+
+/// A container with the space that it takes.
+///
+/// # Errors
+/// Its files cannot be counted.
+pub fn container(engine: &Engine, container: &Container) -> Result<Value, EngineError> {
+    let size = engine.container_size(container)?;
+    Ok(json!({
+        "Id": container.id,
+        "Names": [format!("/{}", container.name)],
+        "Image": container.document.image,
+        "ImageID": container.image_id,
+        "Command": container.document.command.join(" "),
+        "Created": container.created_at.as_second(),
+        "State": container.state.status.name(),
+        "Status": super::containers::status(container),
+        "Labels": container.document.labels,
+        "SizeRw": size.changes,
+        "SizeRootFs": size.whole,
+        "Mounts": container.document.mounts.iter().map(|mount| json!({
+            "Name": mount.volume, "Destination": mount.target,
+        })).collect::<Vec<_>>(),
+    }))
 }

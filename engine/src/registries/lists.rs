@@ -48,6 +48,15 @@ pub struct ManifestText {
     pub bytes: Vec<u8>,
 }
 
+/// What a registry has under a name.
+#[derive(Debug, Clone)]
+pub struct RemoteManifest {
+    /// The manifest or index.
+    pub descriptor: Descriptor,
+    /// The platforms that it is for.
+    pub platforms: Vec<Platform>,
+}
+
 impl Engine {
     /// The repositories of `registry` that a word finds.
     ///
@@ -144,6 +153,22 @@ impl Engine {
         let network = self.network()?;
         let resolved = network.wait(cancel, network.client.resolve(&reference))?;
         Ok(ManifestText { descriptor: resolved.descriptor(), bytes: resolved.bytes })
+    }
+
+    /// What a registry has under a name, and for which platforms.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses, or has no such thing.
+    pub fn remote_manifest(&self, name: &str, cancel: &CancelToken) -> Result<RemoteManifest, EngineError> {
+        let reference: Reference = name.parse()?;
+        let lease = self.store.lease("manifest")?;
+        let network = self.network()?;
+        let descriptor = network.wait(cancel, network.client.resolve(&reference))?.descriptor();
+        let entries = self.entries(&lease, &reference, cancel)?;
+        Ok(RemoteManifest {
+            descriptor,
+            platforms: entries.into_iter().filter_map(|entry| entry.platform).collect(),
+        })
     }
 
     /// Makes a list of images that their registries have. With `amend`, adds to the one that there is.

@@ -52,16 +52,30 @@ impl Engine {
         credential: &Credential,
         cancel: &CancelToken,
     ) -> Result<SavedLogin, EngineError> {
-        let network = self.network()?;
-        let logged_in = network.wait(cancel, network.client.login(registry, credential))?;
+        let credential = self.try_login(registry, credential, cancel)?;
         let path = self.login_file()?;
         if let Some(helper) = config_at(path)?.helper(registry) {
             let helper = Helper::new(&self.registries, helper).map_err(LoginError::from)?;
-            helper.store(registry, &logged_in.credential).map_err(LoginError::from)?;
+            helper.store(registry, &credential).map_err(LoginError::from)?;
             return Ok(SavedLogin::Helper(helper.name().to_owned()));
         }
-        write_login(path, registry, Some(&logged_in.credential))?;
+        write_login(path, registry, Some(&credential))?;
         Ok(SavedLogin::File(path.to_owned()))
+    }
+
+    /// Asks `registry` whether it takes a credential, and answers what is to be kept: an identity token where a token server
+    /// gives one, else what was given.
+    ///
+    /// # Errors
+    /// When the registry refuses, or cannot be reached.
+    pub fn try_login(
+        &self,
+        registry: &str,
+        credential: &Credential,
+        cancel: &CancelToken,
+    ) -> Result<Credential, EngineError> {
+        let network = self.network()?;
+        Ok(network.wait(cancel, network.client.login(registry, credential))?.credential)
     }
 
     /// Forgets the login to `registry`. `false` when there was none.
