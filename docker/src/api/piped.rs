@@ -69,7 +69,7 @@ async fn cancel_with(
 }
 
 /// Cancels what is done for a body when nobody has the body any more.
-struct CancelOnDrop(CancelToken);
+pub(super) struct CancelOnDrop(pub(super) CancelToken);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::piped::CancelOnDrop;
 use super::{Api, ApiError};
 
 /// How many lines wait for a slow client. What only shows progress is left out when there are more.
@@ -68,14 +69,8 @@ pub(super) async fn told(
     let (sender, mut receiver) = channel(WAITING);
     let lines = Lines { sender: sender.clone(), words, begun: Arc::default(), title: Arc::default() };
     let cancel = CancelToken::new();
-    tokio::spawn({
-        let (sender, cancel) = (sender.clone(), cancel.clone());
-        async move {
-            // Nobody reads what is told any more.
-            sender.closed().await;
-            cancel.cancel();
-        }
-    });
+    // From here on: when nobody reads what is told any more, the work is stopped.
+    let guard = CancelOnDrop(cancel.clone());
     let engine = Arc::clone(&api.engine);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = work(&engine, &lines, &cancel) {
@@ -88,9 +83,12 @@ pub(super) async fn told(
         Some(Told::Line(line)) => line,
         None => Bytes::new(),
     };
-    let rest = ReceiverStream::new(receiver).map(|told| match told {
-        Told::Line(line) => Ok::<_, std::io::Error>(line),
-        Told::Failed(error) => Ok(failed(&error.message)),
+    let rest = ReceiverStream::new(receiver).map(move |told| {
+        let _held = &guard;
+        match told {
+            Told::Line(line) => Ok::<_, std::io::Error>(line),
+            Told::Failed(error) => Ok(failed(&error.message)),
+        }
     });
     let mut response = Response::new(Body::from_stream(tokio_stream::once(Ok(first)).chain(rest)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
