@@ -68,6 +68,17 @@ pub enum Event {
         /// The vertices it waits for.
         inputs: Vec<Digest>,
     },
+    /// A vertex is shown as part of a group.
+    VertexGrouped {
+        /// Which vertex.
+        vertex: Digest,
+        /// What tells the group from others.
+        id: String,
+        /// The name of the group.
+        name: String,
+        /// Whether a vertex of it is shown by itself if it is the only one.
+        weak: bool,
+    },
     /// Work on a vertex began.
     VertexStarted {
         /// Which vertex.

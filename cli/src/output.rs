@@ -53,7 +53,9 @@ pub(crate) fn parse(text: &str) -> Result<ParsedOutput, CliError> {
 pub(crate) fn push(outputs: &mut Vec<Output>) -> Result<(), CliError> {
     for output in outputs.iter_mut() {
         *output = match std::mem::replace(output, Output::Store(LayerOptions::default())) {
-            Output::Store(layers) => Output::Registry(PushOutput { layers, by_digest: Vec::new() }),
+            Output::Store(layers) => {
+                Output::Registry(PushOutput { insecure: false, layers, by_digest: Vec::new() })
+            }
             pushed @ Output::Registry(_) => pushed,
             _ => {
                 let message = "--push is about images, not about archives and files".to_owned();
@@ -96,6 +98,7 @@ struct Fields<'a> {
     names: Vec<&'a str>,
     push: bool,
     by_digest: bool,
+    insecure: bool,
     as_tar: bool,
     compression: Option<&'a str>,
     level: Option<&'a str>,
@@ -116,6 +119,7 @@ impl<'a> Fields<'a> {
             names: Vec::new(),
             push: false,
             by_digest: false,
+            insecure: false,
             as_tar: true,
             compression: None,
             level: None,
@@ -142,6 +146,7 @@ impl<'a> Fields<'a> {
                 "name" => fields.names = value.split(',').filter(|name| !name.is_empty()).collect(),
                 "push" => fields.push = truth()?,
                 "push-by-digest" => fields.by_digest = truth()?,
+                "registry.insecure" => fields.insecure = truth()?,
                 "oci-mediatypes" => fields.oci_types = truth()?,
                 "oci-artifact" => fields.artifacts = truth()?,
                 // Images always are in the store, ready to run, and known by their digest.
@@ -192,7 +197,11 @@ impl<'a> Fields<'a> {
 
     fn registry(&self, layers: LayerOptions) -> Result<Output, CliError> {
         if !self.by_digest {
-            return Ok(Output::Registry(PushOutput { layers, by_digest: Vec::new() }));
+            return Ok(Output::Registry(PushOutput {
+                insecure: self.insecure,
+                layers,
+                by_digest: Vec::new(),
+            }));
         }
         let by_digest = self.names()?;
         let tagged = |name: &&str| name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
@@ -200,7 +209,7 @@ impl<'a> Fields<'a> {
             let why = "what is pushed by its digest has a name without tag";
             return Err(fields_error(self.text, why, "write name=REGISTRY/REPOSITORY"));
         }
-        Ok(Output::Registry(PushOutput { layers, by_digest }))
+        Ok(Output::Registry(PushOutput { insecure: self.insecure, layers, by_digest }))
     }
 
     fn names(&self) -> Result<Vec<Reference>, CliError> {
@@ -235,6 +244,10 @@ impl<'a> Fields<'a> {
         if matches!(kind, "image" | "registry") && self.destination.is_some() {
             let why = format!("type={kind} is no file");
             return Err(fields_error(self.text, &why, "leave dest out"));
+        }
+        if self.insecure && !matches!(kind, "image" | "registry") {
+            let why = format!("type={kind} is in no registry");
+            return Err(fields_error(self.text, &why, "leave registry.insecure out"));
         }
         if self.push && kind != "image" && kind != "registry" {
             let why = format!("type={kind} is not pushed");

@@ -7,6 +7,7 @@ pub(crate) mod brought;
 mod caches;
 mod containers;
 mod definitions;
+mod failures;
 mod frontends;
 mod opening;
 mod results;

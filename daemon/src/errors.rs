@@ -19,6 +19,9 @@ const SOURCE: &str = "github.com/moby/buildkit/errdefs.Source+json";
 /// A step that failed.
 const VERTEX: &str = "github.com/moby/buildkit/errdefs.Vertex+json";
 
+/// What a step that failed did, and what it left.
+const SOLVE: &str = "github.com/moby/buildkit/errdefs.Solve+json";
+
 /// A question that is not answered here.
 const SUBREQUEST: &str = "github.com/moby/buildkit/errdefs.Subrequest+json";
 
@@ -59,6 +62,11 @@ pub(crate) fn unsupported_question(name: &str) -> Status {
 
 /// A failed build, in the words of its first line and causes.
 pub(crate) fn status_of(error: &BuildError) -> Status {
+    status_of_solve(error, None)
+}
+
+/// The same, with what a failed process left if there is something.
+pub(crate) fn status_of_solve(error: &BuildError, left: Option<Value>) -> Status {
     let text = match error {
         BuildError::Cancelled => return Status::cancelled("context canceled"),
         BuildError::Engine(error) => return status_of_engine(error),
@@ -69,7 +77,8 @@ pub(crate) fn status_of(error: &BuildError) -> Status {
     let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
     let places = error.places();
     let steps = error.vertices().into_iter().take(MOST_PLACES);
-    let steps: Vec<_> = steps.map(|step| (VERTEX, json!({ "digest": step }))).collect();
+    let steps = steps.map(|step| (VERTEX, json!({ "digest": step })));
+    let steps: Vec<_> = steps.chain(left.map(|left| (SOLVE, left))).collect();
     let fits = places.first().is_some_and(|place| place.source().text().len() <= LARGEST_SOURCE);
     if !fits {
         let excerpt = error.excerpt();

@@ -60,7 +60,6 @@ struct Export<'a> {
 
 impl Export<'_> {
     fn write(&self, kind: &str) -> Result<HashMap<String, String>, Status> {
-        self.refuse_what_is_not_written()?;
         match kind {
             "image" | "moby" => self.image(),
             "docker" | "oci" if !self.is_true("tar", true)? => self.layout(),
@@ -152,25 +151,16 @@ impl Export<'_> {
         Ok(FileOptions { prefix: prefix.to_owned(), split })
     }
 
-    /// Registries are those of the builder's machine.
-    fn refuse_what_is_not_written(&self) -> Result<(), Status> {
-        if self.is_true("registry.insecure", false)? {
-            let message =
-                "registry.insecure: insecure registries are named in the files of the builder's machine";
-            return Err(Status::invalid_argument(message));
-        }
-        Ok(())
-    }
-
     fn image(&self) -> Result<HashMap<String, String>, Status> {
         let layers = self.layers()?;
         let names = self.names()?;
+        let insecure = self.is_true("registry.insecure", false)?;
         let output = if !self.is_true("push", false)? {
             Output::Store(layers)
         } else if self.is_true("push-by-digest", false)? {
-            Output::Registry(PushOutput { layers, by_digest: names.clone() })
+            Output::Registry(PushOutput { insecure, layers, by_digest: names.clone() })
         } else {
-            Output::Registry(PushOutput { layers, by_digest: Vec::new() })
+            Output::Registry(PushOutput { insecure, layers, by_digest: Vec::new() })
         };
         let is_by_digest = matches!(&output, Output::Registry(push) if !push.by_digest.is_empty());
         self.export(output, if is_by_digest { Vec::new() } else { names })

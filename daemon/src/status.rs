@@ -142,6 +142,10 @@ impl Said {
                 self.vertices.insert(vertex, declared.clone());
                 Some(of_vertex(declared))
             }
+            Event::VertexGrouped { vertex, id, name, weak } => {
+                let group = pb::ProgressGroup { id, name, weak };
+                self.change(vertex, |known| known.progress_group = Some(group))
+            }
             Event::VertexStarted { vertex, at } => {
                 self.change(vertex, |known| known.started = Some(timestamp(at)))
             }

@@ -34,7 +34,7 @@ impl Engine {
                 Some(credentials) => Arc::clone(credentials),
                 None => Arc::new(StoredCredentials::read(&self.registries)?),
             },
-            hosts: Some(Arc::new(HostFiles::new(&self.registries))),
+            hosts: Some(Arc::new(HostFiles::new(&self.registries, self.trusts_registries))),
             ..ClientOptions::default()
         };
         let network = Network { runtime, client: Client::new(options) };

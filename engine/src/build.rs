@@ -319,7 +319,7 @@ impl Prepared {
                 }
                 let failure = |Failure { vertex, error }: Failure<StepError>| {
                     let vertex = lowered.graph.vertex(vertex);
-                    let (metadata, kept) = (&vertex.metadata, kept.map(|kept| kept.build.clone()));
+                    let (metadata, kept) = (&vertex.metadata, kept.cloned().map(Box::new));
                     let place = self.place(metadata).map(Box::new);
                     StepFailure { vertex: vertex.id, name: metadata.name.clone(), place, error, kept }
                 };

@@ -70,7 +70,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
-pub use frontend::low_level;
+/// Graphs of operations as clients send them, and the operations that they become.
+pub mod low_level {
+    pub use frontend::low_level::*;
+    pub use llb::{BindMount, CacheMount, ExecMount, ExecOp, MountKind, NetworkMode, SecurityMode, Sharing};
+}
 
 pub use self::definition::other_frontend;
 pub use runner::HiddenInput;
@@ -144,6 +148,8 @@ pub struct Engine {
     threads: blocking::Threads,
     /// Who we are to registries, where that is not in files.
     credentials: Option<Arc<dyn Credentials>>,
+    /// Whether registries are taken for who they say they are, with any certificate or without TLS.
+    trusts_registries: bool,
     /// The steps that builds of this engine run now.
     flights: Arc<Flights<Onlooker>>,
 }
@@ -186,6 +192,7 @@ impl Engine {
             network: OnceLock::new(),
             threads: blocking::Threads::default(),
             credentials: None,
+            trusts_registries: false,
             flights: Arc::default(),
         })
     }
@@ -194,6 +201,15 @@ impl Engine {
     /// answer to these is known to nobody else.
     #[must_use]
     pub fn with_credentials(&self, credentials: Arc<dyn Credentials>) -> Self {
+        Self { credentials: Some(credentials), ..self.with_own_network() }
+    }
+
+    /// The same engine for a registry that is named as insecure: any certificate is good, and plain HTTP too.
+    pub(crate) fn trusting_registries(&self) -> Self {
+        Self { trusts_registries: true, ..self.with_own_network() }
+    }
+
+    fn with_own_network(&self) -> Self {
         Self {
             store: self.store.clone(),
             runtime_directory: self.runtime_directory.clone(),
@@ -203,7 +219,8 @@ impl Engine {
             proxies: self.proxies.clone(),
             network: OnceLock::new(),
             threads: Arc::clone(&self.threads),
-            credentials: Some(credentials),
+            credentials: self.credentials.clone(),
+            trusts_registries: self.trusts_registries,
             flights: Arc::clone(&self.flights),
         }
     }

@@ -335,6 +335,8 @@ pub struct FileOptions {
 /// An image that is pushed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PushOutput {
+    /// Whether the registry's certificate does not matter, nor whether it has one.
+    pub insecure: bool,
     /// How its layers are written; with gzip, if nothing is said.
     pub layers: LayerOptions,
     /// Repositories that get it by its digest alone. With none, it is pushed under the request's tags.

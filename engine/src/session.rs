@@ -3,6 +3,7 @@
 //!
 //! [`crate::Engine::build`] is the same in one go.
 
+mod failed;
 mod process;
 mod told;
 
@@ -19,6 +20,7 @@ use snapshotter::tree::{Entry, Follow};
 use snapshotter::{ScratchDir, Tree};
 use sys::stat::Stat;
 
+pub use self::failed::LeftProcess;
 pub use self::process::{SessionProcess, Streams, resize};
 pub use self::told::Provenance;
 pub use frontend::{ResolvedHttp, ResolvedImage};

@@ -7,7 +7,8 @@ mod grpc;
 use common::daemon::{Buildx, Daemon};
 use common::env;
 use grpc::control::{SolveRequest, VertexWarning};
-use grpc::{Client, Offer, details, dockerfile, unique};
+use grpc::llb::{Llb, action, mkfile};
+use grpc::{Client, Offer, details, dockerfile, pb, unique};
 use serde_json::Value;
 
 const CARELESS: &str = "FROM busybox AS Base\nRUN true\nFROM Base\nMAINTAINER me\n";
@@ -158,4 +159,35 @@ fn a_stream_of_json_is_one() {
     let ours: Vec<&Value> = ours.iter().filter_map(|one| one["warnings"].as_array()).flatten().collect();
     assert_eq!(ours[0]["range"], warning["range"]);
     assert_eq!(ours[0]["sourceInfo"], warning["sourceInfo"]);
+}
+
+#[test]
+fn operations_of_a_group_are_told_as_one() {
+    let env = env();
+    let daemon = Daemon::start(&env);
+    let client = Client::of(&daemon);
+    let session = client.session(&Offer::new());
+    let mut llb = Llb::default();
+    let group = pb::ProgressGroup { id: "g1".to_owned(), name: "all that is made".to_owned(), weak: true };
+    let grouped = || pb::OpMetadata { progress_group: Some(group.clone()), ..pb::OpMetadata::default() };
+    let made = |path: &str| pb::op::Op::File(pb::FileOp { actions: vec![action(-1, 0, mkfile(path, "x"))] });
+    let first = llb.add_with(made("/a"), &[], grouped());
+    let second = llb.add_with(made("/b"), &[], grouped());
+    let alone = llb.add(made("/c"), &[]);
+    let result = llb.merge(&[&first, &second, &alone]);
+    let id = unique("group");
+    let request = SolveRequest {
+        r#ref: id.clone(),
+        session: session.id().to_owned(),
+        definition: Some(llb.definition(&result)),
+        ..SolveRequest::default()
+    };
+    client.solve(request).unwrap();
+    let said = client.status(&id).unwrap();
+    for path in ["/a", "/b"] {
+        let vertex = said.vertex(&format!("mkfile {path}"));
+        assert_eq!(vertex.progress_group.as_ref(), Some(&group));
+        assert!(vertex.completed.is_some());
+    }
+    assert!(said.vertex("mkfile /c").progress_group.is_none());
 }

@@ -2,6 +2,7 @@
 
 mod common;
 
+use testkit::docker_registry::{DockerRegistry, RegistryDoor};
 use testkit::{Context, TestEnv};
 
 use common::daemon::Buildx;
@@ -129,4 +130,44 @@ fn what_is_no_cache_is_refused() {
     refused(&["--cache-to", nowhere], &["localhost:1"]);
     buildx.build(context.path(), &["--cache-to", &format!("{nowhere},ignore-error=true")]).ok();
     buildx.build(context.path(), &["--cache-from", "localhost:1/a"]).ok();
+}
+
+/// A registry whose certificate nobody has signed is used where that is said, and nowhere else.
+#[test]
+fn insecure_registries_are_those_that_are_named_as_such() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let Some(certificate) = testkit::certificates::self_signed(&env.work(), "registry") else { return };
+    let door = RegistryDoor {
+        certificate: Some((certificate.file.clone(), certificate.key.clone())),
+        ..RegistryDoor::default()
+    };
+    let Some(registry) = DockerRegistry::start_with(&door) else { return };
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN echo made > /made\n");
+    let (image, cache) = (registry.reference("app:1"), registry.reference("cache:1"));
+    let output = |more: &str| format!("type=image,name={image},push=true{more}");
+    let to = |more: &str| format!("type=registry,ref={cache}{more}");
+    let trusted = ",registry.insecure=true";
+    buildx.build(context.path(), &["-o", &output("")]).fails(1);
+    let both = ["-o", &output(trusted), "--cache-to", &to(&format!("{trusted},mode=max"))];
+    buildx.build(context.path(), &both).ok();
+    let Some(skopeo) = testkit::judges::skopeo() else { return };
+    skopeo.json(["inspect", "--raw", "--tls-verify=false", &format!("docker://{image}")]);
+    // Another builder reads the cache, when it may.
+    let other = common::env();
+    let from = |more: &str| format!("type=registry,ref={cache}{more}");
+    let build = |more: &str| common::build(&other, &context, &["--cache-from", &from(more)]);
+    assert_eq!(common::outcome(&build(""), "RUN echo made"), "DONE");
+    other.lap(["builder", "prune", "-af"]).ok();
+    assert_eq!(common::outcome(&build(trusted), "RUN echo made"), "CACHED");
+    // The command line pushes in the same words.
+    let name = registry.reference("app:2");
+    let output = format!("type=registry,name={name}");
+    common::build_fails(&other, &context, &["-o", &output]);
+    common::build(&other, &context, &["-o", &format!("{output}{trusted}")]);
+    let refused = other.lap(["build", "-o", "type=local,dest=x,registry.insecure=true"]).arg(context.path());
+    refused.fails(2).stderr_has(&["type=local is in no registry"]);
+    let azure = other.lap(["build", "--cache-from", "type=azblob,name=x"]).arg(context.path());
+    azure.fails(2).stderr_has(&["Azure's blobs are not spoken to here"]);
 }

@@ -6,7 +6,7 @@ mod grpc;
 
 use std::collections::HashMap;
 
-use common::daemon::Daemon;
+use common::daemon::{Buildx, Daemon};
 use common::env;
 use grpc::control::SolveRequest;
 use grpc::frontend::exec_message::Input;
@@ -15,7 +15,7 @@ use grpc::frontend::{
     SignalMessage,
 };
 use grpc::llb::Llb;
-use grpc::{Client, Gateway, Offer, OpenSession, Solving, pb, unique};
+use grpc::{Client, Gateway, Offer, OpenSession, Solving, details, pb, unique};
 use testkit::TestEnv;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -236,4 +236,90 @@ fn processes_end_with_their_build() {
     client.wait(gateway.r#return(ReturnRequest::default())).unwrap();
     client.outcome(build).unwrap();
     assert_eq!(talk.done("long").code, Some(137));
+}
+
+/// As buildx's debugger does it: a container of the mounts that an error names.
+#[test]
+fn a_client_looks_around_in_what_a_failed_process_saw_and_left() {
+    let env = env();
+    let context = env.context();
+    let dockerfile = "FROM busybox AS tools\nRUN echo hammer > /tool\nFROM busybox\nWORKDIR /work\n\
+                      RUN --mount=from=tools,target=/tools --mount=type=secret,id=word,env=WORD \
+                      --mount=type=cache,target=/cache --mount=type=tmpfs,target=/memory \
+                      echo was here > left && cat /tools/tool && echo kept > /cache/kept && exit 7\n";
+    context.dockerfile(dockerfile);
+    let offer = Offer::new().context(context.path()).secret("word", b"hidden");
+    let mut building = Building::new(&env, &offer);
+    let solve = frontend::SolveRequest { frontend: "dockerfile.v0".to_owned(), ..Default::default() };
+    let failed = building.client.wait(building.gateway.solve(solve)).unwrap_err();
+    let details = details(&failed);
+    let found = |kind: &str| {
+        let kind = format!("github.com/moby/buildkit/errdefs.{kind}+json");
+        details.iter().find(|(known, _)| *known == kind).map(|(_, value)| value.clone()).expect("a detail")
+    };
+    assert!(found("Vertex")["digest"].as_str().unwrap().starts_with("sha256:"));
+    assert_eq!(found("Source")["ranges"][0]["start"]["line"], 5);
+    let solve = found("Solve");
+    let exec = &solve["op"]["exec"];
+    assert!(exec["meta"]["args"][2].as_str().unwrap().contains("exit 7"), "{solve}");
+    assert_eq!(
+        (exec["meta"]["cwd"].as_str(), exec["secretenv"][0]["ID"].as_str()),
+        (Some("/work"), Some("word"))
+    );
+    let mounts = exec["mounts"].as_array().unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let places: Vec<(String, String)> =
+        mounts.iter().map(|mount| (text(&mount["dest"]), text(&mount["mountType"]))).collect();
+    let place = |dest: &str, kind: &str| (dest.to_owned(), kind.to_owned());
+    let all = [place("/", ""), place("/tools", ""), place("/cache", "CACHE"), place("/memory", "TMPFS")];
+    assert_eq!(places, all);
+    let container = |ids: &serde_json::Value, name: &str| {
+        let mount = |(mount, id): (&serde_json::Value, &serde_json::Value)| pb::Mount {
+            dest: text(&mount["dest"]),
+            selector: text(&mount["selector"]),
+            readonly: mount["readonly"].as_bool().unwrap_or(false),
+            mount_type: match mount["mountType"].as_str() {
+                Some("CACHE") => pb::MountType::Cache.into(),
+                Some("TMPFS") => pb::MountType::Tmpfs.into(),
+                _ => pb::MountType::Bind.into(),
+            },
+            cache_opt: mount["cacheOpt"]["ID"]
+                .as_str()
+                .map(|id| pb::CacheOpt { id: id.to_owned(), ..Default::default() }),
+            result_id: text(id),
+            ..Default::default()
+        };
+        let ids = ids.as_array().unwrap();
+        assert_eq!(ids.len(), mounts.len());
+        NewContainerRequest {
+            container_id: name.to_owned(),
+            mounts: mounts.iter().zip(ids).map(mount).collect(),
+            ..Default::default()
+        }
+    };
+    let (left, saw) = (container(&solve["mountIDs"], "left"), container(&solve["inputIDs"], "saw"));
+    for request in [left, saw] {
+        building.client.wait(building.gateway.new_container(request)).unwrap();
+    }
+    let mut talk = building.stream();
+    talk.start("after", "left", "cat /work/left /tools/tool /cache/kept; ls -d /memory", &[1]);
+    assert_eq!(talk.done("after").text(1), "was here\nhammer\nkept\n/memory\n");
+    talk.start("before", "saw", "ls /work; cat /tools/tool; ls -d /memory", &[1]);
+    assert_eq!(talk.done("before").text(1), "hammer\n/memory\n");
+}
+
+#[test]
+fn the_debugger_of_buildx_opens_a_failed_step() {
+    let env = env();
+    let Some(buildx) = Buildx::new(&env) else { return };
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN echo was here > /left && exit 7\n");
+    let path = context.path().to_str().unwrap();
+    let flags = ["debug", "--on=error", "--invoke=/bin/sh", "build", "--progress=plain"];
+    let mut terminal = buildx.on_terminal(&[&flags[..], &[path]].concat());
+    terminal.wait_for("exit code: 7");
+    terminal.wait_for("Interactive container was restarted");
+    terminal.wait_for("# ");
+    terminal.write("read x < /left; echo found: $x\n");
+    terminal.wait_for("found: was here");
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use base::{Platform, Reference};
 pub use bollard_buildkit_proto::pb;
-use llb::{CopyAction, FileAction, FileOp, Graph, GraphBuilder, Input, Metadata, Op};
+use llb::{CopyAction, FileAction, FileOp, Graph, GraphBuilder, Group, Input, Metadata, Op};
 
 pub use self::error::DefinitionError;
 pub use self::exec::{Container, container};
@@ -214,6 +214,7 @@ impl Lowering<'_> {
             source: self.operations.source(operation).filter(|_| self.depth == 0),
             ignore_cache: self.options.no_cache
                 || operation.metadata.is_some_and(|metadata| metadata.ignore_cache),
+            group: operation.metadata.and_then(|metadata| metadata.progress_group.as_ref()).map(group),
         };
         self.graph.add(op, platform, inputs, metadata)
     }
@@ -250,6 +251,11 @@ impl Lowering<'_> {
         let Some(lower) = self.filesystem(operation, lower) else { return Ok(Value::Filesystem(upper)) };
         Ok(Value::Filesystem(self.add(operation, Op::Diff, platform, &[lower, upper])))
     }
+}
+
+/// What an operation is shown as a part of.
+fn group(group: &pb::ProgressGroup) -> Group {
+    Group { id: group.id.clone(), name: group.name.clone(), weak: group.weak }
 }
 
 fn platform_of(platform: &pb::Platform) -> Platform {

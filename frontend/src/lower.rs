@@ -449,6 +449,7 @@ impl<'a> Lowering<'a> {
             stage: state.names.stage().to_owned(),
             source: source_range(instruction.span),
             ignore_cache: state.ignore_cache,
+            group: None,
         }
     }
 

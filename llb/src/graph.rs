@@ -27,6 +27,19 @@ pub struct Metadata {
     pub source: Option<SourceRange>,
     /// Whether the cache must not be asked (`--no-cache`); the result is still saved.
     pub ignore_cache: bool,
+    /// What it is shown as a part of.
+    pub group: Option<Group>,
+}
+
+/// Vertices that are shown as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// What tells it from others.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Whether a vertex of it is shown by itself if it is the only one.
+    pub weak: bool,
 }
 
 /// Bytes `start..end` of a file that a graph was made from.

@@ -13,7 +13,7 @@ mod identity;
 pub mod op;
 
 pub use aspects::{Aspect, aspects};
-pub use graph::{Graph, GraphBuilder, GraphError, Input, Metadata, SourceRange, Vertex, VertexIndex};
+pub use graph::{Graph, GraphBuilder, GraphError, Group, Input, Metadata, SourceRange, Vertex, VertexIndex};
 pub use op::{
     BindMount, CacheMount, ChmodMode, CopyAction, CopyRules, DeviceRequest, ExecMount, ExecOp, FileAction,
     FileOp, GitSource, HttpSource, ImageSource, LocalSource, MkdirAction, MkfileAction, MountKind,

@@ -52,7 +52,7 @@ impl State {
     fn draw(&mut self, event: &Event) -> std::io::Result<()> {
         match event {
             Event::BuildBegun { isolation } => writeln!(self.out, "#0 building with {isolation}\n"),
-            Event::VertexDeclared { .. } => Ok(()),
+            Event::VertexDeclared { .. } | Event::VertexGrouped { .. } => Ok(()),
             Event::VertexStarted { vertex, .. } => self.header(vertex),
             Event::Log { vertex, data, at, .. } => self.log(vertex, data, *at),
             Event::Status { vertex, id, current, total, completed, .. } => {

@@ -53,6 +53,10 @@ fn message(event: &Event, model: &mut Model) -> Option<Value> {
         Event::VertexDeclared { vertex, name, inputs } => {
             json!({"vertexes": [{"digest": vertex, "name": name, "inputs": inputs}]})
         }
+        Event::VertexGrouped { vertex, id, name, weak } => {
+            let step = model.step(vertex).map(|step| step.name.clone());
+            json!({"vertexes": [{"digest": vertex, "name": step, "progressGroup": {"id": id, "name": name, "weak": weak}}]})
+        }
         Event::VertexStarted { vertex, at } => {
             let name = model.step(vertex).map(|step| step.name.clone());
             json!({"vertexes": [{"digest": vertex, "name": name, "started": at}]})

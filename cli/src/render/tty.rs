@@ -106,7 +106,7 @@ impl EventSink for TtyRenderer {
                     bar.set_prefix(sanitised(&step.title()));
                 }
             }
-            Event::VertexDeclared { .. } => {}
+            Event::VertexDeclared { .. } | Event::VertexGrouped { .. } => {}
         }
     }
 }

@@ -13,12 +13,12 @@ use prost::Message as _;
 use tonic::Status;
 
 use super::brought::{self, LayoutContext};
-use super::caches;
 use super::opening::Opened;
 use super::results::Results;
 use super::steer::Steering;
+use super::{caches, failures};
 use crate::attributes::Attributes;
-use crate::errors::{status_of, status_of_engine};
+use crate::errors::{status_of, status_of_engine, status_of_solve};
 use crate::linked;
 use crate::proto::{frontend, pb};
 use crate::session::caller::Asked;
@@ -182,7 +182,7 @@ impl Steering<'_> {
     pub(super) fn solved(
         &self,
         session: &EngineSession<'_>,
-        results: &Results,
+        results: &mut Results,
         opened: &mut Opened,
     ) -> Result<Solved, Status> {
         self.read_nested(session, results, opened)?;
@@ -191,6 +191,9 @@ impl Steering<'_> {
             Some(definition) => session.solve_definition(definition, &opened.request),
             None => session.solve(&opened.request),
         };
-        solved.map_err(|error| status_of(&error))
+        solved.map_err(|error| {
+            let left = failures::keep(session, results, opened, &error);
+            status_of_solve(&error, left)
+        })
     }
 }

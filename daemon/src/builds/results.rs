@@ -63,6 +63,13 @@ impl Results {
         Ok(frontend::SolveResponse { r#ref: String::new(), result: Some(result) })
     }
 
+    /// Keeps a filesystem that nobody has asked for, and answers its name.
+    pub(super) fn keep(&mut self, solved: Solved, request: &BuildRequest) -> String {
+        let opened = Opened::new(request.clone(), Vec::new());
+        self.known.push(Known { solved, opened });
+        format!("{}:0", self.known.len() - 1)
+    }
+
     /// The next result, as the client is told of it. What came of a graph of operations is called by it in other graphs.
     fn named(
         &self,

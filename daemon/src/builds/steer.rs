@@ -75,7 +75,7 @@ impl Steering<'_> {
     fn defined(&self, definition: &pb::Definition) -> Result<HashMap<String, String>, Status> {
         let mut opened = self.open_definition(definition, &self.build.request.frontend_attrs, &[])?;
         self.steered(&opened.request.clone(), |session| {
-            let solved = self.solved(session, &Results::new(&self.build.id), &mut opened)?;
+            let solved = self.solved(session, &mut Results::new(&self.build.id), &mut opened)?;
             let mut exporters = self.build.request.exporters.iter();
             let solved = match exporters.find_map(|exporter| exporter.attrs.get(CONFIG)) {
                 Some(config) => {

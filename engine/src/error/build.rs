@@ -9,6 +9,7 @@ use solver::explain::Reason;
 
 use super::EngineError;
 use crate::call::Place;
+use crate::failed::KeptStep;
 
 /// How many findings are drawn: whoever has more is better served by the first ones.
 const MOST_SHOWN: usize = 20;
@@ -94,8 +95,8 @@ pub enum BuildError {
         /// Why.
         #[source]
         error: Box<StepError>,
-        /// The build, if what its failed step left is kept.
-        kept: Option<String>,
+        /// What is kept of it.
+        kept: Option<Box<KeptStep>>,
     },
     /// Several steps failed, in a build that went on after the first of them.
     #[error("failed to solve: {} steps failed", .0.len())]
@@ -131,8 +132,8 @@ pub struct StepFailure {
     pub place: Option<Box<Place>>,
     /// Why.
     pub error: StepError,
-    /// The build, if what its failed step left is kept.
-    pub kept: Option<String>,
+    /// What is kept of it.
+    pub kept: Option<Box<KeptStep>>,
 }
 
 /// Why one step failed.
@@ -327,6 +328,14 @@ impl BuildError {
 
     /// The id of the build, if what its failed step left is kept and can be looked at.
     pub fn kept(&self) -> Option<&str> {
+        match self {
+            Self::Step { .. } | Self::Steps(_) => self.kept_step().map(|kept| kept.build.as_str()),
+            _ => None,
+        }
+    }
+
+    /// What is kept of the first step that failed.
+    pub(crate) fn kept_step(&self) -> Option<&KeptStep> {
         match self {
             Self::Step { kept, .. } => kept.as_deref(),
             Self::Steps(failures) => failures.first()?.kept.as_deref(),

@@ -140,6 +140,8 @@ fn to_registry(assembly: &Assembly<'_>, built: &Built, push: &PushOutput) -> Res
         repositories => repositories.iter().map(by_digest).collect(),
     };
     let remote = assembly.remote_layers();
+    let trusting = push.insecure.then(|| engine.trusting_registries());
+    let engine = trusting.as_ref().unwrap_or(engine);
     for name in &names {
         engine.push_shipment(lease, name, &shipment, Some(&remote), progress, cancel)?;
     }

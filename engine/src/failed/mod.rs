@@ -10,6 +10,7 @@ mod image;
 mod shell;
 
 use base::CancelToken;
+use llb::ExecOp;
 use snapshotter::{Lease, SnapshotId, Tree};
 
 pub(crate) use self::document::FailedDocument;
@@ -22,13 +23,19 @@ use crate::ops::Filesystem;
 
 /// What a build has kept of a step of its own.
 #[derive(Debug, Clone)]
-pub(crate) struct KeptStep {
+pub struct KeptStep {
     /// The id of the build.
     pub(crate) build: String,
     /// The step's name.
     pub(crate) step: String,
     /// Its root filesystem as it was left.
     pub(crate) root: SnapshotId,
+    /// What ran.
+    pub(crate) op: ExecOp,
+    /// What it began with: its root filesystem, and those that its mounts showed, by their places.
+    pub(crate) inputs: Vec<Option<Filesystem>>,
+    /// What it left of them.
+    pub(crate) parts: Vec<Option<SnapshotId>>,
 }
 
 /// What people are told of a failed step that is kept.

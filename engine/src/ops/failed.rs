@@ -48,7 +48,11 @@ impl BuildOps<'_> {
             return;
         }
         match self.keep(vertex, op, inputs, process) {
-            Ok(kept) => drop(kept.map(|kept| self.kept.set(kept))),
+            Ok(kept) => {
+                if let Some(kept) = kept {
+                    self.kept.get_or_init(|| kept);
+                }
+            }
             Err(error) => self.progress.emit(Event::Warning {
                 vertex: Some(vertex.id),
                 code: "FailedStepNotKept".to_owned(),
@@ -81,9 +85,11 @@ impl BuildOps<'_> {
         };
         let mut parts = vec![Some(FailedPart::Written(process.active))];
         parts.extend(of_mounts.iter().enumerate().map(part));
-        let kept = self.engine.store.keep_failed_step(recorder.id(), parts)?;
-        let root = kept.first().copied().flatten();
+        let parts = self.engine.store.keep_failed_step(recorder.id(), parts)?;
+        let Some(root) = parts.first().copied().flatten() else { return Ok(None) };
         let (build, step) = (recorder.id().to_owned(), vertex.metadata.name.clone());
-        Ok(root.map(|root| KeptStep { build, step, root }))
+        let below = if op.has_root { inputs.first().copied().flatten() } else { None };
+        let inputs = std::iter::once(below).chain(of_mounts).collect();
+        Ok(Some(KeptStep { build, step, root, op: op.clone(), inputs, parts }))
     }
 }

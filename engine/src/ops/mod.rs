@@ -22,7 +22,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use base::event::Outcome;
 use base::{CancelToken, Digest, Key, Timestamp};
-use llb::{Graph, Op, SourceOp, Vertex, VertexIndex};
+use llb::{Graph, Group, Op, SourceOp, Vertex, VertexIndex};
 use snapshotter::writer::{LayerWriter, WriterOptions};
 use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, RecordKind, SnapshotId, Tree};
 use solver::key::of_output;
@@ -175,6 +175,9 @@ impl<'a> BuildOps<'a> {
             if !is_local(vertex) && !is_given(vertex, &given) {
                 let inputs = graph.inputs(*index).iter().map(|input| graph.vertex(input.vertex).id).collect();
                 progress.declare(vertex.id, &vertex.metadata.name, inputs);
+                if let Some(Group { id, name, weak }) = vertex.metadata.group.clone() {
+                    progress.emit(base::Event::VertexGrouped { vertex: vertex.id, id, name, weak });
+                }
             }
         }
         let (context_keys, definitions, made) = Default::default();

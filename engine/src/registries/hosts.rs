@@ -76,14 +76,17 @@ struct Common {
 /// The files of this machine; each is read once, when a registry is first asked.
 pub(crate) struct HostFiles {
     files: RegistryFiles,
+    /// Whether registries of which the files say nothing are reached in any way.
+    trusts: bool,
     common: OnceLock<Result<Common, HostsError>>,
     /// What was found for a registry's repository.
     known: Mutex<HashMap<(String, String), Vec<EndpointSpec>>>,
 }
 
 impl HostFiles {
-    pub(crate) fn new(files: &RegistryFiles) -> Self {
-        Self { files: files.clone(), common: OnceLock::new(), known: Mutex::default() }
+    /// Registries of which the files say nothing are reached as usual, or in any way if they are trusted.
+    pub(crate) fn new(files: &RegistryFiles, trusts: bool) -> Self {
+        Self { files: files.clone(), trusts, common: OnceLock::new(), known: Mutex::default() }
     }
 
     fn find(&self, registry: &str, repository: &str) -> Result<Vec<EndpointSpec>, HostsError> {
@@ -92,6 +95,9 @@ impl HostFiles {
             (Said::Endpoints(rules), source) => (rules, source.display().to_string()),
             (Said::Nothing, _) if self.has_certificates(registry)? => {
                 (vec![EndpointRule::new(registry, Scheme::Usual)], "certificates for it".to_owned())
+            }
+            (Said::Nothing, _) if self.trusts => {
+                (vec![EndpointRule::new(registry, Scheme::Either)], "registry.insecure".to_owned())
             }
             (Said::Nothing, _) => return Ok(Vec::new()),
         };

@@ -112,8 +112,11 @@ impl<'a> Fields<'a> {
 
     fn place(&self) -> Result<DocumentPlace, WrongCache> {
         if self.kind == "registry" {
-            let reference = self.needed("ref")?.parse();
-            return reference.map(DocumentPlace::Registry).map_err(|why| self.error(&format!("{why}")));
+            let place = match self.truth("registry.insecure")?.unwrap_or(false) {
+                true => DocumentPlace::InsecureRegistry,
+                false => DocumentPlace::Registry,
+            };
+            return self.needed("ref")?.parse().map(place).map_err(|why| self.error(&format!("{why}")));
         }
         if self.kind == "gha" {
             return self.actions().map(DocumentPlace::Actions);
@@ -221,7 +224,7 @@ impl<'a> Fields<'a> {
     /// Refuses fields that are neither part of the place nor in `known`.
     fn refuse_rest(&self, known: &[&str]) -> Result<(), WrongCache> {
         let of_place = match self.kind {
-            "registry" => &["type", "ref"][..],
+            "registry" => &["type", "ref", "registry.insecure"][..],
             // The last two save BuildKit requests that are not made here.
             "gha" => {
                 &["type", "url", "url_v2", "version", "token", "scope", "timeout", "repository", "ghtoken"]

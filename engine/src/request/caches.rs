@@ -99,6 +99,11 @@ fn place(words: &CacheWords<'_>) -> Result<CachePlace, WrongCache> {
     match words.get("type") {
         Some("records") => {}
         Some("reapi") => return cluster(words).map_err(|why| error(&why)),
+        Some("azblob") => {
+            return Err(error(
+                "the type \"azblob\" is not supported: Azure\'s blobs are not spoken to here; type=registry works with every registry",
+            ));
+        }
         Some(kind) => return Err(error(&format!("the type \"{kind}\" is not supported"))),
         None => return Err(error("it has no type")),
     }

@@ -17,6 +17,8 @@ use crate::caller::CallersBlobs;
 pub enum DocumentPlace {
     /// Under a name in a registry.
     Registry(Reference),
+    /// Under a name in a registry whose certificate does not matter, nor whether it has one.
+    InsecureRegistry(Reference),
     /// In the directory of an OCI image layout.
     Layout(LayoutPlace),
     /// In GitHub's Actions cache.

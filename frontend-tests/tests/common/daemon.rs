@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use testkit::{Lap, Running, TestEnv};
 
+use super::terminal::Terminal;
+
 /// Where Debian has the plugins of Docker's client.
 const PLUGINS: &str = "usr/libexec/docker/cli-plugins";
 
@@ -109,6 +111,15 @@ impl<'a> Buildx<'a> {
             .env("DOCKER_CONFIG", home.join(".docker"))
             .env("BUILDX_CONFIG", home.join("buildx"))
             .env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")
+    }
+
+    /// buildx on a terminal, with what its authors try out.
+    pub(crate) fn on_terminal(&self, args: &[&str]) -> Terminal {
+        let home = self.daemon.env.home();
+        let mut command = std::process::Command::new(&self.program);
+        command.args(args).env_clear().env("HOME", &home).env("TERM", "dumb").env("BUILDX_EXPERIMENTAL", "1");
+        command.env("DOCKER_CONFIG", home.join(".docker")).env("BUILDX_CONFIG", home.join("buildx"));
+        Terminal::of(command)
     }
 
     /// `docker buildx build --progress plain ARGS CONTEXT`

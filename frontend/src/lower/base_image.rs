@@ -206,7 +206,7 @@ impl<'a> Lowering<'a> {
         let name = names.next(&format!("FROM {}", image.reference));
         let source = source_range(stage.instruction.span);
         let stage = names.stage().to_owned();
-        let metadata = Metadata { name, stage, source, ignore_cache: false };
+        let metadata = Metadata { name, stage, source, ..Metadata::default() };
         let root = self.image_source(&image, &platform, metadata);
         Ok(StageState { root, ..fresh(image.config, platform, names) })
     }

@@ -24,7 +24,7 @@ pub(super) use self::config::{CacheConfig, CacheRecord};
 pub(crate) use self::envelope::INLINE;
 pub use self::error::CacheDocumentError;
 use self::layout::LayoutDocument;
-use self::registry::RegistryDocument;
+use self::registry::{Asker, RegistryDocument};
 pub(super) use self::source::DocumentSource;
 use self::store::DocumentStore;
 pub(crate) use self::writing::write;
@@ -34,7 +34,13 @@ use crate::request::DocumentPlace;
 /// The place that is called so.
 pub(super) fn open<'a>(engine: &'a Engine, place: &DocumentPlace) -> Box<dyn DocumentStore + 'a> {
     match place {
-        DocumentPlace::Registry(reference) => Box::new(RegistryDocument::new(engine, reference.clone())),
+        DocumentPlace::Registry(reference) => {
+            Box::new(RegistryDocument::new(Asker::Usual(engine), reference.clone()))
+        }
+        DocumentPlace::InsecureRegistry(reference) => {
+            let engine = Asker::Own(Box::new(engine.trusting_registries()));
+            Box::new(RegistryDocument::new(engine, reference.clone()))
+        }
         DocumentPlace::Actions(place) => Box::new(ActionsDocument::new(engine, place.clone())),
         DocumentPlace::Bucket(place) => Box::new(BucketDocument::new(engine, (**place).clone())),
         DocumentPlace::Caller(place) => Box::new(CallersDocument::new(place.clone())),

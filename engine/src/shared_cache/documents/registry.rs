@@ -1,5 +1,6 @@
 //! A cache document under a name in a registry.
 
+use std::ops::Deref;
 use std::path::Path;
 
 use base::image::{Descriptor, media_type};
@@ -16,15 +17,34 @@ use crate::error::EngineError;
 use crate::request::DocumentForm;
 use crate::shared_cache::repository::copy_blob;
 
+/// The engine that asks a registry.
+pub(crate) enum Asker<'a> {
+    /// That of the build.
+    Usual(&'a Engine),
+    /// One for this registry alone.
+    Own(Box<Engine>),
+}
+
+impl Deref for Asker<'_> {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        match self {
+            Self::Usual(engine) => engine,
+            Self::Own(engine) => engine,
+        }
+    }
+}
+
 /// A name in a registry.
 pub(crate) struct RegistryDocument<'a> {
-    engine: &'a Engine,
+    engine: Asker<'a>,
     reference: Reference,
 }
 
 impl<'a> RegistryDocument<'a> {
     /// The document, or the image with cache metadata, that `reference` names.
-    pub(crate) fn new(engine: &'a Engine, reference: Reference) -> Self {
+    pub(crate) fn new(engine: Asker<'a>, reference: Reference) -> Self {
         Self { engine, reference }
     }
 
