@@ -119,8 +119,7 @@ async fn usage(State(api): State<Arc<Api>>, parameters: Parameters) -> Result<Js
         if wants("image") || wants("build-cache") {
             let details = engine.usage_details()?;
             if wants("image") {
-                value["LayersSize"] =
-                    details.images.iter().map(|image| image.unique_bytes).sum::<u64>().into();
+                value["LayersSize"] = engine.usage()?.images.size.into();
                 value["Images"] = documents::system::images(&details, &containers);
             }
             if wants("build-cache") {
