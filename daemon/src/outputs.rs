@@ -230,8 +230,25 @@ impl Export<'_> {
     fn export(&self, output: Output, tags: Vec<Reference>) -> Result<HashMap<String, String>, Status> {
         let is_image = !matches!(output, Output::Tar(..) | Output::Local(..));
         let mut names: Vec<String> = self.get("name").into_iter().map(str::to_owned).collect();
-        let report = self.session.export(self.solved, vec![output], tags, self.epoch()?);
-        let report = report.map_err(|error| crate::errors::status_of(&error))?;
+        let named: Vec<String> = tags.iter().map(|tag| format!("naming to {tag}")).collect();
+        let epoch = self.epoch()?;
+        let step = is_image.then(|| self.build.step("exporting to image", &self.number.to_string()));
+        let report = self.session.export(self.solved, vec![output], tags, epoch);
+        let report = report.map_err(|error| crate::errors::status_of(&error));
+        let report = match step {
+            None => report?,
+            Some(step) => {
+                if let Ok(report) = &report {
+                    step.tell("exporting layers", 0, true);
+                    report
+                        .targets
+                        .iter()
+                        .for_each(|one| step.tell(&format!("writing image {}", one.image_id), 0, true));
+                    named.iter().for_each(|name| step.tell(name, 0, true));
+                }
+                step.end(report)?
+            }
+        };
         // A name that needs nobody to think of it.
         if let (Some(prefix), Some(target)) = (self.get("dangling-name-prefix"), report.targets.first())
             && (names.is_empty() || !self.is_true("danging-name-empty-only", false)?)

@@ -584,6 +584,11 @@ impl EngineError {
         matches!(self, Self::Store(StoreError::NoSuchNetwork { .. }))
     }
 
+    /// Whether it says that a registry does not have what was asked for.
+    pub fn is_missing_remotely(&self) -> bool {
+        matches!(self, Self::Registry(error) if error.is_not_found())
+    }
+
     /// Whether it says that there is no volume of a name.
     pub fn is_missing_volume(&self) -> bool {
         matches!(self, Self::Store(StoreError::NoSuchVolume { .. }))

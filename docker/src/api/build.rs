@@ -13,7 +13,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base::event::{Event, EventSink, Outcome};
 use base::git_url::is_http;
-use base::{CancelToken, Digest, GitUrl};
+use base::{CancelToken, Digest, Fault, Faulty as _, GitUrl};
 use engine::error::{BuildError, EngineError, StepError};
 use engine::request::{ContextSource, DockerfileSource};
 use engine::{Policy, SpaceLimits};
@@ -119,6 +119,14 @@ fn failed(lines: &Lines, error: &BuildError) -> Result<(), ApiError> {
         },
         other => (chain(other), None),
     };
+    if !lines.have_begun() {
+        let status = if error.fault() == Fault::Input {
+            StatusCode::BAD_REQUEST
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        return Err(ApiError::new(status, message));
+    }
     let mut detail = json!({ "message": message });
     if let Some(code) = code {
         detail["code"] = code.into();

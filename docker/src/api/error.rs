@@ -90,7 +90,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 /// The status that Docker has for an error.
 fn status(error: &EngineError) -> StatusCode {
-    if error.is_missing_network() || error.is_missing_volume() {
+    if error.is_missing_network() || error.is_missing_volume() || error.is_missing_remotely() {
         return StatusCode::NOT_FOUND;
     }
     match error {

@@ -86,7 +86,7 @@ async fn list(
         if !names.is_empty() && !names.iter().any(|name| filters.fit_name(name)) {
             continue;
         }
-        let mut document = documents::images::summary(image);
+        let mut document = documents::images::summary_with(image, |name| filters.fit_name(name));
         if *version < WITHOUT_VIRTUAL_SIZE {
             document["VirtualSize"] = image.size.into();
         }

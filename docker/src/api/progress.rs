@@ -1,5 +1,6 @@
 //! Work that tells how it goes: lines of JSON, while it is under way, and an error among them if it fails.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes};
@@ -31,6 +32,7 @@ pub(super) struct Lines {
     begun: Arc<Mutex<Vec<String>>>,
     /// What is told before anything else. What fails at once is an error of the call, so that it waits for the first news.
     title: Arc<Mutex<Option<Value>>>,
+    told: Arc<AtomicBool>,
 }
 
 /// What is done with layers, as clients show it.
@@ -67,7 +69,13 @@ pub(super) async fn told(
     work: impl FnOnce(&Engine, &Lines, &CancelToken) -> Result<(), ApiError> + Send + 'static,
 ) -> Result<Response<Body>, ApiError> {
     let (sender, mut receiver) = channel(WAITING);
-    let lines = Lines { sender: sender.clone(), words, begun: Arc::default(), title: Arc::default() };
+    let lines = Lines {
+        sender: sender.clone(),
+        words,
+        begun: Arc::default(),
+        title: Arc::default(),
+        told: Arc::default(),
+    };
     let cancel = CancelToken::new();
     // From here on: when nobody reads what is told any more, the work is stopped.
     let guard = CancelOnDrop(cancel.clone());
@@ -112,20 +120,31 @@ impl Lines {
 
     fn begin(&self) {
         if let Some(title) = self.title.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = self.sender.blocking_send(Told::Line(line(&title)));
+            self.send(&title);
         }
+    }
+
+    /// Whether anything was told, so that what fails now has to be told as well.
+    pub(super) fn have_begun(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, value: &Value) {
+        self.told.store(true, Ordering::Relaxed);
+        // Who has gone misses nothing.
+        let _ = self.sender.blocking_send(Told::Line(line(value)));
     }
 
     /// Tells something, and waits until the client can take it.
     pub(super) fn tell(&self, value: &Value) {
         self.begin();
-        // Who has gone misses nothing.
-        let _ = self.sender.blocking_send(Told::Line(line(value)));
+        self.send(value);
     }
 
     /// Tells where things are, unless the client is slow.
     fn show(&self, value: &Value) {
         self.begin();
+        self.told.store(true, Ordering::Relaxed);
         let _ = self.sender.try_send(Told::Line(line(value)));
     }
 

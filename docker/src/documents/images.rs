@@ -8,7 +8,13 @@ use serde_json::{Map, Value, json};
 
 /// An image in a list.
 pub fn summary(image: &ImageSummary) -> Value {
-    let names: Vec<Reference> = image.names.iter().filter_map(|name| name.parse().ok()).collect();
+    summary_with(image, |_| true)
+}
+
+/// The same with those of its names that fit.
+pub fn summary_with(image: &ImageSummary, fits: impl Fn(&Reference) -> bool) -> Value {
+    let names: Vec<Reference> =
+        image.names.iter().filter_map(|name| name.parse().ok()).filter(fits).collect();
     json!({
         "Id": image.id,
         "ParentId": "",

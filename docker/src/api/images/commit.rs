@@ -46,7 +46,8 @@ pub(super) async fn commit(
 
 /// What a client says of the image beside its files, as instructions.
 fn instructions(config: ContainerConfig) -> Vec<String> {
-    let quoted = |text: &str| Value::from(text).to_string();
+    // In JSON nothing but quotes and backslashes is special; here a dollar is, too.
+    let quoted = |text: &str| Value::from(text).to_string().replace('$', "\\$");
     let mut lines = Vec::new();
     for (name, words) in [("CMD", config.cmd), ("ENTRYPOINT", config.entrypoint)] {
         lines.extend(words.filter(|words| !words.is_empty()).map(|words| format!("{name} {}", json!(words))));
@@ -58,11 +59,11 @@ fn instructions(config: ContainerConfig) -> Vec<String> {
     }
     for entry in config.env.unwrap_or_default() {
         if let Some((name, value)) = entry.split_once('=') {
-            lines.push(format!("ENV {name}={}", quoted(&value.replace('$', "\\$"))));
+            lines.push(format!("ENV {name}={}", quoted(value)));
         }
     }
     for (name, value) in config.labels.unwrap_or_default() {
-        lines.push(format!("LABEL {}={}", quoted(&name), quoted(&value.replace('$', "\\$"))));
+        lines.push(format!("LABEL {}={}", quoted(&name), quoted(&value)));
     }
     lines.extend(config.exposed_ports.unwrap_or_default().iter().map(|port| format!("EXPOSE {port}")));
     lines.extend(
