@@ -84,7 +84,7 @@ fn what_fails_says_why() {
         ("/build?t=a%3Db", "invalid reference format"),
         ("/build?cachefrom=%5B%22type%3Dlocal,src%3D/etc%22%5D", "invalid reference format"),
         ("/build?memory=much", "memory"),
-        ("/build", "context"),
+        ("/build", "the archive is truncated"),
     ] {
         let (status, body) =
             docker.call_with("POST", path, &[("Content-Type", "application/x-tar")], b"no archive");

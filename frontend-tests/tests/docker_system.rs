@@ -171,20 +171,12 @@ fn what_happens_is_told_as_it_happens() {
     events.wait_for("volume destroy local");
     events.signal(nix::sys::signal::Signal::SIGTERM);
     events.finish();
-    let past = docker.text(&[
-        "events",
-        "--since",
-        "1h",
-        "--until",
-        "0s",
-        "-f",
-        "event=create",
-        "-f",
-        "type=volume",
-        "--format",
-        "{{.Actor.ID}}",
-    ]);
-    assert_eq!(past, "v");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let filters = "filters=%7B%22event%22%3A%7B%22create%22%3Atrue%7D%2C%22type%22%3A%5B%22volume%22%5D%7D";
+    let path = format!("/events?since=0&until={}.{:09}&{filters}", now.as_secs(), now.subsec_nanos());
+    let (_, past) = docker.call("GET", &path, "");
+    let past = past.lines().find(|line| line.starts_with('{')).unwrap();
+    assert_eq!(json(past)["Actor"]["ID"], "v", "{past}");
     let (status, body) = docker.call_with(
         "GET",
         "/events?since=0&until=9999999999.5",
