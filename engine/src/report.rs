@@ -199,6 +199,8 @@ pub struct Info {
     pub user_ids: u64,
     /// The version of control groups.
     pub cgroup_version: &'static str,
+    /// Variables that say how the network is reached, as in `https_proxy`.
+    pub proxies: Vec<(String, String)>,
     /// What containers can be limited by: `cpu`, `cpuset`, `memory`, `pids`, `io`.
     pub limits: Vec<&'static str>,
 }

@@ -24,6 +24,7 @@ impl Engine {
         let limits = groups.usable().into_iter().map(|one| one.name(Version::Two)).collect();
         let ids = sys::userns::IdMaps::of_this_process();
         Ok(Info {
+            proxies: self.proxies.clone(),
             root: self.store.root().to_owned(),
             driver: self.store.driver_kind()?.to_string(),
             images: self.images()?.len(),

@@ -26,8 +26,6 @@ struct Login {
     identitytoken: Option<String>,
     #[serde(default, alias = "registryToken")]
     registrytoken: Option<String>,
-    #[serde(default, alias = "serverAddress")]
-    serveraddress: Option<String>,
 }
 
 impl Login {
@@ -92,7 +90,6 @@ pub(super) fn tried(config: AuthConfig) -> Result<(String, Credential), ApiError
     let login = Login {
         username: config.username,
         password: config.password,
-        serveraddress: None,
         auth: None,
         identitytoken: None,
         registrytoken: None,

@@ -1,4 +1,4 @@
-//! Networks.
+//! Networks: made, shown, joined and removed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

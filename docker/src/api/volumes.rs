@@ -1,4 +1,4 @@
-//! Volumes.
+//! Volumes: made, shown and removed.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Containers.
+//! Containers, as `inspect` shows them and lists do.
 
 mod host_config;
 pub mod ports;

@@ -1,4 +1,4 @@
-//! Events.
+//! Events, with the fields of older clients.
 
 use engine::events_log::Event;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Images.
+//! Images, as `inspect` shows them and lists do.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Networks.
+//! Networks and who is in them.
 
 use engine::Engine;
 use engine::error::EngineError;

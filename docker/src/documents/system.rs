@@ -18,8 +18,10 @@ fn count(containers: &[Container], fits: impl Fn(Status) -> bool) -> usize {
 
 /// The machine and the store, in the shape of Docker's `info` and with what only we have.
 pub fn info(info: &Info, containers: &[Container]) -> Value {
-    let variable =
-        |names: [&str; 2]| names.into_iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
+    let proxy = |wanted: &str| {
+        let mut known = info.proxies.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        known.next().map(|(_, value)| value.clone()).unwrap_or_default()
+    };
     let has = |name: &str| info.limits.contains(&name);
     let mut value = json!({
         "ID": machine_id(),
@@ -72,9 +74,9 @@ pub fn info(info: &Info, containers: &[Container]) -> Value {
         "MemTotal": info.memory,
         "GenericResources": null,
         "DockerRootDir": info.root,
-        "HttpProxy": variable(["HTTP_PROXY", "http_proxy"]),
-        "HttpsProxy": variable(["HTTPS_PROXY", "https_proxy"]),
-        "NoProxy": variable(["NO_PROXY", "no_proxy"]),
+        "HttpProxy": proxy("http_proxy"),
+        "HttpsProxy": proxy("https_proxy"),
+        "NoProxy": proxy("no_proxy"),
         "Name": info.hostname,
         "Labels": [],
         "ExperimentalBuild": false,

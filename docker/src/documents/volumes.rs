@@ -1,4 +1,4 @@
-//! Volumes.
+//! Volumes and how much they hold.
 
 use engine::volumes::{DRIVER, Volume, VolumeUsage};
 use serde_json::{Value, json};
