@@ -343,6 +343,9 @@ pub enum EngineError {
         /// In what way.
         reason: String,
     },
+    /// Another build has asked a registry for us, and this is what it was told.
+    #[error(transparent)]
+    Lookup(Arc<EngineError>),
     /// A registry has a blob and does not say how large it is.
     #[error("the registry does not say how large the blob {0} is")]
     BlobWithoutSize(Digest),

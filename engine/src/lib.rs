@@ -34,6 +34,7 @@ mod import;
 mod layouts;
 pub mod limits_here;
 mod load;
+mod lookups;
 mod manifest;
 pub mod network;
 pub mod networks;
@@ -90,6 +91,7 @@ use solver::Flights;
 pub use sys::userns::owns_system;
 
 use crate::error::EngineError;
+use crate::lookups::Lookups;
 use crate::progress::Onlooker;
 use crate::registries::{Credentials, RegistryFiles};
 
@@ -152,6 +154,8 @@ pub struct Engine {
     trusts_registries: bool,
     /// The steps that builds of this engine run now.
     flights: Arc<Flights<Onlooker>>,
+    /// What they ask registries now.
+    lookups: Arc<Lookups>,
 }
 
 impl Engine {
@@ -194,6 +198,7 @@ impl Engine {
             credentials: None,
             trusts_registries: false,
             flights: Arc::default(),
+            lookups: Arc::default(),
         })
     }
 
@@ -222,6 +227,7 @@ impl Engine {
             credentials: self.credentials.clone(),
             trusts_registries: self.trusts_registries,
             flights: Arc::clone(&self.flights),
+            lookups: Arc::clone(&self.lookups),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use base::{CancelToken, GitUrl, Platform, Reference};
+use base::{CancelToken, GitUrl, KeyHasher, Platform, Reference};
 use frontend::{HttpRequest, MetaResolver, ResolveError, ResolvedHttp, ResolvedImage};
 
 use crate::Engine;
@@ -142,6 +142,24 @@ impl Engine {
     /// The image that the name means in its registry now, under that name in the store. One request tells that nothing has
     /// changed; a digest means the same for ever.
     pub(crate) fn current_image(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        cancel: &CancelToken,
+    ) -> Result<Image, EngineError> {
+        let identity = match &self.credentials {
+            Some(credentials) => credentials.identity(&reference.registry, &reference.repository),
+            // Files are the same for everybody.
+            None => Some(Vec::new()),
+        };
+        let Some(identity) = identity else { return self.asked_image(reference, platform, cancel) };
+        let mut key = KeyHasher::new("lapstrake/lookup/v1");
+        key.str(&reference.to_string()).str(&platform.to_string());
+        key.bool(self.trusts_registries).bool(self.credentials.is_some()).bytes(&identity);
+        self.lookups.once(&key.finish(), cancel, |cancel| self.asked_image(reference, platform, cancel))
+    }
+
+    fn asked_image(
         &self,
         reference: &Reference,
         platform: &Platform,

@@ -354,3 +354,73 @@ fn a_session_that_never_answers_is_given_up() {
     fails(&client, SolveRequest { r#ref: unique("build"), ..wanted }, Code::NotFound, &["silent"]);
     builds_well(&client, &context(&env));
 }
+
+/// A registry that answers when it is told to, and counts what it is asked.
+struct SlowRegistry {
+    address: String,
+    open: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    asked: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl SlowRegistry {
+    fn start() -> Self {
+        use std::sync::atomic::Ordering;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (open, asked) = (std::sync::Arc::default(), std::sync::Arc::default());
+        let registry =
+            Self { address, open: std::sync::Arc::clone(&open), asked: std::sync::Arc::clone(&asked) };
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let (open, asked) = (std::sync::Arc::clone(&open), std::sync::Arc::clone(&asked));
+                std::thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while stream.read(&mut buffer).is_ok_and(|length| length > 0) {
+                        asked.fetch_add(1, Ordering::SeqCst);
+                        until("the registry is told to answer", || open.load(Ordering::SeqCst));
+                        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+                    }
+                });
+            }
+        });
+        registry
+    }
+}
+
+/// A registry that does not answer is asked once by all builds that want the same of it, and costs them the time of one.
+#[test]
+fn builds_at_once_ask_a_registry_once() {
+    use std::sync::atomic::Ordering;
+    const BUILDS: usize = 24;
+    let env = env();
+    let daemon = Daemon::start(&env);
+    let client = Client::of(&daemon);
+    let registry = SlowRegistry::start();
+    let context = env.context();
+    context.dockerfile(&format!("FROM {}/app:1\n", registry.address));
+    let begun: Vec<_> = (0..BUILDS)
+        .map(|_| {
+            let session = client.session(&Offer::new().context(context.path()));
+            let id = unique("slow");
+            let build = client.begin(dockerfile(&session, &id));
+            (session, id, build)
+        })
+        .collect();
+    for (_, id, _) in &begun {
+        let mut said = client.wait(client.control().status(StatusRequest { r#ref: id.clone() })).unwrap();
+        let asks = |vertex: &grpc::control::Vertex| {
+            vertex.name.contains("load metadata") && vertex.started.is_some()
+        };
+        while !client.next(&mut said).expect("it goes on").vertexes.iter().any(asks) {}
+    }
+    until("the registry is asked", || registry.asked.load(Ordering::SeqCst) > 0);
+    registry.open.store(true, Ordering::SeqCst);
+    for (_, _, build) in begun {
+        let error = client.outcome(build).unwrap_err();
+        assert!(error.message().contains("app:1"), "{error}");
+    }
+    // Who came when the answer was there has asked again.
+    let asked = registry.asked.load(Ordering::SeqCst);
+    assert!(asked <= BUILDS / 2, "{asked} questions of {BUILDS} builds");
+}

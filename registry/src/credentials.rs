@@ -55,6 +55,13 @@ pub trait Credentials: Send + Sync {
     /// slow should remember its answers.
     fn lookup(&self, registry: &str, repository: &str) -> Lookup;
 
+    /// What stands for who we are to a repository of `registry`: whoever has the same is told the same there. `None` is for those who are
+    /// like nobody else.
+    fn identity(&self, registry: &str, repository: &str) -> Option<Vec<u8>> {
+        let _ = (registry, repository);
+        None
+    }
+
     /// A token for `wanted`, from somebody who keeps the credential and exchanges it there. `None` leaves the exchange to the
     /// client.
     fn token(&self, wanted: &TokenRequest) -> Option<FetchedToken> {

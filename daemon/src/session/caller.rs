@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base::Digest;
 use engine::caller::{AskError, Caller};
 use engine::registries::{Credential, Credentials, FetchedToken, Lookup, TokenRequest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -173,6 +174,22 @@ impl Credentials for Asked {
         found
     }
 
+    fn identity(&self, registry: &str, repository: &str) -> Option<Vec<u8>> {
+        // Who fetches tokens and does not say who it is may be anybody.
+        if self.session.offers(FETCH_TOKEN) && !self.session.offers(CREDENTIALS) {
+            return None;
+        }
+        let found = self.lookup(registry, repository);
+        let said = match (&found.credential, &found.problem) {
+            (_, Some(_)) => return None,
+            (None, None) => String::new(),
+            (Some(Credential::Password { user, password }), None) => format!("password\0{user}\0{password}"),
+            (Some(Credential::IdentityToken(token)), None) => format!("identity\0{token}"),
+            (Some(Credential::RegistryToken(token)), None) => format!("registry\0{token}"),
+        };
+        Some(Digest::of(said.as_bytes()).to_string().into_bytes())
+    }
+
     fn token(&self, wanted: &TokenRequest) -> Option<FetchedToken> {
         let channel = self.session.channel(FETCH_TOKEN).ok()?;
         let request = FetchTokenRequest {
@@ -194,5 +211,9 @@ pub(crate) struct Nobody;
 impl Credentials for Nobody {
     fn lookup(&self, _registry: &str, _repository: &str) -> Lookup {
         Lookup::default()
+    }
+
+    fn identity(&self, _registry: &str, _repository: &str) -> Option<Vec<u8>> {
+        Some(Digest::of(b"").to_string().into_bytes())
     }
 }

@@ -33,6 +33,7 @@ impl EngineError {
             Self::ContainerNameTaken { .. } => Some("remove or rename that container, or take another name".to_owned()),
             Self::NoLog(_) => Some("a container keeps a log unless it was run with --log-driver none or --log-opt cache-disabled=true, or in the foreground with --rm".to_owned()),
             Self::Git(error) => error.hint(),
+            Self::Lookup(error) => error.hint(),
             Self::Scanner { source, .. } => source.hint(),
             Self::Registries(error) => error.hint(),
             Self::Files(error) => error.hint().map(str::to_owned),

@@ -11,6 +11,7 @@ impl Faulty for EngineError {
             Self::Import { source, .. } => source.fault(),
             Self::Compress(error) => error.fault(),
             Self::Registry(error) => error.fault(),
+            Self::Lookup(error) => error.fault(),
             Self::Scanner { source, .. } => source.fault(),
             Self::Registries(error) => error.fault(),
             Self::Server(error) => error.fault(),
