@@ -145,6 +145,15 @@ impl Theirs {
     }
 }
 
+impl Theirs {
+    /// Has a client of buildx load its images into this docker.
+    fn reach_docker(&self, command: &mut Command) {
+        for (name, value) in self.docker.command().get_envs().filter(|(name, _)| *name == "DOCKER_HOST") {
+            command.env(name, value.unwrap_or_default());
+        }
+    }
+}
+
 impl Builder for Theirs {
     fn name(&self) -> &str {
         "docker's BuildKit"
@@ -152,10 +161,7 @@ impl Builder for Theirs {
 
     fn build(&self, context: &Path) -> Command {
         let mut command = self.client.build("default", &format!("type=docker,name={RESULT}"), context);
-        let docker = self.docker.command();
-        for (name, value) in docker.get_envs().filter(|(name, _)| *name == "DOCKER_HOST") {
-            command.env(name, value.unwrap_or_default());
-        }
+        self.reach_docker(&mut command);
         command
     }
 
@@ -217,6 +223,37 @@ pub(crate) fn load(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sam
     measure(&load)?;
     let samples = (0..rounds).map(|_| measure(&load)).collect::<Result<_, _>>()?;
     Ok(vec![("lap daemon".to_owned(), samples)])
+}
+
+/// The same image with a small file that changes, into docker: an archive by our daemon, which docker unpacks, beside docker's own BuildKit,
+/// whose images are there already.
+pub(crate) fn load_into_docker(
+    subjects: &Subjects,
+    dir: &Path,
+    rounds: usize,
+) -> Result<Samples, BenchError> {
+    let (Some(ours), Some(theirs)) = (Ours::start(subjects, dir)?, Theirs::start(subjects, dir)?) else {
+        return Ok(Samples::new());
+    };
+    let context = testkit::Context::create(dir);
+    context.file("large", vec![7; 64 << 20]).file("small", "before\n");
+    context.dockerfile(&format!("FROM {}\nCOPY large /large\nCOPY small /small\n", crate::builder::BASE));
+    let output = format!("type=docker,name={RESULT}");
+    let of_ours = || {
+        let mut command = ours.client.build(OURS, &output, context.path());
+        theirs.reach_docker(&mut command);
+        command
+    };
+    measure(&of_ours())?;
+    measure(&theirs.build(context.path()))?;
+    let mut samples = [Vec::new(), Vec::new()];
+    for round in 0..rounds {
+        context.file("small", format!("round {round} of ours\n"));
+        samples[0].push(measure(&of_ours())?);
+        context.file("small", format!("round {round} of theirs\n"));
+        samples[1].push(measure(&theirs.build(context.path()))?);
+    }
+    Ok([ours.name(), theirs.name()].map(str::to_owned).into_iter().zip(samples).collect())
 }
 
 /// The daemon's resident memory before many builds, and when it rests after them. The time is that of all builds together.

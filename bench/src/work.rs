@@ -57,7 +57,7 @@ impl Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 35] {
+pub(crate) fn all() -> [Work; 36] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true, bound: "" };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false, bound: "" };
     [
@@ -89,6 +89,7 @@ pub(crate) fn all() -> [Work; 35] {
         of_images("buildx: context of 50,000 files, first time", buildx::large_first),
         of_images("buildx: context of 50,000 files, one touched", buildx::large_touched),
         of_images("buildx: an image of 64 MiB into an archive", buildx::load),
+        of_images("buildx: an image of 64 MiB loaded into docker", buildx::load_into_docker),
         of_images("daemon: memory, idle and after 200 builds", buildx::memory).bound("20 and 40 MiB"),
         of_images("buildx: 100 cached builds at once", buildx::at_once).bound("2 s"),
         // The last ones: they have a network namespace of their own.

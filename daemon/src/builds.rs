@@ -39,6 +39,7 @@ use crate::proto::{control, frontend};
 use crate::record::{self, Noted};
 use crate::session::{Session, Sessions};
 use crate::status::{StatusLog, Step};
+use crate::traces::Trace;
 
 /// How long the daemon waits for another build before it gives memory back.
 const REST: Duration = Duration::from_secs(2);
@@ -80,6 +81,10 @@ pub(crate) struct Build {
     pub(crate) outcome: Mutex<Option<Outcome>>,
     /// What becomes known for its record.
     pub(crate) noted: Mutex<Noted>,
+    /// The trace that it is part of.
+    pub(crate) trace: Option<Trace>,
+    /// What its client tells of it, as lines of JSON.
+    pub(crate) spans: Mutex<String>,
     commands: Mutex<Option<Sender<Command>>>,
     cancel: CancelToken,
 }
@@ -198,6 +203,7 @@ impl Builds {
     pub(crate) async fn run(
         self: &Arc<Self>,
         request: control::SolveRequest,
+        trace: Option<Trace>,
     ) -> Result<HashMap<String, String>, Status> {
         let id = request.r#ref.clone();
         if id.is_empty() {
@@ -216,6 +222,8 @@ impl Builds {
             created: engine::now(),
             outcome: Mutex::default(),
             noted: Mutex::default(),
+            trace,
+            spans: Mutex::default(),
             commands: Mutex::new(Some(sender)),
             cancel: CancelToken::new(),
         });
@@ -340,6 +348,11 @@ impl Builds {
             let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
             over.iter().rev().find(|build| build.id == id).cloned()
         })
+    }
+
+    /// Builds that have ended a moment ago.
+    pub(crate) fn ended(&self) -> Vec<Arc<Build>> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Stops all builds, and waits for them.

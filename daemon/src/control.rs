@@ -18,6 +18,7 @@ use crate::proto::control::{
 };
 use crate::session::Outgoing;
 use crate::status::{now_text, timestamp};
+use crate::traces::Trace;
 use crate::{follow, history, waiting, workers};
 
 /// The header with our time, by which clients correct what they are told.
@@ -36,7 +37,8 @@ impl Control for ControlService {
     type ListenBuildHistoryStream = Answers<BuildHistoryEvent>;
 
     async fn solve(&self, request: Request<SolveRequest>) -> Result<Response<SolveResponse>, Status> {
-        let exporter_response = self.0.run(request.into_inner()).await?;
+        let trace = Trace::of(request.metadata());
+        let exporter_response = self.0.run(request.into_inner(), trace).await?;
         Ok(Response::new(SolveResponse { exporter_response }))
     }
 

@@ -283,6 +283,7 @@ fn of_client(client: &ClientRecord) -> BuildHistoryRecord {
         created_at: Some(timestamp(client.started)),
         completed_at: Some(timestamp(client.ended)),
         logs: client.logs.as_ref().map(descriptor),
+        trace: client.trace.as_ref().map(descriptor),
         exporter_response: unsorted(&client.response),
         result: whole.first().map(|result| result_info(result)),
         results: parts.iter().map(|result| (result.platform.clone(), result_info(result))).collect(),

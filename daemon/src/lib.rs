@@ -30,6 +30,7 @@ mod rpc;
 mod serve;
 mod session;
 mod status;
+mod traces;
 mod workers;
 
 use std::error::Error;

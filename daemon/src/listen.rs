@@ -32,6 +32,7 @@ use crate::proto::control::control_server::ControlServer;
 use crate::proto::frontend::llb_bridge_server::LlbBridgeServer;
 use crate::proto::health::health_server::HealthServer;
 use crate::reflection;
+use crate::traces::TraceService;
 
 /// An address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,7 +287,8 @@ pub(crate) fn buildkit(builds: &Arc<Builds>) -> Router {
         .add_service(control)
         .add_service(gateway)
         .add_service(HealthServer::new(HealthService))
-        .add_service(ContentService(Arc::clone(builds)));
+        .add_service(ContentService(Arc::clone(builds)))
+        .add_service(TraceService(Arc::clone(builds)));
     if let Some((newer, older)) = reflection::services() {
         routes.add_service(newer).add_service(older);
     }

@@ -13,6 +13,7 @@ use tonic::Status;
 use crate::builds::{Build, Builds, Outcome};
 use crate::proto::control::StatusResponse;
 use crate::proto::rpc;
+use crate::traces;
 
 /// The type of a build's log: messages of `Control/Status`, each after its length in four bytes, the lowest first.
 pub(crate) const LOGS: &str = "application/vnd.buildkit.status.v0";
@@ -98,7 +99,9 @@ pub(crate) fn keep(builds: &Builds, build: &Build, outcome: &Outcome) -> bool {
     }
     results.retain(|result| !result.images.is_empty() || !result.attestations.is_empty());
     let logs = packed(&build.status.said()).map(|log| attach(LOGS, log));
-    let record = ClientRecord { logs, results, ..record(build, outcome) };
+    let trace = Some(traces::content(build)).filter(|trace| !trace.is_empty());
+    let trace = trace.map(|trace| attach(traces::MEDIA_TYPE, trace));
+    let record = ClientRecord { logs, results, trace, ..record(build, outcome) };
     let Ok(id) = builds.engine.keep_for_client(noted.id.as_deref(), record, &attachments) else {
         return false;
     };

@@ -76,6 +76,16 @@ impl StatusLog {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).messages.clone()
     }
 
+    /// The steps as they are now, in the order in which they began.
+    pub(crate) fn vertices(&self) -> Vec<Vertex> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<Vertex> = said.vertices.values().cloned().collect();
+        drop(said);
+        let began = |vertex: &Vertex| vertex.started.map(|at| (at.seconds, at.nanos));
+        all.sort_by(|a, b| (began(a), &a.digest).cmp(&(began(b), &b.digest)));
+        all
+    }
+
     /// Counts of a build's steps: all, completed ones, those that were found, and warnings.
     pub(crate) fn counts(&self) -> (usize, usize, usize, usize) {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);

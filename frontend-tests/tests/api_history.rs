@@ -342,3 +342,102 @@ fn the_ref_that_buildx_tells_leads_to_the_record() {
     client.read_blob(&attestation.digest, 0, 0).unwrap();
     env.lap(["history", "inspect", &id]).ok();
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Spans {
+    #[prost(message, repeated, tag = "1")]
+    resources: Vec<OfResource>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct OfResource {
+    #[prost(message, repeated, tag = "2")]
+    scopes: Vec<OfScope>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct OfScope {
+    #[prost(message, repeated, tag = "2")]
+    spans: Vec<Span>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Span {
+    #[prost(bytes = "vec", tag = "1")]
+    trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    span_id: Vec<u8>,
+    #[prost(string, tag = "5")]
+    name: String,
+    #[prost(fixed64, tag = "7")]
+    start: u64,
+    #[prost(fixed64, tag = "8")]
+    end: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Taken {}
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+/// The trace that is kept of a build, one span after the other.
+fn trace(client: &Client, id: &str) -> Vec<serde_json::Value> {
+    let request = BuildHistoryRequest { r#ref: id.to_owned(), early_exit: true, ..Default::default() };
+    let record = client.history(request).unwrap().pop().unwrap().record.unwrap();
+    let Some(trace) = record.trace else { return Vec::new() };
+    assert_eq!(trace.media_type, "application/vnd.buildkit.otlp.json.v0");
+    let text = String::from_utf8(client.read_blob(&trace.digest, 0, 0).unwrap()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn traces_of_clients_are_kept_with_their_builds() {
+    let env = env();
+    let daemon = Daemon::start(&env);
+    let client = Client::of(&daemon);
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN echo traced\n");
+    let session = client.session(&Offer::new().context(context.path()));
+    let id = unique("traced");
+    let mut request = tonic::Request::new(dockerfile(&session, &id));
+    let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    request.metadata_mut().insert("traceparent", header.parse().unwrap());
+    client.wait(client.control().solve(request)).unwrap();
+    let names = |spans: &[serde_json::Value]| -> Vec<String> {
+        spans.iter().map(|span| span["Name"].as_str().unwrap().to_owned()).collect()
+    };
+    // The steps are there at once, below the client's call.
+    let spans = trace(&client, &id);
+    let step = spans.iter().find(|span| span["Name"].as_str().unwrap().contains("RUN echo traced")).unwrap();
+    assert_eq!(step["SpanContext"]["TraceID"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(step["Parent"]["SpanID"], "00f067aa0ba902b7");
+    assert!(step["StartTime"].as_str().unwrap() <= step["EndTime"].as_str().unwrap());
+    // What the client tells comes later. Traces of others are taken and are nobody's.
+    let span = |trace_id: Vec<u8>, name: &str| Span {
+        trace_id,
+        span_id: vec![0xab; 8],
+        name: name.to_owned(),
+        start: 1_700_000_000_000_000_000,
+        end: 1_700_000_001_000_000_000,
+    };
+    let ours =
+        (0..16).map(|place| u8::from_str_radix(&header[3 + 2 * place..5 + 2 * place], 16).unwrap()).collect();
+    let spans = vec![
+        span(ours, "the client's own"),
+        span(vec![9; 16], "somebody else's"),
+        span(Vec::new(), "nothing"),
+    ];
+    let told = Spans { resources: vec![OfResource { scopes: vec![OfScope { spans }] }] };
+    let _: Taken = client.unary(EXPORT, told).unwrap();
+    let all = names(&trace(&client, &id));
+    assert!(
+        all.contains(&"the client's own".to_owned())
+            && all.iter().any(|name| name.contains("RUN echo traced")),
+        "{all:?}"
+    );
+    assert!(!all.iter().any(|name| name == "somebody else's" || name == "nothing"), "{all:?}");
+    // A build without a trace has none.
+    let id = unique("untraced");
+    client.solve(dockerfile(&session, &id)).unwrap();
+    assert!(trace(&client, &id).is_empty());
+}

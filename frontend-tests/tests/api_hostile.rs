@@ -100,6 +100,9 @@ fn requests_that_mean_nothing_are_refused_by_name() {
     fails(&client, nobody, Code::NotFound, &["no active session for nobody"]);
     let output = SolveRequest { exporters: vec![exporter("floppy", &[])], ..request() };
     fails(&client, output, Code::NotFound, &["floppy"]);
+    // A policy that is not asked would allow everything.
+    let asked = SolveRequest { source_policy_session: session.id().to_owned(), ..request() };
+    fails(&client, asked, Code::Unimplemented, &["source_policy_session"]);
     let attributes = |name: &str, value: &str| SolveRequest {
         frontend_attrs: [(name.to_owned(), value.to_owned())].into_iter().collect(),
         ..request()

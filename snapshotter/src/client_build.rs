@@ -38,6 +38,17 @@ impl Store {
         Ok(self.db().write("record a build", |c| client_builds::put(c, build, attachments))?)
     }
 
+    /// Records what is told of a build now, with `new` in place of what went with it under the digest `old`. One that has been forgotten
+    /// stays so.
+    pub fn amend_client_build(
+        &self,
+        build: &ClientBuild,
+        old: Option<&Digest>,
+        new: &Attachment,
+    ) -> Result<(), StoreError> {
+        Ok(self.db().write("record a build", |c| client_builds::amend(c, build, old, new))?)
+    }
+
     /// Every build that a client asked for, in no order.
     pub fn client_builds(&self) -> Result<Vec<ClientBuild>, StoreError> {
         Ok(self.db().read("list builds", client_builds::all)?)

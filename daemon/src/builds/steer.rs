@@ -18,10 +18,14 @@ use crate::errors::{self, status_of};
 use crate::outputs;
 use crate::proto::{frontend, pb};
 use crate::questions;
+use crate::session::Session;
 use crate::session::caller::{Asked, Nobody};
 
 /// The attribute of an output that has the config of its image.
 const CONFIG: &str = "containerimage.config";
+
+/// The method by which a client has outputs of its own.
+const FIND_EXPORTERS: &str = "/moby.exporter.v1.Exporter/FindExporters";
 
 /// Does what the client of a build asks, until there is a result.
 pub(super) fn run(
@@ -29,6 +33,7 @@ pub(super) fn run(
     build: &Arc<Build>,
     commands: &Receiver<Command>,
 ) -> Result<HashMap<String, String>, Status> {
+    not_understood(build)?;
     let thread = Steering { builds, build, commands };
     let definition = build.request.definition.as_ref().filter(|definition| !definition.def.is_empty());
     match (definition, build.request.frontend.as_str()) {
@@ -39,6 +44,22 @@ pub(super) fn run(
         (None, "") => thread.gateway(),
         (None, _) => thread.alone(),
     }
+}
+
+/// Refuses what is asked for and was not announced: a policy that is not asked would allow everything.
+fn not_understood(build: &Build) -> Result<(), Status> {
+    let request = &build.request;
+    if !request.source_policy_session.is_empty() {
+        let message = "policies that ask the client for each source (source_policy_session) are not known to this builder";
+        return Err(Status::unimplemented(message));
+    }
+    let exports_itself = |session: &Arc<Session>| session.offers(FIND_EXPORTERS);
+    if request.enable_session_exporter && build.session.as_ref().is_some_and(exports_itself) {
+        let message =
+            "outputs that the client's session finds (enable_session_exporter) are not known to this builder";
+        return Err(Status::unimplemented(message));
+    }
+    Ok(())
 }
 
 pub(super) struct Steering<'a> {

@@ -54,6 +54,9 @@ pub struct ClientRecord {
     pub steps: StepCounts,
     /// All that it said.
     pub logs: Option<Descriptor>,
+    /// What it and its client did when.
+    #[serde(default)]
+    pub trace: Option<Descriptor>,
     /// What came of it, for each platform.
     pub results: Vec<ClientResult>,
 }
@@ -141,6 +144,14 @@ impl ClientRecord {
     }
 }
 
+/// Something that goes with a build, if it is not too large.
+fn packed(content: &[u8]) -> Option<Attachment> {
+    // Writing to memory does not fail.
+    let bytes = zstd::encode_all(content, 3).unwrap_or_default();
+    let fits = !bytes.is_empty() && bytes.len() <= MOST_ATTACHED;
+    fits.then(|| Attachment { digest: Digest::of(content), size: content.len() as u64, content: bytes })
+}
+
 impl Engine {
     /// Keeps what a client is told of its build, with what goes with it. `build` is the build's id, if it has come so far as to
     /// have one. Answers the id.
@@ -158,19 +169,26 @@ impl Engine {
             Some(build) => build.to_owned(),
             None => self.remember_unbegun(&record)?,
         };
-        let mut packed = Vec::new();
-        for content in attachments {
-            // Writing to memory does not fail.
-            let bytes = zstd::encode_all(content.as_slice(), 3).unwrap_or_default();
-            if !bytes.is_empty() && bytes.len() <= MOST_ATTACHED {
-                let (digest, size) = (Digest::of(content), content.len() as u64);
-                packed.push(Attachment { digest, size, content: bytes });
-            }
-        }
+        let packed: Vec<Attachment> = attachments.iter().filter_map(|content| packed(content)).collect();
         let told =
             ClientBuild { build: build.clone(), name: record.name.clone(), document: to_json(&record) };
         self.store.put_client_build(&told, &packed)?;
         Ok(build)
+    }
+
+    /// Keeps another trace of a build that a client asked for.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn keep_trace(&self, build: &str, media_type: &str, trace: &[u8]) -> Result<(), EngineError> {
+        let Some(known) = self.store.client_build(build)? else { return Ok(()) };
+        let record = ClientRecord::decode(&known.document);
+        let (Some(record), Some(attachment)) = (record, packed(trace)) else { return Ok(()) };
+        let old = record.trace.as_ref().map(|trace| trace.digest);
+        let descriptor = Descriptor::new(media_type, attachment.digest, attachment.size);
+        let record = ClientRecord { trace: Some(descriptor), ..record };
+        let told = ClientBuild { document: to_json(&record), ..known };
+        Ok(self.store.amend_client_build(&told, old.as_ref(), &attachment)?)
     }
 
     /// Records a build that failed before it began.

@@ -16,14 +16,36 @@ pub(crate) fn put(
         .prepare_cached("INSERT OR REPLACE INTO client_builds (build, name, document) VALUES (?1, ?2, ?3)")?
         .execute((&build.build, &build.name, &build.document))?;
     connection.prepare_cached("DELETE FROM build_attachments WHERE build = ?1")?.execute([&build.build])?;
+    attachments.iter().try_for_each(|attachment| attach(connection, &build.build, attachment))
+}
+
+fn attach(connection: &Connection, build: &str, attachment: &Attachment) -> rusqlite::Result<()> {
+    let Attachment { digest, size, content } = attachment;
+    let size = i64::try_from(*size).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(
         "INSERT OR REPLACE INTO build_attachments (build, digest, size, content) VALUES (?1, ?2, ?3, ?4)",
     )?;
-    for Attachment { digest, size, content } in attachments {
-        let size = i64::try_from(*size).unwrap_or(i64::MAX);
-        statement.execute((&build.build, digest.as_bytes(), size, content))?;
+    statement.execute((build, digest.as_bytes(), size, content)).map(drop)
+}
+
+/// Records what is told of a build now, with `new` in place of what went with it under the digest `old`.
+pub(crate) fn amend(
+    connection: &Connection,
+    build: &ClientBuild,
+    old: Option<&Digest>,
+    new: &Attachment,
+) -> rusqlite::Result<()> {
+    let changed = connection
+        .prepare_cached("UPDATE client_builds SET document = ?2 WHERE build = ?1")?
+        .execute((&build.build, &build.document))?;
+    if changed == 0 {
+        return Ok(());
     }
-    Ok(())
+    if let Some(old) = old {
+        let sql = "DELETE FROM build_attachments WHERE build = ?1 AND digest = ?2";
+        connection.prepare_cached(sql)?.execute((&build.build, old.as_bytes()))?;
+    }
+    attach(connection, &build.build, new)
 }
 
 /// Every such build.

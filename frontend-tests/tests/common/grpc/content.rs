@@ -170,3 +170,20 @@ impl Service<http::Request<Body>> for Layouts {
         })
     }
 }
+
+impl Client {
+    /// Any method that has one request and one answer.
+    pub(crate) fn unary<In, Out>(&self, path: &'static str, request: In) -> Result<Out, Status>
+    where
+        In: prost::Message + Send + Sync + 'static,
+        Out: prost::Message + Default + Send + Sync + 'static,
+    {
+        self.runtime.block_on(async {
+            let mut client = Grpc::new(self.channel.clone());
+            client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let codec = ProstCodec::<In, Out>::default();
+            let answer = client.unary(Request::new(request), PathAndQuery::from_static(path), codec).await?;
+            Ok(answer.into_inner())
+        })
+    }
+}
