@@ -39,7 +39,7 @@ use crate::proto::{control, frontend};
 use crate::record::{self, Noted};
 use crate::session::{Session, Sessions};
 use crate::status::{StatusLog, Step};
-use crate::traces::Trace;
+use crate::traces::{self, Trace};
 
 /// How long the daemon waits for another build before it gives memory back.
 const REST: Duration = Duration::from_secs(2);
@@ -83,8 +83,8 @@ pub(crate) struct Build {
     pub(crate) noted: Mutex<Noted>,
     /// The trace that it is part of.
     pub(crate) trace: Option<Trace>,
-    /// What its client tells of it, as lines of JSON.
-    pub(crate) spans: Mutex<String>,
+    /// What its client tells of that.
+    pub(crate) spans: Mutex<traces::Said>,
     commands: Mutex<Option<Sender<Command>>>,
     cancel: CancelToken,
 }

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use base::{Digest, Timestamp};
 use bollard_buildkit_proto::google::protobuf;
@@ -31,6 +32,9 @@ const PARENT: &str = "traceparent";
 
 /// The most that is kept of what a client tells of one build, in bytes.
 const MOST: usize = 4 << 20;
+
+/// How long spans of a build that is over are waited for before they are written.
+const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ExportRequest {
@@ -275,6 +279,15 @@ pub(crate) fn of_steps(trace: Trace, vertices: &[Vertex]) -> String {
     vertices.iter().filter_map(one).collect()
 }
 
+/// What a client tells of its build.
+#[derive(Default)]
+pub(crate) struct Said {
+    /// Spans, as lines of JSON.
+    text: String,
+    /// Whether somebody will add them to what is kept.
+    is_awaited: bool,
+}
+
 /// The service.
 #[derive(Clone)]
 pub(crate) struct TraceService(pub(crate) Arc<Builds>);
@@ -300,31 +313,35 @@ impl TraceService {
         }
         for (id, spans) in by_trace {
             for build in self.0.of_trace(&id) {
-                self.add(build, spans.clone()).await;
+                self.add(build, &spans);
             }
         }
         Ok(Response::new(ExportResponse {}))
     }
 
-    /// Adds spans to a build, or to what is kept of it if it is over.
-    async fn add(&self, build: Arc<Build>, spans: String) {
+    /// Adds spans to a build, and in a moment to what is kept of it if it is over: many clients may end at once, and none waits for
+    /// that.
+    fn add(&self, build: Arc<Build>, spans: &str) {
         {
             let mut said = build.spans.lock().unwrap_or_else(PoisonError::into_inner);
-            if said.len() + spans.len() > MOST {
+            if said.text.len() + spans.len() > MOST {
                 return;
             }
-            said.push_str(&spans);
+            said.text.push_str(spans);
+            if std::mem::replace(&mut said.is_awaited, true) {
+                return;
+            }
         }
-        let is_over = build.outcome.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        let id = build.remembered_as().filter(|_| is_over);
-        if let Some(id) = id {
-            let builds = Arc::clone(&self.0);
-            // A trace is worth less than the answer.
-            let _ = tokio::task::spawn_blocking(move || {
-                builds.engine.keep_trace(&id, MEDIA_TYPE, &content(&build))
-            })
-            .await;
-        }
+        let builds = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            tokio::time::sleep(PAUSE).await;
+            build.spans.lock().unwrap_or_else(PoisonError::into_inner).is_awaited = false;
+            let is_over = build.outcome.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let Some(id) = build.remembered_as().filter(|_| is_over) else { return };
+            // A trace is worth less than whatever goes wrong with it.
+            let keep = move || builds.engine.keep_trace(&id, MEDIA_TYPE, &content(&build));
+            let _ = tokio::task::spawn_blocking(keep).await;
+        });
     }
 }
 
@@ -333,7 +350,7 @@ pub(crate) fn content(build: &Build) -> Vec<u8> {
     let Some(trace) = build.trace else { return Vec::new() };
     let own = of_steps(trace, &build.status.vertices());
     let said = build.spans.lock().unwrap_or_else(PoisonError::into_inner);
-    [own.as_bytes(), said.as_bytes()].concat()
+    [own.as_bytes(), said.text.as_bytes()].concat()
 }
 
 impl Builds {

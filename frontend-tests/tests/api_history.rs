@@ -429,7 +429,14 @@ fn traces_of_clients_are_kept_with_their_builds() {
     ];
     let told = Spans { resources: vec![OfResource { scopes: vec![OfScope { spans }] }] };
     let _: Taken = client.unary(EXPORT, told).unwrap();
-    let all = names(&trace(&client, &id));
+    // It is written in a moment, when many clients may end.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut all = names(&trace(&client, &id));
+    while !all.contains(&"the client's own".to_owned()) {
+        assert!(std::time::Instant::now() < deadline, "{all:?}");
+        std::thread::yield_now();
+        all = names(&trace(&client, &id));
+    }
     assert!(
         all.contains(&"the client's own".to_owned())
             && all.iter().any(|name| name.contains("RUN echo traced")),
