@@ -52,6 +52,11 @@ pub(crate) struct DaemonArgs {
     #[arg(long = "tlscacert", value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_ca: Option<PathBuf>,
 
+    /// A client on tcp that may come, by the name in its certificate, and :ro behind if it may only look; may be repeated [default: all
+    /// with a certificate]
+    #[arg(long = "tls-client", value_name = "NAME[:ro]", requires = "tls_ca")]
+    pub(crate) clients: Vec<String>,
+
     /// Let clients ask for this: network.host, security.insecure or device; may be repeated
     #[arg(long = "allow-insecure-entitlement", value_name = "NAME")]
     pub(crate) allow: Vec<String>,

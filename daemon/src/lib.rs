@@ -7,6 +7,7 @@
 mod attributes;
 mod builds;
 mod capabilities;
+mod clients;
 mod content;
 mod content_messages;
 mod control;
@@ -50,6 +51,8 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::builds::Builds;
+use crate::clients::Access;
+pub use crate::clients::{AllowedClient, ClientError};
 pub use crate::listen::{Address, AddressError, Socket, Tls};
 use crate::serve::Routes;
 
@@ -72,6 +75,8 @@ pub struct Options {
     pub sockets: Vec<Socket>,
     /// How clients on tcp know us, and we them.
     pub tls: Option<Tls>,
+    /// Which clients on tcp may do what, by the names in their certificates; everybody with a certificate without any.
+    pub clients: Vec<AllowedClient>,
     /// What clients may ask for that gives steps more rights than usual.
     pub allowed: Vec<Entitlement>,
     /// What of the cache is kept.
@@ -138,9 +143,10 @@ pub fn serve(
     let routes = Routes {
         buildkit: listen::buildkit(&builds),
         docker,
-        read_only: false,
+        access: Access::All,
         sessions: Arc::clone(&builds.sessions),
     };
+    let clients: Arc<[AllowedClient]> = options.clients.clone().into();
     runtime.block_on(async {
         let mut servers = tokio::task::JoinSet::new();
         let mut listeners = Vec::new();
@@ -164,14 +170,16 @@ pub fn serve(
         for (listener, read_only) in listeners {
             let tls = tls.clone().filter(|_| listener.is_tcp());
             let (builds, mut stopped) = (Arc::clone(&builds), stopped.clone());
-            let routes = Routes { read_only, ..routes.clone() };
+            let access = if read_only { Access::Reading } else { Access::All };
+            let routes = Routes { access, ..routes.clone() };
+            let clients = Arc::clone(&clients);
             servers.spawn(async move {
                 let drained = async move {
                     // The other end lives as long as the daemon.
                     let _ = stopped.wait_for(|stopped| *stopped).await;
                     builds.drain().await;
                 };
-                serve::serve(listener, routes, tls, drained).await;
+                serve::serve(listener, routes, tls.map(|tls| (tls, clients)), drained).await;
             });
         }
         ready();

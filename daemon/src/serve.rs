@@ -23,9 +23,11 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
+use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tower::ServiceExt as _;
 
+use crate::clients::{self, Access, AllowedClient};
 use crate::listen::Listener;
 use crate::session::Sessions;
 
@@ -41,6 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Who answers Docker's clients.
 const SERVER: &str = concat!("Lapstrake/", env!("CARGO_PKG_VERSION"), " (linux)");
 
+/// What is said to those who may not.
+const REFUSED: &str =
+    "this client may not do that: the daemon has a list of those who may, or the socket is read-only";
+
 /// What comes after HTTP/1 on a connection of Docker's that BuildKit's clients use.
 const H2C: &str = "h2c";
 
@@ -51,8 +57,8 @@ pub(crate) struct Routes {
     pub(crate) buildkit: Router,
     /// Docker's calls; none on addresses that are BuildKit's alone.
     pub(crate) docker: Option<Router>,
-    /// Only what changes nothing is served.
-    pub(crate) read_only: bool,
+    /// What clients may do.
+    pub(crate) access: Access,
     /// Opens the session of a client whose connection has become one.
     pub(crate) sessions: Arc<Sessions>,
 }
@@ -61,7 +67,7 @@ pub(crate) struct Routes {
 pub(crate) async fn serve(
     listener: Listener,
     routes: Routes,
-    tls: Option<TlsAcceptor>,
+    tls: Option<(TlsAcceptor, Arc<[AllowedClient]>)>,
     stop: impl Future<Output = ()> + Send,
 ) {
     let graceful = GracefulShutdown::new();
@@ -75,10 +81,12 @@ pub(crate) async fn serve(
                     tokio::spawn(async move {
                         match tls {
                             None => connection(stream, routes, watcher).await,
-                            Some(tls) => {
+                            Some((tls, clients)) => {
                                 // Who does not agree in time, or at all, has no business here.
                                 if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
-                                    connection(stream, routes, watcher).await;
+                                    let found = clients::access(&clients, stream.get_ref().1.peer_certificates());
+                                    let access = if routes.access == Access::All { found } else { routes.access };
+                                    connection(stream, Routes { access, ..routes }, watcher).await;
                                 }
                             }
                         }
@@ -132,6 +140,9 @@ async fn buildkit_alone(upgrade: OnUpgrade, buildkit: Router) {
 
 impl Routes {
     async fn answer(self, request: Request<Body>) -> Response<Body> {
+        if request.version() == Version::HTTP_2 && self.access != Access::All {
+            return Status::permission_denied(REFUSED).into_http();
+        }
         if request.version() == Version::HTTP_2 {
             return answered(self.buildkit.oneshot(request).await);
         }
@@ -159,7 +170,10 @@ impl Routes {
             Ok(taken) => taken,
             Err(error) => return error.into_response(),
         };
-        if self.read_only && !version::is_reading(request.method(), &uri) {
+        if self.access == Access::None {
+            return ApiError::new(StatusCode::FORBIDDEN, REFUSED).into_response();
+        }
+        if self.access == Access::Reading && !version::is_reading(request.method(), &uri) {
             let message = "this socket is read-only: it answers who asks, and changes nothing";
             return ApiError::new(StatusCode::FORBIDDEN, message).into_response();
         }

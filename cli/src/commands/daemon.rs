@@ -78,12 +78,17 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
         addresses.push(Address::Unix(directory.join("buildkit.sock")));
         addresses.extend(docker.map(|_| Address::Unix(directory.join("docker.sock"))));
     }
-    let names = addresses.iter().map(ToString::to_string);
+    let watched = read_only_addresses.iter().map(|address| format!("{address} (read-only)"));
+    let names = addresses.iter().map(ToString::to_string).chain(watched);
     let inherited = (!sockets.is_empty()).then(|| INHERITED.to_owned());
     let listening = names.chain(inherited).collect::<Vec<_>>().join(", ");
     let (jobs, history) = (args.jobs.or(file.jobs), file.history);
     let debug_address = args.debug_address.clone().or(file.debug_address);
+    let hint = "the name is that in the client's certificate";
+    let clients = args.clients.iter().map(|text| text.parse()).collect::<Result<_, daemon::ClientError>>();
+    let clients = clients.map_err(|error| CliError::usage(error.to_string(), hint))?;
     let options = Options {
+        clients,
         addresses,
         read_only_addresses,
         docker,
