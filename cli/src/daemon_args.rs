@@ -57,6 +57,23 @@ pub(crate) struct DaemonArgs {
     #[arg(long = "tls-client", value_name = "NAME[:ro]", requires = "tls_ca")]
     pub(crate) clients: Vec<String>,
 
+    /// Ask this for images of Docker Hub first, as https://HOST; may be repeated
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    pub(crate) registry_mirrors: Vec<String>,
+
+    /// A registry, or a network of them as 10.0.0.0/8, that needs no TLS; may be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    pub(crate) insecure_registries: Vec<String>,
+
+    /// A flag of lap create for containers that clients of Docker's API make and that do not say it themselves, as --dns=192.0.2.1; may
+    /// be repeated
+    #[arg(long = "container-flag", value_name = "FLAG", allow_hyphen_values = true)]
+    pub(crate) container_flags: Vec<String>,
+
+    /// Write the process id into this file, and remove it at the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pidfile: Option<PathBuf>,
+
     /// Let clients ask for this: network.host, security.insecure or device; may be repeated
     #[arg(long = "allow-insecure-entitlement", value_name = "NAME")]
     pub(crate) allow: Vec<String>,

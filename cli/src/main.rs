@@ -22,6 +22,7 @@ mod debug_args;
 mod device_args;
 mod docker_args;
 mod docker_config;
+mod dockerd_args;
 mod error;
 mod go_flags;
 mod history_args;
@@ -69,7 +70,8 @@ fn main() -> ExitCode {
         return code;
     }
     let cli = match commands::daemon::by_name() {
-        Some(cli) => cli,
+        Some(Ok(cli)) => cli,
+        Some(Err(error)) => return error.report(),
         None => match typed() {
             Ok(cli) => cli,
             Err(absent) => return absent.report(),

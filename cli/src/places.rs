@@ -89,6 +89,7 @@ pub(crate) fn registry_files() -> RegistryFiles {
         auth_files,
         directories: config.into_iter().chain([PathBuf::from("/etc")]).collect(),
         registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
+        daemon_json: None,
         buildkit_file: None,
         programs: programs(),
         environment: whole_environment(),

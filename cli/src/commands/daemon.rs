@@ -1,7 +1,9 @@
-//! `lap daemon`, and `buildkitd`.
+//! `lap daemon`, and the same by the names of the daemons whose place it takes: `buildkitd` and `dockerd`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::Parser as _;
 use daemon::{Address, Options, Socket, Tls};
@@ -10,30 +12,58 @@ use engine::request::{BuildRequest, ContextSource, DockerfileSource, RunRequest}
 use listenfd::ListenFd;
 use nix::unistd::Group;
 use sd_notify::NotifyState;
+use serde_json::json;
 
 use super::{StoreChoice, open_with};
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, StorageDriver};
 use crate::daemon_args::{BuildkitdCli, DaemonArgs};
 use crate::error::CliError;
 use crate::pairs::pairs;
 use crate::terminal::complain;
-use crate::{build_flags, config_file, places, signals};
+use crate::{build_flags, config_file, dockerd_args, places, signals};
 
-/// A program of this name is the daemon alone, with BuildKit's flags.
-const NAME: &str = "buildkitd";
+/// A program of this name is the daemon alone, with BuildKit's flags, and serves only BuildKit's API.
+const BUILDKITD: &str = "buildkitd";
+
+/// A program of this name is the daemon alone, with Docker's flags and file.
+const DOCKERD: &str = "dockerd";
+
+/// Flags for containers that do not say it themselves, for as long as this process serves.
+static CONTAINER_FLAGS: OnceLock<Vec<String>> = OnceLock::new();
 
 /// What stands for sockets that systemd has opened for us.
 const INHERITED: &str = "fd://";
 
-/// The command line, if we are called by BuildKit's name.
-pub(crate) fn by_name() -> Option<Cli> {
-    if !is_buildkitd() {
-        return None;
+/// The command line, if we are called by the name of one of the daemons whose place we take.
+pub(crate) fn by_name() -> Option<Result<Cli, CliError>> {
+    let name = own_name()?;
+    if name == BUILDKITD {
+        let BuildkitdCli { root, daemon } = BuildkitdCli::parse();
+        let root = root.or_else(|| file(&daemon).ok()?.root);
+        return Some(Ok(as_typed(root, None, daemon)));
     }
-    let BuildkitdCli { root, daemon } = BuildkitdCli::parse();
-    let root = root.or_else(|| file(&daemon).ok()?.root);
+    (name == DOCKERD).then(as_dockerd)
+}
+
+fn as_typed(root: Option<PathBuf>, storage_driver: Option<StorageDriver>, daemon: DaemonArgs) -> Cli {
     let command = Command::Daemon(Box::new(daemon));
-    Some(Cli { root, storage_driver: None, max_layer_size: None, max_layer_entries: None, command })
+    Cli { root, storage_driver, max_layer_size: None, max_layer_entries: None, command }
+}
+
+/// What dockerd's flags and file mean.
+fn as_dockerd() -> Result<Cli, CliError> {
+    let arguments: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let dockerd = dockerd_args::read(&arguments)?;
+    let words = dockerd.words()?;
+    let driver = dockerd.driver()?;
+    if dockerd.validate {
+        complain("configuration OK");
+        std::process::exit(0);
+    }
+    let parsed = BuildkitdCli::try_parse_from(std::iter::once(BUILDKITD.to_owned()).chain(words));
+    let BuildkitdCli { daemon, .. } = parsed.map_err(|error| CliError::failed(error.to_string()))?;
+    Ok(as_typed(dockerd.data_root, driver, daemon))
 }
 
 /// Serves until a signal.
@@ -70,9 +100,16 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     let labels = file.labels.into_iter().chain(pairs(&args.labels)).collect();
     let mut registries = places::registry_files();
     registries.buildkit_file.clone_from(&args.config);
+    if !args.registry_mirrors.is_empty() || !args.insecure_registries.is_empty() {
+        let said = json!({ "registry-mirrors": args.registry_mirrors, "insecure-registries": args.insecure_registries });
+        registries.daemon_json = Some(said.to_string());
+    }
+    CONTAINER_FLAGS.get_or_init(|| args.container_flags.clone());
+    let pidfile = args.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let engine = open_with(store, registries)?;
     // Under BuildKit's name it is that and nothing more.
-    let docker = (!is_buildkitd()).then_some(docker::Commands { create: run_request, build: build_request });
+    let docker = (own_name().as_deref() != Some(BUILDKITD))
+        .then_some(docker::Commands { create: run_request, build: build_request });
     if addresses.is_empty() && sockets.is_empty() {
         let directory = engine.info()?.runtime_directory;
         addresses.push(Address::Unix(directory.join("buildkit.sock")));
@@ -108,6 +145,7 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
         let _ = sd_notify::notify(&[NotifyState::Ready]);
     });
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    drop(pidfile);
     served.map_err(|error| {
         let why = std::error::Error::source(&error).map(|why| format!(": {why}")).unwrap_or_default();
         CliError::failed(format!("{error}{why}"))
@@ -115,15 +153,30 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether we are called by BuildKit's name.
-fn is_buildkitd() -> bool {
-    let name = std::env::args_os().next().map(PathBuf::from);
-    name.as_deref().and_then(Path::file_name).is_some_and(|name| name == NAME)
+/// What we are called.
+fn own_name() -> Option<String> {
+    let path = PathBuf::from(std::env::args_os().next()?);
+    Some(path.file_name()?.to_str()?.to_owned())
 }
 
 /// What the words of `lap create` mean, for those who ask by Docker's API.
 fn run_request(words: &[String]) -> Result<RunRequest, String> {
-    super::run::from_words(words).map_err(|error| error.message().to_owned())
+    let words = with_defaults(words, CONTAINER_FLAGS.get().map(Vec::as_slice).unwrap_or_default());
+    super::run::from_words(&words).map_err(|error| error.message().to_owned())
+}
+
+/// Words with those flags in front that they do not have themselves.
+fn with_defaults(words: &[String], flags: &[String]) -> Vec<String> {
+    let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    let own: BTreeSet<String> =
+        words.iter().take_while(|word| word.starts_with('-')).map(|word| name(word)).collect();
+    // A driver of logs that was chosen does not get the options of another.
+    let has_log = own.contains("--log-driver");
+    let is_wanted = |flag: &&String| {
+        let name = name(flag);
+        !own.contains(&name) && !(has_log && name == "--log-opt")
+    };
+    flags.iter().filter(is_wanted).chain(words).cloned().collect()
 }
 
 /// What the words of `lap build` mean, for those who send their context by Docker's API.
@@ -138,6 +191,24 @@ fn build_request(
 fn address(text: &str) -> Result<Address, CliError> {
     let hint = "for example unix:///run/lapstrake/buildkit.sock";
     text.parse().map_err(|error: daemon::AddressError| CliError::usage(error.to_string(), hint))
+}
+
+/// A file with our process id, for as long as this lives.
+struct Pidfile<'a>(&'a Path);
+
+impl<'a> Pidfile<'a> {
+    fn write(path: &'a Path) -> Result<Self, CliError> {
+        std::fs::write(path, std::process::id().to_string())
+            .map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Pidfile<'_> {
+    fn drop(&mut self) {
+        // Somebody may have removed it.
+        let _ = std::fs::remove_file(self.0);
+    }
 }
 
 fn shown(path: Option<&Path>) -> String {

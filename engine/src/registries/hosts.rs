@@ -136,6 +136,11 @@ impl HostFiles {
         {
             buildkit.push((path.clone(), BuildkitdToml::parse(path, &text)?));
         }
+        if let Some(text) = &self.files.daemon_json {
+            let path = PathBuf::from("the daemon's flags");
+            let file = DaemonJson::parse(&path, text)?;
+            daemon.push((path, file));
+        }
         for directory in &self.files.directories {
             let path = directory.join("buildkit/buildkitd.toml");
             if let Some(text) = text_of(&path)? {

@@ -35,6 +35,8 @@ pub struct RegistryFiles {
     pub directories: Vec<PathBuf>,
     /// A file that stands in for `containers/registries.conf` in them.
     pub registries_conf: Option<PathBuf>,
+    /// The text of a `daemon.json` that is asked before those in them.
+    pub daemon_json: Option<String>,
     /// A `buildkitd.toml` that is asked before those in them.
     pub buildkit_file: Option<PathBuf>,
     /// Directories with credential helpers.

@@ -119,6 +119,18 @@ impl<'a> Docker<'a> {
     }
 }
 
+/// `docker ARGS…` at an address, without a daemon of ours beside it.
+pub(crate) fn command(env: &TestEnv, address: &str) -> Option<Lap> {
+    let home = env.home();
+    let command = Lap::new(&program()?)
+        .current_dir(&env.work())
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", &home)
+        .env("DOCKER_CONFIG", home.join(".docker"))
+        .env("DOCKER_HOST", address);
+    Some(command)
+}
+
 /// Docker's command: as fetched by `scripts/setup test`, or installed. Without it the calling test is skipped.
 fn program() -> Option<PathBuf> {
     let fetched = testkit::binary::cache_dir().join("../clients/usr/bin/docker");
