@@ -394,6 +394,8 @@ impl DockerdCli {
         self.registry_mirrors.iter().for_each(|url| add("registry-mirror", url.clone()));
         self.insecure_registries.iter().for_each(|host| add("insecure-registry", host.clone()));
         self.containers.words().into_iter().for_each(|word| add("container-flag", word));
+        // Whoever may make containers may make them with the host's network.
+        words.push("--allow-insecure-entitlement=network.host".to_owned());
         if self.tls == Some(false) {
             words.push("--insecure-tcp".to_owned());
         }
@@ -523,6 +525,8 @@ fn address(host: &str) -> String {
 mod tests {
     use super::*;
 
+    const HOST: &str = "--allow-insecure-entitlement=network.host";
+
     fn words(arguments: &[&str]) -> Vec<String> {
         let all = [&["dockerd", "--group=root"], arguments].concat();
         DockerdCli::try_parse_from(all).unwrap().words().unwrap()
@@ -546,7 +550,7 @@ mod tests {
 
     #[test]
     fn flags_become_those_of_lap_daemon() {
-        assert_eq!(words(&[]), ["--addr=unix:///var/run/docker.sock", "--group=root"]);
+        assert_eq!(words(&[]), ["--addr=unix:///var/run/docker.sock", "--group=root", HOST]);
         assert_eq!(
             words(&["-H", "tcp://:1", "--tls=false", "--dns=192.0.2.1", "--init", "-D", "--label", "a=b"]),
             [
@@ -555,6 +559,7 @@ mod tests {
                 "--oci-worker-labels=a=b",
                 "--container-flag=--dns=192.0.2.1",
                 "--container-flag=--init",
+                HOST,
                 "--insecure-tcp",
             ]
         );

@@ -30,6 +30,7 @@ mod reflection;
 mod rpc;
 mod serve;
 mod session;
+mod session_build;
 mod status;
 mod traces;
 mod workers;
@@ -144,7 +145,7 @@ pub fn serve(
         buildkit: listen::buildkit(&builds),
         docker,
         access: Access::All,
-        sessions: Arc::clone(&builds.sessions),
+        builds: Arc::clone(&builds),
     };
     let clients: Arc<[AllowedClient]> = options.clients.clone().into();
     runtime.block_on(async {

@@ -27,9 +27,10 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tower::ServiceExt as _;
 
+use crate::builds::Builds;
 use crate::clients::{self, Access, AllowedClient};
 use crate::listen::Listener;
-use crate::session::Sessions;
+use crate::session_build;
 
 /// How many bytes a client may send of one call before we have taken them, and of all.
 const WINDOW: u32 = 4 << 20;
@@ -59,8 +60,8 @@ pub(crate) struct Routes {
     pub(crate) docker: Option<Router>,
     /// What clients may do.
     pub(crate) access: Access,
-    /// Opens the session of a client whose connection has become one.
-    pub(crate) sessions: Arc<Sessions>,
+    /// Where sessions are, and builds that need one.
+    pub(crate) builds: Arc<Builds>,
 }
 
 /// Serves those who come until `stop` has ended, and then waits for those who are there.
@@ -181,6 +182,12 @@ impl Routes {
         if *request.method() == Method::POST && (is_session || uri.path() == "/grpc") {
             return self.upgraded(request, is_session);
         }
+        if uri.path() == "/build"
+            && *request.method() == Method::POST
+            && session_build::is_wanted(uri.query())
+        {
+            return session_build::build(&self.builds, uri.query());
+        }
         *request.uri_mut() = uri;
         request.extensions_mut().insert(version);
         answered(docker.oneshot(request).await)
@@ -199,7 +206,7 @@ impl Routes {
         };
         if is_session {
             let headers = MetadataMap::from_headers(request.headers().clone());
-            let sessions = Arc::clone(&self.sessions);
+            let sessions = Arc::clone(&self.builds.sessions);
             tokio::spawn(async move {
                 if let Ok(upgraded) = upgrade.await {
                     // Who names none, or one that there is, has nothing that it could be told by.

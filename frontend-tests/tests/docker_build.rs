@@ -153,3 +153,36 @@ fn buildx_comes_in_by_dockers_socket() {
     docker.run(["buildx", "du"]).ok();
     docker.run(["buildx", "prune", "-af"]).ok();
 }
+
+#[test]
+fn dockers_command_of_before_buildx_builds() {
+    let env = env();
+    let older = std::path::Path::new("/usr/bin/docker");
+    let is_older = std::process::Command::new(older)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("version 20."));
+    if !is_older {
+        return testkit::privilege::skip("/usr/bin/docker is not that of Debian 12");
+    }
+    let Some(docker) = Docker::new(&env) else { return };
+    let context = context(&env);
+    let build = |args: &[&str]| {
+        testkit::Lap::new(older)
+            .args(["build", "--progress", "plain"])
+            .args(args)
+            .arg(context.path())
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", env.home())
+            .env("DOCKER_HOST", docker.daemon.address())
+            .env("DOCKER_BUILDKIT", "1")
+    };
+    build(&["-t", "made:1", "--build-arg", "WHO=old"]).ok().stderr_has(&["RUN echo", "for old", "naming to"]);
+    assert_eq!(env.lap(["run", "--rm", "made:1"]).ok().stdout_text(), "for old\n");
+    let id = build(&["-q", "--build-arg", "WHO=old"]).ok().stdout_text();
+    assert_eq!(id, format!("{}\n", docker.text(&["images", "-q", "--no-trunc", "made:1"])));
+    context.dockerfile("FROM busybox\nRUN exit 7\n");
+    let failed = build(&[]).run();
+    assert_ne!(failed.code(), Some(0), "{failed}");
+    failed.stderr_has(&["exit code: 7"]);
+}

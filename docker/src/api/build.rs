@@ -46,9 +46,7 @@ async fn build(
     body: Body,
 ) -> Result<Response<Body>, ApiError> {
     if parameters.get("version") == Some("2") {
-        return Err(ApiError::bad_request(
-            "builds with a session come by /grpc: use docker buildx, or DOCKER_BUILDKIT=0 for the older call",
-        ));
+        return Err(ApiError::bad_request("builds with a session are BuildKit's, which is not served here"));
     }
     let words = words(&parameters)?;
     let context = remote(&parameters)?;
