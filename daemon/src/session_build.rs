@@ -52,6 +52,9 @@ pub(crate) fn build(builds: &Arc<Builds>, query: Option<&str>) -> Response<Body>
         Ok(request) => request,
         Err(error) => return error.into_response(),
     };
+    // Who wants to read only the image's id finds it among what is told to people.
+    let quiet =
+        parameters(query).any(|(name, value)| name == "q" && !matches!(value.as_str(), "" | "0" | "false"));
     let (sender, receiver) = channel::<Result<Bytes, std::io::Error>>(WAITING);
     let builds = Arc::clone(builds);
     tokio::spawn(async move {
@@ -59,7 +62,7 @@ pub(crate) fn build(builds: &Arc<Builds>, query: Option<&str>) -> Response<Body>
         tokio::select! {
             // With the client its build goes.
             () = closed.closed() => {}
-            () = run(&builds, request, &sender) => {}
+            () = run(&builds, request, quiet, &sender) => {}
         }
     });
     let mut response = Response::new(Body::from_stream(ReceiverStream::new(receiver)));
@@ -67,7 +70,12 @@ pub(crate) fn build(builds: &Arc<Builds>, query: Option<&str>) -> Response<Body>
     response
 }
 
-async fn run(builds: &Arc<Builds>, request: SolveRequest, sender: &Sender<Result<Bytes, std::io::Error>>) {
+async fn run(
+    builds: &Arc<Builds>,
+    request: SolveRequest,
+    quiet: bool,
+    sender: &Sender<Result<Bytes, std::io::Error>>,
+) {
     let id = request.r#ref.clone();
     let told = async {
         let Ok(build) = builds.get(&id).await else { return };
@@ -84,6 +92,9 @@ async fn run(builds: &Arc<Builds>, request: SolveRequest, sender: &Sender<Result
                 .get("containerimage.config.digest")
                 .or_else(|| response.get("containerimage.digest"));
             let Some(id) = id else { return };
+            if quiet {
+                tell(sender, &json!({ "stream": format!("{id}\n") })).await;
+            }
             json!({ "id": "moby.image.id", "aux": { "ID": id } })
         }
         Err(status) => json!({ "errorDetail": { "message": status.message() }, "error": status.message() }),
