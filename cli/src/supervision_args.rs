@@ -133,6 +133,7 @@ impl SupervisionArgs {
             },
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
+            streams: None,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -220,6 +221,16 @@ impl Listener {
     /// Whether those who come need not be of this machine.
     pub(crate) fn is_tcp(&self) -> bool {
         matches!(self, Self::Tcp(_))
+    }
+}
+
+impl Stream {
+    /// Another descriptor of a socket that tells when its other end has gone.
+    pub(crate) fn another(&self) -> Option<std::os::unix::net::UnixStream> {
+        match self {
+            Self::Unix(stream) => stream.as_fd().try_clone_to_owned().ok().map(Into::into),
+            Self::Tcp(_) => None,
+        }
     }
 }
 

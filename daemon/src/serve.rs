@@ -4,6 +4,7 @@
 //! into a session (`/session`).
 
 use std::convert::Infallible;
+use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +12,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use docker::ApiError;
+use docker::api::upgrade::{Connection, Opener};
 use docker::api::version::{self, ApiVersion};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -29,7 +31,7 @@ use tower::ServiceExt as _;
 
 use crate::builds::Builds;
 use crate::clients::{self, Access, AllowedClient};
-use crate::listen::Listener;
+use crate::listen::{Listener, Stream};
 use crate::session_build;
 
 /// How many bytes a client may send of one call before we have taken them, and of all.
@@ -190,6 +192,7 @@ impl Routes {
         }
         *request.uri_mut() = uri;
         request.extensions_mut().insert(version);
+        request.extensions_mut().insert(Opener(opened));
         answered(docker.oneshot(request).await)
     }
 
@@ -221,6 +224,20 @@ impl Routes {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static(H2C));
         response
+    }
+}
+
+/// The connection of a client that has it to itself, without what HTTP needed around it.
+fn opened(upgraded: Upgraded) -> Connection {
+    match auto::upgrade::downcast::<TokioIo<Stream>>(upgraded) {
+        Ok(parts) => {
+            let stream = parts.io.into_inner();
+            let socket = stream.another();
+            let early = Cursor::new(parts.read_buf);
+            let (reader, writer) = tokio::io::split(stream);
+            Connection { stream: Box::new(tokio::io::join(early.chain(reader), writer)), socket }
+        }
+        Err(upgraded) => Connection { stream: Box::new(TokioIo::new(upgraded)), socket: None },
     }
 }
 

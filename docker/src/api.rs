@@ -5,6 +5,7 @@
 
 mod body;
 mod build;
+pub mod containers;
 mod credentials;
 mod error;
 mod follow;
@@ -15,7 +16,7 @@ mod progress;
 mod query;
 mod swarm;
 mod system;
-mod upgrade;
+pub mod upgrade;
 pub mod version;
 mod volumes;
 
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
+use base::CancelToken;
 use engine::Engine;
 use engine::error::EngineError;
 use engine::request::{BuildRequest, ContextSource, DockerfileSource, RunRequest};
@@ -44,12 +46,13 @@ pub struct Api {
     engine: Arc<Engine>,
     commands: Commands,
     builds: build::Running,
+    execs: containers::Execs,
 }
 
 impl Api {
     /// Serves over an engine.
     pub fn new(engine: Arc<Engine>, commands: Commands) -> Self {
-        Self { engine, commands, builds: build::Running::default() }
+        Self { engine, commands, builds: build::Running::default(), execs: containers::Execs::default() }
     }
 
     /// Asks the engine on a thread that may wait.
@@ -63,12 +66,31 @@ impl Api {
             Err(_) => Err(ApiError::internal("the work was stopped")),
         }
     }
+
+    /// The same, of work that finds out by itself that a call makes no sense.
+    async fn answer<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Engine) -> Result<Result<T, ApiError>, EngineError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.ask(work).await?
+    }
+
+    /// The same, of work that is stopped when nobody waits for it any more.
+    async fn cancellable<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Engine, &CancelToken) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let cancel = CancelToken::new();
+        let _held = piped::CancelOnDrop(cancel.clone());
+        self.ask(move |engine| work(engine, &cancel)).await
+    }
 }
 
 /// The routes, without a version in front ([`version::take`] removes it).
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .merge(system::routes())
+        .merge(containers::routes())
         .merge(images::routes())
         .merge(build::routes())
         .merge(networks::routes())

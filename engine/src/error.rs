@@ -27,6 +27,7 @@ pub use crate::serve::error::ServerError;
 pub use crate::shared_cache::{BucketKeysError, CacheDocumentError, ChunkError};
 pub use crate::signing::error::{KeyError, PolicyError};
 use crate::volumes::VolumeError;
+pub use runner::shim::ShimError;
 
 /// Docker's words, which scripts look for.
 const NO_SUCH_CONTAINER: &str = "No such container";

@@ -11,6 +11,7 @@ mod documents;
 mod isolation;
 mod mounts;
 mod networks;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,8 +36,8 @@ pub use runner::network::publish::{ContainerPort, Publish};
 pub use runner::shim::restart::RestartPolicy;
 pub use runner::signal::parse as signal_number;
 pub use runner::{
-    Attach, DetachKeys, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, Limits, Peering, Resource,
-    ResourceLimit,
+    Attach, DetachKeys, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, KeyMatcher, Limits, Peering,
+    Resource, ResourceLimit, TtySize,
 };
 pub use snapshotter::Compression;
 
@@ -54,6 +55,7 @@ pub use self::documents::{
 pub use self::isolation::{DeviceNode, HostAddress, IpcMode, Isolation, PidMode, SeccompChoice, Tmpfs};
 pub use self::mounts::{FileRequest, MountRequest, MountSource, VolumeMount, VolumeSettings, VolumesFrom};
 pub use self::networks::{NetworkCreation, NetworkUse};
+pub use self::streams::DeclaredStreams;
 pub use crate::caller::SshSources;
 pub use crate::failed::FailureOutput;
 pub use crate::secrets::{SecretSource, Secrets};
@@ -386,9 +388,9 @@ pub struct RunRequest {
     pub image: String,
     /// Replaces the image's CMD; empty keeps it.
     pub command: Vec<String>,
-    /// Replaces the image's ENTRYPOINT; an empty text clears it.
-    pub entrypoint: Option<String>,
-    /// `-e`: `NAME=value`; these win over the image's.
+    /// Replaces the image's ENTRYPOINT; nothing clears it.
+    pub entrypoint: Option<Vec<String>>,
+    /// `-e`: `NAME=value`; these win over the image's. A name alone takes the image's away.
     pub env: Vec<String>,
     /// `-w`
     pub workdir: Option<String>,
@@ -455,6 +457,8 @@ pub struct Supervision {
     pub labels: BTreeMap<String, String>,
     /// `--annotation`: what other programs note.
     pub annotations: BTreeMap<String, String>,
+    /// What is said of the streams by whoever makes a container and is not connected with them yet.
+    pub streams: Option<DeclaredStreams>,
 }
 
 impl Default for Supervision {
@@ -473,6 +477,7 @@ impl Default for Supervision {
             stop_timeout: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
+            streams: None,
         }
     }
 }

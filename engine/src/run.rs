@@ -214,8 +214,7 @@ fn group_ids(tree: Option<&Tree>, groups: &[String]) -> Result<Vec<u32>, EngineE
 fn command_line(request: &RunRequest, image: &Image) -> Result<Vec<String>, EngineError> {
     let config = &image.config.config;
     let (mut args, cmd) = match &request.entrypoint {
-        Some(program) if program.is_empty() => (Vec::new(), None),
-        Some(program) => (vec![program.clone()], None),
+        Some(words) => (words.clone(), None),
         None => (config.entrypoint.clone().unwrap_or_default(), config.cmd.clone()),
     };
     match request.command.as_slice() {
@@ -244,6 +243,10 @@ fn environment(
     for entry in base.iter().chain(image).chain(&request.env).chain(devices) {
         let name = |entry: &str| entry.split_once('=').map_or(entry.len(), |(name, _)| name.len());
         let same = |known: &String| known[..name(known)] == entry[..name(entry)];
+        if !entry.contains('=') {
+            env.retain(|known| !same(known));
+            continue;
+        }
         match env.iter_mut().find(|known| same(known)) {
             Some(known) => known.clone_from(entry),
             None => env.push(entry.clone()),
@@ -327,16 +330,17 @@ mod tests {
         assert_eq!(command_line(&request(), &both).unwrap(), ["e", "c"]);
         let given = RunRequest { command: vec!["g".to_owned()], ..request() };
         assert_eq!(command_line(&given, &both).unwrap(), ["e", "g"]);
-        let other = RunRequest { entrypoint: Some("o".to_owned()), ..request() };
+        let other = RunRequest { entrypoint: Some(vec!["o".to_owned()]), ..request() };
         assert_eq!(command_line(&other, &both).unwrap(), ["o"]);
-        let cleared = RunRequest { entrypoint: Some(String::new()), ..request() };
+        let cleared = RunRequest { entrypoint: Some(Vec::new()), ..request() };
         assert!(matches!(command_line(&cleared, &both), Err(EngineError::NoCommand(_))));
     }
 
     #[test]
     fn later_variables_replace_earlier_ones_in_place() {
-        let request = RunRequest { env: vec!["A=flag".to_owned(), "HOME=/h".to_owned()], ..request() };
-        let image = ["A=image", "B=1", "C=2"].map(str::to_owned);
+        let given = ["A=flag", "HOME=/h", "D", "E"].map(str::to_owned);
+        let request = RunRequest { env: given.to_vec(), ..request() };
+        let image = ["A=image", "B=1", "C=2", "D=3"].map(str::to_owned);
         let env = environment(&request, &image, &["C=device".to_owned()], ("host", "/root"));
         assert_eq!(env[1..], ["HOSTNAME=host", "HOME=/h", "A=flag", "B=1", "C=device"]);
     }

@@ -28,7 +28,7 @@ pub(crate) use self::carrier::Carrier;
 pub use self::hidden::HiddenInput;
 use self::raw_mode::RawMode;
 pub(crate) use self::relay::wait_for;
-pub use self::session::{Attach, attach, exec};
+pub use self::session::{Attach, OurEnds, attach, connect, exec};
 use crate::request::TtySize;
 use crate::shim::Surroundings;
 use crate::shim::{Config, Ended, Local, ShimError, Supervisor};

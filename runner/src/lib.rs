@@ -43,8 +43,10 @@ mod stubs;
 
 pub use error::{RequestError, RunError};
 pub use files::{Files, mounted_paths};
-pub use interactive::detach_keys::{BadDetachKeys, DetachKeys};
-pub use interactive::{Attach, HiddenInput, attach, exec, is_typed, own_size, run_foreground};
+pub use interactive::detach_keys::{BadDetachKeys, DetachKeys, KeyMatcher};
+pub use interactive::{
+    Attach, HiddenInput, OurEnds, attach, connect, exec, is_typed, own_size, run_foreground,
+};
 pub use logged::{Expired, TimeLimits, Watched, run_logged, run_watched};
 pub use process::{ExitStatus, Finished, Process, resize, start, wait_for_end};
 pub use request::{

@@ -200,6 +200,42 @@ pub fn network_bytes(pid: u32) -> Option<(u64, u64)> {
     Some(counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1)))
 }
 
+/// What a network card has received and sent since it was made, in the order of `/proc/net/dev`: bytes, packets, errors and
+/// packets that were dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardFigures {
+    /// Its name.
+    pub name: String,
+    /// Received.
+    pub received: [u64; 4],
+    /// Sent.
+    pub sent: [u64; 4],
+}
+
+/// The network cards of a process, but for that by which it talks to itself.
+pub fn network_cards(pid: u32) -> Vec<CardFigures> {
+    let text = read_of(pid, "net/dev").unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let cards = text.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.trim() != "lo");
+    let card = |(name, counts): (&str, &str)| {
+        let counts: Vec<u64> = counts.split_whitespace().filter_map(|count| count.parse().ok()).collect();
+        let four =
+            |first: usize| std::array::from_fn(|index| counts.get(first + index).copied().unwrap_or(0));
+        CardFigures { name: name.trim().to_owned(), received: four(0), sent: four(8) }
+    };
+    cards.map(card).collect()
+}
+
+/// Processor time that the machine has spent on anything, also on nothing, and how many processors are at work.
+pub fn machine_time() -> (Duration, usize) {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let mut lines = text.lines();
+    let counts = lines.next().unwrap_or_default().split_whitespace().skip(1);
+    // What guests use is part of the first of them.
+    let total = counts.take(8).filter_map(|count| count.parse::<u64>().ok()).sum();
+    (ticks(total), lines.take_while(|line| line.starts_with("cpu")).count())
+}
+
 /// For how long the machine runs.
 fn uptime() -> Result<Duration, PathError> {
     let path = Path::new("/proc/uptime");

@@ -67,5 +67,7 @@ pub fn run(
     let remove = config.remove;
     let mut supervisor = Supervisor::new(directory, config, surroundings)?;
     supervisor.serve(starter)?;
+    // One that was never started is still to be.
+    let remove = remove && supervisor.was_started();
     Ok((lock, remove, supervisor))
 }

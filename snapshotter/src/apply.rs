@@ -62,6 +62,8 @@ pub enum Ownership {
     /// Files belong to whom the archive says.
     #[default]
     FromArchive,
+    /// Files belong to this user and this group.
+    Of(u32, u32),
     /// Files belong to the caller. Attributes that the kernel refuses to an ordinary user are left out and
     /// counted.
     Ignore,
@@ -93,8 +95,8 @@ impl Default for Limits {
     }
 }
 
-/// A directory in use that an archive is unpacked into. What is there keeps its kind: a directory is not replaced by
-/// something else, and nothing else by a directory. The directory itself stays as it is.
+/// A directory in use that an archive is unpacked into. What is there keeps its kind, unless it may be replaced: a directory
+/// is not replaced by something else, and nothing else by a directory. The directory itself stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InUse {
     /// The path of the directory below the root; the names of the archive count from there and may not leave it,
@@ -102,6 +104,8 @@ pub struct InUse {
     pub below: PathBuf,
     /// The time of directories that the archive needs and has no entry for.
     pub time: Mtime,
+    /// Whether what is there may become of another kind.
+    pub replaces: bool,
 }
 
 /// How to unpack.

@@ -210,7 +210,9 @@ fn request(args: RunArgs) -> Result<RunRequest, CliError> {
     Ok(RunRequest {
         image: words.next().unwrap_or_default(),
         command: words.collect(),
-        entrypoint: args.entrypoint,
+        entrypoint: args
+            .entrypoint
+            .map(|program| if program.is_empty() { Vec::new() } else { vec![program] }),
         workdir: args.workdir,
         user: args.user,
         mounts,

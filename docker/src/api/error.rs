@@ -90,7 +90,11 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 
 /// The status that Docker has for an error.
 fn status(error: &EngineError) -> StatusCode {
-    if error.is_missing_network() || error.is_missing_volume() || error.is_missing_remotely() {
+    let is_missing = error.is_missing_network()
+        || error.is_missing_volume()
+        || error.is_missing_container()
+        || error.is_missing_remotely();
+    if is_missing {
         return StatusCode::NOT_FOUND;
     }
     match error {
@@ -113,6 +117,7 @@ fn status(error: &EngineError) -> StatusCode {
             | NetworkRefusal::ActiveEndpoints { .. }
             | NetworkRefusal::Overlap,
         ) => StatusCode::FORBIDDEN,
+        EngineError::Files(FilesError::ReadOnly { .. }) => StatusCode::FORBIDDEN,
         EngineError::NoLog(_) => StatusCode::NOT_IMPLEMENTED,
         other => match other.fault() {
             Fault::Input => StatusCode::BAD_REQUEST,

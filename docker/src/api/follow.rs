@@ -3,6 +3,7 @@
 //! Nobody has a thread for waiting: ten thousand clients may follow at once.
 
 use std::io;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use engine::error::EngineError;
@@ -50,27 +51,55 @@ async fn send<F: Follow>(
     let watched = watched.map(Receiver::from_owned_fd_unchecked).transpose()?;
     let mut piece = Vec::new();
     loop {
-        let wait = loop {
-            match tokio::task::block_in_place(|| follow.ready()).map_err(other)? {
-                Ready::One(item) => write(&item, &mut piece),
-                Ready::Later(time) => break Some(time),
-                Ready::Over => break None,
+        let gathered = tokio::task::block_in_place(|| gather(&mut follow, &mut piece, &mut write));
+        let wait = match gathered.map_err(other)? {
+            Gathered::Much => {
+                if sender.send(Ok(std::mem::take(&mut piece).into())).await.is_err() {
+                    return Ok(());
+                }
+                continue;
             }
-            if piece.len() >= PIECE && sender.send(Ok(std::mem::take(&mut piece).into())).await.is_err() {
-                return Ok(());
-            }
+            Gathered::All(wait) => wait,
         };
         if !piece.is_empty() && sender.send(Ok(std::mem::take(&mut piece).into())).await.is_err() {
             return Ok(());
         }
         let Some(time) = wait else { return Ok(()) };
-        if let Some(watched) = &watched
-            && let Ok(changed) = tokio::time::timeout(time, watched.readable()).await
-        {
+        let Some(watched) = &watched else {
+            tokio::time::sleep(time).await;
+            continue;
+        };
+        if let Ok(changed) = tokio::time::timeout(time, watched.readable()).await {
             changed?;
             let mut changes = [0; 4096];
             // Until there is none left, so that the next one is told.
             while watched.try_read(&mut changes).is_ok_and(|length| length > 0) {}
+        }
+    }
+}
+
+/// What was put together.
+enum Gathered {
+    /// As much as makes a piece.
+    Much,
+    /// All that is there, and how long to wait for more, if there will be more.
+    All(Option<Duration>),
+}
+
+/// Puts what is there together, up to a piece.
+fn gather<F: Follow>(
+    follow: &mut F,
+    piece: &mut Vec<u8>,
+    write: &mut impl FnMut(&F::Item, &mut Vec<u8>),
+) -> Result<Gathered, EngineError> {
+    loop {
+        match follow.ready()? {
+            Ready::One(item) => write(&item, piece),
+            Ready::Later(time) => return Ok(Gathered::All(Some(time))),
+            Ready::Over => return Ok(Gathered::All(None)),
+        }
+        if piece.len() >= PIECE {
+            return Ok(Gathered::Much);
         }
     }
 }

@@ -24,11 +24,6 @@ impl Parameters {
         self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect()
     }
 
-    /// Whether a name is there at all.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == name)
-    }
-
     /// Docker's way to read yes and no: everything but these is yes.
     pub(super) fn is_true(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| {

@@ -2,6 +2,10 @@
 
 mod host_config;
 pub mod ports;
+pub mod stats;
+pub mod summary;
+
+pub(crate) use host_config::{MASKED, READ_ONLY};
 
 use std::net::IpAddr;
 
@@ -86,16 +90,19 @@ fn config(container: &Container, settings: &ContainerSettings) -> Value {
         .filter(|point| point.volume.is_some())
         .map(|point| (point.target.clone(), json!({})))
         .collect();
+    let usual = [asked.open_stdin && asked.attached, asked.attached, asked.attached];
+    let [stdin, stdout, stderr] = asked.streams.map_or(usual, |said| said.attached);
+    let once = asked.streams.map_or(asked.open_stdin && !asked.tty, |said| said.once);
     let mut value = json!({
         "Hostname": asked.hostname,
         "Domainname": asked.domainname,
         "User": asked.user,
-        "AttachStdin": asked.open_stdin && asked.attached,
-        "AttachStdout": asked.attached,
-        "AttachStderr": asked.attached,
+        "AttachStdin": stdin,
+        "AttachStdout": stdout,
+        "AttachStderr": stderr,
         "Tty": asked.tty,
         "OpenStdin": asked.open_stdin,
-        "StdinOnce": asked.open_stdin && !asked.tty,
+        "StdinOnce": once,
         "Env": asked.env,
         "Cmd": asked.command.get(asked.entrypoint.as_ref().map_or(0, Vec::len)..).unwrap_or_default(),
         "Image": asked.image,

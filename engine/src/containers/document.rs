@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sys::fs::Durability;
 
 use crate::error::EngineError;
-use crate::request::HostAddress;
+use crate::request::{DeclaredStreams, HostAddress};
 
 /// A container as it was asked for. A file in its directory, written once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,9 @@ pub struct ContainerDocument {
     /// Whether whoever made it was connected with its output.
     #[serde(default)]
     pub attached: bool,
+    /// What was said of its streams, where that was said.
+    #[serde(default)]
+    pub streams: Option<DeclaredStreams>,
     /// Volumes, images, and directories and files of the host.
     #[serde(alias = "binds")]
     pub mounts: Vec<MountPoint>,

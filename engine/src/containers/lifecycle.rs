@@ -1,9 +1,13 @@
 //! Stopping, killing, waiting for, restarting and starting containers that are there.
 
+use std::time::Instant;
+
 use runner::Attach;
 use runner::shim::{Attached, Client, Ended, Request, ShimError, State};
-use snapshotter::{HeldDir, StoreError};
+use snapshotter::{ContainerRecord, HeldDir, StoreError};
 
+use super::remove::pause;
+use super::streams::{SILENCE, Waiting};
 use super::{Container, has_processes};
 use crate::Engine;
 use crate::error::EngineError;
@@ -146,11 +150,47 @@ impl Engine {
     /// # Errors
     /// There is no such container, or its program cannot be started.
     pub fn start_container(&self, name: &str) -> Result<(), EngineError> {
+        self.start_stopped(name).map(drop)
+    }
+
+    /// The same, and answers whether it was started here rather than running already.
+    ///
+    /// # Errors
+    /// As for [`start_container`](Self::start_container).
+    pub fn start_stopped(&self, name: &str) -> Result<bool, EngineError> {
         let record = self.find_container(name)?;
-        let Some(dir) = self.claim(&record.id)? else { return Ok(()) };
+        let is_live =
+            || State::read(&self.store.container_path(&record.id)).map(|state| state.status.is_live());
+        let deadline = Instant::now() + SILENCE;
+        loop {
+            if is_live()? {
+                return Ok(false);
+            }
+            match self.start_waiting(&record.id, &record.name) {
+                Ok(Waiting::Started) => return Ok(true),
+                Ok(Waiting::Ended) => break,
+                Ok(Waiting::Nobody) => {}
+                // Somebody else has started it since we looked.
+                Err(_) if is_live().unwrap_or(false) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            match self.store.lock_container(&record.id) {
+                Ok(Some(dir)) => return self.start_claimed(&record, dir),
+                // Its supervisor is about to begin or to end.
+                Ok(None) if Instant::now() < deadline => pause(),
+                Ok(None) => break,
+                Err(StoreError::NoSuchContainer { id }) => return Err(EngineError::NoSuchContainer(id)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Some(dir) = self.claim(&record.id)? else { return Ok(false) };
+        self.start_claimed(&record, dir)
+    }
+
+    fn start_claimed(&self, record: &ContainerRecord, dir: HeldDir) -> Result<bool, EngineError> {
         self.check_networks(&record.id, &record.name)?;
         self.start_shim(&record.id, &record.name, dir)?.ask(&Request::Start)?;
-        Ok(())
+        Ok(true)
     }
 
     /// Starts a container that does not run, attached to it.
@@ -184,20 +224,21 @@ impl Engine {
     /// The container for us alone; `None` when somebody runs it. A supervisor whose container has ended is about
     /// to let go of it, and is waited for.
     pub(crate) fn claim(&self, id: &str) -> Result<Option<HeldDir>, EngineError> {
-        let claimed = match self.store.lock_container(id) {
-            Ok(None) if !State::read(&self.store.container_path(id))?.status.is_live() => {
-                // Who is attached and does not read may not keep it for ever.
-                if let Some(mut client) = self.supervisor(id)? {
-                    gone_is_fine(client.ask_for_end(&Request::Stop { signal: None, timeout: None }))?;
-                }
-                self.store.wait_for_container(id).map(Some)
+        loop {
+            match self.store.lock_container(id) {
+                Ok(None) if !State::read(&self.store.container_path(id))?.status.is_live() => {}
+                Err(StoreError::NoSuchContainer { id }) => return Err(EngineError::NoSuchContainer(id)),
+                claimed => return Ok(claimed?),
             }
-            claimed => claimed,
-        };
-        claimed.map_err(|error| match error {
-            StoreError::NoSuchContainer { id } => EngineError::NoSuchContainer(id),
-            other => other.into(),
-        })
+            match self.supervisor(id)? {
+                // Who is attached and does not read, or waits for the next start, may not keep it for ever.
+                Some(mut client) => {
+                    gone_is_fine(client.ask_for_end(&Request::Stop { signal: None, timeout: None }))?;
+                    client.wait_until_gone();
+                }
+                None => pause(),
+            }
+        }
     }
 }
 

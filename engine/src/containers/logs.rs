@@ -16,6 +16,9 @@ use crate::following::{Follow, Ready};
 /// its supervisor changes no file.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often is looked where nothing tells of changes.
+const UNWATCHED: Duration = Duration::from_millis(200);
+
 /// Which logs are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct LogsRequest {
@@ -31,6 +34,8 @@ pub struct LogsRequest {
 pub struct Logs {
     directory: PathBuf,
     reader: LogReader,
+    follow: bool,
+    /// Tells when there is more; none where the machine watches too much already.
     watch: Option<Watch>,
 }
 
@@ -45,9 +50,9 @@ impl Engine {
             return Err(EngineError::NoLog(container.name));
         }
         let directory = self.store.container_path(&container.id);
-        let watch = request.follow.then(|| Watch::new(&directory)).transpose()?;
+        let watch = if request.follow { Watch::new(&directory).ok() } else { None };
         let reader = LogReader::open(&directory, request.selection)?;
-        Ok(Logs { directory, reader, watch })
+        Ok(Logs { directory, reader, follow: request.follow, watch })
     }
 }
 
@@ -55,12 +60,15 @@ impl Follow for Logs {
     type Item = Record;
 
     fn ready(&mut self) -> Result<Ready<Record>, EngineError> {
+        if let Some(record) = self.reader.read()? {
+            return Ok(Ready::One(record));
+        }
         // In this order: what is written before the end is read after it.
         let ended = !self.is_live();
         Ok(match self.reader.read()? {
             Some(record) => Ready::One(record),
             None if ended || self.reader.is_done() => Ready::Over,
-            None => Ready::Later(PATIENCE),
+            None => Ready::Later(if self.watch.is_some() { PATIENCE } else { UNWATCHED }),
         })
     }
 
@@ -69,7 +77,10 @@ impl Follow for Logs {
     }
 
     fn wait(&self, time: Duration) -> Result<(), EngineError> {
-        let Some(watch) = &self.watch else { return Ok(()) };
+        let Some(watch) = &self.watch else {
+            super::remove::pause();
+            return Ok(());
+        };
         watch.wait(time).map_err(|error| PathError::new("watch", &self.directory, error))?;
         Ok(())
     }
@@ -78,6 +89,6 @@ impl Follow for Logs {
 impl Logs {
     /// Whether the container may still write. One that is gone does not.
     fn is_live(&self) -> bool {
-        self.watch.is_some() && State::read(&self.directory).is_ok_and(|state| state.status.is_live())
+        self.follow && State::read(&self.directory).is_ok_and(|state| state.status.is_live())
     }
 }

@@ -18,8 +18,10 @@ mod settings;
 mod shim;
 mod start;
 mod stats;
+mod streams;
 mod top;
 mod update;
+pub mod usage;
 mod waiting;
 
 use base::{Digest, Timestamp};
@@ -38,12 +40,13 @@ pub use exec::ExecRequest;
 pub use lifecycle::Exit;
 pub use logs::{Logs, LogsRequest};
 pub use memberships::Membership;
-pub use names::random_name;
+pub use names::{random_id, random_name};
 pub use settings::{ContainerSettings, ContainerSize, HealthCheck};
 pub use shim::{COMMAND as SHIM_COMMAND, run_shim};
 pub use start::ContainerRun;
 pub(crate) use start::Prepared;
 pub use stats::{Measured, Meter, Reading};
+pub use streams::{Connected, Said, Told};
 pub use top::{ProcessInfo, ProcessTable};
 pub use update::{Update, UpdateRefusal};
 
@@ -134,7 +137,11 @@ impl Engine {
     /// [`EngineError::NoSuchContainer`].
     pub fn container(&self, name: &str) -> Result<Container, EngineError> {
         let record = self.find_container(name)?;
-        self.describe(record)
+        self.describe(record).map_err(|error| match error {
+            // It was removed meanwhile.
+            EngineError::File(error) if error.is_not_found() => EngineError::NoSuchContainer(name.to_owned()),
+            error => error,
+        })
     }
 
     fn describe(&self, record: ContainerRecord) -> Result<Container, EngineError> {
@@ -183,7 +190,10 @@ impl Engine {
     pub fn rename_container(&self, name: &str, new: &str) -> Result<(), EngineError> {
         let record = self.find_container(name)?;
         names::check(new)?;
-        self.store.rename_container(&record.id, new)?;
+        self.store.rename_container(&record.id, new).map_err(|error| match error {
+            StoreError::ContainerNameTaken { name, id } => EngineError::ContainerNameTaken { name, id },
+            other => other.into(),
+        })?;
         self.tell_of_container(&record.id, "rename", [("oldName", &format!("/{}", record.name))]);
         // Who supervises it calls it by its new name from now on. One that has just ended need not.
         if let Ok(Some(mut client)) = self.supervisor(&record.id) {
@@ -196,4 +206,11 @@ impl Engine {
 /// Whether a container in this status has processes.
 pub(crate) fn has_processes(status: Status) -> bool {
     matches!(status, Status::Running | Status::Paused)
+}
+
+impl EngineError {
+    /// Whether it says that there is no such container, or none any more.
+    pub fn is_missing_container(&self) -> bool {
+        matches!(self, Self::NoSuchContainer(_) | Self::Store(StoreError::NoSuchContainer { .. }))
+    }
 }

@@ -37,6 +37,14 @@ pub fn random_name() -> Result<String, EngineError> {
     Ok(sys::random::hex(6)?)
 }
 
+/// An id that nothing else has.
+///
+/// # Errors
+/// The kernel gives no random numbers.
+pub fn random_id() -> Result<String, EngineError> {
+    Ok(sys::random::hex(32)?)
+}
+
 /// Refuses what is no name, by Docker's rule, but for names of one letter.
 pub(crate) fn check(name: &str) -> Result<(), EngineError> {
     let mut bytes = name.bytes();

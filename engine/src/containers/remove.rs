@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(10);
     clippy::disallowed_methods,
     reason = "nothing tells of either of the two things that are waited for"
 )]
-fn pause() {
+pub(super) fn pause() {
     std::thread::sleep(Duration::from_millis(1));
 }
 

@@ -18,6 +18,8 @@ pub enum SeccompChoice {
     Unconfined,
     /// What a profile in Docker's format says.
     File(PathBuf),
+    /// What this profile says.
+    Text(String),
 }
 
 /// What sets a container apart from the host, or brings it nearer to it. The default is Docker's.

@@ -7,6 +7,9 @@ use runner::{ProfileFile, SeccompProfile};
 use crate::error::EngineError;
 use crate::request::{Isolation, SeccompChoice};
 
+/// What a profile without a file is called.
+const GIVEN: &str = "(given)";
+
 /// No profile is larger, in bytes; Docker's has 17,000.
 const LARGEST_PROFILE: u64 = 4 << 20;
 
@@ -21,13 +24,20 @@ pub(super) fn seccomp(choice: &SeccompChoice) -> Result<SeccompProfile, EngineEr
         SeccompChoice::Default => SeccompProfile::Default,
         SeccompChoice::Unconfined => SeccompProfile::Unconfined,
         SeccompChoice::File(path) => SeccompProfile::File(Box::new(profile(path)?)),
+        SeccompChoice::Text(text) => {
+            SeccompProfile::File(Box::new(parsed(text.as_bytes(), Path::new(GIVEN))?))
+        }
     })
 }
 
 fn profile(path: &Path) -> Result<ProfileFile, EngineError> {
     let text = sys::fs::read_limited(path, LARGEST_PROFILE)?
         .ok_or_else(|| EngineError::LargeSeccompProfile(path.to_owned()))?;
-    ProfileFile::parse(&text, sys::probe::kernel_release())
+    parsed(&text, path)
+}
+
+fn parsed(text: &[u8], path: &Path) -> Result<ProfileFile, EngineError> {
+    ProfileFile::parse(text, sys::probe::kernel_release())
         .map_err(|source| EngineError::SeccompProfile { path: path.to_owned(), source })
 }
 

@@ -41,7 +41,9 @@ pub(super) fn config(
     document: &ContainerDocument,
 ) -> Result<Config, EngineError> {
     let supervision = &request.supervision;
-    let terminal = request.tty.then(|| runner::own_size().unwrap_or(USUAL_SIZE));
+    let said = supervision.streams;
+    let console = said.and_then(|said| said.console).map(|(rows, columns)| TtySize { rows, columns });
+    let terminal = request.tty.then(|| console.or_else(runner::own_size).unwrap_or(USUAL_SIZE));
     // What is mounted once needs no care for its next mount.
     let once = request.remove && supervision.restart == RestartPolicy::No;
     // What goes on without us can be frozen and counted by others.
@@ -53,7 +55,8 @@ pub(super) fn config(
         request: runner::RunRequest { volatile_root: once, transient_root: once, group: place, ..process },
         terminal,
         open_stdin: request.interactive,
-        stdin_once: request.interactive && !request.tty && !supervision.detach,
+        stdin_once: request.interactive
+            && said.map_or(!request.tty && !supervision.detach, |said| said.once && !request.tty),
         log: document.log.clone(),
         restart: supervision.restart,
         health: health(&image.config.config, &supervision.health),
@@ -74,12 +77,11 @@ pub(super) fn document(
 ) -> ContainerDocument {
     let supervision = &request.supervision;
     let config = &image.config.config;
-    let given = request.entrypoint.as_ref().map(|program| vec![program.clone()]);
     let stop_signal = supervision.stop_signal.clone().unwrap_or_else(|| config.stop_signal.clone());
     ContainerDocument {
         image: request.image.clone(),
         command: process.args.get(usize::from(supervision.init)..).unwrap_or_default().to_vec(),
-        entrypoint: given.or_else(|| config.entrypoint.clone()),
+        entrypoint: request.entrypoint.clone().or_else(|| config.entrypoint.clone()),
         env: process.env.clone(),
         user: request.user.clone().unwrap_or_else(|| config.user.clone()),
         working_dir: process.cwd.clone(),
@@ -99,6 +101,7 @@ pub(super) fn document(
         publish_all: request.network.publish_exposed,
         volumes_from: request.volumes_from.iter().map(volumes_from).collect(),
         attached: !supervision.detach,
+        streams: supervision.streams,
         mounts,
         remove: request.remove,
         starts_at_once,

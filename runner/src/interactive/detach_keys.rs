@@ -54,7 +54,7 @@ fn byte_of(key: &str) -> Option<u8> {
 
 /// Looks for the keys in what somebody types.
 #[derive(Debug)]
-pub(super) struct KeyMatcher {
+pub struct KeyMatcher {
     keys: DetachKeys,
     /// What has been typed of the keys, and is not passed on before it is clear that they do not follow.
     held: Vec<u8>,
@@ -62,13 +62,13 @@ pub(super) struct KeyMatcher {
 
 impl KeyMatcher {
     /// Nothing has been typed yet.
-    pub(super) fn new(keys: DetachKeys) -> Self {
+    pub fn new(keys: DetachKeys) -> Self {
         Self { keys, held: Vec::new() }
     }
 
     /// Takes what was typed, and adds to `pass` what the container gets. `true` when the keys were pressed;
     /// what follows them is lost.
-    pub(super) fn feed(&mut self, typed: &[u8], pass: &mut Vec<u8>) -> bool {
+    pub fn feed(&mut self, typed: &[u8], pass: &mut Vec<u8>) -> bool {
         for byte in typed {
             self.held.push(*byte);
             while !self.keys.0.starts_with(&self.held) {

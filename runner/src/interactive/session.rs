@@ -47,7 +47,7 @@ pub fn attach(client: &mut Client, how: &Attach) -> Result<Attached, ShimError> 
     let signals = SignalPipe::new(&caught()).map_err(ShimError::system("catch the signals"))?;
     let [stdout, stderr] = how.outputs_there();
     let request = Request::Attach { stdin: how.stdin, stdout, stderr, owner: how.owner };
-    let ends = connect(client, [how.stdin, stdout, stderr], &request)?;
+    let (ends, _) = connect(client, [how.stdin, stdout, stderr], &request)?;
     if how.start {
         client.ask(&Request::Start)?;
     }
@@ -86,7 +86,7 @@ pub fn exec(
         start: false,
     };
     let streams = execution.streams;
-    let ends = connect(client, streams, &Request::Exec(Box::new(execution)))?;
+    let (ends, _) = connect(client, streams, &Request::Exec(Box::new(execution)))?;
     relay(client, &how, &signals, ends)
 }
 
@@ -122,10 +122,19 @@ fn relay(
 /// A way to get an answer that has come.
 type Take = fn(&mut Client) -> Result<Option<Reply>, ShimError>;
 
-type OurEnds = (Option<OwnedFd>, Vec<(Stream, OwnedFd)>);
+/// The other ends of a process's streams: where its input is written to, and where its outputs are read from.
+pub type OurEnds = (Option<OwnedFd>, Vec<(Stream, OwnedFd)>);
 
-/// Hands the supervisor one end each of new pipes, and answers the others.
-fn connect(client: &mut Client, wanted: [bool; 3], request: &Request) -> Result<OurEnds, ShimError> {
+/// Hands the supervisor one end each of new pipes for those of input, output and errors that are `wanted`, and answers the
+/// others, and what the supervisor says.
+///
+/// # Errors
+/// The supervisor refuses or has gone.
+pub fn connect(
+    client: &mut Client,
+    wanted: [bool; 3],
+    request: &Request,
+) -> Result<(OurEnds, Reply), ShimError> {
     let [with_stdin, with_stdout, with_stderr] = wanted;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(ShimError::system("make a pipe"));
     let mut theirs = Vec::new();
@@ -144,8 +153,8 @@ fn connect(client: &mut Client, wanted: [bool; 3], request: &Request) -> Result<
         outputs.push((*stream, read));
     }
     let borrowed: Vec<_> = theirs.iter().map(OwnedFd::as_fd).collect();
-    client.ask_with(request, &borrowed)?;
-    Ok((stdin, outputs))
+    let reply = client.ask_with(request, &borrowed)?;
+    Ok(((stdin, outputs), reply))
 }
 
 /// A connection in use.

@@ -131,6 +131,15 @@ impl Client {
         }
     }
 
+    /// The same connection, to say more on it from elsewhere. Answers come to one of the two.
+    ///
+    /// # Errors
+    /// There are too many open files.
+    pub fn another(&self) -> Result<Self, ShimError> {
+        let socket = self.socket.try_clone().map_err(ShimError::system("duplicate a descriptor"))?;
+        Ok(Self::over(socket))
+    }
+
     /// Waits until the supervisor has gone: everything that it had to do is done then.
     pub fn wait_until_gone(&mut self) {
         while self.incoming.receive(&self.socket, true).is_ok_and(|more| more) {}
@@ -140,7 +149,7 @@ impl Client {
     ///
     /// # Errors
     /// As for [`ask`](Self::ask).
-    pub(crate) fn poll(&mut self) -> Result<Option<Reply>, ShimError> {
+    pub fn poll(&mut self) -> Result<Option<Reply>, ShimError> {
         match self.incoming.receive(&self.socket, false) {
             Ok(true) => self.received(),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
@@ -152,7 +161,7 @@ impl Client {
     ///
     /// # Errors
     /// As for [`ask`](Self::ask).
-    pub(crate) fn received(&mut self) -> Result<Option<Reply>, ShimError> {
+    pub fn received(&mut self) -> Result<Option<Reply>, ShimError> {
         match self.incoming.next().map_err(|_| ShimError::Malformed)? {
             Some((Reply::Failed { message, code }, _)) => Err(ShimError::Refused { message, code }),
             Some((reply, _)) => Ok(Some(reply)),

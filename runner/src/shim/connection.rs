@@ -15,7 +15,7 @@ use sys::path_error::{PathContext as _, PathError};
 use super::protocol::{Incoming, Reply, Request, frame};
 
 /// How many connections there may be at once.
-const MOST: usize = 128;
+const MOST: usize = 2048;
 
 /// Bytes of answers that somebody may leave unread.
 const MOST_UNREAD: usize = 1 << 20;
@@ -32,6 +32,8 @@ pub(super) struct Connection {
     outgoing: Vec<u8>,
     /// Whether it is to be told how the container ended.
     pub(super) waits: bool,
+    /// Whether it is to be told when the container's process ends, for good or not.
+    pub(super) waits_next: bool,
     /// Whether the container ends with it.
     pub(super) owner: bool,
     closed: bool,
@@ -116,7 +118,7 @@ impl Connections {
         bind(&listener, &address).at("make the socket", &path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .at("change the mode of", &path)?;
-        listen(&listener, 16).at("listen on", &path)?;
+        listen(&listener, 128).at("listen on", &path)?;
         Ok(Self { listener, path, all: Vec::new(), next: 1 })
     }
 
@@ -130,6 +132,7 @@ impl Connections {
             incoming: Incoming::default(),
             outgoing: Vec::new(),
             waits: false,
+            waits_next: false,
             owner: false,
             closed: false,
         });
@@ -148,6 +151,11 @@ impl Connections {
     /// The socket that is readable when somebody wants to connect.
     pub(super) fn listener(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
+    }
+
+    /// Whether there is nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {

@@ -29,7 +29,8 @@ const DESCRIPTORS: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "request")]
 pub enum Request {
-    /// Start the container; only of a shim that has not started it. [`Reply::Done`] when its program runs.
+    /// Start the container; only of a shim that has not started it. [`Reply::Done`] when its program runs, and
+    /// [`Reply::Ended`] of one that has run already.
     Start,
     /// Send a signal to the first process. [`Reply::Done`] once that is done.
     Signal {
@@ -52,9 +53,12 @@ pub enum Request {
     },
     /// Tell when it has ended for good. [`Reply::Ended`].
     Wait,
+    /// Tell when it ends the next time, also if it is started again then. [`Reply::Ended`]; none of one that has ended
+    /// already, whose supervisor goes.
+    WaitNext,
     /// Connect the descriptors that come along, of pipes: what it reads, where its output and its errors go;
-    /// each if asked for. [`Reply::Done`] at once, and [`Reply::Ended`] later. Without a [`Request::Detach`],
-    /// the end of the connection is the end of the container, if `owner`.
+    /// each if asked for. [`Reply::Done`] at once, and [`Reply::Ended`] later, or only that of one that has run
+    /// already. Without a [`Request::Detach`], the end of the connection is the end of the container, if `owner`.
     Attach {
         /// The first descriptor is the reading end of its input.
         stdin: bool,
@@ -106,7 +110,7 @@ pub enum Request {
     /// Send the root directory of the container, open for reading, over the socket that comes along: a [`Reply::Done`]
     /// with it. [`Reply::Done`] once that is done.
     Files,
-    /// Run a further process in the container, connected to the descriptors that come along. [`Reply::Done`] when
+    /// Run a further process in the container, connected to the descriptors that come along. [`Reply::Executing`] when
     /// its program runs, and [`Reply::Ended`] when it has ended, unless nobody waits for that.
     Exec(Box<Execution>),
 }
@@ -140,6 +144,12 @@ pub struct Execution {
     pub streams: [bool; 3],
     /// Whether it goes on when the connection ends.
     pub detach: bool,
+    /// Whether it goes on when the connection ends, and its end is told all the same.
+    #[serde(default)]
+    pub lingers: bool,
+    /// What it is called; a random id without it.
+    #[serde(default)]
+    pub id: Option<String>,
 }
 
 impl Execution {
@@ -166,6 +176,11 @@ impl Execution {
 pub enum Reply {
     /// It is done.
     Done,
+    /// The further process runs.
+    Executing {
+        /// Its id as the supervisor sees it.
+        pid: u32,
+    },
     /// The container has ended for good.
     Ended(Ended),
     /// What is known of it.

@@ -81,6 +81,8 @@ pub struct Supervisor {
     kill_at: Option<Instant>,
     /// When those who are attached to a container that has ended are given up.
     give_up_at: Option<Instant>,
+    /// Whether it was started, or that was tried.
+    started: bool,
     /// Whether somebody asked for the end.
     stopped: bool,
     /// Who wants the container to be started again once it has ended.
@@ -143,6 +145,7 @@ impl Supervisor {
             restarts: Restarts::new(config.restart),
             kill_at: None,
             give_up_at: None,
+            started: false,
             stopped: false,
             restarter: None,
             interrupts: 0,
@@ -158,12 +161,12 @@ impl Supervisor {
     }
 
     /// Takes requests, first on `starter`, until the container has ended for good and everybody has got its
-    /// output, or the starter has gone without starting it.
+    /// output, or the starter and all others have gone without starting it.
     pub(super) fn serve(&mut self, starter: OwnedFd) -> Result<(), ShimError> {
         let caught = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::CHILD].map(Signal::as_raw);
         let signals = SignalPipe::new(&caught).map_err(ShimError::system("catch the signals"))?;
         self.signals = Some(Signals::Stop(signals));
-        let starter = self.connections.add(starter);
+        self.connections.add(starter);
         let mut settling = SETTLING;
         loop {
             self.step()?;
@@ -173,7 +176,7 @@ impl Supervisor {
                 settling -= 1;
             }
             let is_over = match self.phase {
-                Phase::Idle => self.connections.get(starter).is_none(),
+                Phase::Idle => self.connections.is_empty(),
                 Phase::Ended => self.streams.is_flushed(),
                 Phase::Running(_) | Phase::Waiting(_) => false,
             };
@@ -181,6 +184,11 @@ impl Supervisor {
                 return self.tell_of_lost_records();
             }
         }
+    }
+
+    /// Whether the container was started, or that was tried.
+    pub(super) fn was_started(&self) -> bool {
+        self.started
     }
 
     /// Starts the container as part of this process. Its output is to be copied from the descriptors that are

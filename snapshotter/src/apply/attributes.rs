@@ -84,11 +84,19 @@ pub(super) struct Setter {
 }
 
 impl Setter {
+    /// Whose something is to be, if that is to be set.
+    fn owner(&self, attributes: &Attributes) -> Option<(Option<Uid>, Option<Gid>)> {
+        match self.ownership {
+            Ownership::FromArchive => Some(owner(attributes)),
+            Ownership::Of(uid, gid) => Some((Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))),
+            Ownership::Ignore => None,
+        }
+    }
+
     /// Sets everything on an open file or directory.
     pub(super) fn set_open(&mut self, file: impl AsFd, attributes: &Attributes) -> Result<(), Failure> {
         let file = file.as_fd();
-        if self.ownership == Ownership::FromArchive {
-            let (uid, gid) = owner(attributes);
+        if let Some((uid, gid)) = self.owner(attributes) {
             rustix::fs::fchown(file, uid, gid).map_err(|errno| owner_failure(errno, attributes))?;
         }
         rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode)).step("set the mode of")?;
@@ -113,8 +121,7 @@ impl Setter {
         attributes: &Attributes,
         is_link: bool,
     ) -> Result<(), Failure> {
-        if self.ownership == Ownership::FromArchive {
-            let (uid, gid) = owner(attributes);
+        if let Some((uid, gid)) = self.owner(attributes) {
             rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| owner_failure(errno, attributes))?;
         }

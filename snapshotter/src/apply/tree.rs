@@ -147,10 +147,13 @@ impl<'a> Tree<'a> {
         Ok(false)
     }
 
+    fn keeps_kinds(&self) -> bool {
+        self.options.in_use.as_ref().is_some_and(|in_use| !in_use.replaces)
+    }
+
     /// Refuses to replace a directory that is in use.
     fn keep_directory(&self, parent: &Directory, path: &[u8]) -> Result<(), ApplyError> {
-        match self.options.in_use.is_some() && self.occupant(parent, split(path).1) == Ok(Occupant::Directory)
-        {
+        match self.keeps_kinds() && self.occupant(parent, split(path).1) == Ok(Occupant::Directory) {
             true => Err(ApplyError::OverDirectory { path: shown(path) }),
             false => Ok(()),
         }
@@ -159,7 +162,7 @@ impl<'a> Tree<'a> {
     /// Refuses to replace something else than a directory that is in use.
     fn keep_others(&self, parent: &Directory, path: &[u8]) -> Result<(), ApplyError> {
         let is_other = |occupant| occupant != Occupant::Directory;
-        match self.options.in_use.is_some() && self.occupant(parent, split(path).1).is_ok_and(is_other) {
+        match self.keeps_kinds() && self.occupant(parent, split(path).1).is_ok_and(is_other) {
             true => Err(ApplyError::DirectoryOver { path: shown(path) }),
             false => Ok(()),
         }

@@ -53,6 +53,7 @@ fn request(args: &CpArgs, container: &str, path: &str) -> CopyRequest {
         path: path.to_owned(),
         archive: args.archive,
         follow: args.follow_link,
+        ..CopyRequest::default()
     }
 }
 

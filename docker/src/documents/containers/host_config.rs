@@ -67,7 +67,7 @@ fn image_mount(point: &MountPoint) -> Option<Value> {
 }
 
 /// Paths of `/proc` and `/sys` that containers do not see (Docker's list).
-const MASKED: [&str; 9] = [
+pub(crate) const MASKED: [&str; 9] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/kcore",
@@ -80,7 +80,8 @@ const MASKED: [&str; 9] = [
 ];
 
 /// Paths of `/proc` that containers cannot write to (Docker's list).
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// `null` for nothing, as Go writes a list that was never made.
 fn list<T: Into<Value>>(items: Vec<T>) -> Value {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use base::CancelToken;
 use snapshotter::Tree;
-use snapshotter::apply::ApplyError;
+use snapshotter::apply::{ApplyError, Ownership};
 use snapshotter::pack::PackOptions;
 use snapshotter::tree::{Entry, Follow};
 
 use super::copy_out::{asserts_directory, is_content};
-use super::transfer::{Copied, From, To};
+use super::transfer::{Copied, From, To, owners};
 use super::{CopyRequest, FilesError, Opened};
 use crate::Engine;
 use crate::error::EngineError;
@@ -74,7 +74,8 @@ impl Engine {
             name: &name,
             options: PackOptions { plain: false, enter: &|_| true },
         };
-        let to = To { root: opened.files.root(), below: &below, owners: request.archive };
+        let ownership = owners(request.archive);
+        let to = To { root: opened.files.root(), below: &below, ownership, replaces: false };
         self.transfer(&from, &to, cancel).map_err(|error| opened.explain(error, &below))
     }
 
@@ -95,7 +96,9 @@ impl Engine {
             container: container.clone(),
             path: path.clone(),
         })?;
-        let to = To { root: opened.files.root(), below: &below, owners: true };
+        let (uid, gid) = opened.user;
+        let ownership = if request.own { Ownership::Of(uid, gid) } else { Ownership::FromArchive };
+        let to = To { root: opened.files.root(), below: &below, ownership, replaces: request.replaces };
         self.unpack_archive(archive, &to, cancel).map_err(|error| opened.explain(error, &below))?;
         Ok(Copied::default())
     }

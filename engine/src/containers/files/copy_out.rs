@@ -9,7 +9,7 @@ use snapshotter::pack::PackOptions;
 use snapshotter::tree::{Entry, Follow};
 use sys::rootdir::RootDir;
 
-use super::transfer::{Copied, From, To};
+use super::transfer::{Copied, From, To, owners};
 use super::{CopyRequest, FilesError, Opened};
 use crate::Engine;
 use crate::error::EngineError;
@@ -19,12 +19,12 @@ use crate::request::Destination;
 const MAX_LINKS: usize = 40;
 
 /// What a path of a container leads to.
-struct Found {
-    top: Entry,
+pub(super) struct Found {
+    pub(super) top: Entry,
     /// Its name for a copy; empty if only what is in it is meant.
-    name: PathBuf,
+    pub(super) name: PathBuf,
     /// Its own name, also where it was named by a link.
-    own_name: PathBuf,
+    pub(super) own_name: PathBuf,
 }
 
 /// Whether a path says that it is a directory.
@@ -69,7 +69,8 @@ impl Engine {
         let enter = |path: &Path| opened.is_shown(path);
         let options = PackOptions { plain: !request.archive, enter: &enter };
         let from = From { tree: &tree, top: &top, name: &name, options };
-        let to = To { root: &root, below: Path::new(""), owners: request.archive };
+        let to =
+            To { root: &root, below: Path::new(""), ownership: owners(request.archive), replaces: false };
         self.transfer(&from, &to, cancel)
     }
 
@@ -106,7 +107,7 @@ impl Engine {
 }
 
 impl Opened {
-    fn find(&self, tree: &Tree, request: &CopyRequest) -> Result<Found, EngineError> {
+    pub(super) fn find(&self, tree: &Tree, request: &CopyRequest) -> Result<Found, EngineError> {
         let CopyRequest { container, path, .. } = request;
         if path.is_empty() {
             return Err(FilesError::EmptyPath(container.clone()).into());

@@ -9,6 +9,7 @@ mod commit;
 mod copy_in;
 mod copy_out;
 mod error;
+mod stat;
 mod transfer;
 
 use std::path::Path;
@@ -24,6 +25,7 @@ use crate::error::EngineError;
 pub use commit::{CommitRequest, Committed, Paused};
 pub use copy_in::Source;
 pub use error::FilesError;
+pub use stat::{Kind, PathStat};
 pub use transfer::Copied;
 
 /// A place in a container, and how to copy.
@@ -37,6 +39,10 @@ pub struct CopyRequest {
     pub archive: bool,
     /// A link as source stands for what it leads to (`-L`).
     pub follow: bool,
+    /// What an archive has may replace what is there by something of another kind.
+    pub replaces: bool,
+    /// What an archive has is to belong to the container's user.
+    pub own: bool,
 }
 
 /// The files of a container while something is done with them.
@@ -46,6 +52,8 @@ struct Opened {
     /// Keeps a container that does not run from being started.
     lock: Option<HeldDir>,
     document: ContainerDocument,
+    /// The user of its process.
+    user: (u32, u32),
 }
 
 impl Engine {
@@ -71,7 +79,10 @@ impl Engine {
                 (files, None)
             }
         };
-        Ok(Opened { files, lock, document })
+        let user =
+            self.settings_of(&record.id).map(|config| (config.request.user.uid, config.request.user.gid));
+        let user = user.unwrap_or_default();
+        Ok(Opened { files, lock, document, user })
     }
 }
 

@@ -41,8 +41,15 @@ pub(super) struct From<'a> {
 pub(super) struct To<'a> {
     pub(super) root: &'a RootDir,
     pub(super) below: &'a Path,
-    /// Owners are those of the archive.
-    pub(super) owners: bool,
+    /// Whose the files are.
+    pub(super) ownership: Ownership,
+    /// Whether what is there may become of another kind.
+    pub(super) replaces: bool,
+}
+
+/// Whose files are: as the archive says, or the caller's.
+pub(super) fn owners(kept: bool) -> Ownership {
+    if kept { Ownership::FromArchive } else { Ownership::Ignore }
 }
 
 impl From<'_> {
@@ -91,9 +98,9 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let time = Mtime { seconds: self.clock.now().as_second(), nanos: 0 };
         let options = ApplyOptions {
-            ownership: if to.owners { Ownership::FromArchive } else { Ownership::Ignore },
+            ownership: to.ownership,
             devices: Devices::Create,
-            in_use: Some(InUse { below: to.below.to_owned(), time }),
+            in_use: Some(InUse { below: to.below.to_owned(), time, replaces: to.replaces }),
             ..self.store.apply_options(Layering::Plain)
         };
         match apply_in_use(archive, to.root, &options, cancel) {

@@ -42,7 +42,11 @@ impl Supervisor {
             Phase::Waiting(_) => self.give_up(),
             // Somebody wants the container itself, and only its last readers keep it.
             Phase::Ended => self.give_up_at = self.give_up_at.or(Some(Instant::now() + PATIENCE)),
-            Phase::Idle => {}
+            // Somebody wants the container itself, and those who wait for its start keep it.
+            Phase::Idle => {
+                self.phase = Phase::Ended;
+                self.tell_the_end();
+            }
         }
     }
 

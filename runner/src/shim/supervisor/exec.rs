@@ -36,6 +36,8 @@ pub(super) struct Exec {
     probe: Option<Probe>,
     /// What it is called in news.
     name: Option<String>,
+    /// Whether it goes on when who asked for it has gone.
+    lingers: bool,
     /// Whether its end was told.
     told: bool,
 }
@@ -89,16 +91,19 @@ impl Supervisor {
         let owner = if execution.detach { LOCAL } else { of };
         match self.start_exec(owner, &request, stdio, streams, None) {
             Ok(()) => {
-                self.tell_exec(&execution.args);
-                Some(Reply::Done)
+                self.tell_exec(execution.id.clone(), &execution.args);
+                let exec = self.execs.last_mut()?;
+                exec.lingers = execution.lingers;
+                Some(Reply::Executing { pid: exec.process.pid().ok().flatten().unwrap_or(0) })
             }
             Err(error) => Some(failed(&error)),
         }
     }
 
     /// Tells of the further process that was started last.
-    fn tell_exec(&mut self, args: &[String]) {
-        if let (Some(exec), Ok(id)) = (self.execs.last_mut(), sys::random::hex(32)) {
+    fn tell_exec(&mut self, id: Option<String>, args: &[String]) {
+        let id = id.map_or_else(|| sys::random::hex(32), Ok);
+        if let (Some(exec), Ok(id)) = (self.execs.last_mut(), id) {
             exec.name = Some(id.clone());
             self.teller.tell(News::ExecStarted { id, command: args.join(" ") });
         }
@@ -122,7 +127,8 @@ impl Supervisor {
         streams.set_input(input);
         self.next_exec += 1;
         let id = self.next_exec;
-        self.execs.push(Exec { id, of, process, terminal, streams, probe, name: None, told: false });
+        let (name, lingers) = (None, false);
+        self.execs.push(Exec { id, of, process, terminal, streams, probe, name, lingers, told: false });
         Ok(())
     }
 
@@ -187,8 +193,12 @@ impl Supervisor {
     pub(super) fn forget_execs(&mut self, of: ConnectionId) {
         for exec in self.execs.iter_mut().filter(|exec| exec.of == of) {
             exec.streams.forget(of);
-            // It can only fail for a process that has ended, which is what was wanted.
-            let _ = exec.process.kill();
+            if exec.lingers {
+                exec.of = LOCAL;
+            } else {
+                // It can only fail for a process that has ended, which is what was wanted.
+                let _ = exec.process.kill();
+            }
         }
     }
 
@@ -246,7 +256,7 @@ impl Supervisor {
         let (began, start, kill_at) = (probe.began, probe.start, probe.kill_at);
         match self.start_exec(LOCAL, &request, stdio, Streams::capturing(MAX_OUTPUT), Some(probe)) {
             Ok(()) => {
-                self.tell_exec(&command);
+                self.tell_exec(None, &command);
                 Ok(())
             }
             Err(error) => {

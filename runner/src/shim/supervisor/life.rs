@@ -22,6 +22,7 @@ use crate::request::{Stdio, StreamTarget};
 impl Supervisor {
     /// Starts the process. Answers its outputs if they bypass us.
     pub(super) fn start(&mut self) -> Result<Vec<(Stream, OwnedFd)>, ShimError> {
+        self.started = true;
         match self.try_start() {
             Ok(outputs) => Ok(outputs),
             Err(error) => {
@@ -149,6 +150,11 @@ impl Supervisor {
             Some(delay) => {
                 self.phase = Phase::Waiting(Instant::now() + delay);
                 self.state.status = Status::Restarting;
+                let reply = Reply::Ended(self.ended());
+                for connection in self.connections.iter_mut().filter(|connection| connection.waits_next) {
+                    connection.waits_next = false;
+                    connection.answer(&reply);
+                }
             }
             None => {
                 self.phase = Phase::Ended;
@@ -178,8 +184,9 @@ impl Supervisor {
             self.teller.tell(News::Stopped);
         }
         let reply = Reply::Ended(self.ended());
-        for connection in self.connections.iter_mut().filter(|connection| connection.waits) {
+        for connection in self.connections.iter_mut().filter(|one| one.waits || one.waits_next) {
             connection.waits = false;
+            connection.waits_next = false;
             connection.owner = false;
             connection.answer(&reply);
         }

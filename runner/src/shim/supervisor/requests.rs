@@ -35,15 +35,22 @@ impl Supervisor {
         match request {
             Request::Start => Some(match self.phase {
                 Phase::Idle => self.start().map_or_else(|error| failed(&error), |_| Reply::Done),
+                Phase::Ended => Reply::Ended(self.ended()),
                 _ => refused("it has been started already"),
             }),
             Request::Status => Some(Reply::State(Box::new(self.state.clone()))),
             Request::Settings => Some(Reply::Settings(Box::new(self.config.clone()))),
             Request::Wait => self.wait_for_end(id),
+            Request::WaitNext => {
+                if let Some(connection) = self.connections.get(id) {
+                    connection.waits_next = true;
+                }
+                None
+            }
             Request::Signal { signal } => Some(self.signal(signal)),
             Request::Stop { signal, timeout } => {
                 self.state.stopped = true;
-                self.stopping = !matches!(self.phase, Phase::Ended);
+                self.stopping = !matches!(self.phase, Phase::Ended | Phase::Idle);
                 self.stop(signal, timeout);
                 self.wait_for_end(id)
             }
@@ -51,6 +58,10 @@ impl Supervisor {
                 self.restarter = Some(id);
                 match self.phase {
                     Phase::Running(_) => self.stop(signal, timeout),
+                    Phase::Idle => {
+                        self.restarter = None;
+                        return Some(self.start().map_or_else(|error| failed(&error), |_| Reply::Done));
+                    }
                     // It is started at once.
                     _ => drop(self.run_ended(std::time::Duration::ZERO)),
                 }
@@ -209,6 +220,9 @@ impl Supervisor {
     ) -> Reply {
         if self.direct {
             return refused("its output goes to the command that runs it in the foreground");
+        }
+        if matches!(self.phase, Phase::Ended) {
+            return Reply::Ended(self.ended());
         }
         if wanted.iter().filter(|wanted| **wanted).count() != descriptors.len() {
             return refused("the descriptors do not fit the request");
