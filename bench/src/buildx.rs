@@ -245,6 +245,8 @@ pub(crate) fn load_into_docker(
         command
     };
     measure(&of_ours())?;
+    // It is there before docker has built anything of this name.
+    output_of(theirs.docker.command().args(["image", "inspect", RESULT]))?;
     measure(&theirs.build(context.path()))?;
     let mut samples = [Vec::new(), Vec::new()];
     for round in 0..rounds {
