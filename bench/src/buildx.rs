@@ -244,8 +244,9 @@ pub(crate) fn load_into_docker(
         theirs.reach_docker(&mut command);
         command
     };
+    // What docker has of this name is what was loaded.
+    output_of(theirs.docker.command().args(["rmi", "--force", RESULT]))?;
     measure(&of_ours())?;
-    // It is there before docker has built anything of this name.
     output_of(theirs.docker.command().args(["image", "inspect", RESULT]))?;
     measure(&theirs.build(context.path()))?;
     let mut samples = [Vec::new(), Vec::new()];

@@ -19,7 +19,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::{CancelToken, Digest, Timestamp};
 use engine::Engine;
@@ -47,8 +47,11 @@ const REST: Duration = Duration::from_secs(2);
 /// How long a call that is about a build waits for it: the calls of a client race.
 const ARRIVAL: Duration = Duration::from_secs(3);
 
-/// How many builds that are over are remembered with all that they said, for clients that come late.
+/// How many builds that are over are remembered with all that they said, for clients that come late; how many at most while others run, and
+/// for how long those are that are more: the calls of a client race, and those of a hundred clients do not come in their order.
 const REMEMBERED: usize = 8;
+const MOST_REMEMBERED: usize = 256;
+const LATE: Duration = Duration::from_secs(10);
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Status>>;
@@ -149,7 +152,8 @@ pub(crate) struct Builds {
     pub(crate) running: Mutex<HashMap<String, Arc<Build>>>,
     /// How many builds there have been.
     begun: AtomicU64,
-    over: Mutex<VecDeque<Arc<Build>>>,
+    /// With the moments in which they ended.
+    over: Mutex<VecDeque<(Instant, Arc<Build>)>>,
     changed: Notify,
     /// What happens to the history.
     pub(crate) changes: broadcast::Sender<Change>,
@@ -295,6 +299,11 @@ impl Builds {
             tokio::time::sleep(REST).await;
             let is_idle = builds.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
             if is_idle && builds.begun.load(Ordering::Relaxed) == begun {
+                {
+                    let mut over = builds.over.lock().unwrap_or_else(PoisonError::into_inner);
+                    let surplus = over.len().saturating_sub(REMEMBERED);
+                    over.drain(..surplus);
+                }
                 let _ = tokio::task::spawn_blocking(engine::release_memory).await;
             }
         });
@@ -309,8 +318,11 @@ impl Builds {
         build.status.close();
         {
             let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-            over.push_back(Arc::clone(build));
-            if over.len() > REMEMBERED {
+            over.push_back((Instant::now(), Arc::clone(build)));
+            let is_late = |(at, _): &(Instant, _)| at.elapsed() > LATE;
+            while over.len() > MOST_REMEMBERED
+                || (over.len() > REMEMBERED && over.front().is_some_and(is_late))
+            {
                 over.pop_front();
             }
         }
@@ -346,13 +358,14 @@ impl Builds {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         running.or_else(|| {
             let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-            over.iter().rev().find(|build| build.id == id).cloned()
+            over.iter().rev().find(|(_, build)| build.id == id).map(|(_, build)| Arc::clone(build))
         })
     }
 
     /// Builds that have ended a moment ago.
     pub(crate) fn ended(&self) -> Vec<Arc<Build>> {
-        self.over.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        over.iter().map(|(_, build)| Arc::clone(build)).collect()
     }
 
     /// Stops all builds, and waits for them.
