@@ -47,11 +47,14 @@ const REST: Duration = Duration::from_secs(2);
 /// How long a call that is about a build waits for it: the calls of a client race.
 const ARRIVAL: Duration = Duration::from_secs(3);
 
-/// How many builds that are over are remembered with all that they said, for clients that come late; how many at most while others run, and
-/// for how long those are that are more: the calls of a client race, and those of a hundred clients do not come in their order.
+/// How many builds that are over are remembered with all that they said, for clients that come late.
 const REMEMBERED: usize = 8;
-const MOST_REMEMBERED: usize = 256;
+
+/// How many more are remembered with nothing but what they said, for how long, and with how much output: the calls of a client race, and those
+/// of a hundred clients do not come in their order.
+const HEARD: usize = 256;
 const LATE: Duration = Duration::from_secs(10);
+const LITTLE: usize = 16 << 10;
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Status>>;
@@ -152,8 +155,9 @@ pub(crate) struct Builds {
     pub(crate) running: Mutex<HashMap<String, Arc<Build>>>,
     /// How many builds there have been.
     begun: AtomicU64,
-    /// With the moments in which they ended.
-    over: Mutex<VecDeque<(Instant, Arc<Build>)>>,
+    over: Mutex<VecDeque<Arc<Build>>>,
+    /// What others have said that have ended lately, and when they ended.
+    heard: Mutex<VecDeque<(Instant, String, Arc<StatusLog>)>>,
     changed: Notify,
     /// What happens to the history.
     pub(crate) changes: broadcast::Sender<Change>,
@@ -173,7 +177,7 @@ impl Builds {
         let Options { allowed, retention, jobs, labels, history, .. } = options;
         let (allowed, retention, labels) = (allowed.clone(), retention.clone(), labels.clone());
         let sessions = Arc::default();
-        let (running, over, changed) = Default::default();
+        let (running, over, heard, changed) = Default::default();
         let root = engine.info().map(|info| info.root.display().to_string()).unwrap_or_default();
         let worker_id = Digest::of(root.as_bytes()).hex()[..25].to_owned();
         Self {
@@ -191,6 +195,7 @@ impl Builds {
             running,
             begun: AtomicU64::new(0),
             over,
+            heard,
             changed,
             changes: broadcast::Sender::new(history::QUEUE),
         }
@@ -299,11 +304,7 @@ impl Builds {
             tokio::time::sleep(REST).await;
             let is_idle = builds.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
             if is_idle && builds.begun.load(Ordering::Relaxed) == begun {
-                {
-                    let mut over = builds.over.lock().unwrap_or_else(PoisonError::into_inner);
-                    let surplus = over.len().saturating_sub(REMEMBERED);
-                    over.drain(..surplus);
-                }
+                builds.heard.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 let _ = tokio::task::spawn_blocking(engine::release_memory).await;
             }
         });
@@ -318,11 +319,9 @@ impl Builds {
         build.status.close();
         {
             let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-            over.push_back((Instant::now(), Arc::clone(build)));
-            let is_late = |(at, _): &(Instant, _)| at.elapsed() > LATE;
-            while over.len() > MOST_REMEMBERED
-                || (over.len() > REMEMBERED && over.front().is_some_and(is_late))
-            {
+            over.push_back(Arc::clone(build));
+            self.hear(build);
+            if over.len() > REMEMBERED {
                 over.pop_front();
             }
         }
@@ -332,6 +331,24 @@ impl Builds {
             let id = build.id.clone();
             self.tell(if is_kept { Change::Kept(id) } else { Change::Forgotten(id) });
         }
+    }
+
+    /// Remembers what a build has said that is in no history, if that is little.
+    fn hear(&self, build: &Build) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        // The others are in the history.
+        if build.request.internal && build.status.output() <= LITTLE {
+            heard.push_back((Instant::now(), build.id.clone(), Arc::clone(&build.status)));
+        }
+        while heard.len() > HEARD || heard.front().is_some_and(|(at, ..)| at.elapsed() > LATE) {
+            heard.pop_front();
+        }
+    }
+
+    /// What a build has said that has ended lately.
+    pub(crate) fn heard_of(&self, id: &str) -> Option<Arc<StatusLog>> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().rev().find(|(_, known, _)| known == id).map(|(.., status)| Arc::clone(status))
     }
 
     /// A build by its name, which may begin in a moment.
@@ -358,14 +375,13 @@ impl Builds {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         running.or_else(|| {
             let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-            over.iter().rev().find(|(_, build)| build.id == id).map(|(_, build)| Arc::clone(build))
+            over.iter().rev().find(|build| build.id == id).cloned()
         })
     }
 
     /// Builds that have ended a moment ago.
     pub(crate) fn ended(&self) -> Vec<Arc<Build>> {
-        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        over.iter().map(|(_, build)| Arc::clone(build)).collect()
+        self.over.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Stops all builds, and waits for them.

@@ -44,11 +44,12 @@ impl Control for ControlService {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Self::StatusStream>, Status> {
         let id = request.into_inner().r#ref;
-        let stream = match self.0.known(&id) {
-            Some(build) => follow::status(build),
+        let known = self.0.known(&id).map(|build| Arc::clone(&build.status));
+        let stream = match known.or_else(|| self.0.heard_of(&id)) {
+            Some(status) => follow::status(status),
             None => match history::replay(&self.0, &id).await? {
                 Some(said) => said,
-                None => follow::status(self.0.get(&id).await?),
+                None => follow::status(Arc::clone(&self.0.get(&id).await?.status)),
             },
         };
         let stream: Self::StatusStream = Box::pin(stream);

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::builds::Build;
 use crate::proto::control::StatusResponse;
+use crate::status::StatusLog;
 
 /// What a build says, from its beginning to its end.
-pub(crate) fn status(build: Arc<Build>) -> ReceiverStream<Result<StatusResponse, Status>> {
+pub(crate) fn status(status: Arc<StatusLog>) -> ReceiverStream<Result<StatusResponse, Status>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(64);
     tokio::spawn(async move {
         let mut seen = 0;
-        while let Some(messages) = build.status.next(seen).await {
+        while let Some(messages) = status.next(seen).await {
             seen += messages.len();
             for message in messages {
                 if sender.send(Ok((*message).clone())).await.is_err() {

@@ -76,6 +76,11 @@ impl StatusLog {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).messages.clone()
     }
 
+    /// How many bytes of output are kept.
+    pub(crate) fn output(&self) -> usize {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).output
+    }
+
     /// The steps as they are now, in the order in which they began.
     pub(crate) fn vertices(&self) -> Vec<Vertex> {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);

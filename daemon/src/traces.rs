@@ -34,7 +34,7 @@ const PARENT: &str = "traceparent";
 const MOST: usize = 4 << 20;
 
 /// How long spans of a build that is over are waited for before they are written.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ExportRequest {
