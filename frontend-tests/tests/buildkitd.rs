@@ -184,7 +184,12 @@ fn a_daemon_is_as_small_after_many_builds_as_before() {
         context.file("f", format!("{number}").repeat(1 << 18));
         buildx.build(context.path(), &[]).ok();
     }
-    assert!(resident() <= before + 10, "{before} MiB, then {} MiB", resident());
+    // It gives memory back when it has rested for a moment.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while resident() > before + 10 {
+        assert!(std::time::Instant::now() < deadline, "{before} MiB, then {} MiB", resident());
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -83,11 +83,11 @@ fn dockerds_flags_and_file_are_taken() {
     ]);
     let own = own.ok().stdout_text().trim().to_owned();
     let shown = |id: &str| {
-        let format = "{{.HostConfig.Dns}} {{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Config}} {{.HostConfig.Init}}";
+        let format = "{{.HostConfig.Dns}} {{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Config}}";
         env.lap(["inspect", id, "-f", format]).ok().stdout_text()
     };
-    assert_eq!(shown(&id), "[192.0.2.7] local map[max-size:1m] true\n");
-    assert_eq!(shown(&own), "[192.0.2.8] none map[] true\n");
+    assert_eq!(shown(&id), "[192.0.2.7] local map[max-size:1m]\n");
+    assert_eq!(shown(&own), "[192.0.2.8] none map[]\n");
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.finish().code(), Some(0));
     assert!(!pid.exists());
