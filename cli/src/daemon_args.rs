@@ -94,6 +94,10 @@ pub(crate) struct DaemonArgs {
     #[arg(long = "oci-worker-gc", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) collect: Option<bool>,
 
+    /// Only look at what is said here
+    #[arg(long, hide = true)]
+    pub(crate) validate: bool,
+
     #[command(flatten)]
     others: OtherArgs,
 }

@@ -41,7 +41,7 @@ pub(crate) struct DockerdCli {
     storage_driver: Option<String>,
     /// Only look at the settings
     #[arg(long)]
-    pub(crate) validate: bool,
+    validate: bool,
     /// Show numbers here, as HOST:PORT
     #[arg(long, value_name = "ADDRESS")]
     metrics_addr: Option<String>,
@@ -394,6 +394,9 @@ impl DockerdCli {
         self.registry_mirrors.iter().for_each(|url| add("registry-mirror", url.clone()));
         self.insecure_registries.iter().for_each(|host| add("insecure-registry", host.clone()));
         self.containers.words().into_iter().for_each(|word| add("container-flag", word));
+        if self.validate {
+            words.push("--validate".to_owned());
+        }
         // Whoever may make containers may make them with the host's network.
         words.push("--allow-insecure-entitlement=network.host".to_owned());
         if self.tls == Some(false) {

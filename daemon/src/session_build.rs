@@ -79,7 +79,7 @@ async fn run(
     let id = request.r#ref.clone();
     let told = async {
         let Ok(build) = builds.get(&id).await else { return };
-        let mut messages = follow::status(build);
+        let mut messages = follow::status(Arc::clone(&build.status));
         while let Some(Ok(message)) = messages.next().await {
             let aux = BASE64_STANDARD.encode(message.encode_to_vec());
             tell(sender, &json!({ "id": "moby.buildkit.trace", "aux": aux })).await;

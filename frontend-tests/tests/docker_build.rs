@@ -14,7 +14,7 @@ fn context(env: &TestEnv) -> Context {
     context
 }
 
-fn older<'a>(docker: &'a Docker<'_>, args: &[&str], context: &Context) -> testkit::Lap {
+fn older(docker: &Docker<'_>, args: &[&str], context: &Context) -> testkit::Lap {
     docker.run([&["build"], args].concat()).arg(context.path()).env("DOCKER_BUILDKIT", "0")
 }
 

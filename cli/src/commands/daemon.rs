@@ -57,10 +57,6 @@ fn as_dockerd() -> Result<Cli, CliError> {
     let dockerd = dockerd_args::read(&arguments)?;
     let words = dockerd.words()?;
     let driver = dockerd.driver()?;
-    if dockerd.validate {
-        complain("configuration OK");
-        std::process::exit(0);
-    }
     let parsed = BuildkitdCli::try_parse_from(std::iter::once(BUILDKITD.to_owned()).chain(words));
     let BuildkitdCli { daemon, .. } = parsed.map_err(|error| CliError::failed(error.to_string()))?;
     Ok(as_typed(dockerd.data_root, driver, daemon))
@@ -68,6 +64,10 @@ fn as_dockerd() -> Result<Cli, CliError> {
 
 /// Serves until a signal.
 pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, CliError> {
+    if args.validate {
+        complain("configuration OK");
+        return Ok(ExitCode::SUCCESS);
+    }
     let stop = signals::cancel_token();
     let file = file(args)?;
     for name in &file.unknown {
@@ -174,9 +174,16 @@ fn with_defaults(words: &[String], flags: &[String]) -> Vec<String> {
     let has_log = own.contains("--log-driver");
     let is_wanted = |flag: &&String| {
         let name = name(flag);
-        !own.contains(&name) && !(has_log && name == "--log-opt")
+        let is_of_other_driver = has_log && name == "--log-opt";
+        !own.contains(&name) && !is_of_other_driver
     };
-    flags.iter().filter(is_wanted).chain(words).cloned().collect()
+    let mut all: Vec<String> = flags.iter().filter(is_wanted).cloned().collect();
+    // Somebody may ask for the log of any container, also of one that goes at its end.
+    if !has_log && !all.iter().any(|flag| name(flag) == "--log-driver") {
+        all.push("--log-driver=json-file".to_owned());
+    }
+    all.extend_from_slice(words);
+    all
 }
 
 /// What the words of `lap build` mean, for those who send their context by Docker's API.

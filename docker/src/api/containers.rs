@@ -1,4 +1,4 @@
-//! Containers.
+//! Containers: made, shown, started and ended, and what they say and do.
 
 mod archive;
 mod attach;

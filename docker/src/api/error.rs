@@ -118,6 +118,8 @@ fn status(error: &EngineError) -> StatusCode {
             | NetworkRefusal::Overlap,
         ) => StatusCode::FORBIDDEN,
         EngineError::Files(FilesError::ReadOnly { .. }) => StatusCode::FORBIDDEN,
+        // What a client sends may end anywhere, which is no failure of the machine's.
+        EngineError::Archive(_) => StatusCode::BAD_REQUEST,
         EngineError::NoLog(_) => StatusCode::NOT_IMPLEMENTED,
         other => match other.fault() {
             Fault::Input => StatusCode::BAD_REQUEST,
