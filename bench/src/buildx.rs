@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use crate::builder::{Builder, RESULT};
+use crate::daemon::Daemon;
 use crate::docker::Docker;
 use crate::error::BenchError;
 use crate::measure::{Sample, measure, output_of, start_error};
@@ -20,9 +18,6 @@ const PLUGINS: &str = "usr/libexec/docker/cli-plugins/docker-buildx";
 /// The name of the builder that is `lap daemon`.
 const OURS: &str = "lap";
 
-/// How long a daemon may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// How long the daemon has to give memory back when it has nothing to do.
 const RESTED: Duration = Duration::from_secs(4);
 
@@ -32,7 +27,7 @@ const AT_ONCE: usize = 100;
 
 /// `lap daemon` and buildx. Dropped, the daemon ends.
 struct Ours {
-    daemon: Child,
+    daemon: Daemon,
     client: Client,
 }
 
@@ -77,46 +72,10 @@ impl Ours {
     fn start(subjects: &Subjects, dir: &Path) -> Result<Option<Self>, BenchError> {
         let dir = dir.join("lap-daemon");
         let Some(client) = Client::find(&dir) else { return Ok(None) };
-        std::fs::create_dir_all(&dir).map_err(|source| BenchError::File { path: dir.clone(), source })?;
-        let lap = || {
-            let mut command = Command::new(subjects.program());
-            command.arg("--root").arg(dir.join("store"));
-            command
-        };
-        output_of(lap().arg("load").arg("--input").arg(dir.with_file_name(BASE_ARCHIVE)))?;
-        let address = format!("unix://{}", dir.join("daemon.sock").display());
-        let mut command = lap();
-        command.args(["daemon", "--addr", &address]).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let daemon = command.spawn().map_err(|source| start_error(&command, source))?;
-        let ours = Self { daemon, client };
-        let begin = Instant::now();
-        while !dir.join("daemon.sock").exists() && begin.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let ours = Self { daemon: Daemon::start(subjects, dir)?, client };
+        let address = ours.daemon.address();
         output_of(&mut ours.client.command(&["create", "--name", OURS, "--driver", "remote", &address]))?;
         Ok(Some(ours))
-    }
-
-    /// The resident memory of the daemon, in KiB (`proc_pid_smaps_rollup(5)`).
-    fn memory(&self) -> u64 {
-        let path = format!("/proc/{}/smaps_rollup", self.daemon.id());
-        let rollup = std::fs::read_to_string(path).unwrap_or_default();
-        let of = |name: &str| -> u64 {
-            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or_default()
-        };
-        of("Rss:")
-    }
-}
-
-impl Drop for Ours {
-    fn drop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.daemon.id()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
-        let _ = self.daemon.wait();
-        testkit::env::unmount_below(&self.client.dir);
     }
 }
 
@@ -263,14 +222,14 @@ pub(crate) fn load_into_docker(
 pub(crate) fn memory(subjects: &Subjects, dir: &Path, _rounds: usize) -> Result<Samples, BenchError> {
     let Some(ours) = Ours::start(subjects, dir)? else { return Ok(Samples::new()) };
     let context = work::rebuilt(dir);
-    let idle = Sample { time: Duration::ZERO, memory: ours.memory() };
+    let idle = Sample { time: Duration::ZERO, memory: ours.daemon.memory() };
     let (begin, builds) = (Instant::now(), if subjects.is_small() { 5 } else { MANY });
     for _ in 0..builds {
         output_of(&mut ours.build(context.path()))?;
     }
     let time = begin.elapsed();
     std::thread::sleep(RESTED);
-    let used = Sample { time, memory: ours.memory() };
+    let used = Sample { time, memory: ours.daemon.memory() };
     Ok(vec![("lap daemon, idle".to_owned(), vec![idle]), (format!("after {builds} builds"), vec![used])])
 }
 

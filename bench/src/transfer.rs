@@ -16,7 +16,7 @@ use crate::subject::Subjects;
 use crate::work::Samples;
 
 /// The image's name.
-const NAME: &str = "localhost/bench-large:latest";
+pub(crate) const NAME: &str = "localhost/bench-large:latest";
 
 /// How many files the layer has, and how long each is.
 const FILES: usize = 64;
@@ -113,6 +113,11 @@ struct Files {
     layer: PathBuf,
     /// The archive of the image.
     archive: PathBuf,
+}
+
+/// The archive of the image, made once.
+pub(crate) fn large_archive(dir: &Path) -> Result<PathBuf, BenchError> {
+    Ok(Files::make(dir)?.archive)
 }
 
 impl Files {

@@ -7,7 +7,6 @@ use std::process::Command;
 use testkit::Context;
 
 use crate::builder::{BASE, Builder};
-use crate::buildx;
 use crate::caches;
 use crate::engine;
 use crate::error::BenchError;
@@ -18,6 +17,7 @@ use crate::shim;
 use crate::solving;
 use crate::subject::Subjects;
 use crate::transfer;
+use crate::{buildx, docker_api};
 
 /// How many files the large context has, and how long each is.
 const MANY_FILES: usize = 50_000;
@@ -57,7 +57,7 @@ impl Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 36] {
+pub(crate) fn all() -> [Work; 45] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true, bound: "" };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false, bound: "" };
     [
@@ -92,7 +92,16 @@ pub(crate) fn all() -> [Work; 36] {
         of_images("buildx: an image of 64 MiB loaded into docker", buildx::load_into_docker),
         of_images("daemon: memory, idle and after 200 builds", buildx::memory).bound("20 and 40 MiB"),
         of_images("buildx: 100 cached builds at once", buildx::at_once).bound("2 s"),
-        // The last ones: they have a network namespace of their own.
+        // From here on: these have a network namespace of their own.
+        of_images("docker's API: the client alone, version", docker_api::version),
+        of_images("docker's API: run --rm of true", docker_api::run).bound("half of docker"),
+        of_images("docker's API: exec of true", docker_api::exec).bound("half of docker"),
+        of_images("docker's API: ps of 20 containers", docker_api::ps).bound("half of docker"),
+        of_images("docker's API: logs of 100 MB", docker_api::logs).bound("half of docker"),
+        of_images("docker's API: build with nothing changed", docker_api::build).bound("half of docker"),
+        of_images("docker's API: cp of 1 GiB out", docker_api::copy_out).bound("half of docker"),
+        of_images("docker's API: cp of 1 GiB in", docker_api::copy_in).bound("half of docker"),
+        of_images("docker's API: load of 1 GiB", docker_api::load).bound("half of docker"),
         of_images("engine: run --rm of true", engine::run).bound("a tenth of docker"),
         of_images("engine: exec of true", engine::exec).bound("a tenth of docker"),
         of_images("engine: ps of 100 containers", engine::ps).bound("10 ms"),
