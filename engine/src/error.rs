@@ -590,7 +590,11 @@ impl EngineError {
 
     /// Whether it says that a registry does not have what was asked for.
     pub fn is_missing_remotely(&self) -> bool {
-        matches!(self, Self::Registry(error) if error.is_not_found())
+        match self {
+            Self::Registry(error) => error.is_not_found(),
+            Self::Lookup(error) => error.is_missing_remotely(),
+            _ => false,
+        }
     }
 
     /// Whether it says that there is no volume of a name.

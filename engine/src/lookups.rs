@@ -144,14 +144,12 @@ impl Lookups {
             }
             // Whoever asked may be the reason that it went wrong. The others ask for themselves.
             Err(_) if cancel.is_cancelled() => Err(EngineError::Cancelled),
+            // Nobody else has to be told, and it stays what it is.
+            Err(error) if asking.question.lock().wanted <= 1 => Err(error),
             Err(error) => {
                 let error = Arc::new(error);
                 asking.question.end(Some(Err(Arc::clone(&error))));
-                drop(asking);
-                Err(match Arc::try_unwrap(error) {
-                    Ok(error) => error,
-                    Err(shared) => EngineError::Lookup(shared),
-                })
+                Err(EngineError::Lookup(error))
             }
         }
     }

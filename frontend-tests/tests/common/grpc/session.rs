@@ -31,14 +31,16 @@ use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status, Streaming};
 
 /// The methods that a session offers.
-const METHODS: [&str; 6] = [
+const METHODS: [&str; 4] = [
     "/grpc.health.v1.Health/Check",
     "/moby.filesync.v1.FileSync/DiffCopy",
     "/moby.filesync.v1.FileSend/DiffCopy",
     "/moby.buildkit.secrets.v1.Secrets/GetSecret",
-    "/containerd.services.content.v1.Content/Info",
-    "/containerd.services.content.v1.Content/Read",
 ];
+
+/// Those that one with layouts offers besides.
+const OF_LAYOUTS: [&str; 2] =
+    ["/containerd.services.content.v1.Content/Info", "/containerd.services.content.v1.Content/Read"];
 
 /// Bytes of one piece of a file.
 const PIECE: usize = 32 << 10;
@@ -140,7 +142,8 @@ pub(super) async fn open(mut control: ControlClient<Channel>, offer: &Offer) -> 
     let mut request = Request::new(ReceiverStream::new(outgoing));
     let headers = request.metadata_mut();
     headers.insert("x-docker-expose-session-uuid", MetadataValue::try_from(&id).expect("an id"));
-    for method in METHODS {
+    let of_layouts = if offer.layouts.0.is_empty() { &[][..] } else { &OF_LAYOUTS };
+    for method in METHODS.iter().chain(of_layouts) {
         headers.append("x-docker-expose-session-grpc-method", MetadataValue::from_static(method));
     }
     // The connection on which we serve, and its bytes as messages.
