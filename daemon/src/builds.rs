@@ -44,6 +44,9 @@ use crate::traces::{self, Trace};
 /// How long the daemon waits for another build before it gives memory back.
 const REST: Duration = Duration::from_secs(2);
 
+/// How long after that it does so once more.
+const LONG_REST: Duration = Duration::from_secs(12);
+
 /// How long a call that is about a build waits for it: the calls of a client race.
 const ARRIVAL: Duration = Duration::from_secs(3);
 
@@ -301,9 +304,13 @@ impl Builds {
     fn rest(self: &Arc<Self>) {
         let (builds, begun) = (Arc::clone(self), self.begun.load(Ordering::Relaxed));
         self.runtime.spawn(async move {
-            tokio::time::sleep(REST).await;
-            let is_idle = builds.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-            if is_idle && builds.begun.load(Ordering::Relaxed) == begun {
+            // The second time also of what clients have told that went late, and of threads that have ended since.
+            for rest in [REST, LONG_REST] {
+                tokio::time::sleep(rest).await;
+                let is_idle = builds.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+                if !is_idle || builds.begun.load(Ordering::Relaxed) != begun {
+                    return;
+                }
                 builds.heard.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 let _ = tokio::task::spawn_blocking(engine::release_memory).await;
             }
