@@ -1,6 +1,6 @@
 //! Stopping, killing, waiting for, restarting and starting containers that are there.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use runner::Attach;
 use runner::shim::{Attached, Client, Ended, Request, ShimError, State};
@@ -11,6 +11,9 @@ use super::streams::{SILENCE, Waiting};
 use super::{Container, has_processes};
 use crate::Engine;
 use crate::error::EngineError;
+
+/// How long a supervisor whose container does not run may have the container, before it is asked to let go of it.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// How being attached to a container came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,11 +227,17 @@ impl Engine {
     /// The container for us alone; `None` when somebody runs it. A supervisor whose container has ended is about
     /// to let go of it, and is waited for.
     pub(crate) fn claim(&self, id: &str) -> Result<Option<HeldDir>, EngineError> {
+        let begin = Instant::now();
         loop {
             match self.store.lock_container(id) {
                 Ok(None) if !State::read(&self.store.container_path(id))?.status.is_live() => {}
                 Err(StoreError::NoSuchContainer { id }) => return Err(EngineError::NoSuchContainer(id)),
                 claimed => return Ok(claimed?),
+            }
+            // One that has just begun is about to be told to start; it must not be ended before.
+            if begin.elapsed() < GRACE {
+                pause();
+                continue;
             }
             match self.supervisor(id)? {
                 // Who is attached and does not read, or waits for the next start, may not keep it for ever.
