@@ -3,6 +3,7 @@
 mod advice;
 mod build;
 mod fault;
+mod missing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -579,26 +580,5 @@ fn expired_fetch(expired: Expired) -> String {
 impl From<Cancelled> for EngineError {
     fn from(_: Cancelled) -> Self {
         Self::Cancelled
-    }
-}
-
-impl EngineError {
-    /// Whether it says that there is no network of a name.
-    pub fn is_missing_network(&self) -> bool {
-        matches!(self, Self::Store(StoreError::NoSuchNetwork { .. }))
-    }
-
-    /// Whether it says that a registry does not have what was asked for.
-    pub fn is_missing_remotely(&self) -> bool {
-        match self {
-            Self::Registry(error) => error.is_not_found(),
-            Self::Lookup(error) => error.is_missing_remotely(),
-            _ => false,
-        }
-    }
-
-    /// Whether it says that there is no volume of a name.
-    pub fn is_missing_volume(&self) -> bool {
-        matches!(self, Self::Store(StoreError::NoSuchVolume { .. }))
     }
 }
