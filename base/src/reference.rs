@@ -15,6 +15,24 @@ pub const DEFAULT_REGISTRY: &str = "docker.io";
 /// The longest name of a repository, with its registry, in bytes.
 const MAX_NAME: usize = 255;
 
+/// Whether a name has a tag or a digest, and does not leave it open.
+pub fn has_tag(name: &str) -> bool {
+    // What follows a colon before the last slash is a port.
+    name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
+}
+
+/// The name of a registry, of what people and clients have as its address: with a scheme, a path, or one of the hosts that Docker Hub
+/// has. None if there is no host in it.
+pub fn registry_of(address: &str) -> Option<String> {
+    let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+    let host = rest.unwrap_or(address).split('/').next().unwrap_or_default();
+    if matches!(host, "index.docker.io" | "registry-1.docker.io" | "hub.docker.com") {
+        return Some(DEFAULT_REGISTRY.to_owned());
+    }
+    let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    (!host.is_empty() && host.bytes().all(is_of_host)).then(|| host.to_owned())
+}
+
 /// A complete image name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
@@ -208,6 +226,35 @@ mod tests {
 
     fn full(text: &str) -> String {
         text.parse::<Reference>().map_or_else(|e| format!("error: {}", e.reason), |r| r.to_string())
+    }
+
+    #[test]
+    fn tags_are_told_from_ports() {
+        for (name, expected) in [
+            ("a", false),
+            ("host:5000/a", false),
+            ("a:1", true),
+            ("host:5000/a:1", true),
+            ("a@sha256:0", true),
+        ] {
+            assert_eq!(has_tag(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn registries_are_hosts_however_they_are_written() {
+        for (address, expected) in [
+            ("https://index.docker.io/v1/", Some("docker.io")),
+            ("registry-1.docker.io", Some("docker.io")),
+            ("docker.io", Some("docker.io")),
+            ("r.example:5000/team/app", Some("r.example:5000")),
+            ("http://[::1]:5000", Some("[::1]:5000")),
+            ("user@host", None),
+            ("https://", None),
+            ("", None),
+        ] {
+            assert_eq!(registry_of(address).as_deref(), expected, "{address}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use base::Reference;
+use base::reference::has_tag;
 use engine::request::{
     Annotations, Destination, FileOptions, LayerOptions, Output, PushOutput, WrongAnnotation,
 };
@@ -204,8 +205,7 @@ impl<'a> Fields<'a> {
             }));
         }
         let by_digest = self.names()?;
-        let tagged = |name: &&str| name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
-        if self.names.is_empty() || self.names.iter().any(tagged) {
+        if self.names.is_empty() || self.names.iter().any(|name| has_tag(name)) {
             let why = "what is pushed by its digest has a name without tag";
             return Err(fields_error(self.text, why, "write name=REGISTRY/REPOSITORY"));
         }

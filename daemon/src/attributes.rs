@@ -25,6 +25,8 @@ pub(crate) enum Place {
     Elsewhere(String),
     /// What the client sends when it is asked for: an archive or a Dockerfile.
     Upload(String),
+    /// The same, by a call of the client's own; the name is the build's.
+    Sent(String),
 }
 
 /// The named contexts of a build.
@@ -42,6 +44,9 @@ pub(crate) struct NamedContexts {
 
 /// What the addresses of uploads begin with.
 const UPLOAD: &str = "http://buildkit-session/";
+
+/// What a context begins with that comes by a call of its own.
+pub(crate) const SENT: &str = "upload-request:";
 
 impl Attributes<'_> {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -72,9 +77,10 @@ impl Attributes<'_> {
             None => Place::Local(self.get("contextkey").unwrap_or("context").to_owned()),
             Some(text) => match text.strip_prefix(UPLOAD) {
                 Some(id) => Place::Upload(id.to_owned()),
-                None => match text.strip_prefix("local:") {
-                    Some(name) => Place::Local(name.to_owned()),
-                    None => Place::Elsewhere(text.to_owned()),
+                None => match (text.strip_prefix("local:"), text.strip_prefix(SENT)) {
+                    (Some(name), _) => Place::Local(name.to_owned()),
+                    (_, Some(id)) => Place::Sent(id.to_owned()),
+                    (None, None) => Place::Elsewhere(text.to_owned()),
                 },
             },
         }

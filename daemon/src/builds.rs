@@ -40,6 +40,7 @@ use crate::record::{self, Noted};
 use crate::session::{Session, Sessions};
 use crate::status::{StatusLog, Step};
 use crate::traces::{self, Trace};
+use crate::uploads::Uploads;
 
 /// How long the daemon waits for another build before it gives memory back.
 const REST: Duration = Duration::from_secs(2);
@@ -140,6 +141,8 @@ impl Build {
 pub(crate) struct Builds {
     pub(crate) engine: Arc<Engine>,
     pub(crate) sessions: Arc<Sessions>,
+    /// Archives that come by calls of their own.
+    pub(crate) uploads: Uploads,
     /// How builds have ended.
     pub(crate) counts: Counts,
     /// Results that other builds begin with.
@@ -186,6 +189,7 @@ impl Builds {
         Self {
             engine,
             sessions,
+            uploads: Uploads::default(),
             counts: Counts::default(),
             linked: Linked::default(),
             allowed,

@@ -71,7 +71,7 @@ pub(crate) fn status_of_solve(error: &BuildError, left: Option<Value>) -> Status
         BuildError::Cancelled => return Status::cancelled("context canceled"),
         BuildError::Engine(error) => return status_of_engine(error),
         BuildError::Dockerfile(problem) => problem.lines().join("\n"),
-        error => crate::chain(error),
+        error => base::fault::chain(error),
     };
     let text = text.strip_prefix("failed to solve: ").unwrap_or(&text);
     let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
@@ -105,7 +105,7 @@ fn source(place: &Place) -> Value {
 
 pub(crate) fn status_of_engine(error: &EngineError) -> Status {
     let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-    let text = format!("{}{hint}", crate::chain(error));
+    let text = format!("{}{hint}", base::fault::chain(error));
     match error {
         EngineError::NotInResult(_) => Status::not_found(text),
         EngineError::Sent { .. } => Status::invalid_argument(text),

@@ -33,6 +33,7 @@ mod session;
 mod session_build;
 mod status;
 mod traces;
+mod uploads;
 mod workers;
 
 use std::error::Error;
@@ -140,7 +141,8 @@ pub fn serve(
     let tls = options.tls.as_ref().map(Tls::acceptor).transpose()?;
     let engine = Arc::new(engine);
     let builds = Arc::new(Builds::new(Arc::clone(&engine), options, runtime.handle().clone()));
-    let docker = options.docker.map(|commands| docker::router(Arc::new(docker::Api::new(engine, commands))));
+    let docker = options.docker.clone();
+    let docker = docker.map(|commands| docker::router(Arc::new(docker::Api::new(engine, commands))));
     let routes = Routes {
         buildkit: listen::buildkit(&builds),
         docker,
@@ -210,20 +212,5 @@ async fn waiting<T: Send + 'static>(
 
 /// Something that failed in the engine, in all its words.
 fn failed(error: &dyn Error) -> Status {
-    Status::unknown(chain(error))
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let why = error.to_string();
-        if !text.ends_with(&why) {
-            text.push_str(": ");
-            text.push_str(&why);
-        }
-        cause = error.source();
-    }
-    text
+    Status::unknown(base::fault::chain(error))
 }

@@ -22,7 +22,7 @@ pub(crate) fn understood<'a>(policies: impl Iterator<Item = &'a Policy>) -> Resu
             return Err(Status::invalid_argument(message));
         }
         let rules = policy.rules.iter().map(rule).collect::<Result<_, _>>()?;
-        all.add(rules).map_err(|error| Status::invalid_argument(crate::chain(&error)))?;
+        all.add(rules).map_err(|error| Status::invalid_argument(base::fault::chain(&error)))?;
     }
     Ok(all)
 }

@@ -3,6 +3,9 @@
 //! gRPC begins with HTTP/2's preface. Docker's calls are HTTP/1; two of them turn their connection into one of BuildKit's (`/grpc`), or
 //! into a session (`/session`).
 
+mod heard;
+mod unread;
+
 use std::convert::Infallible;
 use std::io::Cursor;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use docker::ApiError;
+use docker::api::reading;
 use docker::api::upgrade::{Connection, Opener};
 use docker::api::version::{self, ApiVersion};
 use http::header::{CONNECTION, UPGRADE};
@@ -29,6 +33,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 use tower::ServiceExt as _;
 
+use self::heard::Heard;
 use crate::builds::Builds;
 use crate::clients::{self, Access, AllowedClient};
 use crate::listen::{Listener, Stream};
@@ -110,20 +115,35 @@ async fn connection<S>(stream: S, routes: Routes, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let routes = routes.clone();
+        async move { Ok::<_, Infallible>(routes.answer(request.map(Body::new)).await) }
+    });
+    http(stream, PATIENCE, answer, watcher).await;
+}
+
+/// Speaks HTTP to a client, who has to say within `patience` what it wants.
+async fn http<S, A>(stream: S, patience: Duration, answer: A, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    A::Future: Send + 'static,
+{
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    server.http1().timer(TokioTimer::new()).header_read_timeout(patience);
     server
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW);
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let routes = routes.clone();
-        async move { Ok::<_, Infallible>(routes.answer(request.map(Body::new)).await) }
-    });
-    // Who goes before it has its answer does not want it.
-    let _ = watcher.watch(server.serve_connection_with_upgrades(TokioIo::new(stream), answer)).await;
+    let (stream, heard) = Heard::new(stream);
+    let served = watcher.watch(server.serve_connection_with_upgrades(TokioIo::new(stream), answer));
+    tokio::select! {
+        // Who goes before it has its answer does not want it.
+        _ = served => {}
+        () = heard.too_little(patience) => {}
+    }
 }
 
 /// Serves BuildKit's clients on a connection that was Docker's before.
@@ -149,7 +169,10 @@ impl Routes {
         if request.version() == Version::HTTP_2 {
             return answered(self.buildkit.oneshot(request).await);
         }
-        let mut response = self.docker(request).await;
+        let (parts, body) = request.into_parts();
+        let (body, rest) = unread::lend(body);
+        let mut response = self.docker(Request::from_parts(parts, body)).await;
+        rest.pass_over().await;
         let headers = response.headers_mut();
         for (name, value) in [
             ("docker-experimental", HeaderValue::from_static("false")),
@@ -176,7 +199,7 @@ impl Routes {
         if self.access == Access::None {
             return ApiError::new(StatusCode::FORBIDDEN, REFUSED).into_response();
         }
-        if self.access == Access::Reading && !version::is_reading(request.method(), &uri) {
+        if self.access == Access::Reading && !reading::is_reading(request.method(), &uri) {
             let message = "this socket is read-only: it answers who asks, and changes nothing";
             return ApiError::new(StatusCode::FORBIDDEN, message).into_response();
         }
@@ -188,7 +211,7 @@ impl Routes {
             && *request.method() == Method::POST
             && session_build::is_wanted(uri.query())
         {
-            return session_build::build(&self.builds, uri.query());
+            return session_build::build(&self.builds, uri.query(), request.into_body()).await;
         }
         *request.uri_mut() = uri;
         request.extensions_mut().insert(version);
@@ -229,9 +252,9 @@ impl Routes {
 
 /// The connection of a client that has it to itself, without what HTTP needed around it.
 fn opened(upgraded: Upgraded) -> Connection {
-    match auto::upgrade::downcast::<TokioIo<Stream>>(upgraded) {
+    match auto::upgrade::downcast::<TokioIo<Heard<Stream>>>(upgraded) {
         Ok(parts) => {
-            let stream = parts.io.into_inner();
+            let stream = parts.io.into_inner().into_inner();
             let socket = stream.another();
             let early = Cursor::new(parts.read_buf);
             let (reader, writer) = tokio::io::split(stream);
@@ -243,4 +266,42 @@ fn opened(upgraded: Upgraded) -> Connection {
 
 fn answered(response: Result<Response<Body>, Infallible>) -> Response<Body> {
     response.unwrap_or_else(|never| match never {})
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// What a client hears that says this and then nothing more.
+    fn heard(said: &'static [u8]) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, server) = UnixStream::pair().unwrap();
+            let answer = service_fn(|_| async { Ok(Response::new(Body::from("hello"))) });
+            let graceful = GracefulShutdown::new();
+            let served = http(server, Duration::from_millis(50), answer, graceful.watcher());
+            let asked = async {
+                client.write_all(said).await.unwrap();
+                let mut answer = String::new();
+                // One that is cut off may be so in any way.
+                let _ = client.read_to_string(&mut answer).await;
+                answer
+            };
+            tokio::join!(served, asked).1
+        })
+    }
+
+    #[test]
+    fn who_does_not_say_what_it_wants_is_cut_off() {
+        for said in
+            [&b""[..], b"G", b"PRI * HTTP/2.0\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST / HTTP"]
+        {
+            let answer = heard(said);
+            assert!(!answer.contains("hello"), "{said:?}: {answer}");
+        }
+        assert!(heard(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ends_with("hello"));
+    }
 }

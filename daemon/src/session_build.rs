@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use docker::ApiError;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 use prost::Message as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::attributes::SENT;
 use crate::builds::Builds;
 use crate::follow;
 use crate::proto::control::{CacheOptions, CacheOptionsEntry, Exporter, SolveRequest};
@@ -29,7 +30,7 @@ const WAITING: usize = 64;
 /// The context comes by the session.
 const OF_SESSION: &str = "client-session";
 
-/// The context comes by another call.
+/// The context comes by another call, whose name of the build begins so, too.
 const OF_UPLOAD: &str = "upload-request";
 
 /// An output as the client names it.
@@ -46,8 +47,15 @@ pub(crate) fn is_wanted(query: Option<&str>) -> bool {
     parameters(query).any(|(name, value)| name == "version" && value == "2")
 }
 
-/// Builds, and answers with what is told until the end.
-pub(crate) fn build(builds: &Arc<Builds>, query: Option<&str>) -> Response<Body> {
+/// Takes the context of a build, or builds and answers with what is told until the end.
+pub(crate) async fn build(builds: &Arc<Builds>, query: Option<&str>, body: Body) -> Response<Body> {
+    let name = parameters(query).find(|(name, _)| name == "buildid").map(|(_, value)| value);
+    if let Some(id) = name.as_deref().and_then(|name| name.strip_prefix(SENT)) {
+        return match builds.uploads.offer(id, body).await {
+            Ok(()) => Response::new(Body::empty()),
+            Err(why) => ApiError::bad_request(why).into_response(),
+        };
+    }
     let request = match request(query) {
         Ok(request) => request,
         Err(error) => return error.into_response(),
@@ -119,7 +127,7 @@ fn request(query: Option<&str>) -> Result<SolveRequest, ApiError> {
     let mut request = SolveRequest { frontend: "dockerfile.v0".to_owned(), ..SolveRequest::default() };
     let mut outputs: Vec<Output> = Vec::new();
     let mut imports = Vec::new();
-    let mut is_pulled = false;
+    let (mut is_pulled, mut is_uploaded) = (false, false);
     for (name, value) in parameters(query).filter(|(_, value)| !value.is_empty()) {
         let is_true = !matches!(value.as_str(), "0" | "false");
         let mut set = |name: &str, value: &str| drop(attributes.insert(name.to_owned(), value.to_owned()));
@@ -133,12 +141,7 @@ fn request(query: Option<&str>) -> Result<SolveRequest, ApiError> {
                 names.push(name.to_string());
             }
             "remote" if value == OF_SESSION => {}
-            "remote" if value.starts_with(OF_UPLOAD) => {
-                return Err(ApiError::new(
-                    StatusCode::NOT_IMPLEMENTED,
-                    "a context from standard input comes by the older call (DOCKER_BUILDKIT=0) or by docker buildx build -",
-                ));
-            }
+            "remote" if value == OF_UPLOAD => is_uploaded = true,
             "remote" => set("context", &value),
             "dockerfile" => set("filename", &value),
             "target" | "platform" => set(&name, &value),
@@ -179,6 +182,9 @@ fn request(query: Option<&str>) -> Result<SolveRequest, ApiError> {
     }
     if request.r#ref.is_empty() {
         request.r#ref.clone_from(&request.session);
+    }
+    if is_uploaded {
+        attributes.insert("context".to_owned(), format!("{SENT}{}", request.r#ref));
     }
     if !hosts.is_empty() {
         attributes.insert("add-hosts".to_owned(), hosts.join(","));
@@ -232,13 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_no_such_build_is_refused() {
-        for query in [
-            "version=2",
-            "session=s&t=UPPER",
-            "session=s&buildargs=x",
-            "session=s&outputs=7",
-            "session=s&remote=upload-request",
-        ] {
+        for query in ["version=2", "session=s&t=UPPER", "session=s&buildargs=x", "session=s&outputs=7"] {
             assert!(request(Some(query)).is_err(), "{query}");
         }
     }

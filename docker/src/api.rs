@@ -4,7 +4,7 @@
 //! Docker says it), `body` and `query` (what clients send), `upgrade` (connections that become streams).
 
 mod body;
-mod build;
+pub mod build;
 pub mod containers;
 mod credentials;
 mod error;
@@ -14,6 +14,7 @@ mod networks;
 mod piped;
 mod progress;
 mod query;
+pub mod reading;
 mod swarm;
 mod system;
 pub mod upgrade;
@@ -23,22 +24,20 @@ mod volumes;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{Method, Uri};
 use base::CancelToken;
 use engine::Engine;
 use engine::error::EngineError;
-use engine::request::{BuildRequest, ContextSource, DockerfileSource, RunRequest};
 
 pub use self::error::ApiError;
 
 /// What commands of `lap` mean. Whoever reads command lines gives these, so that a call means what the command with the same words
 /// does, and is refused for the same reasons.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Commands {
     /// The words of `lap create`, without its name.
-    pub create: fn(&[String]) -> Result<RunRequest, String>,
+    pub create: Arc<containers::Create>,
     /// The words of `lap build`, without its name and its context.
-    pub build: fn(&[String], ContextSource, DockerfileSource) -> Result<BuildRequest, String>,
+    pub build: Arc<build::Build>,
 }
 
 /// What serves the calls.
@@ -101,7 +100,6 @@ pub fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-async fn nothing_here(method: Method, uri: Uri) -> ApiError {
-    let _ = (method, uri);
+async fn nothing_here() -> ApiError {
     ApiError::not_found("page not found")
 }

@@ -512,6 +512,9 @@ pub enum EngineError {
     /// The image has neither entry point nor command, and none was given.
     #[error("no command specified: image {0} has neither ENTRYPOINT nor CMD")]
     NoCommand(String),
+    /// A capability that does not exist.
+    #[error(transparent)]
+    Capability(#[from] runner::capabilities::UnknownCapability),
     /// A user or group of an image cannot be found.
     #[error(transparent)]
     User(#[from] runner::passwd::UserError),

@@ -93,6 +93,7 @@ impl Engine {
         user.additional_gids.extend(group_ids(tree.as_ref(), &isolation.groups)?);
         let cwd = request.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
         security::check_modules(isolation)?;
+        runner::capabilities::check(&isolation.cap_add, &isolation.cap_drop)?;
         let described = described_devices(isolation)?;
         let sysctls = self.sysctls(isolation, &surroundings.network)?;
         let mut shown = self.shown(request, config, tree.as_ref(), described.mounts)?;
@@ -175,7 +176,7 @@ impl Engine {
 }
 
 /// Where the first process of a container with `--init` is. The directory is the container's, not the image's.
-const INIT: &str = "/dev/init";
+pub(crate) const INIT: &str = "/dev/init";
 
 /// A file that only this container has.
 fn own_file(file: &FileRequest) -> ExtraMount {

@@ -1,6 +1,7 @@
 //! `lap save`: images of the store into one archive that Docker, Podman and OCI tools read.
 
 use base::image::{Descriptor, Index, Manifest, media_type};
+use base::reference::has_tag;
 use base::{CancelToken, Platform, Reference};
 use registry::{ArchiveFormat, ExportedImage};
 use snapshotter::{Lease, StoreError};
@@ -54,9 +55,8 @@ impl Engine {
 
     /// The names that `wanted` stands for: itself, but for a repository without a tag all of its names.
     fn names_to_save(&self, wanted: &str) -> Result<Vec<String>, EngineError> {
-        let last = wanted.rsplit('/').next().unwrap_or_default();
         let as_it_is = || vec![wanted.to_owned()];
-        let (false, Ok(repository)) = (last.contains([':', '@']), wanted.parse::<Reference>()) else {
+        let (false, Ok(repository)) = (has_tag(wanted), wanted.parse::<Reference>()) else {
             return Ok(as_it_is());
         };
         let mut names = Vec::new();

@@ -610,8 +610,13 @@ fn images_say_where_they_came_from_if_their_service_wants_that() {
         told.sort();
         assert_eq!(told, kinds, "{image}");
     }
-    project.write("compose.yaml", "services: {a: {build: {context: ., sbom: 'generator=x'}}}\n");
-    project.compose(&["build"]).fails(2).stderr_has(&["images that look for packages are not run yet"]);
+    // An image that looks for packages is fetched and run; one that is nowhere ends the build.
+    let generator = registry.reference("nowhere:1");
+    let text = format!(
+        "services: {{a: {{build: {{dockerfile_inline: 'FROM busybox', sbom: 'generator={generator}'}}}}}}\n"
+    );
+    project.write("compose.yaml", &text);
+    project.compose(&["build"]).fails(1).stderr_has(&["cannot build service \"a\"", &generator]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::daemon::plugin;
+use common::daemon::{client, plugin};
 use common::docker::Docker;
 use common::env;
 use testkit::{Context, TestEnv};
@@ -178,6 +178,28 @@ fn dockers_command_of_before_buildx_builds() {
             .env("DOCKER_BUILDKIT", "1")
     };
     build(&["-t", "made:1", "--build-arg", "WHO=old"]).ok().stderr_has(&["RUN echo", "for old", "naming to"]);
+    // What is piped in comes by a call of its own if it is an archive.
+    let archive = env.work().join("context.tar");
+    let packed = std::process::Command::new("tar")
+        .arg("-cf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(context.path())
+        .arg(".")
+        .status();
+    assert!(packed.unwrap().success());
+    let piped = |file: &std::path::Path| {
+        client(&env, older)
+            .args(["build", "--progress", "plain", "-t", "piped:1", "--build-arg", "WHO=piped", "-"])
+            .env("DOCKER_HOST", docker.daemon.address())
+            .env("DOCKER_BUILDKIT", "1")
+            .stdin(std::fs::read(file).unwrap())
+    };
+    piped(&archive).ok().stderr_has(&["load remote build context", "for piped"]);
+    assert_eq!(env.lap(["run", "--rm", "piped:1"]).ok().stdout_text(), "for piped\n");
+    let dockerfile = env.work().join("Alone");
+    std::fs::write(&dockerfile, "FROM busybox\nARG WHO\nRUN echo alone for $WHO\n").unwrap();
+    piped(&dockerfile).ok().stderr_has(&["alone for piped"]);
     assert_eq!(env.lap(["run", "--rm", "made:1"]).ok().stdout_text(), "for old\n");
     let id = build(&["-q", "--build-arg", "WHO=old"]).ok().stdout_text();
     assert_eq!(id, format!("{}\n", docker.text(&["images", "-q", "--no-trunc", "made:1"])));

@@ -280,6 +280,12 @@ fn programs_that_cannot_be_started_are_told() {
         docker.text(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "left"]),
         "created 127"
     );
+    let unknown = docker.call(
+        "POST",
+        "/containers/create",
+        r#"{"Image":"busybox","HostConfig":{"CapAdd":["FLYING"]}}"#,
+    );
+    assert_eq!((unknown.0, unknown.1.contains("unknown capability")), (400, true), "{unknown:?}");
     let absent = docker.call("POST", "/containers/create", r#"{"Image":"no/such"}"#);
     assert_eq!((absent.0, absent.1.contains("No such image: no/such:latest")), (404, true), "{absent:?}");
     let Some(said) = docker.python(

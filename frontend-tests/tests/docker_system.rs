@@ -224,6 +224,28 @@ fn who_only_watches_changes_nothing() {
         assert_ne!(output.code(), Some(0), "{args:?}\n{output}");
         assert!(output.stderr_text().contains("this socket is read-only"), "{args:?}\n{output}");
     }
+    // Nor does who writes the path in another way, or sends much with what is refused.
+    let watched = |request: &str, body: &str| {
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let answer = docker.raw_at(&socket, &[head.as_bytes(), body.as_bytes()].concat());
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let much = format!("{{\"Name\":\"{}\"}}", "x".repeat(200_000));
+    for (request, body) in [
+        ("GET /images/busybox/get", ""),
+        ("GET /images/busybox/g%65t", ""),
+        ("GET /images/busybox%2Fget", ""),
+        ("GET /v1.41/images/get?names=busybox", ""),
+        ("POST /volumes/create", &much),
+    ] {
+        let answer = watched(request, body);
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{request}: {answer}");
+        assert!(answer.contains("this socket is read-only"), "{request}: {answer}");
+    }
+    assert!(watched("GET /images/busybox/json", "").starts_with("HTTP/1.1 200 "));
     assert_eq!(docker.text(&["volume", "ls", "-q"]), "v");
 }
 

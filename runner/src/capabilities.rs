@@ -58,6 +58,14 @@ pub(crate) struct CapabilitySet(u64);
 #[error("unknown capability \"{0}\"; see capabilities(7) for the names, or use ALL")]
 pub struct UnknownCapability(pub String);
 
+/// Looks at the names of `--cap-add` and `--cap-drop`, which a container may have long before it starts.
+///
+/// # Errors
+/// One of them is no capability.
+pub fn check(add: &[String], drop: &[String]) -> Result<(), UnknownCapability> {
+    CapabilitySet::adjusted(add, drop).map(|_| ())
+}
+
 impl CapabilitySet {
     pub(crate) const EMPTY: Self = Self(0);
     pub(crate) const ALL: Self = Self((1 << NAMES.len()) - 1);

@@ -16,7 +16,7 @@
 //! [`Process::exec`] runs a further process in a container. Not here ever: images, layers, the terminal's
 //! drawing.
 
-mod capabilities;
+pub mod capabilities;
 pub mod cgroup;
 mod chroot;
 pub mod error;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use clap::Parser as _;
 use daemon::{Address, Options, Socket, Tls};
 use engine::buildkitd_file::BuildkitdFile;
-use engine::request::{BuildRequest, ContextSource, DockerfileSource, RunRequest};
+use engine::request::{BuildRequest, ContextSource, DockerfileSource};
 use listenfd::ListenFd;
 use nix::unistd::Group;
 use sd_notify::NotifyState;
@@ -27,9 +27,6 @@ const BUILDKITD: &str = "buildkitd";
 
 /// A program of this name is the daemon alone, with Docker's flags and file.
 const DOCKERD: &str = "dockerd";
-
-/// Flags for containers that do not say it themselves, for as long as this process serves.
-static CONTAINER_FLAGS: OnceLock<Vec<String>> = OnceLock::new();
 
 /// What stands for sockets that systemd has opened for us.
 const INHERITED: &str = "fd://";
@@ -104,16 +101,14 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
         let said = json!({ "registry-mirrors": args.registry_mirrors, "insecure-registries": args.insecure_registries });
         registries.daemon_json = Some(said.to_string());
     }
-    CONTAINER_FLAGS.get_or_init(|| args.container_flags.clone());
     let pidfile = args.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let engine = open_with(store, registries)?;
     // Under BuildKit's name it is that and nothing more.
-    let docker = (own_name().as_deref() != Some(BUILDKITD))
-        .then_some(docker::Commands { create: run_request, build: build_request });
+    let docker = (own_name().as_deref() != Some(BUILDKITD)).then(|| commands(args.container_flags.clone()));
     if addresses.is_empty() && sockets.is_empty() {
         let directory = engine.info()?.runtime_directory;
         addresses.push(Address::Unix(directory.join("buildkit.sock")));
-        addresses.extend(docker.map(|_| Address::Unix(directory.join("docker.sock"))));
+        addresses.extend(docker.iter().map(|_| Address::Unix(directory.join("docker.sock"))));
     }
     let watched = read_only_addresses.iter().map(|address| format!("{address} (read-only)"));
     let names = addresses.iter().map(ToString::to_string).chain(watched);
@@ -159,10 +154,13 @@ fn own_name() -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-/// What the words of `lap create` mean, for those who ask by Docker's API.
-fn run_request(words: &[String]) -> Result<RunRequest, String> {
-    let words = with_defaults(words, CONTAINER_FLAGS.get().map(Vec::as_slice).unwrap_or_default());
-    super::run::from_words(&words).map_err(|error| error.message().to_owned())
+/// What our commands mean, for those who ask by Docker's API. Containers get `flags` where they do not say it themselves.
+fn commands(flags: Vec<String>) -> docker::Commands {
+    let create = move |words: &[String]| {
+        let words = with_defaults(words, &flags);
+        super::run::from_words(&words).map_err(|error| error.message().to_owned())
+    };
+    docker::Commands { create: Arc::new(create), build: Arc::new(build_request) }
 }
 
 /// Words with those flags in front that they do not have themselves.

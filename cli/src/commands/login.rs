@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 
-use base::reference::DEFAULT_REGISTRY;
+use base::reference::{DEFAULT_REGISTRY, registry_of};
 use engine::HiddenInput;
 use engine::registries::{Credential, SavedLogin};
 
@@ -49,17 +49,10 @@ pub(crate) fn logout(store: &StoreChoice, args: &LogoutArgs) -> Result<ExitCode,
 /// The host of a registry, however it was typed.
 pub(super) fn registry_name(text: Option<&str>) -> Result<String, CliError> {
     let Some(text) = text else { return Ok(DEFAULT_REGISTRY.to_owned()) };
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
-    let host = rest.split('/').next().unwrap_or_default();
-    if matches!(host, "index.docker.io" | "registry-1.docker.io" | "hub.docker.com") {
-        return Ok(DEFAULT_REGISTRY.to_owned());
-    }
-    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    if host.is_empty() || !host.bytes().all(is_host) {
+    registry_of(text).ok_or_else(|| {
         let message = format!("\"{text}\" is not the address of a registry");
-        return Err(CliError::usage(message, "it looks like registry.example:5000"));
-    }
-    Ok(host.to_owned())
+        CliError::usage(message, "it looks like registry.example:5000")
+    })
 }
 
 fn credential(args: &LoginArgs) -> Result<Credential, CliError> {
@@ -105,24 +98,4 @@ fn ask(question: &str, hidden: bool) -> std::io::Result<String> {
         return Err(std::io::ErrorKind::Interrupted.into());
     }
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn registries_are_hosts_however_they_are_typed() {
-        let name = |text| registry_name(Some(text)).ok();
-        assert_eq!(registry_name(None).ok().as_deref(), Some("docker.io"));
-        for (typed, expected) in [
-            ("https://index.docker.io/v1/", Some("docker.io")),
-            ("r.example:5000/team/app", Some("r.example:5000")),
-            ("http://[::1]:5000", Some("[::1]:5000")),
-            ("user@host", None),
-            ("", None),
-        ] {
-            assert_eq!(name(typed).as_deref(), expected, "{typed}");
-        }
-    }
 }

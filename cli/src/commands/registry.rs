@@ -55,7 +55,7 @@ fn referrers(store: &StoreChoice, args: &RegistryReferrersArgs) -> Result<ExitCo
 /// Takes names away, all that can be.
 fn remove(store: &StoreChoice, args: &RegistryRmArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
-    if let Some(name) = args.names.iter().find(|name| !super::transfer::name_has_tag(name)) {
+    if let Some(name) = args.names.iter().find(|name| !base::reference::has_tag(name)) {
         let hint = "say which: NAME:TAG, or NAME@sha256:… for a manifest and all its tags";
         return Err(CliError::usage(format!("{name} has neither tag nor digest"), hint));
     }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use base::Reference;
+use base::reference::has_tag;
 use engine::error::EngineError;
-use engine::push::{PushOutcome, PushRequest, PushedImage};
+use engine::push::{PushRequest, PushedImage};
 use engine::request::{Destination, LoadSource, SaveFormat, SaveRequest};
 
 use super::{StoreChoice, open, platform, platforms, reference};
@@ -24,7 +25,7 @@ pub(crate) fn pull(store: &StoreChoice, args: &PullArgs) -> Result<ExitCode, Cli
     let renderer = render::renderer(if args.quiet { Mode::Quiet } else { Mode::Auto });
     let engine = open(store)?;
     let names = match args.all_tags {
-        true if name_has_tag(&args.image) => {
+        true if has_tag(&args.image) => {
             return Err(CliError::usage(
                 "tag can't be used with --all-tags/-a".to_owned(),
                 "leave the tag out",
@@ -57,7 +58,7 @@ pub(crate) fn pull(store: &StoreChoice, args: &PullArgs) -> Result<ExitCode, Cli
 pub(crate) fn push(store: &StoreChoice, args: &PushArgs) -> Result<ExitCode, CliError> {
     let cancel = signals::cancel_token();
     let name = reference(&args.image)?;
-    if args.all_tags && name_has_tag(&args.image) {
+    if args.all_tags && has_tag(&args.image) {
         return Err(CliError::usage("tag can't be used with --all-tags/-a".to_owned(), "leave the tag out"));
     }
     let request = PushRequest {
@@ -86,12 +87,7 @@ pub(crate) fn push(store: &StoreChoice, args: &PushArgs) -> Result<ExitCode, Cli
 
 fn tell_pushed(image: &PushedImage) {
     for blob in &image.blobs {
-        let outcome = match &blob.outcome {
-            PushOutcome::Existed => "Layer already exists".to_owned(),
-            PushOutcome::Mounted(from) => format!("Mounted from {from}"),
-            PushOutcome::Sent => "Pushed".to_owned(),
-        };
-        print_line(&format!("{}: {outcome}", blob.digest.short()));
+        print_line(&format!("{}: {}", blob.digest.short(), blob.outcome));
     }
     if !image.left_out.is_empty() {
         let platforms: Vec<String> = image.left_out.iter().map(ToString::to_string).collect();
@@ -102,10 +98,6 @@ fn tell_pushed(image: &PushedImage) {
     }
     let name = image.name.tag.clone().unwrap_or_else(|| image.name.manifest_name());
     print_line(&format!("{name}: digest: {} size: {}", image.digest, image.size));
-}
-
-pub(super) fn name_has_tag(name: &str) -> bool {
-    name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']))
 }
 
 /// Loads images into the store.

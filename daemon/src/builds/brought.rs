@@ -12,6 +12,7 @@ use serde_json::json;
 use tonic::Status;
 
 use super::{Build, Builds};
+use crate::attributes::Place;
 use crate::session::content::{ContentStore, make_layout};
 use crate::session::upload;
 
@@ -43,11 +44,11 @@ pub(super) struct Uploaded {
 }
 
 /// Takes an uploaded context: an archive, or a Dockerfile that needs no files.
-pub(super) fn uploaded(builds: &Builds, build: &Build, id: &str) -> Result<Uploaded, Status> {
+pub(super) fn uploaded(builds: &Builds, build: &Build, place: &Place) -> Result<Uploaded, Status> {
     let directory = builds.engine.scratch().map_err(|error| crate::failed(&error))?;
     let path = directory.path().join("upload");
-    let step = build.step("[internal] load remote build context", id);
-    let taken = take_upload(builds, build, id, &path, |bytes, is_all| {
+    let step = build.step("[internal] load remote build context", &build.id);
+    let taken = take_upload(builds, build, place, &path, |bytes, is_all| {
         step.tell("transferring context:", bytes, is_all)
     });
     let is_archive = step.end(taken)?;
@@ -60,25 +61,33 @@ pub(super) fn uploaded(builds: &Builds, build: &Build, id: &str) -> Result<Uploa
     })
 }
 
+/// Takes an archive into a file; answers whether it is one.
 fn take_upload(
     builds: &Builds,
     build: &Build,
-    id: &str,
+    place: &Place,
     path: &PathBuf,
     tell: impl Fn(u64, bool),
 ) -> Result<bool, Status> {
-    let session = build.session.as_ref();
-    let session =
-        session.ok_or_else(|| Status::invalid_argument("the build needs an upload, and has no session"))?;
     let failed = |error: std::io::Error| crate::failed(&error);
     let mut file = File::create(path).map_err(failed)?;
     let mut told = 0;
-    let bytes = upload::receive(builds.runtime(), session, id, &mut file, |bytes| {
+    let progress = |bytes| {
         if bytes >= told + TOLD_EVERY {
             told = bytes;
             tell(told, false);
         }
-    })?;
+    };
+    let bytes = match place {
+        Place::Sent(id) => builds.runtime().block_on(builds.uploads.receive(id, &mut file, progress))?,
+        Place::Upload(id) => {
+            let session = build.session.as_ref();
+            let session = session
+                .ok_or_else(|| Status::invalid_argument("the build needs an upload, and has no session"))?;
+            upload::receive(builds.runtime(), session, id, &mut file, progress)?
+        }
+        Place::Local(_) | Place::Elsewhere(_) => 0,
+    };
     tell(bytes, true);
     engine::context::is_archive(&File::open(path).map_err(failed)?).map_err(failed)
 }

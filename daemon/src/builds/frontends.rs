@@ -109,7 +109,8 @@ impl Steering<'_> {
         let reference = attributes::reference(&asked.image)?;
         let how = (opened.request.pull, &opened.request.policies);
         let found = session.resolve_image(&reference, &Platform::host(), how);
-        let config = found.map_err(|error| Status::unknown(crate::chain(error.as_ref())))?.config.config;
+        let config =
+            found.map_err(|error| Status::unknown(base::fault::chain(error.as_ref())))?.config.config;
         let args: Vec<String> =
             config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned().collect();
         if args.is_empty() {

@@ -164,8 +164,8 @@ impl Steering<'_> {
                 ContextSource::Directory(path)
             }
             Place::Elsewhere(text) => elsewhere(&text)?,
-            Place::Upload(id) => {
-                let uploaded = brought::uploaded(self.builds, self.build, &id)?;
+            place @ (Place::Upload(_) | Place::Sent(_)) => {
+                let uploaded = brought::uploaded(self.builds, self.build, &place)?;
                 dockerfile = uploaded.dockerfile.unwrap_or(dockerfile);
                 scratch.push(uploaded.directory);
                 uploaded.context

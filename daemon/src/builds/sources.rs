@@ -43,7 +43,7 @@ fn image(
 ) -> Result<(ResolvedImage, Vec<u8>), Status> {
     let reference: Reference = attributes::reference(name)?;
     let found = session.resolve_image(&reference, &platform(wanted), (pull_policy(mode)?, policies));
-    let found = found.map_err(|error| Status::unknown(crate::chain(error.as_ref())))?;
+    let found = found.map_err(|error| Status::unknown(base::fault::chain(error.as_ref())))?;
     let config = serde_json::to_vec(&found.config)
         .map_err(|error| Status::internal(format!("cannot write {}: {error}", media_type::OCI_CONFIG)))?;
     Ok((found, config))

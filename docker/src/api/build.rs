@@ -12,19 +12,23 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use base::event::{Event, EventSink, Outcome};
+use base::fault::chain;
 use base::git_url::is_http;
 use base::{CancelToken, Digest, Fault, Faulty as _, GitUrl};
 use engine::error::{BuildError, EngineError, StepError};
-use engine::request::{ContextSource, DockerfileSource};
+use engine::request::{BuildRequest, ContextSource, DockerfileSource};
 use engine::{Policy, SpaceLimits};
 use serde_json::{Value, json};
 
 use super::credentials::Given;
-use super::error::chain;
 use super::progress::{Lines, Words, told};
 use super::query::Parameters;
 use super::{Api, ApiError, piped};
 use crate::filters::Filters;
+
+/// What the words of `lap build` mean for a context and a Dockerfile.
+pub type Build =
+    dyn Fn(&[String], ContextSource, DockerfileSource) -> Result<BuildRequest, String> + Send + Sync;
 
 /// What is not a step of the Dockerfile begins so.
 const INTERNAL: &str = "[internal]";

@@ -74,18 +74,11 @@ async fn list(State(api): State<Arc<Api>>, parameters: Parameters) -> Result<Jso
     let (size, limit) = (parameters.is_true("size"), parameters.number::<i64>("limit")?.unwrap_or(0));
     let all = parameters.is_true("all") || limit > 0;
     let texts = parameters.filters()?;
-    // What is wrong with a filter is the client's to know, whatever there is.
-    ContainerFilters::parse(&texts, &[]).or_else(|error| {
-        match texts.iter().any(|text| is_about_another(text)) {
-            true => Ok(ContainerFilters::default()),
-            false => Err(error),
-        }
-    })?;
-    let found = api.ask(move |engine| {
+    let found = api.answer(move |engine| {
         let containers = engine.containers()?;
         let filters = match ContainerFilters::parse(&texts, &containers) {
             Ok(filters) => filters,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Err(error.into())),
         };
         let all = all || filters.is_about_status();
         let mut shown = Vec::new();
@@ -104,21 +97,14 @@ async fn list(State(api): State<Arc<Api>>, parameters: Parameters) -> Result<Jso
         }
         Ok(Ok(shown))
     });
-    Ok(Json(found.await??.into()))
-}
-
-/// Whether a filter names a container.
-fn is_about_another(text: &str) -> bool {
-    text.starts_with("before=") || text.starts_with("since=")
+    Ok(Json(found.await?.into()))
 }
 
 async fn inspect(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
-    version: axum::Extension<super::version::ApiVersion>,
     parameters: Parameters,
 ) -> Result<Json<Value>, ApiError> {
-    let _ = version;
     let size = parameters.is_true("size");
     let execs = Arc::clone(&api);
     let found = api.ask(move |engine| {

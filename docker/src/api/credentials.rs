@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::http::HeaderMap;
-use base::reference::DEFAULT_REGISTRY;
+use base::reference::{DEFAULT_REGISTRY, registry_of};
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -69,7 +69,7 @@ impl Given {
     /// It is there and no map of logins.
     pub(super) fn all(headers: &HeaderMap) -> Result<Self, ApiError> {
         let logins: BTreeMap<String, Login> = header(headers, "x-registry-config")?.unwrap_or_default();
-        let known = |(server, login): (String, Login)| Some((registry(&server), login.credential()?));
+        let known = |(server, login): (String, Login)| Some((registry(&server)?, login.credential()?));
         Ok(Self { any: None, by_registry: logins.into_iter().filter_map(known).collect() })
     }
 }
@@ -97,16 +97,13 @@ pub(super) fn tried(config: AuthConfig) -> Result<(String, Credential), ApiError
     let credential = login
         .credential()
         .ok_or_else(|| ApiError::bad_request("a login needs a user name and a password"))?;
-    Ok((registry(&server), credential))
+    let wrong = || ApiError::bad_request(format!("{server:?} is not the address of a registry"));
+    Ok((registry(&server).ok_or_else(wrong)?, credential))
 }
 
-/// A registry's name, of the addresses that clients have for it.
-fn registry(server: &str) -> String {
-    let rest = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://")).unwrap_or(server);
-    match rest.split('/').next().unwrap_or_default() {
-        "" | "index.docker.io" | "registry-1.docker.io" | "docker.io" => DEFAULT_REGISTRY.to_owned(),
-        host => host.to_owned(),
-    }
+/// A registry's name, of the address that a client has for it. Without one it is Docker Hub.
+fn registry(server: &str) -> Option<String> {
+    if server.is_empty() { Some(DEFAULT_REGISTRY.to_owned()) } else { registry_of(server) }
 }
 
 /// Clients use both alphabets, and some leave the padding out.

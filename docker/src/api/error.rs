@@ -1,10 +1,9 @@
 //! What fails, in Docker's shape: a status, and a message in JSON.
 
-use std::error::Error;
-
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use base::fault::chain;
 use base::{Fault, Faulty as _};
 
 use engine::error::{EngineError, FilesError};
@@ -71,21 +70,6 @@ impl From<FilterError> for ApiError {
     fn from(error: FilterError) -> Self {
         Self::bad_request(format!("{error}: {}", error.hint))
     }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let why = error.to_string();
-        if !text.ends_with(&why) {
-            text.push_str(": ");
-            text.push_str(&why);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The status that Docker has for an error.

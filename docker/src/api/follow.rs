@@ -105,5 +105,5 @@ fn gather<F: Follow>(
 }
 
 fn other(error: EngineError) -> io::Error {
-    io::Error::other(super::error::chain(&error))
+    io::Error::other(base::fault::chain(&error))
 }

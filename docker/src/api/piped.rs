@@ -63,7 +63,7 @@ async fn cancel_with(
     let rest = ReceiverStream::new(std::mem::replace(receiver, empty));
     let rest = rest.map(move |piece| {
         let _held = &guard;
-        piece.map_err(|error| io::Error::other(super::error::chain(&error)))
+        piece.map_err(|error| io::Error::other(base::fault::chain(&error)))
     });
     Ok(Body::from_stream(tokio_stream::once(Ok(first)).chain(rest)))
 }

@@ -127,7 +127,7 @@ async fn usage(State(api): State<Arc<Api>>, parameters: Parameters) -> Result<Js
             }
         }
         if wants("container") {
-            let of_one = |container| documents::system::container(engine, container);
+            let of_one = |container| documents::containers::summary::document(engine, container, true);
             value["Containers"] = containers.iter().map(of_one).collect::<Result<Vec<_>, _>>()?.into();
         }
         if wants("volume") {

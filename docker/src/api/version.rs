@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use axum::http::Method;
 use axum::http::uri::{PathAndQuery, Uri};
 
 use super::ApiError;
@@ -70,13 +69,6 @@ pub fn take(uri: &Uri) -> Result<(ApiVersion, Uri), ApiError> {
     }
     let uri = rest.parse().map_err(|_| ApiError::bad_request("the path makes no sense"))?;
     Ok((version, uri))
-}
-
-/// Whether a call only looks: what may be asked on a socket for those who watch. Files of containers and images are nobody's to read
-/// who only watches, and a connection to a container's streams is more than looking.
-pub fn is_reading(method: &Method, uri: &Uri) -> bool {
-    let last = uri.path().rsplit('/').next().unwrap_or_default();
-    matches!(*method, Method::GET | Method::HEAD) && !matches!(last, "archive" | "export" | "get" | "ws")
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The machine and the program.
 
 use base::Platform;
+use engine::CacheUsage;
 use engine::containers::{Container, Status};
-use engine::error::EngineError;
 use engine::isolation::{Gap, Mode};
 use engine::report::{ImageUsage, Info, UsageDetails};
-use engine::{CacheUsage, Engine};
 use serde_json::{Value, json};
 
 /// The drivers of logs.
@@ -222,28 +221,4 @@ pub fn cache(record: &CacheUsage) -> Value {
         "LastUsedAt": record.last_used.to_string(),
         "UsageCount": record.uses.unwrap_or(0),
     })
-}
-
-/// A container with the space that it takes.
-///
-/// # Errors
-/// Its files cannot be counted.
-pub fn container(engine: &Engine, container: &Container) -> Result<Value, EngineError> {
-    let size = engine.container_size(container)?;
-    Ok(json!({
-        "Id": container.id,
-        "Names": [format!("/{}", container.name)],
-        "Image": container.document.image,
-        "ImageID": container.image_id,
-        "Command": container.document.command.join(" "),
-        "Created": container.created_at.as_second(),
-        "State": container.state.status.name(),
-        "Status": super::containers::status(container),
-        "Labels": container.document.labels,
-        "SizeRw": size.changes,
-        "SizeRootFs": size.whole,
-        "Mounts": container.document.mounts.iter().map(|mount| json!({
-            "Name": mount.volume, "Destination": mount.target,
-        })).collect::<Vec<_>>(),
-    }))
 }

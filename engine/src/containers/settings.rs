@@ -21,6 +21,8 @@ pub struct ContainerSettings {
     pub lower: Vec<PathBuf>,
     /// Where its changes go, and the directory that the kernel works in beside it, where it has an overlay.
     pub upper: Option<(PathBuf, PathBuf)>,
+    /// Whether a first process of ours collects its others.
+    pub init: bool,
     /// Capabilities that it has besides the usual ones.
     pub cap_add: Vec<String>,
     /// Usual capabilities that it does not have.
@@ -130,6 +132,7 @@ impl Engine {
             console: config.terminal.map_or((0, 0), |size| (size.rows, size.columns)),
             restart: config.restart,
             health: config.health,
+            init: config.request.args.first().is_some_and(|program| program == crate::run::INIT),
             cap_add: config.request.cap_add,
             cap_drop: config.request.cap_drop,
             device_rules: config.request.device_rules,

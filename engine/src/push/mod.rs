@@ -11,6 +11,7 @@
 mod send;
 mod shipment;
 
+use std::fmt;
 use std::sync::Arc;
 
 use base::event::EventSink;
@@ -69,6 +70,17 @@ pub enum PushOutcome {
     Mounted(String),
     /// It was sent.
     Sent,
+}
+
+impl fmt::Display for PushOutcome {
+    /// In Docker's words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Existed => f.write_str("Layer already exists"),
+            Self::Mounted(from) => write!(f, "Mounted from {from}"),
+            Self::Sent => f.write_str("Pushed"),
+        }
+    }
 }
 
 impl Engine {

@@ -102,15 +102,7 @@ impl<'a> Buildx<'a> {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
-        let home = self.daemon.env.home();
-        Lap::new(&self.program)
-            .args(args)
-            .current_dir(&self.daemon.env.work())
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", &home)
-            .env("DOCKER_CONFIG", home.join(".docker"))
-            .env("BUILDX_CONFIG", home.join("buildx"))
-            .env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")
+        client(self.daemon.env, &self.program).args(args).env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")
     }
 
     /// buildx on a terminal, with what its authors try out.
@@ -126,4 +118,15 @@ impl<'a> Buildx<'a> {
     pub(crate) fn build(&self, context: &Path, args: &[&str]) -> Lap {
         self.run(["build", "--progress", "plain"]).args(args).arg(context)
     }
+}
+
+/// A client whose own files are the test's.
+pub(crate) fn client(env: &TestEnv, program: &Path) -> Lap {
+    let home = env.home();
+    Lap::new(program)
+        .current_dir(&env.work())
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", &home)
+        .env("DOCKER_CONFIG", home.join(".docker"))
+        .env("BUILDX_CONFIG", home.join("buildx"))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use testkit::{Lap, TestEnv};
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, client};
 
 /// A daemon, and Docker's command for it.
 pub(crate) struct Docker<'a> {
@@ -40,15 +40,7 @@ impl<'a> Docker<'a> {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let home = self.daemon.env.home();
-        Lap::new(&self.program)
-            .args(args)
-            .current_dir(&self.daemon.env.work())
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", &home)
-            .env("DOCKER_CONFIG", home.join(".docker"))
-            .env("BUILDX_CONFIG", home.join("buildx"))
-            .env("DOCKER_HOST", address)
+        client(self.daemon.env, &self.program).args(args).env("DOCKER_HOST", address)
     }
 
     /// What a command prints, which must succeed.
@@ -107,9 +99,13 @@ impl<'a> Docker<'a> {
 
     /// What the daemon says to these bytes, until it ends the connection.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        self.raw_at(Path::new(self.daemon.address().trim_start_matches("unix://")), bytes)
+    }
+
+    /// The same at another of its sockets.
+    pub(crate) fn raw_at(&self, socket: &Path, bytes: &[u8]) -> Vec<u8> {
         use std::io::{Read as _, Write as _};
-        let path = self.daemon.address();
-        let mut stream = std::os::unix::net::UnixStream::connect(path.trim_start_matches("unix://")).unwrap();
+        let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
         // One that is refused may be cut off before it has said all.
         let _ = stream.write_all(bytes);
@@ -121,14 +117,7 @@ impl<'a> Docker<'a> {
 
 /// `docker ARGS…` at an address, without a daemon of ours beside it.
 pub(crate) fn command(env: &TestEnv, address: &str) -> Option<Lap> {
-    let home = env.home();
-    let command = Lap::new(&program()?)
-        .current_dir(&env.work())
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("HOME", &home)
-        .env("DOCKER_CONFIG", home.join(".docker"))
-        .env("DOCKER_HOST", address);
-    Some(command)
+    Some(client(env, &program()?).env("DOCKER_HOST", address))
 }
 
 /// Docker's command: as fetched by `scripts/setup test`, or installed. Without it the calling test is skipped.

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use base::Platform;
+use base::reference::has_tag;
 use bollard_stubs::models::{ContainerCreateBody, EndpointSettings, HealthConfig};
 use engine::limits_here::Unlimited;
 use engine::request::{
@@ -34,7 +35,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let document: Value = body::json(body).await?;
-    let mut request = request(api.commands.create, document, *version)?;
+    let mut request = request(api.commands.create.as_ref(), document, *version)?;
     request.name = parameters.get("name").map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
     if let Some(platform) = parameters.get("platform") {
         request.platform =
@@ -62,8 +63,7 @@ fn no_such_image(error: ApiError, image: &str) -> ApiError {
 }
 
 fn tagged(image: &str) -> String {
-    let name = image.rsplit('/').next().unwrap_or_default();
-    if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
+    if has_tag(image) { image.to_owned() } else { format!("{image}:latest") }
 }
 
 fn warning(unlimited: &Unlimited) -> String {
@@ -79,13 +79,13 @@ fn warning(unlimited: &Unlimited) -> String {
 }
 
 /// What the words of `lap create` mean.
-pub type Create = fn(&[String]) -> Result<RunRequest, String>;
+pub type Create = dyn Fn(&[String]) -> Result<RunRequest, String> + Send + Sync;
 
 /// What a document of a client asks for.
 ///
 /// # Errors
 /// It has not the shape that Docker's has, or asks for what there is not.
-pub fn request(create: Create, mut document: Value, version: ApiVersion) -> Result<RunRequest, ApiError> {
+pub fn request(create: &Create, mut document: Value, version: ApiVersion) -> Result<RunRequest, ApiError> {
     if !document.is_object() {
         return Err(ApiError::bad_request("invalid JSON: the request is no object"));
     }
@@ -179,10 +179,11 @@ pub fn read_any(bytes: &[u8]) -> bool {
     let changed =
         serde_json::from_value(document.clone()).is_ok_and(|wanted| super::update::changes(&wanted).is_ok());
     let versions = [ApiVersion::OLDEST, ApiVersion::NEWEST];
-    let made = versions.map(|version| match request(|_| Err(UNREAD.to_owned()), document.clone(), version) {
-        Ok(_) => true,
-        Err(error) => error.message == UNREAD,
-    });
+    let made =
+        versions.map(|version| match request(&|_| Err(UNREAD.to_owned()), document.clone(), version) {
+            Ok(_) => true,
+            Err(error) => error.message == UNREAD,
+        });
     changed | made[0] | made[1]
 }
 

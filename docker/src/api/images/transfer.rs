@@ -6,9 +6,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, Response};
+use base::reference::has_tag;
 use base::{CancelToken, Platform, Reference};
 use engine::Engine;
-use engine::push::{PushOutcome, PushRequest, PushedImage};
+use engine::push::{PushRequest, PushedImage};
 use engine::request::{Destination, ImportRequest, ImportSource, LoadSource, SaveFormat, SaveRequest};
 use serde_json::json;
 
@@ -48,12 +49,12 @@ pub(super) async fn create(
         .ok_or_else(|| ApiError::bad_request("the name of the image is missing"))?;
     let image = image.to_owned();
     // Without a tag anywhere all of them are meant.
-    let has_tag = tag.is_some() || image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    let is_one = tag.is_some() || has_tag(&image);
     let name = named(&image, tag.as_deref())?;
     let credentials = Given::one(&headers)?;
     told(&api, Words::PULL, move |engine, lines, cancel| {
         let engine = engine.with_credentials(Arc::new(credentials));
-        if has_tag {
+        if is_one {
             return pull(&engine, &name, platform.as_ref(), lines, cancel);
         }
         for tag in engine.remote_tags(&image, cancel)? {
@@ -93,13 +94,9 @@ pub(super) async fn push(
 ) -> Result<Response<Body>, ApiError> {
     let platform = platform(&parameters)?;
     let reference = named(&name, parameters.get("tag"))?;
-    let has_tag = parameters.get("tag").is_some()
-        || name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
-    let request = PushRequest {
-        name: if has_tag { reference.to_string() } else { name },
-        all_tags: !has_tag,
-        platform,
-    };
+    let is_one = parameters.get("tag").is_some() || has_tag(&name);
+    let request =
+        PushRequest { name: if is_one { reference.to_string() } else { name }, all_tags: !is_one, platform };
     let credentials = Given::one(headers)?;
     told(&api, Words::PUSH, move |engine, lines, cancel| {
         let engine = engine.with_credentials(Arc::new(credentials));
@@ -115,12 +112,9 @@ pub(super) async fn push(
 
 fn tell_pushed(lines: &Lines, image: &PushedImage) {
     for blob in &image.blobs {
-        let outcome = match &blob.outcome {
-            PushOutcome::Existed => "Layer already exists".to_owned(),
-            PushOutcome::Mounted(from) => format!("Mounted from {from}"),
-            PushOutcome::Sent => "Pushed".to_owned(),
-        };
-        lines.tell(&json!({ "status": outcome, "progressDetail": {}, "id": blob.digest.short() }));
+        lines.tell(
+            &json!({ "status": blob.outcome.to_string(), "progressDetail": {}, "id": blob.digest.short() }),
+        );
     }
     let tag = image.name.tag.clone().unwrap_or_else(|| image.name.manifest_name());
     lines.tell(&json!({ "status": format!("{tag}: digest: {} size: {}", image.digest, image.size) }));

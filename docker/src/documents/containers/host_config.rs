@@ -14,6 +14,9 @@ pub(super) fn document(container: &Container, settings: &ContainerSettings) -> V
     let restart = settings.restart;
     value["Links"] = list(settings.links.clone());
     value["RestartPolicy"] = json!({ "Name": restart.name(), "MaximumRetryCount": restart.most() });
+    if settings.init {
+        value["Init"] = true.into();
+    }
     let parts = [of_rights(settings), of_namespaces(container, settings), of_limits(&settings.limits)];
     if let Some(fields) = value.as_object_mut() {
         fields.extend(parts.into_iter().flatten());
