@@ -246,12 +246,12 @@ pub(crate) struct BuildArgs {
     pub(crate) no_record: bool,
 
     /// Find results that other builders have made: type=records,ref=REPOSITORY, src=DIRECTORY or s3=BUCKET,
-    /// type=reapi,endpoint=grpc://HOST:PORT, type=registry|local|gha|s3, or a name in a registry; may be repeated
+    /// type=reapi,endpoint=grpc://HOST:PORT, type=registry|local|gha|s3|azblob, or a name in a registry; may be repeated
     #[arg(long, value_name = "PLACE")]
     pub(crate) cache_from: Vec<String>,
 
     /// Tell other builders of results: type=records,ref=REPOSITORY, dest=DIRECTORY or s3=BUCKET,
-    /// type=reapi,endpoint=grpc://HOST:PORT, or type=registry|local|gha|s3|inline; may be repeated
+    /// type=reapi,endpoint=grpc://HOST:PORT, or type=registry|local|gha|s3|azblob|inline; may be repeated
     #[arg(long, value_name = "PLACE")]
     pub(crate) cache_to: Vec<String>,
 

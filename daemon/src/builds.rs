@@ -9,6 +9,7 @@ mod containers;
 mod definitions;
 mod failures;
 mod frontends;
+pub(crate) mod here;
 mod opening;
 mod results;
 mod sources;
@@ -31,6 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, oneshot};
 use tonic::Status;
 
+use self::here::Here;
 use crate::Options;
 use crate::debug::Counts;
 use crate::history::{self, Change};
@@ -95,6 +97,8 @@ pub(crate) struct Build {
     pub(crate) trace: Option<Trace>,
     /// What its client tells of that.
     pub(crate) spans: Mutex<traces::Said>,
+    /// What is built, if it is a build of this process.
+    here: Option<Here>,
     commands: Mutex<Option<Sender<Command>>>,
     cancel: CancelToken,
 }
@@ -182,6 +186,12 @@ impl Builds {
     pub(crate) fn new(engine: Arc<Engine>, options: &Options, runtime: Handle) -> Self {
         let Options { allowed, retention, jobs, labels, history, .. } = options;
         let (allowed, retention, labels) = (allowed.clone(), retention.clone(), labels.clone());
+        let builds = Self::of(engine, runtime);
+        Self { allowed, retention, jobs: *jobs, labels, history_limits: *history, ..builds }
+    }
+
+    /// Those of an engine, which allow nothing beyond what is usual.
+    fn of(engine: Arc<Engine>, runtime: Handle) -> Self {
         let sessions = Arc::default();
         let (running, over, heard, changed) = Default::default();
         let root = engine.info().map(|info| info.root.display().to_string()).unwrap_or_default();
@@ -192,12 +202,12 @@ impl Builds {
             uploads: Uploads::default(),
             counts: Counts::default(),
             linked: Linked::default(),
-            allowed,
-            retention,
-            jobs: *jobs,
-            labels,
+            allowed: Vec::new(),
+            retention: Retention::default(),
+            jobs: None,
+            labels: Vec::new(),
             worker_id,
-            history_limits: *history,
+            history_limits: None,
             runtime,
             running,
             begun: AtomicU64::new(0),
@@ -240,6 +250,7 @@ impl Builds {
             noted: Mutex::default(),
             trace,
             spans: Mutex::default(),
+            here: None,
             commands: Mutex::new(Some(sender)),
             cancel: CancelToken::new(),
         });

@@ -53,6 +53,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::builds::Builds;
+pub use crate::builds::here::Frontends;
 use crate::clients::Access;
 pub use crate::clients::{AllowedClient, ClientError};
 pub use crate::listen::{Address, AddressError, Socket, Tls};

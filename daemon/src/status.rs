@@ -26,6 +26,8 @@ pub(crate) struct StatusLog {
     said: Mutex<Said>,
     /// How many messages there are, and whether there will be no more.
     state: watch::Sender<(usize, bool)>,
+    /// Who hears everything instead, as it is.
+    instead: Option<Arc<dyn EventSink>>,
 }
 
 /// What a build has said, and what has to be remembered of it to say more.
@@ -49,11 +51,16 @@ pub(crate) struct Said {
 
 impl Default for StatusLog {
     fn default() -> Self {
-        Self { said: Mutex::default(), state: watch::Sender::new((0, false)) }
+        Self { said: Mutex::default(), state: watch::Sender::new((0, false)), instead: None }
     }
 }
 
 impl StatusLog {
+    /// One that keeps nothing: for builds of this process.
+    pub(crate) fn instead(sink: Arc<dyn EventSink>) -> Self {
+        Self { instead: Some(sink), ..Self::default() }
+    }
+
     /// Tells listeners that there is nothing more to come.
     pub(crate) fn close(&self) {
         self.state.send_modify(|(_, closed)| *closed = true);
@@ -103,6 +110,9 @@ impl StatusLog {
 impl StatusLog {
     /// Passes a warning of the client on to everybody who listens.
     pub(crate) fn warn(&self, warning: VertexWarning) {
+        if let Some(sink) = &self.instead {
+            return sink.emit(of_warning(warning));
+        }
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.warnings += 1;
         let count = said.say(StatusResponse { warnings: vec![warning], ..StatusResponse::default() });
@@ -118,6 +128,9 @@ impl StatusLog {
 
 impl EventSink for StatusLog {
     fn emit(&self, event: Event) {
+        if let Some(sink) = &self.instead {
+            return sink.emit(event);
+        }
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(message) = said.message(event) else { return };
         let count = said.say(message);
@@ -262,6 +275,21 @@ impl Said {
 
 fn of_vertex(vertex: Vertex) -> StatusResponse {
     StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() }
+}
+
+/// A warning of a frontend, which begins with the name of a check if it is one of a check.
+fn of_warning(warning: VertexWarning) -> Event {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let short = text(&warning.short);
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(char::is_alphanumeric);
+    let (code, message) = match short.split_once(": ") {
+        Some((code, message)) if is_name(code) => (code.to_owned(), message.to_owned()),
+        _ => ("Frontend".to_owned(), short),
+    };
+    let excerpt: Vec<String> = warning.detail.iter().map(|line| text(line)).collect();
+    let url = Some(warning.url).filter(|url| !url.is_empty());
+    let vertex = warning.vertex.parse().ok();
+    Event::Warning { vertex, code, message, excerpt: excerpt.join("\n"), url, place: None }
 }
 
 /// A place as BuildKit has it.

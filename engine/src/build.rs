@@ -15,7 +15,7 @@ use solver::{Failure, Limits, Schedule, SolveError};
 use crate::assemble::{Assembly, BuiltImage};
 use crate::attest::Scanned;
 use crate::call::Place;
-use crate::context::BuildContext;
+use crate::context::{BuildContext, LoadedDockerfile};
 use crate::contexts::Contexts;
 use crate::definition::Definition;
 use crate::error::{BuildError, EngineError, StepError, StepFailure};
@@ -87,7 +87,11 @@ impl Engine {
         let access = Access::of(request)?;
         let rules = &request.steps.rules;
         let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress, rules, cancel };
-        let prepared = Prepared::new(&fetcher, request)?;
+        let opened = self.opened(request, &fetcher)?;
+        if let Some((frontends, asked)) = self.asked_frontend(&opened, request) {
+            return self.built_by_frontend(fetcher, request, &opened.0, (frontends, &asked));
+        }
+        let prepared = Prepared::of(&fetcher, request, opened)?;
         self.with_caches(fetcher, &prepared.request, |sharing| {
             loop {
                 let roots = prepared.solve(sharing)?;
@@ -183,14 +187,31 @@ impl Engine {
         request: &BuildRequest,
         fetcher: &Fetcher<'_>,
     ) -> Result<(BuildContext, Definition), BuildError> {
+        parsed(self.opened(request, fetcher)?, request)
+    }
+
+    /// Opens the context and reads the Dockerfile.
+    fn opened(&self, request: &BuildRequest, fetcher: &Fetcher<'_>) -> Result<Opened, BuildError> {
+        check_contexts(request)?;
         let context = BuildContext::open(fetcher, request, &request.context)?;
         let step = format!("[internal] load build definition from {}", request.dockerfile.shown_name());
         let dockerfile =
             fetcher.progress.step(&step, |_| context.dockerfile(&request.dockerfile, fetcher))?;
-        let context = context.with_ignore_file(&dockerfile)?;
-        let definition = Definition::parse(&dockerfile, request)?;
-        Ok((context, definition))
+        Ok((context, dockerfile))
     }
+}
+
+/// A context with the Dockerfile that was found.
+type Opened = (BuildContext, LoadedDockerfile);
+
+/// Reads the ignore file, and parses the Dockerfile.
+fn parsed(
+    (context, dockerfile): Opened,
+    request: &BuildRequest,
+) -> Result<(BuildContext, Definition), BuildError> {
+    let context = context.with_ignore_file(&dockerfile)?;
+    let definition = Definition::parse(&dockerfile, request)?;
+    Ok((context, definition))
 }
 
 /// A build whose definition is understood and whose files are at hand.
@@ -207,9 +228,13 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Reads the Dockerfile and opens everything that it may use.
     pub(crate) fn new(fetcher: &Fetcher<'_>, request: &BuildRequest) -> Result<Self, BuildError> {
+        Self::of(fetcher, request, fetcher.engine.opened(request, fetcher)?)
+    }
+
+    /// The same with what has been read.
+    fn of(fetcher: &Fetcher<'_>, request: &BuildRequest, opened: Opened) -> Result<Self, BuildError> {
         let engine = fetcher.engine;
-        check_contexts(request)?;
-        let (context, definition) = engine.definition(request, fetcher)?;
+        let (context, definition) = parsed(opened, request)?;
         understood(&definition, fetcher.progress)?;
         let mut request = dated(request, &context)?;
         let layouts = engine.import_layouts(fetcher.lease, &request, fetcher.cancel)?;
@@ -352,7 +377,9 @@ fn check_contexts(request: &BuildRequest) -> Result<(), EngineError> {
     });
     for (name, source) in std::iter::once(("context", &request.context)).chain(named) {
         let identifier = match source {
-            ContextSource::Directory(_) | ContextSource::Archive(_) => format!("local://{name}"),
+            ContextSource::Directory(_) | ContextSource::Selected(_) | ContextSource::Archive(_) => {
+                format!("local://{name}")
+            }
             ContextSource::Git(url) => git_identifier(url),
             ContextSource::Url(url) => url.clone(),
             ContextSource::Empty => continue,
@@ -376,7 +403,7 @@ fn no_record(error: &EngineError) -> Event {
 }
 
 /// The request with the time that it leaves to the context.
-fn dated(request: &BuildRequest, context: &BuildContext) -> Result<BuildRequest, EngineError> {
+pub(crate) fn dated(request: &BuildRequest, context: &BuildContext) -> Result<BuildRequest, EngineError> {
     let mut request = request.clone();
     if request.epoch_of_context {
         let epoch = context.epoch()?;

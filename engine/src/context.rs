@@ -2,6 +2,7 @@
 //! repository or a web server has instead.
 
 mod remote;
+mod selected;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -77,6 +78,7 @@ impl BuildContext {
                 let stat_cache = Some(StatCache::load(&remembered, engine.clock.now()));
                 Ok(Self { stat_cache, ..Self::of(tree, None) })
             }
+            ContextSource::Selected(wanted) => Ok(Self::of(selected::tree(wanted)?, None)),
             ContextSource::Archive(path) => {
                 let file = sys::fs::open(path).map_err(EngineError::from)?;
                 Ok(Self::unpacked(&engine.store, lease, Some(file))?)
@@ -119,6 +121,11 @@ impl BuildContext {
         }
         let tree = Tree::directory(scratch.path(), None)?;
         Ok(Self { remote: true, ..Self::of(tree, Some(scratch)) })
+    }
+
+    /// Whether there is nothing but a Dockerfile.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.is_some()
     }
 
     /// `SOURCE_DATE_EPOCH=context`: when the files were last changed, by their commit or their server.

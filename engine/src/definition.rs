@@ -21,10 +21,10 @@ use crate::request::BuildRequest;
 const CHECK_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
 /// The build argument that replaces the `syntax` directive.
-const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
+pub(crate) const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
 
 /// What that argument says for the frontend that is here anyway.
-const BUILT_IN: &str = "dockerfile.v0";
+pub(crate) const BUILT_IN: &str = "dockerfile.v0";
 
 /// The repositories of Docker's frontend for Dockerfiles.
 const DOCKERS: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];

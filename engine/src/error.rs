@@ -369,13 +369,16 @@ pub enum EngineError {
         why: String,
     },
     /// A Dockerfile is written for a frontend that is an image.
-    #[error("{file} asks for the frontend {image}, and frontends that are images are not supported yet")]
+    #[error("{file} asks for the frontend {image}, which is an image and runs in builds alone")]
     OtherFrontend {
         /// The Dockerfile.
         file: String,
         /// The image.
         image: String,
     },
+    /// A pattern of files that are wanted is none.
+    #[error("cannot choose files: {0}")]
+    WantedPattern(String),
     /// A secret is larger than any should be.
     #[error("the secret \"{id}\" is larger than {limit} bytes")]
     SecretTooLarge {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use base::image::Descriptor;
-use base::{CancelToken, Platform, Reference};
+use base::{CancelToken, Digest, Platform, Reference};
 use registry::{Archive, LoadedImage};
 use snapshotter::Lease;
 
@@ -47,6 +47,15 @@ impl Layouts {
 }
 
 impl Engine {
+    /// The image of a layout that a tag or digest means, or without one the only one, or `latest`.
+    ///
+    /// # Errors
+    /// The directory is no layout, or does not have it.
+    pub fn image_of_layout(&self, directory: &Path, wanted: Option<&str>) -> Result<Digest, EngineError> {
+        let archive = Archive::open(directory, &self.store.scratch_dir())?;
+        Ok(choose(&archive, directory, wanted)?.descriptor.digest)
+    }
+
     /// Reads the layouts that `request` names, and finds the images of the store that it names by their content.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ pub mod explore;
 mod export;
 pub mod failed;
 pub mod following;
+pub mod frontends;
 pub mod history;
 pub mod images;
 mod import;
@@ -91,6 +92,7 @@ use solver::Flights;
 pub use sys::userns::owns_system;
 
 use crate::error::EngineError;
+use crate::frontends::Frontends;
 use crate::lookups::Lookups;
 use crate::progress::Onlooker;
 use crate::registries::{Credentials, RegistryFiles};
@@ -156,6 +158,8 @@ pub struct Engine {
     flights: Arc<Flights<Onlooker>>,
     /// What they ask registries now.
     lookups: Arc<Lookups>,
+    /// Who runs frontends that are images, for builds that ask for them.
+    frontends: Option<Arc<dyn Frontends>>,
 }
 
 impl Engine {
@@ -199,6 +203,7 @@ impl Engine {
             trusts_registries: false,
             flights: Arc::default(),
             lookups: Arc::default(),
+            frontends: None,
         })
     }
 
@@ -214,7 +219,7 @@ impl Engine {
         Self { trusts_registries: true, ..self.with_own_network() }
     }
 
-    fn with_own_network(&self) -> Self {
+    pub(crate) fn with_own_network(&self) -> Self {
         Self {
             store: self.store.clone(),
             runtime_directory: self.runtime_directory.clone(),
@@ -228,6 +233,7 @@ impl Engine {
             trusts_registries: self.trusts_registries,
             flights: Arc::clone(&self.flights),
             lookups: Arc::clone(&self.lookups),
+            frontends: self.frontends.clone(),
         }
     }
 

@@ -44,6 +44,11 @@ impl Progress {
         Self { sink: Arc::new(Through(self.clone())), recorder: None, ..self.clone() }
     }
 
+    /// Where events go, for those who tell them in whole.
+    pub(crate) fn sink(&self) -> Arc<dyn EventSink> {
+        Arc::new(Through(self.clone()))
+    }
+
     /// When this began.
     pub(crate) fn begun(&self) -> Timestamp {
         self.begun

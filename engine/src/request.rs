@@ -3,6 +3,7 @@
 mod annotations;
 mod attestations;
 mod build;
+mod cache_azure;
 mod cache_bucket;
 mod cache_documents;
 mod caches;
@@ -49,8 +50,8 @@ pub use self::build::BuildRequest;
 pub use self::caches::{CacheWords, WrongCache};
 pub use self::compression::{WrongCompression, compression};
 pub use self::documents::{
-    ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, CallersPlace, DocumentForm, DocumentInput,
-    DocumentOutput, DocumentPlace, LayoutPlace,
+    AccountKey, ActionsPlace, ActionsProtocol, AzureDocumentPlace, BucketDocumentPlace, CacheMode,
+    CallersPlace, ContainerOptions, DocumentForm, DocumentInput, DocumentOutput, DocumentPlace, LayoutPlace,
 };
 pub use self::isolation::{DeviceNode, HostAddress, IpcMode, Isolation, PidMode, SeccompChoice, Tmpfs};
 pub use self::mounts::{FileRequest, MountRequest, MountSource, VolumeMount, VolumeSettings, VolumesFrom};
@@ -58,6 +59,7 @@ pub use self::networks::{NetworkCreation, NetworkUse};
 pub use self::streams::DeclaredStreams;
 pub use crate::caller::SshSources;
 pub use crate::failed::FailureOutput;
+pub use crate::frontends::SelectedFiles;
 pub use crate::secrets::{SecretSource, Secrets};
 pub use crate::step_rules::{StepRule, StepRules};
 pub use crate::targets::TargetRequest;
@@ -244,6 +246,8 @@ pub struct LogLimits {
 pub enum ContextSource {
     /// A directory, read in place.
     Directory(PathBuf),
+    /// A part of a directory, read in place.
+    Selected(Box<SelectedFiles>),
     /// A tar archive, plain or compressed.
     Archive(PathBuf),
     /// A commit of a git repository.

@@ -104,12 +104,22 @@ impl Engine {
             let access = Access::of(opening)?;
             let rules = &opening.steps.rules;
             let fetcher = Fetcher { engine: self, lease: &lease, access: &access, progress, rules, cancel };
-            self.with_caches(fetcher, opening, |sharing| {
-                let session = Session { fetcher, sharing, exported: Mutex::default() };
-                let report = steer(&session)?;
-                let exported = session.exported.into_inner().unwrap_or_else(PoisonError::into_inner);
-                Ok((exported, report))
-            })
+            self.with_session(fetcher, opening, steer)
+        })
+    }
+
+    /// The same for a build that has begun.
+    pub(crate) fn with_session(
+        &self,
+        fetcher: Fetcher<'_>,
+        opening: &BuildRequest,
+        steer: impl FnOnce(&Session<'_>) -> Result<BuildReport, BuildError>,
+    ) -> Result<BuildReport, BuildError> {
+        self.with_caches(fetcher, opening, |sharing| {
+            let session = Session { fetcher, sharing, exported: Mutex::default() };
+            let report = steer(&session)?;
+            let exported = session.exported.into_inner().unwrap_or_else(PoisonError::into_inner);
+            Ok((exported, report))
         })
     }
 }

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use common::{build, build_fails, env, image_id, steps_run};
 use testkit::registry::Fault;
-use testkit::{Context, DockerRegistry, FaultyRegistry, MotoServer, TestEnv, WebFile, WebServer, judges};
+use testkit::{
+    Azurite, Context, DockerRegistry, FaultyRegistry, MotoServer, TestEnv, WebFile, WebServer, judges,
+};
 
 const DOCKERFILE: &str = "FROM busybox AS one\nCOPY one /one\nRUN cat /one > /a && echo made-one\n\
                           FROM busybox\nCOPY --from=one /a /a\nCOPY two /two\nRUN cat /a /two > /b\nLABEL done=yes\n";
@@ -186,6 +188,64 @@ fn a_bucket_has_documents_by_name() {
     let failed = build_fails(&failing, &context(&failing), &["--cache-to", &nowhere]);
     failed.stderr_has(&["cannot export the cache to s3://nowhere/team/", "NoSuchBucket"]);
     build(&failing, &context(&failing), &["--cache-to", &(nowhere + ",ignore-error=true")]);
+}
+
+#[test]
+fn a_container_of_azure_has_documents_by_name() {
+    let Some(server) = Azurite::start() else { return };
+    let with_key = |key: &str, more: &str| {
+        let (url, account) = (server.account_url(), Azurite::ACCOUNT);
+        format!(
+            "type=azblob,account_url={url},account_name={account},prefix=team/,secret_access_key={key}{more}"
+        )
+    };
+    let at = |more: &str| with_key(Azurite::KEY, more);
+    // The container is made by the first who writes.
+    let id = export(&at(",container=cache,name=0a1b;main,mode=max"));
+    all_is_found(&at(",container=cache,name=0a1b"), &id);
+    all_is_found(&at(",container=cache,name=main"), &id);
+    let other = env();
+    let to = at(",container=cache,name=other,manifests_prefix=m/,blobs_prefix=b/,mode=max");
+    build(&other, &changed_at_the_end(&other), &["--cache-to", &to]);
+    let from = at(",container=cache,name=new;other,manifests_prefix=m/,blobs_prefix=b/");
+    assert_eq!(steps_with(&from, changed_at_the_end), NOTHING);
+    // What is not there costs a warning, and so does a wrong key; who was to write there fails.
+    let wrong = with_key("AAAA", ",container=cache");
+    for (place, words) in [
+        (at(",container=none"), "there is no cache yet"),
+        (at(",container=cache,name=none"), "there is no cache yet"),
+        (wrong.clone(), "403"),
+    ] {
+        let env = env();
+        let output = build(&env, &context(&env), &["--cache-from", &place]);
+        assert_eq!(steps_run(&output).len(), STEPS);
+        assert_eq!(output.stderr_text().matches("is not used").count(), 1, "{output}");
+        output.stderr_has(&[words]);
+        assert!(!output.stderr_text().contains(Azurite::KEY), "{output}");
+    }
+    let failing = env();
+    let failed = build_fails(&failing, &context(&failing), &["--cache-to", &wrong]);
+    failed.stderr_has(&["cannot export the cache to http://127.0.0.1:", "403"]);
+    build(&failing, &context(&failing), &["--cache-to", &(wrong + ",ignore-error=true")]);
+}
+
+#[test]
+fn a_large_layer_goes_to_azure_in_blocks() {
+    let Some(server) = Azurite::start() else { return };
+    let place = format!(
+        "type=azblob,account_url={},account_name={},secret_access_key={}",
+        server.account_url(),
+        Azurite::ACCOUNT,
+        Azurite::KEY
+    );
+    let builder = env();
+    let context = builder.context();
+    context.dockerfile("FROM busybox\nRUN head -c 70000000 /dev/urandom > /large; sha256sum /large > /sum\n");
+    build(&builder, &context, &["--cache-to", &format!("{place},mode=max"), "-t", "x"]);
+    let other = env();
+    let found = other.lap(["build", "--progress", "plain", "-t", "x", "--cache-from", &place]);
+    assert_eq!(steps_run(&found.arg(context.path()).ok()), NOTHING);
+    other.lap(["run", "--rm", "x", "sha256sum", "-c", "/sum"]).ok();
 }
 
 #[test]

@@ -40,6 +40,11 @@ fn main() -> ExitCode {
         test("a_frontend_that_fails_is_told_with_its_words", a_frontend_that_fails_is_told_with_its_words),
         test("a_frontend_that_loops_ends_with_its_build", a_frontend_that_loops_ends_with_its_build),
         test("frontends_do_not_ask_for_each_other_for_ever", frontends_do_not_ask_for_each_other_for_ever),
+        test("a_build_without_a_daemon_runs_its_frontend", a_build_without_a_daemon_runs_its_frontend),
+        test("a_frontend_finds_the_callers_files_wherever", a_frontend_finds_the_callers_files_wherever),
+        test("a_frontend_leaves_a_dockerfile_to_the_builder", a_frontend_leaves_a_dockerfile_to_the_builder),
+        test("failures_without_a_daemon_are_told", failures_without_a_daemon_are_told),
+        test("an_interrupted_build_ends_its_frontend", an_interrupted_build_ends_its_frontend),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
@@ -53,10 +58,15 @@ fn attributes() -> HashMap<String, String> {
     .collect()
 }
 
+/// What the frontend does: an attribute, or a build argument of who cannot give attributes.
+fn mode(attributes: &HashMap<String, String>) -> Option<&str> {
+    attributes.get("mode").or_else(|| attributes.get("build-arg:MODE")).map(String::as_str)
+}
+
 /// The frontend.
 fn act() -> ExitCode {
     let attributes = attributes();
-    match attributes.get("mode").map(String::as_str) {
+    match mode(&attributes) {
         Some("crash") => {
             eprintln!("this frontend has had enough");
             return ExitCode::from(3);
@@ -65,6 +75,12 @@ fn act() -> ExitCode {
         Some("loop") => loop {
             std::thread::park();
         },
+        Some("waiting") => {
+            eprintln!("this frontend waits");
+            loop {
+                std::thread::park();
+            }
+        }
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -89,7 +105,7 @@ async fn speak(attributes: &HashMap<String, String>) -> Result<(), Box<dyn std::
     let pong = bridge.ping(PingRequest {}).await?.into_inner();
     let can = |name: &str| pong.llb_caps.iter().any(|cap| cap.id == name && cap.enabled);
     assert!(can("mergeop") && can("diffop") && can("source.local") && pong.workers.len() == 1);
-    let result = match attributes.get("mode").map(String::as_str) {
+    let result = match mode(attributes) {
         Some("fail") => {
             let error =
                 grpc::rpc::Status { code: 9, message: "not like this".to_owned(), details: Vec::new() };
@@ -109,7 +125,15 @@ async fn speak(attributes: &HashMap<String, String>) -> Result<(), Box<dyn std::
         Some("dockerfile") => {
             let frontend = "dockerfile.v0".to_owned();
             let solve = frontend::SolveRequest { frontend, ..Default::default() };
-            bridge.solve(solve).await?.into_inner().result.unwrap_or_default()
+            match bridge.solve(solve).await {
+                Ok(solved) => solved.into_inner().result.unwrap_or_default(),
+                Err(status) => {
+                    let (code, message) = (status.code() as i32, format!("cannot: {}", status.message()));
+                    let error = Some(grpc::rpc::Status { code, message, details: Vec::new() });
+                    bridge.r#return(ReturnRequest { result: None, error }).await?;
+                    return Ok(());
+                }
+            }
         }
         _ => make(&mut bridge, attributes).await?,
     };
@@ -127,10 +151,14 @@ async fn make(
         ..Default::default()
     };
     let inputs = bridge.inputs(InputsRequest {}).await?.into_inner().definitions;
-    let resolve = ResolveImageConfigRequest { r#ref: "busybox".to_owned(), ..Default::default() };
+    let resolve_mode = attributes.get("image-resolve-mode").cloned().unwrap_or_default();
+    let resolve =
+        ResolveImageConfigRequest { r#ref: "busybox".to_owned(), resolve_mode, ..Default::default() };
     let image = bridge.resolve_image_config(resolve).await?.into_inner();
     let mut llb = Llb::default();
-    let local = llb.source("local://dockerfile", &[]);
+    let excluded = attributes.get("build-arg:EXCLUDE").map(|name| format!("[{name:?}]"));
+    let excluded: Vec<_> = excluded.iter().map(|list| ("local.excludepatterns", list.as_str())).collect();
+    let local = llb.source("local://dockerfile", &excluded);
     let result = bridge.solve(definition(&llb, &local)).await?.into_inner().result.unwrap_or_default();
     let Some(frontend::result::Result::Ref(files)) = result.result else { return Err("no ref".into()) };
     let file_path = attributes.get("filename").cloned().unwrap_or_else(|| "Dockerfile".to_owned());
@@ -310,4 +338,131 @@ fn frontends_do_not_ask_for_each_other_for_ever() {
     let scene = Scene::new(&env, &Offer::new());
     let error = scene.client.solve(scene.request("again")).unwrap_err();
     assert!(error.message().contains("is asked for by 8 others"), "{}", error.message());
+}
+
+fn a_build_without_a_daemon_runs_its_frontend() {
+    let env = env();
+    add_frontend(&env);
+    let context = env.context();
+    context.dockerfile("# syntax=frontend:latest and more\nword: here\n");
+    context.file("hidden", "not for the image");
+    let build = || env.lap(["build", "--progress", "plain", "--build-arg", "EXCLUDE=hidden", "-t", "made"]);
+    let told = build().arg(context.path()).ok().stderr_text().to_owned();
+    assert!(told.contains("the word is here") && told.contains("echo ran with here"), "{told}");
+    // What the store has is not asked for elsewhere.
+    assert!(!told.contains("registry cannot be asked"), "{told}");
+    assert_eq!(env.lap(["run", "--rm", "made"]).ok().stdout_text(), "ran with here\nhere 0 inputs\n");
+    assert_eq!(env.lap(["run", "--rm", "made", "ls", "/files"]).ok().stdout_text(), "Dockerfile\n");
+    // Again, nothing runs but the frontend, and the image is the same.
+    let id = || env.lap(["images", "-q", "made"]).ok().stdout_text().to_owned();
+    let first = id();
+    let again = build().arg(context.path()).ok().stderr_text().to_owned();
+    assert!(again.contains("CACHED"), "{again}");
+    assert_eq!(first, id());
+    let list = env.lap(["history", "ls", "--format", "{{.Status}}"]).ok().stdout_text().to_owned();
+    assert!(list.lines().all(|status| status == "Completed"), "{list}");
+}
+
+fn a_frontend_finds_the_callers_files_wherever() {
+    let env = env();
+    add_frontend(&env);
+    let made = |name: &str, build: testkit::Lap| {
+        build.args(["-t", name]).ok();
+        env.lap(["run", "--rm", name]).ok().stdout_text().to_owned()
+    };
+    let text = |word: &str| format!("# syntax=frontend\nword: {word}\n");
+    let said = |word: &str| format!("ran with {word}\n{word} 0 inputs\n");
+    // A Dockerfile that comes alone, one beside its context, and an archive.
+    assert_eq!(made("alone", env.lap(["build", "-"]).stdin(text("alone"))), said("alone"));
+    let context = env.context();
+    context.file("other/recipe", text("beside"));
+    let recipe = context.path().join("other/recipe");
+    assert_eq!(made("beside", env.lap(["build", "-f"]).arg(&recipe).arg(context.path())), said("beside"));
+    let given = env.lap(["build", "-f", "-"]).arg(context.path()).stdin(text("given"));
+    assert_eq!(made("given", given), said("given"));
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text("packed").len() as u64);
+    header.set_mode(0o644);
+    archive.append_data(&mut header, "Dockerfile", text("packed").as_bytes()).unwrap();
+    let archive = archive.into_inner().unwrap();
+    assert_eq!(made("packed", env.lap(["build", "-"]).stdin(archive)), said("packed"));
+}
+
+fn a_frontend_leaves_a_dockerfile_to_the_builder() {
+    let env = env();
+    add_frontend(&env);
+    let context = env.context();
+    context.dockerfile(
+        "# syntax=frontend\nFROM busybox\nRUN --mount=type=secret,id=word cp /run/secrets/word /told\n\
+         COPY --from=files /kept /kept\nCOPY . /all\n",
+    );
+    context.file(".dockerignore", "ignored\n.dockerignore\n");
+    context.file("ignored", "");
+    context.file("named/kept", "kept\n");
+    let secret = env.work().join("secret");
+    std::fs::write(&secret, "not told").unwrap();
+    let tar = env.work().join("made.tar");
+    env.lap(["build", "--build-arg", "MODE=dockerfile", "--build-context"])
+        .arg(format!("files={}", context.path().join("named").display()))
+        .arg(format!("--secret=id=word,src={}", secret.display()))
+        .arg(format!("--output=type=tar,dest={}", tar.display()))
+        .args(["-t", "left"])
+        .arg(context.path())
+        .ok();
+    let mut archive = tar::Archive::new(std::fs::File::open(&tar).unwrap());
+    let mut files = HashMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().display().to_string();
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut text).unwrap();
+        files.insert(name, text);
+    }
+    assert_eq!(files["told"], b"not told");
+    assert_eq!(files["kept"], b"kept\n");
+    assert!(files.contains_key("all/named/kept") && !files.contains_key("all/ignored"));
+}
+
+fn failures_without_a_daemon_are_told() {
+    let env = env();
+    add_frontend(&env);
+    let context = env.context();
+    context.dockerfile("# syntax=frontend\nFROM busybox\nRUN echo went wrong; exit 7\n");
+    let fails = |arg: &str| {
+        let build = env.lap(["build", "--build-arg", arg]).arg(context.path()).fails(1);
+        build.stderr_text().to_owned()
+    };
+    let crash = fails("MODE=crash");
+    assert!(crash.contains("exit code: 3") && crash.contains("this frontend has had enough"), "{crash}");
+    assert!(fails("MODE=silent").contains("has ended without a result"));
+    assert!(fails("MODE=fail").contains("not like this"));
+    assert!(fails("MODE=again").contains("is asked for by 8 others"));
+    // What fails below it is told as if it were not there.
+    let step = fails("MODE=dockerfile");
+    assert!(step.contains("exit code: 7") && step.contains("went wrong"), "{step}");
+    assert!(step.contains("3 |") && step.contains("RUN echo went wrong; exit 7"), "{step}");
+    context.dockerfile("# syntax=nowhere.invalid/frontend\n");
+    let missing = fails("MODE=make");
+    assert!(missing.contains("nowhere.invalid/frontend"), "{missing}");
+    // Questions are not for it.
+    let question = env.lap(["build", "--check"]).arg(context.path()).fails(1);
+    assert!(question.stderr_text().contains("runs in builds alone"), "{question}");
+    context.dockerfile("FROM busybox\nRUN true\n");
+    env.lap(["build"]).arg(context.path()).ok();
+}
+
+fn an_interrupted_build_ends_its_frontend() {
+    let env = env();
+    add_frontend(&env);
+    let context = env.context();
+    context.dockerfile("# syntax=frontend\n");
+    let mut running =
+        env.lap(["build", "--progress", "plain", "--build-arg", "MODE=waiting"]).arg(context.path()).spawn();
+    running.wait_for("this frontend waits");
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    let output = running.finish();
+    assert!(output.stderr_text().contains("cancel"), "{output}");
+    let list = env.lap(["history", "ls", "--format", "{{.Status}}"]).ok().stdout_text().to_owned();
+    assert!(list.contains("Canceled"), "{list}");
 }

@@ -21,6 +21,7 @@
 mod actions_cache;
 mod archive;
 mod auth;
+pub mod azblob;
 mod blob;
 mod challenge;
 mod claims;

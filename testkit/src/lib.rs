@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "test support starts processes and reads the environment")]
 
 pub mod actions_service;
+mod azurite;
 pub mod binary;
 pub mod build_grid;
 pub mod certificates;
@@ -36,6 +37,7 @@ pub mod user_namespace;
 pub mod web;
 
 pub use actions_service::ActionsService;
+pub use azurite::Azurite;
 pub use build_grid::BuildGrid;
 pub use command::{Lap, Output, Running};
 pub use context::Context;

@@ -214,7 +214,7 @@ fn open_with(store: &StoreChoice, registries: RegistryFiles) -> Result<Engine, C
     let without_mounts = matches!(&store.isolation, Ok(found) if found.mode == Mode::Chroot);
     let driver = driver.or(without_mounts.then_some(DriverKind::Native));
     let runtime_directory = places::runtime_directory(&root);
-    Ok(Engine::open(EngineOptions {
+    let engine = Engine::open(EngineOptions {
         root,
         runtime_directory,
         isolation: store.isolation.clone(),
@@ -222,7 +222,8 @@ fn open_with(store: &StoreChoice, registries: RegistryFiles) -> Result<Engine, C
         driver,
         archive_limits: store.archive_limits,
         proxies: proxies(),
-    })?)
+    })?;
+    Ok(engine.with_frontends(Arc::new(::daemon::Frontends)))
 }
 
 /// The proxy variables of the environment, in both spellings that programs look for.

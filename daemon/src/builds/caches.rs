@@ -158,7 +158,8 @@ mod tests {
             shared(Some(&options), &[], &HashMap::new(), None).unwrap_err().message().to_owned()
         };
         assert!(refused("local", &[("dest", "/srv")]).contains("a directory of the client"));
-        assert!(refused("azblob", &[]).contains("\"azblob\" is not supported"));
+        assert!(refused("azblob", &[]).contains("it has no account_url"));
+        assert!(refused("tape", &[]).contains("\"tape\" is not supported"));
         assert!(refused("registry", &[]).contains("it has no ref"));
         assert!(refused("registry", &[("type", "inline")]).contains("it has no ref"));
         shared(None, &[], &attributes(&[("cache-imports", "[{")]), None).unwrap_err();

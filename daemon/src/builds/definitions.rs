@@ -62,6 +62,60 @@ impl Steering<'_> {
         attributes: &HashMap<String, String>,
         cache_imports: &[frontend::CacheOptionsEntry],
     ) -> Result<Opened, Status> {
+        let mut request = match &self.build.here {
+            Some(here) => here.of_definition(SHOWN),
+            None => self.of_definition(attributes, cache_imports)?,
+        };
+        let needs = Needs::of(definition).map_err(|error| status_of(&error.into()))?;
+        if needs.pulls_images() {
+            request.pull = PullPolicy::Always;
+        }
+        let mut held = Vec::new();
+        for LocalDirectory { key, name, include, exclude, follow } in needs.directories.iter().cloned() {
+            request
+                .policies
+                .check(&format!("local://{name}"))
+                .map_err(|error| status_of_engine(&error.into()))?;
+            let wanted = Wanted { include, exclude, follow };
+            let source = match &self.build.here {
+                Some(here) => here.files(&name, wanted)?,
+                None => {
+                    let shown = format!("local://{name}");
+                    let files = self.receive(&shown, &name, &format!("llb {key}"), &wanted)?;
+                    let source = ContextSource::Directory(files.path().to_owned());
+                    held.push(files);
+                    source
+                }
+            };
+            request.named_contexts.insert(key, NamedContext::Files(source));
+        }
+        let mut scratch = Vec::new();
+        for (identifier, attributes) in needs.of_scheme(LAYOUT) {
+            let wanted = layout(identifier, attributes)?;
+            if let Some(here) = &self.build.here {
+                request.named_contexts.insert(identifier.to_owned(), here.layout(&wanted)?);
+                continue;
+            }
+            let (image, directory) = brought::layout(self.builds, self.build, &wanted, &[])?;
+            request.named_contexts.insert(identifier.to_owned(), image);
+            scratch.push(directory);
+        }
+        for (identifier, attributes) in needs.of_scheme(LAYOUT_BLOB) {
+            let wanted = layout(identifier, attributes)?;
+            let (files, directory) = brought::blob(self.builds, self.build, &wanted)?;
+            request.named_contexts.insert(identifier.to_owned(), files);
+            scratch.push(directory);
+        }
+        let linked = needs.of_scheme(linked::SCHEME).map(|(address, _)| address.to_owned()).collect();
+        Ok(Opened { linked, ..Opened::of_definition(request, (held, scratch), definition.clone()) })
+    }
+
+    /// The request of a definition of a client.
+    fn of_definition(
+        &self,
+        attributes: &HashMap<String, String>,
+        cache_imports: &[frontend::CacheOptionsEntry],
+    ) -> Result<BuildRequest, Status> {
         let dockerfile = DockerfileSource::InContext(SHOWN.to_owned());
         let mut request = BuildRequest::new(ContextSource::Empty, dockerfile);
         request.caches = self.caches(cache_imports, attributes)?;
@@ -76,38 +130,11 @@ impl Steering<'_> {
         for attributes in [&self.build.request.frontend_attrs, attributes] {
             Attributes(attributes).attest(&mut request)?;
         }
+        request.pull = PullPolicy::Newer;
         request.jobs = self.builds.jobs;
         request.policies = self.policies()?;
         request.remembered = !self.build.request.internal;
-        let needs = Needs::of(definition).map_err(|error| status_of(&error.into()))?;
-        request.pull = if needs.pulls_images() { PullPolicy::Always } else { PullPolicy::Newer };
-        let mut held = Vec::new();
-        for LocalDirectory { key, name, include, exclude, follow } in needs.directories.iter().cloned() {
-            request
-                .policies
-                .check(&format!("local://{name}"))
-                .map_err(|error| status_of_engine(&error.into()))?;
-            let wanted = Wanted { include, exclude, follow };
-            let files = self.receive(&format!("local://{name}"), &name, &format!("llb {key}"), &wanted)?;
-            let source = ContextSource::Directory(files.path().to_owned());
-            request.named_contexts.insert(key, NamedContext::Files(source));
-            held.push(files);
-        }
-        let mut scratch = Vec::new();
-        for (identifier, attributes) in needs.of_scheme(LAYOUT) {
-            let wanted = layout(identifier, attributes)?;
-            let (image, directory) = brought::layout(self.builds, self.build, &wanted, &[])?;
-            request.named_contexts.insert(identifier.to_owned(), image);
-            scratch.push(directory);
-        }
-        for (identifier, attributes) in needs.of_scheme(LAYOUT_BLOB) {
-            let wanted = layout(identifier, attributes)?;
-            let (files, directory) = brought::blob(self.builds, self.build, &wanted)?;
-            request.named_contexts.insert(identifier.to_owned(), files);
-            scratch.push(directory);
-        }
-        let linked = needs.of_scheme(linked::SCHEME).map(|(address, _)| address.to_owned()).collect();
-        Ok(Opened { linked, ..Opened::of_definition(request, (held, scratch), definition.clone()) })
+        Ok(request)
     }
 
     /// The caches of the build and of one of its solves.
@@ -193,7 +220,11 @@ impl Steering<'_> {
         };
         solved.map_err(|error| {
             let left = failures::keep(session, results, opened, &error);
-            status_of_solve(&error, left)
+            let status = status_of_solve(&error, left);
+            if let Some(here) = &self.build.here {
+                here.note(&status, error);
+            }
+            status
         })
     }
 }

@@ -25,6 +25,9 @@ const GATEWAY: &str = "gateway.v0";
 /// The only frontend that needs no image.
 const DOCKERFILE: &str = "dockerfile.v0";
 
+/// The attribute that says what a Dockerfile says of its frontend, for that frontend.
+pub(super) const LINE: &str = "cmdline";
+
 /// The file that says what of a context is not sent.
 const IGNORE_FILE: &str = ".dockerignore";
 
@@ -95,6 +98,9 @@ impl Steering<'_> {
 
     /// The policies that the build began with.
     pub(super) fn policies(&self) -> Result<SourcePolicies, Status> {
+        if let Some(here) = &self.build.here {
+            return Ok(here.request.policies.clone());
+        }
         policies::understood(self.build.request.source_policy.iter())
     }
 
@@ -115,6 +121,9 @@ impl Steering<'_> {
         if frontend != DOCKERFILE {
             let message = format!("there is no frontend {frontend} here; {DOCKERFILE} and {GATEWAY} are");
             return Err(Status::not_found(message));
+        }
+        if let Some(here) = &self.build.here {
+            return here.open(attributes);
         }
         let given = attributes;
         let caches = self.caches(cache_imports, attributes)?;
@@ -140,11 +149,13 @@ impl Steering<'_> {
                     .map_err(|error| crate::failed(&error))?;
                 let text = files.read_text(path).map_err(|error| crate::failed(&error))?;
                 let argument = attributes.get("build-arg:BUILDKIT_SYNTAX");
+                // Who was asked for by the Dockerfile, and asks us, means us.
+                let text = text.filter(|_| attributes.get(LINE).is_none());
                 if let Some(line) = text.and_then(|text| engine::other_frontend(&text, argument)) {
                     let (image, _) = line.split_once(char::is_whitespace).unwrap_or((&line, ""));
                     let mut given = given.clone();
                     given.insert("source".to_owned(), image.to_owned());
-                    given.insert("cmdline".to_owned(), line.clone());
+                    given.insert(LINE.to_owned(), line.clone());
                     return self.open_frontend(image, &given, definitions, cache_imports);
                 }
                 let directory = files.path().to_owned();
@@ -173,6 +184,9 @@ impl Steering<'_> {
         };
         let mut request = BuildRequest::new(context, dockerfile);
         attributes.apply(&mut request, &self.entitlements()?)?;
+        if attributes.get(LINE).is_some() {
+            request.read_here();
+        }
         if let Some(session) = &self.build.session {
             let caller = Asked::new(session, self.builds.runtime());
             request.secrets = Secrets::asking(caller.clone());
@@ -224,6 +238,9 @@ impl Steering<'_> {
 
     /// What the client wants for its steps, if the daemon allows it.
     pub(super) fn entitlements(&self) -> Result<Vec<Entitlement>, Status> {
+        if let Some(here) = &self.build.here {
+            return Ok(here.request.allow.iter().copied().collect());
+        }
         let wanted = |name: &String| {
             let kind = name.split('=').next().unwrap_or_default();
             let known = Entitlement::from_name(kind).filter(|kind| self.builds.allowed.contains(kind));

@@ -65,7 +65,7 @@ fn not_understood(build: &Build) -> Result<(), Status> {
 pub(super) struct Steering<'a> {
     pub(super) builds: &'a Arc<Builds>,
     pub(super) build: &'a Arc<Build>,
-    commands: &'a Receiver<Command>,
+    pub(super) commands: &'a Receiver<Command>,
 }
 
 impl Steering<'_> {

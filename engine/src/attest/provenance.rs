@@ -135,7 +135,10 @@ impl Facts<'_> {
         let uri = match &request.context {
             ContextSource::Git(url) => Some(url.shown()),
             ContextSource::Url(url) => Some(without_credentials(url)),
-            ContextSource::Directory(_) | ContextSource::Archive(_) | ContextSource::Empty => None,
+            ContextSource::Directory(_)
+            | ContextSource::Selected(_)
+            | ContextSource::Archive(_)
+            | ContextSource::Empty => None,
         };
         let mut source = Map::from_iter([(path.to_owned(), request.dockerfile.shown_name().into())]);
         source.extend(uri.map(|uri| ("uri".to_owned(), uri.into())));

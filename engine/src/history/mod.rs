@@ -45,6 +45,7 @@ pub(crate) fn subject(request: &BuildRequest) -> (Key, RequestDocument) {
         ContextSource::Directory(path) | ContextSource::Archive(path) => {
             std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
         }
+        ContextSource::Selected(files) => files.directory.display().to_string(),
         ContextSource::Git(url) => url.shown(),
         ContextSource::Url(url) => without_credentials(url),
         ContextSource::Empty => String::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::caches::{CacheWords, WrongCache};
 use super::{
     ActionsPlace, ActionsProtocol, BucketDocumentPlace, CacheMode, CallersPlace, DocumentForm, DocumentInput,
-    DocumentOutput, DocumentPlace, LayerOptions, LayoutPlace, cache_bucket as bucket,
+    DocumentOutput, DocumentPlace, LayerOptions, LayoutPlace, cache_azure as azure, cache_bucket as bucket,
 };
 
 /// The tag of a layout's document that is meant without one.
@@ -73,10 +73,10 @@ impl<'a> Fields<'a> {
         let Some(kind) = words.get("type") else { return Ok(None) };
         if kind == "local" && words.directory.is_none() && words.caller.is_none() {
             let why = "a directory of the client is wanted, and the client offers none; \
-                       type=registry, type=s3, type=gha and type=inline need none";
+                       type=registry, type=s3, type=azblob, type=gha and type=inline need none";
             return Err(WrongCache::new(why));
         }
-        let is_document = matches!(kind, "registry" | "local" | "gha" | "s3");
+        let is_document = matches!(kind, "registry" | "local" | "gha" | "s3" | "azblob");
         Ok(is_document.then_some(Self { words, kind }))
     }
 
@@ -123,6 +123,11 @@ impl<'a> Fields<'a> {
         }
         if self.kind == "s3" {
             return self.bucket().map(|place| DocumentPlace::Bucket(Box::new(place)));
+        }
+        if self.kind == "azblob" {
+            let get = |name: &str| self.get(name).map(str::to_owned);
+            let place = azure::place(get, self.words.environment).map_err(|why| self.error(&why))?;
+            return Ok(DocumentPlace::Azure(Box::new(place)));
         }
         let digest = self.get("digest").filter(|digest| !digest.is_empty()).map(str::parse).transpose();
         if let (None, Some((_, blobs))) = (self.words.directory, &self.words.caller) {
@@ -230,6 +235,7 @@ impl<'a> Fields<'a> {
                 &["type", "url", "url_v2", "version", "token", "scope", "timeout", "repository", "ghtoken"]
             }
             "s3" => &["type", "bucket", "name", "manifests_prefix"],
+            "azblob" => &azure::ATTRIBUTES,
             _ => &["type", self.directory(), "tag", "digest"],
         };
         let is_known = |name: &str| {
@@ -348,6 +354,11 @@ mod tests {
             ("type=s3,bucket=b,name=a;", "one of its names is empty"),
             ("type=s3,bucket=b,use_path_style=perhaps", "is no use_path_style"),
             ("type=s3,bucket=b,ref=x", "\"ref\" is not supported"),
+            ("type=azblob", "it has no account_url"),
+            (
+                "type=azblob,account_url=http://h,secret_access_key=AAAA,bucket=b",
+                "\"bucket\" is not supported",
+            ),
             ("type=registry,ref=A b", "invalid reference format"),
             ("type=local,src=/srv", "it has no dest"),
             ("type=local,dest=/srv,digest=x", "digest"),

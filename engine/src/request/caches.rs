@@ -99,11 +99,6 @@ fn place(words: &CacheWords<'_>) -> Result<CachePlace, WrongCache> {
     match words.get("type") {
         Some("records") => {}
         Some("reapi") => return cluster(words).map_err(|why| error(&why)),
-        Some("azblob") => {
-            return Err(error(
-                "the type \"azblob\" is not supported: Azure\'s blobs are not spoken to here; type=registry works with every registry",
-            ));
-        }
         Some(kind) => return Err(error(&format!("the type \"{kind}\" is not supported"))),
         None => return Err(error("it has no type")),
     }
@@ -234,7 +229,7 @@ mod tests {
             ("type=records,dest=/srv", "it has neither ref nor s3"),
             ("type=local,dest=/srv", "a directory of the client"),
             ("type=reapi,endpoint=grpc://h:1,ca=/etc/shadow", "\"ca=/etc/shadow\" is not supported"),
-            ("type=azblob,name=x", "the type \"azblob\" is not supported"),
+            ("type=tape,name=x", "the type \"tape\" is not supported"),
             ("type=inline,ref=x", "\"ref\" is not supported"),
         ] {
             let error = to(&[text], None).unwrap_err();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use base::image::Descriptor;
 use base::{Digest, Reference};
 pub use registry::ActionsProtocol;
+pub use registry::azblob::{AccountKey, ContainerOptions};
 
 use super::{BucketPlace, LayerOptions};
 use crate::caller::CallersBlobs;
@@ -25,6 +26,8 @@ pub enum DocumentPlace {
     Actions(ActionsPlace),
     /// In a bucket of S3.
     Bucket(Box<BucketDocumentPlace>),
+    /// In a container of Azure Blob Storage.
+    Azure(Box<AzureDocumentPlace>),
     /// In a directory of who asks for the build.
     Caller(CallersPlace),
 }
@@ -44,6 +47,21 @@ pub struct BucketDocumentPlace {
     /// The bucket, and where blobs are in it.
     pub bucket: BucketPlace,
     /// What the names of documents begin with after the bucket's prefix.
+    pub manifests_prefix: String,
+    /// The names under which it is written. All are read, as far as they are there, the first before the others.
+    pub names: Vec<String>,
+}
+
+/// A document of a container of Azure Blob Storage, perhaps under several names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AzureDocumentPlace {
+    /// The container and how to get there.
+    pub options: ContainerOptions,
+    /// What the names of all blobs begin with.
+    pub prefix: String,
+    /// What the names of layers begin with after that.
+    pub blobs_prefix: String,
+    /// What the names of documents begin with after the prefix.
     pub manifests_prefix: String,
     /// The names under which it is written. All are read, as far as they are there, the first before the others.
     pub names: Vec<String>,

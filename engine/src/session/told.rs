@@ -1,8 +1,12 @@
 //! What is told of a steered build and its results to those who ask later.
 
-use base::Platform;
+use std::sync::Arc;
+
+use base::event::EventSink;
+use base::{CancelToken, Platform};
 
 use super::{Session, Solved};
+use crate::Engine;
 use crate::assemble::Assembly;
 use crate::attest;
 
@@ -18,6 +22,21 @@ pub struct Provenance {
 }
 
 impl Session<'_> {
+    /// The engine that builds here.
+    pub fn engine(&self) -> Engine {
+        self.fetcher.engine.with_own_network()
+    }
+
+    /// Who stops the build.
+    pub fn cancel(&self) -> &CancelToken {
+        self.fetcher.cancel
+    }
+
+    /// Where events of the build go.
+    pub fn events(&self) -> Arc<dyn EventSink> {
+        self.fetcher.progress.sink()
+    }
+
     /// The id under which the build is remembered, if it is.
     pub fn build_id(&self) -> Option<&str> {
         self.fetcher.progress.recorder().map(crate::history::Recorder::id)

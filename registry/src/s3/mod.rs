@@ -22,10 +22,13 @@ use reqwest::{Method, StatusCode, Url};
 
 pub use self::credentials::{KeyService, LentKeys};
 pub use self::object::ObjectStream;
+pub(crate) use self::object::Reader;
 pub use self::parts::Parts;
+pub(crate) use self::parts::read_part;
 pub use self::profile::Profile;
 pub use self::signature::Keys;
-use self::signature::{Signed, encoded};
+use self::signature::Signed;
+pub(crate) use self::signature::encoded;
 use crate::client::{Client, InContext as _};
 use crate::error::{Context, ErrorKind, Result};
 use crate::hosts;
@@ -33,7 +36,7 @@ use crate::transport::{Answer, Request};
 use crate::upload::{BlobSource, Payload};
 
 /// How much of an error document is read.
-const ERROR_LIMIT: u64 = 64 * 1024;
+pub(crate) const ERROR_LIMIT: u64 = 64 * 1024;
 
 /// The longest text that is taken out of a document.
 const LONGEST_ELEMENT: usize = 1024;
@@ -239,7 +242,7 @@ fn found(answer: std::result::Result<Answer, ErrorKind>) -> std::result::Result<
 }
 
 /// What an answer that is no success says. Source: S3 API Reference, "Error responses".
-fn refusal(status: StatusCode, body: &str) -> ErrorKind {
+pub(crate) fn refusal(status: StatusCode, body: &str) -> ErrorKind {
     ErrorKind::Storage {
         status: status.as_u16(),
         code: element(body, "Code"),
@@ -255,7 +258,7 @@ fn element(body: &str, name: &str) -> String {
 }
 
 /// Reads `Last-Modified` (RFC 9110, section 5.6.7).
-fn http_date(text: &str) -> Option<Timestamp> {
+pub(crate) fn http_date(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text).ok().map(|time| time.timestamp())
 }
 

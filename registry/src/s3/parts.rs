@@ -78,7 +78,7 @@ impl Bucket {
         let mut list = "<CompleteMultipartUpload>".to_owned();
         let (mut offset, mut hasher) = (0, Digester::new());
         for number in 1.. {
-            let part = read(source.clone(), offset, length.min(size - offset)).await?;
+            let part = read_part(source.clone(), offset, length.min(size - offset)).await?;
             hasher.update(&part);
             offset += part.len() as u64;
             let query = format!("partNumber={number}&{upload}");
@@ -112,7 +112,7 @@ impl Bucket {
 }
 
 /// A part of a source.
-async fn read(source: BlobSource, offset: u64, length: u64) -> Result<Bytes> {
+pub(crate) async fn read_part(source: BlobSource, offset: u64, length: u64) -> Result<Bytes> {
     let part = tokio::task::spawn_blocking(move || {
         let too_long = |_| io::Error::from(io::ErrorKind::OutOfMemory);
         let length = usize::try_from(length).map_err(too_long)?;

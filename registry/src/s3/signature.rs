@@ -87,7 +87,7 @@ fn canonical(request: &Request, content: &Digest) -> (String, String) {
 }
 
 /// The text as it is written in a path: all bytes are escaped but letters, digits, `-._~`, and slashes if they separate.
-pub(super) fn encoded(text: &str, slashes: bool) -> String {
+pub(crate) fn encoded(text: &str, slashes: bool) -> String {
     let one = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         b'/' if slashes => "/".to_owned(),

@@ -6,6 +6,7 @@
 //! and written as a new one ([`writing`]). Where documents are kept is behind [`store::DocumentStore`].
 
 mod actions;
+mod azure;
 mod bucket;
 mod callers;
 mod config;
@@ -18,6 +19,7 @@ mod store;
 mod writing;
 
 use self::actions::ActionsDocument;
+use self::azure::AzureDocument;
 use self::bucket::BucketDocument;
 use self::callers::CallersDocument;
 pub(super) use self::config::{CacheConfig, CacheRecord};
@@ -43,6 +45,7 @@ pub(super) fn open<'a>(engine: &'a Engine, place: &DocumentPlace) -> Box<dyn Doc
         }
         DocumentPlace::Actions(place) => Box::new(ActionsDocument::new(engine, place.clone())),
         DocumentPlace::Bucket(place) => Box::new(BucketDocument::new(engine, (**place).clone())),
+        DocumentPlace::Azure(place) => Box::new(AzureDocument::new(engine, (**place).clone())),
         DocumentPlace::Caller(place) => Box::new(CallersDocument::new(place.clone())),
         DocumentPlace::Layout(place) => Box::new(LayoutDocument::new(place.clone())),
     }
