@@ -209,7 +209,7 @@ impl Here {
         let context = match attributes.context() {
             Place::Local(name) => wanted(&name)?,
             Place::Elsewhere(text) => elsewhere(&text)?,
-            Place::Upload(_) => {
+            Place::Upload(_) | Place::Sent(_) => {
                 return Err(Status::invalid_argument("nothing is uploaded to a build without a client"));
             }
         };
