@@ -59,6 +59,18 @@ impl Daemons {
         all
     }
 
+    /// Words that are other words each time, by a shell: a file that is replaced waits for the disk that has not written it yet.
+    fn anew(&self, words: &str) -> Vec<(String, Command)> {
+        let mut all = self.commands(&[]);
+        for (_, command) in &mut all {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("exec {CLIENT} {words}")]);
+            shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            *command = shell;
+        }
+        all
+    }
+
     /// Does the same with each of them, and does not measure it.
     fn prepare(&self, words: &[&str]) -> Result<(), BenchError> {
         self.commands(words).iter_mut().try_for_each(|(_, command)| output_of(command).map(drop))
@@ -130,7 +142,7 @@ pub(crate) fn copy_out(subjects: &Subjects, dir: &Path, rounds: usize) -> Result
     let script = format!("head -c {COPIED} /dev/urandom > /file");
     daemons.prepare(&["run", "--name", "full", BASE, "sh", "-c", &script])?;
     let to = daemons.dir.join("copied").display().to_string();
-    repeat(rounds.min(3), &daemons.commands(&["cp", "full:/file", &to]))
+    repeat(rounds.min(3), &daemons.anew(&format!("cp full:/file {to}-$$")))
 }
 
 /// The same into one.
@@ -141,7 +153,7 @@ pub(crate) fn copy_in(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<
     output_of(
         Command::new("sh").args(["-c", &format!("head -c {COPIED} /dev/urandom > {}", from.display())]),
     )?;
-    repeat(rounds.min(3), &daemons.commands(&["cp", &from.display().to_string(), "empty:/file"]))
+    repeat(rounds.min(3), &daemons.anew(&format!("cp {} empty:/file-$$", from.display())))
 }
 
 /// An image of a gibibyte, which is not there before.

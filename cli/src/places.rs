@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::registries::RegistryFiles;
+use engine::registries::{RegistryFiles, Settings};
 
 use crate::commands::{environment, whole_environment};
 use crate::error::CliError;
@@ -89,7 +89,7 @@ pub(crate) fn registry_files() -> RegistryFiles {
         auth_files,
         directories: config.into_iter().chain([PathBuf::from("/etc")]).collect(),
         registries_conf: path("CONTAINERS_REGISTRIES_CONF"),
-        daemon_json: None,
+        settings: Settings::default(),
         buildkit_file: None,
         programs: programs(),
         environment: whole_environment(),

@@ -1,9 +1,12 @@
 //! `lap load`: images from an archive or an OCI layout into the store.
 
+use std::fs::File;
+use std::io::{self, Read};
+
 use base::image::{Descriptor, ImageConfig, Manifest};
 use base::{CancelToken, Digest, Platform};
-use registry::{Archive, Document, ImageTree};
-use snapshotter::{Lease, StoreError};
+use registry::{Archive, Document, ImageTree, Shelf};
+use snapshotter::{Lease, Store, StoreError};
 
 use crate::Engine;
 use crate::error::EngineError;
@@ -31,7 +34,7 @@ impl Engine {
         cancel: &CancelToken,
     ) -> Result<Vec<LoadedImage>, EngineError> {
         let lease = self.store.lease("load")?;
-        let archive = self.open_archive(source)?;
+        let archive = self.open_archive(source, &lease)?;
         let mut loaded = Vec::with_capacity(archive.images().len());
         for image in archive.images() {
             let tree = archive.whole(image)?;
@@ -50,12 +53,16 @@ impl Engine {
         Ok(loaded.into_iter().map(|(_, image)| image).collect())
     }
 
-    /// Opens an archive; what has to be unpacked is unpacked into the store's scratch directory.
-    pub(crate) fn open_archive(&self, source: LoadSource) -> Result<Archive, EngineError> {
+    /// Opens an archive; what has to be unpacked is unpacked into the store's scratch directory. What is large in one that comes as a
+    /// stream becomes a blob at once, since that is what it most likely is.
+    pub(crate) fn open_archive(&self, source: LoadSource, lease: &Lease) -> Result<Archive, EngineError> {
         let scratch = self.store.scratch_dir();
         Ok(match source {
             LoadSource::Path(path) => Archive::open(&path, &scratch)?,
-            LoadSource::Stream(stream) => Archive::open_stream(stream, STREAM, &scratch)?,
+            LoadSource::Stream(stream) => {
+                let mut blobs = Blobs { store: &self.store, lease };
+                Archive::open_stream(stream, STREAM, &scratch, &mut blobs)?
+            }
         })
     }
 
@@ -141,5 +148,27 @@ impl Engine {
             parent = Some(self.store.apply_layer(lease, parent, layer, Some(diff_id), cancel)?);
         }
         Ok(())
+    }
+}
+
+/// The store, for large files of archives.
+struct Blobs<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+}
+
+impl Shelf for Blobs<'_> {
+    fn keep(&mut self, content: &mut dyn Read) -> io::Result<File> {
+        let mut kept = || -> Result<File, StoreError> {
+            let mut writer = self.store.ingest(self.lease)?;
+            writer.copy_from(content)?;
+            let blob = writer.finish(None)?;
+            self.store.open_blob(&blob.digest)
+        };
+        kept().map_err(|error| match error {
+            StoreError::Content { source } => source,
+            StoreError::File(error) => io::Error::new(error.kind(), error),
+            error => io::Error::other(error),
+        })
     }
 }

@@ -8,7 +8,7 @@ use common::docker::{Docker, command};
 use common::env;
 use nix::sys::signal::Signal;
 use testkit::certificates::{Authority, Certificate};
-use testkit::{DockerRegistry, Lap, TestEnv};
+use testkit::{DockerRegistry, FaultyRegistry, Image, Lap, Layer, LayerTar, TestEnv};
 
 /// The daemon's own way to say where it is.
 const READY: &str = "listening on";
@@ -110,6 +110,48 @@ fn dockerds_flags_and_file_are_taken() {
     }
     dockerd(&env, &["-H", "tcp://127.0.0.1:1"]).run().stderr_has(&["anybody who reaches"]);
     dockerd(&env, &["--config-file", "/nowhere.json"]).run().stderr_has(&["/nowhere.json"]);
+}
+
+#[test]
+fn a_hangup_has_settings_read_again() {
+    let env = env();
+    let registry = FaultyRegistry::start();
+    let layer = LayerTar::new().file("f", 0o644, b"mirrored").finish();
+    registry.put_image("library/app", "1", &Image::new("app").layer(Layer::tar(layer)));
+    let (socket, file) = (env.work().join("d.sock"), env.work().join("daemon.json"));
+    let address = format!("unix://{}", socket.display());
+    let dns =
+        |server: &str| std::fs::write(&file, serde_json::json!({ "dns": [server] }).to_string()).unwrap();
+    dns("192.0.2.1");
+    let mut daemon = dockerd(&env, &["-H", &address, "--config-file", &text(&file)]).spawn();
+    daemon.wait_for(READY);
+    let Some(_) = command(&env, &address) else { return };
+    let docker = |args: &[&str]| command(&env, &address).unwrap().args(args).run();
+    let server = || {
+        let id = docker(&["create", "busybox", "true"]).stdout_text().trim().to_owned();
+        docker(&["inspect", "-f", "{{index .HostConfig.Dns 0}}", &id]).stdout_text().trim().to_owned()
+    };
+    assert_eq!(server(), "192.0.2.1");
+    dns("192.0.2.2");
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("settings were read again");
+    assert_eq!(server(), "192.0.2.2");
+    // What makes no sense changes nothing.
+    std::fs::write(&file, "{\"dns\":7,").unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("settings stay as they are");
+    assert_eq!(server(), "192.0.2.2");
+    // Registries are reached as the file says from then on.
+    let image = "app:1";
+    assert_ne!(docker(&["pull", image]).code(), Some(0));
+    let mirror = format!("http://{}", registry.address());
+    std::fs::write(&file, serde_json::json!({ "registry-mirrors": [mirror] }).to_string()).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("settings were read again");
+    let pulled = docker(&["pull", image]);
+    assert_eq!(pulled.code(), Some(0), "{pulled}");
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.finish().code(), Some(0));
 }
 
 #[test]

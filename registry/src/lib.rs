@@ -50,7 +50,7 @@ mod upload;
 
 pub use actions_cache::{ActionsCache, ActionsEntry, ActionsProtocol};
 pub use archive::writer::{ArchiveFormat, BlobOpener, ExportedImage, WriteOptions, write_archive};
-pub use archive::{Archive, ArchiveError, ArchiveErrorKind, BlobReader, ImageTree, LoadedImage};
+pub use archive::{Archive, ArchiveError, ArchiveErrorKind, BlobReader, ImageTree, LoadedImage, Shelf};
 pub use blob::{BlobStream, BlockingBlob, Progress, Received};
 pub use claims::ClaimRequest;
 pub use client::{Client, ClientOptions, Resolved};

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Parser as _;
 use daemon::{Address, Options, Socket, Tls};
 use engine::buildkitd_file::BuildkitdFile;
+use engine::registries::Settings;
 use engine::request::{BuildRequest, ContextSource, DockerfileSource};
 use listenfd::ListenFd;
 use nix::unistd::Group;
@@ -65,7 +66,7 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
         complain("configuration OK");
         return Ok(ExitCode::SUCCESS);
     }
-    let stop = signals::cancel_token();
+    let (stop, hangups) = signals::daemon_token();
     let file = file(args)?;
     for name in &file.unknown {
         complain(&format!("WARNING: {}: unknown setting {name}", shown(args.config.as_deref())));
@@ -97,14 +98,12 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
     let labels = file.labels.into_iter().chain(pairs(&args.labels)).collect();
     let mut registries = places::registry_files();
     registries.buildkit_file.clone_from(&args.config);
-    if !args.registry_mirrors.is_empty() || !args.insecure_registries.is_empty() {
-        let said = json!({ "registry-mirrors": args.registry_mirrors, "insecure-registries": args.insecure_registries });
-        registries.daemon_json = Some(said.to_string());
-    }
+    let reloaded = Reloaded { flags: Arc::default(), registries: registries.settings.clone() };
+    reloaded.replace(args);
     let pidfile = args.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let engine = open_with(store, registries)?;
     // Under BuildKit's name it is that and nothing more.
-    let docker = (own_name().as_deref() != Some(BUILDKITD)).then(|| commands(args.container_flags.clone()));
+    let docker = (own_name().as_deref() != Some(BUILDKITD)).then(|| commands(Arc::clone(&reloaded.flags)));
     if addresses.is_empty() && sockets.is_empty() {
         let directory = engine.info()?.runtime_directory;
         addresses.push(Address::Unix(directory.join("buildkit.sock")));
@@ -134,6 +133,11 @@ pub(super) fn run(store: &StoreChoice, args: &DaemonArgs) -> Result<ExitCode, Cl
         jobs,
         labels,
     };
+    // It goes with the process.
+    let rereads = std::thread::Builder::new().name("settings".to_owned());
+    rereads
+        .spawn(move || hangups.iter().for_each(|()| reloaded.reload()))
+        .map_err(|error| CliError::failed(format!("cannot start a thread: {error}")))?;
     let served = daemon::serve(engine, &options, &stop, || {
         complain(&format!("listening on {listening}"));
         // Nobody may be waiting for it.
@@ -154,10 +158,48 @@ fn own_name() -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
+/// What may change while a daemon serves.
+struct Reloaded {
+    /// Flags for containers that do not say it themselves.
+    flags: Arc<Mutex<Vec<String>>>,
+    registries: Settings,
+}
+
+impl Reloaded {
+    /// Takes what a command line says of it.
+    fn replace(&self, args: &DaemonArgs) {
+        self.flags.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&args.container_flags);
+        let is_said = !args.registry_mirrors.is_empty() || !args.insecure_registries.is_empty();
+        let said = is_said.then(|| {
+            json!({ "registry-mirrors": args.registry_mirrors, "insecure-registries": args.insecure_registries })
+        });
+        self.registries.replace(said.map(|said| said.to_string()));
+    }
+
+    /// Reads the settings again. Where they make no sense they stay as they are. Files about registries are read anew in any case; what is
+    /// on the command line of `lap daemon` itself cannot have changed.
+    fn reload(&self) {
+        if own_name().as_deref() != Some(DOCKERD) {
+            self.registries.replace(self.registries.text());
+            return complain("files about registries will be read again");
+        }
+        match as_dockerd().map(|cli| cli.command) {
+            Ok(Command::Daemon(args)) => {
+                self.replace(&args);
+                complain(
+                    "settings were read again: what containers get that do not say it themselves, and registries",
+                );
+            }
+            Ok(_) => {}
+            Err(error) => complain(&format!("settings stay as they are: {}", error.message())),
+        }
+    }
+}
+
 /// What our commands mean, for those who ask by Docker's API. Containers get `flags` where they do not say it themselves.
-fn commands(flags: Vec<String>) -> docker::Commands {
+fn commands(flags: Arc<Mutex<Vec<String>>>) -> docker::Commands {
     let create = move |words: &[String]| {
-        let words = with_defaults(words, &flags);
+        let words = with_defaults(words, &flags.lock().unwrap_or_else(PoisonError::into_inner));
         super::run::from_words(&words).map_err(|error| error.message().to_owned())
     };
     docker::Commands { create: Arc::new(create), build: Arc::new(build_request) }

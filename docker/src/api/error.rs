@@ -81,6 +81,9 @@ fn status(error: &EngineError) -> StatusCode {
     if is_missing {
         return StatusCode::NOT_FOUND;
     }
+    if error.is_taken_network() {
+        return StatusCode::CONFLICT;
+    }
     match error {
         EngineError::NoSuchContainer(_)
         | EngineError::NoSuchImage(_)

@@ -127,7 +127,7 @@ async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<S
 
 async fn connect(State(api): State<Arc<Api>>, Path(id): Path<String>, body: Body) -> Result<(), ApiError> {
     let request: NetworkConnectRequest = body::json(body).await?;
-    let container = request.container.unwrap_or_default();
+    let container = request.container;
     let wanted = membership(id, request.endpoint_config.unwrap_or_default())?;
     api.ask(move |engine| engine.connect_network(&container, &wanted)).await
 }
@@ -160,7 +160,7 @@ fn membership(network: String, settings: EndpointSettings) -> Result<NetworkUse,
 
 async fn disconnect(State(api): State<Arc<Api>>, Path(id): Path<String>, body: Body) -> Result<(), ApiError> {
     let request: NetworkDisconnectRequest = body::json(body).await?;
-    let container = request.container.unwrap_or_default();
+    let container = request.container;
     api.ask(move |engine| engine.disconnect_network(&id, &container)).await
 }
 

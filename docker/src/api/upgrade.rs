@@ -3,10 +3,11 @@
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, UPGRADE, USER_AGENT};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
@@ -53,18 +54,37 @@ pub(super) async fn gone(socket: Option<UnixStream>) {
     std::future::pending::<()>().await;
 }
 
-/// How long a client has for the header of an answer before what follows is sent. Python's library reads both at once where it
-/// can, and forgets what is not the header.
-const HEADER_FIRST: std::time::Duration = std::time::Duration::from_millis(5);
+/// How long a client has for the header of an answer before what follows is sent, if it may lose that otherwise.
+const HEADER_FIRST: Duration = Duration::from_millis(5);
 
-/// Waits for the connection, and opens it.
-///
-/// # Errors
-/// The client has gone.
-pub(super) async fn open(upgrade: OnUpgrade, opener: Opener) -> io::Result<Connection> {
-    let upgraded = upgrade.await.map_err(|error| io::Error::new(ErrorKind::NotConnected, error))?;
-    tokio::time::sleep(HEADER_FIRST).await;
-    Ok((opener.0)(upgraded))
+/// Clients of these names wait for what follows after they have read the header, whatever comes with it: those that are written in Go.
+const CAREFUL: [&str; 4] = ["Docker-Client/", "Go-http-client/", "compose/", "docker-compose/"];
+
+/// A connection that a client is to have.
+pub(super) struct Taken {
+    upgrade: OnUpgrade,
+    pause: Duration,
+}
+
+impl Taken {
+    /// Waits for the connection, and opens it.
+    ///
+    /// # Errors
+    /// The client has gone.
+    pub(super) async fn open(self, opener: Opener) -> io::Result<Connection> {
+        let upgraded = self.upgrade.await.map_err(|error| io::Error::new(ErrorKind::NotConnected, error))?;
+        if !self.pause.is_zero() {
+            tokio::time::sleep(self.pause).await;
+        }
+        Ok((opener.0)(upgraded))
+    }
+}
+
+/// How long a client has for the header. Python's library reads it together with what follows where it can, and forgets what is not
+/// the header; others may do the same.
+fn pause(headers: &HeaderMap) -> Duration {
+    let name = headers.get(USER_AGENT).and_then(|name| name.to_str().ok()).unwrap_or_default();
+    if CAREFUL.iter().any(|careful| name.starts_with(careful)) { Duration::ZERO } else { HEADER_FIRST }
 }
 
 /// What a stream is: the bytes of a terminal, or of several streams with their names.
@@ -101,11 +121,10 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// The connection cannot be taken.
-pub(super) fn taken(request: &mut Request<Body>) -> Result<OnUpgrade, ApiError> {
-    request
-        .extensions_mut()
-        .remove::<OnUpgrade>()
-        .ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded"))
+pub(super) fn taken(extensions: &mut Extensions, headers: &HeaderMap) -> Result<Taken, ApiError> {
+    let upgrade = extensions.remove::<OnUpgrade>();
+    let upgrade = upgrade.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded"))?;
+    Ok(Taken { upgrade, pause: pause(headers) })
 }
 
 /// The answer that makes a connection the client's. `protocol` is what it asked for.

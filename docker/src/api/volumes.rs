@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bollard_stubs::models::VolumeCreateOptions;
+use bollard_stubs::models::VolumeCreateRequest;
 use engine::request::VolumeSettings;
 use engine::volumes::DRIVER;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ async fn list(State(api): State<Arc<Api>>, parameters: Parameters) -> Result<Jso
 }
 
 async fn create(State(api): State<Arc<Api>>, body: Body) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let request: VolumeCreateOptions = body::json_or_default(body).await?;
+    let request: VolumeCreateRequest = body::json_or_default(body).await?;
     if let Some(driver) = request.driver.as_deref().filter(|driver| !matches!(*driver, "" | DRIVER)) {
         return Err(ApiError::not_found(format!(
             "error looking up volume plugin {driver}: plugin {driver:?} not found"

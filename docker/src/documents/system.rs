@@ -47,14 +47,14 @@ pub fn info(info: &Info, containers: &[Container]) -> Value {
         "IPv4Forwarding": true,
         "Debug": false,
         "NFd": open_files(),
-        "OomKillDisable": info.cgroup_version == "1",
+        "OomKillDisable": cgroup_version(info) == "1",
         "NGoroutines": 0,
         "SystemTime": engine::now().to_string(),
     });
     let more = json!({
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
-        "CgroupVersion": info.cgroup_version,
+        "CgroupVersion": cgroup_version(info),
         "NEventsListener": 0,
         "KernelVersion": info.kernel,
         "OperatingSystem": info.operating_system,
@@ -130,6 +130,11 @@ fn machine(platform: &Platform) -> &str {
     }
 }
 
+/// What limits come from: `1` also where version 2 is mounted beside it and has none, since clients know only the two.
+fn cgroup_version(info: &Info) -> &'static str {
+    info.cgroup_version.split(' ').next().unwrap_or_default()
+}
+
 fn is_rootless(info: &Info) -> bool {
     matches!(&info.isolation, Ok(isolation) if isolation.mode == Mode::Rootless)
 }
@@ -139,7 +144,7 @@ fn security(info: &Info) -> Vec<&'static str> {
     if is_rootless(info) {
         options.push("name=rootless");
     }
-    if info.cgroup_version == "2" {
+    if cgroup_version(info) == "2" {
         options.push("name=cgroupns");
     }
     options

@@ -1,4 +1,4 @@
-//! Which errors say that there is no such thing.
+//! Which errors say that there is no such thing, or that there is one already.
 
 use snapshotter::StoreError;
 
@@ -8,6 +8,11 @@ impl EngineError {
     /// Whether it says that there is no network of a name.
     pub fn is_missing_network(&self) -> bool {
         matches!(self, Self::Store(StoreError::NoSuchNetwork { .. }))
+    }
+
+    /// Whether it says that a network's name is taken.
+    pub fn is_taken_network(&self) -> bool {
+        matches!(self, Self::Store(StoreError::NetworkNameTaken { .. }))
     }
 
     /// Whether it says that a registry does not have what was asked for.

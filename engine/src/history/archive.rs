@@ -221,7 +221,8 @@ impl Engine {
         source: LoadSource,
         cancel: &CancelToken,
     ) -> Result<Vec<ImportedBuild>, EngineError> {
-        let archive = self.open_archive(source)?;
+        let lease = self.store.lease("import builds")?;
+        let archive = self.open_archive(source, &lease)?;
         let read = |entry| Incoming::read(&archive, entry);
         let builds: Vec<Incoming<'_>> = archive.images().iter().map(read).collect::<Result<_, _>>()?;
         for build in &builds {

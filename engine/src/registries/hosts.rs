@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base::{Fault, Faulty};
 use registry::endpoint::{EndpointSpec, Hosts, RouteError, Tls};
@@ -73,20 +73,46 @@ struct Common {
     daemon: Vec<(PathBuf, DaemonJson)>,
 }
 
-/// The files of this machine; each is read once, when a registry is first asked.
+/// The files of this machine; each is read once, when a registry is first asked, and again when settings have changed.
 pub(crate) struct HostFiles {
     files: RegistryFiles,
     /// Whether registries of which the files say nothing are reached in any way.
     trusts: bool,
-    common: OnceLock<Result<Common, HostsError>>,
+    found: Mutex<Found>,
+}
+
+/// What was read.
+#[derive(Default)]
+struct Found {
+    /// How often settings had changed by then.
+    generation: u64,
+    common: Option<Arc<Common>>,
     /// What was found for a registry's repository.
-    known: Mutex<HashMap<(String, String), Vec<EndpointSpec>>>,
+    known: HashMap<(String, String), Vec<EndpointSpec>>,
 }
 
 impl HostFiles {
     /// Registries of which the files say nothing are reached as usual, or in any way if they are trusted.
     pub(crate) fn new(files: &RegistryFiles, trusts: bool) -> Self {
-        Self { files: files.clone(), trusts, common: OnceLock::new(), known: Mutex::default() }
+        Self { files: files.clone(), trusts, found: Mutex::default() }
+    }
+
+    /// What is known, if it is not of before the last change.
+    fn found(&self) -> MutexGuard<'_, Found> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.files.settings.generation();
+        if found.generation != generation {
+            *found = Found { generation, ..Found::default() };
+        }
+        found
+    }
+
+    fn common(&self) -> Result<Arc<Common>, HostsError> {
+        if let Some(common) = &self.found().common {
+            return Ok(Arc::clone(common));
+        }
+        let common = Arc::new(self.read_common()?);
+        Ok(Arc::clone(self.found().common.get_or_insert(common)))
     }
 
     fn find(&self, registry: &str, repository: &str) -> Result<Vec<EndpointSpec>, HostsError> {
@@ -119,7 +145,7 @@ impl HostFiles {
                 return Ok((Said::Endpoints(hosts_toml::parse(&path, &text, registry)?), path));
             }
         }
-        let common = self.common.get_or_init(|| self.read_common()).as_ref().map_err(Clone::clone)?;
+        let common = self.common()?;
         let mut all =
             vec![(common.registries_conf.rules(registry, repository), &common.registries_conf_path)];
         all.extend(common.buildkit.iter().map(|(path, file)| (file.rules(registry), path)));
@@ -136,9 +162,9 @@ impl HostFiles {
         {
             buildkit.push((path.clone(), BuildkitdToml::parse(path, &text)?));
         }
-        if let Some(text) = &self.files.daemon_json {
+        if let Some(text) = self.files.settings.text() {
             let path = PathBuf::from("the daemon's flags");
-            let file = DaemonJson::parse(&path, text)?;
+            let file = DaemonJson::parse(&path, &text)?;
             daemon.push((path, file));
         }
         for directory in &self.files.directories {
@@ -230,13 +256,11 @@ impl HostFiles {
 impl Hosts for HostFiles {
     fn endpoints(&self, registry: &str, repository: &str) -> Result<Vec<EndpointSpec>, RouteError> {
         let key = (registry.to_owned(), repository.to_owned());
-        let known =
-            |files: &Self| files.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(specs) = known(self) {
-            return Ok(specs);
+        if let Some(specs) = self.found().known.get(&key) {
+            return Ok(specs.clone());
         }
         let specs = self.find(registry, repository).map_err(|error| RouteError::from(Box::from(error)))?;
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, specs.clone());
+        self.found().known.insert(key, specs.clone());
         Ok(specs)
     }
 }

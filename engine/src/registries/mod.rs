@@ -14,6 +14,7 @@ mod login;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use registry::{Credential, Credentials, FetchedToken, FoundRepository, Lookup, TokenRequest};
@@ -35,8 +36,8 @@ pub struct RegistryFiles {
     pub directories: Vec<PathBuf>,
     /// A file that stands in for `containers/registries.conf` in them.
     pub registries_conf: Option<PathBuf>,
-    /// The text of a `daemon.json` that is asked before those in them.
-    pub daemon_json: Option<String>,
+    /// What is asked before the `daemon.json` files in them.
+    pub settings: Settings,
     /// A `buildkitd.toml` that is asked before those in them.
     pub buildkit_file: Option<PathBuf>,
     /// Directories with credential helpers.
@@ -45,6 +46,28 @@ pub struct RegistryFiles {
     pub environment: Vec<(OsString, OsString)>,
     /// How long a credential helper may take, if that is said.
     pub helper_patience: Option<Duration>,
+}
+
+/// The text of a `daemon.json` that may change while a daemon runs. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Settings(Arc<Mutex<(u64, Option<String>)>>);
+
+impl Settings {
+    /// Says something else from now on. All files about registries are read again then.
+    pub fn replace(&self, text: Option<String>) {
+        let mut settings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *settings = (settings.0 + 1, text);
+    }
+
+    /// How often they have changed.
+    fn generation(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// What they say.
+    pub fn text(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
 }
 
 impl fmt::Debug for RegistryFiles {

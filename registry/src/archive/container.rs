@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::ArchiveErrorKind;
+use super::shelf::{self, Shelf, Shelved};
 use super::tar_table::TarTable;
 
 type Result<T> = std::result::Result<T, ArchiveErrorKind>;
@@ -35,19 +36,23 @@ impl Container {
         rewind(&mut file)?;
         let file = match decompressor(&magic, file)? {
             Stream::Plain(file) => file,
-            Stream::Compressed(plain) => spooled(plain, spool, true)?,
+            Stream::Compressed(mut plain) => spooled(&mut plain, spool, true)?,
         };
-        TarTable::read(file).map(Self::Tar)
+        TarTable::read(file, Shelved::new()).map(Self::Tar)
     }
 
-    /// The same for a tar that can be read only once: it is kept in `spool`.
-    pub(crate) fn from_stream(mut stream: impl Read, spool: &Path) -> Result<Self> {
+    /// The same for a tar that can be read only once: its large files go to the shelf, the rest is kept in `spool`.
+    pub(crate) fn from_stream(mut stream: impl Read, spool: &Path, shelf: &mut dyn Shelf) -> Result<Self> {
         let magic = read_start(&mut stream)?;
-        let file = match decompressor(&magic, Cursor::new(&magic).chain(stream))? {
-            Stream::Plain(plain) => spooled(plain, spool, false)?,
-            Stream::Compressed(plain) => spooled(plain, spool, true)?,
-        };
-        TarTable::read(file).map(Self::Tar)
+        let (mut plain, compressed): (Box<dyn Read>, bool) =
+            match decompressor(&magic, Cursor::new(&magic).chain(stream))? {
+                Stream::Plain(plain) => (Box::new(plain), false),
+                Stream::Compressed(plain) => (plain, true),
+            };
+        let mut file = aside(spool)?;
+        let shelved =
+            shelf::spool(&mut plain, &mut file, shelf).map_err(|error| unspooled(error, compressed))?;
+        TarTable::read(file, shelved).map(Self::Tar)
     }
 
     /// The file `path`, a name with `/` that is relative to the root; `None` if it is not there.
@@ -110,17 +115,25 @@ fn decompressor<'a, R: Read + 'a>(magic: &[u8], input: R) -> Result<Stream<'a, R
     }))
 }
 
-/// Writes a stream into a file in `spool` that has no name and goes away with its last handle.
-fn spooled(mut stream: impl Read, spool: &Path, compressed: bool) -> Result<File> {
-    let spooling = |source| ArchiveErrorKind::io("make a temporary file for", source);
-    let mut file = tempfile::tempfile_in(spool).map_err(spooling)?;
-    io::copy(&mut stream, &mut file).map_err(|source| match source.kind() {
+/// A file in `spool` that has no name and goes away with its last handle.
+fn aside(spool: &Path) -> Result<File> {
+    tempfile::tempfile_in(spool).map_err(|source| ArchiveErrorKind::io("make a temporary file for", source))
+}
+
+/// Writes a stream into such a file.
+fn spooled(stream: &mut impl Read, spool: &Path, compressed: bool) -> Result<File> {
+    let mut file = aside(spool)?;
+    io::copy(stream, &mut file).map_err(|source| unspooled(source, compressed))?;
+    rewind(&mut file)?;
+    Ok(file)
+}
+
+fn unspooled(source: io::Error, compressed: bool) -> ArchiveErrorKind {
+    match source.kind() {
         io::ErrorKind::StorageFull => ArchiveErrorKind::io("unpack", source),
         _ if compressed => ArchiveErrorKind::Unpack { source },
         _ => ArchiveErrorKind::io("read", source),
-    })?;
-    rewind(&mut file)?;
-    Ok(file)
+    }
 }
 
 /// The first bytes of a stream, which may be short.

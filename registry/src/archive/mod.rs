@@ -11,6 +11,7 @@ mod container;
 mod docker_archive;
 mod error;
 mod oci_layout;
+mod shelf;
 mod tar_table;
 pub(crate) mod writer;
 
@@ -27,6 +28,7 @@ use crate::documents::{self, CONFIG_LIMIT, Document, ImageDocuments, MANIFEST_LI
 pub use all_platforms::ImageTree;
 use container::{Container, Part};
 pub use error::{ArchiveError, ArchiveErrorKind};
+pub use shelf::Shelf;
 
 /// An opened archive.
 pub struct Archive {
@@ -71,9 +73,9 @@ impl Archive {
         Self::read(name.to_owned(), container)
     }
 
-    /// The same for a tar that comes as a stream, which is always kept in `spool`.
-    pub fn open_stream(stream: impl Read, name: &str, spool: &Path) -> Result<Self> {
-        let container = Container::from_stream(stream, spool).map_err(|kind| kind.of(name))?;
+    /// The same for a tar that comes as a stream. Its large files go to the shelf, and what else it has is kept in `spool`.
+    pub fn open_stream(stream: impl Read, name: &str, spool: &Path, shelf: &mut dyn Shelf) -> Result<Self> {
+        let container = Container::from_stream(stream, spool, shelf).map_err(|kind| kind.of(name))?;
         Self::read(name.to_owned(), container)
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::container::Part;
 use super::error::ArchiveErrorKind;
+use super::shelf::Shelved;
 
 type Result<T> = std::result::Result<T, ArchiveErrorKind>;
 
@@ -28,6 +29,8 @@ pub(crate) struct TarTable {
 enum Entry {
     /// Content, by offset and size.
     File(u64, u64),
+    /// Content that is on the shelf.
+    Shelved(Arc<File>, u64),
     /// Another name, as normalised.
     Link(String),
     /// A directory or a device.
@@ -35,8 +38,9 @@ enum Entry {
 }
 
 impl TarTable {
-    /// Reads the headers of `file`. A name that occurs again replaces the earlier entry.
-    pub(crate) fn read(file: File) -> Result<Self> {
+    /// Reads the headers of `file`, in the place of whose largest contents there may be others. A name that occurs again replaces the
+    /// earlier entry.
+    pub(crate) fn read(file: File, mut shelved: Shelved) -> Result<Self> {
         let length = file.metadata().map_err(|source| ArchiveErrorKind::io("examine", source))?.len();
         let mut archive = tar::Archive::new(HeaderReader { file: &file, left: MAX_HEADERS, zeros: false });
         let tar = |source| ArchiveErrorKind::Tar { source };
@@ -49,7 +53,14 @@ impl TarTable {
             if entries.len() >= MAX_ENTRIES {
                 return Err(ArchiveErrorKind::TooManyEntries { limit: MAX_ENTRIES });
             }
-            entries.insert(key, classify(&entry, name, length)?);
+            let entry = match classify(&entry, name, length)? {
+                Entry::File(offset, size) => match shelved.remove(&offset) {
+                    Some(file) => Entry::Shelved(Arc::new(file), size),
+                    None => Entry::File(offset, size),
+                },
+                other => other,
+            };
+            entries.insert(key, entry);
         }
         if !archive.into_inner().zeros {
             return Err(ArchiveErrorKind::NoEnd);
@@ -68,6 +79,9 @@ impl TarTable {
                 None => return Ok(None),
                 Some(Entry::File(offset, size)) => {
                     return Ok(Some(Part::Region { file: self.file.clone(), offset: *offset, size: *size }));
+                }
+                Some(Entry::Shelved(file, size)) => {
+                    return Ok(Some(Part::Region { file: Arc::clone(file), offset: 0, size: *size }));
                 }
                 Some(Entry::Link(target)) => key.clone_from(target),
                 Some(Entry::Other) => return Err(ArchiveErrorKind::NotAFile { file: path.to_owned() }),

@@ -105,7 +105,7 @@ pub(super) async fn attach(
     Path(id): Path<String>,
     version: axum::Extension<ApiVersion>,
     parameters: Parameters,
-    mut request: Request<Body>,
+    request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     let mut wanted = Wanted::read(&parameters)?;
     let is_own = upgrade::is_wanted(request.headers());
@@ -131,9 +131,10 @@ pub(super) async fn attach(
     }
     let opener = request.extensions().get::<Opener>().copied().unwrap_or_default();
     let protocol = request.headers().get(UPGRADE).cloned().unwrap_or(HeaderValue::from_static("tcp"));
-    let taken = upgrade::taken(&mut request)?;
+    let (mut parts, _) = request.into_parts();
+    let taken = upgrade::taken(&mut parts.extensions, &parts.headers)?;
     tokio::spawn(async move {
-        let Ok(connection) = upgrade::open(taken, opener).await else { return };
+        let Ok(connection) = taken.open(opener).await else { return };
         let (reader, mut writer) = split(connection.stream);
         if send_logs(logs, shown, framing, &mut writer).await.is_ok()
             && let Some(mut relay) = relay

@@ -94,6 +94,8 @@ pub fn request(create: &Create, mut document: Value, version: ApiVersion) -> Res
             document[name] = json!([text]);
         }
     }
+    // Where clients of before 1.44 say it.
+    let mac_address = document.get("MacAddress").and_then(Value::as_str).map(str::to_owned);
     let config: ContainerCreateBody = serde_json::from_value(document)
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
     let image = config.image.clone().filter(|image| !image.is_empty());
@@ -109,7 +111,7 @@ pub fn request(create: &Create, mut document: Value, version: ApiVersion) -> Res
         ("--user", &config.user),
         ("--workdir", &config.working_dir),
         ("--stop-signal", &config.stop_signal),
-        ("--mac-address", &config.mac_address),
+        ("--mac-address", &mac_address),
     ] {
         words.text(flag, value.as_ref());
     }

@@ -225,13 +225,10 @@ pub(super) async fn start(
     }
     let opener = parts.extensions.get::<Opener>().copied().unwrap_or_default();
     let protocol = parts.headers.get(UPGRADE).cloned().unwrap_or(HeaderValue::from_static("tcp"));
-    let taken = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-    let Some(taken) = taken else {
-        exec.end(NO_PROGRAM.into());
-        return Err(ApiError::bad_request("this connection cannot be upgraded"));
-    };
+    let taken =
+        upgrade::taken(&mut parts.extensions, &parts.headers).inspect_err(|_| exec.end(NO_PROGRAM.into()))?;
     tokio::spawn(async move {
-        let Ok(connection) = upgrade::open(taken, opener).await else {
+        let Ok(connection) = taken.open(opener).await else {
             // Who wanted it has gone before it began.
             return exec.end(NO_PROGRAM.into());
         };

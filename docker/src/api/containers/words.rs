@@ -2,7 +2,7 @@
 
 use bollard_stubs::models::{
     DeviceRequest, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum, HostConfigIsolationEnum, Mount,
-    MountTypeEnum, RestartPolicy, RestartPolicyNameEnum, ThrottleDevice,
+    MountType, RestartPolicy, RestartPolicyNameEnum, ThrottleDevice,
 };
 
 use super::super::ApiError;
@@ -330,13 +330,13 @@ fn endpoint_fields(settings: &EndpointSettings) -> Vec<String> {
 /// A mount as `--mount` has it.
 fn mount_fields(mount: &Mount) -> Result<Vec<String>, ApiError> {
     let kind = match mount.typ {
-        Some(MountTypeEnum::BIND) => "bind",
-        Some(MountTypeEnum::VOLUME) => "volume",
-        Some(MountTypeEnum::IMAGE) => "image",
-        Some(MountTypeEnum::TMPFS) => "tmpfs",
-        Some(MountTypeEnum::NPIPE) => "npipe",
-        Some(MountTypeEnum::CLUSTER) => "cluster",
-        Some(MountTypeEnum::EMPTY) | None => return Err(ApiError::bad_request("mount type unknown: \"\"")),
+        Some(MountType::BIND) => "bind",
+        Some(MountType::VOLUME) => "volume",
+        Some(MountType::IMAGE) => "image",
+        Some(MountType::TMPFS) => "tmpfs",
+        Some(MountType::NPIPE) => "npipe",
+        Some(MountType::CLUSTER) => "cluster",
+        None => return Err(ApiError::bad_request("mount type unknown: \"\"")),
     };
     let mut fields = vec![field("type", kind)];
     let mut add = |name: &str, value: &str| {
