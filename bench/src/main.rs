@@ -30,6 +30,7 @@ mod report;
 mod runtime;
 mod shim;
 mod solving;
+mod stubs;
 mod subject;
 mod transfer;
 mod work;

@@ -17,7 +17,7 @@ use crate::shim;
 use crate::solving;
 use crate::subject::Subjects;
 use crate::transfer;
-use crate::{buildx, docker_api};
+use crate::{buildx, docker_api, stubs};
 
 /// How many files the large context has, and how long each is.
 const MANY_FILES: usize = 50_000;
@@ -57,7 +57,7 @@ impl Work {
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 45] {
+pub(crate) fn all() -> [Work; 46] {
     let of_builders = |name, run: Run| Work { name, run, needs_builders: true, bound: "" };
     let of_images = |name, run: Run| Work { name, run, needs_builders: false, bound: "" };
     [
@@ -92,6 +92,7 @@ pub(crate) fn all() -> [Work; 45] {
         of_images("buildx: an image of 64 MiB loaded into docker", buildx::load_into_docker),
         of_images("daemon: memory, idle and after 200 builds", buildx::memory).bound("20 and 40 MiB"),
         of_images("buildx: 100 cached builds at once", buildx::at_once).bound("2 s"),
+        of_images("daemon: 100 cached builds at once, one client for all", stubs::at_once).bound("2 s"),
         // From here on: these have a network namespace of their own.
         of_images("docker's API: the client alone, version", docker_api::version),
         of_images("docker's API: run --rm of true", docker_api::run).bound("half of docker"),

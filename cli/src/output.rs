@@ -159,6 +159,7 @@ impl<'a> Fields<'a> {
                 "rewrite-timestamp" => fields.rewrite_times = truth()?,
                 "attestation-prefix" => value.clone_into(&mut fields.files.prefix),
                 "platform-split" => fields.files.split = Some(truth()?),
+                "mode" => fields.files.is_exact = fields.is_exact(value)?,
                 _ if fields.annotations.attribute(name, value).map_err(|wrong| noted_wrong(&wrong))? => {}
                 _ => return Err(fields_error(text, &format!("\"{field}\" is not supported"), EXAMPLE)),
             }
@@ -193,6 +194,19 @@ impl<'a> Fields<'a> {
                     "the types are image, registry, oci, docker, tar, local and cacheonly",
                 ))
             }
+        }
+    }
+
+    /// `mode`: whether what is in a directory besides the result goes.
+    fn is_exact(&self, mode: &str) -> Result<bool, CliError> {
+        match mode {
+            "copy" => Ok(false),
+            "delete" => Ok(true),
+            other => Err(fields_error(
+                self.text,
+                &format!("\"{other}\" is no mode"),
+                "the modes are copy and delete",
+            )),
         }
     }
 
@@ -233,12 +247,16 @@ impl<'a> Fields<'a> {
             let why = format!("type={kind} is no image, and has no annotations");
             return Err(fields_error(self.text, &why, "only images have annotations"));
         }
+        if kind == "tar" && self.files.is_exact {
+            let why = "type=tar has nothing besides that could be removed";
+            return Err(fields_error(self.text, why, "mode=delete is for type=local"));
+        }
         if !is_files && self.files != FileOptions::default() {
             let why = format!("type={kind} has no files to name or to split");
             return Err(fields_error(
                 self.text,
                 &why,
-                "attestation-prefix and platform-split are for type=tar and local",
+                "attestation-prefix, platform-split and mode are for type=tar and local",
             ));
         }
         if matches!(kind, "image" | "registry") && self.destination.is_some() {
@@ -361,7 +379,7 @@ mod tests {
         assert!(matches!(parse("type=oci,tar=0,dest=a"), Ok(Output::OciLayout(..))));
         assert!(matches!(parse("type=docker,tar=0,dest=a"), Ok(Output::OciLayout(..))));
         let local = "type=local,dest=a,attestation-prefix=p.,platform-split=false";
-        let told = FileOptions { prefix: "p.".to_owned(), split: Some(false) };
+        let told = FileOptions { prefix: "p.".to_owned(), split: Some(false), is_exact: false };
         assert!(matches!(parse(local), Ok(Output::Local(_, options)) if options == told));
         let noted = parse("type=image,annotation.a=1,annotation-index.b=2").unwrap();
         assert!(matches!(noted, Output::Store(options) if !options.annotations.is_empty()));
@@ -376,6 +394,9 @@ mod tests {
             "type=local,dest=x,annotation.a=1",
             "type=image,annotation-layer.a=1",
             "type=image,platform-split=true",
+            "type=image,mode=delete",
+            "type=tar,mode=delete",
+            "type=local,dest=a,mode=move",
             "type=image,dest=x",
             "dest=x",
             "type=oci,colour=red,dest=x",

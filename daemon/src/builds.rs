@@ -73,6 +73,10 @@ pub(crate) enum Command {
     ReadFile(frontend::ReadFileRequest, Reply<frontend::ReadFileResponse>),
     ReadDir(frontend::ReadDirRequest, Reply<frontend::ReadDirResponse>),
     StatFile(frontend::StatFileRequest, Reply<frontend::StatFileResponse>),
+    /// The same of a container, which is named instead of a result.
+    ReadFileIn(frontend::ReadFileRequest, Reply<frontend::ReadFileResponse>),
+    ReadDirIn(frontend::ReadDirRequest, Reply<frontend::ReadDirResponse>),
+    StatFileIn(frontend::StatFileRequest, Reply<frontend::StatFileResponse>),
     /// Makes the result of this id one that other builds can begin with.
     Evaluate(String, Reply<()>),
     NewContainer(Box<frontend::NewContainerRequest>, Reply<frontend::NewContainerResponse>),

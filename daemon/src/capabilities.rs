@@ -5,9 +5,10 @@ use engine::low_level;
 use crate::proto::apicaps::ApiCap;
 
 /// Of `LLBBridge`.
-const FRONTEND: [&str; 22] = [
+const FRONTEND: [&str; 23] = [
     "gateway.exec",
     "gateway.exec.extrahosts",
+    "gateway.exec.filesystem",
     "gateway.exec.secretenv",
     "gateway.exec.signals",
     "solve.base",

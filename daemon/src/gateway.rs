@@ -115,11 +115,6 @@ impl Gateway {
     }
 }
 
-/// What is not here yet, told by the name of its method.
-fn not_yet<T>(method: &str) -> Result<T, Status> {
-    Err(Status::unimplemented(format!("LLBBridge/{method} is not served by this builder yet")))
-}
-
 #[tonic::async_trait]
 impl LlbBridge for Gateway {
     type ExecProcessStream = ReceiverStream<Result<ExecMessage, Status>>;
@@ -236,22 +231,25 @@ impl LlbBridge for Gateway {
 
     async fn read_file_container(
         &self,
-        _request: Request<ReadFileRequest>,
+        request: Request<ReadFileRequest>,
     ) -> Result<Response<ReadFileResponse>, Status> {
-        not_yet("ReadFileContainer")
+        let build = self.build(request.metadata()).await?;
+        build.ask(|reply| Command::ReadFileIn(request.into_inner(), reply)).await.map(Response::new)
     }
 
     async fn read_dir_container(
         &self,
-        _request: Request<ReadDirRequest>,
+        request: Request<ReadDirRequest>,
     ) -> Result<Response<ReadDirResponse>, Status> {
-        not_yet("ReadDirContainer")
+        let build = self.build(request.metadata()).await?;
+        build.ask(|reply| Command::ReadDirIn(request.into_inner(), reply)).await.map(Response::new)
     }
 
     async fn stat_file_container(
         &self,
-        _request: Request<StatFileRequest>,
+        request: Request<StatFileRequest>,
     ) -> Result<Response<StatFileResponse>, Status> {
-        not_yet("StatFileContainer")
+        let build = self.build(request.metadata()).await?;
+        build.ask(|reply| Command::StatFileIn(request.into_inner(), reply)).await.map(Response::new)
     }
 }

@@ -148,7 +148,13 @@ impl Export<'_> {
             false => None,
         };
         let prefix = self.get("attestation-prefix").unwrap_or_default();
-        Ok(FileOptions { prefix: prefix.to_owned(), split })
+        // Whose directory it is removes what is in it besides, if that is wanted.
+        if !matches!(self.get("mode"), None | Some("copy" | "delete")) {
+            let mode = self.get("mode").unwrap_or_default();
+            let message = format!("invalid mode {mode:?} of an output: the modes are copy and delete");
+            return Err(Status::invalid_argument(message));
+        }
+        Ok(FileOptions { prefix: prefix.to_owned(), split, is_exact: false })
     }
 
     fn image(&self) -> Result<HashMap<String, String>, Status> {

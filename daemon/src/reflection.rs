@@ -33,6 +33,7 @@ mod tests {
     use crate::proto::control::control_server::ControlServer;
     use crate::proto::frontend::llb_bridge_server::LlbBridgeServer;
     use crate::proto::health::health_server::HealthServer;
+    use crate::traces::TraceService;
 
     #[test]
     fn what_is_served_is_told() {
@@ -49,6 +50,7 @@ mod tests {
             LlbBridgeServer::<Gateway>::NAME,
             HealthServer::<HealthService>::NAME,
             ContentService::NAME,
+            TraceService::NAME,
         ];
         served.sort_unstable();
         assert_eq!(told, served);

@@ -463,6 +463,14 @@ pub enum EngineError {
         /// Who has one, too.
         platform: String,
     },
+    /// An exact copy in a place where much else is lost.
+    #[error("{} is not made an exact copy: {what} would be removed", .directory.display())]
+    WouldRemove {
+        /// The directory.
+        directory: PathBuf,
+        /// What is in it.
+        what: &'static str,
+    },
     /// The beginning of a file's name that leads elsewhere.
     #[error("invalid attestation-prefix {0:?}: it is the beginning of a file's name")]
     AttestationPrefix(String),

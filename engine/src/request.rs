@@ -336,6 +336,8 @@ pub struct FileOptions {
     pub prefix: String,
     /// Whether each platform has a directory of its own (`platform-split`); if there are several, unless something is said.
     pub split: Option<bool>,
+    /// Whether what else is in the directory is removed (`mode=delete`).
+    pub is_exact: bool,
 }
 
 /// An image that is pushed.

@@ -261,14 +261,7 @@ impl Session<'_> {
         path: &str,
         range: (u64, u64),
     ) -> Result<Vec<u8>, EngineError> {
-        let (tree, entry) = self.find(solved, platform, path, Follow::Last)?;
-        let mut file = tree.open(&entry)?;
-        let shown = tree.shown(&entry);
-        let failed = |source| EngineError::from(sys::path_error::PathError::new("read", &shown, source));
-        file.seek(SeekFrom::Start(range.0)).map_err(failed)?;
-        let mut content = Vec::new();
-        file.take(range.1).read_to_end(&mut content).map_err(failed)?;
-        Ok(content)
+        read_range(&self.tree(solved, platform, path)?, path, range)
     }
 
     /// What is in a directory of a result.
@@ -281,8 +274,7 @@ impl Session<'_> {
         platform: usize,
         path: &str,
     ) -> Result<Vec<FoundFile>, EngineError> {
-        let (tree, entry) = self.find(solved, platform, path, Follow::Last)?;
-        tree.read_dir(&entry)?.into_iter().map(|entry| found(&tree, &entry)).collect()
+        read_names(&self.tree(solved, platform, path)?, path)
     }
 
     /// What is known of a file of a result. A link in the last place is not followed.
@@ -290,23 +282,15 @@ impl Session<'_> {
     /// # Errors
     /// There is no such file.
     pub fn stat_file(&self, solved: &Solved, platform: usize, path: &str) -> Result<FoundFile, EngineError> {
-        let (tree, entry) = self.find(solved, platform, path, Follow::NoLast)?;
-        found(&tree, &entry)
+        found_at(&self.tree(solved, platform, path)?, path)
     }
 
-    fn find(
-        &self,
-        solved: &Solved,
-        platform: usize,
-        path: &str,
-        follow: Follow,
-    ) -> Result<(Tree, Entry), EngineError> {
+    /// The files of a result in which `path` is looked for.
+    fn tree(&self, solved: &Solved, platform: usize, path: &str) -> Result<Tree, EngineError> {
         let missing = || EngineError::NotInResult(path.to_owned());
         let root = solved.roots.get(platform).copied().flatten().ok_or_else(missing)?;
         let filesystem = self.sharing.here(root, self.fetcher.cancel)?;
-        let tree = Tree::overlay(self.fetcher.engine.store.view_dirs(filesystem.snapshot)?)?;
-        let entry = tree.lookup(path, follow)?.ok_or_else(missing)?;
-        Ok((tree, entry))
+        Ok(Tree::overlay(self.fetcher.engine.store.view_dirs(filesystem.snapshot)?)?)
     }
 }
 
@@ -321,6 +305,33 @@ impl Solved {
 fn empty_graph() -> Arc<Graph> {
     // Nothing is in it that could be wrong.
     Arc::new(GraphBuilder::new().finish().unwrap_or_else(|_| unreachable!("an empty graph is one")))
+}
+
+fn lookup(tree: &Tree, path: &str, follow: Follow) -> Result<Entry, EngineError> {
+    tree.lookup(path, follow)?.ok_or_else(|| EngineError::NotInResult(path.to_owned()))
+}
+
+/// A part of a file.
+fn read_range(tree: &Tree, path: &str, (offset, limit): (u64, u64)) -> Result<Vec<u8>, EngineError> {
+    let entry = lookup(tree, path, Follow::Last)?;
+    let mut file = tree.open(&entry)?;
+    let shown = tree.shown(&entry);
+    let failed = |source| EngineError::from(sys::path_error::PathError::new("read", &shown, source));
+    file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+    let mut content = Vec::new();
+    file.take(limit).read_to_end(&mut content).map_err(failed)?;
+    Ok(content)
+}
+
+/// What is in a directory.
+fn read_names(tree: &Tree, path: &str) -> Result<Vec<FoundFile>, EngineError> {
+    let entry = lookup(tree, path, Follow::Last)?;
+    tree.read_dir(&entry)?.into_iter().map(|entry| found(tree, &entry)).collect()
+}
+
+/// What is known of a file. A link in the last place is not followed.
+fn found_at(tree: &Tree, path: &str) -> Result<FoundFile, EngineError> {
+    found(tree, &lookup(tree, path, Follow::NoLast)?)
 }
 
 fn found(tree: &Tree, entry: &Entry) -> Result<FoundFile, EngineError> {

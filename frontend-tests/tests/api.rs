@@ -112,6 +112,7 @@ fn who_knows_nothing_is_told_what_there_is() {
         "moby.buildkit.v1.frontend.LLBBridge",
         "containerd.services.content.v1.Content",
         "grpc.health.v1.Health",
+        "opentelemetry.proto.collector.trace.v1.TraceService",
     ] {
         assert!(names.contains(&name), "{name} in {names:?}");
     }

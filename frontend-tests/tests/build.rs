@@ -277,6 +277,55 @@ fn networks_and_target_and_iidfile() {
 }
 
 #[test]
+fn a_directory_is_made_an_exact_copy_if_that_is_wanted() {
+    let env = env();
+    let context = env.context();
+    context.file("f", "x").file("d/g", "y").dockerfile("FROM scratch\nCOPY f /f\nCOPY d /d\n");
+    let out = env.work().join("out");
+    let write = |name: &str| {
+        let path = out.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "old").unwrap();
+    };
+    let others = || {
+        ["f/deep", "d/old", "other/deep/file", "provenance.json"].into_iter().for_each(write);
+        std::os::unix::fs::symlink(context.path(), out.join("link")).unwrap();
+    };
+    let output = |more: &str| format!("type=local,dest={}{more}", out.display());
+    let names = || {
+        let files = testkit::Tree::of_dir(&out);
+        let mut names: Vec<String> =
+            files.paths().filter(|path| !path.is_empty()).map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    others();
+    std::fs::remove_dir_all(out.join("f")).unwrap();
+    build(&env, &context, &["-o", &output(",mode=copy")]);
+    assert!(names().contains(&"other/deep/file".to_owned()), "{:?}", names());
+    build(&env, &context, &["-o", &output(",mode=delete")]);
+    assert_eq!(names(), ["d", "d/g", "f"]);
+    // What is told of the result, and the directories of platforms, belong to it.
+    std::fs::remove_file(out.join("f")).unwrap();
+    others();
+    let split = output(",mode=delete,platform-split=true");
+    build(&env, &context, &["--provenance", "true", "--platform", "linux/amd64,linux/arm64", "-o", &split]);
+    let split: Vec<String> = names().into_iter().filter(|name| !name.contains('/')).collect();
+    assert_eq!(split, ["linux_amd64", "linux_arm64"]);
+    assert!(names().contains(&"linux_arm64/provenance.json".to_owned()), "{:?}", names());
+    assert!(context.path().join("f").exists(), "what a link leads to stays");
+    // Nobody means to lose the sources, or everything.
+    let within = format!("type=local,mode=delete,dest={}", context.path().parent().unwrap().display());
+    for (output, words) in [
+        (within.as_str(), "the build context would be removed"),
+        ("type=local,dest=/,mode=delete", "all files of this machine would be removed"),
+    ] {
+        let refused = env.lap(["build", "-o", output]).arg(context.path()).fails(1);
+        refused.stderr_has(&[words]);
+    }
+}
+
+#[test]
 fn the_native_driver_makes_the_same_images() {
     let overlay = env();
     let native = TestEnv::new();

@@ -19,7 +19,7 @@ use grpc::{Client, Gateway, Offer, OpenSession, Solving, details, pb, unique};
 use testkit::TestEnv;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Streaming};
+use tonic::{Code, Status, Streaming};
 
 /// A build that waits for its client, and a result of it.
 struct Building<'a> {
@@ -220,6 +220,67 @@ fn signals_terminals_and_mistakes() {
     talk.start_as("wrong", wrong);
     let wrong = talk.done("wrong");
     assert!(wrong.code == Some(255) && wrong.error.contains("/not/there"), "{wrong:?}");
+}
+
+/// What `ReadFileContainer`, `ReadDirContainer` and `StatFileContainer` say of one file.
+fn read(building: &Building<'_>, mount_index: i32, path: &str) -> Result<String, Status> {
+    let (r#ref, mut gateway) = ("c".to_owned(), building.gateway.clone());
+    let file_path = path.to_owned();
+    let request =
+        frontend::ReadFileRequest { r#ref: r#ref.clone(), file_path, mount_index, ..Default::default() };
+    let read = building.client.wait(gateway.read_file_container(request))?;
+    let request = frontend::StatFileRequest { r#ref: r#ref.clone(), path: path.to_owned(), mount_index };
+    let stat = building.client.wait(gateway.stat_file_container(request))?.stat.unwrap();
+    assert_eq!(stat.size, i64::try_from(read.data.len()).unwrap());
+    let (dir_path, include_pattern) = ("/".to_owned(), stat.path.clone());
+    let request = frontend::ReadDirRequest { r#ref, dir_path, include_pattern, mount_index };
+    let listed = building.client.wait(gateway.read_dir_container(request))?;
+    assert_eq!(listed.entries, [stat]);
+    Ok(String::from_utf8(read.data).unwrap())
+}
+
+#[test]
+fn files_of_a_container_are_read_before_while_and_after_it_runs() {
+    let env = env();
+    let mut building = Building::new(&env, &Offer::new());
+    building.container("c");
+    assert_eq!(read(&building, 0, "/made").unwrap(), "built\n");
+    assert_eq!(read(&building, 1, "made").unwrap(), "built\n");
+    assert_eq!(read(&building, 2, "new").unwrap_err().code(), Code::NotFound);
+    assert_eq!(read(&building, 7, "made").unwrap_err().code(), Code::InvalidArgument);
+    let command =
+        "echo new > /new; echo gone > /memory/new; ln -s /etc/passwd /out; rm /made; echo there; cat";
+    let (gateway, client) = (building.gateway.clone(), building.client.clone());
+    let mut talk = building.stream();
+    talk.start("first", "c", command, &[0, 1]);
+    talk.until("first", |heard| heard.text(1).contains("there"));
+    let Talk { sender, incoming, heard, .. } = talk;
+    assert_eq!(read(&building, 0, "/new").unwrap(), "new\n");
+    assert_eq!(read(&building, 0, "../../new").unwrap(), "new\n");
+    assert_eq!(read(&building, 2, "new").unwrap(), "gone\n");
+    assert_eq!(read(&building, 0, "made").unwrap_err().code(), Code::NotFound);
+    // A link leads nowhere but to where the container's own processes see it lead.
+    let host = std::fs::read_to_string("/etc/passwd").unwrap();
+    let request = frontend::ReadFileRequest {
+        r#ref: "c".to_owned(),
+        file_path: "/out".to_owned(),
+        ..Default::default()
+    };
+    let led = client.wait(gateway.clone().read_file_container(request));
+    assert!(led.is_ok_and(|led| led.data != host.as_bytes()));
+    let mut talk = Talk { client: &client, sender, incoming, heard };
+    talk.input("first", b"", true);
+    assert_eq!(talk.done("first").code, Some(0));
+    drop(talk);
+    // What was written is still there, but for what was in memory.
+    assert_eq!(read(&building, 0, "/new").unwrap(), "new\n");
+    assert_eq!(read(&building, 1, "/made").unwrap(), "built\n");
+    assert_eq!(read(&building, 2, "new").unwrap_err().code(), Code::NotFound);
+    let request = frontend::ReadFileRequest { r#ref: "none".to_owned(), ..Default::default() };
+    let none = client.wait(gateway.clone().read_file_container(request)).unwrap_err();
+    assert!(none.code() == Code::NotFound && none.message().contains("no such container"), "{none}");
+    client.wait(building.gateway.r#return(ReturnRequest::default())).unwrap();
+    client.outcome(building.build.take().unwrap()).unwrap();
 }
 
 #[test]

@@ -17,6 +17,7 @@ use sys::spawn::PrivateRoot;
 use crate::error::{RequestError, RunError};
 use crate::isolation::Mode;
 use crate::plan::{self, Machine};
+use crate::process::Process;
 use crate::request::{ExtraMount, MountKind, RunRequest, Stdio, StreamTarget};
 use crate::shim::{Client, Request, ShimError};
 use crate::{spec, stubs};
@@ -55,6 +56,20 @@ impl Files {
         drop(theirs);
         let root = Client::over(ours).receive_descriptor()?;
         Ok(Self { root: RootDir::of_open(root, ROOT), mounted: None })
+    }
+
+    /// The files of a container whose first process is ours; `None` once that has ended.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub fn of_process(process: &Process) -> Result<Option<Self>, RunError> {
+        let Some(pid) = process.pid()? else { return Ok(None) };
+        match root_of(pid) {
+            Ok(root) => Ok(Some(Self { root: RootDir::of_open(root, ROOT), mounted: None })),
+            // It ends just now.
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(RunError::Files(error)),
+        }
     }
 
     /// The files of a container that does not run, and that nobody starts meanwhile. What was only in memory is not

@@ -9,10 +9,11 @@ use engine::low_level;
 use engine::session::{Session as EngineSession, SessionProcess, Solved};
 use tonic::Status;
 
-use super::results::{Found, Results};
+use super::results::{Found, Results, entries_of, range_of};
 use super::steer::Steering;
 use crate::errors::{status_of, status_of_engine};
 use crate::proto::{frontend, pb};
+use crate::workers;
 
 /// How many containers a build may have at once.
 const MOST: usize = 64;
@@ -62,6 +63,75 @@ impl Drop for Containers {
             // One that has ended cannot be ended.
             let _ = first.kill();
         }
+    }
+}
+
+/// Where files of a container are looked for.
+enum Place<'a> {
+    /// In a container that was started: by its first process, below this path.
+    Started(&'a SessionProcess, String),
+    /// In the result that it would begin with.
+    Result(Found<'a>, &'a str),
+}
+
+impl Results {
+    /// Where `path` is, below one of the mounts of a container.
+    fn place<'a>(&'a self, id: &str, mount: i32, path: &'a str) -> Result<Place<'a>, Status> {
+        let MadeContainer { request, first } = self.containers.0.get(id).ok_or_else(|| unknown(id))?;
+        let found = usize::try_from(mount).ok().and_then(|number| request.mounts.get(number));
+        let found = found
+            .ok_or_else(|| Status::invalid_argument(format!("the container {id} has no mount {mount}")))?;
+        if let Some(first) = first {
+            return Ok(Place::Started(first, format!("{}/{path}", found.dest)));
+        }
+        if found.result_id.is_empty() {
+            let message = format!("{} of the container {id} is empty before it is started", found.dest);
+            return Err(Status::not_found(message));
+        }
+        Ok(Place::Result(self.find(&found.result_id)?, path))
+    }
+
+    /// A part of a file of a container.
+    pub(super) fn read_file_in(
+        &self,
+        session: &EngineSession<'_>,
+        request: &frontend::ReadFileRequest,
+    ) -> Result<frontend::ReadFileResponse, Status> {
+        let range = range_of(request);
+        let data = match self.place(&request.r#ref, request.mount_index, &request.file_path)? {
+            Place::Started(first, path) => first.read_file(&path, range),
+            Place::Result(Found { known, image, .. }, path) => {
+                session.read_file(&known.solved, image, path, range)
+            }
+        };
+        Ok(frontend::ReadFileResponse { data: data.map_err(|error| status_of_engine(&error))? })
+    }
+
+    /// What is in a directory of a container.
+    pub(super) fn read_dir_in(
+        &self,
+        session: &EngineSession<'_>,
+        request: &frontend::ReadDirRequest,
+    ) -> Result<frontend::ReadDirResponse, Status> {
+        let found = match self.place(&request.r#ref, request.mount_index, &request.dir_path)? {
+            Place::Started(first, path) => first.read_dir(&path),
+            Place::Result(Found { known, image, .. }, path) => session.read_dir(&known.solved, image, path),
+        };
+        Ok(entries_of(&found.map_err(|error| status_of_engine(&error))?, &request.include_pattern))
+    }
+
+    /// What is known of a file of a container.
+    pub(super) fn stat_file_in(
+        &self,
+        session: &EngineSession<'_>,
+        request: &frontend::StatFileRequest,
+    ) -> Result<frontend::StatFileResponse, Status> {
+        let found = match self.place(&request.r#ref, request.mount_index, &request.path)? {
+            Place::Started(first, path) => first.stat_file(&path),
+            Place::Result(Found { known, image, .. }, path) => session.stat_file(&known.solved, image, path),
+        };
+        let found = found.map_err(|error| status_of_engine(&error))?;
+        Ok(frontend::StatFileResponse { stat: Some(workers::stat(&found)) })
     }
 }
 

@@ -43,6 +43,15 @@ const LARGEST_NESTED: u64 = 16 << 20;
 /// The attribute that names the layout.
 const STORE: &str = "oci.store";
 
+/// Whether all images of a definition may be what the store has (`image.resolvemode=local`).
+fn prefers_images_here(needs: &Needs) -> bool {
+    let mut images = needs.of_scheme("docker-image").map(|(_, attributes)| attributes).peekable();
+    let is_local = |attributes: &BTreeMap<String, String>| {
+        attributes.get("image.resolvemode").is_some_and(|mode| mode == "local")
+    };
+    images.peek().is_some() && images.all(is_local)
+}
+
 /// The image of a layout that a source means.
 fn layout(identifier: &str, attributes: &BTreeMap<String, String>) -> Result<LayoutContext, Status> {
     let wrong = |why: &str| Status::invalid_argument(format!("{identifier}: {why}"));
@@ -69,6 +78,8 @@ impl Steering<'_> {
         let needs = Needs::of(definition).map_err(|error| status_of(&error.into()))?;
         if needs.pulls_images() {
             request.pull = PullPolicy::Always;
+        } else if prefers_images_here(&needs) {
+            request.pull = PullPolicy::Missing;
         }
         let mut held = Vec::new();
         for LocalDirectory { key, name, include, exclude, follow } in needs.directories.iter().cloned() {

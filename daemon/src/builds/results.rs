@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use base::Platform;
 use base::image::ImageConfig;
 use engine::request::BuildRequest;
-use engine::session::{ResultPart, Session as EngineSession, Solved};
+use engine::session::{FoundFile, ResultPart, Session as EngineSession, Solved};
 use tonic::Status;
 
 use super::containers::Containers;
@@ -207,17 +207,28 @@ fn go_platform(platform: &Platform) -> serde_json::Value {
     serde_json::to_value(platform).unwrap_or_default()
 }
 
+/// Which bytes of a file are asked for.
+pub(super) fn range_of(request: &frontend::ReadFileRequest) -> (u64, u64) {
+    let range = request.range.as_ref();
+    let offset = range.map_or(0, |range| u64::try_from(range.offset).unwrap_or(0));
+    let length = range.map_or(0, |range| u64::try_from(range.length).unwrap_or(0));
+    (offset, if length == 0 { MOST_READ } else { length.min(MOST_READ) })
+}
+
+/// The entries that a pattern means.
+pub(super) fn entries_of(found: &[FoundFile], pattern: &str) -> frontend::ReadDirResponse {
+    let fits = |name: &str| pattern.is_empty() || engine::matches_name(pattern, name);
+    let entries = found.iter().filter(|file| fits(&file.name)).map(workers::stat).collect();
+    frontend::ReadDirResponse { entries }
+}
+
 pub(super) fn read_file(
     session: &EngineSession<'_>,
     results: &Results,
     request: &frontend::ReadFileRequest,
 ) -> Result<frontend::ReadFileResponse, Status> {
     let Found { known, image, .. } = results.find(&request.r#ref)?;
-    let range = request.range.as_ref();
-    let offset = range.map_or(0, |range| u64::try_from(range.offset).unwrap_or(0));
-    let length = range.map_or(0, |range| u64::try_from(range.length).unwrap_or(0));
-    let length = if length == 0 { MOST_READ } else { length.min(MOST_READ) };
-    let data = session.read_file(&known.solved, image, &request.file_path, (offset, length));
+    let data = session.read_file(&known.solved, image, &request.file_path, range_of(request));
     Ok(frontend::ReadFileResponse { data: data.map_err(|error| status_of_engine(&error))? })
 }
 
@@ -230,10 +241,7 @@ pub(super) fn read_dir(
     let found = session
         .read_dir(&known.solved, image, &request.dir_path)
         .map_err(|error| status_of_engine(&error))?;
-    let pattern = &request.include_pattern;
-    let fits = |name: &str| pattern.is_empty() || engine::matches_name(pattern, name);
-    let entries = found.iter().filter(|file| fits(&file.name)).map(workers::stat).collect();
-    Ok(frontend::ReadDirResponse { entries })
+    Ok(entries_of(&found, &request.include_pattern))
 }
 
 pub(super) fn stat_file(

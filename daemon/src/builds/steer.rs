@@ -204,6 +204,11 @@ impl Steering<'_> {
             Command::ReadFile(request, reply) => drop(reply.send(read_file(session, results, &request))),
             Command::ReadDir(request, reply) => drop(reply.send(read_dir(session, results, &request))),
             Command::StatFile(request, reply) => drop(reply.send(stat_file(session, results, &request))),
+            Command::ReadFileIn(request, reply) => {
+                drop(reply.send(results.read_file_in(session, &request)));
+            }
+            Command::ReadDirIn(request, reply) => drop(reply.send(results.read_dir_in(session, &request))),
+            Command::StatFileIn(request, reply) => drop(reply.send(results.stat_file_in(session, &request))),
             Command::Evaluate(id, reply) => drop(reply.send(self.evaluate(session, results, &id))),
             Command::NewContainer(request, reply) => drop(reply.send(results.containers.add(*request))),
             Command::ReleaseContainer(id, reply) => drop(reply.send(results.containers.release(&id))),
@@ -335,9 +340,9 @@ fn nothing() -> frontend::SolveResponse {
 fn refuse(command: Command) {
     let status = || Status::not_found("there is no result yet that this could be about");
     match command {
-        Command::ReadFile(_, reply) => drop(reply.send(Err(status()))),
-        Command::ReadDir(_, reply) => drop(reply.send(Err(status()))),
-        Command::StatFile(_, reply) => drop(reply.send(Err(status()))),
+        Command::ReadFile(_, reply) | Command::ReadFileIn(_, reply) => drop(reply.send(Err(status()))),
+        Command::ReadDir(_, reply) | Command::ReadDirIn(_, reply) => drop(reply.send(Err(status()))),
+        Command::StatFile(_, reply) | Command::StatFileIn(_, reply) => drop(reply.send(Err(status()))),
         Command::Solve(_, reply) => drop(reply.send(Err(status()))),
         Command::Evaluate(_, reply) => drop(reply.send(Err(status()))),
         Command::ResolveImage(_, reply) => drop(reply.send(Err(status()))),

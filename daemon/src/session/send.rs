@@ -57,9 +57,17 @@ fn request<T: Send + 'static>(
 /// A call whose answer begins when the client has something to say, which may be when it has everything.
 type Call<T> = JoinHandle<Result<Streaming<T>, Status>>;
 
+/// Bytes of one piece of an archive: each is a message, which costs more than its bytes.
+const ARCHIVE_PIECE: usize = 256 << 10;
+
+/// How many of those wait to go out.
+const ARCHIVE_QUEUE: usize = 8;
+
 /// A file that the client writes.
 pub(crate) struct ClientFile {
     runtime: Handle,
+    /// What is not yet enough for a piece.
+    pending: Vec<u8>,
     sender: Option<mpsc::Sender<BytesMessage>>,
     call: Option<Call<BytesMessage>>,
 }
@@ -74,10 +82,10 @@ pub(crate) fn file(
     exporter: usize,
     metadata: &[(String, String)],
 ) -> Result<ClientFile, Status> {
-    let (sender, outgoing) = mpsc::channel(QUEUE);
+    let (sender, outgoing) = mpsc::channel(ARCHIVE_QUEUE);
     let request = request(outgoing, exporter, metadata);
     let call = runtime.spawn(rpc::streaming(session.channel(METHOD)?, METHOD, request));
-    Ok(ClientFile { runtime: runtime.clone(), sender: Some(sender), call: Some(call) })
+    Ok(ClientFile { runtime: runtime.clone(), pending: Vec::new(), sender: Some(sender), call: Some(call) })
 }
 
 impl ClientFile {
@@ -86,6 +94,8 @@ impl ClientFile {
     /// # Errors
     /// It could not.
     pub(crate) fn finish(&mut self) -> Result<bool, Status> {
+        // A client that does not take it says why below.
+        let _ = self.send();
         self.sender = None;
         let Some(call) = self.call.take() else { return Ok(true) };
         let end = async {
@@ -101,23 +111,36 @@ impl ClientFile {
     }
 }
 
+impl ClientFile {
+    /// Sends what is pending.
+    fn send(&mut self) -> io::Result<()> {
+        let gone =
+            || io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone, or does not want the file");
+        let sender = self.sender.as_ref().ok_or_else(gone)?;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let message = BytesMessage { data: std::mem::take(&mut self.pending) };
+        self.runtime.block_on(sender.send(message)).map_err(|_| gone())
+    }
+}
+
 async fn answered<T>(call: Call<T>) -> Result<Streaming<T>, Status> {
     call.await.unwrap_or_else(|_| Err(Status::internal("the call to the client was stopped")))
 }
 
 impl Write for ClientFile {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let piece = &data[..data.len().min(PIECE)];
-        let gone =
-            || io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone, or does not want the file");
-        let sender = self.sender.as_ref().ok_or_else(gone)?;
-        let message = BytesMessage { data: piece.to_vec() };
-        self.runtime.block_on(sender.send(message)).map_err(|_| gone())?;
-        Ok(piece.len())
+        let taken = data.len().min(ARCHIVE_PIECE - self.pending.len());
+        self.pending.extend_from_slice(&data[..taken]);
+        if self.pending.len() >= ARCHIVE_PIECE {
+            self.send()?;
+        }
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.send()
     }
 }
 

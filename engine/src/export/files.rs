@@ -56,9 +56,8 @@ pub(super) fn directories(
         }
         let told = told.get(number).map(Vec::as_slice).unwrap_or_default();
         for (name, content) in attest::files(told) {
-            let is_alone = is_split || built.images.len() == 1;
-            let name = if is_alone { name } else { of_platform(&name, &image.platform) };
-            write_file(&place.join(format!("{}{name}", options.prefix)), &content)?;
+            let name = told_name(&name, &image.platform, (built, is_split, options));
+            write_file(&place.join(name), &content)?;
         }
     }
     Ok(())
@@ -87,6 +86,17 @@ fn meet(
     Ok(())
 }
 
+/// What a file is called that tells of a result.
+pub(super) fn told_name(
+    name: &str,
+    platform: &Platform,
+    (built, is_split, options): (&Built, bool, &FileOptions),
+) -> String {
+    let is_alone = is_split || built.images.len() == 1;
+    let name = if is_alone { name.to_owned() } else { of_platform(name, platform) };
+    format!("{}{name}", options.prefix)
+}
+
 /// `provenance.linux_amd64.json`
 fn of_platform(name: &str, platform: &Platform) -> String {
     let platform = directory_name(platform);
@@ -103,7 +113,7 @@ fn write_file(path: &Path, content: &[u8]) -> Result<(), EngineError> {
 }
 
 /// `linux_arm64`, `linux_arm_v7`
-fn directory_name(platform: &Platform) -> String {
+pub(super) fn directory_name(platform: &Platform) -> String {
     platform.to_string().replace('/', "_")
 }
 

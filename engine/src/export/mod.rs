@@ -1,6 +1,7 @@
 //! Where a built image goes.
 
 pub(crate) mod archive;
+mod exact;
 mod files;
 
 use base::Reference;
@@ -28,6 +29,9 @@ pub(crate) fn check(request: &BuildRequest) -> Result<(), EngineError> {
             && prefix.contains(['/', '\0'])
         {
             return Err(EngineError::AttestationPrefix(prefix.clone()));
+        }
+        if let Output::Local(directory, FileOptions { is_exact: true, .. }) = output {
+            exact::check(directory, request)?;
         }
         let Output::Docker(_, options) = output else { continue };
         if request.platforms.len() > 1 {
@@ -106,7 +110,10 @@ fn write(
         Output::Docker(..) if built.is_index() => Err(EngineError::SeveralPlatforms("a docker archive")),
         Output::Docker(to, _) => to_archive(engine, request, built, ArchiveFormat::Docker, to),
         Output::Tar(to, options) => files::tar(assembly, (built, told, options), to),
-        Output::Local(directory, options) => files::directories(assembly, (built, told, options), directory),
+        Output::Local(directory, options) => {
+            files::directories(assembly, (built, told, options), directory)?;
+            if options.is_exact { exact::make(assembly, (built, told, options), directory) } else { Ok(()) }
+        }
         Output::CacheOnly => Ok(()),
     }
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use frontend::low_level::Container;
 use llb::ExecOp;
+use runner::Files;
 use runner::{Process, RunRequest, Stdio, TtySize};
-use snapshotter::ActiveSnapshot;
+use snapshotter::tree::TreeError;
+use snapshotter::{ActiveSnapshot, Tree};
 
-use super::{Session, Solved};
+use super::{FoundFile, Session, Solved, found_at, read_names, read_range};
 use crate::error::EngineError;
 use crate::ops::{BuildGroup, Filesystem, StepMounts, Surroundings};
 use crate::request::BuildRequest;
@@ -166,6 +168,45 @@ impl SessionProcess {
     /// It cannot be waited for.
     pub fn try_wait(&self) -> Result<Option<i32>, EngineError> {
         Ok(self.lock().try_wait()?.map(|finished| finished.status.code()))
+    }
+
+    /// The beginning of a file in its container, as for results.
+    ///
+    /// # Errors
+    /// There is no such file, or it cannot be read.
+    pub fn read_file(&self, path: &str, range: (u64, u64)) -> Result<Vec<u8>, EngineError> {
+        self.look(|tree| read_range(tree, path, range))
+    }
+
+    /// What is in a directory of its container.
+    ///
+    /// # Errors
+    /// There is no such directory, or it cannot be read.
+    pub fn read_dir(&self, path: &str) -> Result<Vec<FoundFile>, EngineError> {
+        self.look(|tree| read_names(tree, path))
+    }
+
+    /// What is known of a file in its container. A link in the last place is not followed.
+    ///
+    /// # Errors
+    /// There is no such file.
+    pub fn stat_file(&self, path: &str) -> Result<FoundFile, EngineError> {
+        self.look(|tree| found_at(tree, path))
+    }
+
+    /// Looks at the files of its container: as its processes see them while it runs, and what they have left afterwards.
+    fn look<T>(&self, look: impl FnOnce(&Tree) -> Result<T, EngineError>) -> Result<T, EngineError> {
+        let running = if self.is_running() { Files::of_process(&self.lock())? } else { None };
+        let files = match running {
+            Some(files) => files,
+            None => Files::of_stopped(&self.request)?,
+        };
+        let found = {
+            let tree = Tree::of_open(files.root().open_dir("").map_err(TreeError::from)?);
+            look(&tree)
+        };
+        files.close()?;
+        found
     }
 
     /// Whether it has not ended.

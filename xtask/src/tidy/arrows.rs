@@ -35,7 +35,7 @@ const OWNERS: [(&str, &[&str]); 12] = [
     ("rusqlite", &["snapshotter"]),
     ("reqwest", &["registry"]),
     ("rustls", &["registry"]),
-    ("tonic", &["daemon", "frontend-tests"]),
+    ("tonic", &["daemon", "frontend-tests", "bench"]),
     ("axum", &["daemon", "docker", "registry"]),
     ("clap", &["cli"]),
     ("granit-parser", &["compose"]),
