@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::builder::{Builder, RESULT};
@@ -68,9 +69,15 @@ impl Client {
     }
 }
 
+/// A directory that no other kind of work has had: what they have built and how they are reached is their own.
+fn fresh(dir: &Path, name: &str) -> PathBuf {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    dir.join(format!("{name}-{}", STARTED.fetch_add(1, Ordering::Relaxed)))
+}
+
 impl Ours {
     fn start(subjects: &Subjects, dir: &Path) -> Result<Option<Self>, BenchError> {
-        let dir = dir.join("lap-daemon");
+        let dir = fresh(dir, "lap-daemon");
         let Some(client) = Client::find(&dir) else { return Ok(None) };
         let ours = Self { daemon: Daemon::start(subjects, dir)?, client };
         let address = ours.daemon.address();
@@ -95,7 +102,7 @@ impl Builder for Ours {
 
 impl Theirs {
     fn start(subjects: &Subjects, dir: &Path) -> Result<Option<Self>, BenchError> {
-        let dir = dir.join("docker-buildx");
+        let dir = fresh(dir, "docker-buildx");
         let (true, Some(client)) = (subjects.has("dockerd"), Client::find(&dir)) else { return Ok(None) };
         let context = testkit::Context::create(&std::env::temp_dir());
         context.dockerfile(&format!("FROM {}\nRUN true\n", crate::builder::BASE));

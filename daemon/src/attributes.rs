@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use base::image::ImageConfig;
 use base::{GitUrl, Platform, Reference};
+use base64::Engine as _;
 use engine::request::{
     BuildRequest, ContextSource, Entitlement, HostAddress, NamedContext, NetworkMode, PullPolicy,
     ResourceLimit,
@@ -98,6 +100,23 @@ impl Attributes<'_> {
     /// Whether the result is an index whatever the number of platforms is.
     pub(crate) fn is_multi_platform(&self) -> bool {
         self.is_true("multi-platform") || self.is_true("build-arg:BUILDKIT_MULTI_PLATFORM")
+    }
+
+    /// The config of an input's image (`input-metadata:NAME`), as a result has it.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn config_of_input(&self, input: &str) -> Result<Option<ImageConfig>, Status> {
+        let name = format!("input-metadata:{input}");
+        let Some(text) = self.get(&name) else { return Ok(None) };
+        let wrong = |why: String| Status::invalid_argument(format!("{name}: {why}"));
+        let metadata: HashMap<String, String> =
+            serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let Some(config) = metadata.get("containerimage.config") else { return Ok(None) };
+        let config = base64::engine::general_purpose::STANDARD
+            .decode(config)
+            .map_err(|error| wrong(error.to_string()))?;
+        serde_json::from_slice(&config).map(Some).map_err(|error| wrong(error.to_string()))
     }
 
     /// What is asked besides a build, as in `frontend.outline`.

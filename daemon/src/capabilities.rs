@@ -31,12 +31,23 @@ const FRONTEND: [&str; 23] = [
     "reference.output",
 ];
 
+/// What is no part of a definition, and has its name among those of LLB all the same.
+const OF_BUILDS: [&str; 7] = [
+    "cache.gha",
+    "cache.s3",
+    "cache.azblob",
+    "exporter.image.annotations",
+    "source.policy",
+    "gc.freespacefilter",
+    "history.filter",
+];
+
 pub(crate) fn of_frontends() -> Vec<ApiCap> {
     FRONTEND.iter().copied().map(capability).collect()
 }
 
 pub(crate) fn of_llb() -> Vec<ApiCap> {
-    low_level::capabilities::ALL.iter().copied().map(capability).collect()
+    low_level::capabilities::ALL.iter().chain(&OF_BUILDS).copied().map(capability).collect()
 }
 
 fn capability(id: &str) -> ApiCap {

@@ -78,6 +78,11 @@ impl Linked {
     }
 }
 
+/// Whether a definition is a result of ours.
+pub(crate) fn is_result(definition: &pb::Definition) -> bool {
+    address_in(definition).is_some()
+}
+
 /// The address of the result that the context `name` is.
 fn address_of(name: &str, definition: Option<&pb::Definition>) -> Result<(String, String), Status> {
     let definition = definition.ok_or_else(|| {

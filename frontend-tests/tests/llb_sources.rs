@@ -8,7 +8,7 @@ use common::daemon::Daemon;
 use common::{build, env};
 use grpc::control::SolveRequest;
 use grpc::llb::{Llb, State, action, mkfile};
-use grpc::{Client, Offer, OpenSession, exporter, pb, unique};
+use grpc::{Client, Offer, OpenSession, dockerfile, exporter, pb, unique};
 use pb::file_action::Action;
 use prost::Message as _;
 use testkit::docker_registry::DockerRegistry;
@@ -342,4 +342,47 @@ fn a_client_solves_a_part_of_what_it_has_solved() {
     builder.client.outcome(build).unwrap();
     let tree = Tree::of_tar(builder.session.received().pop().unwrap().as_slice());
     assert!(tree.text("part") == "part\n" && tree.get("0").is_none());
+}
+
+/// `{"os":"linux","architecture":"amd64","config":{"Env":["PATH=/bin","WORD=of-the-config"]}}`
+const CONFIG: &str = "eyJvcyI6ImxpbnV4IiwiYXJjaGl0ZWN0dXJlIjoiYW1kNjQiLCJjb25maWciOnsiRW52IjpbIlBBVEg9L2JpbiIsIldPUkQ9b2YtdGhlLWNvbmZpZyJdfX0=";
+
+#[test]
+fn graphs_are_contexts_of_dockerfiles() {
+    let env = env();
+    let context = env.context();
+    context.dockerfile("FROM given\nRUN echo $WORD > /word\nCOPY --from=other /made /copied\n");
+    context.file("sent", "by the client");
+    let builder = Builder::new(&env, &Offer::new().context(context.path()));
+    let mut llb = Llb::default();
+    let base = busybox(&mut llb);
+    let ran = llb.run(&base, "echo made > /made");
+    let local = llb.source("local://context", &[]);
+    let copied = action(0, 0, Action::Copy(grpc::llb::copy("/sent", "/sent")));
+    let made = llb.files(vec![pb::FileAction { secondary_input: 1, ..copied }], &[&ran, &local]);
+    let with = |attributes: &[(&str, &str)]| {
+        let mut request = dockerfile(&builder.session, &unique("graphs"));
+        let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        request.frontend_attrs.extend(attributes);
+        request.frontend_inputs = [("graph".to_owned(), llb.definition(&made))].into();
+        request.exporters = vec![exporter("tar", &[])];
+        request
+    };
+    let metadata = format!("{{\"containerimage.config\":\"{CONFIG}\"}}");
+    let contexts = [("context:given", "input:graph"), ("context:other", "input:graph")];
+    let described = [&contexts[..], &[("input-metadata:graph", &metadata)]].concat();
+    builder.client.solve(with(&described)).unwrap();
+    let tree = Tree::of_tar(builder.session.received().pop().unwrap().as_slice());
+    assert_eq!((tree.text("word").as_str(), tree.text("copied").as_str()), ("of-the-config\n", "made\n"));
+    assert_eq!(tree.text("sent"), "by the client");
+    // Without a config it is an image that says nothing.
+    builder.client.solve(with(&contexts)).unwrap();
+    let tree = Tree::of_tar(builder.session.received().pop().unwrap().as_slice());
+    assert_eq!(tree.text("word"), "\n");
+    let fails = |attributes: &[(&str, &str)]| {
+        builder.client.solve(with(attributes)).unwrap_err().message().to_owned()
+    };
+    let wrong = [&contexts[..], &[("input-metadata:graph", "no json")]].concat();
+    assert!(fails(&wrong).contains("input-metadata:graph: "), "{}", fails(&wrong));
+    assert!(fails(&[("context:given", "input:none")]).contains("given"));
 }

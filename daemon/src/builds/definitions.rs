@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use engine::low_level::{self, DefinitionError, LAYOUT_BLOB, LocalDirectory, Needs};
 use engine::request::{
-    BuildRequest, ContextSource, DockerfileSource, NamedContext, PullPolicy, Secrets, SharedCaches,
-    SshSources,
+    BuildRequest, ContextSource, DockerfileSource, LayerOptions, NamedContext, Output, PullPolicy, Secrets,
+    SharedCaches, SshSources,
 };
-use engine::session::{Session as EngineSession, Solved};
+use engine::session::{ResultPart, Session as EngineSession, Solved};
 use prost::Message as _;
 use tonic::Status;
 
 use super::brought::{self, LayoutContext};
-use super::opening::Opened;
+use super::opening::{GraphInput, Opened};
 use super::results::Results;
 use super::steer::Steering;
 use super::{caches, failures};
@@ -225,6 +225,17 @@ impl Steering<'_> {
     ) -> Result<Solved, Status> {
         self.read_nested(session, results, opened)?;
         self.find_linked(session, results, opened)?;
+        for GraphInput { name, opened: mut input, config } in std::mem::take(&mut opened.inputs) {
+            let made = self.solved(session, results, &mut input)?;
+            let part = ResultPart { of: Some((&made, 0)), platform: None, config };
+            let made = session.compose(&input.request, vec![part], false);
+            let output = vec![Output::Store(LayerOptions::default())];
+            let report =
+                session.export(&made, output, Vec::new(), None).map_err(|error| status_of(&error))?;
+            if let Some(target) = report.targets.into_iter().next() {
+                opened.request.named_contexts.insert(name, NamedContext::Stored(target.descriptor));
+            }
+        }
         let solved = match &opened.definition {
             Some(definition) => session.solve_definition(definition, &opened.request),
             None => session.solve(&opened.request),

@@ -22,6 +22,7 @@ use super::steer::Steering;
 use super::{Build, Builds};
 use crate::attributes::{Attributes, NamedContexts, Place, elsewhere};
 use crate::proto::control::SolveRequest;
+use crate::proto::pb;
 use crate::questions;
 use crate::session::files::Wanted;
 use crate::status::StatusLog;
@@ -198,7 +199,12 @@ impl Here {
     }
 
     /// A Dockerfile that the frontend leaves to us.
-    pub(super) fn open(&self, given: &HashMap<String, String>) -> Result<Opened, Status> {
+    pub(super) fn open(
+        &self,
+        steering: &Steering<'_>,
+        given: &HashMap<String, String>,
+        definitions: &HashMap<String, pb::Definition>,
+    ) -> Result<Opened, Status> {
         let attributes = Attributes(given);
         let question = attributes.question();
         question.map_or(Ok(()), questions::check)?;
@@ -228,15 +234,19 @@ impl Here {
         request.pull = self.request.pull;
         request.allow.clone_from(&self.request.allow);
         request.attestations = self.request.attestations.clone();
-        let NamedContexts { named, local, .. } = attributes.named_contexts()?;
+        let NamedContexts { named, local, inputs, layouts } = attributes.named_contexts()?;
         request.named_contexts.extend(named);
         for (name, files) in local {
             request.named_contexts.insert(name, NamedContext::Files(wanted(&files)?));
         }
+        for wanted in layouts {
+            request.named_contexts.insert(wanted.name.clone(), self.layout(&wanted)?);
+        }
+        let inputs = steering.open_inputs(&attributes, inputs, definitions, &mut request.named_contexts)?;
         request.read_here();
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
         let question = question.map(str::to_owned);
-        Ok(Opened { is_multi_platform, question, ..Opened::new(request, Vec::new()) })
+        Ok(Opened { is_multi_platform, question, inputs, ..Opened::new(request, Vec::new()) })
     }
 }
 

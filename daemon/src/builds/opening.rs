@@ -1,7 +1,8 @@
 //! What the solves of a build begin with: the request, and the client's files that it needs, which are brought here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use base::image::ImageConfig;
 use engine::ScratchDir;
 use engine::received::ReceivedFiles;
 use engine::request::{
@@ -42,6 +43,8 @@ pub(super) struct Opened {
     pub(super) is_multi_platform: bool,
     /// The addresses of other results that the definition begins with.
     pub(super) linked: Vec<String>,
+    /// Contexts that are made of graphs of operations first, with the configs of their images.
+    pub(super) inputs: Vec<GraphInput>,
     /// Who makes it, if that is not us.
     pub(super) frontend: Option<FrontendImage>,
     /// What is asked instead of a build.
@@ -57,6 +60,7 @@ impl Opened {
             definition: None,
             is_multi_platform: false,
             linked: Vec::new(),
+            inputs: Vec::new(),
             frontend: None,
             question: None,
             _files: files,
@@ -81,7 +85,41 @@ impl Opened {
     }
 }
 
+/// A context that is made of a graph of operations.
+pub(super) struct GraphInput {
+    pub(super) name: String,
+    pub(super) opened: Opened,
+    /// The config of its image, if it has one.
+    pub(super) config: Option<ImageConfig>,
+}
+
 impl Steering<'_> {
+    /// Opens the contexts of attributes that are inputs of the solve: results of ours, which are named in `named` then, and graphs of
+    /// operations, which are made later.
+    pub(super) fn open_inputs(
+        &self,
+        attributes: &Attributes<'_>,
+        inputs: Vec<(String, String)>,
+        definitions: &HashMap<String, pb::Definition>,
+        named: &mut BTreeMap<String, NamedContext>,
+    ) -> Result<Vec<GraphInput>, Status> {
+        let mut graphs = Vec::new();
+        for (name, input) in inputs {
+            match definitions.get(&input).filter(|definition| !linked::is_result(definition)) {
+                Some(graph) => {
+                    let opened = self.open_definition(graph, &HashMap::new(), &[])?;
+                    let config = attributes.config_of_input(&input)?;
+                    graphs.push(GraphInput { name, opened, config });
+                }
+                None => {
+                    let result = linked::find(self.builds, self.build, &name, definitions.get(&input))?;
+                    named.insert(name, NamedContext::Stored(result));
+                }
+            }
+        }
+        Ok(graphs)
+    }
+
     /// What a client asks to be made; `None` is nothing, whose result is empty.
     pub(super) fn open_solve(&self, solve: &frontend::SolveRequest) -> Result<Option<Opened>, Status> {
         let policies = policies::understood(solve.source_policies.iter())?;
@@ -123,7 +161,7 @@ impl Steering<'_> {
             return Err(Status::not_found(message));
         }
         if let Some(here) = &self.build.here {
-            return here.open(attributes);
+            return here.open(self, attributes, definitions);
         }
         let given = attributes;
         let caches = self.caches(cache_imports, attributes)?;
@@ -194,10 +232,7 @@ impl Steering<'_> {
         }
         let NamedContexts { named, local, inputs, layouts } = attributes.named_contexts()?;
         request.named_contexts = named;
-        for (name, input) in inputs {
-            let result = linked::find(self.builds, self.build, &name, definitions.get(&input))?;
-            request.named_contexts.insert(name, NamedContext::Stored(result));
-        }
+        let inputs = self.open_inputs(&attributes, inputs, definitions, &mut request.named_contexts)?;
         for wanted in &layouts {
             let platforms = &request.platforms;
             let (context, directory) = brought::layout(self.builds, self.build, wanted, platforms)?;
@@ -219,7 +254,7 @@ impl Steering<'_> {
         request.remembered = !self.build.request.internal;
         let is_multi_platform = attributes.is_multi_platform() || request.platforms.len() > 1;
         let question = question.map(str::to_owned);
-        Ok(Opened { is_multi_platform, question, _scratch: scratch, ..Opened::new(request, held) })
+        Ok(Opened { is_multi_platform, question, inputs, _scratch: scratch, ..Opened::new(request, held) })
     }
 
     /// A frontend that is an image: what it needs of the client, it asks for.

@@ -72,7 +72,8 @@ impl Steering<'_> {
     /// A build that the request says everything about.
     fn alone(&self) -> Result<HashMap<String, String>, Status> {
         let request = &self.build.request;
-        let opened = self.open(&request.frontend, &request.frontend_attrs, &request.frontend_inputs, &[])?;
+        let mut opened =
+            self.open(&request.frontend, &request.frontend_attrs, &request.frontend_inputs, &[])?;
         if let Some(asked) = &opened.frontend {
             return self.steered(&opened.request.clone(), |session| {
                 let mut results = Results::new(&self.build.id);
@@ -87,7 +88,7 @@ impl Steering<'_> {
             return Ok(answer.map(|(name, value)| (name, text(value))).collect());
         }
         self.steered(&opened.request.clone(), |session| {
-            let solved = session.solve(&opened.request).map_err(|error| status_of(&error))?;
+            let solved = self.solved(session, &mut Results::new(&self.build.id), &mut opened)?;
             outputs::export(self.builds, self.build, session, &solved)
         })
     }
