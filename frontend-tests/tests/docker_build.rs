@@ -135,6 +135,43 @@ fn a_client_that_goes_takes_its_build_with_it() {
 }
 
 #[test]
+fn a_daemon_that_is_killed_in_a_build_builds_on() {
+    let env = env();
+    let Some(mut docker) = Docker::new(&env) else { return };
+    let context = context(&env);
+    context.dockerfile(
+        "FROM busybox\nRUN echo first > /first\nCOPY file /file\nRUN echo under way; test -e /file && sleep 1000\n",
+    );
+    let mut build = older(&docker, &["-t", "made:1"], &context).spawn();
+    build.wait_for("under way");
+    docker.daemon.end(nix::sys::signal::Signal::SIGKILL);
+    assert_ne!(build.finish().code(), Some(0));
+    docker.daemon.start_again(&[]);
+    assert_eq!(docker.text(&["images", "-q", "made"]), "");
+    // What was done is there, what was begun is not.
+    context.dockerfile(
+        "FROM busybox\nRUN echo first > /first\nCOPY file /file\nRUN echo under way; test -e /file && cat /first\n",
+    );
+    let built = older(&docker, &["-t", "made:1"], &context).ok();
+    assert_eq!(built.stdout_text().matches("---> Using cache").count(), 3, "{built}");
+    assert_eq!(env.lap(["images", "-q", "made"]).ok().stdout_text().lines().count(), 1);
+    env.lap(["store", "check"]).ok();
+}
+
+#[test]
+fn a_giant_context_is_not_held_in_memory() {
+    let env = env();
+    let Some(docker) = Docker::new(&env) else { return };
+    let context = context(&env);
+    context.dockerfile("FROM busybox\nCOPY large /large\nRUN stat -c %s /large\n");
+    let size = 300_u64 << 20;
+    std::fs::File::create(context.path().join("large")).unwrap().set_len(size).unwrap();
+    older(&docker, &[], &context).ok().stdout_has(&[&size.to_string()]);
+    let peak = docker.daemon.peak_memory();
+    assert!(peak < 200 << 20, "the daemon took {peak} bytes");
+}
+
+#[test]
 fn buildx_comes_in_by_dockers_socket() {
     let env = env();
     let (Some(docker), Some(buildx)) = (Docker::new(&env), plugin("docker-buildx")) else { return };

@@ -46,6 +46,14 @@ impl<'a> Daemon<'a> {
         self.running.as_ref().expect("it runs").pid()
     }
 
+    /// The most memory that it has taken so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        kibibytes << 10
+    }
+
     /// Ends it with a signal, and answers how it went.
     pub(crate) fn end(&mut self, signal: nix::sys::signal::Signal) -> testkit::Output {
         let running = self.running.take().expect("it runs");
