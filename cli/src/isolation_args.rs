@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 use engine::isolation::Wanted;
-use engine::request::{IpcMode, Isolation, PidMode, Resolver, SeccompChoice, Tmpfs};
+use engine::request::{IpcMode, Isolation, PidMode, Resolver, SeccompChoice, SystemPaths, Tmpfs};
 
 use crate::build_flags::{host, limit};
 use crate::device_args::{self, Device};
@@ -218,7 +218,7 @@ fn security_option(text: &str, isolation: &mut Isolation) -> Result<(), CliError
         ("seccomp", "unconfined") => isolation.seccomp = SeccompChoice::Unconfined,
         ("seccomp", "builtin") => isolation.seccomp = SeccompChoice::Default,
         ("seccomp", path) if !path.is_empty() => isolation.seccomp = SeccompChoice::File(path.into()),
-        ("systempaths", "unconfined") => isolation.open_paths = true,
+        ("systempaths", "unconfined") => isolation.system_paths = SystemPaths::open(),
         ("apparmor", profile) if !profile.is_empty() => isolation.apparmor = Some(profile.to_owned()),
         ("label", label) if !label.is_empty() => isolation.labels.push(label.to_owned()),
         _ => {
@@ -330,7 +330,7 @@ mod tests {
         for option in ["no-new-privileges:false", "seccomp=/profile.json", "systempaths=unconfined"] {
             security_option(option, &mut isolation).unwrap();
         }
-        assert!(!isolation.no_new_privileges && isolation.open_paths);
+        assert!(!isolation.no_new_privileges && isolation.system_paths == SystemPaths::open());
         assert_eq!(isolation.seccomp, SeccompChoice::File("/profile.json".into()));
         for bad in ["seccomp=", "seccomp", "apparmor", "systempaths=some", "label", "nonsense"] {
             assert!(security_option(bad, &mut isolation).is_err(), "{bad}");

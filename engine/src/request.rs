@@ -38,7 +38,7 @@ pub use runner::shim::restart::RestartPolicy;
 pub use runner::signal::parse as signal_number;
 pub use runner::{
     Attach, DetachKeys, DeviceAccess, DeviceKind, DeviceRate, DeviceRule, KeyMatcher, Limits, Peering,
-    Resource, ResourceLimit, TtySize,
+    Resource, ResourceLimit, SystemPaths, TtySize,
 };
 pub use snapshotter::Compression;
 

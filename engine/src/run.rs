@@ -119,7 +119,7 @@ impl Engine {
             cap_drop: isolation.cap_drop.clone(),
             no_new_privileges: isolation.no_new_privileges,
             seccomp: security::seccomp(&isolation.seccomp)?,
-            open_paths: isolation.open_paths,
+            system_paths: isolation.system_paths.clone(),
             oom_score_adjustment: isolation.oom_score_adjustment,
             share_cgroups: isolation.share_cgroups,
             rlimits: isolation.rlimits.clone(),

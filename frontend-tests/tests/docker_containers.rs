@@ -269,6 +269,29 @@ fn a_container_lives_as_it_is_told() {
 }
 
 #[test]
+fn paths_of_the_kernel_are_hidden_as_was_asked() {
+    let env = Containers::new();
+    let Some(docker) = docker(&env) else { return };
+    let body = json!({
+        "Image": "busybox",
+        "Cmd": ["sh", "-c", "cat /etc/passwd | wc -c; touch /etc/x 2>/dev/null || echo refused; head -c 1 /proc/timer_list | wc -c"],
+        "HostConfig": { "MaskedPaths": ["/etc/passwd"], "ReadonlyPaths": ["/etc"] },
+    });
+    let (status, answer) = docker.call("POST", "/containers/create?name=own", &body.to_string());
+    assert_eq!(status, 201, "{answer}");
+    assert_eq!(docker.text(&["start", "-a", "own"]), "0\nrefused\n1");
+    let shown = docker.text(&[
+        "inspect",
+        "-f",
+        "{{json .HostConfig.MaskedPaths}} {{json .HostConfig.ReadonlyPaths}}",
+        "own",
+    ]);
+    assert_eq!(shown, "[\"/etc/passwd\"] [\"/etc\"]");
+    let usual = docker.run(["run", "--rm", "busybox", "sh", "-c", "head -c 1 /proc/timer_list | wc -c"]);
+    assert_eq!(usual.ok().stdout_text(), "0\n");
+}
+
+#[test]
 fn programs_that_cannot_be_started_are_told() {
     let env = Containers::new();
     let Some(docker) = docker(&env) else { return };

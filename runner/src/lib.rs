@@ -52,7 +52,7 @@ pub use process::{ExitStatus, Finished, Process, resize, start, wait_for_end};
 pub use request::{
     DEFAULT_PATH, DeviceAccess, DeviceFile, DeviceKind, DeviceNumber, DeviceRate, DeviceRule, EtcFiles,
     ExtraMount, GroupPlace, Limits, MountKind, Network, Peering, Resource, ResourceLimit, RunRequest,
-    SeccompProfile, SharedMemory, Sharing, Stdio, StreamTarget, TtySize, User,
+    SeccompProfile, SharedMemory, Sharing, Stdio, StreamTarget, SystemPaths, TtySize, User,
 };
 pub use seccomp::{ProfileFile, SeccompError};
 pub use sys::ns::Usage;

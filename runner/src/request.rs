@@ -5,6 +5,7 @@
 //! into it. Nothing here touches the system.
 
 mod change;
+mod system_paths;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use crate::neighbour::Neighbour;
 use crate::network::Connection;
 use crate::seccomp::ProfileFile;
 pub use change::LimitConflict;
+pub use system_paths::SystemPaths;
 
 /// The search path for commands when the environment has no `PATH`, as Docker has it.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -69,8 +71,9 @@ pub struct RunRequest {
     pub read_only_root: bool,
     /// Every capability, no masked or read-only paths, no seccomp filter.
     pub privileged: bool,
-    /// No masked and no read-only paths.
-    pub open_paths: bool,
+    /// Paths of the kernel that are hidden or cannot be written to.
+    #[serde(default)]
+    pub system_paths: SystemPaths,
     /// Capabilities to add to Docker's default set, with or without `CAP_`; `ALL` is every one.
     pub cap_add: Vec<String>,
     /// Capabilities to take away; applied after `cap_add` when `ALL` is not among them.
@@ -131,7 +134,7 @@ impl RunRequest {
             mounts: Vec::new(),
             read_only_root: false,
             privileged: false,
-            open_paths: false,
+            system_paths: SystemPaths::default(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             no_new_privileges: false,

@@ -245,15 +245,17 @@ fn linux(request: &RunRequest, capabilities: CapabilitySet) -> Linux {
         namespace.set_typ(typ).set_path(path);
         namespace
     };
-    let unless_open = |paths: &[&str]| match request.privileged || request.open_paths {
-        true => Vec::new(),
-        false => paths.iter().map(|path| (*path).to_owned()).collect(),
+    let paths = |chosen: &Option<Vec<String>>, usual: &[&str]| match (request.privileged, chosen) {
+        (true, _) => Vec::new(),
+        (false, Some(chosen)) => chosen.clone(),
+        (false, None) => usual.iter().map(|path| (*path).to_owned()).collect(),
     };
+    let chosen = &request.system_paths;
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(types.map(namespace).collect()))
-        .set_masked_paths(Some(unless_open(&MASKED_PATHS)))
-        .set_readonly_paths(Some(unless_open(&READ_ONLY_PATHS)))
+        .set_masked_paths(Some(paths(&chosen.masked, &MASKED_PATHS)))
+        .set_readonly_paths(Some(paths(&chosen.read_only, &READ_ONLY_PATHS)))
         .set_sysctl(Some(request.sysctls.iter().cloned().collect()))
         .set_resources(Some(resources::of(request)));
     let devices: Vec<LinuxDevice> = device_files(request).filter_map(device_file).collect();

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use runner::cgroup::Location;
-use runner::request::{DeviceRule, ExtraMount, GroupPlace, Limits, MountKind, RunRequest, SeccompProfile};
+use runner::request::{
+    DeviceRule, ExtraMount, GroupPlace, Limits, MountKind, RunRequest, SeccompProfile, SystemPaths,
+};
 use runner::shim::Config;
 pub use runner::shim::health::HealthCheck;
 
@@ -21,6 +23,8 @@ pub struct ContainerSettings {
     pub lower: Vec<PathBuf>,
     /// Where its changes go, and the directory that the kernel works in beside it, where it has an overlay.
     pub upper: Option<(PathBuf, PathBuf)>,
+    /// Paths of the kernel that it does not see or cannot write to.
+    pub system_paths: SystemPaths,
     /// Whether a first process of ours collects its others.
     pub init: bool,
     /// Capabilities that it has besides the usual ones.
@@ -132,6 +136,7 @@ impl Engine {
             console: config.terminal.map_or((0, 0), |size| (size.rows, size.columns)),
             restart: config.restart,
             health: config.health,
+            system_paths: config.request.system_paths,
             init: config.request.args.first().is_some_and(|program| program == crate::run::INIT),
             cap_add: config.request.cap_add,
             cap_drop: config.request.cap_drop,
@@ -150,7 +155,7 @@ impl Engine {
 fn security(request: &RunRequest) -> Vec<&'static str> {
     let options = [
         (request.no_new_privileges, "no-new-privileges"),
-        (request.open_paths, "systempaths=unconfined"),
+        (request.system_paths == SystemPaths::open(), "systempaths=unconfined"),
         (request.seccomp == SeccompProfile::Unconfined, "seccomp=unconfined"),
         (matches!(request.seccomp, SeccompProfile::File(_)), "seccomp=profile"),
     ];

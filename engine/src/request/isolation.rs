@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use runner::etc_files::Resolver;
-use runner::{DeviceAccess, DeviceRule, ResourceLimit};
+use runner::{DeviceAccess, DeviceRule, ResourceLimit, SystemPaths};
 use serde::{Deserialize, Serialize};
 
 /// Which system calls a container may make.
@@ -39,8 +39,8 @@ pub struct Isolation {
     pub apparmor: Option<String>,
     /// `--security-opt label=`: options for SELinux.
     pub labels: Vec<String>,
-    /// `--security-opt systempaths=unconfined`: no paths of the kernel are masked or read-only.
-    pub open_paths: bool,
+    /// Paths of the kernel that are masked or read-only; with `--security-opt systempaths=unconfined`, none.
+    pub system_paths: SystemPaths,
     /// `--oom-score-adj`
     pub oom_score_adjustment: Option<i32>,
     /// `--pid`

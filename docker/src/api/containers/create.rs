@@ -13,14 +13,14 @@ use base::reference::has_tag;
 use bollard_stubs::models::{ContainerCreateBody, EndpointSettings, HealthConfig};
 use engine::limits_here::Unlimited;
 use engine::request::{
-    ContainerNetwork, DeclaredStreams, HealthChoice, PullPolicy, RunRequest, SeccompChoice,
+    ContainerNetwork, DeclaredStreams, HealthChoice, PullPolicy, RunRequest, SeccompChoice, SystemPaths,
 };
 use serde_json::{Value, json};
 
 use super::super::query::Parameters;
 use super::super::version::ApiVersion;
 use super::super::{Api, ApiError, body};
-use super::words::Words;
+use super::words::{Words, system_paths};
 
 /// The shortest time between two checks of a container's health, as in Docker.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -154,6 +154,10 @@ pub fn request(create: &Create, mut document: Value, version: ApiVersion) -> Res
     request.pull = PullPolicy::Never;
     if let Some(text) = seccomp {
         request.isolation.seccomp = SeccompChoice::Text(text);
+    }
+    let paths = system_paths(&host)?;
+    if paths != SystemPaths::default() {
+        request.isolation.system_paths = paths;
     }
     if let Some(health) = &config.healthcheck {
         request.supervision.health = self::health(health)?;

@@ -5,6 +5,8 @@ use bollard_stubs::models::{
     MountType, RestartPolicy, RestartPolicyNameEnum, ThrottleDevice,
 };
 
+use engine::request::SystemPaths;
+
 use super::super::ApiError;
 use super::super::version::ApiVersion;
 use crate::documents::containers::{MASKED, READ_ONLY};
@@ -127,9 +129,6 @@ impl Words {
         }
         for request in host.device_requests.iter().flatten() {
             self.device_request(request)?;
-        }
-        if open_paths(host)? {
-            self.add("--security-opt", "systempaths=unconfined");
         }
         Ok(())
     }
@@ -412,30 +411,24 @@ pub(super) fn restart(policy: &RestartPolicy) -> Result<Option<String>, ApiError
     }
 }
 
-/// Whether all of `/proc` and `/sys` is to be seen and written to. Other choices than all or the usual are refused.
-fn open_paths(host: &HostConfig) -> Result<bool, ApiError> {
-    let is = |given: &Option<Vec<String>>, usual: &[&str]| match given {
-        None => None,
-        Some(paths) if paths.is_empty() => Some(true),
-        Some(paths) if paths.iter().map(String::as_str).eq(usual.iter().copied()) => Some(false),
-        Some(_) => None,
+/// Paths of the kernel that a container does not see or cannot write to, where a client chooses them.
+pub(super) fn system_paths(host: &HostConfig) -> Result<SystemPaths, ApiError> {
+    let chosen = |name: &str, paths: &Option<Vec<String>>, usual: &[&str]| {
+        let Some(paths) = paths.as_ref().filter(|paths| !paths.iter().eq(usual)) else { return Ok(None) };
+        let is_plain = |path: &&String| {
+            path.starts_with('/') && !path.contains('\0') && path.split('/').all(|part| part != "..")
+        };
+        match paths.iter().find(|path| !is_plain(path)) {
+            Some(bad) => {
+                Err(ApiError::bad_request(format!("HostConfig.{name}: {bad:?} is no absolute path")))
+            }
+            None => Ok(Some(paths.clone())),
+        }
     };
-    let masked = is(&host.masked_paths, &MASKED);
-    let read_only = is(&host.readonly_paths, &READ_ONLY);
-    match (masked, read_only) {
-        (Some(true), Some(true)) => Ok(true),
-        (None, _) if host.masked_paths.is_some() => Err(chosen_paths("MaskedPaths")),
-        (_, None) if host.readonly_paths.is_some() => Err(chosen_paths("ReadonlyPaths")),
-        (Some(true), _) if host.privileged != Some(true) => Err(chosen_paths("MaskedPaths")),
-        (_, Some(true)) if host.privileged != Some(true) => Err(chosen_paths("ReadonlyPaths")),
-        _ => Ok(false),
-    }
-}
-
-fn chosen_paths(name: &str) -> ApiError {
-    ApiError::bad_request(format!(
-        "HostConfig.{name} can only be left out, or be empty together with the other list: single paths cannot be chosen"
-    ))
+    Ok(SystemPaths {
+        masked: chosen("MaskedPaths", &host.masked_paths, &MASKED)?,
+        read_only: chosen("ReadonlyPaths", &host.readonly_paths, &READ_ONLY)?,
+    })
 }
 
 /// What there is on Windows only.
@@ -496,7 +489,6 @@ mod tests {
                 json!({ "Mounts": [{ "Type": "tmpfs", "Target": "/a,b", "TmpfsOptions": { "SizeBytes": 9, "Mode": 448 } }] }),
                 "--mount=type=tmpfs,\"target=/a,b\",tmpfs-size=9,tmpfs-mode=700",
             ),
-            (json!({ "MaskedPaths": [], "ReadonlyPaths": [] }), "--security-opt=systempaths=unconfined"),
             (json!({ "Ulimits": [{ "Name": "nofile", "Soft": -1, "Hard": 5 }] }), "--ulimit=nofile=-1:5"),
         ] {
             assert_eq!(words(host.clone()).unwrap().join(" "), expected, "{host}");
@@ -513,11 +505,30 @@ mod tests {
             json!({ "Binds": ["../../etc:/x"] }),
             json!({ "Mounts": [{ "Type": "bind", "Source": "etc", "Target": "/x" }] }),
             json!({ "Mounts": [{ "Target": "/x" }] }),
-            json!({ "MaskedPaths": ["/proc/kcore"] }),
             json!({ "CpuPercent": 7 }),
             json!({ "DeviceRequests": [{ "Driver": "magic" }] }),
         ] {
             assert!(words(host.clone()).is_err(), "{host}");
+        }
+    }
+
+    #[test]
+    fn paths_of_the_kernel_are_chosen() {
+        let chosen =
+            |host: Value| system_paths(&serde_json::from_value(host).unwrap()).map_err(|error| error.message);
+        assert_eq!(chosen(json!({})).unwrap(), SystemPaths::default());
+        assert_eq!(
+            chosen(json!({ "MaskedPaths": MASKED, "ReadonlyPaths": null })).unwrap(),
+            SystemPaths::default()
+        );
+        assert_eq!(chosen(json!({ "MaskedPaths": [], "ReadonlyPaths": [] })).unwrap(), SystemPaths::open());
+        let one = chosen(json!({ "MaskedPaths": ["/proc/kcore"] })).unwrap();
+        assert_eq!((one.masked, one.read_only), (Some(vec!["/proc/kcore".to_owned()]), None));
+        for bad in ["proc", "/proc/../etc", "", "/a\0b"] {
+            assert!(
+                chosen(json!({ "ReadonlyPaths": [bad] })).unwrap_err().contains("ReadonlyPaths"),
+                "{bad:?}"
+            );
         }
     }
 

@@ -14,6 +14,13 @@ pub(super) fn document(container: &Container, settings: &ContainerSettings) -> V
     let restart = settings.restart;
     value["Links"] = list(settings.links.clone());
     value["RestartPolicy"] = json!({ "Name": restart.name(), "MaximumRetryCount": restart.most() });
+    let paths = |chosen: &Option<Vec<String>>, usual: &[&str]| match (container.document.privileged, chosen) {
+        (true, _) => json!([]),
+        (false, Some(chosen)) => json!(chosen),
+        (false, None) => json!(usual),
+    };
+    value["MaskedPaths"] = paths(&settings.system_paths.masked, &MASKED);
+    value["ReadonlyPaths"] = paths(&settings.system_paths.read_only, &READ_ONLY);
     if settings.init {
         value["Init"] = true.into();
     }
@@ -49,8 +56,6 @@ fn asked(container: &Container) -> Value {
         "Isolation": "",
         "Annotations": asked.annotations,
         "Runtime": "lap",
-        "MaskedPaths": if asked.privileged { json!([]) } else { json!(MASKED) },
-        "ReadonlyPaths": if asked.privileged { json!([]) } else { json!(READ_ONLY) },
     });
     let images: Vec<Value> = asked.mounts.iter().filter_map(image_mount).collect();
     if !images.is_empty() {
