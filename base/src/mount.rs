@@ -2,10 +2,20 @@
 //!
 //! The store says what to mount; only the runner mounts, in the container's own mount namespace, so
 //! nothing has to be unmounted and nothing is left behind after a crash.
+//!
+//! A read-only directory of a mount may stand for a *packed* layer: there is no such directory, but beside its name are
+//! [`PACKED_INDEX`], an EROFS image, and [`PACKED_DATA`], the file that holds what the image's files hold. Whoever mounts
+//! takes the root of that image in its place.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+/// The name of a packed layer's index.
+pub const PACKED_INDEX: &str = "index";
+
+/// The name of the file with a packed layer's content.
+pub const PACKED_DATA: &str = "tar";
 
 /// A mount that the snapshotter asks for. Paths are absolute paths of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use engine::StoredForm;
 use engine::isolation::Wanted;
 use engine::request::ContextModes;
 
@@ -52,6 +53,17 @@ pub(crate) struct Cli {
     )]
     pub(crate) storage_driver: Option<StorageDriver>,
 
+    /// How layers are kept that are pulled or loaded [default: auto]
+    #[arg(
+        long,
+        global = true,
+        env = "LAPSTRAKE_LAYER_FORM",
+        hide_env_values = true,
+        hide_short_help = true,
+        value_name = "FORM"
+    )]
+    pub(crate) layer_form: Option<LayerFormArg>,
+
     /// Refuse layers and archives that unpack to more [default: 1TiB]
     #[arg(
         long,
@@ -86,6 +98,27 @@ pub(crate) enum StorageDriver {
     Overlay,
     /// Every layer is a full copy. Works everywhere.
     Native,
+}
+
+/// `--layer-form`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LayerFormArg {
+    /// As suits: as directories.
+    Auto,
+    /// As directories. Packed ones become that when they are used.
+    Dir,
+    /// As one file each that is mounted, where the kernel can.
+    Packed,
+}
+
+impl From<LayerFormArg> for StoredForm {
+    fn from(form: LayerFormArg) -> Self {
+        match form {
+            LayerFormArg::Auto => Self::Auto,
+            LayerFormArg::Dir => Self::Dir,
+            LayerFormArg::Packed => Self::Packed,
+        }
+    }
 }
 
 /// `--context-modes`

@@ -86,7 +86,8 @@ pub use runner::oci as oci_runtime;
 use snapshotter::Store;
 pub use snapshotter::apply::Limits as ArchiveLimits;
 pub use snapshotter::{
-    CacheUsage, DriverKind, FilterError, Findings, Policy, RecordFilter, RecordKind, ScratchDir, SpaceLimits,
+    CacheUsage, DriverKind, FilterError, Findings, PackingObstacle, Policy, RecordFilter, RecordKind,
+    ScratchDir, SpaceLimits, StoredForm,
 };
 use solver::Flights;
 pub use sys::userns::owns_system;
@@ -131,6 +132,8 @@ pub struct EngineOptions {
     pub registries: RegistryFiles,
     /// How a new store keeps layers; `None` is the best that works here, and whatever an existing store has.
     pub driver: Option<DriverKind>,
+    /// In which form layers are kept that come as archives.
+    pub layer_form: StoredForm,
     /// What is too much for a layer or an archive that is unpacked.
     pub archive_limits: ArchiveLimits,
     /// Variables that say how git reaches the network, as in `https_proxy`. Downloads and registries find
@@ -182,6 +185,7 @@ impl Engine {
             &options.root,
             snapshotter::Options {
                 driver: options.driver,
+                layer_form: options.layer_form,
                 clock: clock.clone(),
                 archive_limits: options.archive_limits,
                 // A root directory alone does not keep a container from using a device in it.
@@ -235,6 +239,14 @@ impl Engine {
             lookups: Arc::clone(&self.lookups),
             frontends: self.frontends.clone(),
         }
+    }
+
+    /// Why layers are not packed, if that was asked for.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn packing_obstacle(&self) -> Result<Option<&PackingObstacle>, EngineError> {
+        Ok(self.store.packing_obstacle()?)
     }
 
     /// The directory of the store.

@@ -193,6 +193,9 @@ pub enum RunError {
     /// The files of a container that does not run could not be opened.
     #[error("cannot open the files of the container")]
     Files(#[source] PathError),
+    /// A packed layer could not be mounted.
+    #[error("cannot mount the layers of the container")]
+    Layers(#[source] PathError),
     /// The caller cancelled; the container has been killed.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -246,7 +249,9 @@ impl Faulty for RunError {
             Self::Neighbour(error) => error.fault(),
             Self::Group(error) => error.fault(),
             Self::Launch(error) => error.fault(),
-            Self::Lend(error) | Self::CleanUp(error) | Self::Files(error) => error.fault(),
+            Self::Lend(error) | Self::CleanUp(error) | Self::Files(error) | Self::Layers(error) => {
+                error.fault()
+            }
             Self::Cancelled(_) => Fault::Cancelled,
         }
     }

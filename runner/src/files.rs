@@ -83,7 +83,8 @@ impl Files {
             return Ok(Self { root, mounted: None });
         }
         let request = RunRequest { mounts: lasting(&request.mounts), ..request.clone() };
-        let bundle = spec::build(&request, NO_STREAMS)?;
+        let mut bundle = spec::build(&request, NO_STREAMS)?;
+        bundle.layers = bundle.mount_layers().map_err(RunError::Layers)?;
         let steps = plan::files(&bundle, Machine::this(), request.mounts.len())?;
         stubs::prepare(&request.root).map_err(RunError::CleanUp)?;
         match PrivateRoot::mount(steps) {

@@ -24,6 +24,7 @@ pub mod etc_files;
 mod files;
 mod interactive;
 pub mod isolation;
+mod layers;
 mod logged;
 pub mod logs;
 pub mod neighbour;

@@ -17,7 +17,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 use rustix::termios::{Winsize, tcsetwinsize};
 use sys::ns::{Ending, PidFd, Usage};
-use sys::spawn::{Created, Descriptors, Launched, Plan, launch, launch_with};
+use sys::spawn::{Created, Descriptors, Launched, Plan, launch_with};
 
 use crate::cgroup::{ControlGroup, DeviceList};
 use crate::chroot::Chroot;
@@ -116,6 +116,7 @@ fn start_joined(
     network: Option<Attachment>,
 ) -> Result<Process, RunError> {
     let mut bundle = spec::build(request, stdio)?;
+    bundle.layers = bundle.mount_layers().map_err(RunError::Layers)?.for_new_process();
     leave_memory_score(&mut bundle)?;
     let group = group(request, &bundle)?;
     if let (Some(group), true) = (&group, request.isolation != Mode::Chroot) {
@@ -136,7 +137,9 @@ fn start_joined(
     }
     let (streams, theirs) = streams(stdio).map_err(supervise("make the standard streams"))?;
     let borrowed = theirs.as_ref().map(|theirs| theirs.each_ref().map(AsFd::as_fd));
-    let launched = launch(plan, borrowed);
+    let layers = bundle.layers.descriptors();
+    let descriptors = Descriptors { streams: borrowed, layers, ..Descriptors::default() };
+    let launched = launch_with(plan, &descriptors, &mut |_, _| true);
     match launched {
         Ok(Launched { process, terminal, created }) => {
             let stubs = (!request.transient_root).then(|| (request.root.clone(), created));

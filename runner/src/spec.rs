@@ -16,10 +16,12 @@ use oci_spec::runtime::{
     LinuxNamespace, LinuxNamespaceType, Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
     Root, Spec, User,
 };
+use sys::path_error::PathError;
 
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
 use crate::isolation::Mode;
+use crate::layers::Layers;
 use crate::request::{
     self, DeviceFile, DeviceKind, EtcFiles, ExtraMount, MountKind, Network, Resource, ResourceLimit,
     RunRequest, SeccompProfile, SharedMemory, Sharing, Stdio, StreamTarget,
@@ -54,6 +56,8 @@ pub struct Bundle {
     pub spec: Spec,
     /// How the root filesystem is mounted.
     pub root: base::Mount,
+    /// Those of its layers, and of [`parts`](Self::parts), that have to be mounted before.
+    pub(crate) layers: Layers,
     /// Where relative sources of mounts are.
     pub directory: PathBuf,
     /// Whether an overlay root skips syncing when it is unmounted.
@@ -109,6 +113,12 @@ pub struct ProvidedFile {
 }
 
 impl Bundle {
+    /// Mounts its packed layers, which filesystems of this process are made of while it is there.
+    pub(crate) fn mount_layers(&self) -> Result<Layers, PathError> {
+        let parts = self.parts.iter().map(|part| &part.source);
+        Layers::of(parts.chain([&self.root]))
+    }
+
     /// Which of the standard streams are pipes that we make for the container.
     pub(crate) fn piped_streams(&self) -> [bool; 3] {
         match self.stdio {
@@ -139,6 +149,7 @@ pub fn build(request: &RunRequest, stdio: Stdio) -> Result<Bundle, RequestError>
     Ok(Bundle {
         spec,
         root: request.root.clone(),
+        layers: Layers::default(),
         directory: PathBuf::from("/"),
         volatile_root: request.volatile_root,
         parts: request.mounts.iter().filter_map(part).collect(),

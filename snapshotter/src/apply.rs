@@ -16,6 +16,7 @@
 mod attributes;
 mod directories;
 pub(crate) mod node;
+pub(crate) mod packed;
 mod path;
 pub(crate) mod read_ahead;
 mod remove;
@@ -36,7 +37,10 @@ use crate::compress::{self, CompressError};
 use crate::tar_entry::{EntryName, Mtime};
 use crate::tar_read::TarError;
 use root::Root;
+use tree::Tree;
 use unpack::Unpack;
+
+pub use packed::Unfit;
 
 /// What the directory is, which decides what a whiteout does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,6 +266,15 @@ pub enum ApplyError {
         /// What was found.
         actual: Digest,
     },
+    /// The layer can be unpacked, but not be kept as one file.
+    #[error("archive entry {entry} cannot be part of a packed layer")]
+    Unfit {
+        /// The entry.
+        entry: EntryName,
+        /// What is the matter with it.
+        #[source]
+        source: Unfit,
+    },
     /// The caller asked to stop.
     #[error("unpacking was cancelled")]
     Cancelled,
@@ -307,7 +320,8 @@ pub fn apply(
     options: &ApplyOptions,
     cancel: &CancelToken,
 ) -> Result<Applied, ApplyError> {
-    Unpack::new(BufReader::with_capacity(read_ahead::BUFFER, archive), open(root)?, options, cancel)?.run()
+    let tree = Tree::new(open(root)?, options)?;
+    Unpack::new(BufReader::with_capacity(read_ahead::BUFFER, archive), tree, options, cancel).run()
 }
 
 /// Unpacks a tar stream in any known compression below an open directory that others may change meanwhile, which can
@@ -322,7 +336,8 @@ pub fn apply_in_use(
     let root =
         Root::of_open(root.as_fd()).map_err(|source| ApplyError::Root { path: path.to_owned(), source })?;
     let plain = compress::decompressor(archive)?;
-    Unpack::new(BufReader::with_capacity(read_ahead::BUFFER, plain), root, options, cancel)?.run()
+    let tree = Tree::new(root, options)?;
+    Unpack::new(BufReader::with_capacity(read_ahead::BUFFER, plain), tree, options, cancel).run()
 }
 
 fn open(root: &Path) -> Result<Root, ApplyError> {
@@ -346,9 +361,9 @@ pub fn apply_blob(
     cancel: &CancelToken,
 ) -> Result<(Applied, Digest), ApplyError> {
     let plain = compress::decompressor(blob)?;
-    let root = open(root)?;
+    let tree = Tree::new(open(root)?, options)?;
     let (applied, diff_id) =
-        read_ahead::run(plain, |archive| Unpack::new(archive, root, options, cancel)?.run())
+        read_ahead::run(plain, |archive| Unpack::new(archive, tree, options, cancel).run())
             .map_err(ApplyError::Thread)?;
     let applied = applied?;
     match expected {

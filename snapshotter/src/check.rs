@@ -5,12 +5,13 @@ mod content;
 mod images;
 mod repair;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use base::Digest;
 use sys::lock::{FileLock, LockMode};
 
+use crate::db::packed::{self, PackedLayer};
 use crate::db::{blobs, cache_mounts, snapshots};
 use crate::error::StoreError;
 use crate::held_dir::Owners;
@@ -21,7 +22,8 @@ use crate::store::Store;
 /// What does not fit together in a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Committed snapshots without a directory: damage.
+    /// Committed snapshots without a directory, or without the files of a packed layer: damage. [`Store::verify`] also
+    /// finds those whose files are others. Repairing makes the files again if their blob is there.
     pub lost_snapshots: Vec<SnapshotId>,
     /// Snapshots that stand on a lost one, on a row that is gone, or use the layer of such a one: damage.
     pub orphaned_snapshots: Vec<SnapshotId>,
@@ -75,10 +77,14 @@ impl Store {
     fn check_snapshots(&self, findings: &mut Findings) -> Result<(), StoreError> {
         let names = sys::fs::list(&self.layout().snapshots())?;
         let rows = self.db().read("list snapshots", snapshots::all)?;
+        let packed = self.db().read("list packed layers", packed::all)?;
+        let packed: HashMap<SnapshotId, PackedLayer> = packed.into_iter().collect();
         for row in rows.iter().filter(|row| !row.active && row.layer.is_none()) {
-            if !sys::fs::exists(&self.layout().snapshot(row.id).fs())?
-                && self.db().read("look up a snapshot", |c| snapshots::is_committed(c, row.id))?
-            {
+            let is_there = match packed.get(&row.id) {
+                Some(files) => self.has_packed_files(row.id, files)?,
+                None => sys::fs::exists(&self.layout().snapshot(row.id).fs())?,
+            };
+            if !is_there && self.db().read("look up a snapshot", |c| snapshots::is_committed(c, row.id))? {
                 findings.lost_snapshots.push(row.id);
             }
         }

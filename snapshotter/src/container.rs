@@ -87,6 +87,17 @@ impl Store {
         Ok(std::iter::once(own).chain(below).collect())
     }
 
+    /// Looks whether the layers that a container stands on and shows are what they were. To be done before whoever runs it
+    /// mounts them.
+    ///
+    /// # Errors
+    /// [`StoreError::PackedDamaged`].
+    pub fn check_container_layers(&self, record: &ContainerRecord) -> Result<(), StoreError> {
+        let images = self.db().read("look up a container", |c| containers::images_of(c, &record.id))?;
+        let mut below = images.into_iter().chain(self.container_base(record)?);
+        below.try_for_each(|id| self.view_dirs(id).map(drop))
+    }
+
     /// Every container, the newest first.
     pub fn containers(&self) -> Result<Vec<ContainerRecord>, StoreError> {
         Ok(self.db().read("list containers", containers::all)?)

@@ -27,6 +27,7 @@ pub(crate) mod layers;
 pub(crate) mod leases;
 pub(crate) mod marks;
 pub(crate) mod networks;
+pub(crate) mod packed;
 pub(crate) mod recovery;
 pub(crate) mod roots;
 pub(crate) mod schema;

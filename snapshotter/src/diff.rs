@@ -97,6 +97,9 @@ pub enum DiffError {
     /// The output refused the last bytes.
     #[error("cannot write the end of the layer")]
     Finish(#[source] io::Error),
+    /// An archive that is the layer could not be copied.
+    #[error("cannot copy the archive of the layer")]
+    Copy(#[source] io::Error),
     /// A file has a name that means a deletion in a layer.
     #[error("{} cannot be stored in an image layer: names that begin with \".wh.\" are reserved", path.display())]
     Reserved {
@@ -132,7 +135,7 @@ impl Faulty for DiffError {
             Self::Read(error) => error.fault(),
             Self::Below(error) => error.fault(),
             Self::Write(error) => error.fault(),
-            Self::Finish(source) => base::fault::of_io(source),
+            Self::Finish(source) | Self::Copy(source) => base::fault::of_io(source),
             Self::Reserved { .. } => Fault::Input,
             Self::Incomplete { .. } => Fault::Environment,
             Self::Cancelled => Fault::Cancelled,

@@ -94,3 +94,8 @@ pub(crate) fn native() -> Driver {
 pub(crate) fn probe_overlay(scratch: &Path) -> Result<Driver, PathError> {
     overlay::probe(scratch).map(|overlay| Box::new(overlay) as Driver)
 }
+
+/// What a file holds that is in `layer`, read through an overlay on top of it whose own directories are made in `scratch`.
+pub(crate) fn read_through_overlay(layer: &Path, file: &str, scratch: &Path) -> Result<Vec<u8>, PathError> {
+    overlay::read_through(layer, file, scratch)
+}

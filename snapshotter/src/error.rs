@@ -73,6 +73,25 @@ pub enum StoreError {
         #[source]
         source: PathError,
     },
+    /// The files of a packed layer are not what they were, and there is nothing to make them of again.
+    #[error(
+        "the packed layer {} is damaged, and its blob is not in the store; \
+         `lap store check --repair` forgets it, and it is pulled or built again",
+        path.display()
+    )]
+    PackedDamaged {
+        /// The directory of its files.
+        path: PathBuf,
+    },
+    /// The index of a packed layer could not be written.
+    #[error("cannot write the index of the packed layer {}", path.display())]
+    PackedIndex {
+        /// The directory of its files.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: PathError,
+    },
     /// The ingested content is not the expected content. Nothing of it was kept.
     #[error(
         "content does not match: expected {expected} of {expected_size} bytes, \

@@ -107,6 +107,7 @@ impl Store {
             decided => decided?,
         };
         self.sweep()?;
+        self.forget_packed()?;
         self.sweep_partials(policies.contains(&Policy::DROP_CACHE))?;
         Ok(Collection { store: self.clone(), freed, drops_cache })
     }

@@ -7,12 +7,14 @@
 mod convert;
 mod planned;
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read as _, Write};
+use std::path::Path;
 
 use base::image::{Descriptor, chain_id};
 use base::{CancelToken, Digest, Key, KeyHasher, Timestamp};
 
-use crate::apply::{self, ApplyOptions, Ownership};
+use crate::apply::{self, Applied};
 use crate::blob::BlobInfo;
 use crate::compress::{Compression, LayerEncoder};
 use crate::db::{layers, sharing, snapshots};
@@ -20,8 +22,12 @@ use crate::diff::{self, DiffError, DiffOptions, PathChange};
 use crate::digest_thread::DigestThread;
 use crate::error::StoreError;
 use crate::lease::Lease;
+use crate::packed::PackError;
 use crate::snapshot::{ActiveSnapshot, CommitInfo, SnapshotId};
 use crate::store::Store;
+
+/// How much of an archive is in memory at a time.
+const ARCHIVE_BUFFER: usize = 256 << 10;
 
 /// The layer of a snapshot, in one form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,34 +162,33 @@ impl Store {
         expected: Option<&Digest>,
         cancel: &CancelToken,
     ) -> Result<(ActiveSnapshot, CommitInfo), StoreError> {
+        let mut active = self.prepare(lease, parent)?;
+        let options = self.layer_options(active.parent().is_some(), active.lower_dirs().to_vec())?;
+        let failed = |directory: &Path, source| match source {
+            apply::ApplyError::Cancelled => StoreError::Cancelled,
+            source => {
+                let directory = directory.to_owned();
+                StoreError::Apply { layer: layer.digest, directory, source: Box::new(source) }
+            }
+        };
+        if self.packs()? {
+            let blob = self.open_blob(&layer.digest)?;
+            match self.pack(active.dirs(), blob, expected.copied(), &options, cancel) {
+                Ok(Some((applied, files))) => {
+                    let info = commit_info(layer, below, files.tar, &applied);
+                    active.set_packed(files);
+                    return Ok((active, info));
+                }
+                Ok(None) => {}
+                Err(PackError::Store(error)) => return Err(error),
+                Err(PackError::Apply(error)) => return Err(failed(&active.dirs().top, error)),
+            }
+        }
         let blob = self.open_blob(&layer.digest)?;
-        let active = self.prepare(lease, parent)?;
-        let options = ApplyOptions {
-            lower: active.lower_dirs().to_vec(),
-            ownership: if rustix::process::geteuid().is_root() {
-                Ownership::FromArchive
-            } else {
-                Ownership::Ignore
-            },
-            ..self.apply_options(active.layering())
-        };
         let (applied, diff_id) =
-            apply::apply_blob(blob, expected.copied(), active.layer_dir(), &options, cancel).map_err(
-                |source| match source {
-                    apply::ApplyError::Cancelled => StoreError::Cancelled,
-                    source => {
-                        let directory = active.layer_dir().to_owned();
-                        StoreError::Apply { layer: layer.digest, directory, source: Box::new(source) }
-                    }
-                },
-            )?;
-        let info = CommitInfo {
-            diff: Some((diff_id, applied.bytes)),
-            chain_id: below.with(&diff_id),
-            opaque: applied.root_opaque,
-            original: Some(layer.clone()),
-            ..CommitInfo::default()
-        };
+            apply::apply_blob(blob, expected.copied(), active.layer_dir(), &options, cancel)
+                .map_err(|source| failed(active.layer_dir(), source))?;
+        let info = commit_info(layer, below, diff_id, &applied);
         Ok((active, info))
     }
 
@@ -243,7 +248,7 @@ impl Store {
     pub fn changed_paths(&self, id: SnapshotId, cancel: &CancelToken) -> Result<Vec<PathChange>, StoreError> {
         let parent = self.snapshot_info(id)?.parent;
         let lower = parent.map(|parent| self.view_dirs(parent)).transpose()?.unwrap_or_default();
-        let layer = self.layout().snapshot(self.layer_owner(id)?).fs();
+        let layer = self.layer_root(self.layer_owner(id)?)?;
         match diff::changed_paths(self.driver()?.layer_source(&layer, &lower), cancel) {
             Err(DiffError::Cancelled) => Err(StoreError::Cancelled),
             changes => changes.map_err(|source| StoreError::Diff { id, source }),
@@ -303,13 +308,41 @@ impl Store {
     ) -> Result<(), StoreError> {
         let parent = self.snapshot_info(id)?.parent;
         let lower = parent.map(|parent| self.view_dirs(parent)).transpose()?.unwrap_or_default();
-        let layer = self.layout().snapshot(id).fs();
+        if form.clamp_mtime.is_none()
+            && let Some(archive) = self.packed_archive(id)?
+        {
+            return self.copy_archive(archive, id, out, cancel);
+        }
+        let layer = self.layer_root(id)?;
         let source = self.driver()?.layer_source(&layer, &lower);
         let options = DiffOptions { clamp_mtime: form.clamp_mtime };
         match diff::write_layer(source, options, out, cancel) {
             Ok(_) => Ok(()),
             Err(DiffError::Cancelled) => Err(StoreError::Cancelled),
             Err(source) => Err(StoreError::Diff { id, source }),
+        }
+    }
+
+    /// The archive of a packed layer is the layer.
+    fn copy_archive(
+        &self,
+        archive: File,
+        id: SnapshotId,
+        out: &mut dyn Write,
+        cancel: &CancelToken,
+    ) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Diff { id, source: DiffError::Copy(source) };
+        let mut buffer = vec![0; ARCHIVE_BUFFER];
+        loop {
+            if cancel.is_cancelled() {
+                return Err(StoreError::Cancelled);
+            }
+            match (&archive).read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => out.write_all(&buffer[..count]).map_err(failed)?,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
         }
     }
 
@@ -355,6 +388,17 @@ impl Below {
             Self::Nothing => Some(*diff_id),
             Self::Chain(below) => chain_id(&[(*below)?, *diff_id]),
         }
+    }
+}
+
+/// What is recorded of a layer that came as a blob.
+fn commit_info(layer: &Descriptor, below: &Below, diff_id: Digest, applied: &Applied) -> CommitInfo {
+    CommitInfo {
+        diff: Some((diff_id, applied.bytes)),
+        chain_id: below.with(&diff_id),
+        opaque: applied.root_opaque,
+        original: Some(layer.clone()),
+        ..CommitInfo::default()
     }
 }
 

@@ -28,6 +28,7 @@
 //!   listings-v1/<key>                the files behind content keys, for explanations; may go at any time
 //!   snapshots-v1/<id>/{fs,work}      layers; `work` is overlayfs's own and goes at commit; a snapshot
 //!                                    that shares the layer of another has no directory
+//!   snapshots-v1/<id>/{tar,index}    packed layers: the archive, and the image of its files ([`packed`](crate::packed))
 //! ```
 //!
 //! Formats carry a version in their name, so that a new format is a new directory. Names come from
@@ -240,6 +241,16 @@ impl SnapshotDirs {
     /// The files of the layer.
     pub(crate) fn fs(&self) -> PathBuf {
         self.top.join("fs")
+    }
+
+    /// The archive of a packed layer.
+    pub(crate) fn tar(&self) -> PathBuf {
+        self.top.join(base::mount::PACKED_DATA)
+    }
+
+    /// What of that archive is mounted.
+    pub(crate) fn index(&self) -> PathBuf {
+        self.top.join(base::mount::PACKED_INDEX)
     }
 
     /// Where overlayfs works while the snapshot is active.

@@ -5,8 +5,8 @@
 //! content is written aside and complete before a row names it, and a file without a row is garbage. What
 //! is in use is protected by a [`Lease`], a locked file that the kernel frees when its owner dies.
 //!
-//! This crate mounts nothing and starts no process: it says what to mount, and reads and writes layers in
-//! user space. It does not speak to registries, and does not know what a build is.
+//! This crate starts no process and mounts nothing but packed layers, which nobody else sees: it says what to mount, and
+//! reads and writes layers in user space. It does not speak to registries, and does not know what a build is.
 
 pub mod apply;
 pub mod archive;
@@ -28,6 +28,7 @@ pub mod diff;
 mod difference;
 mod digest_thread;
 mod driver;
+mod erofs;
 mod error;
 mod failed_step;
 mod gc;
@@ -46,6 +47,7 @@ mod merkle;
 pub mod mode_change;
 mod network;
 pub mod pack;
+mod packed;
 mod received;
 mod record;
 mod root;
@@ -63,6 +65,8 @@ mod test_support;
 pub mod tree;
 #[cfg(test)]
 mod tree_fixture;
+#[cfg(test)]
+mod tree_seen;
 mod usage;
 mod volume;
 mod wait;
@@ -89,6 +93,7 @@ pub use image::{ImageRecord, MAX_DOCUMENT};
 pub use layer::{LayerBlob, LayerForm, SharedLayer};
 pub use lease::{Lease, LeaseNote};
 pub use network::NetworkRecord;
+pub use packed::{PackingObstacle, StoredForm};
 pub use received::ReceivedDir;
 pub use record::{CacheUsage, FilterError, RecordFilter, RecordKind};
 pub use scratch::ScratchDir;

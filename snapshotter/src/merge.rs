@@ -60,7 +60,7 @@ impl Store {
         let below = self.view_dirs(base)?;
         let Some(below) = below.first() else { return Ok(false) };
         let layers: Vec<PathBuf> =
-            layers.iter().map(|link| self.layout().snapshot(link.layer).fs()).collect();
+            layers.iter().map(|link| self.link_root(link)).collect::<Result<_, StoreError>>()?;
         Ok(self.driver()?.can_stack(below, &layers)?)
     }
 

@@ -13,6 +13,8 @@ use base::{Digest, Key, Mount, Timestamp};
 
 use crate::apply::Layering;
 use crate::cache::CacheWrite;
+use crate::db::packed::{self, PackedLayer};
+use crate::db::snapshots::ChainLink;
 use crate::db::{self, leases, snapshots};
 use crate::error::StoreError;
 use crate::layer::LayerBlob;
@@ -118,40 +120,54 @@ impl Store {
             return Err(parent.map_or(StoreError::Cancelled, |id| StoreError::NoSuchSnapshot { id }));
         };
         // From here on, dropping `active` takes everything back.
-        let active = ActiveSnapshot {
+        let mut active = ActiveSnapshot {
             store: self.clone(),
             lease: lease.clone(),
             id,
             parent,
             fs: self.layout().snapshot(id).fs(),
             dirs: self.layout().snapshot(id),
-            lower: driver.view(self.visible(&chain)),
+            lower: Vec::new(),
+            lower_names: driver.view(self.visible_names(&chain)),
             layering: driver.layering(parent.is_some()),
+            packed: None,
             committed: false,
         };
         lease.note_snapshot(parent.unwrap_or(id));
+        active.lower = driver.view(self.visible(&chain)?);
         sys::fs::create_dir(&active.dirs.top, 0o700)?;
         driver.create(&active.dirs, &active.lower)?;
         Ok(active)
     }
 
     /// The directories that make up the tree of a committed snapshot, topmost first, for a merged view in
-    /// user space.
+    /// user space. The paths are good in this process, for as long as it has the store open.
     pub fn view_dirs(&self, id: SnapshotId) -> Result<Vec<PathBuf>, StoreError> {
         let chain = self.read_chain(id)?;
-        Ok(self.driver()?.view(self.visible(&chain)))
+        Ok(self.driver()?.view(self.visible(&chain)?))
+    }
+
+    /// Where those directories are, for people and for what outlives this process. A packed layer has none: see
+    /// [`base::mount`].
+    pub fn layer_dirs(&self, id: SnapshotId) -> Result<Vec<PathBuf>, StoreError> {
+        let chain = self.read_chain(id)?;
+        Ok(self.driver()?.view(self.visible_names(&chain)))
     }
 
     /// What to mount to see a committed snapshot without being able to write to it. It is protected by
     /// `lease` from then on.
     pub fn mount_read_only(&self, lease: &Lease, id: SnapshotId) -> Result<Mount, StoreError> {
         self.hold(lease, id)?;
-        Ok(self.driver()?.read_only_mount(self.view_dirs(id)?))
+        self.read_only_view(id)
     }
 
     /// The same for whoever protects it otherwise.
     pub fn read_only_view(&self, id: SnapshotId) -> Result<Mount, StoreError> {
-        Ok(self.driver()?.read_only_mount(self.view_dirs(id)?))
+        let chain = self.read_chain(id)?;
+        // Whoever mounts it looks at no digests.
+        self.visible(&chain)?;
+        let driver = self.driver()?;
+        Ok(driver.read_only_mount(driver.view(self.visible_names(&chain))))
     }
 
     /// The length in bytes of the uncompressed layer on top of the snapshot with this chain id, if both are
@@ -230,19 +246,35 @@ impl Store {
     }
 
     /// The links of a committed snapshot's chain, the topmost first.
-    pub(crate) fn read_chain(&self, id: SnapshotId) -> Result<Vec<snapshots::ChainLink>, StoreError> {
+    pub(crate) fn read_chain(&self, id: SnapshotId) -> Result<Vec<ChainLink>, StoreError> {
         let chain = self.db().read("read a chain of snapshots", |c| snapshots::chain(c, id))?;
         if chain.is_empty() { Err(StoreError::NoSuchSnapshot { id }) } else { Ok(chain) }
     }
 
     /// The layer directories of `chain`, topmost first, down to the first that hides what is below it. One
     /// that occurs twice is left out below, where it shows nothing: overlayfs refuses it (`ELOOP`).
-    pub(crate) fn visible(&self, chain: &[snapshots::ChainLink]) -> Vec<PathBuf> {
-        let hidden = chain.iter().position(|link| link.opaque).map_or(chain.len(), |at| at + 1);
-        let mut seen = HashSet::new();
-        let shown = chain[..hidden].iter().filter(|link| seen.insert(link.layer));
-        shown.map(|link| self.layout().snapshot(link.layer).fs()).collect()
+    pub(crate) fn visible(&self, chain: &[ChainLink]) -> Result<Vec<PathBuf>, StoreError> {
+        shown(chain).map(|link| self.link_root(link)).collect()
     }
+
+    /// The same as names that others understand.
+    pub(crate) fn visible_names(&self, chain: &[ChainLink]) -> Vec<PathBuf> {
+        shown(chain).map(|link| self.layout().snapshot(link.layer).fs()).collect()
+    }
+
+    /// Where this process finds the layer of a link.
+    pub(crate) fn link_root(&self, link: &ChainLink) -> Result<PathBuf, StoreError> {
+        match link.packed {
+            true => self.layer_root(link.layer),
+            false => Ok(self.layout().snapshot(link.layer).fs()),
+        }
+    }
+}
+
+fn shown(chain: &[ChainLink]) -> impl Iterator<Item = &ChainLink> {
+    let hidden = chain.iter().position(|link| link.opaque).map_or(chain.len(), |at| at + 1);
+    let mut seen = HashSet::new();
+    chain[..hidden].iter().filter(move |link| seen.insert(link.layer))
 }
 
 /// A snapshot being made. Dropping it without [`commit`](Self::commit) removes everything.
@@ -253,8 +285,13 @@ pub struct ActiveSnapshot {
     parent: Option<SnapshotId>,
     dirs: SnapshotDirs,
     fs: PathBuf,
+    /// For this process.
     lower: Vec<PathBuf>,
+    /// For others.
+    lower_names: Vec<PathBuf>,
     layering: Layering,
+    /// The files that the layer consists of, instead of a directory.
+    packed: Option<Box<PackedLayer>>,
     committed: bool,
 }
 
@@ -300,10 +337,20 @@ impl ActiveSnapshot {
         self.layering == Layering::Flat
     }
 
+    /// The places of its files.
+    pub(crate) fn dirs(&self) -> &SnapshotDirs {
+        &self.dirs
+    }
+
+    /// Makes files the layer that were written in the place of its directory.
+    pub(crate) fn set_packed(&mut self, files: PackedLayer) {
+        self.packed = Some(Box::new(files));
+    }
+
     /// What to mount for a process to run in. Not to be mounted while the layer directory is written to
     /// directly.
     pub fn mount(&self) -> Result<Mount, StoreError> {
-        Ok(self.store.driver()?.writable_mount(&self.dirs, &self.lower)?)
+        Ok(self.store.driver()?.writable_mount(&self.dirs, &self.lower_names)?)
     }
 
     /// Makes the snapshot immutable and visible to others, and returns its id. It is protected by the lease
@@ -318,6 +365,10 @@ impl ActiveSnapshot {
             return Ok(existing);
         }
         sys::fs::remove_tree(&self.dirs.work())?;
+        if self.packed.is_some() {
+            // Nobody is to take it for the layer.
+            sys::fs::remove_tree(&self.dirs.fs())?;
+        }
         let outcome = self.write_commit(&info)?;
         match outcome {
             Outcome::Committed => {
@@ -351,6 +402,9 @@ impl ActiveSnapshot {
             }
             if !snapshots::commit(c, self.id, &known)? {
                 return Ok(Outcome::Lost);
+            }
+            if let Some(files) = &self.packed {
+                packed::put(c, self.id, files)?;
             }
             leases::hold_snapshot(c, self.lease.id(), self.id)?;
             if let (Some((diff_id, _)), Some(descriptor)) = (info.diff, info.original.clone()) {

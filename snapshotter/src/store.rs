@@ -15,6 +15,7 @@ use crate::db::{Database, DbError, recovery, settings, to_millis};
 use crate::driver::{self, Driver, DriverKind};
 use crate::error::StoreError;
 use crate::layout::Layout;
+use crate::packed::{PackedLayers, StoredForm};
 
 /// Changes at every start of the machine (`proc_sys_kernel(5)`).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -25,6 +26,8 @@ pub struct Options {
     /// The driver for snapshots. `None` takes the one that the store was made for; a new store takes
     /// overlay where it can be mounted.
     pub driver: Option<DriverKind>,
+    /// In which form layers are kept.
+    pub layer_form: StoredForm,
     /// Tells when records are made.
     pub clock: Arc<dyn Clock>,
     /// What is too much for a layer or an archive that is unpacked.
@@ -36,7 +39,13 @@ pub struct Options {
 impl Default for Options {
     /// Whatever works best here, and the machine's clock.
     fn default() -> Self {
-        Self { driver: None, clock: Arc::new(SystemClock), archive_limits: Limits::default(), devices: true }
+        Self {
+            driver: None,
+            layer_form: StoredForm::default(),
+            clock: Arc::new(SystemClock),
+            archive_limits: Limits::default(),
+            devices: true,
+        }
     }
 }
 
@@ -75,6 +84,7 @@ struct Shared {
     database: Database,
     clock: Arc<dyn Clock>,
     wanted_driver: Option<DriverKind>,
+    packed: PackedLayers,
     archive_limits: Limits,
     devices: bool,
     driver: OnceLock<Driver>,
@@ -117,6 +127,7 @@ impl Store {
             database,
             clock: options.clock,
             wanted_driver: options.driver,
+            packed: PackedLayers::new(options.layer_form),
             archive_limits: options.archive_limits,
             devices: options.devices && sys::userns::is_initial(),
             driver: OnceLock::new(),
@@ -161,6 +172,16 @@ impl Store {
 
     pub(crate) fn layout(&self) -> &Layout {
         &self.0.layout
+    }
+
+    /// The packed layers that this handle has mounted.
+    pub(crate) fn packed(&self) -> &PackedLayers {
+        &self.0.packed
+    }
+
+    /// Whether devices in layers are made.
+    pub(crate) fn makes_devices(&self) -> bool {
+        self.0.devices
     }
 
     pub(crate) fn db(&self) -> &Database {

@@ -1,7 +1,7 @@
 //! Every driver under the suite of `testkit::driver_suite`, each case as a test of its own:
 //! `cargo test -p snapshotter --test drivers -- NAME`.
 //!
-//! The overlay driver is tried as root of the machine and as root of a user namespace, where this program is
+//! The overlay driver is tried as root of the machine, with layers unpacked and packed, and as root of a user namespace, where this program is
 //! started again for each case, the native driver as root of the machine.
 #![allow(
     clippy::disallowed_methods,
@@ -21,6 +21,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use snapshotter::tree::{Entry, Tree as Merged};
 use snapshotter::{
     ActiveSnapshot, CommitInfo, Compression, DriverKind, Lease, Options, Policy, SnapshotId, Store,
+    StoredForm,
 };
 use sys::stat::Kind;
 use sys::xattr::{self, Target};
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     if let Ok(name) = std::env::var(CASE) {
         assert!(user_namespace::is_inside());
         let case = CASES.iter().find(|case| case.name == name);
-        case.expect("a case of the suite").run(&|root| open(root, DriverKind::Overlay));
+        case.expect("a case of the suite").run(&|root| open(root, DriverKind::Overlay, StoredForm::Auto));
         return ExitCode::SUCCESS;
     }
     if testkit::privilege::root().is_none() {
@@ -47,13 +48,17 @@ fn main() -> ExitCode {
         let here = |driver: DriverKind| {
             let name = format!("{driver}::{}", case.name);
             Trial::test(name, move || {
-                case.run(&|root| open(root, driver));
+                case.run(&|root| open(root, driver, StoredForm::Dir));
                 Ok(())
             })
         };
+        let packed = Trial::test(format!("packed::{}", case.name), move || {
+            case.run(&|root| open(root, DriverKind::Overlay, StoredForm::Packed));
+            Ok(())
+        });
         let inside = format!("overlay_in_a_user_namespace::{}", case.name);
         let inside = Trial::test(inside, || run_in_user_namespace(case));
-        [here(DriverKind::Overlay), here(DriverKind::Native), inside]
+        [here(DriverKind::Overlay), here(DriverKind::Native), packed, inside]
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
@@ -69,8 +74,12 @@ struct StoreSubject {
     leases: Mutex<HashMap<Id, Lease>>,
 }
 
-fn open(root: &Path, driver: DriverKind) -> Box<dyn Subject> {
-    let store = Store::open(root, Options { driver: Some(driver), ..Options::default() }).unwrap();
+fn open(root: &Path, driver: DriverKind, layer_form: StoredForm) -> Box<dyn Subject> {
+    let store =
+        Store::open(root, Options { driver: Some(driver), layer_form, ..Options::default() }).unwrap();
+    if let Some(obstacle) = store.packing_obstacle().unwrap() {
+        println!("layers are unpacked: {obstacle}");
+    }
     Box::new(StoreSubject { store, leases: Mutex::default() })
 }
 

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod copy;
 pub mod datagram;
 pub mod detached;
+pub mod erofs;
 pub mod failpoint;
 pub mod fs;
 pub mod init_program;

@@ -45,6 +45,7 @@ use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::path::PathBuf;
 
 use base::{Fault, Faulty};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
@@ -69,6 +70,9 @@ pub struct Descriptors<'a> {
     pub streams: Option<[BorrowedFd<'a>; 3]>,
     /// Further ones that its program finds from number 3 on.
     pub kept: Vec<BorrowedFd<'a>>,
+    /// Roots of mounts that nobody sees, by which its filesystems are mounted ([`layer_path`]). Its program does not get
+    /// them.
+    pub layers: Vec<BorrowedFd<'a>>,
     /// The process whose namespaces are joined ([`NamespacesOf::Target`]).
     pub target: Option<&'a PidFd>,
     /// A listening socket ([`socket_at`]) by which the execution of its program has to be ordered
@@ -90,6 +94,12 @@ pub fn inherited(count: u32) -> io::Result<Vec<OwnedFd>> {
     };
     let count = i32::try_from(count).map_err(io::Error::other)?;
     (first..first.saturating_add(count)).map(duplicate).collect()
+}
+
+/// By which path a new process that keeps no descriptors finds the layer of this number
+/// ([`Descriptors::layers`]).
+pub fn layer_path(number: usize) -> PathBuf {
+    format!("/proc/self/fd/{}", Job::descriptors(number)).into()
 }
 
 /// Does what is to be done at a checkpoint of a new process. `false` ends it.
@@ -214,6 +224,7 @@ pub fn launch_with(
 struct Sources {
     streams: Option<[OwnedFd; 3]>,
     kept: Vec<OwnedFd>,
+    layers: Vec<OwnedFd>,
     report: OwnedFd,
     joined: Vec<OwnedFd>,
     hold: Option<OwnedFd>,
@@ -242,7 +253,8 @@ impl Sources {
             }
         });
         let joined = joined.collect::<Result<Vec<_>, _>>()?;
-        let free = Job::descriptors(descriptors.kept.len() + joined.len() + 2);
+        let placed = descriptors.kept.len() + descriptors.layers.len() + joined.len();
+        let free = Job::descriptors(placed + 2);
         let raise = |fd: BorrowedFd<'_>| -> Result<OwnedFd, LaunchError> {
             let raised = rustix::io::fcntl_dupfd_cloexec(fd, free);
             raised.map_err(|error| prepare("duplicate a descriptor")(error.into()))
@@ -252,6 +264,7 @@ impl Sources {
         Ok(Self {
             streams: streams.transpose()?,
             kept: descriptors.kept.iter().copied().map(raise).collect::<Result<_, _>>()?,
+            layers: descriptors.layers.iter().copied().map(raise).collect::<Result<_, _>>()?,
             report: raise(report.as_fd())?,
             joined: joined.iter().map(|fd| raise(fd.as_fd())).collect::<Result<_, _>>()?,
             hold: descriptors.hold.map(raise).transpose()?,
@@ -265,6 +278,7 @@ impl Sources {
             environment: pointers(&plan.exec.environment),
             streams: self.streams.as_ref().map(|streams| streams.each_ref().map(AsRawFd::as_raw_fd)),
             kept: numbers(&self.kept),
+            layers: numbers(&self.layers),
             report: self.report.as_raw_fd(),
             joined: numbers(&self.joined),
             hold: self.hold.as_ref().map(AsRawFd::as_raw_fd),

@@ -3,7 +3,7 @@
 //! The mount lives in the mount namespace of one thread, so the machine never sees it, several tests may mount
 //! at the same time, and a test that fails leaves nothing behind. Programs that are started meanwhile see it too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base::Mount;
 use nix::sched::CloneFlags;
@@ -42,14 +42,21 @@ pub fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 fn attach(mount: &Mount, target: &Path) -> std::io::Result<()> {
+    let mut packed = Vec::new();
+    let mut found = |layer: &PathBuf| -> std::io::Result<PathBuf> {
+        let Some(root) = sys::erofs::mount_layer(layer)? else { return Ok(layer.clone()) };
+        let path = sys::erofs::path_of(&root);
+        packed.push(root);
+        Ok(path)
+    };
     match mount {
         Mount::Bind { source, read_only } => {
-            rustix::mount::mount_bind(source, target)?;
+            rustix::mount::mount_bind(found(source)?, target)?;
             if *read_only { make_read_only(target) } else { Ok(()) }
         }
         Mount::Overlay { lower, upper, userxattr } => {
             let upper = upper.as_ref().map(|upper| (upper.upper.clone(), upper.work.clone()));
-            let mut lower = lower.clone();
+            let mut lower = lower.iter().map(found).collect::<std::io::Result<Vec<_>>>()?;
             if upper.is_none() && lower.len() == 1 {
                 // The kernel wants two directories when it may not write.
                 lower.push(lower[0].clone());

@@ -39,7 +39,7 @@ use engine::error::EngineError;
 use engine::isolation::{Isolation, Mode, NoIsolation, Wanted};
 use engine::registries::RegistryFiles;
 use engine::request::{NetworkMode, PullPolicy};
-use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions};
+use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions, StoredForm};
 
 use crate::args::{BuilderArgs, BuilderCommand, Cli, Command, StorageDriver};
 use crate::container_args::{ContainerAction, ContainerArgs, ContainerCommand};
@@ -47,11 +47,13 @@ use crate::error::{CliError, FAILED, RUN_FAILED};
 use crate::image_args::{ImageArgs, ImageCommand};
 use crate::places;
 use crate::prune_args::{StoreArgs, StoreCommand, SystemCommand};
+use crate::terminal::complain;
 
 /// The store that the command line names.
 struct StoreChoice {
     root: Option<PathBuf>,
     driver: Option<StorageDriver>,
+    layer_form: StoredForm,
     archive_limits: ArchiveLimits,
     isolation: Result<Isolation, Arc<NoIsolation>>,
 }
@@ -63,7 +65,8 @@ impl StoreChoice {
             max_entries: cli.max_layer_entries.unwrap_or(default.max_entries),
             max_bytes: cli.max_layer_size.unwrap_or(default.max_bytes),
         };
-        Self { root: cli.root.clone(), driver: cli.storage_driver, archive_limits, isolation }
+        let layer_form = cli.layer_form.map(StoredForm::from).unwrap_or_default();
+        Self { root: cli.root.clone(), driver: cli.storage_driver, layer_form, archive_limits, isolation }
     }
 }
 
@@ -220,9 +223,14 @@ fn open_with(store: &StoreChoice, registries: RegistryFiles) -> Result<Engine, C
         isolation: store.isolation.clone(),
         registries,
         driver,
+        layer_form: store.layer_form,
         archive_limits: store.archive_limits,
         proxies: proxies(),
     })?;
+    if let Some(obstacle) = engine.packing_obstacle()? {
+        let cause = std::error::Error::source(obstacle).map(|cause| format!(": {cause}")).unwrap_or_default();
+        complain(&format!("WARNING: layers are unpacked: {obstacle}{cause}"));
+    }
     Ok(engine.with_frontends(Arc::new(::daemon::Frontends)))
 }
 

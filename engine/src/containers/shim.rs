@@ -26,6 +26,9 @@ const OURSELVES: &str = "/proc/self/exe";
 impl Engine {
     /// Starts a shim for a container, which goes over to it: at no time nobody has it. It waits for requests.
     pub(super) fn start_shim(&self, id: &str, name: &str, dir: HeldDir) -> Result<Client, EngineError> {
+        if let Some(record) = self.store.container(id)? {
+            self.store.check_container_layers(&record)?;
+        }
         let directory = dir.path().as_os_str().to_owned();
         let args: [OsString; 5] = [COMMAND.into(), directory, self.root().into(), id.into(), name.into()];
         let lock = dir.into_lock().into_file().into();

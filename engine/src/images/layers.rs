@@ -6,7 +6,8 @@ use crate::Engine;
 use crate::error::EngineError;
 
 impl Engine {
-    /// The directories of an image's layers, the topmost first; none where it is not unpacked.
+    /// The directories of an image's layers, the topmost first; none where it is not unpacked. In the place of that of a
+    /// packed layer are its files.
     ///
     /// # Errors
     /// When there is no such image, or an id fits several.
@@ -14,6 +15,6 @@ impl Engine {
         let found = self.find(name)?;
         let chain = base::image::chain_id(&found.image.config.rootfs.diff_ids);
         let snapshot = chain.map(|chain| self.store.find_chain_id(&chain)).transpose()?.flatten();
-        Ok(snapshot.map(|snapshot| self.store.view_dirs(snapshot)).transpose()?.unwrap_or_default())
+        Ok(snapshot.map(|snapshot| self.store.layer_dirs(snapshot)).transpose()?.unwrap_or_default())
     }
 }

@@ -282,7 +282,7 @@ impl Engine {
         match image.snapshot {
             Some(snapshot) => {
                 let layers = self.store.read_only_view(snapshot)?;
-                source.clone_from(&self.store.view_dirs(snapshot)?.into_iter().next().unwrap_or_default());
+                source.clone_from(&self.store.layer_dirs(snapshot)?.into_iter().next().unwrap_or_default());
                 Ok(MountKind::Part { source: layers, path: path.to_owned(), read_only: true })
             }
             None if asked.subpath.is_some() => Err(VolumeError::NoLayers(asked.image.clone()).into()),

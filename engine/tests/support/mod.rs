@@ -19,6 +19,7 @@ pub(crate) fn options(directory: &Path) -> Option<EngineOptions> {
         isolation: obtain(Wanted::Auto, &[], None).map_err(Arc::new),
         registries: RegistryFiles::default(),
         driver: None,
+        layer_form: Default::default(),
         archive_limits: ArchiveLimits::default(),
         proxies: Vec::new(),
     })

@@ -88,6 +88,7 @@ impl Config {
         Bundle {
             spec: self.spec.clone(),
             root: Mount::Bind { source: self.rootfs(), read_only: false },
+            layers: Default::default(),
             directory: self.bundle.clone(),
             volatile_root: false,
             parts: Vec::new(),

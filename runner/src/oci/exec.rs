@@ -92,6 +92,7 @@ impl Runtime {
             kept: request.kept.clone(),
             target: Some(&target),
             hold: None,
+            layers: Vec::new(),
         };
         let launched = launch_with(plan, &descriptors, &mut |_, _| true);
         let Launched { process, terminal, .. } =

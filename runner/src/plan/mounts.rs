@@ -16,6 +16,7 @@ use super::namespaces::id_map;
 use super::{Machine, c_string, path, terminal};
 use crate::capabilities::CapabilitySet;
 use crate::error::RequestError;
+use crate::layers::Layers;
 use crate::spec::{Bundle, PART, ProvidedFile, SAME};
 
 /// The devices that every container has: name in `/dev`, major and minor number. Sources: OCI runtime-spec
@@ -138,7 +139,7 @@ fn file_name(number: usize) -> Result<CString, RequestError> {
 }
 
 fn root(bundle: &Bundle, devices: MountAttributes) -> Result<Step, RequestError> {
-    let Source { at, source, read_only } = source(&bundle.root, bundle.volatile_root)?;
+    let Source { at, source, read_only } = source(&bundle.root, &bundle.layers, bundle.volatile_root)?;
     let read_only = if read_only { MountAttributes::READ_ONLY } else { MountAttributes::NONE };
     let attributes = devices.with(read_only);
     Ok(Step::Root { at, source, attributes })
@@ -153,31 +154,33 @@ struct Source {
     read_only: bool,
 }
 
-fn source(mount: &base::Mount, volatile: bool) -> Result<Source, RequestError> {
+fn source(mount: &base::Mount, layers: &Layers, volatile: bool) -> Result<Source, RequestError> {
     match mount {
-        base::Mount::Bind { source, read_only } => bind_source(source, *read_only),
+        base::Mount::Bind { source, read_only } => bind_source(source, layers, *read_only),
         base::Mount::Overlay { lower, upper: None, .. } if lower.len() == 1 => {
             // The kernel makes no overlay of a single directory, and it would show nothing else.
-            bind_source(lower.first().map_or(Path::new("/"), |only| only), true)
+            bind_source(lower.first().map_or(Path::new("/"), |only| only), layers, true)
         }
         base::Mount::Overlay { lower, upper, userxattr } => {
             let overlay = Overlay {
-                lower: lower.clone(),
+                lower: lower.iter().map(|layer| layers.path(layer).into_owned()).collect(),
                 upper: upper.as_ref().map(|upper| (upper.upper.clone(), upper.work.clone())),
                 userxattr: *userxattr,
                 volatile,
             };
             let source = RootSource::Overlay(overlay.options()?);
-            let at = upper.as_ref().map(|upper| &upper.upper).or(lower.first());
-            let at = path("layer directory", at.map_or(Path::new("/"), |at| at))?;
+            let upper = upper.as_ref().map(|upper| upper.upper.as_path());
+            let at = upper.or_else(|| lower.first().map(|layer| layers.place(layer)));
+            let at = path("layer directory", at.unwrap_or(Path::new("/")))?;
             Ok(Source { at, source, read_only: false })
         }
     }
 }
 
-fn bind_source(source: &Path, read_only: bool) -> Result<Source, RequestError> {
-    let at = path("root directory", source)?;
-    Ok(Source { at: at.clone(), source: RootSource::Bind(at), read_only })
+fn bind_source(source: &Path, layers: &Layers, read_only: bool) -> Result<Source, RequestError> {
+    let at = path("root directory", layers.place(source))?;
+    let source = path("root directory", &layers.path(source))?;
+    Ok(Source { at, source: RootSource::Bind(source), read_only })
 }
 
 /// The part of a filesystem that a mount of this number shows.
@@ -186,7 +189,7 @@ fn part(mount: &Mount, bundle: &Bundle) -> Result<MountSource, RequestError> {
     let number = mount.source().as_ref().and_then(|source| source.to_str()).ok_or_else(missing)?;
     let number: usize = number.parse().map_err(|_| missing())?;
     let part = bundle.parts.get(number).ok_or_else(missing)?;
-    let Source { at, source, .. } = source(&part.source, true)?;
+    let Source { at, source, .. } = source(&part.source, &bundle.layers, true)?;
     Ok(MountSource::Part { source, at, path: c_string("path of a mount", &part.path)? })
 }
 

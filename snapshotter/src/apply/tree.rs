@@ -18,6 +18,7 @@ use super::node::{self, Made};
 use super::path::{clean, join, split};
 use super::remove::{Written, remove, remove_children};
 use super::root::{ResolveError, Root, beneath};
+use super::unpack::Target;
 use super::{Applied, ApplyError, ApplyOptions, Devices, InUse, Layering};
 use crate::tar_entry::{Entry, EntryName, Kind, Mtime};
 
@@ -43,7 +44,7 @@ impl<'a> Tree<'a> {
     pub(super) fn new(root: Root, options: &'a ApplyOptions) -> Result<Self, ApplyError> {
         Ok(Self {
             root,
-            lower: options.lower.iter().map(|path| super::open(path)).collect::<Result<_, _>>()?,
+            lower: open_lower(options)?,
             options,
             directories: Directories::default(),
             written: Written::default(),
@@ -55,7 +56,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Makes an empty regular file, in place of whatever has its name.
-    pub(super) fn create_file(&mut self, path: &[u8], entry: &[u8]) -> Result<File, ApplyError> {
+    fn create_file(&mut self, path: &[u8], entry: &[u8]) -> Result<File, ApplyError> {
         let (parent, name) = self.place(path, entry)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let create = || rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR);
@@ -68,33 +69,6 @@ impl<'a> Tree<'a> {
             created => created,
         };
         Ok(File::from(created.step("create").of(entry)?))
-    }
-
-    /// Sets owner, mode, attributes and times of an open file.
-    pub(super) fn set_attributes(&mut self, file: &File, entry: &Entry) -> Result<(), Failure> {
-        self.setter.set_open(file, &Attributes::from(entry))
-    }
-
-    /// Takes what the archive says about the root directory itself.
-    pub(super) fn set_root(&mut self, entry: &Entry) -> Result<(), ApplyError> {
-        if entry.kind != Kind::Directory {
-            return Err(ApplyError::Name { entry: EntryName(entry.path.clone()) });
-        }
-        self.directories.defer(Vec::new(), Pending { attributes: entry.into(), existed: true });
-        Ok(())
-    }
-
-    /// Makes what an entry other than a regular file describes.
-    pub(super) fn add(&mut self, entry: &Entry, path: Vec<u8>) -> Result<(), ApplyError> {
-        match entry.kind {
-            Kind::Directory => self.add_directory(entry, path),
-            Kind::HardLink => self.add_hard_link(entry, path),
-            Kind::CharDevice | Kind::BlockDevice if self.options.devices == Devices::Skip => {
-                self.skipped_devices += 1;
-                Ok(())
-            }
-            _ => self.add_node(entry, &path),
-        }
     }
 
     fn add_node(&mut self, entry: &Entry, path: &[u8]) -> Result<(), ApplyError> {
@@ -218,39 +192,6 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Hides a path of the layers below.
-    pub(super) fn hide(&mut self, path: &[u8], entry: &[u8]) -> Result<(), ApplyError> {
-        let (directory, name) = split(path);
-        if self.options.layering == Layering::Flat {
-            let Some(parent) = self.existing(directory, entry)? else { return Ok(()) };
-            remove(parent.as_fd(), name, &self.written).step("delete the path hidden by").of(entry)?;
-            self.directories.forget_handles();
-            return Ok(());
-        }
-        let parent = self.directory(directory, entry)?;
-        match node::make_whiteout(parent.as_fd(), name) {
-            // This layer's own file stays; its own directory stays alone.
-            Err(Errno::EXIST) if self.occupant(&parent, name) == Ok(Occupant::Directory) => {
-                self.mark_opaque(parent.as_fd(), name).of(entry)
-            }
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(errno).step("make a whiteout for").of(entry),
-        }
-    }
-
-    /// Hides what the layers below have in a directory.
-    pub(super) fn hide_children(&mut self, path: &[u8], entry: &[u8]) -> Result<(), ApplyError> {
-        if self.options.layering == Layering::Flat {
-            let Some(directory) = self.existing(path, entry)? else { return Ok(()) };
-            remove_children(directory.as_fd(), &self.written).step("empty the directory of").of(entry)?;
-            self.directories.forget_handles();
-            return Ok(());
-        }
-        self.root_opaque |= path.is_empty();
-        let directory = self.directory(path, entry)?;
-        self.mark_opaque(directory.as_fd(), b".").of(entry)
-    }
-
     fn mark_opaque(&self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Failure> {
         let Layering::Overlay { userxattr } = self.options.layering else { return Ok(()) };
         let operation = "mark a directory as opaque for";
@@ -325,7 +266,7 @@ impl<'a> Tree<'a> {
             made => made.step("create the directory of").of(entry)?,
         }
         self.note(parent, name);
-        let attributes = self.lower_attributes(path).unwrap_or_else(|| {
+        let attributes = lower_attributes(&self.lower, path).unwrap_or_else(|| {
             let time = self.options.in_use.as_ref().map_or(Mtime::default(), |in_use| in_use.time);
             Attributes::of_missing_directory(time)
         });
@@ -340,20 +281,6 @@ impl<'a> Tree<'a> {
         let of_this_layer = self.written.contains(parent.identity, name);
         self.occupant(parent, name) == Ok(Occupant::Whiteout)
             || self.options.layering == Layering::Flat && !of_this_layer
-    }
-
-    /// What the topmost lower directory that has this directory says about it.
-    fn lower_attributes(&self, path: &[u8]) -> Option<Attributes> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for lower in &self.lower {
-            match beneath(lower.as_fd(), path, flags, ResolveFlags::NO_SYMLINKS) {
-                Ok(directory) => return Attributes::of_open(directory.as_fd()).ok(),
-                Err(Errno::NOENT) => {}
-                // A file or a whiteout: whatever is further below does not show.
-                Err(_) => return None,
-            }
-        }
-        None
     }
 
     /// Removes what is at a path whose directory is `parent`.
@@ -389,21 +316,6 @@ impl<'a> Tree<'a> {
         matches!(self.options.layering, Layering::Overlay { .. }) && node::is_whiteout(stat)
     }
 
-    /// Makes the links that had to wait, then sets what was put off for directories.
-    pub(super) fn finish(&mut self, cancel: &CancelToken) -> Result<(), ApplyError> {
-        for (entry, path) in std::mem::take(&mut self.waiting) {
-            cancel.check()?;
-            if !self.link(&entry, &path)? {
-                return Err(link_target(&entry));
-            }
-        }
-        for (path, pending) in self.directories.take_pending() {
-            cancel.check()?;
-            self.set_directory(&path, &pending)?;
-        }
-        Ok(())
-    }
-
     fn set_directory(&mut self, path: &[u8], pending: &Pending) -> Result<(), ApplyError> {
         let (parent, name) = if path.is_empty() { (&b""[..], &b"."[..]) } else { split(path) };
         let Some(parent) = self.existing(parent, path)? else { return Ok(()) };
@@ -417,9 +329,83 @@ impl<'a> Tree<'a> {
         }
         self.setter.set_open(&directory, &pending.attributes).of(path)
     }
+}
 
-    /// What there is to say at the end, except for what the archive knows.
-    pub(super) fn applied(&self) -> Applied {
+impl Target for Tree<'_> {
+    fn begin_file(&mut self, entry: &Entry, path: &[u8], _offset: u64) -> Result<Option<File>, ApplyError> {
+        self.create_file(path, &entry.path).map(Some)
+    }
+
+    fn end_file(&mut self, file: &File, entry: &Entry) -> Result<(), ApplyError> {
+        self.setter.set_open(file, &entry.into()).of(&entry.path)
+    }
+
+    fn set_root(&mut self, entry: &Entry) -> Result<(), ApplyError> {
+        if entry.kind != Kind::Directory {
+            return Err(ApplyError::Name { entry: EntryName(entry.path.clone()) });
+        }
+        self.directories.defer(Vec::new(), Pending { attributes: entry.into(), existed: true });
+        Ok(())
+    }
+
+    fn add(&mut self, entry: &Entry, path: Vec<u8>) -> Result<(), ApplyError> {
+        match entry.kind {
+            Kind::Directory => self.add_directory(entry, path),
+            Kind::HardLink => self.add_hard_link(entry, path),
+            Kind::CharDevice | Kind::BlockDevice if self.options.devices == Devices::Skip => {
+                self.skipped_devices += 1;
+                Ok(())
+            }
+            _ => self.add_node(entry, &path),
+        }
+    }
+
+    fn hide(&mut self, path: &[u8], entry: &[u8]) -> Result<(), ApplyError> {
+        let (directory, name) = split(path);
+        if self.options.layering == Layering::Flat {
+            let Some(parent) = self.existing(directory, entry)? else { return Ok(()) };
+            remove(parent.as_fd(), name, &self.written).step("delete the path hidden by").of(entry)?;
+            self.directories.forget_handles();
+            return Ok(());
+        }
+        let parent = self.directory(directory, entry)?;
+        match node::make_whiteout(parent.as_fd(), name) {
+            // This layer's own file stays; its own directory stays alone.
+            Err(Errno::EXIST) if self.occupant(&parent, name) == Ok(Occupant::Directory) => {
+                self.mark_opaque(parent.as_fd(), name).of(entry)
+            }
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno).step("make a whiteout for").of(entry),
+        }
+    }
+
+    fn hide_children(&mut self, path: &[u8], entry: &[u8]) -> Result<(), ApplyError> {
+        if self.options.layering == Layering::Flat {
+            let Some(directory) = self.existing(path, entry)? else { return Ok(()) };
+            remove_children(directory.as_fd(), &self.written).step("empty the directory of").of(entry)?;
+            self.directories.forget_handles();
+            return Ok(());
+        }
+        self.root_opaque |= path.is_empty();
+        let directory = self.directory(path, entry)?;
+        self.mark_opaque(directory.as_fd(), b".").of(entry)
+    }
+
+    fn finish(&mut self, cancel: &CancelToken) -> Result<(), ApplyError> {
+        for (entry, path) in std::mem::take(&mut self.waiting) {
+            cancel.check()?;
+            if !self.link(&entry, &path)? {
+                return Err(link_target(&entry));
+            }
+        }
+        for (path, pending) in self.directories.take_pending() {
+            cancel.check()?;
+            self.set_directory(&path, &pending)?;
+        }
+        Ok(())
+    }
+
+    fn applied(&self) -> Applied {
         Applied {
             skipped_devices: self.skipped_devices,
             skipped_xattrs: self.setter.skipped,
@@ -427,6 +413,25 @@ impl<'a> Tree<'a> {
             ..Applied::default()
         }
     }
+}
+
+/// The directories below.
+pub(super) fn open_lower(options: &ApplyOptions) -> Result<Vec<Root>, ApplyError> {
+    options.lower.iter().map(|path| super::open(path)).collect()
+}
+
+/// What the topmost of these directories that has this directory says about it.
+pub(super) fn lower_attributes(lower: &[Root], path: &[u8]) -> Option<Attributes> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for lower in lower {
+        match beneath(lower.as_fd(), path, flags, ResolveFlags::NO_SYMLINKS) {
+            Ok(directory) => return Attributes::of_open(directory.as_fd()).ok(),
+            Err(Errno::NOENT) => {}
+            // A file or a whiteout: whatever is further below does not show.
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 /// A path below the root, as people read it.
@@ -444,7 +449,7 @@ enum Occupant {
 }
 
 /// The error for a failed step on an entry.
-pub(super) fn failed(entry: &[u8], (operation, source): Failure) -> ApplyError {
+fn failed(entry: &[u8], (operation, source): Failure) -> ApplyError {
     ApplyError::Io { operation, entry: entry.into(), source }
 }
 

@@ -1,6 +1,7 @@
 //! The loop over an archive: reads entries, keeps the limits, gives each name its meaning, and hands the
-//! entry to the [`Tree`].
+//! entry to what becomes of it: a [`Tree`](super::tree::Tree) on the disk, or the index of a layer that stays packed.
 
+use std::fs::File;
 use std::io::BufRead;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt;
@@ -9,17 +10,43 @@ use base::CancelToken;
 use sys::failpoint;
 
 use super::path::{clean, join};
-use super::root::Root;
-use super::tree::{Tree, failed};
 use super::whiteout::{Meaning, meaning};
 use super::{Applied, ApplyError, ApplyOptions, InUse, Layering};
 use crate::tar_entry::{Entry, EntryName, Kind};
 use crate::tar_read::Reader;
 
+/// What becomes of the entries of an archive. Paths are clean and relative to the root.
+pub(super) trait Target {
+    /// Takes a regular file, in place of whatever has its name. Its content begins at this offset of the archive, and
+    /// goes into the file that is returned, if one is.
+    fn begin_file(&mut self, entry: &Entry, path: &[u8], offset: u64) -> Result<Option<File>, ApplyError>;
+
+    /// Sets owner, mode, attributes and times of a file that is complete.
+    fn end_file(&mut self, file: &File, entry: &Entry) -> Result<(), ApplyError>;
+
+    /// Takes what the archive says about the root directory itself.
+    fn set_root(&mut self, entry: &Entry) -> Result<(), ApplyError>;
+
+    /// Takes what an entry other than a regular file describes.
+    fn add(&mut self, entry: &Entry, path: Vec<u8>) -> Result<(), ApplyError>;
+
+    /// Hides a path of the layers below.
+    fn hide(&mut self, path: &[u8], entry: &[u8]) -> Result<(), ApplyError>;
+
+    /// Hides what the layers below have in a directory.
+    fn hide_children(&mut self, path: &[u8], entry: &[u8]) -> Result<(), ApplyError>;
+
+    /// Does what had to wait for the end.
+    fn finish(&mut self, cancel: &CancelToken) -> Result<(), ApplyError>;
+
+    /// What there is to say at the end, except for what the archive knows.
+    fn applied(&self) -> Applied;
+}
+
 /// One archive being unpacked.
-pub(super) struct Unpack<'a, R> {
+pub(super) struct Unpack<'a, R, T> {
     archive: Reader<R>,
-    tree: Tree<'a>,
+    tree: T,
     options: &'a ApplyOptions,
     cancel: &'a CancelToken,
     entries: u64,
@@ -27,19 +54,18 @@ pub(super) struct Unpack<'a, R> {
     sparse: u64,
 }
 
-impl<'a, R: BufRead> Unpack<'a, R> {
-    pub(super) fn new(
-        archive: R,
-        root: Root,
-        options: &'a ApplyOptions,
-        cancel: &'a CancelToken,
-    ) -> Result<Self, ApplyError> {
-        let tree = Tree::new(root, options)?;
-        Ok(Self { archive: Reader::new(archive), tree, options, cancel, entries: 0, sparse: 0 })
+impl<'a, R: BufRead, T: Target> Unpack<'a, R, T> {
+    pub(super) fn new(archive: R, tree: T, options: &'a ApplyOptions, cancel: &'a CancelToken) -> Self {
+        Self { archive: Reader::new(archive), tree, options, cancel, entries: 0, sparse: 0 }
     }
 
     /// Unpacks everything, and reads the stream to its end.
-    pub(super) fn run(mut self) -> Result<Applied, ApplyError> {
+    pub(super) fn run(self) -> Result<Applied, ApplyError> {
+        self.run_into().map(|(applied, _)| applied)
+    }
+
+    /// The same, and gives back what became of the entries.
+    pub(super) fn run_into(mut self) -> Result<(Applied, T), ApplyError> {
         while let Some(entry) = self.archive.next_entry()? {
             self.entries += 1;
             if self.entries > self.options.limits.max_entries {
@@ -52,17 +78,18 @@ impl<'a, R: BufRead> Unpack<'a, R> {
         while self.archive.read_padding()? {
             self.keep_limits()?;
         }
-        Ok(Applied { entries: self.entries, bytes: self.archive.offset(), ..self.tree.applied() })
+        let applied = Applied { entries: self.entries, bytes: self.archive.offset(), ..self.tree.applied() };
+        Ok((applied, self.tree))
     }
 
     fn keep_limits(&self) -> Result<(), ApplyError> {
         self.cancel.check()?;
+        self.keep_limit(self.archive.offset().saturating_add(self.sparse))
+    }
+
+    fn keep_limit(&self, bytes: u64) -> Result<(), ApplyError> {
         let limit = self.options.limits.max_bytes;
-        if self.archive.offset().saturating_add(self.sparse) > limit {
-            Err(ApplyError::TooManyBytes { limit })
-        } else {
-            Ok(())
-        }
+        if bytes > limit { Err(ApplyError::TooManyBytes { limit }) } else { Ok(()) }
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), ApplyError> {
@@ -95,13 +122,17 @@ impl<'a, R: BufRead> Unpack<'a, R> {
                 self.tree.hide(&path, &entry.path)
             }
             Meaning::Ordinary if path.is_empty() => self.tree.set_root(entry),
-            Meaning::Ordinary if entry.kind == Kind::File => self.file(entry, path),
+            Meaning::Ordinary if entry.kind == Kind::File => self.file(entry, &path),
             Meaning::Ordinary => self.tree.add(entry, path),
         }
     }
 
-    fn file(&mut self, entry: &Entry, path: Vec<u8>) -> Result<(), ApplyError> {
-        let file = self.tree.create_file(&path, &entry.path)?;
+    fn file(&mut self, entry: &Entry, path: &[u8]) -> Result<(), ApplyError> {
+        let offset = self.archive.offset();
+        let Some(file) = self.tree.begin_file(entry, path, offset)? else {
+            // It is passed over in one go, so what it is too much for is said before.
+            return self.keep_limit(offset.saturating_add(entry.size));
+        };
         let write =
             |source| ApplyError::Io { operation: "write", entry: entry.path.as_slice().into(), source };
         while let Some(chunk) = self.archive.next_chunk()? {
@@ -115,6 +146,6 @@ impl<'a, R: BufRead> Unpack<'a, R> {
             self.keep_limits()?;
             file.set_len(entry.size).map_err(write)?;
         }
-        self.tree.set_attributes(&file, entry).map_err(|failure| failed(&entry.path, failure))
+        self.tree.end_file(&file, entry)
     }
 }

@@ -6,8 +6,8 @@ use base::digest::Digester;
 use base::{CancelToken, Digest};
 use sys::fs::PathContext as _;
 
-use super::Findings;
-use crate::db::blobs;
+use super::{Findings, orphans};
+use crate::db::{blobs, snapshots};
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -27,6 +27,12 @@ impl Store {
                 findings.wrong_blobs.push(digest);
             }
         }
+        let damaged = self.damaged_packed_layers(cancel)?;
+        findings.lost_snapshots.extend(damaged);
+        findings.lost_snapshots.sort_unstable();
+        findings.lost_snapshots.dedup();
+        let rows = self.db().read("list snapshots", snapshots::all)?;
+        findings.orphaned_snapshots = orphans(&rows, &findings.lost_snapshots);
         findings.incomplete_images = self.incomplete_images(&findings)?;
         Ok(findings)
     }

@@ -4,11 +4,10 @@
 use base::CancelToken;
 use sys::lock::{FileLock, LockMode};
 
-use super::Findings;
+use super::{Findings, orphans};
 use crate::db::{blobs, cache_mounts, images, snapshots};
 use crate::error::StoreError;
 use crate::gc::{Freed, Policy};
-use crate::snapshot::SnapshotId;
 use crate::store::Store;
 
 impl Store {
@@ -18,8 +17,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Cancelled`].
     pub fn repair(&self, findings: &Findings, cancel: &CancelToken) -> Result<Freed, StoreError> {
-        let lost = findings.lost_snapshots.iter().chain(&findings.orphaned_snapshots);
-        let lost: Vec<SnapshotId> = lost.copied().collect();
+        let mut lost = Vec::new();
+        for id in &findings.lost_snapshots {
+            if !self.mend_packed(*id)? {
+                lost.push(*id);
+            }
+        }
+        let rows = self.db().read("list snapshots", snapshots::all)?;
+        lost.extend(orphans(&rows, &lost));
         self.db().write("forget lost snapshots", |c| snapshots::forget(c, &lost))?;
         self.forget_blobs(findings, cancel)?;
         self.db().write("forget incomplete images", |c| {

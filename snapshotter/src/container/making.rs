@@ -111,12 +111,13 @@ impl Store {
             snapshot,
             created_at: from_millis(now),
         };
-        let lower = driver.view(self.visible(&chain));
+        let lower = driver.view(self.visible_names(&chain));
         // From here on, dropping it takes everything back.
         let unfinished = UnfinishedContainer { store: self, dir, record, lower, is_kept: false };
+        let below = driver.view(self.visible(&chain)?);
         let dirs = self.layout().snapshot(snapshot);
         sys::fs::create_dir(&dirs.top, 0o700)?;
-        driver.create(&dirs, &unfinished.lower)?;
+        driver.create(&dirs, &below)?;
         Ok(unfinished)
     }
 }

@@ -39,6 +39,13 @@ pub(crate) fn show_image(connection: &Connection, id: &str, snapshot: SnapshotId
         .map(drop)
 }
 
+/// The layers of the images that a container shows beside its own.
+pub(crate) fn images_of(connection: &Connection, id: &str) -> rusqlite::Result<Vec<SnapshotId>> {
+    let mut statement =
+        connection.prepare_cached("SELECT snapshot FROM container_images WHERE container = ?1")?;
+    statement.query_map([id], |row| row.get(0))?.collect()
+}
+
 /// The layers of all images that containers show beside their own.
 pub(crate) fn shown_images(connection: &Connection) -> rusqlite::Result<Vec<SnapshotId>> {
     connection

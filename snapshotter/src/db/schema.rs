@@ -4,9 +4,9 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 12] = [
     FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10,
-    FORMAT_11,
+    FORMAT_11, FORMAT_12,
 ];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
@@ -272,6 +272,20 @@ CREATE TABLE build_attachments (
     PRIMARY KEY (build, digest)
 );
 CREATE INDEX build_attachments_by_digest ON build_attachments(digest);
+";
+
+/// Layers may be packed.
+const FORMAT_12: &str = "
+-- The layers that are files, not directories, by the snapshot whose own layer it is. The digest of the archive is that
+-- of the uncompressed layer.
+CREATE TABLE packed_layers (
+    snapshot     INTEGER PRIMARY KEY REFERENCES snapshots(id) ON DELETE CASCADE,
+    tar_digest   BLOB NOT NULL,
+    tar_size     INTEGER NOT NULL,
+    index_digest BLOB NOT NULL,
+    index_size   INTEGER NOT NULL,
+    checked      TEXT NOT NULL   -- which files they were when they last were what the digests say, and in which boot
+);
 ";
 
 /// The format of an open database; 0 is an empty one.

@@ -109,6 +109,8 @@ pub(crate) struct ChainLink {
     /// The snapshot whose layer directory it uses: its own, or the one it shares.
     pub(crate) layer: SnapshotId,
     pub(crate) opaque: bool,
+    /// Whether that layer is packed.
+    pub(crate) packed: bool,
 }
 
 /// A committed snapshot and all below it, topmost first; empty when it is not there.
@@ -119,9 +121,12 @@ pub(crate) fn chain(connection: &Connection, id: SnapshotId) -> rusqlite::Result
             UNION ALL
             SELECT s.id, s.parent, s.layer, s.opaque, depth + 1
             FROM snapshots s JOIN chain c ON s.id = c.parent)
-         SELECT id, COALESCE(layer, id), opaque FROM chain ORDER BY depth",
+         SELECT id, COALESCE(layer, id), opaque, p.snapshot IS NOT NULL
+         FROM chain LEFT JOIN packed_layers p ON p.snapshot = COALESCE(layer, id) ORDER BY depth",
     )?;
-    let read = |row: &Row<'_>| Ok(ChainLink { id: row.get(0)?, layer: row.get(1)?, opaque: row.get(2)? });
+    let read = |row: &Row<'_>| {
+        Ok(ChainLink { id: row.get(0)?, layer: row.get(1)?, opaque: row.get(2)?, packed: row.get(3)? })
+    };
     statement.query_map([id], read)?.collect()
 }
 

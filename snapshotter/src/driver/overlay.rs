@@ -3,6 +3,7 @@
 //! Source: the kernel's `Documentation/filesystems/overlayfs.rst`.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -145,6 +146,20 @@ fn probe_in(scratch: &Path) -> Result<Overlay, PathError> {
         return Err(PathError::new("find a usable whiteout in", upper, std::io::ErrorKind::Unsupported));
     }
     Ok(overlay)
+}
+
+/// What a file of a layer holds, read through an overlay on top of it.
+pub(super) fn read_through(layer: &Path, file: &str, scratch: &Path) -> Result<Vec<u8>, PathError> {
+    let [upper, work] = ["upper", "work"].map(|name| scratch.join(name));
+    for dir in [&upper, &work] {
+        sys::fs::create_dir_all(dir, 0o700)?;
+    }
+    let root = mount_detached(layer, &upper, &work, false).at("mount an overlay on", layer)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&root, file, flags, Mode::empty()).at("open a file of", layer)?;
+    let mut content = Vec::new();
+    File::from(file).read_to_end(&mut content).at("read a file of", layer)?;
+    Ok(content)
 }
 
 /// An overlay that only the returned handle knows (`fsmount(2)`); closing it unmounts. The directories are named

@@ -45,6 +45,8 @@ pub(super) struct Job {
     pub(super) streams: Option<[Fd; 3]>,
     /// Descriptors that the program gets too, from 3 on.
     pub(super) kept: Vec<Fd>,
+    /// Mounts that filesystems are made of, after those.
+    pub(super) layers: Vec<Fd>,
     /// Our end of the report socket.
     pub(super) report: Fd,
     /// The namespaces that the plan's steps use, in their order.
@@ -60,7 +62,7 @@ pub(super) struct Job {
 impl Job {
     /// The number of the report socket once descriptors are in order.
     fn report_number(&self) -> Fd {
-        AFTER_STREAMS + self.kept.len() as Fd
+        AFTER_STREAMS + (self.kept.len() + self.layers.len()) as Fd
     }
 
     fn hold_number(&self) -> Option<Fd> {
@@ -113,8 +115,10 @@ fn prepare(job: &Job) -> Result<(), Failure> {
     for (from, to) in job.streams.into_iter().flatten().zip(0..) {
         raw::duplicate(from, to, 0)?;
     }
-    for (from, to) in job.kept.iter().zip(AFTER_STREAMS..) {
-        raw::duplicate(*from, to, 0)?;
+    let kept = job.kept.iter().map(|from| (from, 0));
+    let layers = job.layers.iter().map(|from| (from, libc::O_CLOEXEC));
+    for ((from, flags), to) in kept.chain(layers).zip(AFTER_STREAMS..) {
+        raw::duplicate(*from, to, flags)?;
     }
     let ours = [job.report].into_iter().chain(job.joined.iter().copied()).chain(job.hold);
     let mut end = job.report_number();

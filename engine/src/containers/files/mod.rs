@@ -61,7 +61,10 @@ impl Engine {
         let record = self.find_container(name)?;
         let document = self.container(&record.id)?.document;
         let (files, lock) = match self.claim(&record.id)? {
-            Some(dir) => (Files::of_stopped(&Config::read(dir.path())?.request)?, Some(dir)),
+            Some(dir) => {
+                self.store.check_container_layers(&record)?;
+                (Files::of_stopped(&Config::read(dir.path())?.request)?, Some(dir))
+            }
             None => {
                 let refused = |error: EngineError| match self.container(&record.id) {
                     Ok(now) if now.state.status == Status::Restarting => {

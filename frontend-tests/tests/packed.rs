@@ -1,0 +1,193 @@
+//! Layers that stay packed (`--layer-form packed`): images of them are run, built on, compared and exported like any
+//! other, and nothing of them stays mounted.
+
+mod common;
+
+use std::path::Path;
+
+use common::{env, image_id, names_in};
+use nix::sys::signal::Signal;
+use testkit::{Lap, Output, TestEnv};
+
+/// An environment whose `busybox` is packed, or `None`, with a note, where the kernel cannot mount that.
+fn packing() -> Option<TestEnv> {
+    testkit::privilege::root()?;
+    let env = TestEnv::new();
+    let archive = env.work().join("busybox.tar");
+    testkit::images::busybox().write_archive(&archive);
+    let loaded = packed(&env, &["load", "-i"]).arg(&archive).ok();
+    if loaded.stderr_text().contains("layers are unpacked") {
+        println!("skipped: {}", loaded.stderr_text());
+        return None;
+    }
+    assert_eq!(forms(&env), ["packed"]);
+    Some(env)
+}
+
+fn packed(env: &TestEnv, args: &[&str]) -> Lap {
+    env.lap(["--layer-form", "packed"]).args(args)
+}
+
+/// In which form each layer of the store is.
+fn forms(env: &TestEnv) -> Vec<&'static str> {
+    let layers = env.root().join("snapshots-v1");
+    let form = |name: &String| {
+        let has = |file: &str| layers.join(name).join(file).exists();
+        match (has("index") && has("tar"), has("fs")) {
+            (true, false) => "packed",
+            (false, true) => "dir",
+            _ => "something else",
+        }
+    };
+    names_in(&layers).iter().map(form).collect()
+}
+
+fn says(env: &TestEnv, args: &[&str]) -> String {
+    packed(env, args).ok().stdout_text()
+}
+
+fn build(env: &TestEnv, dockerfile: &str, args: &[&str]) -> Output {
+    let context = env.context();
+    context.file("file", "from the context").dockerfile(dockerfile);
+    packed(env, &["build", "--progress", "plain"]).args(args).arg(context.path()).ok()
+}
+
+#[test]
+fn images_of_packed_layers_run_and_are_built_on() {
+    let Some(env) = packing() else { return };
+    assert_eq!(
+        says(&env, &["run", "--rm", "busybox", "sh", "-c", "echo x > /new && cat /new && ls -d /bin/sh"]),
+        "x\n/bin/sh\n"
+    );
+    let dockerfile = "FROM busybox AS one\n\
+                      RUN rm /bin/vi && echo made > /bin/made && ln /bin/made /bin/hard\n\
+                      COPY file /file\n\
+                      FROM busybox\n\
+                      COPY --from=one /bin/busybox /bin/made /copied/\n\
+                      COPY --link file /linked\n\
+                      RUN --mount=type=bind,from=one,target=/one cat /one/file /one/bin/hard /copied/made /linked && test ! -e /one/bin/vi\n";
+    build(&env, dockerfile, &["-t", "built"]);
+    assert_eq!(
+        says(&env, &["run", "--rm", "built", "cat", "/copied/made", "/linked"]),
+        "made\nfrom the context"
+    );
+    assert!(build(&env, dockerfile, &["-t", "again"]).stderr_text().contains("CACHED"));
+    env.lap(["store", "check"]).ok();
+}
+
+#[test]
+fn both_forms_make_the_same_images() {
+    let (Some(packed), plain) = (packing(), env()) else { return };
+    let dockerfile =
+        "FROM busybox\nCOPY --from=busybox /bin /other\nRUN echo x > /x && rm /bin/vi\nCOPY file /\n";
+    let ids = [&packed, &plain].map(|env| {
+        let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000"];
+        build_with_own_form(env, dockerfile, &epoch);
+        image_id(env, "same")
+    });
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(image_id(&packed, "busybox"), image_id(&plain, "busybox"));
+}
+
+fn build_with_own_form(env: &TestEnv, dockerfile: &str, args: &[&str]) {
+    let context = env.context();
+    context.file("file", "from the context").dockerfile(dockerfile);
+    env.lap(["build", "-t", "same"]).args(args).arg(context.path()).ok();
+}
+
+#[test]
+fn containers_of_packed_layers_are_looked_into_stopped_and_started() {
+    let Some(env) = packing() else { return };
+    says(
+        &env,
+        &["run", "-d", "--name", "c", "busybox", "sh", "-c", "echo run >> /count; rm -f /bin/vi; cat /count"],
+    );
+    env.lap(["wait", "c"]).ok();
+    let changes = env.lap(["diff", "c"]).ok().stdout_text();
+    let mut changes: Vec<&str> = changes.lines().collect();
+    changes.sort_unstable();
+    assert_eq!(changes, ["A /count", "C /bin", "D /bin/vi"]);
+    let out = env.work().join("copied");
+    env.lap(["cp", "c:/bin/busybox"]).arg(&out).ok();
+    assert!(std::fs::read(&out).unwrap() == std::fs::read("/usr/bin/busybox").unwrap());
+    env.lap(["cp"]).arg(&out).arg("c:/into").ok();
+    // Neither the process that made it nor its flags are there any more.
+    assert_eq!(env.lap(["start", "-a", "c"]).ok().stdout_text(), "run\nrun\n");
+    says(&env, &["commit", "c", "committed"]);
+    assert_eq!(says(&env, &["run", "--rm", "committed", "cat", "/count"]), "run\nrun\n");
+    let mount = "type=image,source=committed,target=/shown";
+    assert_eq!(
+        says(&env, &["run", "--rm", "--mount", mount, "busybox", "cat", "/shown/count"]),
+        "run\nrun\n"
+    );
+    let mount = "type=image,source=busybox,target=/shown";
+    assert_eq!(
+        says(&env, &["run", "--rm", "--mount", mount, "busybox", "ls", "-d", "/shown/bin/sh"]),
+        "/shown/bin/sh\n"
+    );
+    env.lap(["rm", "c"]).ok();
+}
+
+#[test]
+fn nothing_stays_mounted_when_everything_is_killed() {
+    let Some(env) = packing() else { return };
+    let mut running = packed(&env, &["run", "--rm", "busybox", "sh", "-c", "echo ready; sleep 1000"]).spawn();
+    running.wait_for("ready");
+    assert!(!mounts().contains("erofs"), "nothing is attached where others see it");
+    running.signal(Signal::SIGKILL);
+    assert_eq!(running.finish().signal(), Some(9));
+    env.lap(["rmi", "busybox"]).ok();
+    env.lap(["system", "prune", "-af"]).ok();
+    assert_eq!(forms(&env), [""; 0]);
+    assert!(!mounts().contains(env.root().to_str().unwrap()));
+}
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mounts").unwrap()
+}
+
+#[test]
+fn a_damaged_layer_is_not_run() {
+    let Some(env) = packing() else { return };
+    says(&env, &["create", "--name", "c", "busybox", "true"]);
+    let tar = layer_file(&env, "tar");
+    let whole = std::fs::read(&tar).unwrap();
+    std::fs::remove_file(&tar).unwrap();
+    std::fs::write(&tar, &whole[..whole.len() / 2]).unwrap();
+    // It is made of its blob again.
+    env.lap(["start", "-a", "c"]).ok();
+    assert!(std::fs::read(&tar).unwrap() == whole);
+    std::fs::write(&tar, vec![1; whole.len()]).unwrap();
+    for blob in common::files_below(&env.root().join("blobs-v1")) {
+        if std::fs::metadata(&blob).unwrap().len() > 100_000 {
+            std::fs::remove_file(blob).unwrap();
+        }
+    }
+    for refused in [&["start", "-a", "c"][..], &["run", "--rm", "busybox", "true"]] {
+        let output = env.lap(refused).run();
+        assert_ne!(output.code(), Some(0));
+        output.stderr_has(&["is damaged", "lap store check --repair"]);
+    }
+    env.lap(["store", "check"]).fails(1);
+    env.lap(["store", "check", "--repair"]).run();
+    env.load(&testkit::images::busybox());
+    env.lap(["run", "--rm", "busybox", "true"]).ok();
+}
+
+fn layer_file(env: &TestEnv, name: &str) -> std::path::PathBuf {
+    let files = common::files_below(&env.root().join("snapshots-v1"));
+    files.into_iter().find(|path| path.file_name() == Some(Path::new(name).as_os_str())).unwrap()
+}
+
+#[test]
+fn layers_become_directories_where_those_are_wanted() {
+    let Some(env) = packing() else { return };
+    let run = ["run", "--rm", "busybox", "ls", "-d", "/bin/sh"];
+    assert_eq!(env.lap(["--layer-form", "dir"]).args(run).ok().stdout_text(), "/bin/sh\n");
+    assert_eq!(forms(&env), ["dir"]);
+    assert_eq!(packed(&env, &run).ok().stdout_text(), "/bin/sh\n");
+    env.lap(["store", "check"]).ok();
+    let native = TestEnv::new();
+    let run = native.lap(["--storage-driver", "native", "--layer-form", "packed", "images"]).ok();
+    run.stderr_has(&["WARNING: layers are unpacked", "driver"]);
+}

@@ -1,0 +1,231 @@
+//! Whether the files of packed layers are what they were, making those again that are not, and making directories of
+//! layers that cannot stay packed.
+//!
+//! Files are read once in each boot, before they are first mounted, and again when one was replaced or written to since:
+//! that shows in its number, length and time of change, which no program sets. Everything that replaces a file is written
+//! beside it first, so others that have the old one open, or mounted, keep it.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use base::digest::Digester;
+use base::{CancelToken, Digest, Key, KeyHasher};
+use sys::fs::{PathContext as _, PathError};
+
+use super::Files;
+use crate::apply::read_ahead::BUFFER;
+use crate::apply::{self, ApplyError, packed};
+use crate::compress;
+use crate::db::layers;
+use crate::db::packed::{self as rows, PackedLayer};
+use crate::error::StoreError;
+use crate::layout::SnapshotDirs;
+use crate::lease::Lease;
+use crate::snapshot::SnapshotId;
+use crate::store::Store;
+
+impl Store {
+    /// The files of a packed layer, as they were recorded. What is damaged is made again.
+    ///
+    /// # Errors
+    /// [`StoreError::PackedDamaged`] when there is nothing to make it of.
+    pub(super) fn whole_files(&self, layer: SnapshotId, row: &PackedLayer) -> Result<Files, StoreError> {
+        let dirs = self.layout().snapshot(layer);
+        if let Some(files) = Files::open(&dirs)?
+            && files.identity(&dirs, &self.boot()?)? == row.checked
+        {
+            return Ok(files);
+        }
+        let _alone = self.claim(&mending(layer), &CancelToken::new())?;
+        // Somebody may have done it meanwhile.
+        let row = self.db().read("look up a packed layer", |c| rows::get(c, layer))?;
+        let row = row.ok_or(StoreError::NoSuchSnapshot { id: layer })?;
+        let cancel = CancelToken::new();
+        let mut mended = row.clone();
+        if !is_file(&dirs.tar(), &row.tar, row.tar_size, &cancel)? {
+            self.make_tar(layer, &dirs, &row)?;
+        }
+        if !is_file(&dirs.index(), &row.index, row.index_size, &cancel)? {
+            mended = self.make_index(layer, &dirs, &row)?;
+        }
+        let damaged = || StoreError::PackedDamaged { path: dirs.top.clone() };
+        let files = Files::open(&dirs)?.ok_or_else(damaged)?;
+        mended.checked = files.identity(&dirs, &self.boot()?)?;
+        self.db().write("record a packed layer", |c| match rows::get(c, layer)? {
+            Some(_) => rows::put(c, layer, &mended),
+            None => Ok(()),
+        })?;
+        Ok(files)
+    }
+
+    /// Makes the archive again of the blob that it came as.
+    fn make_tar(&self, layer: SnapshotId, dirs: &SnapshotDirs, row: &PackedLayer) -> Result<(), StoreError> {
+        let damaged = || StoreError::PackedDamaged { path: dirs.top.clone() };
+        let original = self.db().read("look up a layer", |c| layers::get(c, layer, layers::ORIGINAL))?;
+        let blob = match self.open_blob(&original.ok_or_else(damaged)?.descriptor.digest) {
+            Err(StoreError::NoSuchBlob { .. } | StoreError::BlobDamaged { .. }) => return Err(damaged()),
+            Err(StoreError::File(error)) if error.is_not_found() => return Err(damaged()),
+            blob => blob?,
+        };
+        self.replace(&dirs.tar(), |file, path| {
+            let mut plain = compress::decompressor(blob).map_err(|_| damaged())?;
+            // The length is known, so a bad blob fills no disk.
+            io::copy(&mut plain.by_ref().take(row.tar_size), file).at("write", path)?;
+            match is_file(path, &row.tar, row.tar_size, &CancelToken::new())? {
+                true => Ok(()),
+                false => Err(damaged()),
+            }
+        })
+    }
+
+    /// Makes the index again of the archive.
+    fn make_index(
+        &self,
+        layer: SnapshotId,
+        dirs: &SnapshotDirs,
+        row: &PackedLayer,
+    ) -> Result<PackedLayer, StoreError> {
+        let archive = BufReader::with_capacity(BUFFER, sys::fs::open(&dirs.tar())?);
+        let tree = packed::index_of(archive, &self.options_of(layer)?, &CancelToken::new())
+            .map_err(|source| self.failed(layer, row, source))?;
+        let (_lease, top) = self.scratch_path()?;
+        let aside = SnapshotDirs { top };
+        sys::fs::create_dir(&aside.top, 0o700)?;
+        let made = self.write_index(&aside, &tree, (row.tar, row.tar_size));
+        let moved = made.and_then(|made| {
+            sys::fs::sync_filesystem(self.root())?;
+            sys::fs::rename(&aside.index(), &dirs.index())?;
+            Ok(made)
+        });
+        sys::fs::remove_tree(&aside.top)?;
+        moved
+    }
+
+    /// Writes a file beside `path`, and puts it in its place when it is complete and on the disk.
+    fn replace(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&mut File, &Path) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let (_lease, aside) = self.scratch_path()?;
+        let mut file = sys::fs::create_new(&aside, 0o400)?;
+        let written = write(&mut file, &aside).and_then(|()| {
+            file.sync_all().at("sync", &aside)?;
+            Ok(sys::fs::rename(&aside, path)?)
+        });
+        if written.is_err() {
+            sys::fs::remove_tree(&aside)?;
+        }
+        written
+    }
+
+    /// Makes a directory of a packed layer. Those who have it mounted keep their mounts.
+    pub(super) fn unpack_packed(&self, layer: SnapshotId, files: &Files) -> Result<(), StoreError> {
+        let _alone = self.claim(&mending(layer), &CancelToken::new())?;
+        let Some(row) = self.db().read("look up a packed layer", |c| rows::get(c, layer))? else {
+            return Ok(());
+        };
+        let dirs = self.layout().snapshot(layer);
+        let options = self.options_of(layer)?;
+        let (_lease, top) = self.scratch_path()?;
+        let aside = SnapshotDirs { top };
+        sys::fs::create_dir(&aside.top, 0o700)?;
+        let made = self.driver()?.create(&aside, &options.lower).map_err(StoreError::from).and_then(|()| {
+            let archive = files.tar.try_clone().at("open", &dirs.tar())?;
+            io::Seek::rewind(&mut &archive).at("read", &dirs.tar())?;
+            apply::apply(archive, &aside.fs(), &options, &CancelToken::new())
+                .map_err(|source| self.failed(layer, &row, source))?;
+            sys::fs::sync_filesystem(self.root())?;
+            // One that somebody left who was killed before the row was gone.
+            sys::fs::remove_tree(&dirs.fs())?;
+            Ok(sys::fs::rename(&aside.fs(), &dirs.fs())?)
+        });
+        sys::fs::remove_tree(&aside.top)?;
+        made?;
+        self.db().write_durably("record an unpacked layer", |c| rows::delete(c, layer))?;
+        sys::fs::remove_tree(&dirs.tar())?;
+        sys::fs::remove_tree(&dirs.index())?;
+        Ok(())
+    }
+
+    fn failed(&self, layer: SnapshotId, row: &PackedLayer, source: ApplyError) -> StoreError {
+        let directory = self.layout().snapshot(layer).top;
+        StoreError::Apply { layer: row.tar, directory, source: Box::new(source) }
+    }
+
+    /// A path for what is not complete, which is nobody's for as long as the lease is there.
+    fn scratch_path(&self) -> Result<(Lease, PathBuf), StoreError> {
+        let lease = self.lease("mend")?;
+        let path = self.layout().ingest(lease.id(), self.next_number());
+        Ok((lease, path))
+    }
+
+    /// Whether the files of a packed layer are there, in the recorded lengths.
+    pub(crate) fn has_packed_files(&self, layer: SnapshotId, row: &PackedLayer) -> Result<bool, StoreError> {
+        let dirs = self.layout().snapshot(layer);
+        let has = |path: &Path, size: u64| match sys::fs::metadata(path) {
+            Ok(metadata) => Ok(metadata.len() == size),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        };
+        Ok(has(&dirs.tar(), row.tar_size)? && has(&dirs.index(), row.index_size)?)
+    }
+
+    /// The packed layers whose files are not what was recorded.
+    pub(crate) fn damaged_packed_layers(&self, cancel: &CancelToken) -> Result<Vec<SnapshotId>, StoreError> {
+        let mut damaged = Vec::new();
+        for (layer, row) in self.db().read("list packed layers", rows::all)? {
+            let dirs = self.layout().snapshot(layer);
+            let whole = is_file(&dirs.tar(), &row.tar, row.tar_size, cancel)?
+                && is_file(&dirs.index(), &row.index, row.index_size, cancel)?;
+            // What was removed meanwhile is not damaged.
+            if !whole && self.db().read("look up a packed layer", |c| rows::get(c, layer))?.is_some() {
+                damaged.push(layer);
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// Makes the files of a packed layer again that are damaged. `false` when there is nothing to make them of.
+    pub(crate) fn mend_packed(&self, layer: SnapshotId) -> Result<bool, StoreError> {
+        let Some(mut row) = self.db().read("look up a packed layer", |c| rows::get(c, layer))? else {
+            return Ok(false);
+        };
+        row.checked.clear();
+        match self.whole_files(layer, &row) {
+            Ok(_) => Ok(true),
+            Err(StoreError::PackedDamaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What is held by whoever changes the files of a packed layer.
+fn mending(layer: SnapshotId) -> Key {
+    KeyHasher::new("lapstrake/claim-packed/v1").u64(layer.to_u64()).finish()
+}
+
+/// Whether there is a file of this content.
+fn is_file(path: &Path, digest: &Digest, size: u64, cancel: &CancelToken) -> Result<bool, StoreError> {
+    let mut file = match sys::fs::open(path) {
+        Err(error) if error.is_not_found() => return Ok(false),
+        file => file?,
+    };
+    if file.metadata().at("inspect", path)?.len() != size {
+        return Ok(false);
+    }
+    let mut digester = Digester::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        if cancel.is_cancelled() {
+            return Err(StoreError::Cancelled);
+        }
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(digester.finish() == *digest),
+            Ok(length) => digester.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(PathError::new("read", path, error).into()),
+        }
+    }
+}
