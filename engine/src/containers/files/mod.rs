@@ -17,9 +17,10 @@ use std::path::Path;
 use runner::Files;
 use runner::shim::{Config, ShimError, Status};
 use snapshotter::tree::TreeError;
-use snapshotter::{HeldDir, Tree};
+use snapshotter::{ContainerRecord, HeldDir, Tree};
 
 use super::ContainerDocument;
+use super::remove::pause;
 use crate::Engine;
 use crate::error::EngineError;
 pub use commit::{CommitRequest, Committed, Paused};
@@ -45,6 +46,9 @@ pub struct CopyRequest {
     pub own: bool,
 }
 
+/// How often a container is looked at that ends while its supervisor is asked for its files.
+const ATTEMPTS: usize = 100;
+
 /// The files of a container while something is done with them.
 struct Opened {
     // Before the lock, so that nothing is mounted any more when it is let go of.
@@ -59,10 +63,21 @@ struct Opened {
 impl Engine {
     fn open_files(&self, name: &str) -> Result<Opened, EngineError> {
         let record = self.find_container(name)?;
+        for _ in 1..ATTEMPTS {
+            match self.open_files_of(&record) {
+                // It has ended just now, which its supervisor may not have noticed yet. Then it may be claimed, or has been started again.
+                Err(EngineError::Shim(ShimError::Gone | ShimError::Refused { .. })) => pause(),
+                opened => return opened,
+            }
+        }
+        self.open_files_of(&record)
+    }
+
+    fn open_files_of(&self, record: &ContainerRecord) -> Result<Opened, EngineError> {
         let document = self.container(&record.id)?.document;
         let (files, lock) = match self.claim(&record.id)? {
             Some(dir) => {
-                self.store.check_container_layers(&record)?;
+                self.store.check_container_layers(record)?;
                 (Files::of_stopped(&Config::read(dir.path())?.request)?, Some(dir))
             }
             None => {
