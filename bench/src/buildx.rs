@@ -161,13 +161,13 @@ pub(crate) fn rebuild(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<
 /// A context of 50,000 files that the builder has never seen.
 pub(crate) fn large_first(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let (builders, rounds) = (builders(subjects, dir)?, rounds.min(LARGE_ROUNDS));
-    let contexts: Vec<_> = (0..rounds).map(|round| work::large_context(dir, round)).collect();
+    let contexts: Vec<_> = (0..rounds).map(|round| work::large_context(subjects, dir, round)).collect();
     in_turns(rounds, &builders, |builder, round| measure(&builder.build(contexts[round].path())))
 }
 
 /// The same, sent before but for one file.
 pub(crate) fn large_touched(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let (builders, context) = (builders(subjects, dir)?, work::large_context(dir, LARGE_ROUNDS));
+    let (builders, context) = (builders(subjects, dir)?, work::large_context(subjects, dir, LARGE_ROUNDS));
     builders.iter().try_for_each(|builder| measure(&builder.build(context.path())).map(drop))?;
     let mut change = 0;
     in_turns(rounds.min(LARGE_ROUNDS), &builders, |builder, _| {
@@ -181,7 +181,7 @@ pub(crate) fn large_touched(subjects: &Subjects, dir: &Path, rounds: usize) -> R
 pub(crate) fn load(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let Some(ours) = Ours::start(subjects, dir)? else { return Ok(Samples::new()) };
     let context = testkit::Context::create(dir);
-    context.file("large", vec![7; 64 << 20]);
+    context.file("large", vec![7; subjects.of_size(64 << 20, 1 << 20)]);
     context.dockerfile(&format!("FROM {}\nCOPY large /large\n", crate::builder::BASE));
     let archive = dir.join("loaded.tar");
     let to_archive = format!("type=docker,name={RESULT},dest={}", archive.display());
@@ -202,7 +202,7 @@ pub(crate) fn load_into_docker(
         return Ok(Samples::new());
     };
     let context = testkit::Context::create(dir);
-    context.file("large", vec![7; 64 << 20]).file("small", "before\n");
+    context.file("large", vec![7; subjects.of_size(64 << 20, 1 << 20)]).file("small", "before\n");
     context.dockerfile(&format!("FROM {}\nCOPY large /large\nCOPY small /small\n", crate::builder::BASE));
     let output = format!("type=docker,name={RESULT}");
     let of_ours = || {
@@ -235,7 +235,7 @@ pub(crate) fn memory(subjects: &Subjects, dir: &Path, _rounds: usize) -> Result<
         output_of(&mut ours.build(context.path()))?;
     }
     let time = begin.elapsed();
-    std::thread::sleep(RESTED);
+    std::thread::sleep(subjects.of_size(RESTED, Duration::ZERO));
     let used = Sample { time, memory: ours.daemon.memory() };
     Ok(vec![("lap daemon, idle".to_owned(), vec![idle]), (format!("after {builds} builds"), vec![used])])
 }

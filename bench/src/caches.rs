@@ -20,7 +20,7 @@ const LONG_STEPS: usize = 10;
 /// A builder that begins with nothing, and a cache that has all of its 100 steps.
 pub(crate) fn warm(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let bench = Bench::start(subjects, dir)?;
-    trivial(&bench.context, "warm");
+    trivial(subjects, &bench.context, "warm");
     for place in &bench.places {
         output_of(bench.build(&bench.store("writer")?).args(["--cache-to", &place.to]))?;
     }
@@ -32,13 +32,14 @@ pub(crate) fn warm(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sam
 
 /// What writing 100 steps adds to running them, each of which is over at once.
 pub(crate) fn writing_short(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    writing(subjects, dir, rounds, trivial)
+    writing(subjects, dir, rounds, |context, mark| trivial(subjects, context, mark))
 }
 
 /// The same for a few steps that work.
 pub(crate) fn writing_long(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let turns = subjects.of_size(600_000, 600);
     writing(subjects, dir, rounds.min(3), |context, mark| {
-        let count = "i=0; while [ $i -lt 600000 ]; do i=$((i+1)); done";
+        let count = format!("i=0; while [ $i -lt {turns} ]; do i=$((i+1)); done");
         let step = |step: usize| format!("RUN {count}; echo {mark} {step} > /ran\n");
         let steps: String = (0..LONG_STEPS).map(step).collect();
         context.dockerfile(&format!("FROM {BASE}\n{steps}"));

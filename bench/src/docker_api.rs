@@ -16,9 +16,10 @@ use crate::work::{Samples, rebuilt, repeat};
 /// The client of both.
 const CLIENT: &str = "/usr/bin/docker";
 
-/// How much a container says, in bytes, and how much is copied.
-const SAID: &str = "100000000";
+/// How much a container says, in bytes, and how much is copied; and both where all is small.
+const SAID: u64 = 100_000_000;
 const COPIED: u64 = 1 << 30;
+const SMALL: u64 = 1 << 20;
 
 /// How many containers there are when they are listed.
 const SHOWN: usize = 20;
@@ -118,8 +119,9 @@ pub(crate) fn version(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<
 
 pub(crate) fn logs(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let daemons = Daemons::start(subjects, dir)?;
+    let said = subjects.of_size(SAID, SMALL);
     let script = format!(
-        "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c {SAID}"
+        "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c {said}"
     );
     daemons.prepare(&["run", "-d", "--name", "said", BASE, "sh", "-c", &script])?;
     daemons.prepare(&["wait", "said"])?;
@@ -139,7 +141,8 @@ pub(crate) fn build(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sa
 /// A file of a gibibyte out of a container.
 pub(crate) fn copy_out(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let daemons = Daemons::start(subjects, dir)?;
-    let script = format!("head -c {COPIED} /dev/urandom > /file");
+    let copied = subjects.of_size(COPIED, SMALL);
+    let script = format!("head -c {copied} /dev/urandom > /file");
     daemons.prepare(&["run", "--name", "full", BASE, "sh", "-c", &script])?;
     let to = daemons.dir.join("copied").display().to_string();
     repeat(rounds.min(3), &daemons.anew(&format!("cp full:/file {to}-$$")))
@@ -150,8 +153,9 @@ pub(crate) fn copy_in(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<
     let daemons = Daemons::start(subjects, dir)?;
     daemons.prepare(&["create", "--name", "empty", BASE, "true"])?;
     let from = daemons.dir.join("file");
+    let copied = subjects.of_size(COPIED, SMALL);
     output_of(
-        Command::new("sh").args(["-c", &format!("head -c {COPIED} /dev/urandom > {}", from.display())]),
+        Command::new("sh").args(["-c", &format!("head -c {copied} /dev/urandom > {}", from.display())]),
     )?;
     repeat(rounds.min(3), &daemons.anew(&format!("cp {} empty:/file-$$", from.display())))
 }
@@ -159,7 +163,7 @@ pub(crate) fn copy_in(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<
 /// An image of a gibibyte, which is not there before.
 pub(crate) fn load(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let daemons = Daemons::start(subjects, dir)?;
-    let archive = transfer::large_archive(dir)?.display().to_string();
+    let archive = transfer::large_archive(subjects, dir)?.display().to_string();
     let commands = daemons.commands(&["load", "--input", &archive]);
     let mut samples: Samples = commands.iter().map(|(name, _)| (name.clone(), Vec::new())).collect();
     for _ in 0..rounds.min(3) {

@@ -26,6 +26,7 @@ const SMALL: usize = 5;
 
 /// How long `stats` is watched itself.
 const WATCHING: Duration = Duration::from_secs(10);
+const SMALL_WATCHING: Duration = Duration::from_secs(1);
 
 /// How much goes through a published port, in bytes, and in the small variant.
 const SENT: usize = 8 << 30;
@@ -234,7 +235,7 @@ pub(crate) fn stats(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sa
             command.stdin(Stdio::null()).stdout(Stdio::null());
             let mut client = Stopped(command.spawn().map_err(|source| start_error(&command, source))?);
             let before = daemon.map_or(Duration::ZERO, processor_time);
-            std::thread::sleep(WATCHING);
+            std::thread::sleep(subjects.of_size(WATCHING, SMALL_WATCHING));
             let time = processor_time(client.0.id()) + daemon.map_or(Duration::ZERO, processor_time) - before;
             let ended = client.0.try_wait().map_err(|source| start_error(&command, source))?;
             if let Some(status) = ended {

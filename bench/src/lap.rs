@@ -10,14 +10,30 @@ use crate::runtime::at_once;
 
 /// The binary and its store.
 pub(crate) struct Lap {
+    name: String,
     program: PathBuf,
     root: PathBuf,
+    form: Option<&'static str>,
 }
 
 impl Lap {
     /// A store at `root` with the base image from `base`.
     pub(crate) fn start(program: &Path, root: PathBuf, base: &Path) -> Result<Self, BenchError> {
-        let lap = Self { program: program.to_owned(), root };
+        Self::prepare(Self { name: "lap".to_owned(), program: program.to_owned(), root, form: None }, base)
+    }
+
+    /// The same with layers in this form.
+    pub(crate) fn in_form(
+        program: &Path,
+        root: PathBuf,
+        base: &Path,
+        form: &'static str,
+    ) -> Result<Self, BenchError> {
+        let name = format!("lap, {form}");
+        Self::prepare(Self { name, program: program.to_owned(), root, form: Some(form) }, base)
+    }
+
+    fn prepare(lap: Self, base: &Path) -> Result<Self, BenchError> {
         output_of(lap.command().arg("load").arg("-i").arg(base))?;
         Ok(lap)
     }
@@ -25,13 +41,14 @@ impl Lap {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(&self.root);
+        command.args(self.form.iter().flat_map(|form| ["--layer-form", form]));
         command
     }
 }
 
 impl Builder for Lap {
     fn name(&self) -> &str {
-        "lap"
+        &self.name
     }
 
     fn build(&self, context: &Path) -> Command {

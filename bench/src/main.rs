@@ -13,6 +13,7 @@ mod buildah;
 mod builder;
 mod buildx;
 mod caches;
+mod costs;
 mod daemon;
 mod docker;
 mod docker_api;
@@ -21,6 +22,7 @@ mod error;
 mod in_process;
 mod lap;
 mod machine;
+mod many;
 mod measure;
 mod options;
 mod output;
@@ -38,6 +40,7 @@ mod work;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::costs::Costs;
 use crate::error::BenchError;
 use crate::options::{Mode, Options};
 use crate::report::Report;
@@ -100,9 +103,14 @@ fn measure_processes(
         subjects.add_peers(dir);
     }
     report.leave_out(subjects.left_out());
+    let costs = Costs::measure(&subjects, dir)?;
+    report.describe(costs.describe());
     for work in works {
         eprintln!("measuring: {}", work.name);
         report.add(work.name, work.bound, (work.run)(&subjects, dir, options.rounds)?);
+        if let Some(limit) = work.limit {
+            report.limit(&limit(&costs));
+        }
         eprintln!("{}", report.last());
     }
     drop(subjects);

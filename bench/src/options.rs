@@ -27,7 +27,7 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     /// Only works whose name holds this text.
     pub(crate) only: Option<String>,
-    /// Whether images of a registry are small: to see that everything works, not how fast.
+    /// Whether contexts and images are small: to see that everything works, not how fast.
     pub(crate) small: bool,
 }
 

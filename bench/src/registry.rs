@@ -24,19 +24,20 @@ const SMALL_HALF: usize = 1 << 20;
 /// How many rounds are enough: each takes some GB of disk.
 const ROUNDS: usize = 3;
 
-/// The image's name, without the registry.
-const NAME: &str = "bench/image:1";
+/// The image.
+const KIND: Kind =
+    Kind { local: "localhost/bench-registry:latest", name: "bench/image:1", files: "registry-image" };
 
 /// From a registry to an unpacked image in an empty store.
 pub(crate) fn pull(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let Some(source) = Source::start(subjects, dir)? else { return Ok(Samples::new()) };
-    let name = source.registry.reference(NAME);
+    let Some(source) = start(subjects, dir)? else { return Ok(Samples::new()) };
+    let name = source.reference();
     let mut samples = Samples::new();
     for _ in 0..rounds.min(ROUNDS) {
         let results = Results::below(dir)?;
-        let mut lap = source.lap(&results.0.join("lap"));
-        lap.args(["pull", "-q", &name]);
-        add(&mut samples, "lap", &lap)?;
+        let mut pull = lap(subjects, &results.0.join("lap"));
+        pull.args(["pull", "-q", &name]);
+        add(&mut samples, "lap", &pull)?;
         if subjects.has("skopeo") {
             let storage = results.0.join("skopeo").display().to_string();
             let to = format!("containers-storage:[overlay@{storage}/root+{storage}/run]{name}");
@@ -54,8 +55,8 @@ pub(crate) fn pull(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sam
 
 /// From a store to an empty registry.
 pub(crate) fn push(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let Some(source) = Source::start(subjects, dir)? else { return Ok(Samples::new()) };
-    let from = source.registry.reference(NAME);
+    let Some(source) = start(subjects, dir)? else { return Ok(Samples::new()) };
+    let from = source.reference();
     let layout = format!("oci:{}:1", dir.join("registry-layout").display());
     if subjects.has("skopeo") {
         output_of(&mut copy(&format!("docker://{from}"), &layout))?;
@@ -66,8 +67,8 @@ pub(crate) fn push(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sam
     let mut samples = Samples::new();
     for _ in 0..rounds.min(ROUNDS) {
         to_empty(&mut samples, "lap", |name| {
-            output_of(source.lap(&source.store).args(["tag", &from, name]))?;
-            let mut push = source.lap(&source.store);
+            output_of(lap(subjects, &source.store).args(["tag", &from, name]))?;
+            let mut push = lap(subjects, &source.store);
             push.args(["push", "-q", name]);
             Ok(push)
         })?;
@@ -89,15 +90,15 @@ pub(crate) fn push(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sam
 
 /// To a registry that has all of it under the name.
 pub(crate) fn push_again(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let Some(source) = Source::start(subjects, dir)? else { return Ok(Samples::new()) };
-    let name = source.registry.reference(NAME);
+    let Some(source) = start(subjects, dir)? else { return Ok(Samples::new()) };
+    let name = source.reference();
     let layout = format!("oci:{}:again", dir.join("registry-layout").display());
     if subjects.has("skopeo") {
         output_of(&mut copy(&format!("docker://{name}"), &layout))?;
     }
     let mut samples = Samples::new();
     for _ in 0..rounds {
-        let mut push = source.lap(&source.store);
+        let mut push = lap(subjects, &source.store);
         push.args(["push", "-q", &name]);
         add(&mut samples, "lap", &push)?;
         if subjects.has("skopeo") {
@@ -115,13 +116,13 @@ fn to_empty(
     push: impl FnOnce(&str) -> Result<Command, BenchError>,
 ) -> Result<(), BenchError> {
     match DockerRegistry::start() {
-        Some(registry) => add(samples, who, &push(&registry.reference(NAME))?),
+        Some(registry) => add(samples, who, &push(&registry.reference(KIND.name))?),
         None => Ok(()),
     }
 }
 
 /// Measures a command, with nothing left to be written to disk before.
-fn add(samples: &mut Samples, who: &str, command: &Command) -> Result<(), BenchError> {
+pub(crate) fn add(samples: &mut Samples, who: &str, command: &Command) -> Result<(), BenchError> {
     nix::unistd::sync();
     let sample = measure(command)?;
     match samples.iter_mut().find(|(name, _)| name == who) {
@@ -145,40 +146,65 @@ fn copy(from: &str, to: &str) -> Command {
     command
 }
 
+/// An image that lies in a registry of its own.
+pub(crate) struct Kind {
+    /// What it is called in the store that pushes it.
+    pub(crate) local: &'static str,
+    /// Its name, without the registry.
+    pub(crate) name: &'static str,
+    /// What its archive and its store are called.
+    pub(crate) files: &'static str,
+}
+
 /// A registry with the image, and a store of `lap`'s that has it from there.
-struct Source {
+pub(crate) struct Source {
     registry: DockerRegistry,
     store: PathBuf,
-    program: PathBuf,
+    name: &'static str,
 }
 
 impl Source {
-    /// None, with the reason told, without Debian's registry.
-    fn start(subjects: &Subjects, dir: &Path) -> Result<Option<Self>, BenchError> {
+    /// None, with the reason told, without Debian's registry. The image is made once.
+    pub(crate) fn of(
+        subjects: &Subjects,
+        dir: &Path,
+        kind: &Kind,
+        image: impl FnOnce() -> Result<Image, BenchError>,
+    ) -> Result<Option<Self>, BenchError> {
         let Some(registry) = DockerRegistry::start() else { return Ok(None) };
-        let store = dir.join("registry-lap");
-        let source = Self { registry, store, program: subjects.program().to_owned() };
-        let archive = dir.join("registry-image.tar");
+        let source = Self { registry, store: dir.join(format!("{}-lap", kind.files)), name: kind.name };
+        let archive = dir.join(format!("{}.tar", kind.files));
         if !archive.exists() {
-            image(if subjects.is_small() { SMALL_HALF } else { HALF }).write_archive(&archive);
-            output_of(source.lap(&source.store).arg("load").arg("-i").arg(&archive))?;
+            image()?.write_archive(&archive);
+            output_of(lap(subjects, &source.store).arg("load").arg("-i").arg(&archive))?;
         }
-        let name = source.registry.reference(NAME);
-        output_of(source.lap(&source.store).args(["tag", "localhost/bench-registry", &name]))?;
-        output_of(source.lap(&source.store).args(["push", "-q", &name]))?;
+        let name = source.reference();
+        output_of(lap(subjects, &source.store).args(["tag", kind.local, &name]))?;
+        output_of(lap(subjects, &source.store).args(["push", "-q", &name]))?;
         Ok(Some(source))
     }
 
-    fn lap(&self, root: &Path) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("--root").arg(root);
-        command
+    /// The image's name with its registry.
+    pub(crate) fn reference(&self) -> String {
+        self.registry.reference(self.name)
     }
+}
+
+/// The registry with the image of large layers.
+fn start(subjects: &Subjects, dir: &Path) -> Result<Option<Source>, BenchError> {
+    Source::of(subjects, dir, &KIND, || Ok(image(subjects.of_size(HALF, SMALL_HALF))))
+}
+
+/// `lap` with a store.
+pub(crate) fn lap(subjects: &Subjects, root: &Path) -> Command {
+    let mut command = Command::new(subjects.program());
+    command.arg("--root").arg(root);
+    command
 }
 
 fn image(half: usize) -> Image {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut image = Image::new("localhost/bench-registry:latest");
+    let mut image = Image::new(KIND.local);
     for layer in 0..LAYERS {
         let mut noise = Vec::with_capacity(half);
         while noise.len() < half {
@@ -198,10 +224,11 @@ fn image(half: usize) -> Image {
 }
 
 /// What a round writes. Dropped, it is removed, since it takes some GB.
-struct Results(PathBuf);
+pub(crate) struct Results(pub(crate) PathBuf);
 
 impl Results {
-    fn below(dir: &Path) -> Result<Self, BenchError> {
+    /// An empty directory.
+    pub(crate) fn below(dir: &Path) -> Result<Self, BenchError> {
         let path = dir.join("results");
         std::fs::create_dir(&path).map_err(|source| BenchError::File { path: path.clone(), source })?;
         Ok(Self(path))

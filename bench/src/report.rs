@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::costs::Limit;
 use crate::measure::{Sample, median};
 use crate::work::Samples;
 
@@ -17,6 +18,8 @@ struct Measured {
     work: &'static str,
     bound: &'static str,
     rows: Vec<Row>,
+    /// How fast it could be on this machine, in milliseconds, and why.
+    limit: Option<(f64, String)>,
 }
 
 /// What one subject did, in milliseconds and MiB.
@@ -44,7 +47,19 @@ impl Report {
     /// with.
     pub(crate) fn add(&mut self, work: &'static str, bound: &'static str, samples: Samples) {
         let rows = samples.into_iter().map(|(subject, samples)| row(subject, &samples)).collect();
-        self.works.push(Measured { work, bound, rows });
+        self.works.push(Measured { work, bound, rows, limit: None });
+    }
+
+    /// Adds what is known of the machine.
+    pub(crate) fn describe(&mut self, lines: Vec<String>) {
+        self.machine.extend(lines);
+    }
+
+    /// Says how fast the work could be that was added last.
+    pub(crate) fn limit(&mut self, limit: &Limit) {
+        if let Some(last) = self.works.last_mut() {
+            last.limit = Some((limit.time.as_secs_f64() * 1000.0, limit.words.clone()));
+        }
     }
 
     /// The medians of the work that was added last, in one line.
@@ -59,7 +74,7 @@ impl Report {
             "| Work | Subject | Median | Bound | Least to most | Runs | Ratio to lap | Peak memory |\n\
              |---|---|---:|---:|---:|---:|---:|---:|\n",
         );
-        for Measured { work, bound, rows } in &self.works {
+        for Measured { work, bound, rows, limit } in &self.works {
             let first = rows.first().map_or(0.0, |row| row.median);
             for (index, row) in rows.iter().enumerate() {
                 let (work, bound) = if index == 0 { (*work, *bound) } else { ("", "") };
@@ -70,6 +85,11 @@ impl Report {
                     text,
                     "| {work} | {subject} | {median:.1} ms | {bound} | {least:.1} to {most:.1} | {runs} | {ratio:.2} | {memory:.0} MiB |"
                 );
+            }
+            if let Some((time, words)) = limit.as_ref().filter(|_| !rows.is_empty()) {
+                let ratio = if first > 0.0 { time / first } else { 0.0 };
+                let _ =
+                    writeln!(text, "|  | *limit here: {words}* | {time:.1} ms |  |  |  | {ratio:.2} |  |");
             }
         }
         text
@@ -82,7 +102,8 @@ impl Report {
             "# Results\n\n\
              Written by `make bench BENCH=--record`: all subjects in one run, taking turns; medians of whole processes\n\
              from start to end, but for work that is marked as done in process. Peak memory is that of the largest process of the command itself, so docker's daemon\n\
-             is not in it.\n\n{}\n{}",
+             is not in it. Limits are what the bytes, system calls and processes of a work take that cannot be avoided, measured in the same run; calls are divided by\n\
+             the number of processors.\n\n{}\n{}",
             list(&self.machine),
             self.markdown()
         );
@@ -124,10 +145,16 @@ mod tests {
             "4 ms",
             vec![("lap".to_owned(), samples(&[3, 1, 2])), ("peer".to_owned(), samples(&[5]))],
         );
+        report.describe(vec!["bytes: many".to_owned()]);
+        report.limit(&Limit { time: Duration::from_millis(1), words: "one process".to_owned() });
         let text = report.markdown();
+        assert!(text.contains("|  | *limit here: one process* | 1.0 ms |  |  |  | 0.50 |  |"), "{text}");
         assert!(text.contains("| work | lap | 2.0 ms | 4 ms | 1.0 to 3.0 | 3 | 1.00 | 2 MiB |"), "{text}");
         assert!(text.contains("|  | peer | 5.0 ms |  | 5.0 to 5.0 | 1 | 2.50 | 2 MiB |"), "{text}");
         let document = report.document();
-        assert!(document.contains("* kernel: 1") && document.contains("* crun: refuses"), "{document}");
+        assert!(
+            document.contains("* kernel: 1\n* bytes: many\n") && document.contains("* crun: refuses"),
+            "{document}"
+        );
     }
 }

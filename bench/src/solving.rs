@@ -10,7 +10,7 @@ use crate::builder::{BASE, Builder};
 use crate::error::BenchError;
 use crate::measure::{Sample, measure};
 use crate::subject::Subjects;
-use crate::work::{LARGE_ROUNDS, Samples, large_context, rebuilt, take_turns, trivial, turns_of};
+use crate::work::{LARGE_ROUNDS, Samples, large_context, rebuilt, take_turns, trivial, turns_of, with};
 
 /// The wide graph: how many stages, and how many COPYs each has.
 const STAGES: usize = 64;
@@ -24,14 +24,16 @@ const PAIRS: usize = 10;
 
 /// Nothing but the status of every file is asked for. `find` asks for it as well, and does nothing with it.
 pub(crate) fn rebuild_large(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let context = large_context(dir, LARGE_ROUNDS + 1);
-    for builder in &subjects.builders {
+    let context = large_context(subjects, dir, LARGE_ROUNDS + 1);
+    let forms = subjects.forms(dir)?;
+    let builders = with(subjects, &forms);
+    for builder in &builders {
         measure(&builder.build(context.path()))?;
     }
     let mut find = Command::new("find");
     find.arg(context.path()).args(["-printf", "%s %m %i %T@ %C@ %p\\n"]);
     let mut found = Vec::new();
-    let mut samples = take_turns(rounds, &subjects.builders, |builder, round| {
+    let mut samples = turns_of(rounds, &builders, |builder, round| {
         if found.len() == round {
             found.push(measure(&find)?);
         }
@@ -45,11 +47,12 @@ pub(crate) fn rebuild_large(subjects: &Subjects, dir: &Path, rounds: usize) -> R
 /// builders that would take minutes.
 pub(crate) fn wide(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let context = Context::create(dir);
-    context.dockerfile(&wide_dockerfile());
+    let stages = subjects.of_size(STAGES, 4);
+    context.dockerfile(&wide_dockerfile(stages));
     let builders = subjects.builders.iter().map(AsRef::as_ref);
     let builders: Vec<&dyn Builder> = builders.filter(|builder| !builder.commits_each_step()).collect();
     turns_of(rounds.min(LARGE_ROUNDS), &builders, |builder, round| {
-        for stage in 0..STAGES {
+        for stage in 0..stages {
             for copy in 0..COPIES {
                 context.file(&format!("part{stage}/file{copy}"), format!("{round} {stage} {copy}\n"));
             }
@@ -58,17 +61,17 @@ pub(crate) fn wide(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sam
     })
 }
 
-fn wide_dockerfile() -> String {
+fn wide_dockerfile(stages: usize) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    for stage in 0..STAGES {
+    for stage in 0..stages {
         let _ = writeln!(text, "FROM {BASE} AS stage{stage}");
         for copy in 0..COPIES {
             let _ = writeln!(text, "COPY part{stage}/file{copy} /part{stage}/file{copy}");
         }
     }
     text.push_str("FROM scratch\n");
-    for stage in 0..STAGES {
+    for stage in 0..stages {
         let _ = writeln!(text, "COPY --from=stage{stage} /part{stage} /part{stage}");
     }
     text
@@ -108,7 +111,7 @@ pub(crate) fn record_of_rebuild(
 pub(crate) fn record_of_runs(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let context = Context::create(dir);
     in_pairs(subjects, rounds, |builder, round, remembered| {
-        trivial(&context, &format!("{round} {remembered}"));
+        trivial(subjects, &context, &format!("{round} {remembered}"));
         Ok(command(builder, context.path(), remembered))
     })
 }
@@ -151,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_wide_graph_has_all_its_copies() {
-        let text = wide_dockerfile();
+        let text = wide_dockerfile(STAGES);
         assert_eq!(text.matches("\nCOPY part").count(), STAGES * COPIES);
         assert_eq!(text.matches("\nCOPY --from=").count(), STAGES);
         assert_eq!(parser::parse(text.as_bytes()).diagnostics, []);

@@ -10,6 +10,7 @@ use crate::builder::{BASE, Builder};
 use crate::docker::Docker;
 use crate::error::BenchError;
 use crate::lap::Lap;
+use crate::many;
 use crate::options::Options;
 use crate::runtime::Runtime;
 
@@ -48,9 +49,27 @@ impl Subjects {
         self.alone
     }
 
-    /// Whether images of a registry are small.
+    /// Whether all is small: to see that everything works, not how fast.
     pub(crate) fn is_small(&self) -> bool {
         self.small
+    }
+
+    /// How much of something there is, and how much where all is small.
+    pub(crate) fn of_size<T>(&self, full: T, small: T) -> T {
+        if self.small { small } else { full }
+    }
+
+    /// How many files large contexts and images have.
+    pub(crate) fn many_files(&self) -> usize {
+        self.of_size(50_000, 500)
+    }
+
+    /// `lap` with each form of layers, and stores of their own.
+    pub(crate) fn forms(&self, dir: &Path) -> Result<Vec<Box<dyn Builder>>, BenchError> {
+        let base = dir.join(BASE_ARCHIVE);
+        let of =
+            |form: &'static str| Lap::in_form(&self.program, dir.join(format!("lap-{form}")), &base, form);
+        many::FORMS.into_iter().map(|form| Ok(Box::new(of(form)?) as Box<dyn Builder>)).collect()
     }
 
     /// Whether a program is installed and is to be measured. Tells if it is not.

@@ -24,7 +24,7 @@ const FILE_SIZE: usize = 16 << 20;
 
 /// From an archive to an unpacked image: the blob is copied and hashed, and its files are written.
 pub(crate) fn load(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let files = Files::make(dir)?;
+    let files = Files::make(subjects, dir)?;
     let archive = format!("docker-archive:{}", files.archive.display());
     take_turns(rounds, dir, |results| {
         let place = |who: &str| results.join(who);
@@ -47,7 +47,7 @@ pub(crate) fn load(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Sam
 
 /// From a store to an archive: the blob is copied and hashed.
 pub(crate) fn save(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let files = Files::make(dir)?;
+    let files = Files::make(subjects, dir)?;
     let store = dir.join("save-lap");
     output_of(lap(subjects, &store).args(["load", "-i"]).arg(&files.archive))?;
     let others = dir.join("save-skopeo");
@@ -116,16 +116,16 @@ struct Files {
 }
 
 /// The archive of the image, made once.
-pub(crate) fn large_archive(dir: &Path) -> Result<PathBuf, BenchError> {
-    Ok(Files::make(dir)?.archive)
+pub(crate) fn large_archive(subjects: &Subjects, dir: &Path) -> Result<PathBuf, BenchError> {
+    Ok(Files::make(subjects, dir)?.archive)
 }
 
 impl Files {
-    fn make(dir: &Path) -> Result<Self, BenchError> {
+    fn make(subjects: &Subjects, dir: &Path) -> Result<Self, BenchError> {
         let files = Self { layer: dir.join("large-layer.tar"), archive: dir.join("large.tar") };
         if !files.archive.exists() {
             let failed = |source| BenchError::File { path: files.layer.clone(), source };
-            write_layer(&files.layer).map_err(failed)?;
+            write_layer(&files.layer, subjects.of_size(FILES, 1)).map_err(failed)?;
             let layer = Layer::file(&files.layer).map_err(failed)?;
             Image::new(NAME).layer(layer).write_archive(&files.archive);
         }
@@ -148,10 +148,10 @@ impl Files {
 }
 
 /// Files of noise: nothing about them can be made small or is the same twice.
-fn write_layer(path: &Path) -> std::io::Result<()> {
+fn write_layer(path: &Path, files: usize) -> std::io::Result<()> {
     let mut tar = tar::Builder::new(std::io::BufWriter::new(std::fs::File::create(path)?));
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for number in 0..FILES {
+    for number in 0..files {
         let mut content = Vec::with_capacity(FILE_SIZE);
         while content.len() < FILE_SIZE {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

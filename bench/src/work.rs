@@ -1,6 +1,7 @@
 //! The kinds of work that are measured.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -8,8 +9,10 @@ use testkit::Context;
 
 use crate::builder::{BASE, Builder};
 use crate::caches;
+use crate::costs::{Costs, Limit};
 use crate::engine;
 use crate::error::BenchError;
+use crate::many;
 use crate::measure::{Sample, measure};
 use crate::output;
 use crate::registry;
@@ -19,12 +22,19 @@ use crate::subject::Subjects;
 use crate::transfer;
 use crate::{buildx, docker_api, stubs};
 
-/// How many files the large context has, and how long each is.
-const MANY_FILES: usize = 50_000;
-const FILE_SIZE: usize = 4096;
+/// How long each file of a large context is.
+pub(crate) const FILE_SIZE: usize = 4096;
 
-/// How many containers are started at once.
+/// How long the one file of a context is.
+pub(crate) const LARGE_FILE: usize = 1 << 30;
+const SMALL_FILE: usize = 4 << 20;
+
+/// How many containers are started at once, and how many steps a build of trivial ones has.
 const AT_ONCE: usize = 100;
+pub(crate) const STEPS: usize = 100;
+
+/// How many of both where all is small.
+pub(crate) const FEW: usize = 5;
 
 /// The file of the large context that changes between builds.
 pub(crate) const CHANGING: &str = "changing/file";
@@ -48,29 +58,48 @@ pub(crate) struct Work {
     pub(crate) needs_builders: bool,
     /// What `lap` should not go beyond, in words; empty where nothing was promised.
     pub(crate) bound: &'static str,
+    /// How fast it could be on this machine, where that can be said.
+    pub(crate) limit: Option<fn(&Costs) -> Limit>,
 }
 
 impl Work {
+    fn limit(self, limit: fn(&Costs) -> Limit) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
     fn bound(self, bound: &'static str) -> Self {
         Self { bound, ..self }
     }
 }
 
 /// All kinds of work, in the order of the results.
-pub(crate) fn all() -> [Work; 46] {
-    let of_builders = |name, run: Run| Work { name, run, needs_builders: true, bound: "" };
-    let of_images = |name, run: Run| Work { name, run, needs_builders: false, bound: "" };
+pub(crate) fn all() -> [Work; 49] {
+    let of_builders = |name, run: Run| Work { name, run, needs_builders: true, bound: "", limit: None };
+    let of_images = |name, run: Run| Work { name, run, needs_builders: false, bound: "", limit: None };
     [
-        of_builders("rebuild with nothing changed, 20 steps, 50 files", rebuild).bound("10 ms"),
-        of_builders("rebuild with nothing changed, 50,000 files", solving::rebuild_large).bound("150 ms"),
+        of_builders("rebuild with nothing changed, 20 steps, 50 files", rebuild)
+            .bound("10 ms")
+            .limit(Costs::nothing),
+        of_builders("rebuild with nothing changed, 50,000 files", solving::rebuild_large)
+            .bound("120 ms")
+            .limit(Costs::look),
         of_builders("64 stages of 8 COPYs, first time", solving::wide).bound("a fifth of docker"),
         of_builders("8 stages that sleep a second", solving::waiting).bound("1200 ms"),
         of_images("record of a rebuild with nothing changed", solving::record_of_rebuild).bound("ratio 0.98"),
         of_images("record of 100 trivial RUNs", solving::record_of_runs).bound("ratio 0.98"),
-        of_builders("100 trivial RUNs", trivial_runs),
-        of_builders("COPY of 50,000 files of 4 KiB, first time", copy_first),
-        of_builders("COPY of 50,000 files of 4 KiB, one file changed", copy_changed),
-        of_builders("container start to exit, true", start),
+        of_builders("100 trivial RUNs", trivial_runs).bound("800 ms").limit(Costs::steps),
+        of_builders("COPY of 50,000 files of 4 KiB, first time", copy_first)
+            .bound("600 ms")
+            .limit(Costs::gather),
+        of_builders("COPY of 50,000 files of 4 KiB, one file changed", copy_changed)
+            .bound("250 ms")
+            .limit(Costs::look),
+        of_builders("COPY of one file of 1 GiB", copy_large).bound("1.3 times cp").limit(Costs::large),
+        of_builders("pull to first process of an image of 50,000 files", many::pull)
+            .bound("0.4 times tar -x")
+            .limit(Costs::unpack),
+        of_builders("prune of an image of 50,000 files", many::prune).bound("30 ms").limit(Costs::forget),
+        of_builders("container start to exit, true", start).bound("10 ms").limit(|costs| costs.containers(1)),
         of_builders("container start to exit, true, by network", start_connected),
         of_builders("100 containers at once, true", start_many),
         of_builders("exec of true in a container", exec),
@@ -141,14 +170,15 @@ pub(crate) fn rebuilt(dir: &Path) -> Context {
 fn trivial_runs(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let context = Context::create(dir);
     take_turns(rounds.min(5), &subjects.builders, |builder, round| {
-        trivial(&context, &round.to_string());
+        trivial(subjects, &context, &round.to_string());
         measure(&builder.build(context.path()))
     })
 }
 
 /// A hundred RUNs, which are others for another `mark`.
-pub(crate) fn trivial(context: &Context, mark: &str) {
-    let runs: String = (0..100).map(|number| format!("RUN echo {mark} {number} > /ran\n")).collect();
+pub(crate) fn trivial(subjects: &Subjects, context: &Context, mark: &str) {
+    let steps = subjects.of_size(STEPS, FEW);
+    let runs: String = (0..steps).map(|number| format!("RUN echo {mark} {number} > /ran\n")).collect();
     context.dockerfile(&format!("FROM {BASE}\n{runs}"));
 }
 
@@ -156,9 +186,10 @@ pub(crate) fn trivial(context: &Context, mark: &str) {
 /// files removed a moment ago, and looking for others would slow down whoever comes next.
 fn copy_first(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
     let rounds = rounds.min(LARGE_ROUNDS);
-    let contexts: Vec<Context> = (0..rounds).map(|round| large_context(dir, round)).collect();
+    let contexts: Vec<Context> = (0..rounds).map(|round| large_context(subjects, dir, round)).collect();
+    let forms = subjects.forms(dir)?;
     let mut copies = Vec::new();
-    let mut samples = take_turns(rounds, &subjects.builders, |builder, round| {
+    let mut samples = turns_of(rounds, &with(subjects, &forms), |builder, round| {
         if copies.len() == round {
             let target = dir.join(format!("copy{round}"));
             copies.push(measure(Command::new("cp").arg("-a").arg(contexts[round].path()).arg(target))?);
@@ -170,16 +201,61 @@ fn copy_first(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples,
 }
 
 fn copy_changed(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
-    let context = large_context(dir, LARGE_ROUNDS);
-    for builder in &subjects.builders {
+    let context = large_context(subjects, dir, LARGE_ROUNDS);
+    let forms = subjects.forms(dir)?;
+    let builders = with(subjects, &forms);
+    for builder in &builders {
         measure(&builder.build(context.path()))?;
     }
     let mut change = 0;
-    take_turns(rounds.min(LARGE_ROUNDS), &subjects.builders, |builder, _| {
+    turns_of(rounds.min(LARGE_ROUNDS), &builders, |builder, _| {
         change += 1;
         context.file(CHANGING, format!("change {change}\n"));
         measure(&builder.build(context.path()))
     })
+}
+
+/// Noise, another in each round, so that nothing of it is anywhere.
+fn copy_large(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let context = Context::create(dir);
+    context.dockerfile("FROM scratch\nCOPY large /\n");
+    let length = subjects.of_size(LARGE_FILE, SMALL_FILE);
+    let (from, to) = (context.path().join("large"), dir.join("copy-large"));
+    let (mut written, mut copies) = (None, Vec::new());
+    let forms = subjects.forms(dir)?;
+    let mut samples = turns_of(rounds.min(LARGE_ROUNDS), &with(subjects, &forms), |builder, round| {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| BenchError::File { path, source }
+        };
+        if written != Some(round) {
+            written = Some(round);
+            write_noise(&from, length, round).map_err(failed(&from))?;
+            nix::unistd::sync();
+            copies.push(measure(Command::new("cp").arg(&from).arg(&to))?);
+            std::fs::remove_file(&to).map_err(failed(&to))?;
+            nix::unistd::sync();
+        }
+        measure(&builder.build(context.path()))
+    })?;
+    samples.push(("cp".to_owned(), copies));
+    Ok(samples)
+}
+
+/// A file that no other round has.
+fn write_noise(path: &Path, length: usize, round: usize) -> std::io::Result<()> {
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_add(round as u64);
+    for _ in 0..length / 8 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        file.write_all(&state.to_le_bytes())?;
+    }
+    file.flush()
+}
+
+/// The builders, and `lap` with each form of layers.
+pub(crate) fn with<'a>(subjects: &'a Subjects, forms: &'a [Box<dyn Builder>]) -> Vec<&'a dyn Builder> {
+    subjects.builders.iter().chain(forms).map(AsRef::as_ref).collect()
 }
 
 fn start(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
@@ -208,11 +284,12 @@ fn start_connected(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Sa
 }
 
 fn start_many(subjects: &Subjects, _dir: &Path, rounds: usize) -> Result<Samples, BenchError> {
+    let count = subjects.of_size(AT_ONCE, FEW);
     let builders = subjects.builders.iter();
     let builders =
-        builders.filter_map(|builder| Some((builder.name().to_owned(), builder.start_many(AT_ONCE)?)));
+        builders.filter_map(|builder| Some((builder.name().to_owned(), builder.start_many(count)?)));
     let runtimes = subjects.runtimes.iter();
-    let runtimes = runtimes.map(|runtime| (runtime.name().to_owned(), runtime.start_many(AT_ONCE)));
+    let runtimes = runtimes.map(|runtime| (runtime.name().to_owned(), runtime.start_many(count)));
     repeat(rounds, &builders.chain(runtimes).collect::<Vec<_>>())
 }
 
@@ -261,9 +338,9 @@ pub(crate) fn turns_of(
 }
 
 /// A context that is copied whole into an empty image. No file is as any other, nor as one of another round.
-pub(crate) fn large_context(dir: &Path, round: usize) -> Context {
+pub(crate) fn large_context(subjects: &Subjects, dir: &Path, round: usize) -> Context {
     let context = Context::create(dir);
-    for number in 0..MANY_FILES {
+    for number in 0..subjects.many_files() {
         let mut content = format!("file {number} of round {round}\n").into_bytes();
         content.resize(FILE_SIZE, b'.');
         context.file(&format!("files/part{}/file{number}", number / 500), content);
