@@ -73,10 +73,18 @@ impl TestEnv {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
-        let mut command = Lap::new(&self.lap)
-            .arg("--root")
-            .arg(self.root())
-            .args(args)
+        self.with_environment(Lap::new(&self.lap)).arg("--root").arg(self.root()).args(args)
+    }
+
+    /// The same command as the last words of another program, which runs and watches it.
+    pub fn lap_under(&self, program: &Path, flags: &[&str], args: &[&str]) -> Lap {
+        let command = self.with_environment(Lap::new(program)).args(flags).arg(&self.lap);
+        command.arg("--root").arg(self.root()).args(args)
+    }
+
+    /// A command with the environment that every command gets here.
+    fn with_environment(&self, command: Lap) -> Lap {
+        let command = command
             .current_dir(&self.work())
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.home())
@@ -84,10 +92,10 @@ impl TestEnv {
             .env("LAPSTRAKE_RUN", self.run())
             // What goes on after the command would meet the removal of the directory.
             .env("LAPSTRAKE_GC", "off");
-        if let Some(seconds) = self.epoch {
-            command = command.env("SOURCE_DATE_EPOCH", seconds.to_string());
+        match self.epoch {
+            Some(seconds) => command.env("SOURCE_DATE_EPOCH", seconds.to_string()),
+            None => command,
         }
-        command
     }
 
     /// Writes `image` as an OCI archive, loads it, and expects that to succeed.

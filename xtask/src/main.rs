@@ -6,6 +6,7 @@
 
 mod cases;
 mod image;
+mod instructions;
 mod suite;
 mod tidy;
 
@@ -19,6 +20,8 @@ cargo xtask coverage [--deny-missing]
                                      list the rows that no conformance case shows
 cargo xtask judge [--programs DIR] [--record] [NAME]
                                      give the cases to Docker: the installed one, or that below DIR
+cargo xtask instructions [--record]  count the instructions of commands that have nothing to do, and compare them
+                                     with those recorded
 cargo xtask image ROOTFS.tar NAME    write an image archive of one layer to standard output";
 
 fn main() -> ExitCode {
@@ -30,12 +33,18 @@ fn main() -> ExitCode {
         ["coverage"] => cases::coverage(false),
         ["coverage", "--deny-missing"] => cases::coverage(true),
         ["judge", rest @ ..] => cases::judge(workspace(), rest),
+        ["instructions"] => exit_code(instructions::run(workspace(), false)),
+        ["instructions", "--record"] => exit_code(instructions::run(workspace(), true)),
         ["image", rootfs, name] => image::run(Path::new(rootfs), name),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
         }
     }
+}
+
+fn exit_code(success: bool) -> ExitCode {
+    if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The workspace's root directory.

@@ -12,13 +12,14 @@ use std::sync::Mutex;
 /// them, and all once more without them for the `lap` that tests drive.
 const RUNS: [&[&str]; 2] = [&["--workspace", "--exclude", "snapshotter"], &["--package", "snapshotter"]];
 
-/// Runs the tests, passing their output through. Fails if a test, or cargo itself, did.
+/// Runs the tests, passing their output through, and compares counts of instructions. Fails if a test, a count, or cargo itself did.
 pub(crate) fn run(workspace: &Path, args: &[&str]) -> ExitCode {
     let total = Mutex::new(Summary::default());
     let mut success = true;
     for packages in RUNS {
         success &= run_packages(workspace, packages, args, &total);
     }
+    success &= crate::instructions::run(workspace, false);
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("{}", total.line());
     if success && total.failed == 0 && total.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
