@@ -53,7 +53,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) storage_driver: Option<StorageDriver>,
 
-    /// How layers are kept that are pulled or loaded [default: auto]
+    /// How layers are kept that are pulled, loaded or copied [default: auto]
     #[arg(
         long,
         global = true,
@@ -103,7 +103,7 @@ pub(crate) enum StorageDriver {
 /// `--layer-form`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LayerFormArg {
-    /// As suits: as directories.
+    /// As suits: copies of many files packed, all else as directories.
     Auto,
     /// As directories. Packed ones become that when they are used.
     Dir,

@@ -89,6 +89,94 @@ fn both_forms_make_the_same_images() {
     assert_eq!(image_id(&packed, "busybox"), image_id(&plain, "busybox"));
 }
 
+/// A context of so many small files in directories, of one time.
+fn many_files(env: &TestEnv, count: usize) -> testkit::Context {
+    let context = env.context();
+    for number in 0..count {
+        context.file(&format!("many/{}/{number}", number % 20), &format!("content {number}"));
+    }
+    context
+}
+
+#[test]
+fn copies_are_packed_and_are_what_copies_into_directories_are() {
+    let Some(env) = packing() else { return };
+    let dockerfile = "FROM busybox\n\
+                      COPY many /app\n\
+                      COPY --chown=3:4 many/0 /app/1/\n\
+                      COPY many /app\n\
+                      ADD many /added\n\
+                      RUN cd /app && find . -type f | sort | xargs md5sum > /sums && stat -c '%n %a %u %g %s' /app/1/* >> /sums && rm /app/2/2\n\
+                      COPY --from=busybox /bin/busybox /app/busybox\n\
+                      CMD cat /sums; ls /app/2; /app/busybox echo works\n";
+    let context = many_files(&env, 1500);
+    context.dockerfile(dockerfile);
+    let images = ["packed", "dir", "auto"].map(|form| {
+        let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000", "--no-cache", "-t", form];
+        env.lap(["--layer-form", form, "build"]).args(epoch).arg(context.path()).ok();
+        (image_id(&env, form), env.lap(["run", "--rm", form]).ok().stdout_text())
+    });
+    assert_eq!(images[0], images[1]);
+    assert_eq!(images[0], images[2]);
+    assert!(images[0].1.ends_with("works\n"), "{}", images[0].1);
+    // All five copies, and of those of `auto` the three of many files. The base image became a directory when it was used
+    // where those are wanted.
+    let packed = forms(&env).iter().filter(|form| **form == "packed").count();
+    assert_eq!(packed, 5 + 3, "{:?}", forms(&env));
+    env.lap(["store", "check"]).ok();
+}
+
+#[test]
+fn a_context_that_was_packed_is_found_again_and_copied_anew_when_it_changed() {
+    let Some(env) = packing() else { return };
+    let context = many_files(&env, 50);
+    context.dockerfile("FROM busybox\nCOPY many /app\nRUN cat /app/3/3 > /seen\nCMD cat /seen\n");
+    let build = || packed(&env, &["build", "--progress", "plain", "-t", "built"]).arg(context.path()).ok();
+    build();
+    assert!(build().stderr_text().matches("CACHED").count() >= 2);
+    context.file("many/3/3", "changed");
+    build();
+    assert_eq!(says(&env, &["run", "--rm", "built"]), "changed");
+    // What is exported is the archive that was written, and judges read it.
+    let out = env.work().join("image.tar");
+    env.lap(["save", "-o"]).arg(&out).arg("built").ok();
+    let listed = std::process::Command::new("tar").arg("-tf").arg(&out).output().unwrap();
+    assert!(listed.status.success());
+    env.lap(["rmi", "-f", "built"]).ok();
+    env.lap(["load", "-i"]).arg(&out).ok();
+    assert_eq!(env.lap(["run", "--rm", "built"]).ok().stdout_text(), "changed");
+}
+
+#[test]
+fn a_damaged_copy_is_indexed_again_or_refused_and_made_again() {
+    let Some(env) = packing() else { return };
+    let context = many_files(&env, 50);
+    context.dockerfile("FROM busybox\nCOPY many /app\nCMD cat /app/3/3\n");
+    let build = || packed(&env, &["build", "-t", "built"]).arg(context.path()).ok();
+    build();
+    let index = copied_file(&env, "index");
+    std::fs::remove_file(&index).unwrap();
+    assert_eq!(says(&env, &["run", "--rm", "built"]), "content 3");
+    let tar = copied_file(&env, "tar");
+    let bytes = std::fs::read(&tar).unwrap();
+    std::fs::write(&tar, &bytes[..bytes.len() - 512]).unwrap();
+    let refused = packed(&env, &["run", "--rm", "built"]).run();
+    assert_ne!(refused.code(), Some(0));
+    refused.stderr_has(&["is damaged", "lap store check --repair"]);
+    env.lap(["store", "check", "--repair"]).run();
+    build();
+    assert_eq!(says(&env, &["run", "--rm", "built"]), "content 3");
+}
+
+/// A file of the layer that was made last.
+fn copied_file(env: &TestEnv, name: &str) -> std::path::PathBuf {
+    let layers = env.root().join("snapshots-v1");
+    let mut numbers: Vec<u64> = names_in(&layers).iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    let last = numbers.last().unwrap().to_string();
+    layers.join(last).join(name)
+}
+
 fn build_with_own_form(env: &TestEnv, dockerfile: &str, args: &[&str]) {
     let context = env.context();
     context.file("file", "from the context").dockerfile(dockerfile);

@@ -16,6 +16,7 @@
 mod dirs;
 mod files;
 mod links;
+pub(crate) mod packed;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use sys::stat::{FileTime, Stat};
 
 use crate::batch::{Batch, BatchKind, batches};
 use crate::content_key::{Leaf, batch_key, gather, note_in_cache, selection_key};
+use crate::error::StoreError;
 use crate::hard_links::HardLinks;
 use crate::merkle::{KeyOptions, Modes};
 use crate::mode_change::ModeChange;
@@ -122,6 +124,15 @@ pub enum CopyError {
         /// How many files the sources name.
         files: usize,
     },
+    /// The files of a packed layer could not be written.
+    #[error(transparent)]
+    Store(Box<StoreError>),
+}
+
+impl From<StoreError> for CopyError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 impl From<PathError> for CopyError {
@@ -142,6 +153,7 @@ impl Faulty for CopyError {
             Self::Source(error) => error.fault(),
             Self::Target(error) => error.fault(),
             Self::ManyToOne { .. } => Fault::Input,
+            Self::Store(error) => error.fault(),
         }
     }
 }
@@ -160,18 +172,39 @@ pub fn copy(
     options: &CopyOptions<'_>,
     cancel: &CancelToken,
 ) -> Result<CopyStats> {
+    let batches = batches_of(source, selection, options, cancel)?;
+    copy_batches(writer, source, &batches, options, cancel)
+}
+
+/// The selection in pieces.
+pub(crate) fn batches_of(
+    source: &Tree,
+    selection: &Selection,
+    options: &CopyOptions<'_>,
+    cancel: &CancelToken,
+) -> Result<Vec<Batch>> {
     let with_xattrs = options.xattrs || options.key.is_some_and(|key| key.xattrs);
-    let batches = batches(source, selection, with_xattrs, cancel)?;
+    Ok(batches(source, selection, with_xattrs, cancel)?)
+}
+
+/// Copies a selection that was cut into `batches`.
+pub(crate) fn copy_batches(
+    writer: &LayerWriter,
+    source: &Tree,
+    batches: &[Batch],
+    options: &CopyOptions<'_>,
+    cancel: &CancelToken,
+) -> Result<CopyStats> {
     if batches.is_empty() {
         return Ok(CopyStats {
             content_key: options.key.map(|_| selection_key(&[])),
             ..CopyStats::default()
         });
     }
-    let destination = Destination::find(writer, &batches, options)?;
+    let destination = Destination::find(writer, batches, options)?;
     let job = Job { writer, source, options: *options, clone: files::CloneSupport::default(), cancel };
     let (mut stats, mut keys) = (CopyStats::default(), Vec::new());
-    for batch in &batches {
+    for batch in batches {
         let leaves = job.batch(batch, &destination, &mut stats)?;
         if let Some(key) = options.key {
             keys.push(batch_key(key, batch, &leaves));
@@ -192,36 +225,48 @@ struct Destination {
 }
 
 impl Destination {
-    /// Decides between "to" and "into", and makes the directories that are missing.
+    /// Makes the directories that are missing.
     fn find(writer: &LayerWriter, batches: &[Batch], options: &CopyOptions<'_>) -> Result<Self> {
-        let resolution = writer.tree().resolve(options.destination, Follow::Last)?;
-        let path = resolution.path();
-        let exists_as_dir = resolution.missing.is_empty() && resolution.entry.is_dir();
-        let has_dir = batches.iter().any(|batch| batch.kind == BatchKind::Directory);
-        let depth = if exists_as_dir || options.dest_is_dir || has_dir { 0 } else { 1 };
-        // A directory that is copied is itself the last part.
-        let made = if has_dir { 1 } else { depth };
-        if resolution.missing.len() > made && !options.create_destination {
-            return Err(WriteError::Missing(options.destination.to_owned()).into());
-        }
-        if depth == 0 {
-            return Ok(Self { dir: make_parents(writer, &path, options)?, name: None });
-        }
-        let files = batches.iter().map(|batch| batch.scan.dirs[0].children.len()).sum();
-        if files > 1 {
-            return Err(CopyError::ManyToOne { destination: options.destination.to_owned(), files });
-        }
-        let name = path.file_name().ok_or(WriteError::Root)?.to_owned();
-        Ok(Self {
-            dir: make_parents(writer, path.parent().unwrap_or(Path::new("")), options)?,
-            name: Some(name),
-        })
+        let (dir, name) = decide(writer.tree(), batches, options)?;
+        Ok(Self { dir: make_parents(writer, &dir, options)?, name })
     }
 }
 
+/// Decides between "to" and "into": which directory the batches go to, and the name of the one file that does not keep its own.
+fn decide(
+    tree: &Tree,
+    batches: &[Batch],
+    options: &CopyOptions<'_>,
+) -> Result<(PathBuf, Option<std::ffi::OsString>)> {
+    let resolution = tree.resolve(options.destination, Follow::Last)?;
+    let path = resolution.path();
+    let exists_as_dir = resolution.missing.is_empty() && resolution.entry.is_dir();
+    let has_dir = batches.iter().any(|batch| batch.kind == BatchKind::Directory);
+    let depth = if exists_as_dir || options.dest_is_dir || has_dir { 0 } else { 1 };
+    // A directory that is copied is itself the last part.
+    let made = if has_dir { 1 } else { depth };
+    if resolution.missing.len() > made && !options.create_destination {
+        return Err(WriteError::Missing(options.destination.to_owned()).into());
+    }
+    if depth == 0 {
+        return Ok((path, None));
+    }
+    let files = batches.iter().map(|batch| batch.scan.dirs[0].children.len()).sum();
+    if files > 1 {
+        return Err(CopyError::ManyToOne { destination: options.destination.to_owned(), files });
+    }
+    let name = path.file_name().ok_or(WriteError::Root)?.to_owned();
+    Ok((path.parent().unwrap_or(Path::new("")).to_owned(), Some(name)))
+}
+
 fn make_parents(writer: &LayerWriter, path: &Path, options: &CopyOptions<'_>) -> Result<Entry> {
+    Ok(writer.mkdir_all(path, &parent_attributes(options))?)
+}
+
+/// Directories that have no source look like this.
+fn parent_attributes(options: &CopyOptions<'_>) -> Attributes {
     let (uid, gid) = options.chown.unwrap_or(options.parent_owner);
-    Ok(writer.mkdir_all(path, &Attributes::new(PARENT_MODE, uid, gid))?)
+    Attributes::new(PARENT_MODE, uid, gid)
 }
 
 /// One copy in progress.

@@ -56,7 +56,7 @@ impl From<Compression> for LayerForm {
 
 impl LayerForm {
     /// The name of this form in the database.
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         let compression = match self.compression {
             Compression::None => "none".to_owned(),
             Compression::Gzip(level) => format!("gzip:{level}"),
@@ -162,7 +162,7 @@ impl Store {
         expected: Option<&Digest>,
         cancel: &CancelToken,
     ) -> Result<(ActiveSnapshot, CommitInfo), StoreError> {
-        let mut active = self.prepare(lease, parent)?;
+        let active = self.prepare(lease, parent)?;
         let options = self.layer_options(active.parent().is_some(), active.lower_dirs().to_vec())?;
         let failed = |directory: &Path, source| match source {
             apply::ApplyError::Cancelled => StoreError::Cancelled,

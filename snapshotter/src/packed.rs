@@ -10,6 +10,7 @@
 //! of its descriptor. It is good in this process only, so what others get ([`base::Mount`]) names the place where
 //! the directory would be.
 
+mod copied;
 mod mend;
 mod probe;
 
@@ -36,10 +37,14 @@ use crate::layout::SnapshotDirs;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
 
+/// How many files a copy has at least that is packed without being asked for: fewer are copied in less time than mounting
+/// what they become takes from those who use it.
+const WORTH_PACKING: usize = 1024;
+
 /// In which form layers are kept that come as archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum StoredForm {
-    /// What suits: directories.
+    /// What suits: copies of many files are packed, where the kernel can mount that; all else is kept as directories.
     #[default]
     Auto,
     /// As directories. Packed layers that are there become directories when they are used.
@@ -121,6 +126,11 @@ impl Store {
         if self.packed().wanted != StoredForm::Packed {
             return Ok(None);
         }
+        self.obstacle()
+    }
+
+    /// What stands in the way of packed layers, found out once.
+    fn obstacle(&self) -> Result<Option<&PackingObstacle>, StoreError> {
         if let Some(known) = self.packed().obstacle.get() {
             return Ok(known.as_ref());
         }
@@ -144,6 +154,15 @@ impl Store {
     /// Whether layers that come as archives are packed.
     pub(crate) fn packs(&self) -> Result<bool, StoreError> {
         Ok(self.packed().wanted == StoredForm::Packed && self.packing_obstacle()?.is_none())
+    }
+
+    /// Whether the layer of a copy of so many files and directories is packed.
+    fn packs_copies(&self, entries: usize) -> Result<bool, StoreError> {
+        match self.packed().wanted {
+            StoredForm::Dir => Ok(false),
+            StoredForm::Packed => self.packs(),
+            StoredForm::Auto => Ok(entries >= WORTH_PACKING && self.obstacle()?.is_none()),
+        }
     }
 
     /// Where this process finds the files of a snapshot's own layer.

@@ -7,17 +7,19 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use base::image::Descriptor;
 use base::{Digest, Key, Mount, Timestamp};
 
 use crate::apply::Layering;
 use crate::cache::CacheWrite;
+use crate::compress::Compression;
 use crate::db::packed::{self, PackedLayer};
 use crate::db::snapshots::ChainLink;
 use crate::db::{self, leases, snapshots};
 use crate::error::StoreError;
-use crate::layer::LayerBlob;
+use crate::layer::{LayerBlob, LayerForm};
 use crate::layout::SnapshotDirs;
 use crate::lease::Lease;
 use crate::mark::Node;
@@ -130,7 +132,7 @@ impl Store {
             lower: Vec::new(),
             lower_names: driver.view(self.visible_names(&chain)),
             layering: driver.layering(parent.is_some()),
-            packed: None,
+            packed: OnceLock::new(),
             committed: false,
         };
         lease.note_snapshot(parent.unwrap_or(id));
@@ -291,7 +293,7 @@ pub struct ActiveSnapshot {
     lower_names: Vec<PathBuf>,
     layering: Layering,
     /// The files that the layer consists of, instead of a directory.
-    packed: Option<Box<PackedLayer>>,
+    packed: OnceLock<Box<PackedLayer>>,
     committed: bool,
 }
 
@@ -343,8 +345,13 @@ impl ActiveSnapshot {
     }
 
     /// Makes files the layer that were written in the place of its directory.
-    pub(crate) fn set_packed(&mut self, files: PackedLayer) {
-        self.packed = Some(Box::new(files));
+    pub(crate) fn set_packed(&self, files: PackedLayer) {
+        // They are written once: their names are taken then.
+        let _ = self.packed.set(Box::new(files));
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// What to mount for a process to run in. Not to be mounted while the layer directory is written to
@@ -365,7 +372,7 @@ impl ActiveSnapshot {
             return Ok(existing);
         }
         sys::fs::remove_tree(&self.dirs.work())?;
-        if self.packed.is_some() {
+        if self.packed.get().is_some() {
             // Nobody is to take it for the layer.
             sys::fs::remove_tree(&self.dirs.fs())?;
         }
@@ -403,8 +410,11 @@ impl ActiveSnapshot {
             if !snapshots::commit(c, self.id, &known)? {
                 return Ok(Outcome::Lost);
             }
-            if let Some(files) = &self.packed {
+            if let Some(files) = self.packed.get() {
                 packed::put(c, self.id, files)?;
+                if info.diff.is_none() {
+                    remember_archive(c, self.id, files)?;
+                }
             }
             leases::hold_snapshot(c, self.lease.id(), self.id)?;
             if let (Some((diff_id, _)), Some(descriptor)) = (info.diff, info.original.clone()) {
@@ -414,6 +424,18 @@ impl ActiveSnapshot {
             Ok(Outcome::Committed)
         })
     }
+}
+
+/// The archive of a packed layer that was made here is the layer, so its digest need not be computed.
+fn remember_archive(
+    connection: &rusqlite::Connection,
+    id: SnapshotId,
+    files: &PackedLayer,
+) -> rusqlite::Result<()> {
+    let form = LayerForm::from(Compression::None);
+    let descriptor = Descriptor::new(form.media_type(), files.tar, files.tar_size);
+    db::layers::put(connection, id, &form.name(), &LayerBlob { diff_id: files.tar, descriptor })?;
+    snapshots::learn_diff_id(connection, id, &files.tar, files.tar_size)
 }
 
 enum Outcome {

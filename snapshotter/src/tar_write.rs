@@ -88,9 +88,7 @@ impl<W: Write> Writer<W> {
     /// Writes an entry, and for a regular file `entry.size` bytes of `data`.
     pub fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<(), TarWriteError> {
         let name = || EntryName(entry.path.clone());
-        let headers =
-            header::encode(entry).map_err(|field| TarWriteError::Unrepresentable { entry: name(), field })?;
-        self.write(&headers, entry)?;
+        self.write_headers(entry)?;
         let mut left = entry.size;
         self.buffer.resize(BUFFER, 0);
         while left > 0 {
@@ -111,11 +109,33 @@ impl<W: Write> Writer<W> {
         self.write(&[0; BLOCK][..header::padding(entry.size)], entry)
     }
 
+    /// Writes an entry whose data is here: as much as `entry.size` says.
+    pub(crate) fn append_bytes(&mut self, entry: &Entry, data: &[u8]) -> Result<(), TarWriteError> {
+        debug_assert_eq!(entry.size, data.len() as u64);
+        self.write_headers(entry)?;
+        self.write(data, entry)?;
+        self.write(&[0; BLOCK][..header::padding(entry.size)], entry)
+    }
+
+    /// Where it goes.
+    pub(crate) fn get_ref(&self) -> &W {
+        &self.out
+    }
+
     /// Writes the end of the archive, two zero blocks, and gives the output back.
     pub fn finish(mut self) -> Result<W, TarWriteError> {
         let end = [0; 2 * BLOCK];
         self.out.write_all(&end).map_err(|source| TarWriteError::End { source })?;
         Ok(self.out)
+    }
+
+    fn write_headers(&mut self, entry: &Entry) -> Result<(), TarWriteError> {
+        let unrepresentable = |field| {
+            let entry = EntryName(entry.path.clone());
+            TarWriteError::Unrepresentable { entry, field }
+        };
+        let headers = header::encode(entry).map_err(unrepresentable)?;
+        self.write(&headers, entry)
     }
 
     fn write(&mut self, bytes: &[u8], entry: &Entry) -> Result<(), TarWriteError> {

@@ -13,7 +13,7 @@ use snapshotter::mode_change::ModeChange;
 use snapshotter::select::{SelectError, Selected, Selection, SourcePattern};
 use snapshotter::tree::Follow;
 use snapshotter::writer::{Attributes, LayerWriter};
-use snapshotter::{CommitInfo, Layering, ScratchDir, Tree};
+use snapshotter::{ActiveSnapshot, CommitInfo, Layering, ScratchDir, Tree};
 use sys::stat::FileTime;
 
 use super::selection::{DockerPatterns, Source, or_changed};
@@ -25,9 +25,29 @@ use crate::run::passwd_files;
 struct FileStep<'a> {
     ops: &'a BuildOps<'a>,
     vertex: VertexIndex,
+    active: &'a ActiveSnapshot,
     writer: LayerWriter,
+    /// Whether there is only one action.
+    is_alone: bool,
     inputs: &'a [Option<Filesystem>],
     cancel: &'a CancelToken,
+}
+
+/// Where something is copied to.
+#[derive(Clone, Copy)]
+struct To<'a> {
+    path: &'a Path,
+    /// Whether that becomes a copy of the directory that is copied.
+    is_copy: bool,
+    /// Whether it is all that is copied.
+    is_all: bool,
+}
+
+impl<'a> To<'a> {
+    /// All into a place that stays what it is.
+    fn all(path: &'a Path) -> Self {
+        Self { path, is_copy: false, is_all: true }
+    }
 }
 
 impl BuildOps<'_> {
@@ -44,7 +64,8 @@ impl BuildOps<'_> {
         let active = store.prepare(self.lease, base.map(|base| base.snapshot)).map_err(EngineError::from)?;
         let parent = base.map(|base| self.tree(base.snapshot)).transpose()?;
         let writer = self.writer(&active, parent.as_ref())?;
-        let step = FileStep { ops: self, vertex, writer, inputs, cancel };
+        let is_alone = op.actions.len() == 1;
+        let step = FileStep { ops: self, vertex, active: &active, writer, is_alone, inputs, cancel };
         for action in &op.actions {
             step.apply(action)?;
         }
@@ -80,7 +101,7 @@ impl FileStep<'_> {
             return self.copy_directories(copy, &source, &selection);
         }
         let to = Path::new(&copy.destination);
-        let copied = self.copy_selection(copy, (to, false), &source, source.tree(), &selection)?;
+        let copied = self.copy_selection(copy, To::all(to), &source, source.tree(), &selection)?;
         self.check_unchanged(copy, copied)
     }
 
@@ -96,6 +117,7 @@ impl FileStep<'_> {
         let is_into = copy.destination.ends_with('/')
             || selection.items().len() > 1
             || existing.is_some_and(|entry| entry.is_dir());
+        let is_all = selection.items().len() == 1;
         for item in selection.split() {
             match item.items() {
                 [only] if only.entry.is_dir() => {
@@ -103,10 +125,16 @@ impl FileStep<'_> {
                     let into = is_into && !only.name.is_empty();
                     let to = if into { to.join(&only.name) } else { to.to_owned() };
                     let is_copy = !only.name.is_empty();
-                    self.copy_selection(copy, (&to, is_copy), source, source.tree(), &item)?;
+                    self.copy_selection(
+                        copy,
+                        To { path: &to, is_copy, is_all },
+                        source,
+                        source.tree(),
+                        &item,
+                    )?;
                 }
                 _ => {
-                    self.copy_selection(copy, (to, false), source, source.tree(), &item)?;
+                    self.copy_selection(copy, To { is_all, ..To::all(to) }, source, source.tree(), &item)?;
                 }
             }
         }
@@ -160,17 +188,17 @@ impl FileStep<'_> {
 
     /// Copies like COPY, but unpacks what is an archive. Each source on its own, in order.
     fn add(&self, copy: &CopyAction, source: &Source<'_>, selection: &Selection) -> Result<(), StepError> {
-        let to = Path::new(&copy.destination);
+        let to = To { is_all: selection.items().len() == 1, ..To::all(Path::new(&copy.destination)) };
         for item in selection.split() {
             match self.unpacked(source.tree(), &item)? {
                 Some(directory) => {
                     let tree = Tree::directory(directory.path(), None).map_err(EngineError::from)?;
                     let all = Selection::all(&tree).map_err(EngineError::from)?;
                     let unpacked = Source::Filesystem(tree);
-                    self.copy_selection(copy, (to, false), &unpacked, unpacked.tree(), &all)?;
+                    self.copy_selection(copy, to, &unpacked, unpacked.tree(), &all)?;
                 }
                 None => {
-                    self.copy_selection(copy, (to, false), source, source.tree(), &item)?;
+                    self.copy_selection(copy, to, source, source.tree(), &item)?;
                 }
             }
         }
@@ -213,7 +241,7 @@ impl FileStep<'_> {
     fn copy_selection(
         &self,
         copy: &CopyAction,
-        (destination, destination_is_copy): (&Path, bool),
+        to: To<'_>,
         source: &Source<'_>,
         tree: &Tree,
         selection: &Selection,
@@ -224,10 +252,10 @@ impl FileStep<'_> {
         let chown = given.or(from_context.then_some((0, 0)));
         let chmod = copy.mode.as_ref().map(mode_change).transpose()?;
         let options = CopyOptions {
-            destination,
+            destination: to.path,
             dest_is_dir: copy.destination.ends_with('/') || copy.sources.len() > 1,
             create_destination: copy.rules.make_parents,
-            destination_is_copy,
+            destination_is_copy: to.is_copy,
             replace: copy.rules.replace,
             time: time(copy.rules.time),
             chown,
@@ -238,7 +266,10 @@ impl FileStep<'_> {
             key: from_context.then(|| source.key_options()),
             stat_cache: source.stat_cache(),
         };
-        let copied = snapshotter::copy::copy(&self.writer, tree, selection, &options, self.cancel);
+        let copied = match self.is_alone && to.is_all {
+            true => self.active.copy_alone(&self.writer, tree, selection, &options, self.cancel),
+            false => snapshotter::copy::copy(&self.writer, tree, selection, &options, self.cancel),
+        };
         match copied.map_err(|error| StepError::from(EngineError::from(error))) {
             Ok(copied) => Ok(copied.content_key),
             Err(error) if from_context => Err(or_changed(error)),

@@ -26,7 +26,7 @@ use crate::content_key::{Chunk, Leaf, chunks, xattr_state};
 use crate::hard_links::HardLinks;
 use crate::merkle::{Content, KeyOptions, Modes, leaf_key};
 use crate::scan::{Child, Scan};
-use crate::stat_cache::Record;
+use crate::stat_cache::{Record, XattrState};
 use crate::tree::{OpenDir, TreeError, is_content_xattr};
 use crate::writer::{Attributes, WriteError, clear};
 
@@ -156,11 +156,12 @@ impl Job<'_> {
                 source: &|| holder.shown(child.entry.name()),
                 target: &|| between.target.shown(name),
             };
-            let known = self.remembered(child, &before).map(|record| record.hash);
-            let hash = self.transfer(&mut source, &target, &paths, &before, known, buffer)?;
+            let known = self.remembered(child, &before);
+            let hash = known.map(|record| record.hash);
+            let hash = self.transfer(&mut source, &target, &paths, &before, hash, buffer)?;
             let after = stat_now(&source, holder, &child.entry)?;
             if before.is_unchanged(&after) {
-                let xattrs = self.read_xattrs(holder, child, Target::Open(source.as_fd()))?;
+                let xattrs = self.file_xattrs(holder, child, &source, known)?;
                 let leaf = self.file_leaf(child, &after, &xattrs, hash);
                 let attributes = self.target_attributes(&after, xattrs);
                 self.finish(between, &target, name, &attributes)?;
@@ -182,7 +183,7 @@ impl Job<'_> {
         known: Option<Hash>,
         buffer: &mut Buffer,
     ) -> Result<Option<Hash>> {
-        let wants_hash = known.is_none() && (self.options.key.is_some() || self.options.stat_cache.is_some());
+        let wants_hash = known.is_none() && self.wants_hash();
         let is_placed = stat.size > SMALL && self.place_content(source, target, paths, stat, wants_hash)?;
         if is_placed && !wants_hash {
             return Ok(known);
@@ -251,20 +252,36 @@ impl Job<'_> {
         let holder = between.source.holder(entry);
         let xattrs = self.read_xattrs(holder, child, Target::Name(holder, entry.name()))?;
         let attributes = self.target_attributes(entry.stat(), xattrs.clone());
-        let key = if entry.kind() == Kind::Symlink {
+        let leaf = if entry.kind() == Kind::Symlink {
             let target = holder.read_link(entry.name()).map_err(TreeError::from)?;
             between.target.create_symlink(name, &target)?;
             self.writer.finish_named(&between.target, name, Kind::Symlink, &attributes)?;
-            self.options.key.map(|key| leaf_key(key, entry.stat(), &xattrs, Content::Symlink(&target)))
+            self.other_leaf(entry.stat(), &xattrs, Content::Symlink(&target))
         } else {
             let rdev = entry.stat().rdev;
             self.writer.create_node(&between.target, name, entry.kind(), rdev, &attributes)?;
-            self.options.key.map(|key| leaf_key(key, entry.stat(), &xattrs, Content::Node))
+            self.other_leaf(entry.stat(), &xattrs, Content::Node)
         };
-        Ok(key.map(|key| Leaf { key, record: None, remembered: false }))
+        Ok(leaf)
     }
 
-    fn read_xattrs(&self, holder: &RootDir, child: &Child, target: Target<'_>) -> Result<Vec<Xattr>> {
+    /// What becomes known of a link, a device or a pipe, if a key is wanted.
+    pub(super) fn other_leaf(&self, stat: &Stat, xattrs: &[Xattr], content: Content<'_>) -> Option<Leaf> {
+        let key = leaf_key(self.options.key?, stat, xattrs, content);
+        Some(Leaf { key, record: None, remembered: false })
+    }
+
+    /// Whether the content of files that nobody remembers is to be hashed.
+    pub(super) fn wants_hash(&self) -> bool {
+        self.options.key.is_some() || self.options.stat_cache.is_some()
+    }
+
+    pub(super) fn read_xattrs(
+        &self,
+        holder: &RootDir,
+        child: &Child,
+        target: Target<'_>,
+    ) -> Result<Vec<Xattr>> {
         if !self.options.xattrs && !self.options.key.is_some_and(|key| key.xattrs) {
             return Ok(Vec::new());
         }
@@ -272,7 +289,28 @@ impl Job<'_> {
         Ok(xattr::read_all(target, &shown, is_content_xattr).map_err(TreeError::from)?)
     }
 
-    fn file_leaf(&self, child: &Child, stat: &Stat, xattrs: &[Xattr], hash: Option<Hash>) -> Option<Leaf> {
+    /// The attributes of an open file. A change of them changes its status, so they are not looked for where it is known that
+    /// there are none.
+    pub(super) fn file_xattrs(
+        &self,
+        holder: &RootDir,
+        child: &Child,
+        file: &File,
+        known: Option<Record>,
+    ) -> Result<Vec<Xattr>> {
+        match known.is_some_and(|record| record.xattrs == XattrState::None) {
+            true => Ok(Vec::new()),
+            false => self.read_xattrs(holder, child, Target::Open(file.as_fd())),
+        }
+    }
+
+    pub(super) fn file_leaf(
+        &self,
+        child: &Child,
+        stat: &Stat,
+        xattrs: &[Xattr],
+        hash: Option<Hash>,
+    ) -> Option<Leaf> {
         let hash = hash?;
         // Without a key, a leaf still carries the hash to the cache.
         let none = KeyOptions { owner: false, xattrs: false, modes: Modes::Own, itself: false };

@@ -1,0 +1,147 @@
+//! A copy that becomes a packed layer: what is copied is written into one archive, in the order that a layer has, and an
+//! index of it is made beside it. No file is created for it.
+//!
+//! It is the layer that [`copy`](super::copy) into an empty layer directory and [writing](crate::diff::write_layer) what
+//! is in it would make, byte for byte: names sorted, files that are what is below left out, and directories that lead to
+//! changes written with them. Times are whole seconds in the archive and complete in the index, as they are in
+//! a directory.
+//!
+//! What this cannot do, or would have to report, is [`Stop::Unfit`], and is done in the usual way: two sources of one
+//! name, a file in the place of a directory, sparse files, attributes and names that a layer cannot hold.
+//!
+//! The stages: [`plan`] says what goes where, and in which order; [`load`] reads the files, many at a time; [`emit`]
+//! writes, digests and indexes while the next ones are read.
+
+mod emit;
+mod load;
+mod plan;
+
+use std::fs::File;
+use std::path::Path;
+
+use base::{CancelToken, Digest};
+
+use self::emit::Emitter;
+use self::load::Loader;
+use self::plan::Plan;
+use super::{CopyError, CopyOptions, CopyStats, Job};
+use crate::batch::Batch;
+use crate::content_key::{Leaf, batch_key, note_in_cache, selection_key};
+use crate::erofs;
+use crate::hard_links::HardLinks;
+use crate::tree::{Tree, TreeError};
+use crate::writer::{LayerWriter, WriteError};
+
+/// Why a copy ends early.
+pub(super) enum Stop {
+    /// It cannot be packed, or something is wrong that the usual way reports.
+    Unfit,
+    Failed(CopyError),
+}
+
+impl<E: Into<CopyError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+type Packing<T> = std::result::Result<T, Stop>;
+
+/// A copy that was written to an archive.
+pub(crate) struct PackedCopy {
+    pub(crate) stats: CopyStats,
+    /// The digest of the archive: the diffID of the layer.
+    pub(crate) diff_id: Digest,
+    /// Its length in bytes.
+    pub(crate) size: u64,
+    /// What its index is to hold.
+    pub(crate) tree: erofs::Tree,
+}
+
+/// The leaves of one batch, in the shape of its scan.
+type Leaves = Vec<Vec<Option<Leaf>>>;
+
+/// How many entries batches have.
+pub(crate) fn entries(batches: &[Batch]) -> usize {
+    batches.iter().flat_map(|batch| &batch.scan.dirs).map(|dir| dir.children.len()).sum()
+}
+
+/// Copies `batches` of `source` into `tar`, an empty file, for a layer of `writer` in which nothing is yet. `None` when it has to be
+/// done in the usual way; what was written is worth nothing then.
+pub(crate) fn pack(
+    writer: &LayerWriter,
+    source: &Tree,
+    batches: &[Batch],
+    options: &CopyOptions<'_>,
+    tar: &File,
+    cancel: &CancelToken,
+) -> super::Result<Option<PackedCopy>> {
+    let job = Job { writer, source, options: *options, clone: Default::default(), cancel };
+    match run(&job, batches, tar) {
+        Ok(packed) => Ok(Some(packed)),
+        Err(Stop::Unfit) => Ok(None),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+fn run(job: &Job<'_>, batches: &[Batch], tar: &File) -> Packing<PackedCopy> {
+    let links: Vec<HardLinks> = batches.iter().map(|batch| HardLinks::find(&batch.scan)).collect();
+    let plan = Plan::make(job, batches)?;
+    let mut emitter = Emitter::new(job, batches, &plan, tar)?;
+    let mut loader = Loader::new(job, batches, &links, &plan);
+    // What was read is written while what comes next is read.
+    let mut ready = loader.next()?;
+    while !ready.is_empty() {
+        job.cancel.check().map_err(TreeError::from)?;
+        let (written, next) = rayon::join(|| emitter.files(ready), || loader.next());
+        written?;
+        ready = next?;
+    }
+    let emitted = emitter.finish()?;
+    let mut stats = CopyStats { dirs: plan.new_dirs, ..emitted.stats };
+    stats.content_key = keep_keys(job, batches, &links, emitted.leaves);
+    Ok(PackedCopy { stats, diff_id: emitted.diff_id, size: emitted.size, tree: emitted.tree })
+}
+
+/// Notes what became known of the files, and computes the content key if it was asked for.
+fn keep_keys(
+    job: &Job<'_>,
+    batches: &[Batch],
+    links: &[HardLinks],
+    mut leaves: Vec<Leaves>,
+) -> Option<base::Key> {
+    let mut keys = Vec::new();
+    for ((batch, links), leaves) in batches.iter().zip(links).zip(&mut leaves) {
+        job.give_later_names_their_leaves(&batch.scan, links, leaves);
+        if let Some(key) = job.options.key {
+            keys.push(batch_key(key, batch, leaves));
+        }
+        if let Some(cache) = job.options.stat_cache {
+            note_in_cache(cache, &batch.scan, leaves);
+        }
+    }
+    job.options.key.map(|_| selection_key(&keys))
+}
+
+/// A place in the sources: number of the batch, of the directory in it, and of the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) batch: usize,
+    pub(super) dir: usize,
+    pub(super) child: usize,
+}
+
+/// What the format of an index cannot hold.
+impl From<erofs::Unfit> for Stop {
+    fn from(_: erofs::Unfit) -> Self {
+        Self::Unfit
+    }
+}
+
+/// Something of the merged view that must be there.
+fn there<T>(found: Option<T>, path: &Path) -> Packing<T> {
+    found.ok_or_else(|| WriteError::Missing(path.to_owned()).into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Reads the files of a copy, many at a time and in the order of the layer. Large ones are only opened.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use sys::path_error::PathError;
+use sys::rootdir::RootDir;
+use sys::stat::{Kind, Stat};
+use sys::xattr::{Target, Xattr};
+
+use super::super::Job;
+use super::plan::{Plan, PlannedFile, storable};
+use super::{Packing, Place};
+use crate::batch::Batch;
+use crate::content_hash::{ATTEMPTS, Hash, SMALL, stat_now};
+use crate::hard_links::HardLinks;
+use crate::scan::Child;
+use crate::tree::{Entry, OpenDir, TreeError};
+use crate::writer::Attributes;
+
+/// How many files are read together, how many bytes, and from how many directories.
+const FILES: usize = 512;
+const BYTES: u64 = 4 << 20;
+const DIRECTORIES: usize = 64;
+
+/// How much of two files is compared at a time.
+const COMPARED: usize = 64 << 10;
+
+/// A file that was read, or opened.
+pub(super) struct Loaded {
+    /// Its number in the plan.
+    pub(super) file: usize,
+    /// Of files with several names, the one by which they are known.
+    pub(super) shared: Option<Place>,
+    pub(super) state: State,
+}
+
+pub(super) enum State {
+    /// Another name of a file that came before.
+    Again,
+    Found(Box<Found>),
+}
+
+pub(super) struct Found {
+    /// Its status while it was read.
+    pub(super) stat: Stat,
+    /// What its source has.
+    pub(super) xattrs: Vec<Xattr>,
+    /// What the copy looks like.
+    pub(super) attributes: Attributes,
+    pub(super) content: Content,
+    /// The hash of its content, if that is known or wanted, and it was read.
+    pub(super) hash: Option<Hash>,
+    /// Whether what is below is the same.
+    pub(super) is_same: bool,
+}
+
+pub(super) enum Content {
+    Bytes(Vec<u8>),
+    /// Of a large file, at its beginning.
+    File(File),
+    Link(OsString),
+    /// A device or a pipe.
+    Node,
+}
+
+/// A file to read, and the directory it is in.
+struct Task<'a> {
+    file: usize,
+    planned: &'a PlannedFile,
+    child: &'a Child,
+    dir: Arc<OpenDir<'a>>,
+    shared: Option<Place>,
+    /// It came before by another name.
+    again: bool,
+}
+
+pub(super) struct Loader<'a> {
+    job: &'a Job<'a>,
+    batches: &'a [Batch],
+    plan: &'a Plan,
+    order: std::vec::IntoIter<usize>,
+    /// The names of files that have several, with the first ones.
+    shared: HashMap<Place, Place>,
+    seen: HashSet<Place>,
+    /// The directory of the last file: numbers of its batch and itself.
+    open: Option<((usize, usize), Arc<OpenDir<'a>>)>,
+}
+
+impl<'a> Loader<'a> {
+    pub(super) fn new(job: &'a Job<'a>, batches: &'a [Batch], links: &[HardLinks], plan: &'a Plan) -> Self {
+        let mut shared = HashMap::new();
+        for (batch, links) in links.iter().enumerate() {
+            for (later, first) in links.pairs() {
+                let place = |(dir, child)| Place { batch, dir, child };
+                shared.insert(place(later), place(first));
+                shared.insert(place(first), place(first));
+            }
+        }
+        let order: Vec<usize> = plan.order().collect();
+        Self { job, batches, plan, order: order.into_iter(), shared, seen: HashSet::new(), open: None }
+    }
+
+    /// The next files; none at the end.
+    pub(super) fn next(&mut self) -> Packing<Vec<Loaded>> {
+        let mut tasks: Vec<Task<'a>> = Vec::with_capacity(FILES);
+        let (mut bytes, mut directories) = (0, 0);
+        while tasks.len() < FILES && bytes < BYTES && directories < DIRECTORIES {
+            let Some(file) = self.order.next() else { break };
+            let planned = &self.plan.files[file];
+            let Place { batch, dir, child } = planned.place;
+            let scanned = &self.batches[batch].scan.dirs[dir];
+            let open = match &self.open {
+                Some((place, open)) if *place == (batch, dir) => Arc::clone(open),
+                _ => {
+                    directories += 1;
+                    let open = Arc::new(self.job.source.open_dir(&scanned.entry)?);
+                    self.open = Some(((batch, dir), Arc::clone(&open)));
+                    open
+                }
+            };
+            let child = &scanned.children[child];
+            bytes += child.entry.stat().size;
+            let shared = self.shared.get(&planned.place).copied();
+            let again = shared.is_some_and(|first| !self.seen.insert(first));
+            tasks.push(Task { file, planned, child, dir: open, shared, again });
+        }
+        let load = |task: Task<'a>| {
+            let state = match task.again {
+                true => State::Again,
+                false => State::Found(Box::new(self.load(&task)?)),
+            };
+            Ok(Loaded { file: task.file, shared: task.shared, state })
+        };
+        tasks.into_par_iter().with_min_len(16).map(load).collect()
+    }
+
+    fn load(&self, task: &Task<'_>) -> Packing<Found> {
+        let holder = task.dir.holder(&task.child.entry);
+        let mut found = match task.child.entry.kind() {
+            Kind::File => self.load_file(holder, task.child)?,
+            _ => self.load_other(holder, task.child)?,
+        };
+        storable(&found.attributes.xattrs)?;
+        // Other names of a file have to find it in the layer.
+        if let (Some(below), None) = (&task.planned.below, task.shared) {
+            found.is_same = self.is_same(&mut found, below)?;
+        }
+        Ok(found)
+    }
+
+    /// Reads a regular file; again if it changed meanwhile.
+    fn load_file(&self, holder: &RootDir, child: &Child) -> Packing<Found> {
+        let (job, name) = (self.job, child.entry.name());
+        let mut before = *child.entry.stat();
+        for _ in 0..ATTEMPTS {
+            let mut file = holder.open_file(name).map_err(TreeError::from)?;
+            let mut bytes = Vec::new();
+            if before.size <= SMALL {
+                bytes = read_small(&mut file, before.size, &|| holder.shown(name))?;
+            }
+            let after = stat_now(&file, holder, &child.entry)?;
+            if before.is_unchanged(&after) {
+                let known = job.remembered(child, &after);
+                let xattrs = job.file_xattrs(holder, child, &file, known)?;
+                let known = known.map(|record| record.hash);
+                let is_read = after.size <= SMALL;
+                let wanted = is_read && job.wants_hash();
+                let hash = known.or_else(|| wanted.then(|| *blake3::hash(&bytes).as_bytes()));
+                let attributes = job.target_attributes(&after, xattrs.clone());
+                let content = if is_read { Content::Bytes(bytes) } else { Content::File(file) };
+                return Ok(Found { stat: after, xattrs, attributes, content, hash, is_same: false });
+            }
+            before = after;
+        }
+        Err(TreeError::Unstable(child.entry.path().to_owned()).into())
+    }
+
+    fn load_other(&self, holder: &RootDir, child: &Child) -> Packing<Found> {
+        let (entry, name) = (&child.entry, child.entry.name());
+        let xattrs = self.job.read_xattrs(holder, child, Target::Name(holder, name))?;
+        let mut attributes = self.job.target_attributes(entry.stat(), xattrs.clone());
+        let content = match entry.kind() {
+            Kind::Symlink => {
+                // The kernel gives all of them this mode.
+                attributes.mode = 0o777;
+                Content::Link(holder.read_link(name).map_err(TreeError::from)?)
+            }
+            _ => Content::Node,
+        };
+        Ok(Found { stat: *entry.stat(), xattrs, attributes, content, hash: None, is_same: false })
+    }
+
+    /// Whether what is below is what the copy would be, so that the layer need not say it: by the rule of
+    /// [`write_layer`](crate::diff::write_layer).
+    fn is_same(&self, found: &mut Found, below: &Entry) -> Packing<bool> {
+        let Found { stat, attributes, content, .. } = found;
+        let merged = &self.job.writer.merged;
+        let before = below.stat();
+        let looks = |mode, uid, gid, mtime| (mode, uid, gid, Some(mtime));
+        let is_alike = before.kind == stat.kind
+            && before.links == 1
+            && (attributes.mode, attributes.uid, attributes.gid, attributes.mtime)
+                == looks(before.mode, before.uid, before.gid, before.mtime)
+            && merged.xattrs(below)? == attributes.xattrs;
+        if !is_alike {
+            return Ok(false);
+        }
+        match content {
+            Content::Link(target) => Ok(merged.read_link(below)? == *target),
+            Content::Node => Ok(before.rdev == stat.rdev),
+            Content::Bytes(_) | Content::File(_) if before.size != stat.size => Ok(false),
+            Content::Bytes(bytes) => {
+                let mut other = merged.open(below)?;
+                Ok(read_small(&mut other, before.size, &|| merged.shown(below))? == *bytes)
+            }
+            Content::File(file) => {
+                let mut other = merged.open(below)?;
+                let shown = merged.shown(below);
+                let same = same_content(file, &mut other);
+                let same = same.and_then(|same| std::io::Seek::rewind(file).map(|()| same));
+                Ok(same.map_err(|source| TreeError::from(PathError::new("compare", shown, source)))?)
+            }
+        }
+    }
+}
+
+/// Reads a file of about `size` bytes to its end.
+fn read_small(
+    file: &mut File,
+    size: u64,
+    shown: &dyn Fn() -> std::path::PathBuf,
+) -> Result<Vec<u8>, TreeError> {
+    // One byte more than expected, so that a short read shows the end without another call.
+    let mut bytes = vec![0; size as usize + 1];
+    let mut length = 0;
+    loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(PathError::new("read", shown(), error).into()),
+        }
+        // A regular file gives less than asked for only at its end. One that grew is seen by its status.
+        if length >= size as usize {
+            break;
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+fn same_content(one: &mut File, other: &mut File) -> std::io::Result<bool> {
+    let piece = |file: &mut File| {
+        let mut bytes = Vec::with_capacity(COMPARED);
+        file.take(COMPARED as u64).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    loop {
+        let (one, other) = (piece(one)?, piece(other)?);
+        if one != other || one.is_empty() {
+            return Ok(one == other);
+        }
+    }
+}
