@@ -17,6 +17,9 @@ pub const PACKED_INDEX: &str = "index";
 /// The name of the file with a packed layer's content.
 pub const PACKED_DATA: &str = "tar";
 
+/// The name of the file beside them that says who has a packed layer mounted and shares that. It may be wrong, or missing.
+pub const PACKED_USERS: &str = "users";
+
 /// A mount that the snapshotter asks for. Paths are absolute paths of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mount {

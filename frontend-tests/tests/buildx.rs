@@ -86,8 +86,9 @@ fn only_what_has_changed_travels() {
     let out = format!("type=local,dest={}", env.work().join("out").display());
     let transferred = |output: &testkit::Output| {
         let text = output.stderr_text();
+        // A slow transfer is told of as it goes on. The last line is the whole.
         let line =
-            text.lines().find(|line| line.contains("transferring context:")).unwrap_or_default().to_owned();
+            text.lines().rfind(|line| line.contains("transferring context:")).unwrap_or_default().to_owned();
         line.split("context:").nth(1).unwrap_or_default().trim().to_owned()
     };
     let first = buildx.build(context.path(), &["-o", &out]).ok();

@@ -34,7 +34,10 @@ fn read(path: impl AsRef<Path>) -> String {
 
 fn cp(env: &Containers, from: &str, to: &str) {
     let output = env.lap(["cp", from, to]).ok();
-    assert_eq!(output.stderr_text() + &output.stdout_text(), "", "cp {from} {to}");
+    let told = output.stderr_text();
+    // Where a store cannot keep layers in the form that tests are to be run with, each command says so.
+    let told: Vec<&str> = told.lines().filter(|line| !line.contains("layers are unpacked")).collect();
+    assert_eq!(told.concat() + &output.stdout_text(), "", "cp {from} {to}");
 }
 
 fn cp_fails(env: &Containers, from: &str, to: &str) -> Output {

@@ -1,21 +1,34 @@
 //! Packed layers of a request's filesystems, mounted where nobody sees them for as long as something is to be made of
 //! them here. What was made keeps its own hold of them in its mount namespace, and goes with that.
 
+mod users;
+
 use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::Mount;
+use sys::erofs::LayerFiles;
 use sys::path_error::{PathContext as _, PathError};
 use sys::rootdir::RootDir;
+
+use users::Shared;
 
 /// The packed ones among the layers of some mounts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layers {
-    packed: Arc<Vec<(PathBuf, OwnedFd)>>,
+    packed: Arc<Vec<Layer>>,
     /// Whether what is mounted is mounted in a new process, where they have other numbers.
     in_process: bool,
+}
+
+/// A packed layer that is mounted.
+#[derive(Debug)]
+struct Layer {
+    directory: PathBuf,
+    root: OwnedFd,
+    shared: Shared,
 }
 
 impl Layers {
@@ -24,12 +37,12 @@ impl Layers {
     /// # Errors
     /// One of them cannot be mounted.
     pub(crate) fn of<'a>(mounts: impl IntoIterator<Item = &'a Mount>) -> Result<Self, PathError> {
-        let mut packed: Vec<(PathBuf, OwnedFd)> = Vec::new();
+        let mut packed: Vec<Layer> = Vec::new();
         for directory in mounts.into_iter().flat_map(read_only) {
-            if !packed.iter().any(|(known, _)| known == directory)
-                && let Some(root) = mount(directory)?
+            if !packed.iter().any(|known| known.directory == *directory)
+                && let Some(layer) = Layer::of(directory)?
             {
-                packed.push((directory.to_owned(), root));
+                packed.push(layer);
             }
         }
         Ok(Self { packed: Arc::new(packed), in_process: false })
@@ -40,20 +53,25 @@ impl Layers {
         Self { in_process: true, ..self }
     }
 
+    /// Lets others share what is mounted here, for as long as this is there.
+    pub(crate) fn tell(&self) {
+        self.packed.iter().for_each(|layer| users::tell(&layer.directory, &layer.root, &layer.shared));
+    }
+
     /// What a new process gets.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.packed.iter().map(|(_, root)| root.as_fd()).collect()
+        self.packed.iter().map(|layer| layer.root.as_fd()).collect()
     }
 
     fn find(&self, directory: &Path) -> Option<usize> {
-        self.packed.iter().position(|(known, _)| known == directory)
+        self.packed.iter().position(|layer| layer.directory == directory)
     }
 
     /// By which path the kernel finds a layer where it is mounted.
     pub(crate) fn path<'a>(&self, directory: &'a Path) -> Cow<'a, Path> {
         match self.find(directory) {
             Some(number) if self.in_process => Cow::Owned(sys::spawn::layer_path(number)),
-            Some(number) => Cow::Owned(sys::erofs::path_of(&self.packed[number].1)),
+            Some(number) => Cow::Owned(sys::erofs::path_of(&self.packed[number].root)),
             None => Cow::Borrowed(directory),
         }
     }
@@ -67,15 +85,27 @@ impl Layers {
 
 /// Opens a layer to read it.
 pub(crate) fn open(directory: &Path) -> Result<RootDir, PathError> {
-    match mount(directory)? {
+    match Layer::of(directory)? {
         // What is open stays when the mount is given back.
-        Some(root) => RootDir::open(sys::erofs::path_of(&root)),
+        Some(layer) => RootDir::open(sys::erofs::path_of(&layer.root)),
         None => RootDir::open(directory),
     }
 }
 
-fn mount(directory: &Path) -> Result<Option<OwnedFd>, PathError> {
-    sys::erofs::mount_layer(directory).at("mount the packed layer", directory)
+impl Layer {
+    /// Mounts a layer, or shares a mount of it; `None` when it is not packed.
+    fn of(directory: &Path) -> Result<Option<Self>, PathError> {
+        let mounted = || -> std::io::Result<Option<Self>> {
+            let Some(files) = LayerFiles::open(directory)? else { return Ok(None) };
+            let identity = files.identity()?;
+            let (root, shared) = match users::find(directory, &identity) {
+                Some(found) => found,
+                None => (files.mount()?, Shared::none(identity)),
+            };
+            Ok(Some(Self { directory: directory.to_owned(), root, shared }))
+        };
+        mounted().at("mount the packed layer", directory)
+    }
 }
 
 /// The directories of a mount that are only read.

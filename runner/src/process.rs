@@ -23,6 +23,7 @@ use crate::cgroup::{ControlGroup, DeviceList};
 use crate::chroot::Chroot;
 use crate::error::RunError;
 use crate::isolation::Mode;
+use crate::layers::Layers;
 use crate::neighbour;
 use crate::network::{self, Attachment};
 use crate::plan::{self, Machine};
@@ -87,6 +88,8 @@ pub struct Process {
     /// Whether other processes of the container may be left when the first one has ended.
     shares_pids: bool,
     network: Option<Attachment>,
+    /// The packed ones of its layers, which others may share while it runs.
+    layers: Layers,
     finished: Option<Finished>,
 }
 
@@ -154,6 +157,7 @@ fn start_joined(
                 group,
                 network,
                 shares_pids,
+                layers: bundle.layers.clone(),
                 finished: None,
             };
             process.chroot.iter_mut().try_for_each(|chroot| chroot.watch(&process.handle))?;
@@ -272,6 +276,7 @@ impl Process {
                     group: None,
                     shares_pids: false,
                     network: None,
+                    layers: Layers::default(),
                     finished: None,
                 })
             }
@@ -303,6 +308,11 @@ impl Process {
         let mut ended = [PollFd::new(&self.handle, PollFlags::IN)];
         let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut ended, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Lets containers that are started later share the packed layers that are mounted for this one.
+    pub(crate) fn share_layers(&self) {
+        self.layers.tell();
     }
 
     /// The network that the container is connected to, if it is to one of ours.

@@ -253,6 +253,11 @@ impl SnapshotDirs {
         self.top.join(base::mount::PACKED_INDEX)
     }
 
+    /// Who has a packed layer mounted.
+    pub(crate) fn users(&self) -> PathBuf {
+        self.top.join(base::mount::PACKED_USERS)
+    }
+
     /// Where overlayfs works while the snapshot is active.
     pub(crate) fn work(&self) -> PathBuf {
         self.top.join("work")

@@ -146,9 +146,19 @@ impl Store {
         if !rustix::process::geteuid().is_root() || !self.makes_devices() {
             return Ok(Some(PackingObstacle::Rights));
         }
+        // What the kernel could once it can until the machine starts again.
+        let boot = self.boot()?;
+        let could = self.db().read("look up what the kernel can", |c| settings::get(c, settings::PACKS))?;
+        if could.is_some_and(|could| could == boot) {
+            return Ok(None);
+        }
         let lease = self.lease("probe")?;
         let scratch = self.layout().ingest(lease.id(), self.next_number());
-        Ok(probe::probe(&scratch).err().map(PackingObstacle::Kernel))
+        if let Err(error) = probe::probe(&scratch) {
+            return Ok(Some(PackingObstacle::Kernel(error)));
+        }
+        self.db().write("note what the kernel can", |c| settings::put(c, settings::PACKS, &boot))?;
+        Ok(None)
     }
 
     /// Whether layers that come as archives are packed.

@@ -108,8 +108,10 @@ impl Store {
         let rows = self.db().read("list snapshots", snapshots::all)?;
         let mut sizes = Vec::new();
         for row in rows.iter().filter(|row| !row.active && row.size.is_none()) {
-            match disk_usage(&self.layout().snapshot(row.id).top) {
-                Ok(size) => sizes.push((row.id, size)),
+            let dirs = self.layout().snapshot(row.id);
+            match disk_usage(&dirs.top) {
+                // Who uses a layer is not part of it: that comes and goes.
+                Ok(size) => sizes.push((row.id, size.saturating_sub(rest::own(&dirs.users())?))),
                 // The collector may have been faster.
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error.into()),

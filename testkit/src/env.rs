@@ -92,8 +92,12 @@ impl TestEnv {
             .env("LAPSTRAKE_RUN", self.run())
             // What goes on after the command would meet the removal of the directory.
             .env("LAPSTRAKE_GC", "off");
-        match self.epoch {
+        let command = match self.epoch {
             Some(seconds) => command.env("SOURCE_DATE_EPOCH", seconds.to_string()),
+            None => command,
+        };
+        match layer_form() {
+            Some(form) => command.env("LAPSTRAKE_LAYER_FORM", form),
             None => command,
         }
     }
@@ -109,6 +113,12 @@ impl TestEnv {
     pub fn load_archive(&self, archive: &Path) -> Output {
         self.lap(["load", "-i"]).arg(archive).ok()
     }
+}
+
+/// In which form stores keep layers in this run of the tests: `LAPSTRAKE_LAYER_FORM` of the tests themselves. All tests
+/// hold in each form.
+pub fn layer_form() -> Option<std::ffi::OsString> {
+    std::env::var_os("LAPSTRAKE_LAYER_FORM").filter(|form| !form.is_empty())
 }
 
 impl TestEnv {

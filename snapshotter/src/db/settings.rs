@@ -1,4 +1,4 @@
-//! Facts about the store itself: which driver it uses, and in which boot it was last opened.
+//! Facts about the store itself: which driver it uses, in which boot it was last opened, and what was possible then.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -10,6 +10,9 @@ pub(crate) const BOOT: &str = "boot";
 
 /// When the last automatic collection began, in milliseconds since 1970.
 pub(crate) const COLLECTED: &str = "collected";
+
+/// The boot in which the kernel was found to mount packed layers.
+pub(crate) const PACKS: &str = "packs";
 
 /// The value of a setting.
 pub(crate) fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {

@@ -146,6 +146,7 @@ impl Store {
         self.db().write_durably("record an unpacked layer", |c| rows::delete(c, layer))?;
         sys::fs::remove_tree(&dirs.tar())?;
         sys::fs::remove_tree(&dirs.index())?;
+        sys::fs::remove_tree(&dirs.users())?;
         Ok(())
     }
 

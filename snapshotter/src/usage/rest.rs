@@ -11,7 +11,7 @@ use sys::lock::FileLock;
 use super::{UsagePart, disk_usage, reach};
 use crate::container::ContainerRecord;
 use crate::db::marks::Rows;
-use crate::db::snapshots;
+use crate::db::{packed, snapshots};
 use crate::error::StoreError;
 use crate::layout::Layout;
 use crate::mark::Node;
@@ -89,10 +89,14 @@ impl Store {
         Ok(part)
     }
 
-    /// What the store needs for itself: the database, locks, leases, and the directories that hold the rest.
+    /// What the store needs for itself: the database, locks, leases, who uses packed layers, and the directories that hold the
+    /// rest.
     pub(super) fn metadata_bytes(&self) -> Result<u64, StoreError> {
         let layout = self.layout();
         let mut bytes = own(layout.root())?;
+        for (layer, _) in self.db().read("list packed layers", packed::all)? {
+            bytes += own(&layout.snapshot(layer).users())?;
+        }
         for name in sys::fs::list(layout.root())? {
             let path = layout.root().join(name);
             let holds_objects = [
@@ -140,7 +144,7 @@ fn children(directory: &Path) -> Result<u64, PathError> {
 }
 
 /// What a file or directory takes, without what is in it. One that has gone meanwhile takes nothing.
-fn own(path: &Path) -> Result<u64, PathError> {
+pub(super) fn own(path: &Path) -> Result<u64, PathError> {
     match sys::fs::metadata(path) {
         Ok(metadata) => Ok(metadata.blocks() * 512),
         Err(error) if error.is_not_found() => Ok(0),

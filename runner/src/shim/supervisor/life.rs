@@ -40,6 +40,7 @@ impl Supervisor {
             .connect_log(self.encrypt)
             .map_err(|source| ShimError::Log { driver: self.config.log.driver.name(), source })?;
         let mut process = start(&self.config.request, self.stdio())?;
+        process.share_layers();
         let terminal = process.take_terminal();
         let (outputs, input) = ends(&mut process, terminal.as_ref())?;
         let direct = match self.direct {

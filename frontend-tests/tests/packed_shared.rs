@@ -1,0 +1,143 @@
+//! Containers of one image share the packed layers that they have mounted: memory holds what was read of them once.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use common::files_below;
+use testkit::TestEnv;
+
+/// `EROFS_SUPER_MAGIC_V1` (`linux/magic.h`).
+const EROFS: i64 = 0xe0f5_e1e2;
+
+/// An environment whose `busybox` is packed, or `None`, with a note, where the kernel cannot mount that.
+fn packing() -> Option<TestEnv> {
+    testkit::privilege::root()?;
+    let env = TestEnv::new();
+    let archive = env.work().join("busybox.tar");
+    testkit::images::busybox().write_archive(&archive);
+    let loaded = env.lap(["--layer-form", "packed", "load", "-i"]).arg(&archive).ok();
+    if loaded.stderr_text().contains("layers are unpacked") {
+        println!("skipped: {}", loaded.stderr_text());
+        return None;
+    }
+    Some(env)
+}
+
+/// Starts a container that reads a file of its image and goes on.
+fn start(env: &TestEnv, name: &str) {
+    env.lap(["run", "-d", "--name", name, "busybox", "sh", "-c", "cat /bin/busybox > /dev/null; sleep 1000"])
+        .ok();
+}
+
+/// The process that looks after a container.
+fn supervisor(env: &TestEnv, name: &str) -> u32 {
+    let pid = env.lap(["inspect", "-f", "{{.State.Pid}}", name]).ok().stdout_text();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    parent.trim().parse().unwrap()
+}
+
+/// The EROFS filesystems that the container's layers are, by their device numbers.
+fn filesystems(env: &TestEnv, name: &str) -> BTreeSet<u64> {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", supervisor(env, name))).unwrap();
+    let open = open.map(|entry| entry.unwrap().path());
+    let is_erofs =
+        |path: &PathBuf| rustix::fs::statfs(path.as_path()).is_ok_and(|found| found.f_type == EROFS);
+    let found: BTreeSet<u64> =
+        open.filter(is_erofs).map(|path| std::fs::metadata(path).unwrap().dev()).collect();
+    assert!(!found.is_empty(), "{name} has no packed layers");
+    found
+}
+
+fn lists_files(env: &TestEnv, name: &str) {
+    assert_eq!(env.lap(["exec", name, "ls", "-d", "/bin/sh"]).ok().stdout_text(), "/bin/sh\n");
+}
+
+fn end(env: &TestEnv, name: &str) {
+    env.lap(["rm", "-f", name]).ok();
+}
+
+/// Who has the layers of the store mounted, as it says.
+fn lists(env: &TestEnv) -> Vec<PathBuf> {
+    let files = files_below(&env.root().join("snapshots-v1"));
+    files.into_iter().filter(|path| path.file_name().is_some_and(|name| name == "users")).collect()
+}
+
+#[test]
+fn containers_of_one_image_have_one_filesystem_whoever_of_them_ends() {
+    let Some(env) = packing() else { return };
+    start(&env, "one");
+    start(&env, "two");
+    let shared = filesystems(&env, "one");
+    assert_eq!(filesystems(&env, "two"), shared);
+    end(&env, "one");
+    lists_files(&env, "two");
+    start(&env, "three");
+    assert_eq!(filesystems(&env, "three"), shared);
+    // Nothing but its descriptors tells that its supervisor is gone.
+    let killed = nix::unistd::Pid::from_raw(supervisor(&env, "three").cast_signed());
+    nix::sys::signal::kill(killed, nix::sys::signal::Signal::SIGKILL).unwrap();
+    start(&env, "four");
+    assert_eq!(filesystems(&env, "four"), shared);
+    for name in ["two", "three", "four"] {
+        end(&env, name);
+    }
+    start(&env, "five");
+    lists_files(&env, "five");
+    end(&env, "five");
+    env.lap(["store", "check"]).ok();
+    env.lap(["rmi", "busybox"]).ok();
+    assert!(lists(&env).is_empty());
+}
+
+#[test]
+fn layers_of_other_images_have_their_own() {
+    let Some(env) = packing() else { return };
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN echo other > /other\n");
+    env.lap(["build", "-t", "dir"]).arg(context.path()).ok();
+    env.lap(["save", "-o", "other.tar", "dir"]).ok();
+    env.lap(["rmi", "dir"]).ok();
+    env.lap(["system", "prune", "-f"]).ok();
+    env.lap(["--layer-form", "packed", "load", "-i", "other.tar"]).ok();
+    start(&env, "one");
+    env.lap(["run", "-d", "--name", "other", "dir", "sleep", "1000"]).ok();
+    let (one, other) = (filesystems(&env, "one"), filesystems(&env, "other"));
+    assert!(one.is_subset(&other) && other.len() == 2, "{one:?} {other:?}");
+    for name in ["one", "other"] {
+        end(&env, name);
+    }
+}
+
+#[test]
+fn what_is_not_the_layer_is_not_taken_for_it() {
+    let Some(env) = packing() else { return };
+    start(&env, "one");
+    let [list] = &lists(&env)[..] else { panic!("one layer") };
+    let line = std::fs::read_to_string(list).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    // The process is gone, and its number and that of its descriptor are those of something else.
+    let other = File::open(env.work()).unwrap();
+    let (pid, descriptor) = (std::process::id().to_string(), other.as_raw_fd().to_string());
+    let wrong = [words[0], &pid, &descriptor, words[3], words[4], words[5]].join(" ");
+    for content in [wrong.as_bytes(), b"nonsense\n", &[0; 100_000], b""] {
+        std::fs::write(list, content).unwrap();
+        start(&env, "two");
+        lists_files(&env, "two");
+        assert_ne!(filesystems(&env, "two"), filesystems(&env, "one"));
+        end(&env, "two");
+    }
+    // A list that cannot be read or written is none.
+    std::fs::remove_file(list).unwrap();
+    std::fs::create_dir(list).unwrap();
+    start(&env, "two");
+    lists_files(&env, "two");
+    for name in ["one", "two"] {
+        end(&env, name);
+    }
+}
