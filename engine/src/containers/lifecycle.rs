@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use runner::Attach;
-use runner::shim::{Attached, Client, Ended, Request, ShimError, State};
+use runner::shim::{Attached, Client, Ended, Reply, Request, ShimError, State};
 use snapshotter::{ContainerRecord, HeldDir, StoreError};
 
 use super::remove::pause;
@@ -171,6 +171,7 @@ impl Engine {
             }
             match self.start_waiting(&record.id, &record.name) {
                 Ok(Waiting::Started) => return Ok(true),
+                Ok(Waiting::Already) => return Ok(false),
                 Ok(Waiting::Ended) => break,
                 Ok(Waiting::Nobody) => {}
                 // Somebody else has started it since we looked.
@@ -192,8 +193,9 @@ impl Engine {
 
     fn start_claimed(&self, record: &ContainerRecord, dir: HeldDir) -> Result<bool, EngineError> {
         self.check_networks(&record.id, &record.name)?;
-        self.start_shim(&record.id, &record.name, dir)?.ask(&Request::Start)?;
-        Ok(true)
+        let reply = self.start_shim(&record.id, &record.name, dir)?.ask(&Request::Start)?;
+        // Who found its socket in the meantime may have been first.
+        Ok(!matches!(reply, Reply::Already))
     }
 
     /// Starts a container that does not run, attached to it.

@@ -55,6 +55,8 @@ pub enum Said {
 pub(super) enum Waiting {
     /// It runs.
     Started,
+    /// Somebody else has started it.
+    Already,
     /// It has run, and its supervisor is about to go.
     Ended,
     /// There is no such supervisor.
@@ -246,6 +248,7 @@ impl Engine {
         self.check_networks(id, name)?;
         match client.ask(&Request::Start) {
             Ok(Reply::Done) => Ok(Waiting::Started),
+            Ok(Reply::Already) => Ok(Waiting::Already),
             Ok(_) => Ok(Waiting::Ended),
             Err(ShimError::Gone) => Ok(Waiting::Nobody),
             Err(error) => Err(error.into()),

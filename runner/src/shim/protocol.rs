@@ -29,8 +29,8 @@ const DESCRIPTORS: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "request")]
 pub enum Request {
-    /// Start the container; only of a shim that has not started it. [`Reply::Done`] when its program runs, and
-    /// [`Reply::Ended`] of one that has run already.
+    /// Start the container. [`Reply::Done`] when its program runs, [`Reply::Already`] if it did before, and [`Reply::Ended`]
+    /// of one that has run already.
     Start,
     /// Send a signal to the first process. [`Reply::Done`] once that is done.
     Signal {
@@ -176,6 +176,8 @@ impl Execution {
 pub enum Reply {
     /// It is done.
     Done,
+    /// Somebody else has started it.
+    Already,
     /// The further process runs.
     Executing {
         /// Its id as the supervisor sees it.

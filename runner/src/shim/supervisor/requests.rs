@@ -36,7 +36,7 @@ impl Supervisor {
             Request::Start => Some(match self.phase {
                 Phase::Idle => self.start().map_or_else(|error| failed(&error), |_| Reply::Done),
                 Phase::Ended => Reply::Ended(self.ended()),
-                _ => refused("it has been started already"),
+                _ => Reply::Already,
             }),
             Request::Status => Some(Reply::State(Box::new(self.state.clone()))),
             Request::Settings => Some(Reply::Settings(Box::new(self.config.clone()))),
