@@ -93,7 +93,7 @@ fn both_forms_make_the_same_images() {
 fn many_files(env: &TestEnv, count: usize) -> testkit::Context {
     let context = env.context();
     for number in 0..count {
-        context.file(&format!("many/{}/{number}", number % 20), &format!("content {number}"));
+        context.file(&format!("many/{}/{number}", number % 20), format!("content {number}"));
     }
     context
 }
