@@ -1,6 +1,5 @@
 //! The kinds of work that are measured.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -154,15 +153,7 @@ fn rebuild(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples, Be
 /// A context of 50 files in ten COPYs, between ten RUNs.
 pub(crate) fn rebuilt(dir: &Path) -> Context {
     let context = Context::create(dir);
-    let mut dockerfile = format!("FROM {BASE}\n");
-    for step in 0..10 {
-        for file in 0..5 {
-            context.file(&format!("part{step}/file{file}"), format!("file {file} of part {step}\n"));
-        }
-        // Writing to a string cannot fail.
-        let _ = writeln!(dockerfile, "COPY part{step}/ /part{step}/\nRUN echo {step} > /ran{step}");
-    }
-    context.dockerfile(&dockerfile);
+    context.twenty_steps(BASE);
     context
 }
 
@@ -194,6 +185,8 @@ fn copy_first(subjects: &Subjects, dir: &Path, rounds: usize) -> Result<Samples,
             let target = dir.join(format!("copy{round}"));
             copies.push(measure(Command::new("cp").arg("-a").arg(contexts[round].path()).arg(target))?);
         }
+        // Who makes a result durable does not wait for what others wrote.
+        nix::unistd::sync();
         measure(&builder.build(contexts[round].path()))
     })?;
     samples.push(("cp -a".to_owned(), copies));

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use engine::StoredForm;
 use engine::isolation::Wanted;
 use engine::request::ContextModes;
 
@@ -21,6 +20,7 @@ use crate::image_args::{
 };
 use crate::isolation_args::IsolationArgs;
 use crate::key_args::KeyArgs;
+use crate::layer_args::{LayerFormArg, LayerMountArg};
 use crate::limit_args::{LimitArgs, RunLimitArgs};
 use crate::live_args::EventsArgs;
 use crate::manifest_args::{ManifestArgs, SearchArgs};
@@ -64,6 +64,17 @@ pub(crate) struct Cli {
     )]
     pub(crate) layer_form: Option<LayerFormArg>,
 
+    /// How layers of one file are mounted [default: as the kernel can]
+    #[arg(
+        long,
+        global = true,
+        env = "LAPSTRAKE_LAYER_MOUNT",
+        hide_env_values = true,
+        hide_short_help = true,
+        value_name = "WAY"
+    )]
+    pub(crate) layer_mount: Option<LayerMountArg>,
+
     /// Refuse layers and archives that unpack to more [default: 1TiB]
     #[arg(
         long,
@@ -98,27 +109,6 @@ pub(crate) enum StorageDriver {
     Overlay,
     /// Every layer is a full copy. Works everywhere.
     Native,
-}
-
-/// `--layer-form`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum LayerFormArg {
-    /// As suits: copies of many files packed, all else as directories.
-    Auto,
-    /// As directories. Packed ones become that when they are used.
-    Dir,
-    /// As one file each that is mounted, where the kernel can.
-    Packed,
-}
-
-impl From<LayerFormArg> for StoredForm {
-    fn from(form: LayerFormArg) -> Self {
-        match form {
-            LayerFormArg::Auto => Self::Auto,
-            LayerFormArg::Dir => Self::Dir,
-            LayerFormArg::Packed => Self::Packed,
-        }
-    }
 }
 
 /// `--context-modes`

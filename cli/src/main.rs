@@ -29,6 +29,7 @@ mod history_args;
 mod image_args;
 mod isolation_args;
 mod key_args;
+mod layer_args;
 mod limit_args;
 mod listing;
 mod live_args;

@@ -142,8 +142,32 @@ pub(crate) struct StoreArgs {
 pub(crate) enum StoreCommand {
     /// Look for damage; the exit status is 1 if there is some
     Check(CheckArgs),
+    /// Keep layers in another form: packed, as one file each that is mounted, or as directories
+    ///
+    /// Images, digests and the build cache stay as they are. What uses a layer goes on; a directory that a running container or
+    /// a build uses is left, and said to be, as is a layer that cannot be packed. The exit status is 1 then.
+    Convert(ConvertArgs),
     /// Remove what the rules of the configuration let go
     Gc(GcArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// The form
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub(crate) to: ConvertForm,
+    /// Only the layers of these images; without any, all layers of the store
+    #[arg(value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+/// `--to`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ConvertForm {
+    /// Directories.
+    Dir,
+    /// One file each that is mounted.
+    Packed,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! What one does with images in the store: find, list, look at, name, remove.
 
+mod convert;
 mod layers;
 mod remove;
 mod tree;
@@ -12,6 +13,7 @@ use crate::Engine;
 use crate::error::EngineError;
 use crate::manifest::Image;
 use crate::report::{HistoryLine, ImageDetails, ImageSummary};
+pub use convert::FormChanges;
 pub use remove::Conflict;
 pub use tree::{ImageTree, LayerUse, PlatformTree};
 

@@ -66,6 +66,7 @@ mod step_rules;
 mod system;
 pub mod table;
 mod targets;
+mod unpack;
 pub mod volumes;
 
 use std::path::{Path, PathBuf};
@@ -86,10 +87,11 @@ pub use runner::oci as oci_runtime;
 use snapshotter::Store;
 pub use snapshotter::apply::Limits as ArchiveLimits;
 pub use snapshotter::{
-    CacheUsage, DriverKind, FilterError, Findings, PackingObstacle, Policy, RecordFilter, RecordKind,
-    ScratchDir, SpaceLimits, StoredForm,
+    CacheUsage, ConvertTo, DriverKind, FilterError, Findings, PackingObstacle, Policy, RecordFilter,
+    RecordKind, ScratchDir, SpaceLimits, StoredForm,
 };
 use solver::Flights;
+pub use sys::erofs::{Backing as LayerBacking, Way as LayerWay};
 pub use sys::userns::owns_system;
 
 use crate::error::EngineError;
@@ -134,6 +136,10 @@ pub struct EngineOptions {
     pub driver: Option<DriverKind>,
     /// In which form layers are kept that come as archives.
     pub layer_form: StoredForm,
+    /// How packed layers are mounted; `None` is the best way that the kernel has.
+    pub layer_way: Option<LayerWay>,
+    /// Hears, once, that packed layers become directories because they cannot be mounted.
+    pub on_unpacked: fn(&PackingObstacle),
     /// What is too much for a layer or an archive that is unpacked.
     pub archive_limits: ArchiveLimits,
     /// Variables that say how git reaches the network, as in `https_proxy`. Downloads and registries find
@@ -186,6 +192,8 @@ impl Engine {
             snapshotter::Options {
                 driver: options.driver,
                 layer_form: options.layer_form,
+                layer_way: options.layer_way,
+                on_unpacked: options.on_unpacked,
                 clock: clock.clone(),
                 archive_limits: options.archive_limits,
                 // A root directory alone does not keep a container from using a device in it.

@@ -4,8 +4,6 @@
 //! to limit it by, too; its user is told once for each start of the machine, which a file in the runtime directory
 //! remembers.
 
-use std::path::Path;
-
 use runner::cgroup::hierarchy::{Controller, Hierarchies, Version};
 use sys::fs::Durability;
 
@@ -15,9 +13,6 @@ use crate::request::Limits;
 
 /// The file in the runtime directory that remembers for which start of the machine something was said.
 const SAID: &str = "limits-said";
-
-/// Tells one start of the machine from another (`random(4)`).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Something that cannot be limited here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +42,7 @@ impl Engine {
     /// Whether nothing was said since the machine was started; from now on something was.
     fn is_unsaid(&self) -> Result<bool, EngineError> {
         let path = self.runtime_directory()?.join(SAID);
-        let boot = sys::fs::read(Path::new(BOOT_ID))?;
+        let boot = sys::fs::boot_id()?.into_bytes();
         match sys::fs::read(&path) {
             Ok(said) if said == boot => Ok(false),
             Err(error) if !error.is_not_found() => Err(error.into()),

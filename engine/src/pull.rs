@@ -4,10 +4,10 @@ use std::io::Read;
 use std::sync::Arc;
 
 use base::event::EventSink;
-use base::image::{Descriptor, chain_id, media_type};
+use base::image::{Descriptor, media_type};
 use base::{CancelToken, Digest, Platform, Reference};
 use registry::ImageDocuments;
-use snapshotter::{BlobWriter, Expected, Lease, SnapshotId, StoreError};
+use snapshotter::{Arriving, BlobWriter, Expected, Lease, StoreError};
 
 use crate::Engine;
 use crate::error::EngineError;
@@ -18,6 +18,19 @@ use crate::report::PulledImage;
 
 /// How many layers of an image are downloaded at once.
 const PARALLEL_DOWNLOADS: usize = 4;
+
+/// A layer to download.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerDownload<'a> {
+    /// The image, and with it the repository.
+    pub(crate) reference: &'a Reference,
+    pub(crate) layer: &'a Descriptor,
+    /// Who wants to read it meanwhile.
+    pub(crate) arriving: Option<&'a Arriving>,
+    /// Who is told how far it is, and as what.
+    pub(crate) progress: &'a Progress,
+    pub(crate) vertex: Digest,
+}
 
 impl Engine {
     /// Downloads an image with its layers and unpacks it.
@@ -95,61 +108,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the root filesystem of `image` available, fetching the layers that are missing from
-    /// `reference`'s repository. `None` for an image without layers.
-    pub(crate) fn unpack(
-        &self,
-        lease: &Lease,
-        reference: &Reference,
-        image: &Image,
-        progress: &Progress,
-        vertex: Digest,
-        cancel: &CancelToken,
-    ) -> Result<Option<SnapshotId>, EngineError> {
-        let diff_ids = &image.config.rootfs.diff_ids;
-        let (mut parent, done) = self.unpacked_prefix(lease, diff_ids)?;
-        let missing = &image.manifest.layers[done..];
-        self.fetch(lease, reference, missing, progress, vertex, cancel)?;
-        for (layer, diff_id) in missing.iter().zip(&diff_ids[done..]) {
-            cancel.check()?;
-            let id = format!("extracting {}", layer.digest.short());
-            progress.status(vertex, &id, 0, layer.size, false);
-            parent = Some(self.store.apply_layer(lease, parent, layer, Some(diff_id), cancel)?);
-            progress.status(vertex, &id, layer.size, layer.size, true);
-        }
-        Ok(parent)
-    }
-
-    /// The longest part of a chain of layers that is unpacked already: its snapshot and its length.
-    pub(crate) fn unpacked_prefix(
-        &self,
-        lease: &Lease,
-        diff_ids: &[Digest],
-    ) -> Result<(Option<SnapshotId>, usize), EngineError> {
-        for length in (1..=diff_ids.len()).rev() {
-            let Some(chain) = chain_id(&diff_ids[..length]) else { continue };
-            if let Some(snapshot) = self.store.snapshot_by_chain_id(lease, &chain)? {
-                return Ok((Some(snapshot), length));
-            }
-        }
-        Ok((None, 0))
-    }
-
-    /// Downloads the layers that the store does not have, several at once.
-    fn fetch(
-        &self,
-        lease: &Lease,
-        reference: &Reference,
-        layers: &[Descriptor],
-        progress: &Progress,
-        vertex: Digest,
-        cancel: &CancelToken,
-    ) -> Result<(), EngineError> {
-        self.fetch_each(lease, &layers.iter().collect::<Vec<_>>(), cancel, |layer, stop| {
-            self.fetch_layer(lease, reference, layer, progress, vertex, stop)
-        })
-    }
-
     /// Has `fetch` get the blobs that the store does not have, several at once. The first failure stops the others.
     pub(crate) fn fetch_each(
         &self,
@@ -167,15 +125,14 @@ impl Engine {
         each_at_once(&missing, PARALLEL_DOWNLOADS, cancel, |blob, stop| fetch(blob, stop))
     }
 
+    /// Downloads a layer; what was downloaded of it before is not asked for again.
     pub(crate) fn fetch_layer(
         &self,
         lease: &Lease,
-        reference: &Reference,
-        layer: &Descriptor,
-        progress: &Progress,
-        vertex: Digest,
+        download: &LayerDownload<'_>,
         cancel: &CancelToken,
     ) -> Result<(), EngineError> {
+        let LayerDownload { reference, layer, arriving, progress, vertex } = *download;
         if media_type::is_manifest(&layer.media_type) || media_type::is_index(&layer.media_type) {
             let image = reference.to_string();
             let reason = format!("{} is listed as a layer but is a {}", layer.digest, layer.media_type);
@@ -185,7 +142,10 @@ impl Engine {
         let report: registry::Progress =
             Arc::new(move |bytes| told.status(vertex, &id, bytes, total, bytes >= total));
         let expected = Expected { digest: layer.digest, size: layer.size };
-        let writer = self.store.resume_ingest(lease, &expected)?;
+        let mut writer = self.store.resume_ingest(lease, &expected)?;
+        if let Some(arriving) = arriving {
+            writer.tell(arriving)?;
+        }
         let resumed = writer.size() > 0;
         match self.receive(writer, reference, layer, report.clone(), cancel) {
             // What was there from before may have been wrong. It is forgotten by now.
@@ -234,7 +194,7 @@ impl Engine {
         let blob = network.client.rest_of_blob(reference, layer, before, Some(report));
         let mut stream = network.wait(cancel, blob)?;
         while let Some(chunk) = network.wait(cancel, stream.next())? {
-            writer.copy_from(&mut chunk.as_ref())?;
+            writer.append(&chunk)?;
         }
         Ok(())
     }

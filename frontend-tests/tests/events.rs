@@ -288,20 +288,22 @@ fn health_and_memory_are_told_of() {
     assert_eq!(told(&env, &["event=health_status"]), ["container health_status: healthy"]);
     if can_limit(&["memory"]) {
         let hungry = ["busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"];
-        env.lap(["run", "--rm", "-m", "32m"]).args(hungry).fails(137);
+        env.lap(["run", "--rm", "--name", "hungry", "-m", "32m"]).args(hungry).fails(137);
         assert_eq!(told(&env, &["event=oom", "event=die"]), ["container oom", "container die"]);
-        // A child that is killed is told of, although the container goes on.
+        // A child that is killed is told of, although the container goes on. The filter takes all names that begin so, and a name
+        // that nobody gave begins with any letter.
         let script = "dd if=/dev/zero of=/dev/null bs=256M count=1; echo over; exec sleep 1000";
-        env.lap(["run", "-d", "--name", "m", "-m", "32m", "busybox", "sh", "-c", script]).ok();
-        let until = ["events", "--filter", "container=m", "--filter", "event=oom", "--format", "{{.Action}}"];
+        env.lap(["run", "-d", "--name", "parent", "-m", "32m", "busybox", "sh", "-c", script]).ok();
+        let until =
+            ["events", "--filter", "container=parent", "--filter", "event=oom", "--format", "{{.Action}}"];
         let mut events = env.lap(until).args(["--since", "1h"]).spawn();
         events.wait_for("oom");
         events.signal(nix::sys::signal::Signal::SIGINT);
         events.finish();
-        env.wait_until("m", ".State.OOMKilled", |killed| killed == "true");
-        assert_eq!(env.inspect("m", ".State.Running"), "true");
-        env.lap(["rm", "-f", "m"]).ok();
-        assert_eq!(told(&env, &["container=m", "event=oom"]), ["container oom"]);
+        env.wait_until("parent", ".State.OOMKilled", |killed| killed == "true");
+        assert_eq!(env.inspect("parent", ".State.Running"), "true");
+        env.lap(["rm", "-f", "parent"]).ok();
+        assert_eq!(told(&env, &["container=parent", "event=oom"]), ["container oom"]);
     }
 }
 

@@ -279,3 +279,41 @@ fn layers_become_directories_where_those_are_wanted() {
     let run = native.lap(["--storage-driver", "native", "--layer-form", "packed", "images"]).ok();
     run.stderr_has(&["WARNING: layers are unpacked", "driver"]);
 }
+
+#[test]
+fn what_is_large_is_packed_without_being_asked_for() {
+    if packing().is_none() {
+        return;
+    }
+    let env = TestEnv::new();
+    let auto = |args: &[&str]| env.lap(["--layer-form", "auto"]).args(args).ok();
+    let large = |bytes: usize| {
+        // As random as it needs to be, so that compression does not make it small.
+        let mut state = 1_u64;
+        let next = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        };
+        (0..bytes).map(next).collect::<Vec<u8>>()
+    };
+    let tar = testkit::LayerTar::new().file("large", 0o644, large(9 << 20)).finish();
+    let image = testkit::images::busybox_as("localhost/large:latest").layer(testkit::Layer::gzip(&tar));
+    let archive = env.work().join("large.tar");
+    image.write_archive(&archive);
+    auto(&["load", "-i", &archive.display().to_string()]);
+    let sorted = || {
+        let mut forms = forms(&env);
+        forms.sort_unstable();
+        forms
+    };
+    assert_eq!(sorted(), ["dir", "packed"]);
+
+    // Of two copies the one of many bytes.
+    let context = env.context();
+    context.file("large", vec![b'.'; 65 << 20]).file("small", "small");
+    context.dockerfile("FROM localhost/large\nCOPY large /copied/\nCOPY small /copied/\nRUN cat /large /copied/* | wc -c > /size\n");
+    auto(&["build", "-q", "-t", "built", &context.path().display().to_string()]);
+    assert_eq!(sorted(), ["dir", "dir", "dir", "packed", "packed"]);
+    let size = auto(&["run", "--rm", "built", "cat", "/size"]).stdout_text();
+    assert_eq!(size.trim(), ((9 << 20) + (65 << 20) + 5).to_string());
+}

@@ -14,13 +14,16 @@ use testkit::TestEnv;
 /// `EROFS_SUPER_MAGIC_V1` (`linux/magic.h`).
 const EROFS: i64 = 0xe0f5_e1e2;
 
+/// How layers are mounted whose mounts can be copied.
+const MOUNT: [&str; 2] = ["--layer-mount", "file"];
+
 /// An environment whose `busybox` is packed, or `None`, with a note, where the kernel cannot mount that.
 fn packing() -> Option<TestEnv> {
     testkit::privilege::root()?;
     let env = TestEnv::new();
     let archive = env.work().join("busybox.tar");
     testkit::images::busybox().write_archive(&archive);
-    let loaded = env.lap(["--layer-form", "packed", "load", "-i"]).arg(&archive).ok();
+    let loaded = env.lap(MOUNT).args(["--layer-form", "packed", "load", "-i"]).arg(&archive).ok();
     if loaded.stderr_text().contains("layers are unpacked") {
         println!("skipped: {}", loaded.stderr_text());
         return None;
@@ -30,7 +33,17 @@ fn packing() -> Option<TestEnv> {
 
 /// Starts a container that reads a file of its image and goes on.
 fn start(env: &TestEnv, name: &str) {
-    env.lap(["run", "-d", "--name", name, "busybox", "sh", "-c", "cat /bin/busybox > /dev/null; sleep 1000"])
+    env.lap(MOUNT)
+        .args([
+            "run",
+            "-d",
+            "--name",
+            name,
+            "busybox",
+            "sh",
+            "-c",
+            "cat /bin/busybox > /dev/null; sleep 1000",
+        ])
         .ok();
 }
 
@@ -100,13 +113,13 @@ fn layers_of_other_images_have_their_own() {
     let Some(env) = packing() else { return };
     let context = env.context();
     context.dockerfile("FROM busybox\nRUN echo other > /other\n");
-    env.lap(["build", "-t", "dir"]).arg(context.path()).ok();
+    env.lap(MOUNT).args(["build", "-t", "dir"]).arg(context.path()).ok();
     env.lap(["save", "-o", "other.tar", "dir"]).ok();
     env.lap(["rmi", "dir"]).ok();
     env.lap(["system", "prune", "-f"]).ok();
-    env.lap(["--layer-form", "packed", "load", "-i", "other.tar"]).ok();
+    env.lap(MOUNT).args(["--layer-form", "packed", "load", "-i", "other.tar"]).ok();
     start(&env, "one");
-    env.lap(["run", "-d", "--name", "other", "dir", "sleep", "1000"]).ok();
+    env.lap(MOUNT).args(["run", "-d", "--name", "other", "dir", "sleep", "1000"]).ok();
     let (one, other) = (filesystems(&env, "one"), filesystems(&env, "other"));
     assert!(one.is_subset(&other) && other.len() == 2, "{one:?} {other:?}");
     for name in ["one", "other"] {

@@ -41,7 +41,7 @@ use self::hierarchy::{Controller, Version};
 pub use self::location::Location;
 pub use self::making::DeviceList;
 use self::settings::Setting;
-pub use self::shortage::Shortage;
+pub use self::shortage::{Notice, Shortage};
 
 /// The part of a group that is in one hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

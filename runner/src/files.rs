@@ -16,6 +16,7 @@ use sys::spawn::PrivateRoot;
 
 use crate::error::{RequestError, RunError};
 use crate::isolation::Mode;
+use crate::layers::Layers;
 use crate::plan::{self, Machine};
 use crate::process::Process;
 use crate::request::{ExtraMount, MountKind, RunRequest, Stdio, StreamTarget};
@@ -42,6 +43,7 @@ pub struct Files {
 struct Mounted {
     root: Option<PrivateRoot>,
     source: Mount,
+    layers: Layers,
 }
 
 impl Files {
@@ -84,18 +86,18 @@ impl Files {
         }
         let request = RunRequest { mounts: lasting(&request.mounts), ..request.clone() };
         let mut bundle = spec::build(&request, NO_STREAMS)?;
-        bundle.layers = bundle.mount_layers().map_err(RunError::Layers)?;
+        bundle.layers = bundle.mount_layers(&request).map_err(RunError::Layers)?;
         let steps = plan::files(&bundle, Machine::this(), request.mounts.len())?;
         stubs::prepare(&request.root).map_err(RunError::CleanUp)?;
         match PrivateRoot::mount(steps) {
             Ok(mounted) => {
                 let root = mounted.as_fd().try_clone_to_owned().at("open", Path::new(ROOT));
                 let root = RootDir::of_open(root.map_err(RunError::Files)?, ROOT);
-                let mounted = Mounted { root: Some(mounted), source: request.root };
+                let mounted = Mounted { root: Some(mounted), source: request.root, layers: bundle.layers };
                 Ok(Self { root, mounted: Some(mounted) })
             }
             Err(failed) => {
-                stubs::clean_up(&request.root, &failed.created).map_err(RunError::CleanUp)?;
+                stubs::clean_up(&request.root, &failed.created, &bundle.layers).map_err(RunError::CleanUp)?;
                 Err(RunError::of_launch(failed.error))
             }
         }
@@ -120,7 +122,7 @@ impl Files {
 impl Mounted {
     fn end(&mut self) -> Result<(), RunError> {
         let Some(root) = self.root.take() else { return Ok(()) };
-        stubs::clean_up(&self.source, &root.unmount()).map_err(RunError::CleanUp)
+        stubs::clean_up(&self.source, &root.unmount(), &self.layers).map_err(RunError::CleanUp)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Packed layers of a request's filesystems, mounted where nobody sees them for as long as something is to be made of
 //! them here. What was made keeps its own hold of them in its mount namespace, and goes with that.
 
+mod kept;
 mod users;
 
 use std::borrow::Cow;
@@ -9,18 +10,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::Mount;
-use sys::erofs::LayerFiles;
+use sys::erofs::{Backing, LayerFiles, Way};
 use sys::path_error::{PathContext as _, PathError};
 use sys::rootdir::RootDir;
 
+pub use kept::KeptLayers;
 use users::Shared;
 
 /// The packed ones among the layers of some mounts.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layers {
-    packed: Arc<Vec<Layer>>,
+    packed: Arc<Vec<Arc<Layer>>>,
     /// Whether what is mounted is mounted in a new process, where they have other numbers.
     in_process: bool,
+    /// Whether they have to be attached there before.
+    attached: bool,
 }
 
 /// A packed layer that is mounted.
@@ -32,20 +36,27 @@ struct Layer {
 }
 
 impl Layers {
-    /// Mounts those of `mounts`, for filesystems of this process.
+    /// Mounts those of `mounts` in this way, for filesystems of this process, unless they are `kept`.
     ///
     /// # Errors
     /// One of them cannot be mounted.
-    pub(crate) fn of<'a>(mounts: impl IntoIterator<Item = &'a Mount>) -> Result<Self, PathError> {
-        let mut packed: Vec<Layer> = Vec::new();
+    pub(crate) fn of<'a>(
+        mounts: impl IntoIterator<Item = &'a Mount>,
+        way: Way,
+        kept: &KeptLayers,
+    ) -> Result<Self, PathError> {
+        // A mount that gets attached is nobody else's.
+        let none = KeptLayers::default();
+        let kept = if way.attached { &none } else { kept };
+        let mut packed: Vec<Arc<Layer>> = Vec::new();
         for directory in mounts.into_iter().flat_map(read_only) {
             if !packed.iter().any(|known| known.directory == *directory)
-                && let Some(layer) = Layer::of(directory)?
+                && let Some(layer) = Layer::of(directory, way.backing, kept)?
             {
                 packed.push(layer);
             }
         }
-        Ok(Self { packed: Arc::new(packed), in_process: false })
+        Ok(Self { packed: Arc::new(packed), in_process: false, attached: way.attached })
     }
 
     /// The same layers for filesystems of a process that gets their [`descriptors`](Self::descriptors).
@@ -61,6 +72,20 @@ impl Layers {
     /// What a new process gets.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.packed.iter().map(|layer| layer.root.as_fd()).collect()
+    }
+
+    /// The paths of those that have to be attached before anything is made of them, whatever was mounted of them.
+    pub(crate) fn to_attach(&self) -> Vec<PathBuf> {
+        let all = self.packed.iter().map(|layer| self.path(&layer.directory).into_owned());
+        if self.attached { all.collect() } else { Vec::new() }
+    }
+
+    /// Opens a layer to read it, in this process.
+    pub(crate) fn open(&self, directory: &Path) -> Result<RootDir, PathError> {
+        match self.find(directory) {
+            Some(number) => RootDir::open(sys::erofs::path_of(&self.packed[number].root)),
+            None => RootDir::open(directory),
+        }
     }
 
     fn find(&self, directory: &Path) -> Option<usize> {
@@ -83,26 +108,22 @@ impl Layers {
     }
 }
 
-/// Opens a layer to read it.
-pub(crate) fn open(directory: &Path) -> Result<RootDir, PathError> {
-    match Layer::of(directory)? {
-        // What is open stays when the mount is given back.
-        Some(layer) => RootDir::open(sys::erofs::path_of(&layer.root)),
-        None => RootDir::open(directory),
-    }
-}
-
 impl Layer {
     /// Mounts a layer, or shares a mount of it; `None` when it is not packed.
-    fn of(directory: &Path) -> Result<Option<Self>, PathError> {
-        let mounted = || -> std::io::Result<Option<Self>> {
+    fn of(directory: &Path, backing: Backing, kept: &KeptLayers) -> Result<Option<Arc<Self>>, PathError> {
+        let mounted = || -> std::io::Result<Option<Arc<Self>>> {
             let Some(files) = LayerFiles::open(directory)? else { return Ok(None) };
             let identity = files.identity()?;
+            if let Some(layer) = kept.find(directory, &identity) {
+                return Ok(Some(layer));
+            }
             let (root, shared) = match users::find(directory, &identity) {
                 Some(found) => found,
-                None => (files.mount()?, Shared::none(identity)),
+                None => (files.mount(backing)?, Shared::none(identity)),
             };
-            Ok(Some(Self { directory: directory.to_owned(), root, shared }))
+            let layer = Arc::new(Self { directory: directory.to_owned(), root, shared });
+            kept.keep(&layer);
+            Ok(Some(layer))
         };
         mounted().at("mount the packed layer", directory)
     }

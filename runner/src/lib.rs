@@ -48,6 +48,7 @@ pub use interactive::detach_keys::{BadDetachKeys, DetachKeys, KeyMatcher};
 pub use interactive::{
     Attach, HiddenInput, OurEnds, attach, connect, exec, is_typed, own_size, run_foreground,
 };
+pub use layers::KeptLayers;
 pub use logged::{Expired, TimeLimits, Watched, run_logged, run_watched};
 pub use process::{ExitStatus, Finished, Process, resize, start, wait_for_end};
 pub use request::{

@@ -119,7 +119,7 @@ fn start_joined(
     network: Option<Attachment>,
 ) -> Result<Process, RunError> {
     let mut bundle = spec::build(request, stdio)?;
-    bundle.layers = bundle.mount_layers().map_err(RunError::Layers)?.for_new_process();
+    bundle.layers = bundle.mount_layers(request).map_err(RunError::Layers)?.for_new_process();
     leave_memory_score(&mut bundle)?;
     let group = group(request, &bundle)?;
     if let (Some(group), true) = (&group, request.isolation != Mode::Chroot) {
@@ -164,7 +164,7 @@ fn start_joined(
             Ok(process)
         }
         Err(failed) => {
-            stubs::clean_up(&request.root, &failed.created).map_err(RunError::CleanUp)?;
+            stubs::clean_up(&request.root, &failed.created, &bundle.layers).map_err(RunError::CleanUp)?;
             chroot.map_or(Ok(()), Chroot::end)?;
             Err(RunError::of_launch(failed.error))
         }
@@ -422,7 +422,7 @@ impl Process {
             group.kill_all()?;
         }
         if let Some((root, created)) = self.stubs.take() {
-            stubs::clean_up(&root, &created).map_err(RunError::CleanUp)?;
+            stubs::clean_up(&root, &created, &self.layers).map_err(RunError::CleanUp)?;
         }
         self.network.take().map_or(Ok(()), Attachment::disconnect)?;
         kills?;

@@ -11,9 +11,11 @@ use std::path::PathBuf;
 
 use base::Mount;
 use serde::{Deserialize, Serialize};
+use sys::erofs::Way;
 
 use crate::cgroup::Location;
 use crate::isolation::Mode;
+use crate::layers::KeptLayers;
 use crate::neighbour::Neighbour;
 use crate::network::Connection;
 use crate::seccomp::ProfileFile;
@@ -51,13 +53,11 @@ pub struct RunRequest {
     pub share_uts: bool,
     /// Whose System V objects and POSIX message queues it sees.
     pub ipc: Sharing,
-    /// Whose process ids it sees. If they are not its own, the kernel does not end the other processes with the first
-    /// one.
+    /// Whose process ids it sees. If they are not its own, the kernel does not end other processes with the first one.
     pub pids: Sharing,
     /// Keep the host's view of control groups.
     pub share_cgroups: bool,
-    /// How gladly the kernel kills the process when memory is short, from -1000 (never) to 1000; `None` is as
-    /// gladly as us.
+    /// How gladly the kernel kills it when memory is short, from -1000 (never) to 1000; `None` is as gladly as us.
     pub oom_score_adjustment: Option<i32>,
     /// Settings of the kernel that belong to the container's namespaces, as `net.core.somaxconn` and a value.
     pub sysctls: Vec<(String, String)>,
@@ -96,17 +96,22 @@ pub struct RunRequest {
     pub shared_memory: SharedMemory,
     /// Size of `/dev/shm` in bytes, if it is the container's own.
     pub shm_size: u64,
-    /// Make the files by which programs know Docker's containers, where there is nothing else: `/.dockerenv`, which is
-    /// empty, and `/etc/mtab`, a link to `/proc/mounts`. They land in the layer; containers without mounts of their own
-    /// have none.
+    /// Make the files by which programs know Docker's containers, where there is nothing else: an empty `/.dockerenv`, and the link
+    /// `/etc/mtab` to `/proc/mounts`. They land in the layer; containers without mounts of their own have none.
     #[serde(default)]
     pub marks: bool,
     /// What the process writes goes with the container: what mounting made in it is left there.
     #[serde(default)]
     pub transient_root: bool,
-    /// Let an overlay root skip syncing its upper directory when the container ends. Right when
-    /// durability is bought later for the whole store, and worth milliseconds per container.
+    /// Let an overlay root skip syncing its upper directory when the container ends, which is worth milliseconds. Right when
+    /// durability is bought later for the whole store.
     pub volatile_root: bool,
+    /// How packed layers are mounted, said anew for each start.
+    #[serde(skip)]
+    pub layer_way: Way,
+    /// Those that are mounted already, for several containers.
+    #[serde(skip)]
+    pub kept_layers: KeptLayers,
 }
 
 impl RunRequest {
@@ -149,6 +154,8 @@ impl RunRequest {
             marks: false,
             transient_root: false,
             volatile_root: true,
+            layer_way: Way::default(),
+            kept_layers: KeptLayers::default(),
         }
     }
 }
@@ -171,8 +178,7 @@ pub enum Network {
     Host,
     /// Its own, with nothing but a loopback interface.
     None,
-    /// A network namespace that was set up before, by the file that stands for it: a path, or
-    /// `/proc/self/fd/N` of a descriptor that we hold.
+    /// A network namespace that was set up before, by the file that stands for it: a path, or one of our `/proc/self/fd/N`.
     Namespace(PathBuf),
     /// One of its own that is connected to a network when the container starts, until it ends.
     Connected(Box<Connection>),
@@ -393,8 +399,7 @@ pub struct EtcFiles {
 /// A mount besides the standard ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtraMount {
-    /// Absolute path inside the container; made if missing. Symbolic links on the way are followed
-    /// inside the container's root only.
+    /// Absolute path inside the container; made if missing. Links on the way are followed inside the container's root only.
     pub destination: String,
     /// What appears there.
     pub kind: MountKind,

@@ -33,6 +33,7 @@ mod supervisor;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use sys::erofs::Way;
 use sys::lock::FileLock;
 
 pub use client::{Attached, Client};
@@ -48,7 +49,7 @@ pub fn lock_path(directory: &Path) -> PathBuf {
 }
 
 /// The life of a shim: takes the requests on `starter`, of which one is to start the container whose directory
-/// this is and whose lock is `lock`, and supervises the container to its end.
+/// this is and whose lock is `lock`, and supervises the container to its end. Packed layers are mounted in the way `layers`.
 ///
 /// Answers the lock and whether the container is to be removed. Who is waiting for that waits until the
 /// supervisor, the third of the answer, is dropped.
@@ -59,11 +60,13 @@ pub fn run(
     directory: &Path,
     starter: OwnedFd,
     lock: OwnedFd,
+    layers: Way,
     surroundings: Surroundings,
 ) -> Result<(FileLock, bool, Supervisor), ShimError> {
     let held = || ShimError::Busy { directory: directory.to_owned() };
     let lock = FileLock::handed_over(lock.into(), &lock_path(directory))?.ok_or_else(held)?;
-    let config = Config::read(directory)?;
+    let mut config = Config::read(directory)?;
+    config.request.layer_way = layers;
     let remove = config.remove;
     let mut supervisor = Supervisor::new(directory, config, surroundings)?;
     supervisor.serve(starter)?;

@@ -114,9 +114,9 @@ pub struct ProvidedFile {
 
 impl Bundle {
     /// Mounts its packed layers, which filesystems of this process are made of while it is there.
-    pub(crate) fn mount_layers(&self) -> Result<Layers, PathError> {
+    pub(crate) fn mount_layers(&self, request: &RunRequest) -> Result<Layers, PathError> {
         let parts = self.parts.iter().map(|part| &part.source);
-        Layers::of(parts.chain([&self.root]))
+        Layers::of(parts.chain([&self.root]), request.layer_way, &request.kept_layers)
     }
 
     /// Which of the standard streams are pipes that we make for the container.

@@ -19,13 +19,13 @@ use sys::spawn::Created;
 use sys::stat::{FileTime, Kind, Stat};
 use sys::xattr::{self, Target, Xattr};
 
-use crate::layers;
+use crate::layers::Layers;
 
 type Result<T> = std::result::Result<T, PathError>;
 
 /// Removes the targets that were `created`, and the mark that a volatile overlay leaves. Call when no
-/// process of the container is left.
-pub(crate) fn clean_up(root: &Mount, created: &[Created]) -> Result<()> {
+/// process of the container is left. `layers` are those that were mounted for it.
+pub(crate) fn clean_up(root: &Mount, created: &[Created], layers: &Layers) -> Result<()> {
     match root {
         Mount::Bind { source, .. } => remove_all(&RootDir::open(source)?, created).map(drop),
         Mount::Overlay { upper: None, .. } => Ok(()),
@@ -35,7 +35,7 @@ pub(crate) fn clean_up(root: &Mount, created: &[Created]) -> Result<()> {
             let mut lower_dirs: Option<Vec<RootDir>> = None;
             for directory in surroundings(created) {
                 if lower_dirs.is_none() {
-                    lower_dirs = Some(lower.iter().map(|layer| layers::open(layer)).collect::<Result<_>>()?);
+                    lower_dirs = Some(lower.iter().map(|layer| layers.open(layer)).collect::<Result<_>>()?);
                 }
                 remove_copy(&upper, lower_dirs.as_deref().unwrap_or_default(), &directory)?;
             }

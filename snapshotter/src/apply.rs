@@ -23,7 +23,7 @@ mod remove;
 mod root;
 mod tree;
 mod unpack;
-mod whiteout;
+pub(crate) mod whiteout;
 
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd as _;

@@ -4,6 +4,7 @@
 //! name and its row. So a blob that can be found is complete, a failed or killed writer leaves nothing but
 //! a file that the collector removes, and two writers of the same content both succeed.
 
+mod arriving;
 mod partial;
 
 use std::fmt;
@@ -17,6 +18,8 @@ use base::digest::Digester;
 use sys::fs::{PathContext as _, PathError};
 use sys::lock::{FileLock, LockMode};
 
+use self::arriving::Teller;
+pub use self::arriving::{Arriving, ArrivingReader};
 use crate::db::{blobs, leases};
 use crate::error::StoreError;
 use crate::lease::Lease;
@@ -49,7 +52,7 @@ impl Store {
     pub fn ingest(&self, lease: &Lease) -> Result<BlobWriter, StoreError> {
         let aside = self.write_aside(lease)?;
         let (store, lease) = (self.clone(), lease.clone());
-        Ok(BlobWriter { store, lease, aside, digester: Digester::new(), size: 0 })
+        Ok(BlobWriter { store, lease, aside, digester: Digester::new(), size: 0, teller: Teller::default() })
     }
 
     /// A file beside the blobs that may become one.
@@ -187,6 +190,7 @@ pub struct BlobWriter {
     aside: AsideFile,
     digester: Digester,
     size: u64,
+    teller: Teller,
 }
 
 impl fmt::Debug for BlobWriter {
@@ -217,11 +221,24 @@ impl BlobWriter {
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), PathError> {
+    /// Writes `bytes`.
+    ///
+    /// # Errors
+    /// The store cannot.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), PathError> {
         self.aside.append(bytes)?;
         self.digester.update(bytes);
         self.size += bytes.len() as u64;
+        self.teller.wrote(self.size);
         Ok(())
+    }
+
+    /// Lets others read what is written, while it is.
+    ///
+    /// # Errors
+    /// What was written so far cannot be opened.
+    pub fn tell(&mut self, arriving: &Arriving) -> Result<(), StoreError> {
+        Ok(self.teller.begin(arriving, &self.aside.path, self.size)?)
     }
 
     /// How many bytes were written.
@@ -246,6 +263,7 @@ impl BlobWriter {
             });
         }
         self.store.publish(&self.lease, self.aside, &blob)?;
+        self.teller.done();
         Ok(blob)
     }
 }

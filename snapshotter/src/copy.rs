@@ -206,12 +206,7 @@ pub(crate) fn copy_batches(
     let (mut stats, mut keys) = (CopyStats::default(), Vec::new());
     for batch in batches {
         let leaves = job.batch(batch, &destination, &mut stats)?;
-        if let Some(key) = options.key {
-            keys.push(batch_key(key, batch, &leaves));
-        }
-        if let Some(cache) = options.stat_cache {
-            note_in_cache(cache, &batch.scan, &leaves);
-        }
+        keys.extend(job.keep(batch, &leaves));
     }
     stats.content_key = options.key.map(|_| selection_key(&keys));
     Ok(stats)
@@ -301,6 +296,14 @@ impl Job<'_> {
         stats.others += self.make_hard_links(&batch.scan, &targets, &links, &mut leaves)?;
         self.finish_dirs(&batch.scan, &targets)?;
         Ok(leaves)
+    }
+
+    /// Notes what became known of the files of a batch, and computes its key if one was asked for.
+    fn keep(&self, batch: &Batch, leaves: &[Vec<Option<Leaf>>]) -> Option<Key> {
+        if let Some(cache) = self.options.stat_cache {
+            note_in_cache(cache, &batch.scan, leaves);
+        }
+        self.options.key.map(|key| batch_key(key, batch, leaves))
     }
 
     /// The owner and mode that a copy of a file with this status gets.

@@ -32,6 +32,7 @@ use sys::path_error::PathError;
 use sys::rootdir::RootDir;
 
 pub use self::paths::{PathChange, PathChangeKind, changed_paths, changed_paths_without};
+pub(crate) use self::same::same_content;
 use crate::tar_write::TarWriteError;
 use crate::tree::TreeError;
 use load::Loader;

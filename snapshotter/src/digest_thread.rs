@@ -1,6 +1,7 @@
 //! Digests on a thread of its own, so that reading or compressing a layer and digesting it overlap. What is short
 //! is digested by the caller: most layers are, and a thread would cost more.
 
+use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -38,15 +39,36 @@ impl Default for DigestThread {
 
 impl DigestThread {
     /// Adds bytes.
-    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        // Nothing here fails.
+        let _ = self.update_and(bytes, |_| Ok(()));
+    }
+
+    /// Adds bytes, and shows `full` what was gathered before it is digested. What is [left](Self::pending) at the end it
+    /// does not see.
+    ///
+    /// # Errors
+    /// Those of `full`.
+    pub(crate) fn update_and(
+        &mut self,
+        mut bytes: &[u8],
+        mut full: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(BUFFER - self.buffer.len()));
             self.buffer.extend_from_slice(now);
             bytes = later;
             if self.buffer.len() == BUFFER {
+                full(&self.buffer)?;
                 self.hand_on();
             }
         }
+        Ok(())
+    }
+
+    /// What was gathered and is not digested yet.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// The digest of all bytes added.

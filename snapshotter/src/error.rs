@@ -54,6 +54,12 @@ pub enum StoreError {
         /// The file system's name.
         kind: &'static str,
     },
+    /// Layers cannot be packed here.
+    #[error("layers cannot be packed here: {reason}")]
+    CannotPack {
+        /// What stands in the way.
+        reason: String,
+    },
     /// The store was made for another driver than the one asked for.
     #[error("the store {} uses the {recorded} driver and cannot be opened with {wanted}", root.display())]
     DriverMismatch {
@@ -343,6 +349,7 @@ impl Faulty for StoreError {
             Self::Seed { source, .. } | Self::FillVolume { source, .. } => source.fault(),
             Self::Content { source } | Self::Convert { source, .. } => base::fault::of_io(source),
             Self::NetworkFilesystem { .. }
+            | Self::CannotPack { .. }
             | Self::OverlayUnavailable { .. }
             | Self::BlobDamaged { .. }
             | Self::DiffIdMismatch { .. } => Fault::Environment,

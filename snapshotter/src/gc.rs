@@ -256,8 +256,11 @@ impl Store {
     /// Removes what dead writers left.
     fn sweep_ingests(&self) -> Result<(), StoreError> {
         for name in sys::fs::list(&self.layout().ingests())? {
-            if !self.is_lease_live(Layout::ingest_owner(&name.to_string_lossy()))? {
-                self.discard(&self.layout().ingests().join(name))?;
+            let path = self.layout().ingests().join(&name);
+            if !self.is_lease_live(Layout::ingest_owner(&name.to_string_lossy()))?
+                && self.finish_conversion(&path)?
+            {
+                self.discard(&path)?;
             }
         }
         Ok(())

@@ -4,19 +4,21 @@
 //! layers (by chain id), and a snapshot's layer is written once for each form. A layer that was pulled
 //! keeps its original blob, so that it is pushed as it came.
 
+#[cfg(test)]
+mod arriving_tests;
 mod convert;
 mod planned;
 
 use std::fs::File;
-use std::io::{Read as _, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use base::image::{Descriptor, chain_id};
 use base::{CancelToken, Digest, Key, KeyHasher, Timestamp};
 
 use crate::apply::{self, Applied};
-use crate::blob::BlobInfo;
-use crate::compress::{Compression, LayerEncoder};
+use crate::blob::{Arriving, BlobInfo};
+use crate::compress::{CompressError, Compression, LayerEncoder};
 use crate::db::{layers, sharing, snapshots};
 use crate::diff::{self, DiffError, DiffOptions, PathChange};
 use crate::digest_thread::DigestThread;
@@ -85,6 +87,33 @@ impl LayerForm {
     }
 }
 
+/// Where the blob of a layer comes from.
+#[derive(Clone, Copy)]
+struct LayerSource<'a> {
+    descriptor: &'a Descriptor,
+    /// Whoever receives it; it is in the store otherwise.
+    arriving: Option<&'a Arriving>,
+}
+
+impl LayerSource<'_> {
+    fn open(&self, store: &Store) -> Result<Box<dyn Read + Send>, StoreError> {
+        match self.arriving {
+            Some(arriving) => Ok(Box::new(arriving.reader())),
+            None => Ok(Box::new(store.open_blob(&self.descriptor.digest)?)),
+        }
+    }
+
+    /// What is still received may have an end that nobody needed to read, and be wrong all the same.
+    fn check_whole(&self, directory: &Path) -> Result<(), StoreError> {
+        if self.arriving.is_none_or(Arriving::is_whole) {
+            return Ok(());
+        }
+        let source = CompressError::Start(io::ErrorKind::UnexpectedEof.into()).into();
+        let (layer, directory) = (self.descriptor.digest, directory.to_owned());
+        Err(StoreError::Apply { layer, directory, source: Box::new(source) })
+    }
+}
+
 /// A layer that another store has made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedLayer {
@@ -109,7 +138,8 @@ impl Store {
         cancel: &CancelToken,
     ) -> Result<SnapshotId, StoreError> {
         let SharedLayer { descriptor, diff_id, created_at } = layer;
-        self.apply(lease, parent, descriptor, Some(diff_id), Some(*created_at), cancel)
+        let source = LayerSource { descriptor, arriving: None };
+        self.apply(lease, parent, source, Some(diff_id), Some(*created_at), cancel)
     }
 
     /// The snapshot of `layer` on top of `parent`, protected by `lease`. Unpacks the blob, which must be in
@@ -126,14 +156,33 @@ impl Store {
         expected_diff_id: Option<&Digest>,
         cancel: &CancelToken,
     ) -> Result<SnapshotId, StoreError> {
-        self.apply(lease, parent, layer, expected_diff_id, None, cancel)
+        let source = LayerSource { descriptor: layer, arriving: None };
+        self.apply(lease, parent, source, expected_diff_id, None, cancel)
+    }
+
+    /// [`apply_layer`](Self::apply_layer) for a blob that is being received, and need not be in the store yet. The snapshot
+    /// is there when all of the blob is, and is what its digest says.
+    ///
+    /// # Errors
+    /// As there; [`StoreError::Apply`] also when the rest of the blob does not come.
+    pub fn apply_arriving_layer(
+        &self,
+        lease: &Lease,
+        parent: Option<SnapshotId>,
+        layer: &Descriptor,
+        arriving: &Arriving,
+        expected_diff_id: Option<&Digest>,
+        cancel: &CancelToken,
+    ) -> Result<SnapshotId, StoreError> {
+        let source = LayerSource { descriptor: layer, arriving: Some(arriving) };
+        self.apply(lease, parent, source, expected_diff_id, None, cancel)
     }
 
     fn apply(
         &self,
         lease: &Lease,
         parent: Option<SnapshotId>,
-        layer: &Descriptor,
+        layer: LayerSource<'_>,
         expected_diff_id: Option<&Digest>,
         created_at: Option<Timestamp>,
         cancel: &CancelToken,
@@ -144,6 +193,7 @@ impl Store {
         };
         let unpack = || {
             let (active, info) = self.unpack(lease, parent, &below, layer, expected_diff_id, cancel)?;
+            layer.check_whole(active.layer_dir())?;
             active.commit(CommitInfo { created_at, ..info })
         };
         let Some(chain_id) = expected_diff_id.and_then(|diff_id| below.with(diff_id)) else {
@@ -158,10 +208,11 @@ impl Store {
         lease: &Lease,
         parent: Option<SnapshotId>,
         below: &Below,
-        layer: &Descriptor,
+        source: LayerSource<'_>,
         expected: Option<&Digest>,
         cancel: &CancelToken,
     ) -> Result<(ActiveSnapshot, CommitInfo), StoreError> {
+        let layer = source.descriptor;
         let active = self.prepare(lease, parent)?;
         let options = self.layer_options(active.parent().is_some(), active.lower_dirs().to_vec())?;
         let failed = |directory: &Path, source| match source {
@@ -171,8 +222,8 @@ impl Store {
                 StoreError::Apply { layer: layer.digest, directory, source: Box::new(source) }
             }
         };
-        if self.packs()? {
-            let blob = self.open_blob(&layer.digest)?;
+        if self.packs_layers(layer.size)? {
+            let blob = source.open(self)?;
             match self.pack(active.dirs(), blob, expected.copied(), &options, cancel) {
                 Ok(Some((applied, files))) => {
                     let info = commit_info(layer, below, files.tar, &applied);
@@ -184,7 +235,7 @@ impl Store {
                 Err(PackError::Apply(error)) => return Err(failed(&active.dirs().top, error)),
             }
         }
-        let blob = self.open_blob(&layer.digest)?;
+        let blob = source.open(self)?;
         let (applied, diff_id) =
             apply::apply_blob(blob, expected.copied(), active.layer_dir(), &options, cancel)
                 .map_err(|source| failed(active.layer_dir(), source))?;

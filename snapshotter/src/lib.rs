@@ -73,7 +73,7 @@ mod wait;
 pub mod writer;
 
 pub use apply::Layering;
-pub use blob::{BlobInfo, BlobWriter, Expected};
+pub use blob::{Arriving, ArrivingReader, BlobInfo, BlobWriter, Expected};
 pub use build::{BuildContent, BuildRecord, BuildStatus};
 pub use cache::{CacheValue, CacheWrite, KeyValue};
 pub use cache_mount::{CacheMount, CacheMountInfo, CacheMountRequest, CacheSeed, Sharing};
@@ -93,7 +93,7 @@ pub use image::{ImageRecord, MAX_DOCUMENT};
 pub use layer::{LayerBlob, LayerForm, SharedLayer};
 pub use lease::{Lease, LeaseNote};
 pub use network::NetworkRecord;
-pub use packed::{PackingObstacle, StoredForm};
+pub use packed::{ConvertTo, Converted, Kept, PackingObstacle, StoredForm};
 pub use received::ReceivedDir;
 pub use record::{CacheUsage, FilterError, RecordFilter, RecordKind};
 pub use scratch::ScratchDir;

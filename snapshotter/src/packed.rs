@@ -10,36 +10,47 @@
 //! of its descriptor. It is good in this process only, so what others get ([`base::Mount`]) names the place where
 //! the directory would be.
 
+mod convert;
 mod copied;
 mod mend;
 mod probe;
+mod way;
 
+pub use convert::{ConvertTo, Converted, Kept};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use base::digest::Digester;
 use base::{CancelToken, Digest};
+use sys::erofs::{Backing, Way};
 use sys::fs::{PathContext as _, PathError};
 
 use crate::apply::packed::{self, Packed};
 use crate::apply::{Applied, ApplyError, ApplyOptions, Ownership};
+use crate::batch::Batch;
 use crate::db::packed::{self as rows, PackedLayer};
 use crate::db::{settings, snapshots};
-use crate::driver::DriverKind;
 use crate::erofs::{self, BlockBits, WriteError};
 use crate::error::StoreError;
 use crate::layout::SnapshotDirs;
 use crate::snapshot::SnapshotId;
-use crate::store::Store;
+use crate::store::{Options, Store};
+pub use way::PackingObstacle;
 
 /// How many files a copy has at least that is packed without being asked for: fewer are copied in less time than mounting
 /// what they become takes from those who use it.
 const WORTH_PACKING: usize = 1024;
+
+/// How many bytes a blob has at least that stays packed without being asked for.
+const WORTH_KEEPING: u64 = 8 << 20;
+
+/// How many bytes a copy has otherwise: an archive of them is digested while it is written, a directory afterwards.
+const WORTH_DIGESTING: u64 = 64 << 20;
 
 /// In which form layers are kept that come as archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -53,31 +64,29 @@ pub enum StoredForm {
     Packed,
 }
 
-/// Why layers are not packed although that was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum PackingObstacle {
-    /// The store keeps something else than layers for overlayfs of the initial user namespace.
-    #[error("the store's driver has no use for packed layers")]
-    Driver,
-    /// This is not the superuser, or devices are not made here.
-    #[error("mounting packed layers needs root privileges in the initial user namespace")]
-    Rights,
-    /// The kernel cannot mount them.
-    #[error("the kernel cannot mount packed layers (it needs EROFS and Linux 6.15 or newer)")]
-    Kernel(#[source] PathError),
-}
-
 /// What one handle of a store knows of packed layers.
 pub(crate) struct PackedLayers {
     wanted: StoredForm,
-    /// Why none are made, found out once.
-    obstacle: OnceLock<Option<PackingObstacle>>,
+    /// How they are to be mounted, if that was said.
+    asked: Option<Way>,
+    /// How they are mounted, or why they are not, found out once.
+    way: OnceLock<Result<Way, PackingObstacle>>,
+    /// Who is told that layers become directories, and whether he was.
+    teller: fn(&PackingObstacle),
+    told: AtomicBool,
     mounts: Mutex<HashMap<SnapshotId, OwnedFd>>,
 }
 
 impl PackedLayers {
-    pub(crate) fn new(wanted: StoredForm) -> Self {
-        Self { wanted, obstacle: OnceLock::new(), mounts: Mutex::default() }
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            wanted: options.layer_form,
+            asked: options.layer_way,
+            way: OnceLock::new(),
+            teller: options.on_unpacked,
+            told: AtomicBool::new(false),
+            mounts: Mutex::default(),
+        }
     }
 
     fn mounted(&self, layer: SnapshotId) -> Option<PathBuf> {
@@ -105,74 +114,46 @@ impl Files {
         Ok(open(&dirs.tar())?.zip(open(&dirs.index())?).map(|(tar, index)| Self { tar, index }))
     }
 
+    fn mount(&self, dirs: &SnapshotDirs, backing: Backing) -> Result<OwnedFd, PathError> {
+        sys::erofs::mount(self.index.as_fd(), self.tar.as_fd(), backing).at("mount", &dirs.index())
+    }
+
     /// Which files they are. What is written to a file, or put in its place, shows in this.
     fn identity(&self, dirs: &SnapshotDirs, boot: &str) -> Result<String, PathError> {
-        let mut identity = boot.to_owned();
-        for (file, path) in [(&self.tar, dirs.tar()), (&self.index, dirs.index())] {
-            let is = file.metadata().at("inspect", &path)?;
-            let (seconds, nanoseconds) = (is.ctime(), is.ctime_nsec());
-            identity.push_str(&format!(" {} {} {seconds}.{nanoseconds}", is.ino(), is.len()));
-        }
-        Ok(identity)
+        let files = sys::erofs::identity([&self.index, &self.tar]).at("inspect", &dirs.top)?;
+        Ok(format!("{boot} {files}"))
     }
 }
 
 impl Store {
-    /// Why layers are not packed, if that was asked for.
-    ///
-    /// # Errors
-    /// The store's driver cannot be told.
-    pub fn packing_obstacle(&self) -> Result<Option<&PackingObstacle>, StoreError> {
-        if self.packed().wanted != StoredForm::Packed {
-            return Ok(None);
-        }
-        self.obstacle()
+    /// Whether a layer is packed that comes as a blob of so many bytes.
+    pub(crate) fn packs_layers(&self, size: u64) -> Result<bool, StoreError> {
+        let is_wanted = match self.packed().wanted {
+            StoredForm::Dir => false,
+            StoredForm::Packed => true,
+            StoredForm::Auto => size >= WORTH_KEEPING,
+        };
+        Ok(is_wanted && self.way()?.is_ok())
     }
 
-    /// What stands in the way of packed layers, found out once.
-    fn obstacle(&self) -> Result<Option<&PackingObstacle>, StoreError> {
-        if let Some(known) = self.packed().obstacle.get() {
-            return Ok(known.as_ref());
-        }
-        let found = self.find_obstacle()?;
-        Ok(self.packed().obstacle.get_or_init(|| found).as_ref())
-    }
-
-    fn find_obstacle(&self) -> Result<Option<PackingObstacle>, StoreError> {
-        let driver = self.driver()?;
-        if driver.kind() != DriverKind::Overlay || driver.name() != DriverKind::Overlay.to_string() {
-            return Ok(Some(PackingObstacle::Driver));
-        }
-        if !rustix::process::geteuid().is_root() || !self.makes_devices() {
-            return Ok(Some(PackingObstacle::Rights));
-        }
-        // What the kernel could once it can until the machine starts again.
-        let boot = self.boot()?;
-        let could = self.db().read("look up what the kernel can", |c| settings::get(c, settings::PACKS))?;
-        if could.is_some_and(|could| could == boot) {
-            return Ok(None);
-        }
-        let lease = self.lease("probe")?;
-        let scratch = self.layout().ingest(lease.id(), self.next_number());
-        if let Err(error) = probe::probe(&scratch) {
-            return Ok(Some(PackingObstacle::Kernel(error)));
-        }
-        self.db().write("note what the kernel can", |c| settings::put(c, settings::PACKS, &boot))?;
-        Ok(None)
-    }
-
-    /// Whether layers that come as archives are packed.
-    pub(crate) fn packs(&self) -> Result<bool, StoreError> {
-        Ok(self.packed().wanted == StoredForm::Packed && self.packing_obstacle()?.is_none())
-    }
-
-    /// Whether the layer of a copy of so many files and directories is packed.
-    fn packs_copies(&self, entries: usize) -> Result<bool, StoreError> {
+    /// Whether the layer of a copy of these files and directories is packed.
+    fn packs_copies(&self, batches: &[Batch]) -> Result<bool, StoreError> {
         match self.packed().wanted {
             StoredForm::Dir => Ok(false),
-            StoredForm::Packed => self.packs(),
-            StoredForm::Auto => Ok(entries >= WORTH_PACKING && self.obstacle()?.is_none()),
+            StoredForm::Packed => Ok(self.way()?.is_ok()),
+            StoredForm::Auto => Ok(self.is_worth_packing(batches)? && self.way()?.is_ok()),
         }
+    }
+
+    fn is_worth_packing(&self, batches: &[Batch]) -> Result<bool, StoreError> {
+        let children = || batches.iter().flat_map(|batch| &batch.scan.dirs).flat_map(|dir| &dir.children);
+        if children().count() >= WORTH_PACKING {
+            return Ok(true);
+        }
+        let bytes = children().filter(|child| child.dir.is_none()).map(|child| child.entry.stat().size);
+        // Where files can share their content, copying them is nothing.
+        Ok(bytes.fold(0, u64::saturating_add) >= WORTH_DIGESTING
+            && !sys::copy::shares_content(&self.scratch_dir()).unwrap_or(false))
     }
 
     /// Where this process finds the files of a snapshot's own layer.
@@ -194,11 +175,15 @@ impl Store {
     fn mount_packed(&self, layer: SnapshotId) -> Result<Option<OwnedFd>, StoreError> {
         let row = self.db().read("look up a packed layer", |c| rows::get(c, layer))?;
         let Some(row) = row else { return Ok(None) };
-        let files = self.whole_files(layer, &row)?;
-        if self.packed().wanted != StoredForm::Dir
-            && let Ok(root) = sys::erofs::mount(files.index.as_fd(), files.tar.as_fd())
-        {
-            return Ok(Some(root));
+        let Some(files) = self.whole_files(layer, &row)? else { return Ok(None) };
+        if self.packed().wanted != StoredForm::Dir {
+            match self.way()? {
+                Ok(way) => match files.mount(&self.layout().snapshot(layer), way.backing) {
+                    Ok(root) => return Ok(Some(root)),
+                    Err(error) => self.tell_of_unpacking(&PackingObstacle::Mount(error)),
+                },
+                Err(obstacle) => self.tell_of_unpacking(obstacle),
+            }
         }
         self.unpack_packed(layer, &files)?;
         Ok(None)
@@ -207,7 +192,8 @@ impl Store {
     /// The archive of a layer, if it is packed.
     pub(crate) fn packed_archive(&self, layer: SnapshotId) -> Result<Option<File>, StoreError> {
         let row = self.db().read("look up a packed layer", |c| rows::get(c, layer))?;
-        row.map(|row| Ok(self.whole_files(layer, &row)?.tar)).transpose()
+        let files = row.map(|row| self.whole_files(layer, &row)).transpose()?;
+        Ok(files.flatten().map(|files| files.tar))
     }
 
     /// Gives mounts of layers back that are not there any more.
@@ -227,7 +213,7 @@ impl Store {
     pub(crate) fn pack(
         &self,
         dirs: &SnapshotDirs,
-        blob: File,
+        blob: impl Read + Send,
         expected: Option<Digest>,
         options: &ApplyOptions,
         cancel: &CancelToken,
@@ -236,8 +222,8 @@ impl Store {
         match packed::pack_blob(blob, expected, &tar, options, cancel) {
             Ok(Packed { applied, diff_id, tree }) => {
                 let size = tar.metadata().at("inspect", &dirs.tar()).map_err(StoreError::from)?.len();
-                let row = self.write_index(dirs, &tree, (diff_id, size))?;
-                Ok(Some((applied, row)))
+                let row = self.finish_packed(dirs, &tree, (diff_id, size))?;
+                Ok(row.map(|row| (applied, row)))
             }
             Err(ApplyError::Unfit { .. }) => {
                 sys::fs::remove_file(&dirs.tar()).map_err(StoreError::from)?;
@@ -247,33 +233,50 @@ impl Store {
         }
     }
 
-    /// Writes the index of an archive that is there.
+    /// Writes the index of an archive that was written; `None`, and neither of them, when the format cannot hold it.
+    fn finish_packed(
+        &self,
+        dirs: &SnapshotDirs,
+        tree: &erofs::Tree,
+        tar: (Digest, u64),
+    ) -> Result<Option<PackedLayer>, StoreError> {
+        let row = self.write_index(dirs, tree, tar)?;
+        if row.is_none() {
+            sys::fs::remove_file(&dirs.tar())?;
+        }
+        Ok(row)
+    }
+
+    /// Writes the index of an archive that is there; `None`, and no file, when the format cannot hold it.
     fn write_index(
         &self,
         dirs: &SnapshotDirs,
         tree: &erofs::Tree,
         (tar, tar_size): (Digest, u64),
-    ) -> Result<PackedLayer, StoreError> {
+    ) -> Result<Option<PackedLayer>, StoreError> {
         let path = dirs.index();
         let file = sys::fs::create_new(&path, 0o400)?;
         let mut out =
             Hashed { out: BufWriter::with_capacity(256 << 10, file), digest: Digester::new(), size: 0 };
         let written = tree.write(BlockBits::TAR, tar_size, &mut out).and_then(|()| Ok(out.flush()?));
-        written.map_err(|error| {
-            let source = match error {
-                WriteError::Output(error) => error,
-                WriteError::Unfit(error) => io::Error::other(error),
-            };
-            let source = PathError::new("write", &path, source);
-            StoreError::PackedIndex { path: dirs.top.clone(), source }
-        })?;
+        match written {
+            Ok(()) => {}
+            Err(WriteError::Unfit(_)) => {
+                sys::fs::remove_file(&path)?;
+                return Ok(None);
+            }
+            Err(WriteError::Output(error)) => {
+                let source = PathError::new("write", &path, error);
+                return Err(StoreError::PackedIndex { path: dirs.top.clone(), source });
+            }
+        }
         let Hashed { digest, size, .. } = out;
         let mut row =
             PackedLayer { tar, tar_size, index: digest.finish(), index_size: size, checked: String::new() };
         if let Some(files) = Files::open(dirs)? {
             row.checked = files.identity(dirs, &self.boot()?)?;
         }
-        Ok(row)
+        Ok(Some(row))
     }
 
     /// Which start of the machine this is.
@@ -337,5 +340,7 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
+#[cfg(test)]
+mod convert_tests;
 #[cfg(test)]
 mod tests;

@@ -427,7 +427,7 @@ impl ActiveSnapshot {
 }
 
 /// The archive of a packed layer that was made here is the layer, so its digest need not be computed.
-fn remember_archive(
+pub(crate) fn remember_archive(
     connection: &rusqlite::Connection,
     id: SnapshotId,
     files: &PackedLayer,

@@ -7,6 +7,9 @@
 //! `Documentation/technical/racy-git.adoc`). It assumes that the clock of the file system is not behind
 //! ours by more than the margin, which can be wrong on a network file system whose server's clock is.
 //!
+//! What one pass learns, the next one of the same process knows by the same rule: a copy does not hash again what was hashed
+//! for its key a moment before.
+//!
 //! A cache is a hint. A file of it that is missing, damaged or of another version is an empty cache.
 
 mod files;
@@ -15,7 +18,7 @@ mod format;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base::Timestamp;
 use sys::fs::{Durability, write_atomic};
@@ -91,7 +94,7 @@ impl Record {
 /// What one use of the cache saw in a directory.
 struct Visit {
     /// The records of the files that were looked at, sorted by name; `None`: all were as remembered.
-    records: Option<Vec<(OsString, Record)>>,
+    records: Option<Arc<[(OsString, Record)]>>,
     /// Whether that was the whole directory.
     complete: bool,
 }
@@ -127,17 +130,26 @@ impl StatCache {
 
     /// What is remembered of the files of a directory.
     pub(crate) fn records_of(&self, dir: &Path) -> DirRecords<'_> {
-        DirRecords(self.loaded.dir(dir))
+        let visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = visits.get(dir).and_then(|visit| visit.records.clone());
+        DirRecords { loaded: self.loaded.dir(dir), seen, opened: self.opened }
     }
 
-    /// Notes what was seen in a directory. `records`: the files, sorted by name, or `None` when every one
+    /// Notes what was seen in a directory. `records`: the files, or `None` when every one
     /// was as remembered. `complete`: these are all files of the directory.
-    pub(crate) fn visit(&self, dir: &Path, records: Option<Vec<(OsString, Record)>>, complete: bool) {
+    pub(crate) fn visit(&self, dir: &Path, mut records: Option<Vec<(OsString, Record)>>, complete: bool) {
+        if let Some(records) = &mut records {
+            records.sort_by(|(one, _), (other, _)| one.cmp(other));
+        }
         let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
         match visits.get_mut(dir) {
-            Some(earlier) if !complete => earlier.add(records),
+            // What was as remembered may be so because of what was seen earlier.
+            Some(earlier) if !complete || records.is_none() => {
+                earlier.add(records);
+                earlier.complete |= complete;
+            }
             _ => {
-                visits.insert(dir.to_owned(), Visit { records, complete });
+                visits.insert(dir.to_owned(), Visit { records: records.map(Arc::from), complete });
             }
         }
     }
@@ -194,8 +206,8 @@ impl Visit {
     /// Adds files that were seen in the same directory by another look.
     fn add(&mut self, records: Option<Vec<(OsString, Record)>>) {
         let Some(new) = records else { return };
-        let mut all: BTreeMap<_, _> = self.records.take().unwrap_or_default().into_iter().collect();
-        all.extend(new);
+        let old = self.records.iter().flat_map(|records| records.iter().cloned());
+        let all: BTreeMap<OsString, Record> = old.chain(new).collect();
         self.records = Some(all.into_iter().collect());
     }
 
@@ -210,7 +222,7 @@ impl Visit {
         if !self.complete {
             all.extend(old.unwrap_or_default());
         }
-        for (name, record) in new {
+        for (name, record) in new.iter() {
             if record.is_settled(opened) {
                 all.insert(name.clone(), *record);
             } else {
@@ -222,17 +234,30 @@ impl Visit {
 }
 
 /// What is remembered of the files of one directory.
-pub(crate) struct DirRecords<'a>(Option<RecordsOfDir<'a>>);
+pub(crate) struct DirRecords<'a> {
+    loaded: Option<RecordsOfDir<'a>>,
+    /// What this use of the cache has learnt.
+    seen: Option<Arc<[(OsString, Record)]>>,
+    opened: FileTime,
+}
 
 impl DirRecords<'_> {
     /// The record of a file, if its status is as remembered.
     pub(crate) fn find(&self, name: &OsStr, stat: &Stat) -> Option<Record> {
-        self.0.as_ref()?.find(name).filter(|record| record.is_of(stat))
+        let is_it = |record: &Record| record.is_of(stat);
+        let loaded = || self.loaded.as_ref()?.find(name).filter(is_it);
+        self.find_seen(name).filter(is_it).or_else(loaded)
     }
 
-    /// How many files are remembered.
+    fn find_seen(&self, name: &OsStr) -> Option<Record> {
+        let seen = self.seen.as_ref()?;
+        let place = seen.binary_search_by(|(other, _)| other.as_os_str().cmp(name)).ok()?;
+        Some(seen[place].1).filter(|record| record.is_settled(self.opened))
+    }
+
+    /// How many files the cache had when it was opened.
     pub(crate) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, RecordsOfDir::len)
+        self.loaded.as_ref().map_or(0, RecordsOfDir::len)
     }
 }
 

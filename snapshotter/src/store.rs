@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use base::time::Clock;
 use sys::clock::SystemClock;
+use sys::erofs::Way;
 use sys::fs::{PathContext as _, PathError};
 use sys::lock::{FileLock, LockMode};
 
@@ -15,10 +16,7 @@ use crate::db::{Database, DbError, recovery, settings, to_millis};
 use crate::driver::{self, Driver, DriverKind};
 use crate::error::StoreError;
 use crate::layout::Layout;
-use crate::packed::{PackedLayers, StoredForm};
-
-/// Changes at every start of the machine (`proc_sys_kernel(5)`).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+use crate::packed::{PackedLayers, PackingObstacle, StoredForm};
 
 /// How to open a store.
 #[derive(Clone)]
@@ -28,6 +26,10 @@ pub struct Options {
     pub driver: Option<DriverKind>,
     /// In which form layers are kept.
     pub layer_form: StoredForm,
+    /// How packed layers are mounted; `None` is the best way that the kernel has.
+    pub layer_way: Option<Way>,
+    /// Hears, once, that packed layers become directories because they cannot be mounted.
+    pub on_unpacked: fn(&PackingObstacle),
     /// Tells when records are made.
     pub clock: Arc<dyn Clock>,
     /// What is too much for a layer or an archive that is unpacked.
@@ -42,6 +44,8 @@ impl Default for Options {
         Self {
             driver: None,
             layer_form: StoredForm::default(),
+            layer_way: None,
+            on_unpacked: |_| {},
             clock: Arc::new(SystemClock),
             archive_limits: Limits::default(),
             devices: true,
@@ -125,9 +129,9 @@ impl Store {
         Ok(Self(Arc::new(Shared {
             layout,
             database,
+            packed: PackedLayers::new(&options),
             clock: options.clock,
             wanted_driver: options.driver,
-            packed: PackedLayers::new(options.layer_form),
             archive_limits: options.archive_limits,
             devices: options.devices && sys::userns::is_initial(),
             driver: OnceLock::new(),
@@ -269,7 +273,7 @@ fn upgrade(layout: &Layout, shared: FileLock) -> Result<FileLock, StoreError> {
 
 /// Puts the rows in order after a restart of the machine.
 fn recover(database: &Database, layout: &Layout) -> Result<(), StoreError> {
-    let boot = read_line(BOOT_ID)?;
+    let boot = sys::fs::boot_id()?;
     let recorded = database.read("read the boot id", |c| settings::get(c, settings::BOOT))?;
     if recorded.as_deref() != Some(&boot) {
         let names = sys::fs::list(&layout.snapshots())?;
@@ -282,11 +286,6 @@ fn recover(database: &Database, layout: &Layout) -> Result<(), StoreError> {
 /// A random name that nobody else uses.
 pub(crate) fn new_name() -> Result<String, PathError> {
     sys::random::hex(16)
-}
-
-fn read_line(path: &str) -> Result<String, PathError> {
-    let bytes = sys::fs::read(Path::new(path))?;
-    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
 /// Locks and the shared memory of the database need a local file system.

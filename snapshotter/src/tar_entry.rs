@@ -54,6 +54,21 @@ pub enum Kind {
     Fifo,
 }
 
+impl Kind {
+    /// That of a file; `None` for a socket, which no archive can hold.
+    pub(crate) fn of(kind: sys::stat::Kind) -> Option<Self> {
+        Some(match kind {
+            sys::stat::Kind::File => Self::File,
+            sys::stat::Kind::Directory => Self::Directory,
+            sys::stat::Kind::Symlink => Self::Symlink,
+            sys::stat::Kind::CharDevice => Self::CharDevice,
+            sys::stat::Kind::BlockDevice => Self::BlockDevice,
+            sys::stat::Kind::Fifo => Self::Fifo,
+            sys::stat::Kind::Socket => return None,
+        })
+    }
+}
+
 /// A modification time: seconds since 1970, which may be negative, and nanoseconds after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mtime {
@@ -79,6 +94,12 @@ pub struct Xattr {
     pub name: Vec<u8>,
     /// Any bytes.
     pub value: Vec<u8>,
+}
+
+impl From<sys::xattr::Xattr> for Xattr {
+    fn from(xattr: sys::xattr::Xattr) -> Self {
+        Self { name: xattr.name.into_bytes(), value: xattr.value }
+    }
 }
 
 /// What an archive says about one file. Paths are bytes as they stand in the archive: not cleaned, not
@@ -124,6 +145,18 @@ impl Entry {
             device: (0, 0),
             xattrs: Vec::new(),
             extents: None,
+        }
+    }
+
+    /// Another name of this file, which says about it what its own entry says.
+    pub(crate) fn hard_link(&self, path: impl Into<Vec<u8>>) -> Self {
+        Self {
+            link: self.path.clone(),
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            mtime: self.mtime,
+            ..Self::new(Kind::HardLink, path)
         }
     }
 }

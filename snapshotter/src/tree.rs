@@ -15,6 +15,7 @@ mod resolve;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -158,7 +159,10 @@ impl Entry {
 
     /// The last component of the path; empty for the root.
     pub fn name(&self) -> &OsStr {
-        self.path.file_name().unwrap_or_default()
+        // The path is clean, so this need not look at its components.
+        let path = self.path.as_os_str().as_bytes();
+        let start = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        OsStr::from_bytes(&path[start..])
     }
 
     /// Kind, mode, owner, size, times and identity; of a merged directory, those of its topmost part.

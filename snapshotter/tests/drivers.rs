@@ -1,7 +1,7 @@
 //! Every driver under the suite of `testkit::driver_suite`, each case as a test of its own:
 //! `cargo test -p snapshotter --test drivers -- NAME`.
 //!
-//! The overlay driver is tried as root of the machine, with layers unpacked and packed, and as root of a user namespace, where this program is
+//! The overlay driver is tried as root of the machine, with layers unpacked, packed, and packed over loop devices, and as root of a user namespace, where this program is
 //! started again for each case, the native driver as root of the machine.
 #![allow(
     clippy::disallowed_methods,
@@ -23,6 +23,7 @@ use snapshotter::{
     ActiveSnapshot, CommitInfo, Compression, DriverKind, Lease, Options, Policy, SnapshotId, Store,
     StoredForm,
 };
+use sys::erofs::{Backing, Way};
 use sys::stat::Kind;
 use sys::xattr::{self, Target};
 use testkit::driver_suite::{CASES, Case, Id, Prepared, Subject};
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     if let Ok(name) = std::env::var(CASE) {
         assert!(user_namespace::is_inside());
         let case = CASES.iter().find(|case| case.name == name);
-        case.expect("a case of the suite").run(&|root| open(root, DriverKind::Overlay, StoredForm::Auto));
+        case.expect("a case of the suite").run(&|root| open(root, DriverKind::Overlay, Options::default()));
         return ExitCode::SUCCESS;
     }
     if testkit::privilege::root().is_none() {
@@ -48,17 +49,22 @@ fn main() -> ExitCode {
         let here = |driver: DriverKind| {
             let name = format!("{driver}::{}", case.name);
             Trial::test(name, move || {
-                case.run(&|root| open(root, driver, StoredForm::Dir));
+                case.run(&|root| open(root, driver, form(StoredForm::Dir)));
                 Ok(())
             })
         };
-        let packed = Trial::test(format!("packed::{}", case.name), move || {
-            case.run(&|root| open(root, DriverKind::Overlay, StoredForm::Packed));
-            Ok(())
-        });
+        let packed = |name: &str, layer_way: Option<Way>| {
+            Trial::test(format!("{name}::{}", case.name), move || {
+                let options = || Options { layer_way, ..form(StoredForm::Packed) };
+                case.run(&|root| open(root, DriverKind::Overlay, options()));
+                Ok(())
+            })
+        };
+        let over_loop = Way { backing: Backing::Loop, attached: false };
+        let (packed, over_loop) = (packed("packed", None), packed("packed_over_loop", Some(over_loop)));
         let inside = format!("overlay_in_a_user_namespace::{}", case.name);
         let inside = Trial::test(inside, || run_in_user_namespace(case));
-        [here(DriverKind::Overlay), here(DriverKind::Native), packed, inside]
+        [here(DriverKind::Overlay), here(DriverKind::Native), packed, over_loop, inside]
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
@@ -74,9 +80,12 @@ struct StoreSubject {
     leases: Mutex<HashMap<Id, Lease>>,
 }
 
-fn open(root: &Path, driver: DriverKind, layer_form: StoredForm) -> Box<dyn Subject> {
-    let store =
-        Store::open(root, Options { driver: Some(driver), layer_form, ..Options::default() }).unwrap();
+fn form(layer_form: StoredForm) -> Options {
+    Options { layer_form, ..Options::default() }
+}
+
+fn open(root: &Path, driver: DriverKind, options: Options) -> Box<dyn Subject> {
+    let store = Store::open(root, Options { driver: Some(driver), ..options }).unwrap();
     if let Some(obstacle) = store.packing_obstacle().unwrap() {
         println!("layers are unpacked: {obstacle}");
     }

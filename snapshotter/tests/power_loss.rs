@@ -18,6 +18,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use testkit::disk::{Disks, Format};
 use testkit::judges::{Judge, program};
 use testkit::{Context, TestEnv, mounted, privilege};
 
@@ -30,51 +31,21 @@ const SAMPLES: usize = 4;
 /// Names of images are used again after so many builds.
 const NAMES: usize = 3;
 
-/// The programs that make and mount file systems.
+/// What makes and mounts file systems, and what takes another boot for granted.
 struct Tools {
-    mount: Judge,
-    umount: Judge,
-    xfs: Judge,
-    ext4: Judge,
+    host: Disks,
+    store: Disks,
     unshare: Judge,
 }
 
 impl Tools {
     fn find() -> Option<Self> {
-        privilege::root()?;
         Some(Self {
-            mount: program("mount")?,
-            umount: program("umount")?,
-            xfs: program("mkfs.xfs")?,
-            ext4: program("mkfs.ext4")?,
+            host: Disks::of(Format::Xfs)?,
+            store: Disks::of(Format::Ext4)?,
             unshare: program("unshare")?,
         })
     }
-
-    fn mount<'t>(&'t self, disk: &Path, options: &str, target: PathBuf) -> Mounted<'t> {
-        fs::create_dir_all(&target).unwrap();
-        self.mount.ok([Path::new("-o"), Path::new(options), disk, &target]);
-        Mounted { tools: self, target }
-    }
-}
-
-/// A file system that is unmounted when dropped.
-struct Mounted<'t> {
-    tools: &'t Tools,
-    target: PathBuf,
-}
-
-impl Drop for Mounted<'_> {
-    fn drop(&mut self) {
-        let mut umount = Command::new(self.tools.umount.path());
-        let done = umount.arg("--lazy").arg(&self.target).status().is_ok_and(|status| status.success());
-        assert!(done || std::thread::panicking(), "unmount {}", self.target.display());
-    }
-}
-
-/// A file of `size` bytes with nothing in it.
-fn blank(path: &Path, size: u64) {
-    File::create_new(path).unwrap().set_len(size).unwrap();
 }
 
 /// The disk at one moment.
@@ -191,7 +162,7 @@ fn work(env: &TestEnv, sampler: &mut Sampler<'_>) -> HashMap<usize, String> {
 fn start_again(tools: &Tools, sample: &Sample, contents: &HashMap<usize, String>) {
     let dir = tempfile::tempdir().unwrap();
     let env = TestEnv::with_binary(&lap_of_another_boot(tools, dir.path()));
-    let _disk = tools.mount(&sample.disk, "loop", env.root());
+    let _disk = tools.store.mount(&sample.disk, "loop", env.root());
     // Files without rows are what a crash leaves; rows without files, or with wrong ones, it must not.
     let check = env.lap(["store", "check"]).run();
     let text = check.stdout_text();
@@ -237,17 +208,15 @@ fn lap_of_another_boot(tools: &Tools, dir: &Path) -> PathBuf {
 fn lose_power(tools: &Tools, seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("host.img");
-    blank(&image, 4 << 30);
-    tools.xfs.ok([Path::new("-q"), Path::new("-mreflink=1"), &image]);
-    let host = tools.mount(&image, "loop", dir.path().join("host"));
-    let disk = host.target.join("disk");
-    blank(&disk, 512 << 20);
-    tools.ext4.ok([Path::new("-q"), Path::new("-F"), &disk]);
+    tools.host.make(&image, 4 << 30);
+    let host = tools.host.mount(&image, "loop", dir.path().join("host"));
+    let disk = host.path().join("disk");
+    tools.store.make(&disk, 512 << 20);
     let env = TestEnv::new();
-    let mut sampler = Sampler { host: &host.target, samples: Vec::new(), seen: 0, random: seed };
+    let mut sampler = Sampler { host: host.path(), samples: Vec::new(), seen: 0, random: seed };
     let contents = {
         // Names come into being before content is on the disk, unless somebody asks for that.
-        let _disk = tools.mount(&disk, "loop,noauto_da_alloc,commit=1", env.root());
+        let _disk = tools.store.mount(&disk, "loop,noauto_da_alloc,commit=1", env.root());
         work(&env, &mut sampler)
     };
     assert_eq!(sampler.samples.len(), SAMPLES);

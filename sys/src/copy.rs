@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use rustix::fs::{self as rfs, SeekFrom};
+use rustix::fs::{self as rfs, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::path_error::{PathContext as _, PathError};
@@ -38,6 +38,20 @@ pub fn clone_content(pair: Pair<'_>) -> Result<bool, PathError> {
         Err(error) if clone_is_unsupported(error) => Ok(false),
         Err(error) => Err(PathError::new("clone into", pair.target_path, error)),
     }
+}
+
+/// Whether files of the file system of a directory can share their blocks: tried with two that have no name.
+///
+/// # Errors
+/// No file can be made there.
+pub fn shares_content(directory: &Path) -> Result<bool, PathError> {
+    let unnamed = || {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rfs::open(directory, flags, Mode::RUSR | Mode::WUSR).at("make a file in", directory)?;
+        Ok::<_, PathError>(File::from(file))
+    };
+    let (source, target) = (unnamed()?, unnamed()?);
+    clone_content(Pair { source: &source, source_path: directory, target: &target, target_path: directory })
 }
 
 /// The ways in which kernels say that two files cannot share blocks.

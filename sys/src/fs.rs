@@ -8,6 +8,8 @@ mod remove;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -59,6 +61,12 @@ pub fn create_dir_all(path: &Path, mode: u32) -> Result<(), PathError> {
 /// The whole content of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, PathError> {
     fs::read(path).at("read", path)
+}
+
+/// Which start of the machine this is: a line that is another after each (`proc_sys_kernel(5)`).
+pub fn boot_id() -> Result<String, PathError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    Ok(fs::read_to_string(path).at("read", path)?.trim_end().to_owned())
 }
 
 /// The whole content of a file of at most `limit` bytes; `None` when it is longer.
@@ -178,6 +186,17 @@ pub fn sync_filesystem(path: &Path) -> Result<(), PathError> {
     failpoint::pass("flush the file system of").at("flush the file system of", path)?;
     let directory = open(path)?;
     rustix::fs::syncfs(&directory).at("flush the file system of", path)
+}
+
+/// Has the kernel begin to write a part of a file to its disk, and does not wait for it (`sync_file_range(2)`), so that
+/// flushing takes less time later. It makes nothing durable, and what goes wrong is reported by who flushes.
+pub fn begin_to_store(file: &File, part: Range<u64>) {
+    let (Ok(offset), Ok(length)) = (part.start.try_into(), (part.end.saturating_sub(part.start)).try_into())
+    else {
+        return;
+    };
+    // SAFETY: no memory is passed, and the descriptor is open for as long as `file` is borrowed.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// How large a file system is.

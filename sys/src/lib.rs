@@ -15,6 +15,7 @@ pub mod fs;
 pub mod init_program;
 pub mod local_time;
 pub mod lock;
+mod loop_device;
 pub mod machine;
 pub mod memory;
 pub mod mount;

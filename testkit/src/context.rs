@@ -38,6 +38,18 @@ impl Context {
         self
     }
 
+    /// Twenty steps on top of the image `base`: ten COPYs of five files each, between ten RUNs.
+    pub fn twenty_steps(&self, base: &str) -> &Self {
+        let mut dockerfile = format!("FROM {base}\n");
+        for step in 0..10 {
+            for file in 0..5 {
+                self.file(&format!("part{step}/file{file}"), format!("file {file} of part {step}\n"));
+            }
+            dockerfile += &format!("COPY part{step}/ /part{step}/\nRUN echo {step} > /ran{step}\n");
+        }
+        self.dockerfile(&dockerfile)
+    }
+
     /// Makes a directory with mode 0755.
     pub fn dir(&self, path: &str) -> &Self {
         let path = self.place(path);

@@ -29,7 +29,17 @@ impl TestEnv {
 
     /// An empty store for the binary at `lap`, an absolute path.
     pub fn with_binary(lap: &Path) -> Self {
-        let dir = tempfile::Builder::new().prefix("lap-test-").tempdir().expect("a temporary directory");
+        Self::within(&std::env::temp_dir(), lap)
+    }
+
+    /// As [`new`](Self::new), with everything below `parent`.
+    pub fn below(parent: &Path) -> Self {
+        Self::within(parent, crate::binary::lap())
+    }
+
+    fn within(parent: &Path, lap: &Path) -> Self {
+        let dir =
+            tempfile::Builder::new().prefix("lap-test-").tempdir_in(parent).expect("a temporary directory");
         for name in ["home", "tmp", "work"] {
             std::fs::create_dir(dir.path().join(name)).expect("a directory in a new one");
         }
@@ -96,10 +106,7 @@ impl TestEnv {
             Some(seconds) => command.env("SOURCE_DATE_EPOCH", seconds.to_string()),
             None => command,
         };
-        match layer_form() {
-            Some(form) => command.env("LAPSTRAKE_LAYER_FORM", form),
-            None => command,
-        }
+        layer_variables().into_iter().fold(command, |command, (name, value)| command.env(name, value))
     }
 
     /// Writes `image` as an OCI archive, loads it, and expects that to succeed.
@@ -115,10 +122,18 @@ impl TestEnv {
     }
 }
 
-/// In which form stores keep layers in this run of the tests: `LAPSTRAKE_LAYER_FORM` of the tests themselves. All tests
-/// hold in each form.
+const LAYER_FORM: &str = "LAPSTRAKE_LAYER_FORM";
+
+/// In which form stores keep layers in this run of the tests.
 pub fn layer_form() -> Option<std::ffi::OsString> {
-    std::env::var_os("LAPSTRAKE_LAYER_FORM").filter(|form| !form.is_empty())
+    layer_variables().into_iter().find_map(|(name, value)| (name == LAYER_FORM).then_some(value))
+}
+
+/// In which form stores keep layers in this run of the tests, and how they are mounted: what the variables of the tests
+/// themselves say. All tests hold in each form and way.
+pub fn layer_variables() -> Vec<(&'static str, std::ffi::OsString)> {
+    let said = |name| Some((name, std::env::var_os(name).filter(|value| !value.is_empty())?));
+    [LAYER_FORM, "LAPSTRAKE_LAYER_MOUNT"].into_iter().filter_map(said).collect()
 }
 
 impl TestEnv {

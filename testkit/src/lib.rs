@@ -17,6 +17,7 @@ pub mod command;
 pub mod context;
 pub mod cutting_proxy;
 pub mod debian;
+pub mod disk;
 pub mod docker_registry;
 pub mod driver_suite;
 pub mod env;

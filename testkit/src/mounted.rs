@@ -3,6 +3,7 @@
 //! The mount lives in the mount namespace of one thread, so the machine never sees it, several tests may mount
 //! at the same time, and a test that fails leaves nothing behind. Programs that are started meanwhile see it too.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use base::Mount;
@@ -11,6 +12,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     UnmountFlags,
 };
+use sys::erofs::Backing;
 use sys::mount::{Overlay, OverlayForm};
 
 /// Mounts, and runs `work` with the path of the root. Panics with what went wrong.
@@ -44,7 +46,7 @@ pub fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 fn attach(mount: &Mount, target: &Path) -> std::io::Result<()> {
     let mut packed = Vec::new();
     let mut found = |layer: &PathBuf| -> std::io::Result<PathBuf> {
-        let Some(root) = sys::erofs::mount_layer(layer)? else { return Ok(layer.clone()) };
+        let Some(root) = mount_layer(layer)? else { return Ok(layer.clone()) };
         let path = sys::erofs::path_of(&root);
         packed.push(root);
         Ok(path)
@@ -63,6 +65,16 @@ fn attach(mount: &Mount, target: &Path) -> std::io::Result<()> {
             }
             attach_overlay(&Overlay { lower, upper, userxattr: *userxattr, volatile: false }, target)
         }
+    }
+}
+
+/// On older kernels from loop devices.
+fn mount_layer(directory: &Path) -> std::io::Result<Option<OwnedFd>> {
+    match sys::erofs::mount_layer(directory, Backing::File) {
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOTBLK as i32) => {
+            sys::erofs::mount_layer(directory, Backing::Loop)
+        }
+        mounted => mounted,
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use testkit::{Context, TestEnv, images};
+use testkit::{TestEnv, images};
 
 /// Where the record is, below the workspace.
 const RECORD: &str = "bench/instructions.txt";
@@ -139,7 +139,8 @@ fn count() -> Result<Vec<(&'static str, u64)>, String> {
 fn round() -> Result<Vec<(&'static str, u64)>, String> {
     let env = TestEnv::new();
     env.load(&images::busybox_as(BASE));
-    let context = steps(&env);
+    let context = env.context();
+    context.twenty_steps(BASE);
     let path = context.path().display().to_string();
     let build = ["build", "--quiet", "--network", "none", "--tag", "result", &path];
     // The files of the context are younger than the cache of what is known of files, for the first two.
@@ -152,21 +153,6 @@ fn round() -> Result<Vec<(&'static str, u64)>, String> {
         ("rebuild with nothing changed, 20 steps, 50 files", &build),
     ];
     works.into_iter().map(|(work, words)| Ok((work, count_one(&env, words)?))).collect()
-}
-
-/// Ten COPYs of five files each and ten RUNs, as `bench` has them.
-fn steps(env: &TestEnv) -> Context {
-    let context = env.context();
-    let mut text = format!("FROM {BASE}\n");
-    for step in 0..10 {
-        for file in 0..5 {
-            context.file(&format!("part{step}/file{file}"), format!("file {file} of part {step}\n"));
-        }
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "COPY part{step}/ /part{step}/\nRUN echo {step} > /ran{step}");
-    }
-    context.dockerfile(&text);
-    context
 }
 
 fn count_one(env: &TestEnv, words: &[&str]) -> Result<u64, String> {

@@ -45,7 +45,15 @@ pub(crate) fn by_name() -> Option<Result<Cli, CliError>> {
 
 fn as_typed(root: Option<PathBuf>, storage_driver: Option<StorageDriver>, daemon: DaemonArgs) -> Cli {
     let command = Command::Daemon(Box::new(daemon));
-    Cli { root, storage_driver, layer_form: None, max_layer_size: None, max_layer_entries: None, command }
+    Cli {
+        root,
+        storage_driver,
+        layer_form: None,
+        layer_mount: None,
+        max_layer_size: None,
+        max_layer_entries: None,
+        command,
+    }
 }
 
 /// What dockerd's flags and file mean.

@@ -39,21 +39,24 @@ use engine::error::EngineError;
 use engine::isolation::{Isolation, Mode, NoIsolation, Wanted};
 use engine::registries::RegistryFiles;
 use engine::request::{NetworkMode, PullPolicy};
-use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions, StoredForm};
+use engine::{ArchiveLimits, DriverKind, Engine, EngineOptions, LayerWay, PackingObstacle, StoredForm};
 
 use crate::args::{BuilderArgs, BuilderCommand, Cli, Command, StorageDriver};
 use crate::container_args::{ContainerAction, ContainerArgs, ContainerCommand};
 use crate::error::{CliError, FAILED, RUN_FAILED};
 use crate::image_args::{ImageArgs, ImageCommand};
+use crate::layer_args::LayerMountArg;
 use crate::places;
 use crate::prune_args::{StoreArgs, StoreCommand, SystemCommand};
 use crate::terminal::complain;
 
 /// The store that the command line names.
+#[derive(Clone)]
 struct StoreChoice {
     root: Option<PathBuf>,
     driver: Option<StorageDriver>,
     layer_form: StoredForm,
+    layer_way: Option<LayerWay>,
     archive_limits: ArchiveLimits,
     isolation: Result<Isolation, Arc<NoIsolation>>,
 }
@@ -66,7 +69,9 @@ impl StoreChoice {
             max_bytes: cli.max_layer_size.unwrap_or(default.max_bytes),
         };
         let layer_form = cli.layer_form.map(StoredForm::from).unwrap_or_default();
-        Self { root: cli.root.clone(), driver: cli.storage_driver, layer_form, archive_limits, isolation }
+        let layer_way = cli.layer_mount.and_then(LayerMountArg::way);
+        let (root, driver) = (cli.root.clone(), cli.storage_driver);
+        Self { root, driver, layer_form, layer_way, archive_limits, isolation }
     }
 }
 
@@ -161,6 +166,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Key(key) => key::dispatch(key.command),
         Command::Registry(registry) => registry::dispatch(store, registry.command),
         Command::Store(StoreArgs { command: StoreCommand::Check(args) }) => store::check(store, &args),
+        Command::Store(StoreArgs { command: StoreCommand::Convert(args) }) => store::convert(store, &args),
         Command::Store(StoreArgs { command: StoreCommand::Gc(args) }) => store::collect(store, &args),
         Command::System(system) => match system.command {
             SystemCommand::Doctor(args) => system::doctor(store, args.fix),
@@ -224,14 +230,22 @@ fn open_with(store: &StoreChoice, registries: RegistryFiles) -> Result<Engine, C
         registries,
         driver,
         layer_form: store.layer_form,
+        layer_way: store.layer_way,
+        on_unpacked: tell_of_unpacking,
         archive_limits: store.archive_limits,
         proxies: proxies(),
     })?;
     if let Some(obstacle) = engine.packing_obstacle()? {
-        let cause = std::error::Error::source(obstacle).map(|cause| format!(": {cause}")).unwrap_or_default();
-        complain(&format!("WARNING: layers are unpacked: {obstacle}{cause}"));
+        tell_of_unpacking(obstacle);
     }
     Ok(engine.with_frontends(Arc::new(::daemon::Frontends)))
+}
+
+/// Says why layers become directories that were to be, or to stay, packed.
+fn tell_of_unpacking(obstacle: &PackingObstacle) {
+    let causes = std::iter::successors(std::error::Error::source(obstacle), |cause| cause.source());
+    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+    complain(&format!("WARNING: layers are unpacked: {obstacle}{causes}"));
 }
 
 /// The proxy variables of the environment, in both spellings that programs look for.

@@ -1,14 +1,15 @@
-//! `lap store check` and `lap store gc`
+//! `lap store check`, `lap store convert` and `lap store gc`
 
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use engine::Findings;
+use engine::images::FormChanges;
+use engine::{ConvertTo, Findings, StoredForm};
 
 use super::{StoreChoice, open};
 use crate::error::{CliError, FAILED};
-use crate::prune_args::{CheckArgs, GcArgs};
+use crate::prune_args::{CheckArgs, ConvertArgs, ConvertForm, GcArgs};
 use crate::terminal::print_line;
 use crate::{config_file, signals, units};
 
@@ -27,6 +28,41 @@ pub(crate) fn check(store: &StoreChoice, args: &CheckArgs) -> Result<ExitCode, C
         return Ok(ExitCode::SUCCESS);
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Gives layers another form.
+pub(crate) fn convert(store: &StoreChoice, args: &ConvertArgs) -> Result<ExitCode, CliError> {
+    let cancel = signals::cancel_token();
+    let to = match args.to {
+        ConvertForm::Dir => ConvertTo::Dir,
+        ConvertForm::Packed => ConvertTo::Packed,
+    };
+    // What is asked for otherwise is meant for layers that are made, and must not unpack what was just packed.
+    let engine = open(&StoreChoice { layer_form: StoredForm::Auto, ..store.clone() })?;
+    let changes = engine.convert_layers(&args.images, to, &cancel)?;
+    for (snapshot, why) in &changes.kept {
+        print_line(&format!("snapshot {snapshot}: {}", base::fault::chain(why)));
+    }
+    print_line(&outcome(&changes, args.to));
+    Ok(if changes.kept.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// One line about all of them.
+fn outcome(changes: &FormChanges, form: ConvertForm) -> String {
+    let (done, already) = match form {
+        ConvertForm::Dir => ("Unpacked", "directories already"),
+        ConvertForm::Packed => ("Packed", "packed already"),
+    };
+    let mut line = match changes.converted {
+        1 => format!("{done} 1 layer"),
+        count => format!("{done} {count} layers"),
+    };
+    for (count, what) in [(changes.already, already), (changes.kept.len(), "left as they are")] {
+        if count > 0 {
+            line.push_str(&format!("; {count} {what}"));
+        }
+    }
+    line
 }
 
 /// Applies the rules of automatic collection now.

@@ -174,8 +174,6 @@ impl Engine {
                 Ok(Waiting::Already) => return Ok(false),
                 Ok(Waiting::Ended) => break,
                 Ok(Waiting::Nobody) => {}
-                // Somebody else has started it since we looked.
-                Err(_) if is_live().unwrap_or(false) => return Ok(false),
                 Err(error) => return Err(error),
             }
             match self.store.lock_container(&record.id) {

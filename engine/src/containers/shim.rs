@@ -30,7 +30,9 @@ impl Engine {
             self.store.check_container_layers(&record)?;
         }
         let directory = dir.path().as_os_str().to_owned();
-        let args: [OsString; 5] = [COMMAND.into(), directory, self.root().into(), id.into(), name.into()];
+        let way = self.store.layer_way().name();
+        let args: [OsString; 6] =
+            [COMMAND.into(), directory, self.root().into(), id.into(), name.into(), way.into()];
         let lock = dir.into_lock().into_file().into();
         let socket: OwnedFd = sys::detached::start_connected(Path::new(OURSELVES), NAME, &args, lock)?;
         Ok(Client::over(socket))
@@ -43,13 +45,16 @@ impl Engine {
 /// # Errors
 /// The container cannot be supervised, or not be removed at its end.
 pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
-    let [directory, root, id, name] = args else { return Err(EngineError::NoSuchContainer(String::new())) };
+    let [directory, root, id, name, way] = args else {
+        return Err(EngineError::NoSuchContainer(String::new()));
+    };
     let Given { starter, file } = sys::detached::detach()
         .map_err(|error| sys::path_error::PathError::new("detach", directory, error))?;
     let (root, directory) = (Path::new(root), Path::new(directory));
+    let way = way.to_str().and_then(|way| way.parse().ok()).unwrap_or_default();
     let teller = ContainerTeller::new(root, &id.to_string_lossy(), &name.to_string_lossy(), directory);
     let (lock, remove, supervisor) =
-        runner::shim::run(directory, starter, file, log_drivers::surroundings(teller))?;
+        runner::shim::run(directory, starter, file, way, log_drivers::surroundings(teller))?;
     if remove {
         let store = Store::open(root, snapshotter::Options::default())?;
         if let Some(record) = store.container(&id.to_string_lossy())? {

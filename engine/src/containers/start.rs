@@ -93,6 +93,7 @@ impl Engine {
         drop((lease, images));
         volumes.finish();
         config.request.root = unfinished.mount()?;
+        config.request.layer_way = self.store.layer_way();
         // Who is to go on without us, or after us, reads what to do.
         if needs_shim(request) || !request.remove {
             config.write(dir.path())?;

@@ -3,6 +3,7 @@
 
 use base::CancelToken;
 use llb::ExecOp;
+use runner::KeptLayers;
 use runner::shim::Config;
 use runner::shim::news::Silence;
 use runner::shim::restart::RestartPolicy;
@@ -56,6 +57,7 @@ impl Engine {
             ssh: &request.ssh,
             settings: &settings,
             group: &group,
+            layers: KeptLayers::default(),
             portable: None,
         };
         let mounts = surroundings.mounts(&op, &inputs, &CancelToken::new())?;

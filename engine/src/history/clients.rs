@@ -57,6 +57,9 @@ pub struct ClientRecord {
     /// What it and its client did when.
     #[serde(default)]
     pub trace: Option<Descriptor>,
+    /// The trace that was told before this one, which somebody may be about to read.
+    #[serde(default)]
+    pub earlier_trace: Option<Digest>,
     /// What came of it, for each platform.
     pub results: Vec<ClientResult>,
 }
@@ -184,11 +187,15 @@ impl Engine {
         let Some(known) = self.store.client_build(build)? else { return Ok(()) };
         let record = ClientRecord::decode(&known.document);
         let (Some(record), Some(attachment)) = (record, packed(trace)) else { return Ok(()) };
-        let old = record.trace.as_ref().map(|trace| trace.digest);
+        let told = record.trace.as_ref().map(|trace| trace.digest);
+        if told == Some(attachment.digest) {
+            return Ok(());
+        }
+        let outdated = record.earlier_trace.filter(|earlier| *earlier != attachment.digest);
         let descriptor = Descriptor::new(media_type, attachment.digest, attachment.size);
-        let record = ClientRecord { trace: Some(descriptor), ..record };
+        let record = ClientRecord { trace: Some(descriptor), earlier_trace: told, ..record };
         let told = ClientBuild { document: to_json(&record), ..known };
-        Ok(self.store.amend_client_build(&told, old.as_ref(), &attachment)?)
+        Ok(self.store.amend_client_build(&told, outdated.as_ref(), &attachment)?)
     }
 
     /// Records a build that failed before it began.

@@ -121,7 +121,7 @@ impl Engine {
 }
 
 /// What names each layer together with those below it.
-fn chains(image: &Image) -> impl Iterator<Item = Digest> + '_ {
+pub(super) fn chains(image: &Image) -> impl Iterator<Item = Digest> + '_ {
     let diff_ids = &image.config.rootfs.diff_ids;
     (1..=diff_ids.len()).filter_map(|length| chain_id(&diff_ids[..length]))
 }

@@ -199,6 +199,8 @@ impl Surroundings<'_> {
             limits: settings.limits.clone(),
             group: self.group.place(settings)?,
             shm_size: settings.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+            layer_way: self.engine.store.layer_way(),
+            kept_layers: self.layers.clone(),
             ..RunRequest::new(active.mount()?, op.args.clone())
         })
     }

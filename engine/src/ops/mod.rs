@@ -23,6 +23,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use base::event::Outcome;
 use base::{CancelToken, Digest, Key, Timestamp};
 use llb::{Graph, Group, Op, SourceOp, Vertex, VertexIndex};
+use runner::KeptLayers;
 use snapshotter::writer::{LayerWriter, WriterOptions};
 use snapshotter::{ActiveSnapshot, CacheValue, CommitInfo, Layering, Lease, RecordKind, SnapshotId, Tree};
 use solver::key::of_output;
@@ -120,6 +121,8 @@ pub(crate) struct BuildOps<'a> {
     /// How the results were made that this build has made or found.
     made: Mutex<HashMap<SnapshotId, Made>>,
     group: BuildGroup,
+    /// Layers that its steps have mounted.
+    layers: KeptLayers,
     /// Whether a process of a step has failed.
     has_failed: AtomicBool,
     /// What is kept of the first that did.
@@ -196,6 +199,7 @@ impl<'a> BuildOps<'a> {
             definitions,
             made,
             group,
+            layers: KeptLayers::new(),
             has_failed: AtomicBool::new(false),
             kept: OnceLock::new(),
         }

@@ -1,5 +1,6 @@
 //! What processes of steps are given besides what their operation says.
 
+use runner::KeptLayers;
 use snapshotter::{Lease, SnapshotId, Tree};
 
 use super::BuildOps;
@@ -10,7 +11,7 @@ use crate::request::{Secrets, SshSources, StepSettings};
 use crate::shared_cache::PortableMounts;
 
 /// Where mounts and settings of a process come from: a build, or somebody who looks at a step that failed.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) lease: &'a Lease,
@@ -18,6 +19,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) ssh: &'a SshSources,
     pub(crate) settings: &'a StepSettings,
     pub(crate) group: &'a BuildGroup,
+    /// Layers that its steps have mounted.
+    pub(crate) layers: KeptLayers,
     /// The cache mounts that are shared with other builders.
     pub(crate) portable: Option<&'a PortableMounts<'a>>,
 }
@@ -39,6 +42,7 @@ impl BuildOps<'_> {
             ssh: &self.request.ssh,
             settings: &self.request.steps,
             group: &self.group,
+            layers: self.layers.clone(),
             portable: Some(self.sharing.mounts),
         }
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Fetcher;
 use crate::error::EngineError;
+use crate::pull::LayerDownload;
 
 /// Where the store keeps what is known of URLs.
 const BUCKET: &str = "http";
@@ -114,7 +115,10 @@ impl Fetcher<'_> {
         let size = network.wait(self.cancel, network.client.blob_size(repository, &digest))?;
         let size = size.ok_or_else(|| EngineError::BlobWithoutSize(digest))?;
         let blob = Descriptor::new(BLOB, digest, size);
-        self.engine.fetch_layer(self.lease, repository, &blob, self.progress, vertex, self.cancel)
+        let progress = self.progress;
+        let download =
+            LayerDownload { reference: repository, layer: &blob, arriving: None, progress, vertex };
+        self.engine.fetch_layer(self.lease, &download, self.cancel)
     }
 
     fn ask(&self, url: &str, known: Option<Validators>, vertex: Digest) -> Result<Download, EngineError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use frontend::low_level::Container;
 use llb::ExecOp;
 use runner::Files;
-use runner::{Process, RunRequest, Stdio, TtySize};
+use runner::{KeptLayers, Process, RunRequest, Stdio, TtySize};
 use snapshotter::tree::TreeError;
 use snapshotter::{ActiveSnapshot, Tree};
 
@@ -83,6 +83,7 @@ impl Session<'_> {
             ssh: &request.ssh,
             settings: &request.steps,
             group: &group,
+            layers: KeptLayers::default(),
             portable: None,
         };
         let mounts = surroundings.mounts(op, &filesystems, cancel)?;

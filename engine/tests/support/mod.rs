@@ -19,6 +19,8 @@ pub(crate) fn options(directory: &Path) -> Option<EngineOptions> {
         isolation: obtain(Wanted::Auto, &[], None).map_err(Arc::new),
         registries: RegistryFiles::default(),
         driver: None,
+        layer_way: None,
+        on_unpacked: |_| {},
         layer_form: Default::default(),
         archive_limits: ArchiveLimits::default(),
         proxies: Vec::new(),

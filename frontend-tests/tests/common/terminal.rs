@@ -31,7 +31,7 @@ impl Terminal {
         let mut command = Command::new(testkit::binary::lap());
         command.arg("--root").arg(env.root()).args(args);
         command.env_clear().env("HOME", env.home()).env("LAPSTRAKE_GC", "off");
-        command.envs(testkit::env::layer_form().map(|form| ("LAPSTRAKE_LAYER_FORM", form)));
+        command.envs(testkit::env::layer_variables());
         Self::of(command)
     }
 

@@ -220,12 +220,12 @@ impl<'a> Session<'a> {
                 return Ok(Attached::Interrupted);
             }
             if readable && self.input.fill().map_err(ShimError::system("read the input"))? {
-                self.client.tell(&Request::Detach)?;
+                self.client.leave()?;
                 return Ok(Attached::Detached);
             }
             self.input.drain().map_err(ShimError::system("pass on the input"))?;
             if self.how.outputs == [false; 2] && self.input.is_over() {
-                self.client.tell(&Request::Detach)?;
+                self.client.leave()?;
                 return Ok(Attached::Detached);
             }
         }
@@ -257,7 +257,7 @@ impl<'a> Session<'a> {
                 self.enter()?;
             } else if !self.how.forward_signals {
                 if !self.how.owner {
-                    self.client.tell(&Request::Detach)?;
+                    self.client.leave()?;
                 }
                 return Ok(true);
             } else {

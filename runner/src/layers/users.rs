@@ -19,9 +19,6 @@ use base::mount::PACKED_USERS;
 /// How long the list gets before it begins again.
 const LIMIT: u64 = 8 << 10;
 
-/// What tells one start of the machine from another.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
 /// From whom a layer's mount comes, and of which files it is.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -31,6 +28,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Whether it is the layer of these files.
+    pub(super) fn is_of(&self, files: &str) -> bool {
+        self.files == files
+    }
+
     /// The layer of these files, mounted by ourselves.
     pub(super) fn none(files: String) -> Self {
         Self { files, with: None }
@@ -50,7 +52,7 @@ struct User {
 /// A mount of the layer with these files that shares that of somebody else.
 pub(super) fn find(directory: &Path, files: &str) -> Option<(OwnedFd, Shared)> {
     let list = sys::fs::read_limited(&list_of(directory), LIMIT + 4096).ok()??;
-    let boot = boot().ok()?;
+    let boot = sys::fs::boot_id().ok()?;
     let list = String::from_utf8_lossy(&list);
     // Who came last is the most likely to be there.
     let users = list.lines().rev().filter_map(|line| line.parse::<User>().ok());
@@ -68,7 +70,8 @@ pub(super) fn tell(directory: &Path, root: &OwnedFd, shared: &Shared) {
 fn try_to_tell(list: &Path, root: &OwnedFd, shared: &Shared) -> io::Result<()> {
     let Some(mount) = sys::erofs::mount_number(root)? else { return Ok(()) };
     let descriptor = root.as_raw_fd().unsigned_abs();
-    let own = User { boot: boot()?, pid: std::process::id(), descriptor, mount, files: shared.files.clone() };
+    let boot = sys::fs::boot_id().map_err(|error| error.source)?;
+    let own = User { boot, pid: std::process::id(), descriptor, mount, files: shared.files.clone() };
     let mut options = OpenOptions::new();
     let mut file = options.append(true).create(true).mode(0o600).open(list)?;
     let mut lines = String::new();
@@ -83,10 +86,6 @@ fn try_to_tell(list: &Path, root: &OwnedFd, shared: &Shared) -> io::Result<()> {
 
 fn list_of(directory: &Path) -> PathBuf {
     directory.with_file_name(PACKED_USERS)
-}
-
-fn boot() -> io::Result<String> {
-    Ok(std::fs::read_to_string(BOOT_ID)?.trim().to_owned())
 }
 
 impl fmt::Display for User {
@@ -161,7 +160,7 @@ mod tests {
             mount,
             files: "f".into(),
         };
-        let boot = boot().unwrap();
+        let boot = sys::fs::boot_id().unwrap();
         let lines = [user(1, &boot), user(0, &boot), User { pid: 0, ..user(1, &boot) }, user(1, "other")];
         std::fs::write(list_of(&layer), lines.map(|line| line.to_string()).concat()).unwrap();
         assert!(find(&layer, "f").is_none());

@@ -4,7 +4,7 @@ mod targets;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxIdMapping, Mount, Spec};
 use sys::mount::{MountAttributes, Overlay, Propagation};
@@ -62,6 +62,7 @@ pub(super) fn steps(
     let spec = &bundle.spec;
     let may_make_devices = machine.user_namespace.is_none() && !own.contains(Namespaces::USER);
     let mut entries = scratch(&bundle.files, may_make_devices)?;
+    entries.extend(layers(&bundle.layers)?);
     entries.extend(device_entries(spec, may_make_devices)?);
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let of_root = root_propagation(spec)?;
@@ -98,7 +99,12 @@ pub(super) fn steps(
 /// The steps that mount the root and the last `extra` mounts of the spec, without devices.
 pub(super) fn files(bundle: &Bundle, machine: Machine, extra: usize) -> Result<Vec<Step>, RequestError> {
     let devices = MountAttributes::NO_DEVICES;
-    let mut steps = vec![Step::PrivateMounts { receive: false }, root(bundle, devices)?];
+    let mut steps = vec![Step::PrivateMounts { receive: false }];
+    let entries = layers(&bundle.layers)?;
+    if !entries.is_empty() {
+        steps.push(Step::Scratch { entries });
+    }
+    steps.push(root(bundle, devices)?);
     let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();
     for one in mounts.get(mounts.len().saturating_sub(extra)..).unwrap_or_default() {
         let options = Options::parse(one.options().as_deref().unwrap_or_default())?;
@@ -132,6 +138,18 @@ fn scratch(files: &[ProvidedFile], may_make_devices: bool) -> Result<Vec<Scratch
         Ok(ScratchEntry::File { name, content, mode: file.mode, uid: file.uid, gid: file.gid })
     });
     devices.into_iter().chain([directory]).map(Ok).chain(files).collect()
+}
+
+/// The packed layers that have to be attached. They are in the scratch filesystem, and go with it before the container's own
+/// program begins.
+fn layers(layers: &Layers) -> Result<Vec<ScratchEntry>, RequestError> {
+    let entry = |(number, mount): (usize, PathBuf)| {
+        Ok(ScratchEntry::Layer {
+            name: c_string("layer", &format!("layer-{number}"))?,
+            mount: path("layer", &mount)?,
+        })
+    };
+    layers.to_attach().into_iter().enumerate().map(entry).collect()
 }
 
 fn file_name(number: usize) -> Result<CString, RequestError> {

@@ -91,6 +91,24 @@ impl Client {
         send(&self.socket, request, &[]).map_err(|_| ShimError::Gone)
     }
 
+    /// Leaves what goes on without us, and waits until the supervisor knows that. Who just went would be gone, terminal and
+    /// all, before it has read why.
+    ///
+    /// # Errors
+    /// [`ShimError::Gone`].
+    pub(crate) fn leave(&mut self) -> Result<(), ShimError> {
+        self.tell(&Request::Detach)?;
+        // It closes its end when it has read all of ours.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
+        loop {
+            match self.incoming.receive(&self.socket, true) {
+                Ok(true) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(false) | Err(_) => return Ok(()),
+            }
+        }
+    }
+
     /// Ends the connection, as dropping does.
     pub(crate) fn hang_up(&self) {
         // One that has ended already is what is wanted.

@@ -7,6 +7,7 @@ mod ending;
 mod exec;
 mod halting;
 mod life;
+mod memory;
 mod networks;
 mod requests;
 mod waiting;
@@ -24,6 +25,7 @@ use sys::signals::SignalPipe;
 use self::ending::Signals;
 use self::exec::{Exec, ExecId};
 use self::halting::Halted;
+use self::memory::Kills;
 use self::waiting::Event;
 use super::config::Config;
 use super::connection::{ConnectionId, Connections};
@@ -34,7 +36,6 @@ use super::protocol::{Ended, Reply};
 use super::restart::Restarts;
 use super::state::State;
 use super::streams::Streams;
-use crate::cgroup::Shortage;
 use crate::logs::remote::Encrypt;
 use crate::logs::{Log, LogDriver};
 use crate::process::Process;
@@ -119,10 +120,8 @@ struct Run {
     terminal: Option<OwnedFd>,
     began: Instant,
     monitor: Option<Monitor>,
-    /// Tells when the kernel kills for lack of memory.
-    shortage: Option<Shortage>,
-    /// How many of those were told.
-    shortages: u64,
+    /// What the kernel kills for lack of memory.
+    kills: Kills,
 }
 
 impl Supervisor {
@@ -278,6 +277,7 @@ impl Supervisor {
             self.streams.give_up();
         }
         self.probe(now)?;
+        self.look_for_kills(now)?;
         if matches!(self.phase, Phase::Waiting(until) if until <= now) {
             self.state.restart_count = self.restarts.count();
             if let Err(error) = self.try_start() {

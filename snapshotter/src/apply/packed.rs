@@ -22,7 +22,7 @@ use crate::erofs::{self, Content, NodeId, ROOT};
 use crate::tar_entry::{Entry, EntryName, Kind, Mtime, Xattr};
 
 /// The longest path that the kernel takes, its final zero not counted.
-const MAX_PATH: usize = 4095;
+pub(crate) const MAX_PATH: usize = 4095;
 
 /// Why an entry cannot be part of a packed layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +77,7 @@ pub(crate) fn pack_blob(
     let index = Index::new(options)?;
     let work = |archive| {
         let tar = BufWriter::with_capacity(read_ahead::BUFFER, tar);
-        let mut copied = Copied { archive, tar, failure: None };
+        let mut copied = Copied { archive, tar, written: 0, begun: 0, failure: None };
         let result = Unpack::new(&mut copied, index, options, cancel).run_into();
         match copied.failure.or(copied.tar.flush().err()) {
             Some(source) => {
@@ -109,8 +109,14 @@ pub(crate) fn index_of(
 struct Copied<'a, R> {
     archive: R,
     tar: BufWriter<&'a File>,
+    written: u64,
+    /// How much of it is on its way to the disk.
+    begun: u64,
     failure: Option<io::Error>,
 }
+
+/// How much is written until the disk is told to begin with it, so that there is less to wait for at the end.
+pub(crate) const WRITE_BACK: u64 = 16 << 20;
 
 impl<R: BufRead> Read for Copied<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -135,6 +141,11 @@ impl<R: BufRead> BufRead for Copied<'_, R> {
             self.failure.get_or_insert(error);
         }
         self.archive.consume(count);
+        self.written += count as u64;
+        if self.written - self.begun >= WRITE_BACK {
+            sys::fs::begin_to_store(self.tar.get_ref(), self.begun..self.written);
+            self.begun = self.written;
+        }
     }
 }
 

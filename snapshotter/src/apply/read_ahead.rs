@@ -1,4 +1,4 @@
-//! Reads a stream on a thread of its own, a few buffers ahead of the reader, and digests it there. For
+//! Reads a stream on a thread of its own, a few buffers ahead of the reader, and digests it on another. For
 //! layers this overlaps decompression with the system calls that make the files.
 
 use std::io::{self, BufRead, Read};
@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use base::Digest;
-use base::digest::Digester;
+
+use crate::digest_thread::DigestThread;
 
 /// The size of a buffer.
 pub(crate) const BUFFER: usize = 256 << 10;
@@ -39,7 +40,8 @@ pub(crate) fn run<T>(source: impl Read + Send, work: impl FnOnce(ReadAhead) -> T
 
 /// Fills buffers until the stream ends or fails, or nobody wants more.
 fn pump(mut source: impl Read, full: &SyncSender<io::Result<Vec<u8>>>, empty: &Receiver<Vec<u8>>) -> Digest {
-    let mut digester = Digester::new();
+    // Decompressing takes longer than all else, so it has this thread for itself.
+    let mut digester = DigestThread::default();
     loop {
         let mut buffer = empty.try_recv().unwrap_or_default();
         buffer.clear();

@@ -4,7 +4,7 @@
 use super::path::{join, split};
 
 /// The prefix of every reserved name.
-const PREFIX: &[u8] = b".wh.";
+pub(crate) const PREFIX: &[u8] = b".wh.";
 
 /// The prefix of names that AUFS kept for itself and old images carry; they mean nothing to others.
 const META: &[u8] = b".wh..wh.";

@@ -14,6 +14,7 @@ use base::digest::Digester;
 use sys::fs::{PathContext as _, PathError};
 use sys::lock::{FileLock, LockMode};
 
+use super::arriving::Teller;
 use super::{AsideFile, BlobWriter, COPY_BUFFER, Expected};
 use crate::error::StoreError;
 use crate::lease::Lease;
@@ -36,7 +37,14 @@ impl Store {
         let mut file = sys::fs::open_to_change(&path)?;
         let (digester, size) = hash_again(&mut file, &path, expected.size)?;
         let aside = AsideFile { file, path, partial: Some(lock) };
-        Ok(BlobWriter { store: self.clone(), lease: lease.clone(), aside, digester, size })
+        Ok(BlobWriter {
+            store: self.clone(),
+            lease: lease.clone(),
+            aside,
+            digester,
+            size,
+            teller: Teller::default(),
+        })
     }
 
     /// Removes content that nobody finishes: what is old, or with `all` all of it.

@@ -162,7 +162,7 @@ impl Job<'_> {
             let after = stat_now(&source, holder, &child.entry)?;
             if before.is_unchanged(&after) {
                 let xattrs = self.file_xattrs(holder, child, &source, known)?;
-                let leaf = self.file_leaf(child, &after, &xattrs, hash);
+                let leaf = self.file_leaf(known, &after, &xattrs, hash);
                 let attributes = self.target_attributes(&after, xattrs);
                 self.finish(between, &target, name, &attributes)?;
                 return Ok((leaf, after.size));
@@ -304,9 +304,10 @@ impl Job<'_> {
         }
     }
 
+    /// What becomes known of a file of which this was `known`.
     pub(super) fn file_leaf(
         &self,
-        child: &Child,
+        known: Option<Record>,
         stat: &Stat,
         xattrs: &[Xattr],
         hash: Option<Hash>,
@@ -317,7 +318,7 @@ impl Job<'_> {
         let options = self.options.key.unwrap_or(none);
         let key = leaf_key(options, stat, xattrs, Content::File(&hash));
         let record = Record::new(stat, xattr_state(options, xattrs), hash);
-        Some(Leaf { key, record: Some(record), remembered: self.remembered(child, stat) == Some(record) })
+        Some(Leaf { key, record: Some(record), remembered: known == Some(record) })
     }
 
     pub(super) fn remembered(&self, child: &Child, stat: &Stat) -> Option<Record> {

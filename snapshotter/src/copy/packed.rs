@@ -26,7 +26,7 @@ use self::load::Loader;
 use self::plan::Plan;
 use super::{CopyError, CopyOptions, CopyStats, Job};
 use crate::batch::Batch;
-use crate::content_key::{Leaf, batch_key, note_in_cache, selection_key};
+use crate::content_key::{Leaf, selection_key};
 use crate::erofs;
 use crate::hard_links::HardLinks;
 use crate::tree::{Tree, TreeError};
@@ -60,11 +60,6 @@ pub(crate) struct PackedCopy {
 
 /// The leaves of one batch, in the shape of its scan.
 type Leaves = Vec<Vec<Option<Leaf>>>;
-
-/// How many entries batches have.
-pub(crate) fn entries(batches: &[Batch]) -> usize {
-    batches.iter().flat_map(|batch| &batch.scan.dirs).map(|dir| dir.children.len()).sum()
-}
 
 /// Copies `batches` of `source` into `tar`, an empty file, for a layer of `writer` in which nothing is yet. `None` when it has to be
 /// done in the usual way; what was written is worth nothing then.
@@ -113,12 +108,7 @@ fn keep_keys(
     let mut keys = Vec::new();
     for ((batch, links), leaves) in batches.iter().zip(links).zip(&mut leaves) {
         job.give_later_names_their_leaves(&batch.scan, links, leaves);
-        if let Some(key) = job.options.key {
-            keys.push(batch_key(key, batch, leaves));
-        }
-        if let Some(cache) = job.options.stat_cache {
-            note_in_cache(cache, &batch.scan, leaves);
-        }
+        keys.extend(job.keep(batch, leaves));
     }
     job.options.key.map(|_| selection_key(&keys))
 }

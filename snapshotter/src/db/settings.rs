@@ -11,7 +11,7 @@ pub(crate) const BOOT: &str = "boot";
 /// When the last automatic collection began, in milliseconds since 1970.
 pub(crate) const COLLECTED: &str = "collected";
 
-/// The boot in which the kernel was found to mount packed layers.
+/// The boot in which the kernel was found to mount packed layers, what was asked, and in which way it does.
 pub(crate) const PACKS: &str = "packs";
 
 /// The value of a setting.

@@ -58,3 +58,18 @@ pub(crate) fn users(connection: &Connection, owner: SnapshotId) -> rusqlite::Res
         connection.prepare_cached("SELECT id FROM snapshots WHERE id = ?1 OR layer = ?1 ORDER BY id")?;
     statement.query_map([owner], |row| row.get(0))?.collect()
 }
+
+/// Who may use a layer: the leases that hold a snapshot with it, or one on top, and the containers that stand on one or show
+/// one. Whether they live, or run, no row says.
+pub(crate) fn owners_above(connection: &Connection, layer: SnapshotId) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(
+        "WITH RECURSIVE above(id) AS (
+            SELECT ?1
+            UNION SELECT s.id FROM above JOIN snapshots s ON s.parent = above.id
+            UNION SELECT s.id FROM above JOIN snapshots s ON s.layer = above.id)
+         SELECT lease FROM above JOIN lease_snapshots l ON l.snapshot = above.id
+         UNION SELECT lease FROM above JOIN snapshots s ON s.id = above.id WHERE lease IS NOT NULL
+         UNION SELECT container FROM above JOIN container_images i ON i.snapshot = above.id",
+    )?;
+    statement.query_map([layer], |row| row.get(0))?.collect()
+}

@@ -197,6 +197,11 @@ pub(crate) fn set_size(connection: &Connection, id: SnapshotId, size: u64) -> ru
     connection.prepare_cached("UPDATE snapshots SET size = ?2 WHERE id = ?1")?.execute((id, size)).map(drop)
 }
 
+/// Forgets it, so that it is counted again.
+pub(crate) fn forget_size(connection: &Connection, id: SnapshotId) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE snapshots SET size = NULL WHERE id = ?1")?.execute([id]).map(drop)
+}
+
 /// A row as the collector and the checker see it.
 pub(crate) struct Listed {
     pub(crate) id: SnapshotId,

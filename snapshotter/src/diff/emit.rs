@@ -10,11 +10,9 @@ use base::CancelToken;
 
 use super::load::{Content, Loaded, Loader, Present};
 use super::{Change, DiffError, DiffOptions, DiffStats};
+use crate::apply::whiteout::PREFIX;
 use crate::tar_entry::{Entry, Kind};
 use crate::tar_write::Writer;
-
-/// The prefix of a deleted name.
-const WHITEOUT: &[u8] = b".wh.";
 
 /// The name that makes its directory opaque.
 const OPAQUE: &str = ".wh..wh..opq";
@@ -62,7 +60,7 @@ impl<W: Write> Emitter<'_, W> {
         match loaded {
             Loaded::Present(present) => self.present(*present),
             Loaded::Deleted(path) => {
-                let mut name = WHITEOUT.to_vec();
+                let mut name = PREFIX.to_vec();
                 name.extend_from_slice(checked_name(&path)?.as_bytes());
                 self.whiteout(&path.with_file_name(OsStr::from_bytes(&name)))
             }
@@ -83,7 +81,8 @@ impl<W: Write> Emitter<'_, W> {
         self.stats.entries += 1;
         if let Some(inode) = shared_inode {
             if let Some(first) = self.first_names.get(&inode) {
-                let link = hard_link(&entry, first.clone());
+                let path = std::mem::replace(&mut entry.path, first.clone());
+                let link = entry.hard_link(path);
                 return Ok(self.archive.append(&link, &mut io::empty())?);
             }
             self.first_names.insert(inode, entry.path.clone());
@@ -110,21 +109,10 @@ impl<W: Write> Emitter<'_, W> {
     }
 }
 
-/// A hard link to `first`, which says about the file what its own entry says.
-fn hard_link(entry: &Entry, first: Vec<u8>) -> Entry {
-    let mut link = Entry::new(Kind::HardLink, entry.path.clone());
-    link.link = first;
-    link.mode = entry.mode;
-    link.uid = entry.uid;
-    link.gid = entry.gid;
-    link.mtime = entry.mtime;
-    link
-}
-
 /// The last component, unless a layer would take it for a deletion.
 fn checked_name(path: &Path) -> Result<&OsStr, DiffError> {
     let name = path.file_name().unwrap_or_default();
-    if name.as_bytes().starts_with(WHITEOUT) {
+    if name.as_bytes().starts_with(PREFIX) {
         return Err(DiffError::Reserved { path: PathBuf::from(path) });
     }
     Ok(name)

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use sys::path_error::{PathContext, PathError};
 use sys::rootdir::RootDir;
-use sys::stat::{self, Stat};
+use sys::stat::Stat;
 use sys::xattr::{self, Target};
 
 use super::{Change, DiffError};
@@ -113,7 +113,7 @@ fn load_present(path: PathBuf, directory: Arc<RootDir>, references: References) 
     let stat = directory.stat(name)?.ok_or_else(|| {
         PathError::new("read the status of", &shown, std::io::Error::from(std::io::ErrorKind::NotFound))
     })?;
-    let Some(kind) = entry_kind(stat.kind) else { return Ok(Loaded::Socket) };
+    let Some(kind) = Kind::of(stat.kind) else { return Ok(Loaded::Socket) };
     let mut entry = entry_of(kind, &path, &stat);
     let content = if kind == Kind::File && 0 < stat.size && stat.size <= SMALL {
         let file = directory.open_file(name)?;
@@ -136,18 +136,6 @@ fn load_present(path: PathBuf, directory: Arc<RootDir>, references: References) 
     let shared = kind != Kind::Directory && stat.links > 1;
     let shared_inode = shared.then_some((stat.device, stat.inode));
     Ok(Loaded::Present(Box::new(Present { entry, content, shared_inode })))
-}
-
-fn entry_kind(kind: stat::Kind) -> Option<Kind> {
-    Some(match kind {
-        stat::Kind::File => Kind::File,
-        stat::Kind::Directory => Kind::Directory,
-        stat::Kind::Symlink => Kind::Symlink,
-        stat::Kind::CharDevice => Kind::CharDevice,
-        stat::Kind::BlockDevice => Kind::BlockDevice,
-        stat::Kind::Fifo => Kind::Fifo,
-        stat::Kind::Socket => return None,
-    })
 }
 
 fn entry_of(kind: Kind, path: &Path, stat: &Stat) -> Entry {
@@ -182,6 +170,5 @@ fn exported_xattrs(
     if let Some(attribute) = incomplete.into_inner() {
         return Err(DiffError::Incomplete { path: path.to_owned(), attribute });
     }
-    let convert = |xattr: xattr::Xattr| Xattr { name: xattr.name.into_bytes(), value: xattr.value };
-    Ok(xattrs.into_iter().map(convert).collect())
+    Ok(xattrs.into_iter().map(Xattr::from).collect())
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use sys::path_error::PathContext;
+use sys::path_error::{PathContext, PathError};
 use sys::rootdir::RootDir;
 use sys::stat::{Kind, Stat};
 use sys::xattr::{self, Target};
@@ -58,7 +58,7 @@ pub(super) fn is_same(
         Kind::CharDevice | Kind::BlockDevice => Ok(lower.stat.rdev == upper.stat.rdev),
         Kind::Symlink => Ok(lower.dir.read_link(name)? == upper.dir.read_link(name)?),
         Kind::File if lower.stat.size != upper.stat.size => Ok(false),
-        Kind::File if reads => same_content(lower.dir, upper.dir, name),
+        Kind::File if reads => same_files(lower.dir, upper.dir, name),
         _ => Ok(true),
     }
 }
@@ -70,21 +70,22 @@ fn same_xattrs(lower: &RootDir, upper: &RootDir, name: &OsStr) -> Result<bool, D
     Ok(read(lower)? == read(upper)?)
 }
 
-fn same_content(lower: &RootDir, upper: &RootDir, name: &OsStr) -> Result<bool, DiffError> {
+fn same_files(lower: &RootDir, upper: &RootDir, name: &OsStr) -> Result<bool, DiffError> {
     let (mut lower_file, mut upper_file) = (lower.open_file(name)?, upper.open_file(name)?);
+    Ok(same_content((&mut lower_file, &lower.shown(name)), (&mut upper_file, &upper.shown(name)))?)
+}
+
+/// Whether two files hold the same from where they are read; each with its path for messages.
+pub(crate) fn same_content(one: (&mut File, &Path), other: (&mut File, &Path)) -> Result<bool, PathError> {
     loop {
-        let lower_bytes = piece(&mut lower_file, &lower.shown(name))?;
-        let upper_bytes = piece(&mut upper_file, &upper.shown(name))?;
-        if lower_bytes != upper_bytes {
-            return Ok(false);
-        }
-        if lower_bytes.is_empty() {
-            return Ok(true);
+        let (first, second) = (piece(one.0, one.1)?, piece(other.0, other.1)?);
+        if first != second || first.is_empty() {
+            return Ok(first == second);
         }
     }
 }
 
-fn piece(file: &mut File, shown: &Path) -> Result<Vec<u8>, DiffError> {
+fn piece(file: &mut File, shown: &Path) -> Result<Vec<u8>, PathError> {
     let mut bytes = Vec::with_capacity(COMPARED);
     file.take(COMPARED as u64).read_to_end(&mut bytes).at("read", shown)?;
     Ok(bytes)

@@ -10,6 +10,8 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
+use sys::erofs::Backing;
+
 use super::*;
 use crate::tree_fixture::is_root;
 use crate::tree_seen::{Seen, compare, show};
@@ -97,7 +99,7 @@ impl Made {
         let dir = tempfile::tempdir().unwrap();
         let (image, device) = self.write(dir.path(), bits);
         let (image, device) = (File::open(image).unwrap(), File::open(device).unwrap());
-        let root = sys::erofs::mount(image.as_fd(), device.as_fd()).unwrap();
+        let root = sys::erofs::mount(image.as_fd(), device.as_fd(), Backing::File).unwrap();
         let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&root)));
         compare(&show(&path), &self.expected());
     }

@@ -4,9 +4,8 @@ use base::CancelToken;
 use sys::rootdir::RootDir;
 
 use crate::batch::Batch;
-use crate::copy::packed::{PackedCopy, entries, pack};
+use crate::copy::packed::{PackedCopy, pack};
 use crate::copy::{self, CopyError, CopyOptions, CopyStats};
-use crate::error::StoreError;
 use crate::select::Selection;
 use crate::snapshot::ActiveSnapshot;
 use crate::tree::Tree;
@@ -41,7 +40,7 @@ impl ActiveSnapshot {
         // Below the lowest layer there is nothing, so it is a full copy of that.
         Ok(!batches.is_empty()
             && (!self.is_full_copy() || self.parent().is_none())
-            && self.store().packs_copies(entries(batches))?
+            && self.store().packs_copies(batches)?
             && RootDir::open(self.layer_dir())?.names()?.is_empty())
     }
 
@@ -57,20 +56,14 @@ impl ActiveSnapshot {
         let dirs = self.dirs();
         let tar = sys::fs::create_new(&dirs.tar(), 0o400)?;
         let packed = pack(writer, source, batches, options, &tar, cancel)?;
-        if let Some(PackedCopy { stats, diff_id, size, tree }) = packed {
-            match self.store().write_index(dirs, &tree, (diff_id, size)) {
-                Ok(files) => {
-                    self.set_packed(files);
-                    return Ok(Some(stats));
-                }
-                // More than an index can count.
-                Err(StoreError::PackedIndex { source, .. }) if source.kind() == std::io::ErrorKind::Other => {
-                    sys::fs::remove_file(&dirs.index())?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        sys::fs::remove_file(&dirs.tar())?;
-        Ok(None)
+        let Some(PackedCopy { stats, diff_id, size, tree }) = packed else {
+            sys::fs::remove_file(&dirs.tar())?;
+            return Ok(None);
+        };
+        let files = self.store().finish_packed(dirs, &tree, (diff_id, size))?;
+        Ok(files.map(|files| {
+            self.set_packed(files);
+            stats
+        }))
     }
 }

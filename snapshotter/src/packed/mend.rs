@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use base::digest::Digester;
 use base::{CancelToken, Digest, Key, KeyHasher};
 use sys::fs::{PathContext as _, PathError};
+use sys::rootdir::RootDir;
 
 use super::Files;
+use super::convert::take_times;
 use crate::apply::read_ahead::BUFFER;
 use crate::apply::{self, ApplyError, packed};
 use crate::compress;
-use crate::db::layers;
 use crate::db::packed::{self as rows, PackedLayer};
+use crate::db::{layers, snapshots};
 use crate::error::StoreError;
 use crate::layout::SnapshotDirs;
 use crate::lease::Lease;
@@ -26,21 +28,28 @@ use crate::snapshot::SnapshotId;
 use crate::store::Store;
 
 impl Store {
-    /// The files of a packed layer, as they were recorded. What is damaged is made again.
+    /// The files of a packed layer, as they were recorded; `None` when it has become a directory. What is damaged is made again.
     ///
     /// # Errors
     /// [`StoreError::PackedDamaged`] when there is nothing to make it of.
-    pub(super) fn whole_files(&self, layer: SnapshotId, row: &PackedLayer) -> Result<Files, StoreError> {
+    pub(super) fn whole_files(
+        &self,
+        layer: SnapshotId,
+        row: &PackedLayer,
+    ) -> Result<Option<Files>, StoreError> {
         let dirs = self.layout().snapshot(layer);
         if let Some(files) = Files::open(&dirs)?
             && files.identity(&dirs, &self.boot()?)? == row.checked
         {
-            return Ok(files);
+            return Ok(Some(files));
         }
         let _alone = self.claim(&mending(layer), &CancelToken::new())?;
         // Somebody may have done it meanwhile.
         let row = self.db().read("look up a packed layer", |c| rows::get(c, layer))?;
-        let row = row.ok_or(StoreError::NoSuchSnapshot { id: layer })?;
+        let Some(row) = row else {
+            self.snapshot_info(layer)?;
+            return Ok(None);
+        };
         let cancel = CancelToken::new();
         let mut mended = row.clone();
         if !is_file(&dirs.tar(), &row.tar, row.tar_size, &cancel)? {
@@ -56,7 +65,7 @@ impl Store {
             Some(_) => rows::put(c, layer, &mended),
             None => Ok(()),
         })?;
-        Ok(files)
+        Ok(Some(files))
     }
 
     /// Makes the archive again of the blob that it came as.
@@ -94,6 +103,8 @@ impl Store {
         sys::fs::create_dir(&aside.top, 0o700)?;
         let made = self.write_index(&aside, &tree, (row.tar, row.tar_size));
         let moved = made.and_then(|made| {
+            // It could be indexed before, so it is not what it was.
+            let made = made.ok_or_else(|| StoreError::PackedDamaged { path: dirs.top.clone() })?;
             sys::fs::sync_filesystem(self.root())?;
             sys::fs::rename(&aside.index(), &dirs.index())?;
             Ok(made)
@@ -128,26 +139,31 @@ impl Store {
         };
         let dirs = self.layout().snapshot(layer);
         let options = self.options_of(layer)?;
-        let (_lease, top) = self.scratch_path()?;
-        let aside = SnapshotDirs { top };
-        sys::fs::create_dir(&aside.top, 0o700)?;
+        let (lease, aside) = self.place_for(layer)?;
         let made = self.driver()?.create(&aside, &options.lower).map_err(StoreError::from).and_then(|()| {
             let archive = files.tar.try_clone().at("open", &dirs.tar())?;
             io::Seek::rewind(&mut &archive).at("read", &dirs.tar())?;
             apply::apply(archive, &aside.fs(), &options, &CancelToken::new())
                 .map_err(|source| self.failed(layer, &row, source))?;
+            if let Ok(way) = self.way()?
+                && let Ok(root) = files.mount(&dirs, way.backing)
+            {
+                take_times(&RootDir::open(sys::erofs::path_of(&root))?, &RootDir::open(aside.fs())?)?;
+            }
             sys::fs::sync_filesystem(self.root())?;
             // One that somebody left who was killed before the row was gone.
             sys::fs::remove_tree(&dirs.fs())?;
             Ok(sys::fs::rename(&aside.fs(), &dirs.fs())?)
         });
-        sys::fs::remove_tree(&aside.top)?;
-        made?;
-        self.db().write_durably("record an unpacked layer", |c| rows::delete(c, layer))?;
-        sys::fs::remove_tree(&dirs.tar())?;
-        sys::fs::remove_tree(&dirs.index())?;
-        sys::fs::remove_tree(&dirs.users())?;
-        Ok(())
+        let recorded = made.and_then(|()| {
+            self.db().write_durably("record an unpacked layer", |c| {
+                rows::delete(c, layer)?;
+                snapshots::forget_size(c, layer)
+            })?;
+            Ok(())
+        });
+        let settled = self.leave_place(layer, &aside, lease.id());
+        recorded.and(settled)
     }
 
     fn failed(&self, layer: SnapshotId, row: &PackedLayer, source: ApplyError) -> StoreError {
@@ -156,7 +172,7 @@ impl Store {
     }
 
     /// A path for what is not complete, which is nobody's for as long as the lease is there.
-    fn scratch_path(&self) -> Result<(Lease, PathBuf), StoreError> {
+    pub(super) fn scratch_path(&self) -> Result<(Lease, PathBuf), StoreError> {
         let lease = self.lease("mend")?;
         let path = self.layout().ingest(lease.id(), self.next_number());
         Ok((lease, path))
@@ -203,7 +219,7 @@ impl Store {
 }
 
 /// What is held by whoever changes the files of a packed layer.
-fn mending(layer: SnapshotId) -> Key {
+pub(super) fn mending(layer: SnapshotId) -> Key {
     KeyHasher::new("lapstrake/claim-packed/v1").u64(layer.to_u64()).finish()
 }
 

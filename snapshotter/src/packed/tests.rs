@@ -14,7 +14,7 @@ use crate::store::Options;
 use crate::tar_entry::{Entry, Kind};
 use crate::tar_write::Writer;
 use crate::test_support::TestStore;
-use crate::{Compression, LayerForm, Tree};
+use crate::{Compression, DriverKind, LayerForm, Tree};
 
 fn cancel() -> CancelToken {
     CancelToken::new()
@@ -337,7 +337,7 @@ fn only_stores_that_can_mount_pack() {
         Options { driver: Some(DriverKind::Native), layer_form: StoredForm::Packed, ..Options::default() };
     let store = Store::open(&dir.path().join("store"), options).unwrap();
     assert!(matches!(store.packing_obstacle().unwrap(), Some(PackingObstacle::Driver)));
-    assert!(!store.packs().unwrap());
+    assert!(!store.packs_layers(u64::MAX).unwrap());
     let asked = open(&dir.path().join("store"), StoredForm::Auto);
-    assert!(asked.packing_obstacle().unwrap().is_none() && !asked.packs().unwrap());
+    assert!(asked.packing_obstacle().unwrap().is_none() && !asked.packs_layers(u64::MAX).unwrap());
 }

@@ -12,11 +12,11 @@
 //! All integers are little-endian. Loading checks the hash and the table sizes and builds nothing, so
 //! that it costs little more than reading the file.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sys::stat::FileTime;
 
@@ -81,7 +81,7 @@ impl Loaded {
         let first = u32_at(&self.bytes, at + 8)? as usize;
         let count = u32_at(&self.bytes, at + 12)? as usize;
         let within = first.checked_add(count)? <= self.record_count;
-        let records = RecordsOfDir { loaded: self, first, count, next: Cell::new(0) };
+        let records = RecordsOfDir { loaded: self, first, count, next: AtomicUsize::new(0) };
         within.then_some((path, records))
     }
 
@@ -104,7 +104,7 @@ pub(super) struct RecordsOfDir<'a> {
     first: usize,
     count: usize,
     /// After the record that was found last. Whoever asks in the order of names finds the next one here.
-    next: Cell<usize>,
+    next: AtomicUsize,
 }
 
 impl RecordsOfDir<'_> {
@@ -114,12 +114,12 @@ impl RecordsOfDir<'_> {
 
     pub(super) fn find(&self, name: &OsStr) -> Option<Record> {
         let name = name.as_bytes();
-        let next = self.next.get();
+        let next = self.next.load(Ordering::Relaxed);
         let index = match self.at(next) {
             Some((found, _)) if found == name => next,
             _ => search(self.count, |index| self.at(index).map(|(found, _)| found.cmp(name)))?,
         };
-        self.next.set(index + 1);
+        self.next.store(index + 1, Ordering::Relaxed);
         decode_record(self.at(index)?.1)
     }
 

@@ -184,3 +184,39 @@ fn of_several_writers_at_once_one_writes_and_none_fails() {
     });
     assert_eq!(sys::fs::list(dir.path()).unwrap(), ["cache"]);
 }
+
+#[test]
+fn what_one_pass_learns_the_next_one_knows() {
+    let f = Fixture::new("f d/a 1\nf d/b 2");
+    let stat = |name: &str| {
+        let tree = Tree::directory(f.context(), None).unwrap();
+        *tree.lookup(name, crate::tree::Follow::Last).unwrap().unwrap().stat()
+    };
+    let find = |cache: &StatCache, name: &str| {
+        cache.records_of(Path::new("d")).find(name.as_ref(), &stat(&format!("d/{name}")))
+    };
+    let cache = f.cache(later());
+    assert_eq!(find(&cache, "a"), None);
+    let before = f.key_with(Some(&cache));
+    assert_eq!(find(&cache, "a").unwrap().hash, *blake3::hash(b"1").as_bytes());
+    // All are as remembered now, which does not make it forget what it has to write.
+    assert_eq!(f.key_with(Some(&cache)), before);
+    assert!(cache.save().unwrap());
+    let saved = f.cache(later());
+    assert_eq!((saved.len(), find(&saved, "b")), (2, find(&cache, "b")));
+    // Another file is not known, and a file is not known by another status.
+    std::fs::write(f.context().join("d/a"), "3").unwrap();
+    std::fs::write(f.context().join("d/c"), "2").unwrap();
+    assert_eq!((find(&cache, "a"), find(&cache, "c")), (None, None));
+}
+
+#[test]
+fn what_may_have_changed_since_it_was_read_is_not_known() {
+    let f = Fixture::new("f a 1");
+    let tree = Tree::directory(f.context(), None).unwrap();
+    let stat = *tree.lookup("a", crate::tree::Follow::Last).unwrap().unwrap().stat();
+    // The cache is opened right after the file was written, perhaps within the same tick.
+    let cache = f.cache(sys_now());
+    f.key_with(Some(&cache));
+    assert_eq!(cache.records_of(Path::new("")).find("a".as_ref(), &stat), None);
+}

@@ -83,8 +83,9 @@ fn pax_block(path: &[u8], length: usize) -> Result<[u8; BLOCK], Unrepresentable>
 fn seal(block: &mut [u8; BLOCK]) {
     let (sum, _) = checksums(block);
     // Six digits, NUL, space: the form every reader knows. The sum is at most 512 * 255.
-    let digits = format!("{sum:06o}\0 ");
-    block[field::CHECKSUM].copy_from_slice(digits.as_bytes());
+    let (digits, space) = block[field::CHECKSUM].split_at_mut(7);
+    put_octal(digits, sum.unsigned_abs());
+    space.copy_from_slice(b" ");
 }
 
 fn type_flag(kind: Kind) -> u8 {
@@ -202,10 +203,19 @@ fn put_number(block: &mut [u8; BLOCK], range: Range<usize>, value: u64) -> Optio
     if !fits(range.clone(), value) {
         return None;
     }
-    let width = range.len() - 1;
-    let digits = format!("{value:0width$o}\0");
-    block[range].copy_from_slice(digits.as_bytes());
+    put_octal(&mut block[range], value);
     Some(())
+}
+
+/// As many octal digits as there is room for, and a NUL behind them.
+fn put_octal(field: &mut [u8], value: u64) {
+    let Some((end, digits)) = field.split_last_mut() else { return };
+    *end = 0;
+    let mut left = value;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (left & 7) as u8;
+        left >>= 3;
+    }
 }
 
 /// A number, or zero when there is none or a pax record has it.

@@ -7,8 +7,8 @@ use std::path::Path;
 use base::image::{Descriptor, ImageConfig, Manifest, media_type};
 use base::{CancelToken, Digest, Key, Platform};
 use snapshotter::{
-    CacheMountRequest, CacheSeed, CacheValue, CacheWrite, CommitInfo, Compression, DriverKind, LayerForm,
-    Lease, Options, Policy, Sharing, SnapshotId, Store, StoreError,
+    CacheMountRequest, CacheSeed, CacheValue, CacheWrite, CommitInfo, Compression, ConvertTo, Converted,
+    DriverKind, LayerForm, Lease, Options, Policy, Sharing, SnapshotId, Store, StoreError,
 };
 
 use crate::common::Tar;
@@ -29,7 +29,7 @@ const fn nothing(_: &Store) -> Result {
 }
 
 /// All pieces of work.
-pub(crate) const WORKS: [Work; 8] = [
+pub(crate) const WORKS: [Work; 10] = [
     Work { name: "ingest", prepare: nothing, run: ingest },
     Work { name: "apply", prepare: nothing, run: apply },
     Work { name: "commit", prepare: nothing, run: commit },
@@ -37,6 +37,8 @@ pub(crate) const WORKS: [Work; 8] = [
     Work { name: "cache-mount", prepare: commit, run: cache_mount },
     Work { name: "export", prepare: nothing, run: export },
     Work { name: "untag", prepare: export, run: untag },
+    Work { name: "pack", prepare: commit, run: pack },
+    Work { name: "unpack", prepare: commit_packed, run: unpack },
     Work { name: "collect", prepare: make_garbage, run: collect },
 ];
 
@@ -161,6 +163,31 @@ fn make_garbage(store: &Store) -> Result {
     std::fs::create_dir_all(&tree).unwrap();
     std::fs::write(tree.join("file"), [0; 100]).unwrap();
     Ok(())
+}
+
+/// Gives the upper layer that [`commit`] made another form. Where nothing can be packed, another work is done instead.
+fn convert(store: &Store, to: ConvertTo) -> Result {
+    let lease = store.lease("look")?;
+    let snapshot = store.cache_get(&lease, &key(1))?.and_then(|value| value.snapshot).unwrap();
+    drop(lease);
+    match store.convert_layer(snapshot, to, &CancelToken::new()) {
+        Ok(Converted::Done) => Ok(()),
+        Ok(_) | Err(StoreError::CannotPack { .. }) => ingest(store),
+        Err(error) => Err(error),
+    }
+}
+
+fn pack(store: &Store) -> Result {
+    convert(store, ConvertTo::Packed)
+}
+
+fn commit_packed(store: &Store) -> Result {
+    commit(store)?;
+    pack(store)
+}
+
+fn unpack(store: &Store) -> Result {
+    convert(store, ConvertTo::Dir)
 }
 
 fn collect(store: &Store) -> Result {

@@ -117,6 +117,17 @@ fn fill(tree: Fd, entry: &ScratchEntry) -> Result<(), Failure> {
             raw::close(target);
             Ok(())
         }
+        ScratchEntry::Layer { name, mount } => {
+            let flags = libc::O_PATH | libc::O_DIRECTORY;
+            let layer = raw::open(HERE, mount, flags, 0, 0)?;
+            // SAFETY: the name is a live string.
+            unsafe { invoke!(libc::SYS_mkdirat, tree, name.as_c_str(), 0o700) }?;
+            let target = raw::open(tree, name, flags, 0, 0)?;
+            attach(layer, target)?;
+            raw::close(layer);
+            raw::close(target);
+            Ok(())
+        }
         ScratchEntry::Node { name, kind, mode, uid, gid, major, minor } => {
             let kind = match kind {
                 NodeKind::Character => libc::S_IFCHR,

@@ -382,6 +382,14 @@ pub enum ScratchEntry {
         /// Where it is on the host.
         source: CString,
     },
+    /// A mount that is attached nowhere ([`Descriptors::layers`](super::Descriptors::layers)), attached here: what is made of
+    /// it while it is keeps a hold of its own.
+    Layer {
+        /// Its name.
+        name: CString,
+        /// A path that leads to its root.
+        mount: CString,
+    },
     /// A device or FIFO with an owner.
     Node {
         /// Its name.

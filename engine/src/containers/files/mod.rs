@@ -78,7 +78,9 @@ impl Engine {
         let (files, lock) = match self.claim(&record.id)? {
             Some(dir) => {
                 self.store.check_container_layers(record)?;
-                (Files::of_stopped(&Config::read(dir.path())?.request)?, Some(dir))
+                let mut request = Config::read(dir.path())?.request;
+                request.layer_way = self.store.layer_way();
+                (Files::of_stopped(&request)?, Some(dir))
             }
             None => {
                 let refused = |error: EngineError| match self.container(&record.id) {

@@ -13,6 +13,7 @@ use super::super::news::News;
 use super::super::protocol::{Ended, Reply};
 use super::super::restart::Run as Outcome;
 use super::super::state::{State, Status};
+use super::memory::Kills;
 use super::{Phase, Run, Supervisor, failed};
 use crate::network::Attachment;
 use crate::network::endpoint::NetworkName;
@@ -68,9 +69,8 @@ impl Supervisor {
         self.give_up_at = None;
         let monitor = self.config.health.clone().map(Monitor::new);
         self.state.health = monitor.as_ref().map(|monitor| monitor.health().clone());
-        // Where the kernel does not tell at once, it is found out at the end.
-        let shortage = process.group().and_then(|group| group.watch_shortage().ok()?);
-        let run = Run { process, terminal, began: Instant::now(), monitor, shortage, shortages: 0 };
+        let kills = Kills::watch(process.group());
+        let run = Run { process, terminal, began: Instant::now(), monitor, kills };
         self.phase = Phase::Running(Box::new(run));
         self.state.write(&self.directory)?;
         self.tell_networks(&[]);
@@ -86,23 +86,6 @@ impl Supervisor {
         }
     }
 
-    /// Tells that the kernel has killed a process of the container, which may go on without it.
-    pub(super) fn memory_ran_out(&mut self) -> Result<(), ShimError> {
-        let Phase::Running(run) = &mut self.phase else { return Ok(()) };
-        let (Some(shortage), Some(group)) = (&run.shortage, run.process.group()) else { return Ok(()) };
-        let is_known = shortage.take();
-        let counted = group.memory_kills().unwrap_or(run.shortages);
-        // What is known before it was counted is not told again when it has been.
-        let now = counted.max(run.shortages + u64::from(is_known));
-        if now > run.shortages {
-            run.shortages = now;
-            self.state.out_of_memory = true;
-            self.teller.tell(News::OutOfMemory);
-            self.state.write(&self.directory)?;
-        }
-        Ok(())
-    }
-
     pub(super) fn process_ended(&mut self) -> Result<(), ShimError> {
         let Phase::Running(mut run) = std::mem::replace(&mut self.phase, Phase::Ended) else { return Ok(()) };
         if !self.direct {
@@ -112,7 +95,7 @@ impl Supervisor {
         let problem = run.process.wait().err();
         let finished = run.process.wait()?;
         self.end_execs()?;
-        if finished.memory_kills > run.shortages {
+        if run.kills.untold(finished.memory_kills) > 0 {
             self.teller.tell(News::OutOfMemory);
         }
         self.teller.tell(News::Died { code: finished.status.code(), ran: run.began.elapsed() });

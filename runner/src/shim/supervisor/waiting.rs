@@ -48,7 +48,7 @@ impl Supervisor {
         }
         // The last one, so that its output is read first.
         if let Phase::Running(run) = &self.phase {
-            if let Some((fd, flags)) = run.shortage.as_ref().map(Shortage::interest) {
+            if let Some((fd, flags)) = run.kills.watched().map(Shortage::interest) {
                 events.push((Event::Shortage, fd, flags));
             }
             events.push((Event::ProcessEnded, run.process.pidfd(), PollFlags::IN));
@@ -62,8 +62,12 @@ impl Supervisor {
             Phase::Waiting(until) => Some(until),
             _ => None,
         };
+        let kills = match &self.phase {
+            Phase::Running(run) => run.kills.due(),
+            _ => None,
+        };
         let last_records = matches!(self.phase, Phase::Ended).then(|| self.streams.patience()).flatten();
-        let due = [restart, self.kill_at, self.give_up_at, self.probe_deadline(), last_records];
+        let due = [restart, self.kill_at, self.give_up_at, self.probe_deadline(), kills, last_records];
         due.into_iter().flatten().min()
     }
 }

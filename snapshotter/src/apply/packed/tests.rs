@@ -7,6 +7,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::super::{Limits, apply};
+use sys::erofs::Backing;
+
 use super::*;
 use crate::erofs::BlockBits;
 use crate::tar_entry::BLOCK;
@@ -56,7 +58,7 @@ fn mounted<T>(
     again.write(BlockBits::TAR, bytes.len() as u64, &mut same).unwrap();
     assert!(same == index, "the index of the kept archive is the same");
     let image = File::open(&path).unwrap();
-    let root = sys::erofs::mount(image.as_fd(), tar.as_fd()).unwrap();
+    let root = sys::erofs::mount(image.as_fd(), tar.as_fd(), Backing::File).unwrap();
     Ok(look(Path::new(&format!("/proc/self/fd/{}", root.as_raw_fd())), &packed))
 }
 

@@ -14,6 +14,7 @@ use super::super::{CopyStats, Job};
 use super::load::{Content, Found, Loaded, State};
 use super::plan::{Plan, ROOT, Step};
 use super::{Leaves, Packing, Place, Stop};
+use crate::apply::packed::{MAX_PATH, WRITE_BACK};
 use crate::batch::Batch;
 use crate::content_hash::update;
 use crate::digest_thread::DigestThread;
@@ -23,12 +24,6 @@ use crate::scan::Child;
 use crate::tar_entry::{BLOCK, Entry, Kind, Mtime, Xattr};
 use crate::tar_write::{TarWriteError, Writer};
 use crate::writer::Attributes;
-
-/// How much is written at a time.
-const BUFFER: usize = 1 << 20;
-
-/// The longest path that the kernel takes, its final zero not counted.
-const MAX_PATH: usize = 4095;
 
 /// A directory on the way down.
 struct Frame {
@@ -71,8 +66,7 @@ impl<'a> Emitter<'a> {
         let no_leaves = |batch: &Batch| {
             batch.scan.dirs.iter().map(|dir| dir.children.iter().map(|_| None).collect()).collect()
         };
-        let buffer = Vec::with_capacity(BUFFER);
-        let sink = Sink { file, buffer, digest: DigestThread::default(), position: 0 };
+        let sink = Sink { file, digest: DigestThread::default(), position: 0, begun: 0 };
         let root = Frame { dir: ROOT, path: Vec::new(), node: Some(erofs::ROOT) };
         Ok(Self {
             job,
@@ -178,14 +172,7 @@ impl<'a> Emitter<'a> {
         path: Vec<u8>,
     ) -> Packing<()> {
         let holder = self.announce()?;
-        let kind = match found.stat.kind {
-            stat::Kind::File => Kind::File,
-            stat::Kind::Symlink => Kind::Symlink,
-            stat::Kind::CharDevice => Kind::CharDevice,
-            stat::Kind::BlockDevice => Kind::BlockDevice,
-            stat::Kind::Fifo => Kind::Fifo,
-            stat::Kind::Directory | stat::Kind::Socket => return Err(Stop::Unfit),
-        };
+        let kind = Kind::of(found.stat.kind).ok_or(Stop::Unfit)?;
         let mut entry = entry_of(kind, &path, &found.attributes);
         let (major, minor) = device_numbers(found.stat.rdev);
         let content = match &mut found.content {
@@ -239,9 +226,7 @@ impl<'a> Emitter<'a> {
         let holder = self.announce()?;
         let first = shared.and_then(|shared| self.written.get(&shared));
         let (first, node) = first.ok_or(Stop::Unfit)?;
-        let mut link = Entry::new(Kind::HardLink, path);
-        link.link = first.path.clone();
-        (link.mode, link.uid, link.gid, link.mtime) = (first.mode, first.uid, first.gid, first.mtime);
+        let link = first.hard_link(path);
         self.archive.append_bytes(&link, &[]).map_err(write_failed)?;
         self.tree.insert(holder, last(&link.path), *node)?;
         self.stats.others += 1;
@@ -292,11 +277,9 @@ impl<'a> Emitter<'a> {
 
     /// Keeps what became known of a file.
     fn note(&mut self, place: Place, found: &Found) {
-        let Found { stat, xattrs, content, hash, .. } = found;
+        let Found { stat, xattrs, content, known, hash, .. } = found;
         let leaf = match content {
-            Content::Bytes(_) | Content::File(_) => {
-                self.job.file_leaf(self.child(place), stat, xattrs, *hash)
-            }
+            Content::Bytes(_) | Content::File(_) => self.job.file_leaf(*known, stat, xattrs, *hash),
             Content::Link(target) => self.job.other_leaf(stat, xattrs, merkle::Content::Symlink(target)),
             Content::Node => self.job.other_leaf(stat, xattrs, merkle::Content::Node),
         };
@@ -322,11 +305,7 @@ fn in_index(attributes: &Attributes) -> erofs::Attributes {
 }
 
 fn xattrs_of(attributes: &Attributes) -> Vec<Xattr> {
-    let convert = |xattr: &sys::xattr::Xattr| Xattr {
-        name: xattr.name.as_bytes().to_vec(),
-        value: xattr.value.clone(),
-    };
-    attributes.xattrs.iter().map(convert).collect()
+    attributes.xattrs.iter().cloned().map(Xattr::from).collect()
 }
 
 fn last(path: &[u8]) -> &[u8] {
@@ -364,32 +343,38 @@ impl Read for Watched<'_> {
 /// The archive: a file, its digest, and how much was written.
 struct Sink<'a> {
     file: &'a File,
-    buffer: Vec<u8>,
     digest: DigestThread,
     position: u64,
+    /// How much of the file is on its way to the disk.
+    begun: u64,
 }
 
 impl Sink<'_> {
-    fn finish(mut self) -> Result<(Digest, u64), TarWriteError> {
-        self.flush().map_err(|source| TarWriteError::End { source })?;
+    fn finish(self) -> Result<(Digest, u64), TarWriteError> {
+        let mut file = self.file;
+        file.write_all(self.digest.pending()).map_err(|source| TarWriteError::End { source })?;
         Ok((self.digest.finish(), self.position))
+    }
+
+    /// What is written while the disk has nothing else to do need not be waited for at the end.
+    fn begin_to_store(&mut self) {
+        if self.position - self.begun >= WRITE_BACK {
+            sys::fs::begin_to_store(self.file, self.begun..self.position);
+            self.begun = self.position;
+        }
     }
 }
 
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() + bytes.len() > BUFFER {
-            self.flush()?;
-        }
-        self.buffer.extend_from_slice(bytes);
+        let mut file = self.file;
+        self.digest.update_and(bytes, |full| file.write_all(full))?;
         self.position += bytes.len() as u64;
+        self.begin_to_store();
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.buffer)?;
-        self.digest.update(&self.buffer);
-        self.buffer.clear();
         Ok(())
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::Seek as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -16,9 +17,11 @@ use super::super::Job;
 use super::plan::{Plan, PlannedFile, storable};
 use super::{Packing, Place};
 use crate::batch::Batch;
-use crate::content_hash::{ATTEMPTS, Hash, SMALL, stat_now};
+use crate::content_hash::{ATTEMPTS, Buffer, Hash, SMALL, read_pieces, stat_now};
+use crate::diff::same_content;
 use crate::hard_links::HardLinks;
 use crate::scan::Child;
+use crate::stat_cache::{DirRecords, Record};
 use crate::tree::{Entry, OpenDir, TreeError};
 use crate::writer::Attributes;
 
@@ -26,9 +29,6 @@ use crate::writer::Attributes;
 const FILES: usize = 512;
 const BYTES: u64 = 4 << 20;
 const DIRECTORIES: usize = 64;
-
-/// How much of two files is compared at a time.
-const COMPARED: usize = 64 << 10;
 
 /// A file that was read, or opened.
 pub(super) struct Loaded {
@@ -53,6 +53,8 @@ pub(super) struct Found {
     /// What the copy looks like.
     pub(super) attributes: Attributes,
     pub(super) content: Content,
+    /// What was remembered of it.
+    pub(super) known: Option<Record>,
     /// The hash of its content, if that is known or wanted, and it was read.
     pub(super) hash: Option<Hash>,
     /// Whether what is below is the same.
@@ -68,12 +70,19 @@ pub(super) enum Content {
     Node,
 }
 
+/// A directory of the source.
+struct Source<'a> {
+    open: OpenDir<'a>,
+    /// What is remembered of its files.
+    records: Option<DirRecords<'a>>,
+}
+
 /// A file to read, and the directory it is in.
 struct Task<'a> {
     file: usize,
     planned: &'a PlannedFile,
     child: &'a Child,
-    dir: Arc<OpenDir<'a>>,
+    dir: Arc<Source<'a>>,
     shared: Option<Place>,
     /// It came before by another name.
     again: bool,
@@ -88,7 +97,7 @@ pub(super) struct Loader<'a> {
     shared: HashMap<Place, Place>,
     seen: HashSet<Place>,
     /// The directory of the last file: numbers of its batch and itself.
-    open: Option<((usize, usize), Arc<OpenDir<'a>>)>,
+    open: Option<((usize, usize), Arc<Source<'a>>)>,
 }
 
 impl<'a> Loader<'a> {
@@ -118,7 +127,10 @@ impl<'a> Loader<'a> {
                 Some((place, open)) if *place == (batch, dir) => Arc::clone(open),
                 _ => {
                     directories += 1;
-                    let open = Arc::new(self.job.source.open_dir(&scanned.entry)?);
+                    let open = self.job.source.open_dir(&scanned.entry)?;
+                    let cache = self.job.options.stat_cache;
+                    let records = cache.map(|cache| cache.records_of(scanned.entry.path()));
+                    let open = Arc::new(Source { open, records });
                     self.open = Some(((batch, dir), Arc::clone(&open)));
                     open
                 }
@@ -129,51 +141,51 @@ impl<'a> Loader<'a> {
             let again = shared.is_some_and(|first| !self.seen.insert(first));
             tasks.push(Task { file, planned, child, dir: open, shared, again });
         }
-        let load = |task: Task<'a>| {
+        let load = |buffer: &mut Buffer, task: Task<'a>| {
             let state = match task.again {
                 true => State::Again,
-                false => State::Found(Box::new(self.load(&task)?)),
+                false => State::Found(Box::new(self.load(&task, buffer)?)),
             };
             Ok(Loaded { file: task.file, shared: task.shared, state })
         };
-        tasks.into_par_iter().with_min_len(16).map(load).collect()
+        tasks.into_par_iter().with_min_len(16).map_init(Buffer::default, load).collect()
     }
 
-    fn load(&self, task: &Task<'_>) -> Packing<Found> {
-        let holder = task.dir.holder(&task.child.entry);
+    fn load(&self, task: &Task<'_>, buffer: &mut Buffer) -> Packing<Found> {
+        let holder = task.dir.open.holder(&task.child.entry);
         let mut found = match task.child.entry.kind() {
-            Kind::File => self.load_file(holder, task.child)?,
+            Kind::File => self.load_file(holder, task, buffer)?,
             _ => self.load_other(holder, task.child)?,
         };
         storable(&found.attributes.xattrs)?;
         // Other names of a file have to find it in the layer.
         if let (Some(below), None) = (&task.planned.below, task.shared) {
-            found.is_same = self.is_same(&mut found, below)?;
+            found.is_same = self.is_same(&mut found, below, buffer)?;
         }
         Ok(found)
     }
 
     /// Reads a regular file; again if it changed meanwhile.
-    fn load_file(&self, holder: &RootDir, child: &Child) -> Packing<Found> {
-        let (job, name) = (self.job, child.entry.name());
+    fn load_file(&self, holder: &RootDir, task: &Task<'_>, buffer: &mut Buffer) -> Packing<Found> {
+        let (job, child, name) = (self.job, task.child, task.child.entry.name());
         let mut before = *child.entry.stat();
         for _ in 0..ATTEMPTS {
             let mut file = holder.open_file(name).map_err(TreeError::from)?;
             let mut bytes = Vec::new();
             if before.size <= SMALL {
-                bytes = read_small(&mut file, before.size, &|| holder.shown(name))?;
+                bytes = read_small(&mut file, before.size, &|| holder.shown(name), buffer)?;
             }
             let after = stat_now(&file, holder, &child.entry)?;
             if before.is_unchanged(&after) {
-                let known = job.remembered(child, &after);
+                let known = task.dir.records.as_ref().and_then(|records| records.find(name, &after));
                 let xattrs = job.file_xattrs(holder, child, &file, known)?;
-                let known = known.map(|record| record.hash);
                 let is_read = after.size <= SMALL;
                 let wanted = is_read && job.wants_hash();
-                let hash = known.or_else(|| wanted.then(|| *blake3::hash(&bytes).as_bytes()));
+                let hash = known.map(|record| record.hash);
+                let hash = hash.or_else(|| wanted.then(|| *blake3::hash(&bytes).as_bytes()));
                 let attributes = job.target_attributes(&after, xattrs.clone());
                 let content = if is_read { Content::Bytes(bytes) } else { Content::File(file) };
-                return Ok(Found { stat: after, xattrs, attributes, content, hash, is_same: false });
+                return Ok(Found { stat: after, xattrs, attributes, content, known, hash, is_same: false });
             }
             before = after;
         }
@@ -192,12 +204,20 @@ impl<'a> Loader<'a> {
             }
             _ => Content::Node,
         };
-        Ok(Found { stat: *entry.stat(), xattrs, attributes, content, hash: None, is_same: false })
+        Ok(Found {
+            stat: *entry.stat(),
+            xattrs,
+            attributes,
+            content,
+            known: None,
+            hash: None,
+            is_same: false,
+        })
     }
 
     /// Whether what is below is what the copy would be, so that the layer need not say it: by the rule of
     /// [`write_layer`](crate::diff::write_layer).
-    fn is_same(&self, found: &mut Found, below: &Entry) -> Packing<bool> {
+    fn is_same(&self, found: &mut Found, below: &Entry, buffer: &mut Buffer) -> Packing<bool> {
         let Found { stat, attributes, content, .. } = found;
         let merged = &self.job.writer.merged;
         let before = below.stat();
@@ -216,53 +236,34 @@ impl<'a> Loader<'a> {
             Content::Bytes(_) | Content::File(_) if before.size != stat.size => Ok(false),
             Content::Bytes(bytes) => {
                 let mut other = merged.open(below)?;
-                Ok(read_small(&mut other, before.size, &|| merged.shown(below))? == *bytes)
+                Ok(read_small(&mut other, before.size, &|| merged.shown(below), buffer)? == *bytes)
             }
             Content::File(file) => {
                 let mut other = merged.open(below)?;
                 let shown = merged.shown(below);
-                let same = same_content(file, &mut other);
-                let same = same.and_then(|same| std::io::Seek::rewind(file).map(|()| same));
-                Ok(same.map_err(|source| TreeError::from(PathError::new("compare", shown, source)))?)
+                let same = same_content((file, &shown), (&mut other, &shown)).map_err(TreeError::from)?;
+                file.rewind().map_err(|error| TreeError::from(PathError::new("read", shown, error)))?;
+                Ok(same)
             }
         }
     }
 }
 
-/// Reads a file of about `size` bytes to its end.
+/// All of a file of about `size` bytes, which are few.
 fn read_small(
     file: &mut File,
     size: u64,
-    shown: &dyn Fn() -> std::path::PathBuf,
+    shown: &dyn Fn() -> PathBuf,
+    buffer: &mut Buffer,
 ) -> Result<Vec<u8>, TreeError> {
-    // One byte more than expected, so that a short read shows the end without another call.
-    let mut bytes = vec![0; size as usize + 1];
-    let mut length = 0;
-    loop {
-        match file.read(&mut bytes[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(PathError::new("read", shown(), error).into()),
+    // As it is read with one call, it is moved once.
+    let mut bytes = Vec::new();
+    read_pieces::<PathError>(file, shown, size, buffer, |piece| {
+        match bytes.is_empty() {
+            true => bytes = piece.to_vec(),
+            false => bytes.extend_from_slice(piece),
         }
-        // A regular file gives less than asked for only at its end. One that grew is seen by its status.
-        if length >= size as usize {
-            break;
-        }
-    }
-    bytes.truncate(length);
+        Ok(())
+    })?;
     Ok(bytes)
-}
-
-fn same_content(one: &mut File, other: &mut File) -> std::io::Result<bool> {
-    let piece = |file: &mut File| {
-        let mut bytes = Vec::with_capacity(COMPARED);
-        file.take(COMPARED as u64).read_to_end(&mut bytes).map(|_| bytes)
-    };
-    loop {
-        let (one, other) = (piece(one)?, piece(other)?);
-        if one != other || one.is_empty() {
-            return Ok(one == other);
-        }
-    }
 }

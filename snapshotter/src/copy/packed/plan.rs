@@ -12,6 +12,7 @@ use sys::xattr::Xattr;
 
 use super::super::{Job, decide, parent_attributes};
 use super::{Packing, Place, Stop, there};
+use crate::apply::whiteout::PREFIX;
 use crate::batch::Batch;
 use crate::content_hash::SMALL;
 use crate::scan::Child;
@@ -25,8 +26,8 @@ pub(super) const ROOT: usize = 0;
 pub(super) struct PlannedDir {
     /// What it looks like afterwards. It has a time.
     pub(super) attributes: Attributes,
-    /// What is in its place before; `None` for one that the copy makes.
-    below: Option<Entry>,
+    /// What is in its place before, and what that looks like; `None` for one that the copy makes.
+    below: Option<(Entry, Attributes)>,
     /// Whether it looks different afterwards, so that the layer has it whatever is in it.
     pub(super) differs: bool,
     names: BTreeMap<OsString, Planned>,
@@ -75,10 +76,9 @@ impl Plan {
             planner.batch(number, batch, destination, renamed.as_deref())?;
         }
         for dir in &mut planner.dirs {
-            let Some(below) = &dir.below else { continue };
-            let before = Attributes::of(below.stat(), job.writer.merged.xattrs(below)?);
+            let Some((_, before)) = &dir.below else { continue };
             let looks = |of: &Attributes| (of.mode, of.uid, of.gid);
-            dir.differs = looks(&before) != looks(&dir.attributes) || before.xattrs != dir.attributes.xattrs;
+            dir.differs = looks(before) != looks(&dir.attributes) || before.xattrs != dir.attributes.xattrs;
         }
         let steps = planner.steps();
         let Planner { dirs, files, new_dirs, .. } = planner;
@@ -105,10 +105,10 @@ impl Planner<'_> {
     /// A directory that is there, as it is.
     fn existing(&mut self, below: Entry) -> Packing<usize> {
         let attributes = Attributes::of(below.stat(), self.job.writer.merged.xattrs(&below)?);
-        self.add(attributes, Some(below))
+        self.add(attributes.clone(), Some((below, attributes)))
     }
 
-    fn add(&mut self, attributes: Attributes, below: Option<Entry>) -> Packing<usize> {
+    fn add(&mut self, attributes: Attributes, below: Option<(Entry, Attributes)>) -> Packing<usize> {
         storable(&attributes.xattrs)?;
         let differs = below.is_none();
         self.dirs.push(PlannedDir { attributes, below, differs, names: BTreeMap::new() });
@@ -167,8 +167,9 @@ impl Planner<'_> {
         let mut targets = vec![(destination, false); scan.dirs.len()];
         for (index, dir) in scan.dirs.iter().enumerate() {
             let (target, is_new) = targets[index];
-            let below = self.dirs[target].below.clone();
-            let below = below.map(|below| self.job.writer.merged.open_dir(&below)).transpose()?;
+            let merged = &self.job.writer.merged;
+            let below =
+                self.dirs[target].below.as_ref().map(|(below, _)| merged.open_dir(below)).transpose()?;
             for (child_index, child) in dir.children.iter().enumerate() {
                 let place = Place { batch: number, dir: index, child: child_index };
                 let name = renamed.unwrap_or_else(|| child.name());
@@ -265,7 +266,7 @@ fn is_unfit(stat: &Stat) -> bool {
 
 /// Names that mean deletions in a layer are for the usual way to refuse.
 fn check_name(name: &OsStr) -> Packing<()> {
-    match name.as_bytes().starts_with(b".wh.") {
+    match name.as_bytes().starts_with(PREFIX) {
         true => Err(Stop::Unfit),
         false => Ok(()),
     }

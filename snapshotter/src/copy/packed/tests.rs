@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use sys::erofs::Backing;
 use sys::stat::FileTime;
 
 use super::super::{CopyOptions, batches_of, copy_batches};
@@ -105,7 +106,7 @@ fn both(
         second.tree.write(BlockBits::TAR, second.size, &mut index).unwrap();
         std::fs::write(scratch.join("index"), index).unwrap();
         let index = File::open(scratch.join("index")).unwrap();
-        let root = sys::erofs::mount(index.as_fd(), tar.as_fd()).unwrap();
+        let root = sys::erofs::mount(index.as_fd(), tar.as_fd(), Backing::File).unwrap();
         let packed = Tree::overlay([sys::erofs::path_of(&root).as_path(), image]).unwrap();
         assert_eq!(seen(&packed, unpacked.tree()), seen(unpacked.tree(), &packed));
     }
