@@ -90,10 +90,9 @@ impl Unpacking<'_> {
         });
         // What is wrong with a download explains what is wrong with a layer.
         fetched?;
-        if unpacked.is_err() {
-            // The download may have been begun again, with what came in the first attempt thrown away.
-            self.go_on(&mut reached, false)?;
-        }
+        unpacked?;
+        // Downloads that were begun again, with what came in the first attempt thrown away.
+        self.go_on(&mut reached, false)?;
         Ok(reached.snapshot)
     }
 
@@ -112,7 +111,7 @@ impl Unpacking<'_> {
         fetched
     }
 
-    /// Unpacks one layer after the other.
+    /// Unpacks one layer after the other; while they arrive, up to one of which the rest has to be fetched once more.
     fn go_on(&self, reached: &mut Reached, while_arriving: bool) -> Result<(), EngineError> {
         while let Some(layer) = self.layers.get(reached.layers) {
             self.cancel.check()?;
@@ -122,12 +121,17 @@ impl Unpacking<'_> {
             // Of what is in the store already nobody says that it comes.
             let is_there = store.blob(lease, &layer.digest)?.is_some();
             let arriving = (while_arriving && !is_there).then(|| &self.arrivals[number]);
-            let arriving = arriving.filter(|arriving| arriving.begins());
+            if arriving.is_some_and(|arriving| !arriving.begins()) {
+                return Ok(());
+            }
             let id = format!("extracting {}", layer.digest.short());
             self.progress.status(self.vertex, &id, 0, layer.size, false);
             let snapshot = match arriving {
                 Some(arriving) => {
-                    store.apply_arriving_layer(lease, parent, layer, arriving, diff_id, cancel)?
+                    match store.apply_arriving_layer(lease, parent, layer, arriving, diff_id, cancel) {
+                        Err(_) if !arriving.is_whole() => return Ok(()),
+                        applied => applied?,
+                    }
                 }
                 None => store.apply_layer(lease, parent, layer, diff_id, cancel)?,
             };

@@ -5,6 +5,7 @@ mod common;
 
 use std::path::Path;
 
+use common::packed::forms;
 use common::{env, image_id, names_in};
 use nix::sys::signal::Signal;
 use testkit::{Lap, Output, TestEnv};
@@ -26,20 +27,6 @@ fn packing() -> Option<TestEnv> {
 
 fn packed(env: &TestEnv, args: &[&str]) -> Lap {
     env.lap(["--layer-form", "packed"]).args(args)
-}
-
-/// In which form each layer of the store is.
-fn forms(env: &TestEnv) -> Vec<&'static str> {
-    let layers = env.root().join("snapshots-v1");
-    let form = |name: &String| {
-        let has = |file: &str| layers.join(name).join(file).exists();
-        match (has("index") && has("tar"), has("fs")) {
-            (true, false) => "packed",
-            (false, true) => "dir",
-            _ => "something else",
-        }
-    };
-    names_in(&layers).iter().map(form).collect()
 }
 
 fn says(env: &TestEnv, args: &[&str]) -> String {

@@ -4,6 +4,7 @@ mod common;
 
 use std::os::unix::net::UnixListener;
 
+use common::packed::forms;
 use common::{image_id, names_in};
 use testkit::{Context, TestEnv};
 
@@ -39,20 +40,6 @@ fn packable() -> Option<(TestEnv, Context)> {
 fn build(env: &TestEnv, context: &Context) -> String {
     let flags = ["--layer-form", "auto", "build", "--progress", "plain", "-t", "built"];
     env.lap(flags).arg(context.path()).ok().stderr_text()
-}
-
-/// In which form each layer of the store is.
-fn forms(env: &TestEnv) -> Vec<&'static str> {
-    let layers = env.root().join("snapshots-v1");
-    let form = |name: &String| {
-        let has = |file: &str| layers.join(name).join(file).exists();
-        match (has("index") && has("tar"), has("fs")) {
-            (true, false) => "packed",
-            (false, true) => "dir",
-            _ => "both",
-        }
-    };
-    names_in(&layers).iter().map(form).collect()
 }
 
 /// What the image is for others: its archive.

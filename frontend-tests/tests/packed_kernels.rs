@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::names_in;
+use common::packed::{filesystems, forms, supervisor};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use rustix::mount::MountFlags;
 use testkit::{Lap, Output, TestEnv, mounted};
 
@@ -21,9 +21,6 @@ const UNPACKED: &str = "WARNING: layers are unpacked";
 
 /// How long is waited for what happens at once.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// `EROFS_SUPER_MAGIC_V1` (`linux/magic.h`).
-const EROFS: i64 = 0xe0f5_e1e2;
 
 /// An environment whose `busybox` is packed and mounted in one way.
 struct Packed {
@@ -71,39 +68,12 @@ impl Packed {
         ])
         .ok();
     }
-
-    /// The process that looks after a container.
-    fn supervisor(&self, name: &str) -> Pid {
-        let pid = self.says(&["inspect", "-f", "{{.State.Pid}}", name]);
-        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
-        Pid::from_raw(parent.trim().parse().unwrap())
-    }
-
-    /// The EROFS filesystems that the container's layers are, by their device numbers.
-    fn filesystems(&self, name: &str) -> BTreeSet<u64> {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", self.supervisor(name))).unwrap();
-        let open = open.map(|entry| entry.unwrap().path());
-        let packed = open.filter(|path| rustix::fs::statfs(path).is_ok_and(|found| found.f_type == EROFS));
-        let found: BTreeSet<u64> = packed
-            .map(|path| std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(path).unwrap()))
-            .collect();
-        assert!(!found.is_empty(), "{name} has no packed layers");
-        found
-    }
 }
 
 fn busybox(env: &TestEnv) -> PathBuf {
     let archive = env.work().join("busybox.tar");
     testkit::images::busybox().write_archive(&archive);
     archive
-}
-
-/// In which form each layer of the store is.
-fn forms(env: &TestEnv) -> Vec<&'static str> {
-    let layers = env.root().join("snapshots-v1");
-    let is_packed = |name: &String| layers.join(name).join("index").exists();
-    names_in(&layers).iter().map(|name| if is_packed(name) { "packed" } else { "dir" }).collect()
 }
 
 /// The files of a store that loop devices show.
@@ -204,7 +174,7 @@ fn containers_over_loop_devices_share_them_and_leave_none() {
         assert!(devices[0].ends_with("/index") && devices[1].ends_with("/tar"), "{devices:?}");
         packed.start("two");
         assert_eq!(bound(&packed.env), devices, "{way}");
-        assert_eq!(packed.filesystems("one"), packed.filesystems("two"), "{way}");
+        assert_eq!(filesystems(&packed.env, "one"), filesystems(&packed.env, "two"), "{way}");
         packed.lap(&["rm", "-f", "one"]).ok();
         assert_eq!(packed.says(&["exec", "two", "ls", "-d", "/bin/sh"]), "/bin/sh\n");
         packed.start("three");
@@ -216,7 +186,7 @@ fn containers_over_loop_devices_share_them_and_leave_none() {
         run.wait_for("ready");
         assert_eq!(bound(&packed.env), devices, "{way}");
         for name in ["two", "three"] {
-            kill(packed.supervisor(name), Signal::SIGKILL).unwrap();
+            kill(supervisor(&packed.env, name), Signal::SIGKILL).unwrap();
         }
         for killed in [build, run] {
             killed.signal(Signal::SIGKILL);
@@ -256,11 +226,11 @@ fn layers_that_were_changed_are_not_found_on_older_devices() {
     std::fs::remove_file(&index).unwrap();
     std::fs::write(&index, &whole).unwrap();
     packed.start("two");
-    assert_ne!(packed.filesystems("one"), packed.filesystems("two"));
+    assert_ne!(filesystems(&packed.env, "one"), filesystems(&packed.env, "two"));
     std::fs::write(&index, vec![0; whole.len()]).unwrap();
     packed.start("three");
     assert_eq!(packed.says(&["exec", "three", "ls", "-d", "/bin/sh"]), "/bin/sh\n");
-    assert!(packed.filesystems("two").is_disjoint(&packed.filesystems("three")));
+    assert!(filesystems(&packed.env, "two").is_disjoint(&filesystems(&packed.env, "three")));
     packed.lap(&["rm", "-f", "one", "two", "three"]).ok();
     is_let_go(&packed.env);
 }

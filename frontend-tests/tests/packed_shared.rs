@@ -2,17 +2,13 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use common::files_below;
+use common::packed::{filesystems, supervisor};
 use testkit::TestEnv;
-
-/// `EROFS_SUPER_MAGIC_V1` (`linux/magic.h`).
-const EROFS: i64 = 0xe0f5_e1e2;
 
 /// How layers are mounted whose mounts can be copied.
 const MOUNT: [&str; 2] = ["--layer-mount", "file"];
@@ -47,26 +43,6 @@ fn start(env: &TestEnv, name: &str) {
         .ok();
 }
 
-/// The process that looks after a container.
-fn supervisor(env: &TestEnv, name: &str) -> u32 {
-    let pid = env.lap(["inspect", "-f", "{{.State.Pid}}", name]).ok().stdout_text();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
-    parent.trim().parse().unwrap()
-}
-
-/// The EROFS filesystems that the container's layers are, by their device numbers.
-fn filesystems(env: &TestEnv, name: &str) -> BTreeSet<u64> {
-    let open = std::fs::read_dir(format!("/proc/{}/fd", supervisor(env, name))).unwrap();
-    let open = open.map(|entry| entry.unwrap().path());
-    let is_erofs =
-        |path: &PathBuf| rustix::fs::statfs(path.as_path()).is_ok_and(|found| found.f_type == EROFS);
-    let found: BTreeSet<u64> =
-        open.filter(is_erofs).map(|path| std::fs::metadata(path).unwrap().dev()).collect();
-    assert!(!found.is_empty(), "{name} has no packed layers");
-    found
-}
-
 fn lists_files(env: &TestEnv, name: &str) {
     assert_eq!(env.lap(["exec", name, "ls", "-d", "/bin/sh"]).ok().stdout_text(), "/bin/sh\n");
 }
@@ -93,7 +69,7 @@ fn containers_of_one_image_have_one_filesystem_whoever_of_them_ends() {
     start(&env, "three");
     assert_eq!(filesystems(&env, "three"), shared);
     // Nothing but its descriptors tells that its supervisor is gone.
-    let killed = nix::unistd::Pid::from_raw(supervisor(&env, "three").cast_signed());
+    let killed = supervisor(&env, "three");
     nix::sys::signal::kill(killed, nix::sys::signal::Signal::SIGKILL).unwrap();
     start(&env, "four");
     assert_eq!(filesystems(&env, "four"), shared);

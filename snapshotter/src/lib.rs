@@ -70,6 +70,7 @@ mod tree_seen;
 mod usage;
 mod volume;
 mod wait;
+mod write_back;
 pub mod writer;
 
 pub use apply::Layering;

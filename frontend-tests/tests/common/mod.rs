@@ -4,6 +4,7 @@
 pub(crate) mod containers;
 pub(crate) mod daemon;
 pub(crate) mod docker;
+pub(crate) mod packed;
 pub(crate) mod ports;
 pub(crate) mod ssh;
 pub(crate) mod terminal;

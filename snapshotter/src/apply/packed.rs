@@ -20,6 +20,7 @@ use super::{Applied, ApplyError, ApplyOptions, Layering, read_ahead};
 use crate::compress;
 use crate::erofs::{self, Content, NodeId, ROOT};
 use crate::tar_entry::{Entry, EntryName, Kind, Mtime, Xattr};
+use crate::write_back::WriteBack;
 
 /// The longest path that the kernel takes, its final zero not counted.
 pub(crate) const MAX_PATH: usize = 4095;
@@ -76,8 +77,8 @@ pub(crate) fn pack_blob(
     let plain = compress::decompressor(blob)?;
     let index = Index::new(options)?;
     let work = |archive| {
-        let tar = BufWriter::with_capacity(read_ahead::BUFFER, tar);
-        let mut copied = Copied { archive, tar, written: 0, begun: 0, failure: None };
+        let tar = BufWriter::with_capacity(read_ahead::BUFFER, WriteBack::new(tar));
+        let mut copied = Copied { archive, tar, failure: None };
         let result = Unpack::new(&mut copied, index, options, cancel).run_into();
         match copied.failure.or(copied.tar.flush().err()) {
             Some(source) => {
@@ -108,15 +109,9 @@ pub(crate) fn index_of(
 /// Writes down what is read.
 struct Copied<'a, R> {
     archive: R,
-    tar: BufWriter<&'a File>,
-    written: u64,
-    /// How much of it is on its way to the disk.
-    begun: u64,
+    tar: BufWriter<WriteBack<'a>>,
     failure: Option<io::Error>,
 }
-
-/// How much is written until the disk is told to begin with it, so that there is less to wait for at the end.
-pub(crate) const WRITE_BACK: u64 = 16 << 20;
 
 impl<R: BufRead> Read for Copied<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -141,11 +136,6 @@ impl<R: BufRead> BufRead for Copied<'_, R> {
             self.failure.get_or_insert(error);
         }
         self.archive.consume(count);
-        self.written += count as u64;
-        if self.written - self.begun >= WRITE_BACK {
-            sys::fs::begin_to_store(self.tar.get_ref(), self.begun..self.written);
-            self.begun = self.written;
-        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Arriving {
     }
 
     /// Waits for the end. Whether the whole is there, and is what its digest says.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         let mut state = self.lock();
         loop {
             match state.end {

@@ -241,26 +241,20 @@ impl Store {
         let tar = sys::fs::create_new(&aside.tar(), 0o400)?;
         let made = match (blob, &original) {
             (Ok(Some(blob)), Some(original)) => {
-                let packed = packed::pack_blob(blob, Some(original.diff_id), &tar, &options, cancel);
-                packed.map(|packed| (packed.tree, packed.diff_id))
+                let diff_id = original.diff_id;
+                match packed::pack_blob(blob, Some(diff_id), &tar, &options, cancel) {
+                    Ok(packed) => Ok((packed.tree, packed.diff_id)),
+                    Err(error) => Err(self.unfit(layer, diff_id, error)?),
+                }
             }
             (Ok(_) | Err(StoreError::NoSuchBlob { .. }), _) => {
-                match self.write_archive(layer, &tar, aside, &options, cancel)? {
-                    Ok(made) => made,
-                    Err(kept) => return Ok(Err(kept)),
-                }
+                self.write_archive(layer, &tar, aside, &options, cancel)?
             }
             (Err(error), _) => return Err(error),
         };
         let (tree, diff_id) = match made {
             Ok(made) => made,
-            Err(ApplyError::Cancelled) => return Err(StoreError::Cancelled),
-            Err(error @ ApplyError::Unfit { .. }) => return Ok(Err(Kept::Unfit(Box::new(error)))),
-            Err(source) => {
-                let directory = self.layout().snapshot(layer).fs();
-                let layer = original.map_or_else(|| Digest::of(&[]), |original| original.diff_id);
-                return Err(StoreError::Apply { layer, directory, source: Box::new(source) });
-            }
+            Err(kept) => return Ok(Err(kept)),
         };
         let size = tar.metadata().at("inspect", &aside.tar())?.len();
         let row = self.write_index(aside, &tree, (diff_id, size))?;
@@ -268,7 +262,6 @@ impl Store {
     }
 
     /// Writes the archive of a directory, the same that is exported, and gives the tree that it is.
-    #[allow(clippy::type_complexity, reason = "what was made is what it is made of a blob, too")]
     fn write_archive(
         &self,
         layer: SnapshotId,
@@ -276,7 +269,7 @@ impl Store {
         aside: &SnapshotDirs,
         options: &ApplyOptions,
         cancel: &CancelToken,
-    ) -> Result<Made<Result<(Tree, Digest), ApplyError>>, StoreError> {
+    ) -> Result<Made<(Tree, Digest)>, StoreError> {
         let info = self.snapshot_info(layer)?;
         let users = self.db().read("look up who shares a layer", |c| sharing::users(c, layer))?;
         if users.len() > 1 && info.parent.is_some() {
@@ -301,13 +294,22 @@ impl Store {
             return Ok(Err(Kept::Original { layer: known }));
         }
         let archive = BufReader::with_capacity(BUFFER, sys::fs::open(&aside.tar())?);
-        Ok(Ok(match packed::index_of(archive, options, cancel) {
+        match packed::index_of(archive, options, cancel) {
             Ok(mut tree) => {
                 take_attributes(&mut tree, &RootDir::open(&root)?)?;
-                Ok((tree, diff_id))
+                Ok(Ok((tree, diff_id)))
             }
-            Err(error) => Err(error),
-        }))
+            Err(error) => self.unfit(layer, diff_id, error).map(Err),
+        }
+    }
+
+    /// What it means that the archive of a layer, with this digest, has no index.
+    fn unfit(&self, layer: SnapshotId, tar: Digest, error: ApplyError) -> Result<Kept, StoreError> {
+        match error {
+            ApplyError::Cancelled => Err(StoreError::Cancelled),
+            error @ ApplyError::Unfit { .. } => Ok(Kept::Unfit(Box::new(error))),
+            error => Err(self.failed(layer, tar, error)),
+        }
     }
 
     /// Moves the directory of a layer that is packed by now to where it is removed, unless somebody has begun to use it.

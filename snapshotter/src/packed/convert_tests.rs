@@ -11,8 +11,8 @@ use testkit::{Tree as Files, mounted};
 use super::convert::{ConvertTo, Converted, Kept};
 use crate::gc::Policy;
 use crate::snapshot::{CommitInfo, SnapshotId};
-use crate::test_support::TestStore;
-use crate::{Compression, Store};
+use crate::test_support::{TestStore, key};
+use crate::{CacheValue, Compression, Store};
 
 fn cancel() -> CancelToken {
     CancelToken::new()
@@ -31,6 +31,12 @@ fn packable() -> Option<TestStore> {
 
 fn convert(store: &Store, layer: SnapshotId, to: ConvertTo) -> Converted {
     store.convert_layer(layer, to, &cancel()).unwrap()
+}
+
+/// Keeps a snapshot as the result of a step, so that it is no garbage.
+fn remember(test: &TestStore, step: u8, snapshot: SnapshotId) {
+    let value = CacheValue { snapshot: Some(snapshot), ..Default::default() };
+    test.store.cache_put(&key(step), value).unwrap();
 }
 
 fn is_packed(test: &TestStore, layer: SnapshotId) -> bool {
@@ -92,12 +98,7 @@ fn a_layer_is_the_same_in_either_form() {
     let Some(mut test) = packable() else { return };
     let base = write_base(&test);
     let top = write_top(&test, base);
-    test.store
-        .cache_put(
-            &crate::test_support::key(1),
-            crate::CacheValue { snapshot: Some(top), ..Default::default() },
-        )
-        .unwrap();
+    remember(&test, 1, top);
     let before = seen(&test, top);
     // What the upper one would be, had nothing been converted; nobody has asked for its digest yet in this store.
     test.release();
@@ -132,12 +133,7 @@ fn a_file_that_is_repeated_is_found_to_be_on_packed_layers_too() {
     let base = write_base(&test);
     let tops = [write_top(&test, base), write_top(&test, base)];
     let plain = layer_of(&test, tops[0]);
-    test.store
-        .cache_put(
-            &crate::test_support::key(1),
-            crate::CacheValue { snapshot: Some(tops[1]), ..Default::default() },
-        )
-        .unwrap();
+    remember(&test, 1, tops[1]);
     test.release();
     assert!(matches!(convert(&test.store, base, ConvertTo::Packed), Converted::Done));
     let entries = |id| test.store.changed_paths(id, &cancel()).unwrap().len();
@@ -161,12 +157,7 @@ fn a_pulled_layer_is_the_archive_that_it_came_as() {
     let blob = test.store.put_blob(&test.lease, &plain).unwrap();
     let layer = Descriptor::new(media_type::OCI_LAYER, blob.digest, blob.size);
     let base = test.store.apply_layer(&test.lease, None, &layer, Some(&blob.digest), &cancel()).unwrap();
-    test.store
-        .cache_put(
-            &crate::test_support::key(1),
-            crate::CacheValue { snapshot: Some(base), ..Default::default() },
-        )
-        .unwrap();
+    remember(&test, 1, base);
     test.release();
     assert!(matches!(convert(&test.store, base, ConvertTo::Packed), Converted::Done));
     assert_eq!(fs::read(test.store.layout().snapshot(base).tar()).unwrap(), plain);
@@ -187,18 +178,8 @@ fn what_an_archive_cannot_hold_stays_a_directory() {
     std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let layer = active.commit(CommitInfo::default()).unwrap();
     let reserved = test.snapshot(None, ".wh.file");
-    test.store
-        .cache_put(
-            &crate::test_support::key(1),
-            crate::CacheValue { snapshot: Some(layer), ..Default::default() },
-        )
-        .unwrap();
-    test.store
-        .cache_put(
-            &crate::test_support::key(2),
-            crate::CacheValue { snapshot: Some(reserved), ..Default::default() },
-        )
-        .unwrap();
+    remember(&test, 1, layer);
+    remember(&test, 2, reserved);
     test.release();
     assert!(matches!(convert(&test.store, layer, ConvertTo::Packed), Converted::Kept(Kept::Sockets)));
     assert!(matches!(convert(&test.store, reserved, ConvertTo::Packed), Converted::Kept(Kept::Archive(_))));
@@ -232,12 +213,7 @@ fn a_directory_stays_for_whoever_uses_it() {
 fn an_old_form_that_was_left_goes_with_the_next_collection() {
     let Some(mut test) = packable() else { return };
     let base = write_base(&test);
-    test.store
-        .cache_put(
-            &crate::test_support::key(1),
-            crate::CacheValue { snapshot: Some(base), ..Default::default() },
-        )
-        .unwrap();
+    remember(&test, 1, base);
     test.release();
     let dirs = test.store.layout().snapshot(base);
     let left = |place: &str| {

@@ -97,7 +97,7 @@ impl Store {
     ) -> Result<PackedLayer, StoreError> {
         let archive = BufReader::with_capacity(BUFFER, sys::fs::open(&dirs.tar())?);
         let tree = packed::index_of(archive, &self.options_of(layer)?, &CancelToken::new())
-            .map_err(|source| self.failed(layer, row, source))?;
+            .map_err(|source| self.failed(layer, row.tar, source))?;
         let (_lease, top) = self.scratch_path()?;
         let aside = SnapshotDirs { top };
         sys::fs::create_dir(&aside.top, 0o700)?;
@@ -144,7 +144,7 @@ impl Store {
             let archive = files.tar.try_clone().at("open", &dirs.tar())?;
             io::Seek::rewind(&mut &archive).at("read", &dirs.tar())?;
             apply::apply(archive, &aside.fs(), &options, &CancelToken::new())
-                .map_err(|source| self.failed(layer, &row, source))?;
+                .map_err(|source| self.failed(layer, row.tar, source))?;
             if let Ok(way) = self.way()?
                 && let Ok(root) = files.mount(&dirs, way.backing)
             {
@@ -166,9 +166,9 @@ impl Store {
         recorded.and(settled)
     }
 
-    fn failed(&self, layer: SnapshotId, row: &PackedLayer, source: ApplyError) -> StoreError {
+    pub(super) fn failed(&self, layer: SnapshotId, tar: Digest, source: ApplyError) -> StoreError {
         let directory = self.layout().snapshot(layer).top;
-        StoreError::Apply { layer: row.tar, directory, source: Box::new(source) }
+        StoreError::Apply { layer: tar, directory, source: Box::new(source) }
     }
 
     /// A path for what is not complete, which is nobody's for as long as the lease is there.

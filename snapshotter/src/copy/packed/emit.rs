@@ -14,7 +14,7 @@ use super::super::{CopyStats, Job};
 use super::load::{Content, Found, Loaded, State};
 use super::plan::{Plan, ROOT, Step};
 use super::{Leaves, Packing, Place, Stop};
-use crate::apply::packed::{MAX_PATH, WRITE_BACK};
+use crate::apply::packed::MAX_PATH;
 use crate::batch::Batch;
 use crate::content_hash::update;
 use crate::digest_thread::DigestThread;
@@ -23,6 +23,7 @@ use crate::merkle;
 use crate::scan::Child;
 use crate::tar_entry::{BLOCK, Entry, Kind, Mtime, Xattr};
 use crate::tar_write::{TarWriteError, Writer};
+use crate::write_back::WriteBack;
 use crate::writer::Attributes;
 
 /// A directory on the way down.
@@ -66,7 +67,7 @@ impl<'a> Emitter<'a> {
         let no_leaves = |batch: &Batch| {
             batch.scan.dirs.iter().map(|dir| dir.children.iter().map(|_| None).collect()).collect()
         };
-        let sink = Sink { file, digest: DigestThread::default(), position: 0, begun: 0 };
+        let sink = Sink { file: WriteBack::new(file), digest: DigestThread::default(), position: 0 };
         let root = Frame { dir: ROOT, path: Vec::new(), node: Some(erofs::ROOT) };
         Ok(Self {
             job,
@@ -342,35 +343,22 @@ impl Read for Watched<'_> {
 
 /// The archive: a file, its digest, and how much was written.
 struct Sink<'a> {
-    file: &'a File,
+    file: WriteBack<'a>,
     digest: DigestThread,
     position: u64,
-    /// How much of the file is on its way to the disk.
-    begun: u64,
 }
 
 impl Sink<'_> {
-    fn finish(self) -> Result<(Digest, u64), TarWriteError> {
-        let mut file = self.file;
-        file.write_all(self.digest.pending()).map_err(|source| TarWriteError::End { source })?;
+    fn finish(mut self) -> Result<(Digest, u64), TarWriteError> {
+        self.file.write_all(self.digest.pending()).map_err(|source| TarWriteError::End { source })?;
         Ok((self.digest.finish(), self.position))
-    }
-
-    /// What is written while the disk has nothing else to do need not be waited for at the end.
-    fn begin_to_store(&mut self) {
-        if self.position - self.begun >= WRITE_BACK {
-            sys::fs::begin_to_store(self.file, self.begun..self.position);
-            self.begun = self.position;
-        }
     }
 }
 
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut file = self.file;
-        self.digest.update_and(bytes, |full| file.write_all(full))?;
+        self.digest.update_and(bytes, |full| self.file.write_all(full))?;
         self.position += bytes.len() as u64;
-        self.begin_to_store();
         Ok(bytes.len())
     }
 
