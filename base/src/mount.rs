@@ -5,7 +5,9 @@
 //!
 //! A read-only directory of a mount may stand for a *packed* layer: there is no such directory, but beside its name are
 //! [`PACKED_INDEX`], an EROFS image, and [`PACKED_DATA`], the file that holds what the image's files hold. Whoever mounts
-//! takes the root of that image in its place.
+//! takes the root of that image in its place. What other layers hold already is not held again: then there is also
+//! [`PACKED_PIECES`], which says in its second line whose [`PACKED_DATA`] the image needs beside its own, by the names of their
+//! directories, which are beside this one's: the devices of the image, after the first.
 
 use std::path::PathBuf;
 
@@ -16,6 +18,9 @@ pub const PACKED_INDEX: &str = "index";
 
 /// The name of the file with a packed layer's content.
 pub const PACKED_DATA: &str = "tar";
+
+/// The name of the file that says where the pieces of a packed layer's archive lie, if not all of them are in its own.
+pub const PACKED_PIECES: &str = "pieces";
 
 /// The name of the file beside them that says who has a packed layer mounted and shares that. It may be wrong, or missing.
 pub const PACKED_USERS: &str = "users";

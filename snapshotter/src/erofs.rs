@@ -1,5 +1,5 @@
 //! Writes EROFS images whose files lie elsewhere: an image holds names, attributes and directories, and for each
-//! file where its content begins on one other device, here a file such as an uncompressed tar. Nothing of the
+//! file where its content begins on another device, here a file such as an uncompressed tar. Nothing of the
 //! content is read, so an image is small and made as fast as its entries come.
 //!
 //! Source: the kernel's `Documentation/filesystems/erofs.rst` and its `fs/erofs/erofs_fs.h`, which states the
@@ -7,7 +7,7 @@
 //!
 //! * inodes of the extended form, which has times, owners and link counts in full; attributes behind each;
 //! * directories as sorted blocks, links as text, both behind their inode where the last part fits into its block;
-//! * files as one chunk on device 1 (`EROFS_FEATURE_INCOMPAT_CHUNKED_FILE`, `_DEVICE_TABLE`).
+//! * files as one chunk on a device (`EROFS_FEATURE_INCOMPAT_CHUNKED_FILE`, `_DEVICE_TABLE`).
 //!
 //! A tree is built by numbers: [`Tree::add`] makes a node, [`Tree::insert`] names it. Whether names, links and
 //! whiteouts make sense together is the caller's business. What the format cannot hold is [`Unfit`], an ordinary
@@ -107,7 +107,7 @@ pub(crate) struct Attributes {
 pub(crate) enum Content {
     /// A directory and its names.
     Directory(BTreeMap<Box<[u8]>, NodeId>),
-    /// A regular file, and where on the device its bytes begin.
+    /// A regular file, and where in the archive its bytes begin.
     File {
         size: u64,
         offset: u64,
@@ -122,6 +122,27 @@ pub(crate) enum Content {
 struct Node {
     content: Content,
     attributes: Attributes,
+}
+
+/// Where the content of files lies.
+pub(crate) trait Devices {
+    /// The sizes of all devices in bytes, in their order.
+    fn sizes(&self) -> Vec<u64>;
+
+    /// On which device, counted from 0, and where on it those bytes of the archive begin; `None` when they are not beside each
+    /// other.
+    fn locate(&self, offset: u64, size: u64) -> Option<(u16, u64)>;
+}
+
+/// One device of this size in bytes that is the archive.
+impl Devices for u64 {
+    fn sizes(&self) -> Vec<u64> {
+        vec![*self]
+    }
+
+    fn locate(&self, offset: u64, _size: u64) -> Option<(u16, u64)> {
+        Some((0, offset))
+    }
 }
 
 /// A tree of files that is to become an image.
@@ -189,16 +210,17 @@ impl Tree {
         &mut self.nodes[node.index()].attributes
     }
 
-    /// Writes the image of everything that has a name, for content on a device of `device_size` bytes. The same tree
-    /// gives the same bytes.
+    /// Writes the image of everything that has a name, whose content is where `devices` says. The same tree gives the same
+    /// bytes.
     pub(crate) fn write(
         &self,
         bits: BlockBits,
-        device_size: u64,
+        devices: &dyn Devices,
         out: &mut dyn Write,
     ) -> Result<(), WriteError> {
-        let plan = place::plan(self, bits)?;
-        encode::write(self, &plan, bits, device_size, out)
+        let sizes = devices.sizes();
+        let plan = place::plan(self, bits, sizes.len())?;
+        encode::write(self, &plan, bits, devices, out)
     }
 }
 

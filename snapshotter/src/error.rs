@@ -89,6 +89,14 @@ pub enum StoreError {
         /// The directory of its files.
         path: PathBuf,
     },
+    /// A layer whose content was shared got another form meanwhile.
+    #[error(
+        "layer {layer}, which this one shares content with, got another form at the same time; try again"
+    )]
+    LayerConverted {
+        /// Its snapshot.
+        layer: SnapshotId,
+    },
     /// The index of a packed layer could not be written.
     #[error("cannot write the index of the packed layer {}", path.display())]
     PackedIndex {

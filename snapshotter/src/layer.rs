@@ -9,7 +9,6 @@ mod arriving_tests;
 mod convert;
 mod planned;
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -24,7 +23,7 @@ use crate::diff::{self, DiffError, DiffOptions, PathChange};
 use crate::digest_thread::DigestThread;
 use crate::error::StoreError;
 use crate::lease::Lease;
-use crate::packed::PackError;
+use crate::packed::{Archive, PackError};
 use crate::snapshot::{ActiveSnapshot, CommitInfo, SnapshotId};
 use crate::store::Store;
 
@@ -227,7 +226,7 @@ impl Store {
             match self.pack(active.dirs(), blob, expected.copied(), &options, cancel) {
                 Ok(Some((applied, files))) => {
                     let info = commit_info(layer, below, files.tar, &applied);
-                    active.set_packed(files);
+                    active.set_packed(files, Vec::new());
                     return Ok((active, info));
                 }
                 Ok(None) => {}
@@ -377,7 +376,7 @@ impl Store {
     /// The archive of a packed layer is the layer.
     fn copy_archive(
         &self,
-        archive: File,
+        mut archive: Archive,
         id: SnapshotId,
         out: &mut dyn Write,
         cancel: &CancelToken,
@@ -388,7 +387,7 @@ impl Store {
             if cancel.is_cancelled() {
                 return Err(StoreError::Cancelled);
             }
-            match (&archive).read(&mut buffer) {
+            match archive.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(count) => out.write_all(&buffer[..count]).map_err(failed)?,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

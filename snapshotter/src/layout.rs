@@ -29,6 +29,8 @@
 //!   snapshots-v1/<id>/{fs,work}      layers; `work` is overlayfs's own and goes at commit; a snapshot
 //!                                    that shares the layer of another has no directory
 //!   snapshots-v1/<id>/{tar,index}    packed layers: the archive, and the image of its files ([`packed`](crate::packed))
+//!   snapshots-v1/<id>/{pieces,contents}
+//!                                    where the archive lies if others hold some of it, and what it holds
 //! ```
 //!
 //! Formats carry a version in their name, so that a new format is a new directory. Names come from
@@ -251,6 +253,21 @@ impl SnapshotDirs {
     /// What of that archive is mounted.
     pub(crate) fn index(&self) -> PathBuf {
         self.top.join(base::mount::PACKED_INDEX)
+    }
+
+    /// Where the pieces of the archive lie, if others have some.
+    pub(crate) fn pieces(&self) -> PathBuf {
+        self.top.join(base::mount::PACKED_PIECES)
+    }
+
+    /// What a packed layer holds.
+    pub(crate) fn contents(&self) -> PathBuf {
+        self.top.join("contents")
+    }
+
+    /// All files that a packed layer may have, the archive apart.
+    pub(crate) fn beside_tar(&self) -> [PathBuf; 4] {
+        [self.index(), self.pieces(), self.contents(), self.users()]
     }
 
     /// Who has a packed layer mounted.

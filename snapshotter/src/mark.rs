@@ -9,8 +9,8 @@ use crate::snapshot::SnapshotId;
 /// Something that can be kept or collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Node {
-    /// A snapshot: needs its parent and the owner of its layer directory, and keeps the blobs made from it
-    /// or for it.
+    /// A snapshot: needs its parent, the owner of its layer directory, and the layers whose archives its own is part of; keeps
+    /// the blobs made from it or for it.
     Snapshot(SnapshotId),
     /// A blob: a document needs what it refers to.
     Blob(Digest),

@@ -10,24 +10,26 @@
 //! of its descriptor. It is good in this process only, so what others get ([`base::Mount`]) names the place where
 //! the directory would be.
 
+pub(crate) mod contents;
 mod convert;
 mod copied;
+mod files;
 mod mend;
+pub(crate) mod pieces;
 mod probe;
 mod way;
 
 pub use convert::{ConvertTo, Converted, Kept};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use base::digest::Digester;
 use base::{CancelToken, Digest};
-use sys::erofs::{Backing, Way};
+use sys::erofs::Way;
 use sys::fs::{PathContext as _, PathError};
 
 use crate::apply::packed::{self, Packed};
@@ -40,6 +42,9 @@ use crate::error::StoreError;
 use crate::layout::SnapshotDirs;
 use crate::snapshot::SnapshotId;
 use crate::store::{Options, Store};
+use files::Files;
+pub(crate) use pieces::Archive;
+use pieces::Pieces;
 pub use way::PackingObstacle;
 
 /// How many files a copy has at least that is packed without being asked for: fewer are copied in less time than mounting
@@ -95,33 +100,6 @@ impl PackedLayers {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SnapshotId, OwnedFd>> {
         self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The open files of a packed layer.
-struct Files {
-    tar: File,
-    index: File,
-}
-
-impl Files {
-    /// Opens them; `None` when one is missing.
-    fn open(dirs: &SnapshotDirs) -> Result<Option<Self>, PathError> {
-        let open = |path: &Path| match sys::fs::open(path) {
-            Err(error) if error.is_not_found() => Ok(None),
-            file => file.map(Some),
-        };
-        Ok(open(&dirs.tar())?.zip(open(&dirs.index())?).map(|(tar, index)| Self { tar, index }))
-    }
-
-    fn mount(&self, dirs: &SnapshotDirs, backing: Backing) -> Result<OwnedFd, PathError> {
-        sys::erofs::mount(self.index.as_fd(), self.tar.as_fd(), backing).at("mount", &dirs.index())
-    }
-
-    /// Which files they are. What is written to a file, or put in its place, shows in this.
-    fn identity(&self, dirs: &SnapshotDirs, boot: &str) -> Result<String, PathError> {
-        let files = sys::erofs::identity([&self.index, &self.tar]).at("inspect", &dirs.top)?;
-        Ok(format!("{boot} {files}"))
     }
 }
 
@@ -190,10 +168,10 @@ impl Store {
     }
 
     /// The archive of a layer, if it is packed.
-    pub(crate) fn packed_archive(&self, layer: SnapshotId) -> Result<Option<File>, StoreError> {
+    pub(crate) fn packed_archive(&self, layer: SnapshotId) -> Result<Option<Archive>, StoreError> {
         let row = self.db().read("look up a packed layer", |c| rows::get(c, layer))?;
         let files = row.map(|row| self.whole_files(layer, &row)).transpose()?;
-        Ok(files.flatten().map(|files| files.tar))
+        Ok(files.flatten().map(Files::into_archive))
     }
 
     /// Gives mounts of layers back that are not there any more.
@@ -222,7 +200,10 @@ impl Store {
         match packed::pack_blob(blob, expected, &tar, options, cancel) {
             Ok(Packed { applied, diff_id, tree }) => {
                 let size = tar.metadata().at("inspect", &dirs.tar()).map_err(StoreError::from)?.len();
-                let row = self.finish_packed(dirs, &tree, (diff_id, size))?;
+                let row = self.write_index(dirs, &tree, diff_id, &Pieces::whole(size))?;
+                if row.is_none() {
+                    sys::fs::remove_file(&dirs.tar()).map_err(StoreError::from)?;
+                }
                 Ok(row.map(|row| (applied, row)))
             }
             Err(ApplyError::Unfit { .. }) => {
@@ -233,32 +214,19 @@ impl Store {
         }
     }
 
-    /// Writes the index of an archive that was written; `None`, and neither of them, when the format cannot hold it.
-    fn finish_packed(
-        &self,
-        dirs: &SnapshotDirs,
-        tree: &erofs::Tree,
-        tar: (Digest, u64),
-    ) -> Result<Option<PackedLayer>, StoreError> {
-        let row = self.write_index(dirs, tree, tar)?;
-        if row.is_none() {
-            sys::fs::remove_file(&dirs.tar())?;
-        }
-        Ok(row)
-    }
-
     /// Writes the index of an archive that is there; `None`, and no file, when the format cannot hold it.
     fn write_index(
         &self,
         dirs: &SnapshotDirs,
         tree: &erofs::Tree,
-        (tar, tar_size): (Digest, u64),
+        tar: Digest,
+        pieces: &Pieces,
     ) -> Result<Option<PackedLayer>, StoreError> {
         let path = dirs.index();
         let file = sys::fs::create_new(&path, 0o400)?;
         let mut out =
             Hashed { out: BufWriter::with_capacity(256 << 10, file), digest: Digester::new(), size: 0 };
-        let written = tree.write(BlockBits::TAR, tar_size, &mut out).and_then(|()| Ok(out.flush()?));
+        let written = tree.write(BlockBits::TAR, pieces, &mut out).and_then(|()| Ok(out.flush()?));
         match written {
             Ok(()) => {}
             Err(WriteError::Unfit(_)) => {
@@ -270,9 +238,10 @@ impl Store {
                 return Err(StoreError::PackedIndex { path: dirs.top.clone(), source });
             }
         }
-        let Hashed { digest, size, .. } = out;
+        let Hashed { digest, size: index_size, .. } = out;
+        let (index, tar_size) = (digest.finish(), pieces.size());
         let mut row =
-            PackedLayer { tar, tar_size, index: digest.finish(), index_size: size, checked: String::new() };
+            PackedLayer { tar, tar_size, index, index_size, contents: None, checked: String::new() };
         if let Some(files) = Files::open(dirs)? {
             row.checked = files.identity(dirs, &self.boot()?)?;
         }
@@ -342,5 +311,7 @@ impl<W: Write> Write for Hashed<W> {
 
 #[cfg(test)]
 mod convert_tests;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod tests;

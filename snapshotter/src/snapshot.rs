@@ -293,7 +293,7 @@ pub struct ActiveSnapshot {
     lower_names: Vec<PathBuf>,
     layering: Layering,
     /// The files that the layer consists of, instead of a directory.
-    packed: OnceLock<Box<PackedLayer>>,
+    packed: OnceLock<Box<PackedFiles>>,
     committed: bool,
 }
 
@@ -345,9 +345,13 @@ impl ActiveSnapshot {
     }
 
     /// Makes files the layer that were written in the place of its directory.
-    pub(crate) fn set_packed(&self, files: PackedLayer) {
+    pub(crate) fn set_packed(&self, files: PackedLayer, parts: Vec<Part>) {
         // They are written once: their names are taken then.
-        let _ = self.packed.set(Box::new(files));
+        let _ = self.packed.set(Box::new(PackedFiles { files, parts }));
+    }
+
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -388,6 +392,7 @@ impl ActiveSnapshot {
                 Ok(existing)
             }
             Outcome::Lost => Err(StoreError::SnapshotLost { id: self.id }),
+            Outcome::PartGone(layer) => Err(StoreError::LayerConverted { layer }),
         }
     }
 
@@ -407,11 +412,18 @@ impl ActiveSnapshot {
                 leases::hold_snapshot(c, self.lease.id(), existing)?;
                 return Ok(Outcome::Exists(existing));
             }
+            for part in self.packed.get().into_iter().flat_map(|packed| &packed.parts) {
+                if packed::get(c, part.layer)?.is_none_or(|now| now.checked != part.checked) {
+                    return Ok(Outcome::PartGone(part.layer));
+                }
+            }
             if !snapshots::commit(c, self.id, &known)? {
                 return Ok(Outcome::Lost);
             }
-            if let Some(files) = self.packed.get() {
+            if let Some(packed) = self.packed.get() {
+                let PackedFiles { files, parts } = &**packed;
                 packed::put(c, self.id, files)?;
+                packed::put_parts(c, self.id, parts.iter().map(|part| part.layer))?;
                 if info.diff.is_none() {
                     remember_archive(c, self.id, files)?;
                 }
@@ -438,7 +450,22 @@ pub(crate) fn remember_archive(
     snapshots::learn_diff_id(connection, id, &files.tar, files.tar_size)
 }
 
+/// The files of a packed layer that is being made.
+struct PackedFiles {
+    files: PackedLayer,
+    parts: Vec<Part>,
+}
+
+/// Another packed layer that one needs.
+pub(crate) struct Part {
+    pub(crate) layer: SnapshotId,
+    /// Which files it consisted of when its archive was opened, as its row said.
+    pub(crate) checked: String,
+}
+
 enum Outcome {
+    /// A layer that this one needs is not what it was.
+    PartGone(SnapshotId),
     Committed,
     Exists(SnapshotId),
     Lost,

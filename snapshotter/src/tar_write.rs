@@ -122,6 +122,11 @@ impl<W: Write> Writer<W> {
         &self.out
     }
 
+    /// The same, for who writes some of it himself.
+    pub(crate) fn get_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Writes the end of the archive, two zero blocks, and gives the output back.
     pub fn finish(mut self) -> Result<W, TarWriteError> {
         let end = [0; 2 * BLOCK];
@@ -130,11 +135,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn write_headers(&mut self, entry: &Entry) -> Result<(), TarWriteError> {
-        let unrepresentable = |field| {
-            let entry = EntryName(entry.path.clone());
-            TarWriteError::Unrepresentable { entry, field }
-        };
-        let headers = header::encode(entry).map_err(unrepresentable)?;
+        let headers = headers(entry)?;
         self.write(&headers, entry)
     }
 
@@ -143,4 +144,13 @@ impl<W: Write> Writer<W> {
             .write_all(bytes)
             .map_err(|source| TarWriteError::Write { entry: EntryName(entry.path.clone()), source })
     }
+}
+
+/// The headers of an entry: what is before its data in an archive.
+pub(crate) fn headers(entry: &Entry) -> Result<Vec<u8>, TarWriteError> {
+    let unrepresentable = |field| {
+        let entry = EntryName(entry.path.clone());
+        TarWriteError::Unrepresentable { entry, field }
+    };
+    header::encode(entry).map_err(unrepresentable)
 }

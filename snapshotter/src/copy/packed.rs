@@ -9,19 +9,22 @@
 //! What this cannot do, or would have to report, is [`Stop::Unfit`], and is done in the usual way: two sources of one
 //! name, a file in the place of a directory, sparse files, attributes and names that a layer cannot hold.
 //!
-//! The stages: [`plan`] says what goes where, and in which order; [`load`] reads the files, many at a time; [`emit`]
+//! The stages: [`plan`] says what goes where, and in which order; [`held`] which of the files another layer holds already; [`load`] reads the files, many at a time; [`emit`]
 //! writes, digests and indexes while the next ones are read.
 
 mod emit;
+pub(crate) mod held;
 mod load;
 mod plan;
+mod sink;
 
 use std::fs::File;
 use std::path::Path;
 
 use base::{CancelToken, Digest};
 
-use self::emit::Emitter;
+use self::emit::{Emitted, Emitter};
+use self::held::Base;
 use self::load::Loader;
 use self::plan::Plan;
 use super::{CopyError, CopyOptions, CopyStats, Job};
@@ -29,6 +32,7 @@ use crate::batch::Batch;
 use crate::content_key::{Leaf, selection_key};
 use crate::erofs;
 use crate::hard_links::HardLinks;
+use crate::packed::pieces::Pieces;
 use crate::tree::{Tree, TreeError};
 use crate::writer::{LayerWriter, WriteError};
 
@@ -52,8 +56,10 @@ pub(crate) struct PackedCopy {
     pub(crate) stats: CopyStats,
     /// The digest of the archive: the diffID of the layer.
     pub(crate) diff_id: Digest,
-    /// Its length in bytes.
-    pub(crate) size: u64,
+    /// Where it lies: in `tar`, and in the files of the layer that was shared.
+    pub(crate) pieces: Pieces,
+    /// What it holds.
+    pub(crate) contents: Vec<u8>,
     /// What its index is to hold.
     pub(crate) tree: erofs::Tree,
 }
@@ -62,28 +68,37 @@ pub(crate) struct PackedCopy {
 type Leaves = Vec<Vec<Option<Leaf>>>;
 
 /// Copies `batches` of `source` into `tar`, an empty file, for a layer of `writer` in which nothing is yet. `None` when it has to be
-/// done in the usual way; what was written is worth nothing then.
+/// done in the usual way; what was written is worth nothing then. What one of `bases` holds is left to it, which
+/// is one after the other of those that might.
 pub(crate) fn pack(
     writer: &LayerWriter,
     source: &Tree,
     batches: &[Batch],
     options: &CopyOptions<'_>,
     tar: &File,
+    bases: &mut dyn FnMut() -> super::Result<Option<Base>>,
     cancel: &CancelToken,
 ) -> super::Result<Option<PackedCopy>> {
     let job = Job { writer, source, options: *options, clone: Default::default(), cancel };
-    match run(&job, batches, tar) {
+    match run(&job, batches, tar, bases) {
         Ok(packed) => Ok(Some(packed)),
         Err(Stop::Unfit) => Ok(None),
         Err(Stop::Failed(error)) => Err(error),
     }
 }
 
-fn run(job: &Job<'_>, batches: &[Batch], tar: &File) -> Packing<PackedCopy> {
+fn run(
+    job: &Job<'_>,
+    batches: &[Batch],
+    tar: &File,
+    bases: &mut dyn FnMut() -> super::Result<Option<Base>>,
+) -> Packing<PackedCopy> {
     let links: Vec<HardLinks> = batches.iter().map(|batch| HardLinks::find(&batch.scan)).collect();
     let plan = Plan::make(job, batches)?;
-    let mut emitter = Emitter::new(job, batches, &plan, tar)?;
-    let mut loader = Loader::new(job, batches, &links, &plan);
+    let shared = held::choose(job, batches, &plan, bases)?;
+    let base = shared.as_ref().map(|shared| &shared.base);
+    let mut emitter = Emitter::new(job, batches, &plan, tar, base);
+    let mut loader = Loader::new(job, batches, &links, &plan, shared.as_ref());
     // What was read is written while what comes next is read.
     let mut ready = loader.next()?;
     while !ready.is_empty() {
@@ -93,9 +108,10 @@ fn run(job: &Job<'_>, batches: &[Batch], tar: &File) -> Packing<PackedCopy> {
         ready = next?;
     }
     let emitted = emitter.finish()?;
-    let mut stats = CopyStats { dirs: plan.new_dirs, ..emitted.stats };
-    stats.content_key = keep_keys(job, batches, &links, emitted.leaves);
-    Ok(PackedCopy { stats, diff_id: emitted.diff_id, size: emitted.size, tree: emitted.tree })
+    let Emitted { stats, leaves, diff_id, pieces, contents, tree } = emitted;
+    let mut stats = CopyStats { dirs: plan.new_dirs, ..stats };
+    stats.content_key = keep_keys(job, batches, &links, leaves);
+    Ok(PackedCopy { stats, diff_id, pieces, contents, tree })
 }
 
 /// Notes what became known of the files, and computes the content key if it was asked for.

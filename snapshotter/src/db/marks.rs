@@ -59,6 +59,10 @@ pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Rows> {
     let (snapshots, chains) = load_snapshots(connection, &mut graph)?;
     let snapshot = |row: &Row<'_>| Ok((row.get(0).map(Node::Snapshot)?, digest(row, 1).map(Node::Blob)?));
     let document = |row: &Row<'_>| Ok((digest(row, 0).map(Node::Blob)?, digest(row, 1).map(Node::Blob)?));
+    let part = |row: &Row<'_>| Ok((row.get(0).map(Node::Snapshot)?, row.get(1).map(Node::Snapshot)?));
+    for (from, to) in list(connection, "SELECT snapshot, part FROM packed_parts", [], part)? {
+        graph.refer(from, to);
+    }
     for (from, to) in list(connection, "SELECT snapshot, digest FROM layers", [], snapshot)? {
         graph.refer(from, to);
     }

@@ -3,7 +3,7 @@
 use base::Digest;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::digest;
+use super::{digest, optional_digest};
 use crate::snapshot::SnapshotId;
 
 /// The files of a packed layer.
@@ -14,11 +14,13 @@ pub(crate) struct PackedLayer {
     pub(crate) tar_size: u64,
     pub(crate) index: Digest,
     pub(crate) index_size: u64,
+    /// The list of what it holds, if there is one.
+    pub(crate) contents: Option<Digest>,
     /// Which files they were, and in which boot, when they last were what the digests say.
     pub(crate) checked: String,
 }
 
-const COLUMNS: &str = "tar_digest, tar_size, index_digest, index_size, checked, snapshot";
+const COLUMNS: &str = "tar_digest, tar_size, index_digest, index_size, checked, contents, snapshot";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<PackedLayer> {
     Ok(PackedLayer {
@@ -27,17 +29,24 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PackedLayer> {
         index: digest(row, 2)?,
         index_size: row.get(3)?,
         checked: row.get(4)?,
+        contents: optional_digest(row, 5)?,
     })
 }
 
 /// Records that the layer of a snapshot is packed, or that its files are others now.
 pub(crate) fn put(connection: &Connection, id: SnapshotId, layer: &PackedLayer) -> rusqlite::Result<()> {
+    // Not replaced: what others say of the row would go with it.
     let mut statement = connection.prepare_cached(
-        "INSERT OR REPLACE INTO packed_layers (tar_digest, tar_size, index_digest, index_size, checked, snapshot)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO packed_layers (tar_digest, tar_size, index_digest, index_size, checked, contents, snapshot)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (snapshot) DO UPDATE SET tar_digest = ?1, tar_size = ?2, index_digest = ?3, index_size = ?4,
+             checked = ?5, contents = ?6",
     )?;
-    let PackedLayer { tar, tar_size, index, index_size, checked } = layer;
-    statement.execute((tar.as_bytes(), tar_size, index.as_bytes(), index_size, checked, id)).map(drop)
+    let PackedLayer { tar, tar_size, index, index_size, contents, checked } = layer;
+    let contents = contents.map(|digest| *digest.as_bytes());
+    statement
+        .execute((tar.as_bytes(), tar_size, index.as_bytes(), index_size, checked, contents, id))
+        .map(drop)
 }
 
 /// The files of a snapshot's own layer, if it is packed.
@@ -49,10 +58,50 @@ pub(crate) fn get(connection: &Connection, id: SnapshotId) -> rusqlite::Result<O
 /// All packed layers.
 pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<(SnapshotId, PackedLayer)>> {
     let sql = format!("SELECT {COLUMNS} FROM packed_layers ORDER BY snapshot");
-    connection.prepare_cached(&sql)?.query_map([], |row| Ok((row.get(5)?, read(row)?)))?.collect()
+    connection.prepare_cached(&sql)?.query_map([], |row| Ok((row.get(6)?, read(row)?)))?.collect()
+}
+
+/// The newest committed ones that say what they hold, have an archive of a length between these, and need fewer than so many others.
+pub(crate) fn newest_with_contents(
+    connection: &Connection,
+    sizes: (u64, u64),
+    parts: usize,
+    most: usize,
+) -> rusqlite::Result<Vec<(SnapshotId, PackedLayer)>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM packed_layers WHERE contents IS NOT NULL AND tar_size BETWEEN ?1 AND ?2
+             AND (SELECT count(*) FROM packed_parts p WHERE p.snapshot = packed_layers.snapshot) < ?3
+         ORDER BY snapshot DESC LIMIT ?4"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_map((sizes.0, sizes.1, parts, most), |row| Ok((row.get(6)?, read(row)?)))?.collect()
 }
 
 /// Records that the layer of a snapshot is a directory.
 pub(crate) fn delete(connection: &Connection, id: SnapshotId) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM packed_layers WHERE snapshot = ?1")?.execute([id]).map(drop)
+}
+
+/// Records that a packed layer needs the archives of others.
+pub(crate) fn put_parts(
+    connection: &Connection,
+    id: SnapshotId,
+    parts: impl IntoIterator<Item = SnapshotId>,
+) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare_cached("INSERT OR IGNORE INTO packed_parts (snapshot, part) VALUES (?1, ?2)")?;
+    parts.into_iter().try_for_each(|part| statement.execute((id, part)).map(drop))
+}
+
+/// The packed layers that need the archive of this one.
+pub(crate) fn users_of(connection: &Connection, part: SnapshotId) -> rusqlite::Result<Vec<SnapshotId>> {
+    let mut statement =
+        connection.prepare_cached("SELECT snapshot FROM packed_parts WHERE part = ?1 ORDER BY snapshot")?;
+    statement.query_map([part], |row| row.get(0))?.collect()
+}
+
+/// Which packed layer needs the archive of which.
+pub(crate) fn all_parts(connection: &Connection) -> rusqlite::Result<Vec<(SnapshotId, SnapshotId)>> {
+    let mut statement = connection.prepare_cached("SELECT snapshot, part FROM packed_parts")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }

@@ -31,7 +31,8 @@ fn drop_unsynced(connection: &Connection) -> rusqlite::Result<()> {
          INSERT INTO lost
             WITH RECURSIVE lost(id) AS (
                 SELECT id FROM snapshots WHERE synced = 0
-                UNION SELECT s.id FROM snapshots s JOIN lost l ON s.parent = l.id OR s.layer = l.id)
+                UNION SELECT s.id FROM snapshots s JOIN lost l ON s.parent = l.id OR s.layer = l.id
+                UNION SELECT p.snapshot FROM packed_parts p JOIN lost l ON p.part = l.id)
             SELECT id FROM lost;
          DELETE FROM roots WHERE snapshot IN (SELECT id FROM lost);
          DELETE FROM containers WHERE snapshot IN (SELECT id FROM lost);

@@ -4,9 +4,9 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10,
-    FORMAT_11, FORMAT_12,
+    FORMAT_11, FORMAT_12, FORMAT_13,
 ];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
@@ -286,6 +286,20 @@ CREATE TABLE packed_layers (
     index_size   INTEGER NOT NULL,
     checked      TEXT NOT NULL   -- which files they were when they last were what the digests say, and in which boot
 );
+";
+
+/// Packed layers share what they hold.
+const FORMAT_13: &str = "
+-- The packed layers whose archives another one needs, beside its own; with all that those need. They are kept for its sake.
+CREATE TABLE packed_parts (
+    snapshot INTEGER NOT NULL REFERENCES packed_layers(snapshot) ON DELETE CASCADE,
+    part     INTEGER NOT NULL REFERENCES snapshots(id),
+    PRIMARY KEY (snapshot, part)
+) WITHOUT ROWID;
+CREATE INDEX packed_parts_by_part ON packed_parts(part);
+
+-- The digest of the list of what a layer holds, if there is one.
+ALTER TABLE packed_layers ADD COLUMN contents BLOB;
 ";
 
 /// The format of an open database; 0 is an empty one.

@@ -4,7 +4,7 @@
 use base::{Digest, Key, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::{digest, from_millis, optional_digest, optional_key, to_millis};
+use super::{digest, from_millis, optional_digest, optional_key, packed, to_millis};
 use crate::snapshot::{SnapshotId, SnapshotInfo};
 
 /// Adds an active snapshot owned by `lease`.
@@ -212,12 +212,14 @@ pub(crate) struct Listed {
     /// The snapshot whose layer directory it uses, if not its own.
     pub(crate) layer: Option<SnapshotId>,
     pub(crate) size: Option<u64>,
+    /// The layers whose archives are part of its own.
+    pub(crate) parts: Vec<SnapshotId>,
 }
 
 impl Listed {
     /// What it cannot be without.
     pub(crate) fn needs(&self) -> impl Iterator<Item = SnapshotId> {
-        self.parent.into_iter().chain(self.layer)
+        self.parent.into_iter().chain(self.layer).chain(self.parts.iter().copied())
     }
 }
 
@@ -235,7 +237,14 @@ pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<Listed>> {
             layer: row.get(3)?,
             size: row.get(4)?,
             of_container: row.get::<_, Option<bool>>(5)?.unwrap_or(false),
+            parts: Vec::new(),
         })
     };
-    statement.query_map([], read)?.collect()
+    let mut all: Vec<Listed> = statement.query_map([], read)?.collect::<Result<_, _>>()?;
+    for (id, part) in packed::all_parts(connection)? {
+        if let Ok(at) = all.binary_search_by_key(&id, |row| row.id) {
+            all[at].parts.push(part);
+        }
+    }
+    Ok(all)
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::place::{CHUNK_INDEX, Layout, Placed, Plan, SLOT, XATTR_HEADER, xattr_name};
-use super::{BlockBits, Content, Tree, WriteError, directory};
+use super::{BlockBits, Content, Devices, Tree, Unfit, WriteError, directory};
 use crate::tar_entry::Xattr;
 
 /// Where the superblock begins, in bytes.
@@ -19,9 +19,6 @@ pub(super) const DEVICE_TABLE: u64 = SUPERBLOCK as u64 + 128;
 
 /// Bytes of an entry of that table, by which its place is counted as well.
 pub(super) const DEVICE_SLOT: u64 = 128;
-
-/// The number of the device that content lies on.
-const DEVICE: u16 = 1;
 
 /// An inode of the extended form.
 const EXTENDED: u16 = 1;
@@ -49,15 +46,17 @@ pub(super) fn write(
     tree: &Tree,
     plan: &Plan,
     bits: BlockBits,
-    device_size: u64,
+    devices: &dyn Devices,
     out: &mut dyn Write,
 ) -> Result<(), WriteError> {
-    let mut head = superblock(plan, bits);
-    head.extend_from_slice(&device(device_size, bits));
+    let sizes = devices.sizes();
+    let count = u16::try_from(sizes.len()).map_err(|_| Unfit::TooMany)?;
+    let mut head = superblock(plan, bits, count);
+    head.extend(sizes.iter().flat_map(|size| device(*size, bits)));
     head.resize((plan.meta_block * bits.size()) as usize, 0);
     out.write_all(&head)?;
 
-    let encoder = Encoder { tree, plan, bits };
+    let encoder = Encoder { tree, plan, bits, devices };
     let mut data = Vec::new();
     let mut written = 0;
     let mut buffer = Vec::new();
@@ -77,7 +76,7 @@ pub(super) fn write(
 }
 
 /// `struct erofs_super_block`, and what is before it.
-fn superblock(plan: &Plan, bits: BlockBits) -> Vec<u8> {
+fn superblock(plan: &Plan, bits: BlockBits, devices: u16) -> Vec<u8> {
     let mut block = vec![0; SUPERBLOCK + 128];
     let mut put = |at: usize, bytes: &[u8]| {
         block[SUPERBLOCK + at..SUPERBLOCK + at + bytes.len()].copy_from_slice(bytes);
@@ -91,7 +90,7 @@ fn superblock(plan: &Plan, bits: BlockBits) -> Vec<u8> {
     put(36, &(plan.blocks as u32).to_le_bytes());
     put(40, &(plan.meta_block as u32).to_le_bytes());
     put(80, &INCOMPATIBLE.to_le_bytes());
-    put(86, &DEVICE.to_le_bytes());
+    put(86, &devices.to_le_bytes());
     put(88, &((DEVICE_TABLE / DEVICE_SLOT) as u16).to_le_bytes());
     block
 }
@@ -113,6 +112,7 @@ struct Encoder<'a> {
     tree: &'a Tree,
     plan: &'a Plan,
     bits: BlockBits,
+    devices: &'a dyn Devices,
 }
 
 impl Encoder<'_> {
@@ -151,8 +151,7 @@ impl Encoder<'_> {
             out.extend_from_slice(&[0; XATTR_HEADER as usize]);
             attributes.xattrs.iter().try_for_each(|xattr| encode_xattr(xattr, out))?;
         }
-        self.content(placed, start, out, data);
-        Ok(())
+        self.content(placed, start, out, data)
     }
 
     /// The format of an inode, and its number of four bytes whose meaning depends on it.
@@ -175,22 +174,34 @@ impl Encoder<'_> {
         (self.plan.data_block + block) as u32
     }
 
-    fn content(&self, placed: &Placed, start: u64, out: &mut Vec<u8>, data: &mut Vec<Vec<u8>>) {
+    fn content(
+        &self,
+        placed: &Placed,
+        start: u64,
+        out: &mut Vec<u8>,
+        data: &mut Vec<Vec<u8>>,
+    ) -> Result<(), WriteError> {
         let node = &self.tree.nodes[placed.node.index()];
         let mut bytes = match &node.content {
-            Content::File { size: 0, .. } => return,
-            Content::File { offset, .. } => {
+            Content::File { size: 0, .. } => return Ok(()),
+            Content::File { offset, size } => {
                 out.resize((placed.behind().next_multiple_of(CHUNK_INDEX) - start) as usize, 0);
-                let block = (offset / self.bits.size()) as u32;
+                let (device, offset) = self.devices.locate(*offset, *size).ok_or(Unfit::Content)?;
+                if offset % self.bits.size() != 0 {
+                    return Err(Unfit::Content.into());
+                }
+                let block = u32::try_from(offset / self.bits.size()).map_err(|_| Unfit::Content)?;
                 out.extend_from_slice(&[0; 2]);
-                out.extend_from_slice(&DEVICE.to_le_bytes());
-                return out.extend_from_slice(&block.to_le_bytes());
+                // The number 0 is the image itself.
+                out.extend_from_slice(&(device + 1).to_le_bytes());
+                out.extend_from_slice(&block.to_le_bytes());
+                return Ok(());
             }
             Content::Directory(names) => {
                 directory::encode(names, self.bits, |leads| self.target(placed, leads))
             }
             Content::Symlink(target) => target.clone(),
-            Content::CharDevice(..) | Content::BlockDevice(..) | Content::Fifo => return,
+            Content::CharDevice(..) | Content::BlockDevice(..) | Content::Fifo => return Ok(()),
         };
         let block = self.bits.size() as usize;
         if let Layout::Inline(_) = placed.layout {
@@ -200,6 +211,7 @@ impl Encoder<'_> {
             bytes.resize(bytes.len().next_multiple_of(block), 0);
             data.push(bytes);
         }
+        Ok(())
     }
 
     fn target(&self, placed: &Placed, leads: directory::Leads) -> directory::Target {

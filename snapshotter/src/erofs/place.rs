@@ -7,6 +7,7 @@
 //! data …           whole blocks of directories and long links
 //! ```
 
+use super::encode::{DEVICE_SLOT, DEVICE_TABLE};
 use super::{BlockBits, Content, MAX_FILE, MAX_LINK, NodeId, ROOT, Tree, Unfit, directory};
 
 /// Bytes of an inode (`struct erofs_inode_extended`).
@@ -24,8 +25,10 @@ const XATTR_ENTRY: u64 = 4;
 /// Bytes that say where a chunk is (`struct erofs_inode_chunk_index`).
 pub(super) const CHUNK_INDEX: u64 = 8;
 
-/// Where the superblock and the table of devices end.
-const HEAD: u64 = super::encode::DEVICE_TABLE + super::encode::DEVICE_SLOT;
+/// Where the superblock and a table of so many devices end.
+const fn head(devices: usize) -> u64 {
+    DEVICE_TABLE + DEVICE_SLOT * devices as u64
+}
 
 /// The numbers that the kernel has for the beginnings of attribute names (`EROFS_XATTR_INDEX_…`).
 const XATTR_PREFIXES: [(u8, &[u8]); 3] = [(1, b"user."), (4, b"trusted."), (6, b"security.")];
@@ -88,11 +91,11 @@ impl Plan {
 
 /// Places everything that can be reached from the root: the nodes of one directory beside each other, because that
 /// is how they are looked at.
-pub(super) fn plan(tree: &Tree, bits: BlockBits) -> Result<Plan, Unfit> {
+pub(super) fn plan(tree: &Tree, bits: BlockBits, devices: usize) -> Result<Plan, Unfit> {
     let mut plan = Plan {
         inodes: Vec::with_capacity(tree.nodes.len()),
         order: vec![None; tree.nodes.len()],
-        meta_block: HEAD.div_ceil(bits.size()),
+        meta_block: head(devices).div_ceil(bits.size()),
         data_block: 0,
         blocks: 0,
     };

@@ -89,7 +89,7 @@ impl Made {
         data.resize(data.len().next_multiple_of(4096), 0);
         std::fs::write(&device, &data).unwrap();
         let mut out = Vec::new();
-        self.tree.write(bits, data.len() as u64, &mut out).unwrap();
+        self.tree.write(bits, &(data.len() as u64), &mut out).unwrap();
         File::create(&image).unwrap().write_all(&out).unwrap();
         (image, device)
     }
@@ -99,7 +99,7 @@ impl Made {
         let dir = tempfile::tempdir().unwrap();
         let (image, device) = self.write(dir.path(), bits);
         let (image, device) = (File::open(image).unwrap(), File::open(device).unwrap());
-        let root = sys::erofs::mount(image.as_fd(), device.as_fd(), Backing::File).unwrap();
+        let root = sys::erofs::mount(image.as_fd(), &[device.as_fd()], Backing::File).unwrap();
         let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&root)));
         compare(&show(&path), &self.expected());
     }
@@ -249,7 +249,7 @@ fn the_same_tree_gives_the_same_bytes() {
     let choices = [(0, (4, 300), (0, 0), (0o755, 7), (3, 9)), (1, (5, 0), (2, 700), (0o644, 8), (1, 1))];
     let bytes = || {
         let mut out = Vec::new();
-        build(&choices).tree.write(BlockBits::TAR, 1 << 20, &mut out).unwrap();
+        build(&choices).tree.write(BlockBits::TAR, &(1u64 << 20), &mut out).unwrap();
         out
     };
     assert_eq!(bytes(), bytes());
@@ -261,7 +261,7 @@ fn what_the_format_cannot_hold_is_said() {
     let unfit = |content: Content, attributes: Attributes| {
         let mut made = Made::new();
         made.put(ROOT, b"x", content, attributes);
-        match made.tree.write(BlockBits::TAR, 0, &mut std::io::sink()) {
+        match made.tree.write(BlockBits::TAR, &0u64, &mut std::io::sink()) {
             Err(WriteError::Unfit(unfit)) => unfit,
             other => panic!("{other:?}"),
         }

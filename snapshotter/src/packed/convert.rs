@@ -24,7 +24,7 @@ use sys::rootdir::{self, RootDir};
 use sys::stat::Kind;
 
 use super::mend::mending;
-use super::{Files, Hashed};
+use super::{Files, Hashed, Pieces};
 use crate::apply::read_ahead::BUFFER;
 use crate::apply::{ApplyError, ApplyOptions, packed};
 use crate::db::packed::{self as rows, PackedLayer};
@@ -257,7 +257,7 @@ impl Store {
             Err(kept) => return Ok(Err(kept)),
         };
         let size = tar.metadata().at("inspect", &aside.tar())?.len();
-        let row = self.write_index(aside, &tree, (diff_id, size))?;
+        let row = self.write_index(aside, &tree, diff_id, &Pieces::whole(size))?;
         Ok(row.ok_or(Kept::Index))
     }
 
@@ -369,7 +369,7 @@ impl Store {
         })?;
         // Without a row all of it is garbage.
         if is_there && !is_packed {
-            for file in [dirs.tar(), dirs.index(), dirs.users()] {
+            for file in [dirs.tar()].into_iter().chain(dirs.beside_tar()) {
                 sys::fs::remove_tree(&file)?;
             }
         }

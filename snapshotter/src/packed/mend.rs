@@ -5,8 +5,9 @@
 //! that shows in its number, length and time of change, which no program sets. Everything that replaces a file is written
 //! beside it first, so others that have the old one open, or mounted, keep it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use base::digest::Digester;
@@ -14,8 +15,8 @@ use base::{CancelToken, Digest, Key, KeyHasher};
 use sys::fs::{PathContext as _, PathError};
 use sys::rootdir::RootDir;
 
-use super::Files;
 use super::convert::take_times;
+use super::{Archive, Files};
 use crate::apply::read_ahead::BUFFER;
 use crate::apply::{self, ApplyError, packed};
 use crate::compress;
@@ -52,7 +53,7 @@ impl Store {
         };
         let cancel = CancelToken::new();
         let mut mended = row.clone();
-        if !is_file(&dirs.tar(), &row.tar, row.tar_size, &cancel)? {
+        if !has_archive(&dirs, &row, &cancel)? {
             self.make_tar(layer, &dirs, &row)?;
         }
         if !is_file(&dirs.index(), &row.index, row.index_size, &cancel)? {
@@ -95,19 +96,22 @@ impl Store {
         dirs: &SnapshotDirs,
         row: &PackedLayer,
     ) -> Result<PackedLayer, StoreError> {
-        let archive = BufReader::with_capacity(BUFFER, sys::fs::open(&dirs.tar())?);
+        let damaged = || StoreError::PackedDamaged { path: dirs.top.clone() };
+        let archive = Archive::open(dirs)?.ok_or_else(damaged)?;
+        let pieces = archive.pieces().clone();
+        let archive = BufReader::with_capacity(BUFFER, archive);
         let tree = packed::index_of(archive, &self.options_of(layer)?, &CancelToken::new())
             .map_err(|source| self.failed(layer, row.tar, source))?;
         let (_lease, top) = self.scratch_path()?;
         let aside = SnapshotDirs { top };
         sys::fs::create_dir(&aside.top, 0o700)?;
-        let made = self.write_index(&aside, &tree, (row.tar, row.tar_size));
+        let made = self.write_index(&aside, &tree, row.tar, &pieces);
         let moved = made.and_then(|made| {
             // It could be indexed before, so it is not what it was.
-            let made = made.ok_or_else(|| StoreError::PackedDamaged { path: dirs.top.clone() })?;
+            let made = made.ok_or_else(damaged)?;
             sys::fs::sync_filesystem(self.root())?;
             sys::fs::rename(&aside.index(), &dirs.index())?;
-            Ok(made)
+            Ok(PackedLayer { contents: row.contents, ..made })
         });
         sys::fs::remove_tree(&aside.top)?;
         moved
@@ -131,19 +135,43 @@ impl Store {
         written
     }
 
-    /// Makes a directory of a packed layer. Those who have it mounted keep their mounts.
+    /// Makes a directory of a packed layer, and before of those that need its archive. Those who have it mounted keep their mounts.
     pub(super) fn unpack_packed(&self, layer: SnapshotId, files: &Files) -> Result<(), StoreError> {
+        let mut unpacked = BTreeSet::new();
+        loop {
+            let users = self.db().read("look up who needs a layer", |c| rows::users_of(c, layer))?;
+            for user in users.into_iter().filter(|user| unpacked.insert(*user)) {
+                let row = self.db().read("look up a packed layer", |c| rows::get(c, user))?;
+                let files = row.map(|row| self.whole_files(user, &row)).transpose();
+                match files.map(Option::flatten) {
+                    Ok(Some(files)) => self.unpack_alone(user, &files, &BTreeSet::new()).map(drop)?,
+                    // What is damaged stays so.
+                    Ok(None) | Err(StoreError::PackedDamaged { .. } | StoreError::NoSuchSnapshot { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if self.unpack_alone(layer, files, &unpacked)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The same for a layer whose archive nobody needs but those who were asked. `false`, and it stays as it is, when others do.
+    fn unpack_alone(
+        &self,
+        layer: SnapshotId,
+        files: &Files,
+        asked: &BTreeSet<SnapshotId>,
+    ) -> Result<bool, StoreError> {
         let _alone = self.claim(&mending(layer), &CancelToken::new())?;
         let Some(row) = self.db().read("look up a packed layer", |c| rows::get(c, layer))? else {
-            return Ok(());
+            return Ok(true);
         };
         let dirs = self.layout().snapshot(layer);
         let options = self.options_of(layer)?;
         let (lease, aside) = self.place_for(layer)?;
         let made = self.driver()?.create(&aside, &options.lower).map_err(StoreError::from).and_then(|()| {
-            let archive = files.tar.try_clone().at("open", &dirs.tar())?;
-            io::Seek::rewind(&mut &archive).at("read", &dirs.tar())?;
-            apply::apply(archive, &aside.fs(), &options, &CancelToken::new())
+            apply::apply(files.archive(&dirs)?, &aside.fs(), &options, &CancelToken::new())
                 .map_err(|source| self.failed(layer, row.tar, source))?;
             if let Ok(way) = self.way()?
                 && let Ok(root) = files.mount(&dirs, way.backing)
@@ -156,14 +184,17 @@ impl Store {
             Ok(sys::fs::rename(&aside.fs(), &dirs.fs())?)
         });
         let recorded = made.and_then(|()| {
-            self.db().write_durably("record an unpacked layer", |c| {
+            Ok(self.db().write_durably("record an unpacked layer", |c| {
+                if rows::users_of(c, layer)?.iter().any(|user| !asked.contains(user)) {
+                    return Ok(false);
+                }
                 rows::delete(c, layer)?;
-                snapshots::forget_size(c, layer)
-            })?;
-            Ok(())
+                snapshots::forget_size(c, layer)?;
+                Ok(true)
+            })?)
         });
         let settled = self.leave_place(layer, &aside, lease.id());
-        recorded.and(settled)
+        recorded.and_then(|recorded| settled.map(|()| recorded))
     }
 
     pub(super) fn failed(&self, layer: SnapshotId, tar: Digest, source: ApplyError) -> StoreError {
@@ -181,12 +212,13 @@ impl Store {
     /// Whether the files of a packed layer are there, in the recorded lengths.
     pub(crate) fn has_packed_files(&self, layer: SnapshotId, row: &PackedLayer) -> Result<bool, StoreError> {
         let dirs = self.layout().snapshot(layer);
-        let has = |path: &Path, size: u64| match sys::fs::metadata(path) {
-            Ok(metadata) => Ok(metadata.len() == size),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
+        let index = match sys::fs::metadata(&dirs.index()) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error.into()),
         };
-        Ok(has(&dirs.tar(), row.tar_size)? && has(&dirs.index(), row.index_size)?)
+        let archive = Archive::open(&dirs)?.map(|archive| archive.pieces().size());
+        Ok((archive, index) == (Some(row.tar_size), row.index_size))
     }
 
     /// The packed layers whose files are not what was recorded.
@@ -194,7 +226,7 @@ impl Store {
         let mut damaged = Vec::new();
         for (layer, row) in self.db().read("list packed layers", rows::all)? {
             let dirs = self.layout().snapshot(layer);
-            let whole = is_file(&dirs.tar(), &row.tar, row.tar_size, cancel)?
+            let whole = has_archive(&dirs, &row, cancel)?
                 && is_file(&dirs.index(), &row.index, row.index_size, cancel)?;
             // What was removed meanwhile is not damaged.
             if !whole && self.db().read("look up a packed layer", |c| rows::get(c, layer))?.is_some() {
@@ -229,9 +261,16 @@ fn is_file(path: &Path, digest: &Digest, size: u64, cancel: &CancelToken) -> Res
         Err(error) if error.is_not_found() => return Ok(false),
         file => file?,
     };
-    if file.metadata().at("inspect", path)?.len() != size {
-        return Ok(false);
-    }
+    Ok(file.metadata().at("inspect", path)?.len() == size && digest_of(&mut file, path, cancel)? == *digest)
+}
+
+/// Whether the archive of a layer is there.
+fn has_archive(dirs: &SnapshotDirs, row: &PackedLayer, cancel: &CancelToken) -> Result<bool, StoreError> {
+    let Some(mut archive) = Archive::open(dirs)? else { return Ok(false) };
+    Ok(archive.pieces().size() == row.tar_size && digest_of(&mut archive, &dirs.tar(), cancel)? == row.tar)
+}
+
+fn digest_of(file: &mut dyn Read, path: &Path, cancel: &CancelToken) -> Result<Digest, StoreError> {
     let mut digester = Digester::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -239,7 +278,7 @@ fn is_file(path: &Path, digest: &Digest, size: u64, cancel: &CancelToken) -> Res
             return Err(StoreError::Cancelled);
         }
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(digester.finish() == *digest),
+            Ok(0) => return Ok(digester.finish()),
             Ok(length) => digester.update(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(PathError::new("read", path, error).into()),

@@ -42,7 +42,7 @@ fn probe_in(scratch: &Path, asked: Option<Way>) -> Result<Way, PathError> {
         io::Write::write_all(&mut sys::fs::create_new(path, 0o600)?, content).at("write", path)?;
     }
     let (image, device) = (sys::fs::open(&index)?, sys::fs::open(&tar)?);
-    let mount = |backing| sys::erofs::mount(image.as_fd(), device.as_fd(), backing).at("mount", &index);
+    let mount = |backing| sys::erofs::mount(image.as_fd(), &[device.as_fd()], backing).at("mount", &index);
     let (backing, root) = match asked {
         Some(way) => (way.backing, mount(way.backing)?),
         None => match mount(Backing::File) {
@@ -108,6 +108,6 @@ fn image() -> Result<Vec<u8>, WriteError> {
     let file = tree.add(content, Attributes { mode: 0o600, ..Attributes::default() })?;
     tree.insert(ROOT, FILE.as_bytes(), file)?;
     let mut out = Vec::new();
-    tree.write(BlockBits::TAR, BLOCK as u64, &mut out)?;
+    tree.write(BlockBits::TAR, &(BLOCK as u64), &mut out)?;
     Ok(out)
 }

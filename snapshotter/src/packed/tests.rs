@@ -1,7 +1,8 @@
 //! Stores with packed layers: reading, mounting, exporting, damage and repair, and the way back to directories.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
 
 use base::image::{Descriptor, media_type};
 use testkit::mounted;

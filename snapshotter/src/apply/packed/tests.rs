@@ -50,15 +50,15 @@ fn mounted<T>(
     assert_eq!(std::fs::read(dir.path().join("tar")).unwrap(), bytes, "the archive is kept as it is");
     assert_eq!(packed.diff_id, Digest::of(bytes));
     let mut index = Vec::new();
-    packed.tree.write(BlockBits::TAR, bytes.len() as u64, &mut index).unwrap();
+    packed.tree.write(BlockBits::TAR, &(bytes.len() as u64), &mut index).unwrap();
     let path = dir.path().join("index");
     std::fs::write(&path, &index).unwrap();
     let again = index_of(BufReader::new(bytes), options, &CancelToken::new()).unwrap();
     let mut same = Vec::new();
-    again.write(BlockBits::TAR, bytes.len() as u64, &mut same).unwrap();
+    again.write(BlockBits::TAR, &(bytes.len() as u64), &mut same).unwrap();
     assert!(same == index, "the index of the kept archive is the same");
     let image = File::open(&path).unwrap();
-    let root = sys::erofs::mount(image.as_fd(), tar.as_fd(), Backing::File).unwrap();
+    let root = sys::erofs::mount(image.as_fd(), &[tar.as_fd()], Backing::File).unwrap();
     Ok(look(Path::new(&format!("/proc/self/fd/{}", root.as_raw_fd())), &packed))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
 
 use base::{CancelToken, Digest};
@@ -11,19 +11,20 @@ use sys::path_error::PathError;
 use sys::stat::{self, device_numbers};
 
 use super::super::{CopyStats, Job};
+use super::held::Base;
 use super::load::{Content, Found, Loaded, State};
 use super::plan::{Plan, ROOT, Step};
+use super::sink::{Finished, Sink};
 use super::{Leaves, Packing, Place, Stop};
 use crate::apply::packed::MAX_PATH;
 use crate::batch::Batch;
-use crate::content_hash::update;
-use crate::digest_thread::DigestThread;
+use crate::content_hash::{Hash, update};
 use crate::erofs::{self, NodeId};
 use crate::merkle;
+use crate::packed::pieces::Pieces;
 use crate::scan::Child;
 use crate::tar_entry::{BLOCK, Entry, Kind, Mtime, Xattr};
-use crate::tar_write::{TarWriteError, Writer};
-use crate::write_back::WriteBack;
+use crate::tar_write::{TarWriteError, Writer, headers};
 use crate::writer::Attributes;
 
 /// A directory on the way down.
@@ -39,7 +40,8 @@ pub(super) struct Emitted {
     pub(super) stats: CopyStats,
     pub(super) leaves: Vec<Leaves>,
     pub(super) diff_id: Digest,
-    pub(super) size: u64,
+    pub(super) pieces: Pieces,
+    pub(super) contents: Vec<u8>,
     pub(super) tree: erofs::Tree,
 }
 
@@ -63,24 +65,24 @@ impl<'a> Emitter<'a> {
         batches: &'a [Batch],
         plan: &'a Plan,
         file: &'a File,
-    ) -> Packing<Self> {
+        base: Option<&'a Base>,
+    ) -> Self {
         let no_leaves = |batch: &Batch| {
             batch.scan.dirs.iter().map(|dir| dir.children.iter().map(|_| None).collect()).collect()
         };
-        let sink = Sink { file: WriteBack::new(file), digest: DigestThread::default(), position: 0 };
         let root = Frame { dir: ROOT, path: Vec::new(), node: Some(erofs::ROOT) };
-        Ok(Self {
+        Self {
             job,
             batches,
             plan,
-            archive: Writer::new(sink),
+            archive: Writer::new(Sink::new(file, base)),
             tree: erofs::Tree::new(in_index(&plan.dirs[ROOT].attributes)),
             steps: plan.steps.iter(),
             frames: vec![root],
             written: HashMap::new(),
             leaves: batches.iter().map(no_leaves).collect(),
             stats: CopyStats::default(),
-        })
+        }
     }
 
     /// Writes files, which come in order.
@@ -95,8 +97,8 @@ impl<'a> Emitter<'a> {
         // Directories that come after the last file.
         while self.next_file()?.is_some() {}
         let sink = self.archive.finish().map_err(write_failed)?;
-        let (diff_id, size) = sink.finish().map_err(write_failed)?;
-        Ok(Emitted { stats: self.stats, leaves: self.leaves, diff_id, size, tree: self.tree })
+        let Finished { diff_id, pieces, contents } = sink.finish().map_err(archive_failed)?;
+        Ok(Emitted { stats: self.stats, leaves: self.leaves, diff_id, pieces, contents, tree: self.tree })
     }
 
     /// Goes on to the next file: its number and name.
@@ -136,7 +138,7 @@ impl<'a> Emitter<'a> {
                 None => {
                     let attributes = &self.plan.dirs[frame.dir].attributes;
                     let entry = entry_of(Kind::Directory, &frame.path, attributes);
-                    self.archive.append_bytes(&entry, &[]).map_err(write_failed)?;
+                    bare(&mut self.archive, &entry)?;
                     let empty = erofs::Content::Directory(Default::default());
                     let node = self.tree.add(empty, in_index(attributes))?;
                     self.tree.insert(holder, last(&frame.path), node)?;
@@ -179,7 +181,14 @@ impl<'a> Emitter<'a> {
         let content = match &mut found.content {
             Content::Bytes(bytes) => {
                 entry.size = bytes.len() as u64;
-                self.archive.append_bytes(&entry, bytes).map_err(write_failed)?;
+                match found.hash {
+                    _ if bytes.is_empty() => self.bare(&entry)?,
+                    hash => {
+                        let before = self.archive.get_ref().position();
+                        self.archive.append_bytes(&entry, bytes).map_err(write_failed)?;
+                        self.note_content(before, hash, entry.size);
+                    }
+                }
                 self.in_archive(entry.size)
             }
             Content::File(source) => {
@@ -187,24 +196,32 @@ impl<'a> Emitter<'a> {
                 let wanted = found.hash.is_none() && self.job.wants_hash();
                 let hasher = wanted.then(blake3::Hasher::new);
                 let mut watched = Watched { file: source, hasher, cancel: self.job.cancel };
+                let before = self.archive.get_ref().position();
                 let appended = self.archive.append(&entry, &mut watched);
                 let hash = watched.hasher.map(|hasher| hasher.finalize().into());
                 self.job.cancel.check()?;
                 appended.map_err(write_failed)?;
                 found.hash = found.hash.or(hash);
                 self.check_unchanged(file, &found)?;
+                self.note_content(before, found.hash, entry.size);
+                self.in_archive(entry.size)
+            }
+            Content::Shared(at) => {
+                entry.size = found.stat.size;
+                let headers = headers(&entry).map_err(write_failed)?;
+                self.archive.get_mut().shared(&headers, *at).map_err(archive_failed)?;
                 self.in_archive(entry.size)
             }
             Content::Link(target) => {
                 entry.link = target.as_bytes().to_vec();
-                self.archive.append_bytes(&entry, &[]).map_err(write_failed)?;
+                self.bare(&entry)?;
                 erofs::Content::Symlink(entry.link.clone())
             }
             Content::Node => {
                 if kind != Kind::Fifo {
                     entry.device = (major, minor);
                 }
-                self.archive.append_bytes(&entry, &[]).map_err(write_failed)?;
+                self.bare(&entry)?;
                 match kind {
                     Kind::CharDevice => erofs::Content::CharDevice(major, minor),
                     Kind::BlockDevice => erofs::Content::BlockDevice(major, minor),
@@ -228,15 +245,28 @@ impl<'a> Emitter<'a> {
         let first = shared.and_then(|shared| self.written.get(&shared));
         let (first, node) = first.ok_or(Stop::Unfit)?;
         let link = first.hard_link(path);
-        self.archive.append_bytes(&link, &[]).map_err(write_failed)?;
+        bare(&mut self.archive, &link)?;
         self.tree.insert(holder, last(&link.path), *node)?;
         self.stats.others += 1;
         Ok(())
     }
 
-    /// Where in the archive the content is that was written last.
+    /// Adds an entry without content.
+    fn bare(&mut self, entry: &Entry) -> Packing<()> {
+        bare(&mut self.archive, entry)
+    }
+
+    /// Notes the content of the entry that was written last, which began there.
+    fn note_content(&mut self, before: u64, hash: Option<Hash>, size: u64) {
+        let sink = self.archive.get_mut();
+        if let Some(hash) = hash {
+            sink.note(hash, sink.position() - before, size);
+        }
+    }
+
+    /// Where in the archive the content is that was added last.
     fn in_archive(&self, size: u64) -> erofs::Content {
-        let end = self.archive.get_ref().position;
+        let end = self.archive.get_ref().position();
         let offset = end - size.next_multiple_of(BLOCK as u64);
         erofs::Content::File { size, offset }
     }
@@ -280,7 +310,9 @@ impl<'a> Emitter<'a> {
     fn note(&mut self, place: Place, found: &Found) {
         let Found { stat, xattrs, content, known, hash, .. } = found;
         let leaf = match content {
-            Content::Bytes(_) | Content::File(_) => self.job.file_leaf(*known, stat, xattrs, *hash),
+            Content::Bytes(_) | Content::File(_) | Content::Shared(_) => {
+                self.job.file_leaf(*known, stat, xattrs, *hash)
+            }
             Content::Link(target) => self.job.other_leaf(stat, xattrs, merkle::Content::Symlink(target)),
             Content::Node => self.job.other_leaf(stat, xattrs, merkle::Content::Node),
         };
@@ -316,11 +348,20 @@ fn last(path: &[u8]) -> &[u8] {
 /// What cannot be read, or cannot be said in an archive, is for the usual way; a disk that is full is not.
 fn write_failed(error: TarWriteError) -> Stop {
     match error {
-        TarWriteError::Write { source, .. } | TarWriteError::End { source } => {
-            PathError::new("write", "the archive of a layer", source).into()
-        }
+        TarWriteError::Write { source, .. } | TarWriteError::End { source } => archive_failed(source),
         _ => Stop::Unfit,
     }
+}
+
+/// Adds an entry without content.
+fn bare(archive: &mut Writer<Sink<'_>>, entry: &Entry) -> Packing<()> {
+    let headers = headers(entry).map_err(write_failed)?;
+    archive.get_mut().bare(&headers).map_err(archive_failed)
+}
+
+/// The archive, or that of the layer that is shared.
+fn archive_failed(source: io::Error) -> Stop {
+    PathError::new("write", "the archive of a layer", source).into()
 }
 
 /// A large file that stops being read when the caller asks to stop, and is hashed on the way.
@@ -338,31 +379,5 @@ impl Read for Watched<'_> {
             update(hasher, &into[..count]);
         }
         Ok(count)
-    }
-}
-
-/// The archive: a file, its digest, and how much was written.
-struct Sink<'a> {
-    file: WriteBack<'a>,
-    digest: DigestThread,
-    position: u64,
-}
-
-impl Sink<'_> {
-    fn finish(mut self) -> Result<(Digest, u64), TarWriteError> {
-        self.file.write_all(self.digest.pending()).map_err(|source| TarWriteError::End { source })?;
-        Ok((self.digest.finish(), self.position))
-    }
-}
-
-impl Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.digest.update_and(bytes, |full| self.file.write_all(full))?;
-        self.position += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -14,6 +14,7 @@ use sys::stat::{Kind, Stat};
 use sys::xattr::{Target, Xattr};
 
 use super::super::Job;
+use super::held::Shared;
 use super::plan::{Plan, PlannedFile, storable};
 use super::{Packing, Place};
 use crate::batch::Batch;
@@ -65,6 +66,8 @@ pub(super) enum Content {
     Bytes(Vec<u8>),
     /// Of a large file, at its beginning.
     File(File),
+    /// What a layer holds already, by the number of its record.
+    Shared(u32),
     Link(OsString),
     /// A device or a pipe.
     Node,
@@ -92,6 +95,7 @@ pub(super) struct Loader<'a> {
     job: &'a Job<'a>,
     batches: &'a [Batch],
     plan: &'a Plan,
+    held: Option<&'a Shared>,
     order: std::vec::IntoIter<usize>,
     /// The names of files that have several, with the first ones.
     shared: HashMap<Place, Place>,
@@ -101,7 +105,13 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(job: &'a Job<'a>, batches: &'a [Batch], links: &[HardLinks], plan: &'a Plan) -> Self {
+    pub(super) fn new(
+        job: &'a Job<'a>,
+        batches: &'a [Batch],
+        links: &[HardLinks],
+        plan: &'a Plan,
+        held: Option<&'a Shared>,
+    ) -> Self {
         let mut shared = HashMap::new();
         for (batch, links) in links.iter().enumerate() {
             for (later, first) in links.pairs() {
@@ -111,7 +121,7 @@ impl<'a> Loader<'a> {
             }
         }
         let order: Vec<usize> = plan.order().collect();
-        Self { job, batches, plan, order: order.into_iter(), shared, seen: HashSet::new(), open: None }
+        Self { job, batches, plan, held, order: order.into_iter(), shared, seen: HashSet::new(), open: None }
     }
 
     /// The next files; none at the end.
@@ -136,7 +146,7 @@ impl<'a> Loader<'a> {
                 }
             };
             let child = &scanned.children[child];
-            bytes += child.entry.stat().size;
+            bytes += if self.held(file).is_some() { 0 } else { child.entry.stat().size };
             let shared = self.shared.get(&planned.place).copied();
             let again = shared.is_some_and(|first| !self.seen.insert(first));
             tasks.push(Task { file, planned, child, dir: open, shared, again });
@@ -151,7 +161,19 @@ impl<'a> Loader<'a> {
         tasks.into_par_iter().with_min_len(16).map_init(Buffer::default, load).collect()
     }
 
+    /// What is remembered of a file whose content a layer holds already, with the number of the record that says where.
+    fn held(&self, file: usize) -> Option<(u32, Record)> {
+        self.held.and_then(|held| held.files[file])
+    }
+
     fn load(&self, task: &Task<'_>, buffer: &mut Buffer) -> Packing<Found> {
+        if let Some((at, known)) = self.held(task.file) {
+            let stat = *task.child.entry.stat();
+            let attributes = self.job.target_attributes(&stat, Vec::new());
+            let content = Content::Shared(at);
+            let (xattrs, hash) = (Vec::new(), Some(known.hash));
+            return Ok(Found { stat, xattrs, attributes, content, known: Some(known), hash, is_same: false });
+        }
         let holder = task.dir.open.holder(&task.child.entry);
         let mut found = match task.child.entry.kind() {
             Kind::File => self.load_file(holder, task, buffer)?,
@@ -233,6 +255,8 @@ impl<'a> Loader<'a> {
         match content {
             Content::Link(target) => Ok(merged.read_link(below)? == *target),
             Content::Node => Ok(before.rdev == stat.rdev),
+            // Only what has nothing below it is shared.
+            Content::Shared(_) => Ok(false),
             Content::Bytes(_) | Content::File(_) if before.size != stat.size => Ok(false),
             Content::Bytes(bytes) => {
                 let mut other = merged.open(below)?;

@@ -1,6 +1,7 @@
 //! A packed copy is the layer that a copy into a directory makes: its archive byte for byte, and the image on top of what is
 //! below, whatever was copied onto what.
 
+use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,11 @@ use super::*;
 use crate::diff::{DiffOptions, LayerSource, write_layer};
 use crate::erofs::BlockBits;
 use crate::mode_change::ModeChange;
+use crate::packed::Archive;
+use crate::packed::contents::Contents;
 use crate::select::{Selection, SourcePattern};
+use crate::snapshot::SnapshotId;
+use crate::stat_cache::StatCache;
 use crate::tree_fixture::{Stars, build, is_root};
 use crate::writer::WriterOptions;
 
@@ -82,7 +87,7 @@ fn both(
     let batches = batches_of(source, selection, options, &cancel).unwrap();
     let tar_path = scratch.join("tar");
     let tar = File::options().read(true).write(true).create_new(true).open(&tar_path).unwrap();
-    let second = pack(&packed, source, &batches, options, &tar, &cancel);
+    let second = pack(&packed, source, &batches, options, &tar, &mut || Ok(None), &cancel);
     assert!(std::fs::read_dir(scratch.join("packed")).unwrap().next().is_none(), "the directory stays empty");
     let first = copy_batches(&unpacked, source, &batches, options, &cancel);
     let (first, second) = match (first, second) {
@@ -95,22 +100,92 @@ fn both(
     };
     assert_eq!(second.stats, first);
     let mut archive = Vec::new();
+    let from = source;
     let source =
         LayerSource::Overlay { upper: &scratch.join("unpacked"), lower: &[image.to_owned()], userxattr };
     let written = write_layer(source, DiffOptions::default(), &mut archive, &cancel).unwrap();
     let kept = std::fs::read(&tar_path).unwrap();
     assert!(kept == archive, "the archives differ:\n{}\n{}", listed(&kept), listed(&archive));
-    assert_eq!((second.diff_id, second.size), (Digest::of(&archive), archive.len() as u64));
+    assert_eq!((second.diff_id, second.pieces.size()), (Digest::of(&archive), archive.len() as u64));
     if is_root() {
         let mut index = Vec::new();
-        second.tree.write(BlockBits::TAR, second.size, &mut index).unwrap();
+        second.tree.write(BlockBits::TAR, &second.pieces, &mut index).unwrap();
         std::fs::write(scratch.join("index"), index).unwrap();
         let index = File::open(scratch.join("index")).unwrap();
-        let root = sys::erofs::mount(index.as_fd(), tar.as_fd(), Backing::File).unwrap();
+        let root = sys::erofs::mount(index.as_fd(), &[tar.as_fd()], Backing::File).unwrap();
         let packed = Tree::overlay([sys::erofs::path_of(&root).as_path(), image]).unwrap();
         assert_eq!(seen(&packed, unpacked.tree()), seen(unpacked.tree(), &packed));
     }
+    let sharing = Sharing { scratch, image, source: from, batches: &batches, options };
+    for other_headers in [false, true] {
+        sharing.check(other_headers, unpacked.tree(), &archive, &writer);
+    }
     Both { packed: true, entries: written.entries }
+}
+
+/// The same copy beside a layer that holds the same content.
+struct Sharing<'a> {
+    scratch: &'a Path,
+    image: &'a Path,
+    source: &'a Tree,
+    batches: &'a [Batch],
+    options: &'a CopyOptions<'a>,
+}
+
+impl Sharing<'_> {
+    /// Makes such a layer, with the same headers or others, and compares a copy that shares with it to what it has to be.
+    fn check(
+        &self,
+        other_headers: bool,
+        expected: &Tree,
+        archive: &[u8],
+        writer: &dyn Fn(&str) -> LayerWriter,
+    ) {
+        let Self { scratch, image, source, batches, options } = *self;
+        let name = |what: &str| format!("{what}-{other_headers}");
+        let create = |what: &str| {
+            let path = scratch.join(name(what));
+            File::options().read(true).write(true).create_new(true).open(path).unwrap()
+        };
+        // Nothing of this is young.
+        let late = base::Timestamp::from_second(9_999_999_999).unwrap();
+        let cache = StatCache::load(&scratch.join(name("cache")), late);
+        let options = CopyOptions { stat_cache: Some(&cache), ..*options };
+        let time = other_headers.then_some(FileTime { seconds: 99, nanoseconds: 0 }).or(options.time);
+        let first = CopyOptions { time, ..options };
+        let (own, cancel) = (create("first"), CancelToken::new());
+        let layer = writer(&name("first-layer"));
+        let made = pack(&layer, source, batches, &first, &own, &mut || Ok(None), &cancel).unwrap().unwrap();
+        let contents = Contents::read(&made.contents).unwrap();
+        let mut base =
+            Some(Base { contents, files: vec![(SnapshotId::from_row(7), own.try_clone().unwrap())] });
+        let tar = create("second");
+        let layer = writer(&name("second-layer"));
+        let made = pack(&layer, source, batches, &options, &tar, &mut || Ok(base.take()), &cancel);
+        let made = made.unwrap().unwrap();
+        let mut read = Vec::new();
+        let files = [&tar, &own].map(|file| file.try_clone().unwrap());
+        Archive::new(files.into(), made.pieces.clone()).read_to_end(&mut read).unwrap();
+        assert!(read == archive, "the archives differ:\n{}\n{}", listed(&read), listed(archive));
+        assert_eq!((made.diff_id, made.pieces.size()), (Digest::of(archive), archive.len() as u64));
+        let shared = !made.pieces.parts().is_empty();
+        let length = tar.metadata().unwrap().len();
+        assert!(!shared || length < archive.len() as u64, "{length} of {} bytes", archive.len());
+        if shared && !other_headers {
+            assert!(length <= 2 * 512 + 512, "all but the end is there: {length}");
+        }
+        if is_root() {
+            let mut index = Vec::new();
+            made.tree.write(BlockBits::TAR, &made.pieces, &mut index).unwrap();
+            std::fs::write(scratch.join(name("index")), index).unwrap();
+            let index = File::open(scratch.join(name("index"))).unwrap();
+            let devices = [tar.as_fd(), own.as_fd()];
+            let devices = if shared { &devices[..] } else { &devices[..1] };
+            let root = sys::erofs::mount(index.as_fd(), devices, Backing::File).unwrap();
+            let packed = Tree::overlay([sys::erofs::path_of(&root).as_path(), image]).unwrap();
+            assert_eq!(seen(&packed, expected), seen(expected, &packed));
+        }
+    }
 }
 
 /// The names in an archive.
