@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::packed::forms;
+use common::packed::{forms, let_files_age};
 use common::{env, image_id, names_in};
 use nix::sys::signal::Signal;
 use testkit::{Lap, Output, TestEnv};
@@ -111,6 +111,42 @@ fn copies_are_packed_and_are_what_copies_into_directories_are() {
     let packed = forms(&env).iter().filter(|form| **form == "packed").count();
     assert_eq!(packed, 5 + 3, "{:?}", forms(&env));
     env.lap(["store", "check"]).ok();
+}
+
+#[test]
+fn what_a_copy_shares_with_an_earlier_one_makes_no_difference() {
+    let Some(env) = packing() else { return };
+    let context = many_files(&env, 1500);
+    context.dockerfile("FROM busybox\nCOPY --chown=5:6 many /app\n");
+    let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000"];
+    let build = |form: &str, args: &[&str]| {
+        env.lap(["--layer-form", form, "build"]).args(epoch).args(args).arg(context.path()).ok();
+    };
+    let_files_age();
+    build("auto", &["-t", "before"]);
+    context.file("many/7/7", "changed").file("many/new", "new");
+    build("auto", &["-t", "shared"]);
+    let layers = env.root().join("snapshots-v1");
+    let size = |name: &str| std::fs::metadata(layers.join(name).join("tar")).map_or(0, |tar| tar.len());
+    let sharing: Vec<_> =
+        names_in(&layers).into_iter().filter(|name| layers.join(name).join("pieces").exists()).collect();
+    assert_eq!(sharing.len(), 1);
+    assert!(size(&sharing[0]) < 100_000, "{}", size(&sharing[0]));
+    let (shared, archive) = (image_id(&env, "shared"), env.work().join("shared.tar"));
+    env.lap(["save", "-o"]).arg(&archive).arg("shared").ok();
+    let cat = ["cat", "/app/7/7", "/app/new"];
+    assert_eq!(env.lap(["run", "--rm", "shared"]).args(cat).ok().stdout_text(), "changednew");
+    // The earlier one goes by its name, not by what is needed of it.
+    env.lap(["rmi", "before"]).ok();
+    env.lap(["builder", "prune", "-af"]).ok();
+    assert_eq!(env.lap(["run", "--rm", "shared"]).args(cat).ok().stdout_text(), "changednew");
+    env.lap(["store", "check"]).ok();
+    build("dir", &["--no-cache", "-t", "plain"]);
+    assert_eq!(image_id(&env, "plain"), shared);
+    let loaded = common::env();
+    loaded.lap(["load", "-i"]).arg(&archive).ok();
+    assert_eq!(image_id(&loaded, "shared"), shared);
+    assert_eq!(loaded.lap(["run", "--rm", "shared"]).args(cat).ok().stdout_text(), "changednew");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::names_in;
-use common::packed::{filesystems, forms, supervisor};
+use common::packed::{filesystems, forms, let_files_age, supervisor};
 use nix::sys::signal::{Signal, kill};
 use rustix::mount::MountFlags;
 use testkit::{Lap, Output, TestEnv, mounted};
@@ -197,6 +197,45 @@ fn containers_over_loop_devices_share_them_and_leave_none() {
         packed.lap(&["rmi", "busybox"]).ok();
         packed.lap(&["system", "prune", "-af"]).ok();
         assert_eq!(forms(&packed.env), [""; 0]);
+    }
+}
+
+#[test]
+fn a_layer_that_shares_with_another_is_mounted_in_each_way() {
+    for way in WAYS {
+        let Some(packed) = Packed::new(way) else { return };
+        let context = packed.env.context();
+        let file = |number: usize, text: &str| {
+            context.file(&format!("many/{number}"), format!("{number} {text}\n").repeat(5000));
+        };
+        (0..8).for_each(|number| file(number, "first"));
+        context.dockerfile("FROM busybox\nCOPY many /app\nRUN cat /app/* | md5sum > /sum\n");
+        let build = || drop(packed.lap(&["build", "-t", "built"]).arg(context.path()).ok());
+        let_files_age();
+        build();
+        file(3, "second");
+        build();
+        let layers = packed.env.root().join("snapshots-v1");
+        let sharing = names_in(&layers).into_iter().filter(|name| layers.join(name).join("pieces").exists());
+        let sharing: Vec<String> = sharing.collect();
+        assert_eq!(sharing.len(), 1, "{way}");
+        let size = std::fs::metadata(layers.join(&sharing[0]).join("tar")).unwrap().len();
+        assert!(size < 100_000, "{way}: it writes what has changed, not {size} bytes");
+        let of_context =
+            (0..8).map(|number| format!("{number} {}\n", if number == 3 { "second" } else { "first" }));
+        let expected: String = of_context.map(|line| line.repeat(5000)).collect();
+        let read = packed.says(&["run", "--rm", "built", "sh", "-c", "cat /app/*; cat /sum"]);
+        assert_eq!(
+            read.strip_prefix(&expected).map(|sum| sum.trim().len()),
+            Some("d41d8cd98f00b204e9800998ecf8427e  -".len()),
+            "{way}"
+        );
+        assert_eq!(packed.lap(&["store", "check"]).ok().stderr_text(), "");
+        is_let_go(&packed.env);
+        // Those who share go as well, and nothing is kept for their sake.
+        packed.lap(&["rmi", "built", "busybox"]).ok();
+        packed.lap(&["system", "prune", "-af"]).ok();
+        assert_eq!(forms(&packed.env), [""; 0], "{way}");
     }
 }
 

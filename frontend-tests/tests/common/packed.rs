@@ -42,3 +42,11 @@ pub(crate) fn filesystems(env: &TestEnv, name: &str) -> BTreeSet<u64> {
     assert!(!found.is_empty(), "{name} has no packed layers");
     found
 }
+
+/// Waits until files that were written just now are old enough to be remembered by their status: a clock's tick, and something.
+pub(crate) fn let_files_age() {
+    let written = std::time::Instant::now();
+    while written.elapsed() < std::time::Duration::from_millis(100) {
+        std::thread::yield_now();
+    }
+}

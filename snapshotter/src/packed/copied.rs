@@ -15,9 +15,11 @@ use crate::copy::{self, CopyError, CopyOptions, CopyStats};
 use crate::db::packed::{self as rows, PackedLayer};
 use crate::error::StoreError;
 use crate::lease::Lease;
+use crate::scan::Child;
 use crate::select::Selection;
 use crate::snapshot::{ActiveSnapshot, Part, SnapshotId};
 use crate::store::Store;
+use crate::tar_entry::BLOCK;
 use crate::tree::Tree;
 use crate::writer::LayerWriter;
 
@@ -117,7 +119,14 @@ impl Store {
     /// The packed layers that may hold much of what is copied, the newest first.
     fn layers_like(&self, batches: &[Batch]) -> Result<Vec<(SnapshotId, PackedLayer)>, StoreError> {
         let children = batches.iter().flat_map(|batch| &batch.scan.dirs).flat_map(|dir| &dir.children);
-        let bytes = children.map(|child| child.entry.stat().size).fold(0, u64::saturating_add);
+        // What each takes in an archive: headers, and the content of files.
+        let length = |child: &Child| {
+            let content = if child.dir.is_none() { child.entry.stat().size } else { 0 };
+            content
+                .checked_next_multiple_of(BLOCK as u64)
+                .map_or(u64::MAX, |data| data.saturating_add(BLOCK as u64))
+        };
+        let bytes = children.map(length).fold(0, u64::saturating_add);
         let similar = (bytes / SIMILAR, bytes.saturating_mul(SIMILAR).min(i64::MAX.unsigned_abs()));
         // A layer that needs it needs all that it needs.
         let most_parts = sys::erofs::MAX_PARTS;
