@@ -23,6 +23,7 @@ impl<'a> WriteBack<'a> {
 
 impl Write for WriteBack<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        sys::failpoint::pass("write")?;
         let count = self.file.write(bytes)?;
         self.written += count as u64;
         if self.written - self.begun >= STEP {

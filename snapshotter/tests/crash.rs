@@ -153,6 +153,7 @@ fn run_child(work: &str, driver: DriverKind, root: &Path, point: u64, harm: Harm
 struct States {
     before: BTreeMap<String, (u64, u64)>,
     after: BTreeMap<String, (u64, u64)>,
+    halfway: Option<BTreeMap<String, (u64, u64)>>,
 }
 
 /// What a collection leaves of it: the collector's own work is finished, others lose nothing that is cached.
@@ -168,8 +169,14 @@ fn learn(work: &Work, driver: DriverKind, root: &Path) -> States {
     work.set_up(&store);
     let before = tidy(&store, work);
     work.set_up(&store);
+    let halfway = work.halfway.map(|halfway| {
+        halfway(&store).unwrap();
+        let state = tidy(&store, work);
+        work.set_up(&store);
+        state
+    });
     (work.run)(&store).unwrap();
-    States { before, after: tidy(&store, work) }
+    States { before, after: tidy(&store, work), halfway }
 }
 
 /// Has `harm` happen at every fail point of `work`. Returns how many there are.
@@ -193,7 +200,7 @@ fn harm_everywhere(work: &Work, driver: DriverKind, harm: Harm) -> u64 {
         verify(&store);
         let left = tidy(&store, work);
         assert!(
-            left == states.before || left == states.after,
+            left == states.before || left == states.after || Some(&left) == states.halfway.as_ref(),
             "{at}: {left:?}\nbefore {:?}\nafter {:?}",
             states.before,
             states.after

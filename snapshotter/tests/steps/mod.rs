@@ -5,10 +5,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use base::image::{Descriptor, ImageConfig, Manifest, media_type};
-use base::{CancelToken, Digest, Key, Platform};
+use base::{CancelToken, Digest, Key, Platform, Timestamp};
+use snapshotter::content_key::{KeyOptions, Modes, content_key};
+use snapshotter::copy::{CopyError, CopyOptions};
+use snapshotter::select::Selection;
+use snapshotter::stat_cache::StatCache;
+use snapshotter::tree::TreeError;
+use snapshotter::writer::{LayerWriter, WriteError, WriterOptions};
 use snapshotter::{
     CacheMountRequest, CacheSeed, CacheValue, CacheWrite, CommitInfo, Compression, ConvertTo, Converted,
-    DriverKind, LayerForm, Lease, Options, Policy, Sharing, SnapshotId, Store, StoreError,
+    DriverKind, LayerForm, Lease, Options, Policy, Sharing, SnapshotId, Store, StoreError, StoredForm, Tree,
 };
 
 use crate::common::Tar;
@@ -22,6 +28,12 @@ pub(crate) struct Work {
     prepare: fn(&Store) -> Result,
     /// The work itself.
     pub(crate) run: fn(&Store) -> Result,
+    /// Where it may stop as well, if it does two things one after the other.
+    pub(crate) halfway: Option<fn(&Store) -> Result>,
+}
+
+const fn work(name: &'static str, prepare: fn(&Store) -> Result, run: fn(&Store) -> Result) -> Work {
+    Work { name, prepare, run, halfway: None }
 }
 
 const fn nothing(_: &Store) -> Result {
@@ -29,17 +41,19 @@ const fn nothing(_: &Store) -> Result {
 }
 
 /// All pieces of work.
-pub(crate) const WORKS: [Work; 10] = [
-    Work { name: "ingest", prepare: nothing, run: ingest },
-    Work { name: "apply", prepare: nothing, run: apply },
-    Work { name: "commit", prepare: nothing, run: commit },
-    Work { name: "merge", prepare: nothing, run: merge },
-    Work { name: "cache-mount", prepare: commit, run: cache_mount },
-    Work { name: "export", prepare: nothing, run: export },
-    Work { name: "untag", prepare: export, run: untag },
-    Work { name: "pack", prepare: commit, run: pack },
-    Work { name: "unpack", prepare: commit_packed, run: unpack },
-    Work { name: "collect", prepare: make_garbage, run: collect },
+pub(crate) const WORKS: [Work; 12] = [
+    work("ingest", nothing, ingest),
+    work("apply", nothing, apply),
+    work("commit", nothing, commit),
+    work("merge", nothing, merge),
+    work("cache-mount", commit, cache_mount),
+    work("export", nothing, export),
+    work("untag", export, untag),
+    work("pack", commit, pack),
+    work("unpack", commit_packed, unpack),
+    work("share", copy_first, copy_second),
+    Work { halfway: Some(unpack_second), ..work("unshare", copy_both, unpack_first) },
+    work("collect", make_garbage, collect),
 ];
 
 /// The image that is always there.
@@ -165,10 +179,75 @@ fn make_garbage(store: &Store) -> Result {
     Ok(())
 }
 
-/// Gives the upper layer that [`commit`] made another form. Where nothing can be packed, another work is done instead.
-fn convert(store: &Store, to: ConvertTo) -> Result {
+/// Copies two files into a layer, packed where it can be: one that is always the same, and one of this content.
+fn copy(store: &Store, content: &str, output: Key) -> Result {
+    let options = Options {
+        driver: Some(store.driver_kind()?),
+        layer_form: StoredForm::Packed,
+        ..Options::default()
+    };
+    let store = Store::open(store.root(), options)?;
+    let context = store.root().with_file_name("context");
+    if !context.exists() {
+        std::fs::create_dir(&context).unwrap();
+        std::fs::write(context.join("large"), [7; 100_000]).unwrap();
+    }
+    std::fs::write(context.join("file"), content).unwrap();
+    // Nothing is too young to be remembered.
+    let late = Timestamp::from_second(9_999_999_999).unwrap();
+    let cache = StatCache::load(&context.with_extension("cache"), late);
+    let cancel = CancelToken::new();
+    let source = Tree::directory(&context, None).map_err(failed)?;
+    let selection = Selection::all(&source).map_err(failed)?;
+    let key = KeyOptions { owner: false, xattrs: true, modes: Modes::Own, itself: false };
+    content_key(&source, &selection, &key, Some(&cache), &cancel).map_err(failed)?;
+    let lease = store.lease("copy")?;
+    let active = store.prepare(&lease, None)?;
+    let time = Timestamp::from_second(1_700_000_000).unwrap();
+    let options = WriterOptions { full_copy: active.is_full_copy(), userxattr: false, time };
+    let writer = LayerWriter::new(active.layer_dir(), None, options).map_err(failed)?;
+    let options = CopyOptions { stat_cache: Some(&cache), ..CopyOptions::as_it_is() };
+    active.copy_alone(&writer, &source, &selection, &options, &cancel).map_err(failed)?;
+    let value = CacheValue { snapshot: Some(active.id()), ..CacheValue::default() };
+    let cache = vec![CacheWrite::Value { output, value }];
+    active.commit(CommitInfo { cache, ..CommitInfo::default() }).map(drop)
+}
+
+/// What went wrong with a file while something was copied.
+fn failed(error: impl Into<CopyError>) -> StoreError {
+    match error.into() {
+        CopyError::Store(error) => *error,
+        CopyError::Source(TreeError::File(error))
+        | CopyError::Target(WriteError::File(error) | WriteError::Tree(TreeError::File(error))) => error.into(),
+        error => panic!("{error:?}"),
+    }
+}
+
+fn copy_first(store: &Store) -> Result {
+    copy(store, "another content of it", key(2))
+}
+
+fn copy_second(store: &Store) -> Result {
+    copy(store, OWN_FILE, key(1))
+}
+
+fn copy_both(store: &Store) -> Result {
+    copy_first(store)?;
+    copy_second(store)
+}
+
+fn unpack_first(store: &Store) -> Result {
+    convert(store, &key(2), ConvertTo::Dir)
+}
+
+fn unpack_second(store: &Store) -> Result {
+    convert(store, &key(1), ConvertTo::Dir)
+}
+
+/// Gives a layer that was made before another form. Where nothing can be packed, another work is done instead.
+fn convert(store: &Store, made: &Key, to: ConvertTo) -> Result {
     let lease = store.lease("look")?;
-    let snapshot = store.cache_get(&lease, &key(1))?.and_then(|value| value.snapshot).unwrap();
+    let snapshot = store.cache_get(&lease, made)?.and_then(|value| value.snapshot).unwrap();
     drop(lease);
     match store.convert_layer(snapshot, to, &CancelToken::new()) {
         Ok(Converted::Done) => Ok(()),
@@ -178,7 +257,7 @@ fn convert(store: &Store, to: ConvertTo) -> Result {
 }
 
 fn pack(store: &Store) -> Result {
-    convert(store, ConvertTo::Packed)
+    convert(store, &key(1), ConvertTo::Packed)
 }
 
 fn commit_packed(store: &Store) -> Result {
@@ -187,7 +266,7 @@ fn commit_packed(store: &Store) -> Result {
 }
 
 fn unpack(store: &Store) -> Result {
-    convert(store, ConvertTo::Dir)
+    convert(store, &key(1), ConvertTo::Dir)
 }
 
 fn collect(store: &Store) -> Result {
@@ -292,6 +371,7 @@ fn add(path: &Path, sum: &mut (u64, u64)) {
         std::fs::read_dir(path).unwrap().for_each(|entry| add(&entry.unwrap().path(), sum));
     } else {
         sum.0 += 1;
-        sum.1 += metadata.len();
+        // Lists of pieces have the numbers of layers in them, too.
+        sum.1 += if path.ends_with("pieces") { 0 } else { metadata.len() };
     }
 }
