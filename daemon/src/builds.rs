@@ -331,7 +331,8 @@ impl Builds {
                     return;
                 }
                 builds.heard.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                let _ = tokio::task::spawn_blocking(engine::release_memory).await;
+                let resting = Arc::clone(&builds);
+                let _ = tokio::task::spawn_blocking(move || resting.engine.release_memory()).await;
             }
         });
     }

@@ -105,11 +105,6 @@ pub fn matches_name(pattern: &str, name: &str) -> bool {
     parser::glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(name))
 }
 
-/// Gives memory that is not used any more back to the machine: for programs that wait long after much work.
-pub fn release_memory() {
-    sys::memory::release();
-}
-
 /// The time on the machine's clock.
 pub fn now() -> base::Timestamp {
     sys::clock::SystemClock.now()
@@ -172,6 +167,12 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Gives memory that is not used any more back to the machine: for programs that wait long after much work.
+    pub fn release_memory(&self) {
+        self.store.rest();
+        sys::memory::release();
+    }
+
     /// Opens the store. Cheap: the network client is made when it is first needed. Raises this process's limit
     /// of open files, since a build needs many.
     ///

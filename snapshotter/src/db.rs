@@ -248,6 +248,19 @@ impl Database {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 
+    /// Gives back what connections that nobody uses keep in memory, and all of them but one.
+    pub(crate) fn rest(&self) {
+        let closed = {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = idle.len().min(1);
+            let closed = idle.split_off(kept);
+            // What it keeps is a copy of what is in the file.
+            idle.iter().for_each(|kept| drop(kept.release_memory()));
+            closed
+        };
+        drop(closed);
+    }
+
     fn connect(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX

@@ -179,6 +179,11 @@ impl Store {
     }
 
     /// The packed layers that this handle has mounted.
+    /// Gives memory back that a process that waits for long does not need.
+    pub fn rest(&self) {
+        self.db().rest();
+    }
+
     pub(crate) fn packed(&self) -> &PackedLayers {
         &self.0.packed
     }

@@ -181,11 +181,8 @@ fn make_garbage(store: &Store) -> Result {
 
 /// Copies two files into a layer, packed where it can be: one that is always the same, and one of this content.
 fn copy(store: &Store, content: &str, output: Key) -> Result {
-    let options = Options {
-        driver: Some(store.driver_kind()?),
-        layer_form: StoredForm::Packed,
-        ..Options::default()
-    };
+    let options =
+        Options { driver: Some(store.driver_kind()?), layer_form: StoredForm::Packed, ..Options::default() };
     let store = Store::open(store.root(), options)?;
     let context = store.root().with_file_name("context");
     if !context.exists() {
@@ -218,7 +215,9 @@ fn failed(error: impl Into<CopyError>) -> StoreError {
     match error.into() {
         CopyError::Store(error) => *error,
         CopyError::Source(TreeError::File(error))
-        | CopyError::Target(WriteError::File(error) | WriteError::Tree(TreeError::File(error))) => error.into(),
+        | CopyError::Target(WriteError::File(error) | WriteError::Tree(TreeError::File(error))) => {
+            error.into()
+        }
         error => panic!("{error:?}"),
     }
 }
