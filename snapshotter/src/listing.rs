@@ -13,7 +13,7 @@
 //! Texts are preceded by their length; lengths, counts, modes and owners are variable-length integers, seven bits
 //! a byte, low bits first.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::os::unix::ffi::OsStrExt as _;
 
 use base::{FileChange, FileDifference, Key, KeyHasher};
@@ -45,15 +45,15 @@ struct Item {
     all: Short,
 }
 
-/// The files of a selection.
+/// The files of a selection, sorted by path, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing(BTreeMap<Vec<u8>, Item>);
+pub struct Listing(Vec<(Vec<u8>, Item)>);
 
 impl Listing {
     /// Reads what [`encode`] wrote; `None` when it is something else.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
-        let mut items = BTreeMap::new();
+        let mut items = Vec::new();
         while !reader.0.is_empty() {
             let path = reader.text()?;
             match reader.byte()? {
@@ -61,7 +61,8 @@ impl Listing {
                 1 => {
                     let (mode, owner) = (reader.number32()?, (reader.number32()?, reader.number32()?));
                     let all = reader.short()?;
-                    items.insert(path.to_vec(), Item { kind: DIRECTORY, mode, owner, content: all, all });
+                    let item = Item { kind: DIRECTORY, mode, owner, content: all, all };
+                    items.push((path.to_vec(), item));
                 }
                 _ => return None,
             }
@@ -70,24 +71,44 @@ impl Listing {
                 let kind = reader.byte()?;
                 let (mode, owner) = (reader.number32()?, (reader.number32()?, reader.number32()?));
                 let item = Item { kind, mode, owner, content: reader.short()?, all: reader.short()? };
-                items.insert(joined(path, name), item);
+                items.push((joined(path, name), item));
             }
         }
+        // Most are in order. Of those with one path the last one counts, which comes first here.
+        items.reverse();
+        items.sort_by(|(one, _), (other, _)| one.cmp(other));
+        items.dedup_by(|(later, _), (kept, _)| later == kept);
         Some(Self(items))
+    }
+
+    /// What differs between two encoded listings, by path; `None` when one of them is none.
+    pub fn changes_between(before: &[u8], now: &[u8]) -> Option<Vec<FileChange>> {
+        let (before, now) = rayon::join(|| Self::decode(before), || Self::decode(now));
+        Some(before?.changes(&now?))
     }
 
     /// What is not in `now` as it is here, by path.
     pub fn changes(&self, now: &Self) -> Vec<FileChange> {
         let mut changes = Vec::new();
-        for (path, was) in &self.0 {
-            let what = match now.0.get(path) {
-                None => Some(FileDifference::Removed),
-                Some(is) => difference(was, is),
+        let (mut before, mut after) = (self.0.iter().peekable(), now.0.iter().peekable());
+        loop {
+            let order = match (before.peek(), after.peek()) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((was, _)), Some((is, _))) => was.cmp(is),
             };
-            changes.extend(what.map(|what| FileChange { path: shown(path), what }));
+            // The first of both in the order of their paths, or both.
+            let was = if order.is_le() { before.next() } else { None };
+            let is = if order.is_ge() { after.next() } else { None };
+            let what = match (was, is) {
+                (Some((_, was)), Some((_, is))) => difference(was, is),
+                (Some(_), None) => Some(FileDifference::Removed),
+                _ => Some(FileDifference::Added),
+            };
+            let path = was.or(is).zip(what);
+            changes.extend(path.map(|((path, _), what)| FileChange { path: shown(path), what }));
         }
-        let added = now.0.keys().filter(|path| !self.0.contains_key(*path));
-        changes.extend(added.map(|path| FileChange { path: shown(path), what: FileDifference::Added }));
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         changes
     }

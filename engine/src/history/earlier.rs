@@ -207,16 +207,18 @@ fn read(store: &Store, record: &BuildRecord) -> Option<(Before, Vec<Option<u64>>
 impl Earlier {
     /// How the files behind two content keys differ, if both listings are known.
     fn file_changes(&self, store: &Store, before: &Key, now: &Key) -> Option<Vec<FileChange>> {
-        let elsewhere = self.listings.get(before).and_then(|listing| Listing::decode(listing));
-        Some(elsewhere.or_else(|| listing(store, before))?.changes(&listing(store, now)?))
+        let now = listing(store, now)?;
+        let elsewhere = self.listings.get(before).and_then(|before| Listing::changes_between(before, &now));
+        elsewhere.or_else(|| Listing::changes_between(&listing(store, before)?, &now))
     }
 }
 
 /// How the files behind two content keys differ, if both listings are there.
 pub(crate) fn file_changes(store: &Store, before: &Key, now: &Key) -> Option<Vec<FileChange>> {
-    Some(listing(store, before)?.changes(&listing(store, now)?))
+    Listing::changes_between(&listing(store, before)?, &listing(store, now)?)
 }
 
-fn listing(store: &Store, key: &Key) -> Option<Listing> {
-    Listing::decode(&store.hint(HintKind::Listing, key).ok()??)
+/// An encoded listing.
+fn listing(store: &Store, key: &Key) -> Option<Vec<u8>> {
+    store.hint(HintKind::Listing, key).ok()?
 }
