@@ -156,6 +156,7 @@ impl Store {
         self.sweep_hints()?;
         self.sweep_stat_caches()?;
         self.sweep_ingests()?;
+        self.sweep_archives(&|tar| self.discard(tar).map(drop))?;
         self.sweep_claims()
     }
 

@@ -226,7 +226,7 @@ impl Store {
             match self.pack(active.dirs(), blob, expected.copied(), &options, cancel) {
                 Ok(Some((applied, files))) => {
                     let info = commit_info(layer, below, files.tar, &applied);
-                    active.set_packed(files, Vec::new());
+                    active.set_packed(files, None);
                     return Ok((active, info));
                 }
                 Ok(None) => {}

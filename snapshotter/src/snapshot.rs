@@ -345,9 +345,9 @@ impl ActiveSnapshot {
     }
 
     /// Makes files the layer that were written in the place of its directory.
-    pub(crate) fn set_packed(&self, files: PackedLayer, parts: Vec<Part>) {
+    pub(crate) fn set_packed(&self, files: PackedLayer, shared: Option<SharedWith>) {
         // They are written once: their names are taken then.
-        let _ = self.packed.set(Box::new(PackedFiles { files, parts }));
+        let _ = self.packed.set(Box::new(PackedFiles { files, shared }));
     }
 
     pub(crate) fn lease(&self) -> &Lease {
@@ -392,7 +392,7 @@ impl ActiveSnapshot {
                 Ok(existing)
             }
             Outcome::Lost => Err(StoreError::SnapshotLost { id: self.id }),
-            Outcome::PartGone(layer) => Err(StoreError::LayerConverted { layer }),
+            Outcome::BaseGone(layer) => Err(StoreError::LayerConverted { layer }),
         }
     }
 
@@ -412,18 +412,20 @@ impl ActiveSnapshot {
                 leases::hold_snapshot(c, self.lease.id(), existing)?;
                 return Ok(Outcome::Exists(existing));
             }
-            for part in self.packed.get().into_iter().flat_map(|packed| &packed.parts) {
-                if packed::get(c, part.layer)?.is_none_or(|now| now.checked != part.checked) {
-                    return Ok(Outcome::PartGone(part.layer));
+            if let Some(shared) = self.packed.get().and_then(|packed| packed.shared.as_ref()) {
+                // While it is packed, all that it needs is there. One that was packed again has no such list.
+                let now = packed::get(c, shared.layer)?.and_then(|now| now.contents);
+                if now != Some(shared.contents) {
+                    return Ok(Outcome::BaseGone(shared.layer));
                 }
             }
             if !snapshots::commit(c, self.id, &known)? {
                 return Ok(Outcome::Lost);
             }
             if let Some(packed) = self.packed.get() {
-                let PackedFiles { files, parts } = &**packed;
+                let PackedFiles { files, shared } = &**packed;
                 packed::put(c, self.id, files)?;
-                packed::put_parts(c, self.id, parts.iter().map(|part| part.layer))?;
+                packed::put_parts(c, self.id, shared.iter().flat_map(|shared| &shared.parts).copied())?;
                 if info.diff.is_none() {
                     remember_archive(c, self.id, files)?;
                 }
@@ -453,19 +455,21 @@ pub(crate) fn remember_archive(
 /// The files of a packed layer that is being made.
 struct PackedFiles {
     files: PackedLayer,
-    parts: Vec<Part>,
+    shared: Option<SharedWith>,
 }
 
-/// Another packed layer that one needs.
-pub(crate) struct Part {
+/// A packed layer that another one shares content with.
+pub(crate) struct SharedWith {
     pub(crate) layer: SnapshotId,
-    /// Which files it consisted of when its archive was opened, as its row said.
-    pub(crate) checked: String,
+    /// The digest of its list of contents.
+    pub(crate) contents: Digest,
+    /// All layers whose archives are needed: what it needs, and itself.
+    pub(crate) parts: Vec<SnapshotId>,
 }
 
 enum Outcome {
-    /// A layer that this one needs is not what it was.
-    PartGone(SnapshotId),
+    /// The layer that this one shares with is not what it was.
+    BaseGone(SnapshotId),
     Committed,
     Exists(SnapshotId),
     Lost,

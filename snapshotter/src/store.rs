@@ -178,12 +178,12 @@ impl Store {
         &self.0.layout
     }
 
-    /// The packed layers that this handle has mounted.
     /// Gives memory back that a process that waits for long does not need.
     pub fn rest(&self) {
         self.db().rest();
     }
 
+    /// The packed layers that this handle has mounted.
     pub(crate) fn packed(&self) -> &PackedLayers {
         &self.0.packed
     }

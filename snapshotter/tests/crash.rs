@@ -153,7 +153,6 @@ fn run_child(work: &str, driver: DriverKind, root: &Path, point: u64, harm: Harm
 struct States {
     before: BTreeMap<String, (u64, u64)>,
     after: BTreeMap<String, (u64, u64)>,
-    halfway: Option<BTreeMap<String, (u64, u64)>>,
 }
 
 /// What a collection leaves of it: the collector's own work is finished, others lose nothing that is cached.
@@ -169,14 +168,8 @@ fn learn(work: &Work, driver: DriverKind, root: &Path) -> States {
     work.set_up(&store);
     let before = tidy(&store, work);
     work.set_up(&store);
-    let halfway = work.halfway.map(|halfway| {
-        halfway(&store).unwrap();
-        let state = tidy(&store, work);
-        work.set_up(&store);
-        state
-    });
     (work.run)(&store).unwrap();
-    States { before, after: tidy(&store, work), halfway }
+    States { before, after: tidy(&store, work) }
 }
 
 /// Has `harm` happen at every fail point of `work`. Returns how many there are.
@@ -200,7 +193,7 @@ fn harm_everywhere(work: &Work, driver: DriverKind, harm: Harm) -> u64 {
         verify(&store);
         let left = tidy(&store, work);
         assert!(
-            left == states.before || left == states.after || Some(&left) == states.halfway.as_ref(),
+            left == states.before || left == states.after,
             "{at}: {left:?}\nbefore {:?}\nafter {:?}",
             states.before,
             states.after

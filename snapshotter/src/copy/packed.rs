@@ -24,7 +24,7 @@ use std::path::Path;
 use base::{CancelToken, Digest};
 
 use self::emit::{Emitted, Emitter};
-use self::held::Base;
+use self::held::Bases;
 use self::load::Loader;
 use self::plan::Plan;
 use super::{CopyError, CopyOptions, CopyStats, Job};
@@ -68,15 +68,14 @@ pub(crate) struct PackedCopy {
 type Leaves = Vec<Vec<Option<Leaf>>>;
 
 /// Copies `batches` of `source` into `tar`, an empty file, for a layer of `writer` in which nothing is yet. `None` when it has to be
-/// done in the usual way; what was written is worth nothing then. What one of `bases` holds is left to it, which
-/// is one after the other of those that might.
+/// done in the usual way; what was written is worth nothing then. What one of `bases` holds is left to it.
 pub(crate) fn pack(
     writer: &LayerWriter,
     source: &Tree,
     batches: &[Batch],
     options: &CopyOptions<'_>,
     tar: &File,
-    bases: &mut dyn FnMut() -> super::Result<Option<Base>>,
+    bases: &mut dyn Bases,
     cancel: &CancelToken,
 ) -> super::Result<Option<PackedCopy>> {
     let job = Job { writer, source, options: *options, clone: Default::default(), cancel };
@@ -87,12 +86,7 @@ pub(crate) fn pack(
     }
 }
 
-fn run(
-    job: &Job<'_>,
-    batches: &[Batch],
-    tar: &File,
-    bases: &mut dyn FnMut() -> super::Result<Option<Base>>,
-) -> Packing<PackedCopy> {
+fn run(job: &Job<'_>, batches: &[Batch], tar: &File, bases: &mut dyn Bases) -> Packing<PackedCopy> {
     let links: Vec<HardLinks> = batches.iter().map(|batch| HardLinks::find(&batch.scan)).collect();
     let plan = Plan::make(job, batches)?;
     let shared = held::choose(job, batches, &plan, bases)?;

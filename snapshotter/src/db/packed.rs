@@ -61,20 +61,22 @@ pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<(SnapshotId, 
     connection.prepare_cached(&sql)?.query_map([], |row| Ok((row.get(6)?, read(row)?)))?.collect()
 }
 
-/// The newest committed ones that say what they hold, have an archive of a length between these, and need fewer than so many others.
+/// The newest ones before `id` that say what they hold, have an archive of a length between these, and need fewer than so many
+/// others.
 pub(crate) fn newest_with_contents(
     connection: &Connection,
+    id: SnapshotId,
     sizes: (u64, u64),
     parts: usize,
     most: usize,
 ) -> rusqlite::Result<Vec<(SnapshotId, PackedLayer)>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM packed_layers WHERE contents IS NOT NULL AND tar_size BETWEEN ?1 AND ?2
+        "SELECT {COLUMNS} FROM packed_layers WHERE contents IS NOT NULL AND snapshot < ?5 AND tar_size BETWEEN ?1 AND ?2
              AND (SELECT count(*) FROM packed_parts p WHERE p.snapshot = packed_layers.snapshot) < ?3
          ORDER BY snapshot DESC LIMIT ?4"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map((sizes.0, sizes.1, parts, most), |row| Ok((row.get(6)?, read(row)?)))?.collect()
+    statement.query_map((sizes.0, sizes.1, parts, most, id), |row| Ok((row.get(6)?, read(row)?)))?.collect()
 }
 
 /// Records that the layer of a snapshot is a directory.

@@ -54,7 +54,7 @@ pub(crate) fn delete_active(connection: &Connection, id: SnapshotId) -> rusqlite
 
 /// Removes snapshots. Their children, and those who share their layers, are among them too.
 pub(crate) fn delete(connection: &Connection, ids: &[SnapshotId]) -> rusqlite::Result<()> {
-    // Ids grow from parent to child and from the owner of a layer to those who share it, so from the largest down no row is left that refers to a removed one.
+    // Ids grow from parent to child, from the owner of a layer to those who share it, and from an archive to the layers that need it, so from the largest down no row is left that refers to a removed one.
     let mut ids = ids.to_vec();
     ids.sort_unstable_by(|a, b| b.cmp(a));
     let mut statement = connection.prepare_cached("DELETE FROM snapshots WHERE id = ?1")?;

@@ -15,6 +15,9 @@ use crate::tar_entry::BLOCK;
 /// How a list begins.
 const MAGIC: &[u8; 24] = b"lapstrake packed list 1\n";
 
+/// How far is looked after the last one that was found: directories are between the files.
+const NEAR: u32 = 8;
+
 /// The length of a record.
 const RECORD: usize = 56;
 
@@ -80,13 +83,20 @@ impl Contents {
     /// tried first what comes `after` the last one that was found.
     pub(crate) fn find(&self, id: &Hash, after: Option<u32>) -> Option<u32> {
         let expected = after.map_or(0, |last| last.saturating_add(1));
-        if self.get(expected).is_some_and(|record| record.id == *id) {
-            return Some(expected);
+        let near =
+            (expected..expected.saturating_add(NEAR)).find(|at| self.get(*at).is_some_and(|it| it.id == *id));
+        if near.is_some() {
+            return near;
         }
         let places = self.places.get_or_init(|| {
             let ids = self.records.iter().map(|record| record.id);
             // Lists have less records than an index may have files.
-            ids.zip(0_u32..).collect()
+            let mut places = HashMap::with_capacity(self.records.len());
+            // Of those that are equal the first one.
+            for (id, at) in ids.zip(0_u32..) {
+                places.entry(id).or_insert(at);
+            }
+            places
         });
         places.get(id).copied()
     }

@@ -75,6 +75,9 @@ pub enum Kept {
         /// The container's name.
         name: String,
     },
+    /// Its archive was shared before it became a directory, and is still needed as it was.
+    #[error("other layers need the archive that it was")]
+    Part,
     /// A build or another command needs it.
     #[error("another process uses it")]
     Process,
@@ -168,6 +171,10 @@ impl Store {
         let _alone = self.claim(&mending(layer), cancel)?;
         if self.db().read("look up a packed layer", |c| rows::get(c, layer))?.is_some() {
             return Ok(Converted::Already);
+        }
+        // Nobody begins to need that of a directory.
+        if !self.db().read("look up who needs a layer", |c| rows::users_of(c, layer))?.is_empty() {
+            return Ok(Converted::Kept(Kept::Part));
         }
         let (lease, aside) = self.place_for(layer)?;
         let held = self.hold(&lease, layer);
@@ -364,12 +371,16 @@ impl Store {
     /// Takes away the form of a layer that is not the row's. Whether none is left.
     fn settle(&self, layer: SnapshotId, aside: &Path, own: &str) -> Result<bool, StoreError> {
         let dirs = self.layout().snapshot(layer);
-        let (is_there, is_packed) = self.db().read_consistently("look up a packed layer", |c| {
-            Ok((snapshots::is_committed(c, layer)?, rows::get(c, layer)?.is_some()))
-        })?;
+        let (is_there, is_packed, is_needed) =
+            self.db().read_consistently("look up a packed layer", |c| {
+                let is_needed = !rows::users_of(c, layer)?.is_empty();
+                Ok((snapshots::is_committed(c, layer)?, rows::get(c, layer)?.is_some(), is_needed))
+            })?;
         // Without a row all of it is garbage.
         if is_there && !is_packed {
-            for file in [dirs.tar()].into_iter().chain(dirs.beside_tar()) {
+            // The archive stays for those layers that need it.
+            let tar = (!is_needed).then(|| dirs.tar());
+            for file in tar.into_iter().chain(dirs.beside_tar()) {
                 sys::fs::remove_tree(&file)?;
             }
         }

@@ -1,5 +1,6 @@
 //! Copies that become packed layers.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use sys::rootdir::RootDir;
 
 use super::contents::Contents;
 use crate::batch::Batch;
-use crate::copy::packed::held::Base;
+use crate::copy::packed::held::Bases;
 use crate::copy::packed::{PackedCopy, pack};
 use crate::copy::{self, CopyError, CopyOptions, CopyStats};
 use crate::db::packed::{self as rows, PackedLayer};
@@ -17,7 +18,7 @@ use crate::error::StoreError;
 use crate::lease::Lease;
 use crate::scan::Child;
 use crate::select::Selection;
-use crate::snapshot::{ActiveSnapshot, Part, SnapshotId};
+use crate::snapshot::{ActiveSnapshot, SharedWith, SnapshotId};
 use crate::store::Store;
 use crate::tar_entry::BLOCK;
 use crate::tree::Tree;
@@ -77,35 +78,26 @@ impl ActiveSnapshot {
     ) -> Result<Option<CopyStats>, CopyError> {
         let dirs = self.dirs();
         let tar = sys::fs::create_new(&dirs.tar(), 0o400)?;
-        let mut candidates = self.store().layers_like(batches)?.into_iter();
-        let mut parts = Vec::new();
-        let mut bases = || {
-            for (layer, row) in candidates.by_ref() {
-                if let Some((base, its)) = self.store().base(self.lease(), layer, &row)? {
-                    parts = its;
-                    return Ok(Some(base));
-                }
-            }
-            Ok(None)
-        };
+        let mut bases = Candidates::of(self, batches)?;
         let packed = pack(writer, source, batches, options, &tar, &mut bases, cancel)?;
         let Some(PackedCopy { stats, diff_id, pieces, contents, tree }) = packed else {
             sys::fs::remove_file(&dirs.tar())?;
             return Ok(None);
         };
-        match pieces.parts().is_empty() {
-            true => parts.clear(),
-            false => write_new(&dirs.pieces(), pieces.to_text().as_bytes())?,
+        let parts = pieces.parts().to_vec();
+        let shared = bases.last.filter(|_| !parts.is_empty()).map(|(layer, row)| (layer, row.contents));
+        let shared =
+            shared.and_then(|(layer, contents)| Some(SharedWith { layer, contents: contents?, parts }));
+        if shared.is_some() {
+            write_new(&dirs.pieces(), pieces.to_text().as_bytes())?;
         }
         let Some(row) = self.store().write_index(dirs, &tree, diff_id, &pieces)? else {
             sys::fs::remove_file(&dirs.tar())?;
-            if !parts.is_empty() {
-                sys::fs::remove_file(&dirs.pieces())?;
-            }
+            sys::fs::remove_tree(&dirs.pieces())?;
             return Ok(None);
         };
         write_new(&dirs.contents(), &contents)?;
-        self.set_packed(PackedLayer { contents: Some(Digest::of(&contents)), ..row }, parts);
+        self.set_packed(PackedLayer { contents: Some(Digest::of(&contents)), ..row }, shared);
         Ok(Some(stats))
     }
 }
@@ -115,9 +107,17 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     Ok(file.write_all(bytes).at("write", path)?)
 }
 
-impl Store {
-    /// The packed layers that may hold much of what is copied, the newest first.
-    fn layers_like(&self, batches: &[Batch]) -> Result<Vec<(SnapshotId, PackedLayer)>, StoreError> {
+/// The packed layers that may hold much of what is copied, the newest first.
+struct Candidates<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+    rest: std::vec::IntoIter<(SnapshotId, PackedLayer)>,
+    /// The one whose list was given last.
+    last: Option<(SnapshotId, PackedLayer)>,
+}
+
+impl<'a> Candidates<'a> {
+    fn of(copy: &'a ActiveSnapshot, batches: &[Batch]) -> Result<Self, StoreError> {
         let children = batches.iter().flat_map(|batch| &batch.scan.dirs).flat_map(|dir| &dir.children);
         // What each takes in an archive: headers, and the content of files.
         let length = |child: &Child| {
@@ -128,55 +128,54 @@ impl Store {
         };
         let bytes = children.map(length).fold(0, u64::saturating_add);
         let similar = (bytes / SIMILAR, bytes.saturating_mul(SIMILAR).min(i64::MAX.unsigned_abs()));
-        // A layer that needs it needs all that it needs.
+        // A layer that needs one of them needs all that it needs, and has a larger number than they.
         let most_parts = sys::erofs::MAX_PARTS;
-        Ok(self
-            .db()
-            .read("list packed layers", |c| rows::newest_with_contents(c, similar, most_parts, BASES))?)
+        let rows = copy.store().db().read("list packed layers", |c| {
+            rows::newest_with_contents(c, copy.id(), similar, most_parts, BASES)
+        })?;
+        Ok(Self { store: copy.store(), lease: copy.lease(), rest: rows.into_iter(), last: None })
     }
 
-    /// Opens a packed layer to share its content, and keeps it there; with all that who shares it needs. `None` when it is not
-    /// whole, or not there any more.
-    fn base(
-        &self,
-        lease: &Lease,
-        layer: SnapshotId,
-        row: &PackedLayer,
-    ) -> Result<Option<(Base, Vec<Part>)>, StoreError> {
-        match self.hold(lease, layer).and_then(|()| self.try_base(layer, row)) {
-            Err(StoreError::NoSuchSnapshot { .. } | StoreError::PackedDamaged { .. }) => Ok(None),
-            base => base,
-        }
+    /// The list of what a layer holds, if it is what its row says.
+    fn contents(&self, layer: SnapshotId, row: &PackedLayer) -> Option<Contents> {
+        let path = self.store.layout().snapshot(layer).contents();
+        let list = sys::fs::read_limited(&path, LONGEST_LIST).ok()??;
+        Contents::read(&list).filter(|_| Some(Digest::of(&list)) == row.contents)
     }
 
-    fn try_base(
+    fn files(
         &self,
         layer: SnapshotId,
         row: &PackedLayer,
-    ) -> Result<Option<(Base, Vec<Part>)>, StoreError> {
-        let Some(files) = self.whole_files(layer, row)? else { return Ok(None) };
-        let path = self.layout().snapshot(layer).contents();
-        let list = match sys::fs::read_limited(&path, LONGEST_LIST) {
-            Err(error) if error.is_not_found() => None,
-            list => list?,
-        };
-        let Some(list) = list else { return Ok(None) };
-        if Some(Digest::of(&list)) != row.contents {
-            return Ok(None);
-        }
-        let Some(contents) = Contents::read(&list) else { return Ok(None) };
+    ) -> Result<Option<Vec<(SnapshotId, File)>>, StoreError> {
+        self.store.hold(self.lease, layer)?;
+        let Some(files) = self.store.whole_files(layer, row)? else { return Ok(None) };
         let mut layers = files.pieces().parts().to_vec();
         layers.push(layer);
-        let rows = self.db().read_consistently("look up packed layers", |c| {
-            layers.iter().map(|layer| rows::get(c, *layer)).collect::<Result<Vec<_>, _>>()
-        })?;
-        let part = |(layer, row): (&SnapshotId, Option<PackedLayer>)| {
-            row.map(|row| Part { layer: *layer, checked: row.checked })
-        };
-        let Some(parts) = layers.iter().zip(rows).map(part).collect() else { return Ok(None) };
         let mut data = files.into_data();
         // Its own is the last one for who shares it.
         data.rotate_left(1);
-        Ok(Some((Base { contents, files: layers.into_iter().zip(data).collect() }, parts)))
+        Ok(Some(layers.into_iter().zip(data).collect()))
+    }
+}
+
+impl Bases for Candidates<'_> {
+    fn next(&mut self) -> Result<Option<Contents>, CopyError> {
+        while let Some((layer, row)) = self.rest.next() {
+            if let Some(contents) = self.contents(layer, &row) {
+                self.last = Some((layer, row));
+                return Ok(Some(contents));
+            }
+        }
+        Ok(None)
+    }
+
+    fn open(&mut self) -> Result<Option<Vec<(SnapshotId, File)>>, CopyError> {
+        let Some((layer, row)) = &self.last else { return Ok(None) };
+        match self.files(*layer, row) {
+            Err(error @ (StoreError::Database(_) | StoreError::Cancelled)) => Err(error.into()),
+            // What is wrong with another layer is no reason for this one to fail.
+            files => Ok(files.ok().flatten()),
+        }
     }
 }

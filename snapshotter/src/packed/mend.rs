@@ -5,7 +5,7 @@
 //! that shows in its number, length and time of change, which no program sets. Everything that replaces a file is written
 //! beside it first, so others that have the old one open, or mounted, keep it.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -135,37 +135,12 @@ impl Store {
         written
     }
 
-    /// Makes a directory of a packed layer, and before of those that need its archive. Those who have it mounted keep their mounts.
+    /// Makes a directory of a packed layer. Those who have it mounted keep their mounts, and layers that need its archive
+    /// that.
     pub(super) fn unpack_packed(&self, layer: SnapshotId, files: &Files) -> Result<(), StoreError> {
-        let mut unpacked = BTreeSet::new();
-        loop {
-            let users = self.db().read("look up who needs a layer", |c| rows::users_of(c, layer))?;
-            for user in users.into_iter().filter(|user| unpacked.insert(*user)) {
-                let row = self.db().read("look up a packed layer", |c| rows::get(c, user))?;
-                let files = row.map(|row| self.whole_files(user, &row)).transpose();
-                match files.map(Option::flatten) {
-                    Ok(Some(files)) => self.unpack_alone(user, &files, &BTreeSet::new()).map(drop)?,
-                    // What is damaged stays so.
-                    Ok(None) | Err(StoreError::PackedDamaged { .. } | StoreError::NoSuchSnapshot { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            if self.unpack_alone(layer, files, &unpacked)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The same for a layer whose archive nobody needs but those who were asked. `false`, and it stays as it is, when others do.
-    fn unpack_alone(
-        &self,
-        layer: SnapshotId,
-        files: &Files,
-        asked: &BTreeSet<SnapshotId>,
-    ) -> Result<bool, StoreError> {
         let _alone = self.claim(&mending(layer), &CancelToken::new())?;
         let Some(row) = self.db().read("look up a packed layer", |c| rows::get(c, layer))? else {
-            return Ok(true);
+            return Ok(());
         };
         let dirs = self.layout().snapshot(layer);
         let options = self.options_of(layer)?;
@@ -184,17 +159,55 @@ impl Store {
             Ok(sys::fs::rename(&aside.fs(), &dirs.fs())?)
         });
         let recorded = made.and_then(|()| {
-            Ok(self.db().write_durably("record an unpacked layer", |c| {
-                if rows::users_of(c, layer)?.iter().any(|user| !asked.contains(user)) {
-                    return Ok(false);
-                }
+            self.db().write_durably("record an unpacked layer", |c| {
                 rows::delete(c, layer)?;
-                snapshots::forget_size(c, layer)?;
-                Ok(true)
-            })?)
+                snapshots::forget_size(c, layer)
+            })?;
+            Ok(())
         });
         let settled = self.leave_place(layer, &aside, lease.id());
-        recorded.and_then(|recorded| settled.map(|()| recorded))
+        recorded.and(settled)?;
+        files
+            .pieces()
+            .parts()
+            .iter()
+            .try_for_each(|part| self.drop_archive(*part, &|tar| sys::fs::remove_tree(tar).map(drop)))
+    }
+
+    /// Removes the archives of layers that became directories, and that nobody needs any more.
+    pub(crate) fn sweep_archives(
+        &self,
+        remove: &dyn Fn(&Path) -> Result<(), PathError>,
+    ) -> Result<(), StoreError> {
+        let (rows, packed, parts) = self.db().read_consistently("list packed layers", |c| {
+            Ok((snapshots::all(c)?, rows::all(c)?, rows::all_parts(c)?))
+        })?;
+        let known: HashSet<SnapshotId> =
+            packed.iter().map(|(id, _)| *id).chain(parts.iter().map(|(_, part)| *part)).collect();
+        for row in rows.iter().filter(|row| !row.active && row.layer.is_none() && !known.contains(&row.id)) {
+            if sys::fs::exists(&self.layout().snapshot(row.id).tar())? {
+                self.drop_archive(row.id, remove)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the archive of a layer that is a directory, if it is there and nobody needs it any more.
+    fn drop_archive(
+        &self,
+        layer: SnapshotId,
+        remove: &dyn Fn(&Path) -> Result<(), PathError>,
+    ) -> Result<(), StoreError> {
+        let tar = self.layout().snapshot(layer).tar();
+        // Whoever has it gives the layer another form, and looks himself.
+        let Some(_alone) = self.try_claim(&mending(layer))? else { return Ok(()) };
+        let is_needed = self.db().read_consistently("look up who needs a layer", |c| {
+            Ok(rows::get(c, layer)?.is_some() || !rows::users_of(c, layer)?.is_empty())
+        })?;
+        if !is_needed && sys::fs::exists(&tar)? {
+            remove(&tar)?;
+        }
+        Ok(())
     }
 
     pub(super) fn failed(&self, layer: SnapshotId, tar: Digest, source: ApplyError) -> StoreError {

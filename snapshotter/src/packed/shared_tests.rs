@@ -9,7 +9,7 @@ use base::{CancelToken, Digest, Timestamp};
 use testkit::Tree as Files;
 use testkit::mounted;
 
-use super::convert::{ConvertTo, Converted};
+use super::convert::{ConvertTo, Converted, Kept};
 use crate::copy::CopyOptions;
 use crate::error::StoreError;
 use crate::gc::Policy;
@@ -61,11 +61,17 @@ impl Shared {
 
     /// A copy of the context that is not committed.
     fn copying(&self) -> ActiveSnapshot {
-        let store = &self.test.store;
-        let active = store.prepare(&self.test.lease, None).unwrap();
+        let active = self.test.store.prepare(&self.test.lease, None).unwrap();
+        self.fill(&active, "/app/");
+        active
+    }
+
+    /// Copies the context into a layer.
+    fn fill(&self, active: &ActiveSnapshot, destination: &str) {
         let time = Timestamp::from_second(1_700_000_000).unwrap();
         let options = WriterOptions { full_copy: false, userxattr: false, time };
-        let writer = LayerWriter::new(active.layer_dir(), None, options).unwrap();
+        let below = active.parent().map(|_| Tree::overlay(active.lower_dirs()).unwrap());
+        let writer = LayerWriter::new(active.layer_dir(), below.as_ref(), options).unwrap();
         let source = Tree::directory(&self.context, None).unwrap();
         let patterns = [SourcePattern::of_copy(".")];
         let selection = Selection::resolve(&source, &patterns, None, &Stars).unwrap();
@@ -73,7 +79,7 @@ impl Shared {
         let late = Timestamp::from_second(9_999_999_999).unwrap();
         let cache = StatCache::load(&self.test.dir.path().join("stat-cache"), late);
         let options = CopyOptions {
-            destination: std::path::Path::new("/app/"),
+            destination: std::path::Path::new(destination),
             stat_cache: Some(&cache),
             ..CopyOptions::as_it_is()
         };
@@ -81,7 +87,12 @@ impl Shared {
         crate::content_key::content_key(&source, &selection, &key_options(), Some(&cache), &cancel())
             .unwrap();
         active.copy_alone(&writer, &source, &selection, &options, &cancel()).unwrap();
-        active
+    }
+
+    fn copy_onto(&self, parent: Option<SnapshotId>, destination: &str) -> SnapshotId {
+        let active = self.test.store.prepare(&self.test.lease, parent).unwrap();
+        self.fill(&active, destination);
+        active.commit(CommitInfo::default()).unwrap()
     }
 
     fn copy(&self) -> SnapshotId {
@@ -116,6 +127,14 @@ impl Shared {
 
 fn key_options() -> crate::merkle::KeyOptions {
     crate::merkle::KeyOptions { owner: false, xattrs: true, modes: crate::merkle::Modes::Own, itself: false }
+}
+
+fn files_of(shared: &Shared, layer: SnapshotId) -> Vec<String> {
+    let top = shared.test.store.layout().snapshot(layer).top;
+    let names = fs::read_dir(top).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 fn seen(store: &Store, layer: SnapshotId) -> Files {
@@ -190,20 +209,72 @@ fn few_layers_are_needed_however_many_copies_there_were() {
 }
 
 #[test]
-fn who_needs_a_layer_becomes_a_directory_before_it() {
+fn an_archive_stays_while_others_need_it_whatever_its_layer_becomes() {
+    for by_collection in [false, true] {
+        let Some(mut shared) = Shared::new() else { return };
+        let mut layers = vec![shared.copy()];
+        for number in 7..10 {
+            shared.change(number, "changed");
+            layers.push(shared.copy());
+        }
+        let [first, second, .., last] = layers[..] else { unreachable!() };
+        assert_eq!(shared.parts(last), layers[..3]);
+        let before: Vec<_> = layers.iter().map(|layer| seen(&shared.test.store, *layer)).collect();
+        // The lowest first, as all layers are converted.
+        for layer in [first, second] {
+            let converted = shared.test.store.convert_layer(layer, ConvertTo::Dir, &cancel()).unwrap();
+            assert!(matches!(converted, Converted::Done));
+            assert_eq!(files_of(&shared, layer), ["fs", "tar"]);
+            let kept = shared.test.store.convert_layer(layer, ConvertTo::Packed, &cancel()).unwrap();
+            assert!(matches!(kept, Converted::Kept(Kept::Part)), "{kept:?}");
+        }
+        for (layer, before) in layers.iter().zip(&before) {
+            assert_eq!(&seen(&shared.reopened(StoredForm::Packed), *layer), before);
+        }
+        assert!(shared.test.store.verify(&cancel()).unwrap().is_clean());
+        if by_collection {
+            shared.keep_only(second);
+            assert_eq!(files_of(&shared, second), ["fs"]);
+            assert!(!shared.tar(last).exists() && !shared.tar(first).exists());
+        } else {
+            let plain = shared.reopened(StoredForm::Dir);
+            for (layer, before) in layers.iter().zip(&before).rev() {
+                assert_eq!(&seen(&plain, *layer), before);
+            }
+            for layer in layers {
+                assert_eq!(files_of(&shared, layer), ["fs"]);
+            }
+        }
+        shared.test.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_layer_may_share_with_one_that_it_is_on_top_of() {
     let Some(shared) = Shared::new() else { return };
     let first = shared.copy();
     shared.change(7, "second");
-    let second = shared.copy();
-    let both = [first, second].map(|layer| seen(&shared.test.store, layer));
-    let converted = shared.test.store.convert_layer(first, ConvertTo::Dir, &cancel()).unwrap();
-    assert!(matches!(converted, Converted::Done));
-    for (layer, before) in [first, second].into_iter().zip(&both) {
-        let top = shared.test.store.layout().snapshot(layer).top;
-        let left: Vec<_> = fs::read_dir(top).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["fs"]);
-        assert_eq!(&seen(&shared.reopened(StoredForm::Auto), layer), before);
+    let second = shared.copy_onto(Some(first), "/other/");
+    assert_eq!(shared.parts(second), [first]);
+    let before = seen(&shared.test.store, second);
+    let plain = shared.reopened(StoredForm::Dir);
+    assert_eq!(seen(&plain, second), before);
+    for layer in [first, second] {
+        assert_eq!(files_of(&shared, layer), ["fs"]);
     }
+}
+
+#[test]
+fn layers_share_with_older_ones_only() {
+    let Some(mut shared) = Shared::new() else { return };
+    // One is begun, another one is done before it.
+    let begun = shared.test.store.prepare(&shared.test.lease, None).unwrap();
+    shared.copy();
+    shared.fill(&begun, "/app/");
+    let older = begun.commit(CommitInfo::default()).unwrap();
+    assert!(shared.parts(older).is_empty());
+    shared.test.release();
+    shared.test.store.gc(Policy::DROP_CACHE).unwrap();
     shared.test.assert_nothing_left();
 }
 

@@ -28,12 +28,10 @@ pub(crate) struct Work {
     prepare: fn(&Store) -> Result,
     /// The work itself.
     pub(crate) run: fn(&Store) -> Result,
-    /// Where it may stop as well, if it does two things one after the other.
-    pub(crate) halfway: Option<fn(&Store) -> Result>,
 }
 
 const fn work(name: &'static str, prepare: fn(&Store) -> Result, run: fn(&Store) -> Result) -> Work {
-    Work { name, prepare, run, halfway: None }
+    Work { name, prepare, run }
 }
 
 const fn nothing(_: &Store) -> Result {
@@ -41,7 +39,7 @@ const fn nothing(_: &Store) -> Result {
 }
 
 /// All pieces of work.
-pub(crate) const WORKS: [Work; 12] = [
+pub(crate) const WORKS: [Work; 13] = [
     work("ingest", nothing, ingest),
     work("apply", nothing, apply),
     work("commit", nothing, commit),
@@ -52,7 +50,8 @@ pub(crate) const WORKS: [Work; 12] = [
     work("pack", commit, pack),
     work("unpack", commit_packed, unpack),
     work("share", copy_first, copy_second),
-    Work { halfway: Some(unpack_second), ..work("unshare", copy_both, unpack_first) },
+    work("unshare", copy_both, unpack_first),
+    work("unshare-last", unshare_first, unpack_second),
     work("collect", make_garbage, collect),
 ];
 
@@ -237,6 +236,11 @@ fn copy_both(store: &Store) -> Result {
 
 fn unpack_first(store: &Store) -> Result {
     convert(store, &key(2), ConvertTo::Dir)
+}
+
+fn unshare_first(store: &Store) -> Result {
+    copy_both(store)?;
+    unpack_first(store)
 }
 
 fn unpack_second(store: &Store) -> Result {

@@ -41,7 +41,8 @@ impl LayerFiles {
                 // Without an index it is no packed layer; without the rest it is a broken one.
                 if directory.with_file_name(PACKED_INDEX).exists() { Err(error) } else { Ok(None) }
             }
-            files => files.map(Some),
+            // It may have become a directory meanwhile.
+            files => Ok(files.map(Some)?.filter(|_| directory.symlink_metadata().is_err())),
         }
     }
 

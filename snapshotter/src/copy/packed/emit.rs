@@ -7,14 +7,13 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
 
 use base::{CancelToken, Digest};
-use sys::path_error::PathError;
 use sys::stat::{self, device_numbers};
 
 use super::super::{CopyStats, Job};
 use super::held::Base;
 use super::load::{Content, Found, Loaded, State};
 use super::plan::{Plan, ROOT, Step};
-use super::sink::{Finished, Sink};
+use super::sink::{Finished, Sink, archive_failed};
 use super::{Leaves, Packing, Place, Stop};
 use crate::apply::packed::MAX_PATH;
 use crate::batch::Batch;
@@ -97,7 +96,7 @@ impl<'a> Emitter<'a> {
         // Directories that come after the last file.
         while self.next_file()?.is_some() {}
         let sink = self.archive.finish().map_err(write_failed)?;
-        let Finished { diff_id, pieces, contents } = sink.finish().map_err(archive_failed)?;
+        let Finished { diff_id, pieces, contents } = sink.finish()?;
         Ok(Emitted { stats: self.stats, leaves: self.leaves, diff_id, pieces, contents, tree: self.tree })
     }
 
@@ -209,7 +208,7 @@ impl<'a> Emitter<'a> {
             Content::Shared(at) => {
                 entry.size = found.stat.size;
                 let headers = headers(&entry).map_err(write_failed)?;
-                self.archive.get_mut().shared(&headers, *at).map_err(archive_failed)?;
+                self.archive.get_mut().shared(&headers, *at)?;
                 self.in_archive(entry.size)
             }
             Content::Link(target) => {
@@ -356,12 +355,7 @@ fn write_failed(error: TarWriteError) -> Stop {
 /// Adds an entry without content.
 fn bare(archive: &mut Writer<Sink<'_>>, entry: &Entry) -> Packing<()> {
     let headers = headers(entry).map_err(write_failed)?;
-    archive.get_mut().bare(&headers).map_err(archive_failed)
-}
-
-/// The archive, or that of the layer that is shared.
-fn archive_failed(source: io::Error) -> Stop {
-    PathError::new("write", "the archive of a layer", source).into()
+    archive.get_mut().bare(&headers)
 }
 
 /// A large file that stops being read when the caller asks to stop, and is hashed on the way.

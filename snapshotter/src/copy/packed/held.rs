@@ -17,24 +17,43 @@ use crate::packed::contents::{Contents, Record};
 use crate::snapshot::SnapshotId;
 use crate::stat_cache::{self, DirRecords, XattrState};
 
-/// How much is read at a time.
+/// How much is read at a time: what comes next, and elsewhere.
 const WINDOW: usize = 1 << 20;
+const JUMP: usize = 64 << 10;
 
-/// Of what a copy keeps for its sake it uses at least so much: one in so many bytes.
+/// A copy shares at least so much of what it is, and of what is kept for its sake: one in so many bytes.
 const LEAST_SHARE: u64 = 2;
 
-/// A layer whose content a copy may share.
-pub(crate) struct Base {
-    pub(crate) contents: Contents,
-    /// Its files, and whose they are: those that it needs itself, and its own at last. They are numbered from 1.
-    pub(crate) files: Vec<(SnapshotId, File)>,
+/// The layers whose content a copy may share, one after the other.
+pub(crate) trait Bases {
+    /// What the next one holds.
+    fn next(&mut self) -> super::super::Result<Option<Contents>>;
+
+    /// Opens the files of that one, and whose they are: those that it needs itself, and its own at last. They are there until the
+    /// copy is done. `None` when it cannot be used after all.
+    fn open(&mut self) -> super::super::Result<Option<Vec<(SnapshotId, File)>>>;
 }
 
-impl Base {
-    /// What is kept for the sake of who shares it, in bytes.
-    fn size(&self) -> io::Result<u64> {
-        self.files.iter().map(|(_, file)| Ok(file.metadata()?.len())).sum()
+/// There are none.
+#[cfg(test)]
+pub(crate) struct NoBases;
+
+#[cfg(test)]
+impl Bases for NoBases {
+    fn next(&mut self) -> super::super::Result<Option<Contents>> {
+        Ok(None)
     }
+
+    fn open(&mut self) -> super::super::Result<Option<Vec<(SnapshotId, File)>>> {
+        Ok(None)
+    }
+}
+
+/// A layer whose content a copy shares.
+pub(super) struct Base {
+    pub(super) contents: Contents,
+    /// Numbered from 1.
+    pub(super) files: Vec<(SnapshotId, File)>,
 }
 
 /// The files of a copy that a layer holds already.
@@ -49,31 +68,35 @@ pub(super) fn choose(
     job: &Job<'_>,
     batches: &[Batch],
     plan: &Plan,
-    next: &mut dyn FnMut() -> super::super::Result<Option<Base>>,
+    bases: &mut dyn Bases,
 ) -> Packing<Option<Shared>> {
-    let Some(mut base) = next()? else { return Ok(None) };
     let remembered = remembered(job, batches, plan);
-    loop {
+    let all: u64 = remembered.iter().map(|(_, record)| record.size).sum();
+    if remembered.is_empty() {
+        return Ok(None);
+    }
+    while let Some(contents) = bases.next()? {
         let mut files = vec![None; plan.files.len()];
-        let (mut last, mut bytes) = (None, 0);
+        let (mut last, mut bytes, mut length) = (None, 0, 0);
         for (file, record) in &remembered {
-            let found = base.contents.find(&record.hash, last);
+            let found = contents.find(&record.hash, last).and_then(|at| Some((at, contents.get(at)?)));
             // A hash says the length, too.
-            let is_whole = |at: &u32| base.contents.get(*at).is_some_and(|known| known.size == record.size);
-            if let Some(at) = found.filter(is_whole) {
+            if let Some((at, known)) = found.filter(|(_, known)| known.size == record.size) {
                 files[*file] = Some((at, *record));
-                (last, bytes) = (Some(at), bytes + base.contents.get(at).map_or(0, Record::length));
+                (last, bytes, length) = (Some(at), bytes + record.size, length + known.length());
             }
         }
-        let size = base.size().map_err(|_| super::Stop::Unfit)?;
-        if bytes > 0 && bytes >= size / LEAST_SHARE {
-            return Ok(Some(Shared { base, files }));
+        // Before anything is opened: it has to be much of the copy.
+        if bytes < all / LEAST_SHARE {
+            continue;
         }
-        match next()? {
-            Some(other) => base = other,
-            None => return Ok(None),
+        let Some(opened) = bases.open()? else { continue };
+        let kept: io::Result<u64> = opened.iter().map(|(_, file)| Ok(file.metadata()?.len())).sum();
+        if kept.is_ok_and(|kept| length >= kept / LEAST_SHARE) {
+            return Ok(Some(Shared { base: Base { contents, files: opened }, files }));
         }
     }
+    Ok(None)
 }
 
 /// The files whose content is known without reading them, in the order of the layer.
@@ -135,7 +158,8 @@ impl<'a> Reader<'a> {
         let most = usize::try_from(length).unwrap_or(WINDOW).min(WINDOW);
         let end = window.start + window.bytes.len() as u64;
         if offset < window.start || offset.saturating_add(most as u64) > end {
-            window.bytes.resize(WINDOW, 0);
+            let is_next = offset >= window.start && offset <= end + JUMP as u64;
+            window.bytes.resize(if is_next { WINDOW } else { most.max(JUMP) }, 0);
             window.start = offset;
             let count = read_at(file, &mut window.bytes, offset)?;
             window.bytes.truncate(count);

@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use base::Digest;
+use sys::path_error::PathError;
 
 use super::held::{Base, Reader};
+use super::{Packing, Stop};
 use crate::content_hash::Hash;
 use crate::digest_thread::DigestThread;
 use crate::packed::contents::{self, Record};
@@ -63,17 +65,15 @@ impl<'a> Sink<'a> {
         self.pieces.size()
     }
 
-    pub(super) fn finish(mut self) -> io::Result<Finished> {
-        match &self.held {
-            None => self.file.write_all(self.digest.pending())?,
-            Some(held) => self.file.write_all(&held.gathered)?,
-        }
+    pub(super) fn finish(mut self) -> Packing<Finished> {
+        let rest = self.held.as_ref().map_or(self.digest.pending(), |held| &held.gathered);
+        self.file.write_all(rest).map_err(archive_failed)?;
         let contents = self.contents.into_bytes();
         Ok(Finished { diff_id: self.digest.finish(), pieces: self.pieces, contents })
     }
 
     /// Adds an entry without content.
-    pub(super) fn bare(&mut self, headers: &[u8]) -> io::Result<()> {
+    pub(super) fn bare(&mut self, headers: &[u8]) -> Packing<()> {
         let id = *blake3::hash(headers).as_bytes();
         let found = self.held.as_ref().and_then(|held| held.base.contents.find(&id, held.last));
         if let Some(at) = found
@@ -81,17 +81,17 @@ impl<'a> Sink<'a> {
         {
             return Ok(());
         }
-        self.write_all(headers)?;
+        self.write_all(headers).map_err(archive_failed)?;
         self.note(id, headers.len() as u64, 0);
         Ok(())
     }
 
     /// Adds a file whose content another layer holds, by the number of the record.
-    pub(super) fn shared(&mut self, headers: &[u8], at: u32) -> io::Result<()> {
+    pub(super) fn shared(&mut self, headers: &[u8], at: u32) -> Packing<()> {
         if self.shares_all(headers, at)? {
             return Ok(());
         }
-        self.write_all(headers)?;
+        self.write_all(headers).map_err(archive_failed)?;
         self.share(at, 0)
     }
 
@@ -104,31 +104,30 @@ impl<'a> Sink<'a> {
     }
 
     /// Adds what the other layer holds with its headers, if those are the same.
-    fn shares_all(&mut self, headers: &[u8], at: u32) -> io::Result<bool> {
+    fn shares_all(&mut self, headers: &[u8], at: u32) -> Packing<bool> {
         let Some(held) = &mut self.held else { return Ok(false) };
         let record = held.base.contents.get(at).filter(|record| record.headers as usize == headers.len());
         let start = record.and_then(|record| record.offset.checked_sub(u64::from(record.headers)));
         let (Some(record), Some(start)) = (record, start) else { return Ok(false) };
         let number = held.reader.number(record);
-        if held.reader.bytes(number, start, headers.len() as u64)? != headers {
+        if held.reader.bytes(number, start, headers.len() as u64).map_err(unreadable)? != headers {
             return Ok(false);
         }
         self.share(at, record.headers).map(|()| true)
     }
 
     /// Adds what a record of the other layer says, with so many bytes before it.
-    fn share(&mut self, at: u32, headers: u32) -> io::Result<()> {
+    fn share(&mut self, at: u32, headers: u32) -> Packing<()> {
         let Self { held, digest, pieces, contents, .. } = self;
-        let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let held = held.as_mut().ok_or_else(missing)?;
-        let record = held.base.contents.get(at).ok_or_else(missing)?;
+        let held = held.as_mut().ok_or(Stop::Unfit)?;
+        let record = held.base.contents.get(at).ok_or(Stop::Unfit)?;
         let number = held.reader.number(record);
-        let file = u16::try_from(number).map_err(|_| missing())?;
+        let file = u16::try_from(number).map_err(|_| Stop::Unfit)?;
         let mut offset = record.offset - u64::from(headers);
         let mut left = u64::from(headers) + record.size.next_multiple_of(BLOCK as u64);
         pieces.push(file, offset, left);
         while left > 0 {
-            let bytes = held.reader.bytes(number, offset, left)?;
+            let bytes = held.reader.bytes(number, offset, left).map_err(unreadable)?;
             digest.update(bytes);
             offset += bytes.len() as u64;
             left -= bytes.len() as u64;
@@ -162,4 +161,14 @@ impl Write for Sink<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Another layer that cannot be read is no reason for a copy to fail.
+fn unreadable(_: io::Error) -> Stop {
+    Stop::Unfit
+}
+
+/// The copy's own archive.
+pub(super) fn archive_failed(source: io::Error) -> Stop {
+    PathError::new("write", "the archive of a layer", source).into()
 }

@@ -11,6 +11,7 @@ use sys::erofs::Backing;
 use sys::stat::FileTime;
 
 use super::super::{CopyOptions, batches_of, copy_batches};
+use super::held::NoBases;
 use super::*;
 use crate::diff::{DiffOptions, LayerSource, write_layer};
 use crate::erofs::BlockBits;
@@ -87,7 +88,7 @@ fn both(
     let batches = batches_of(source, selection, options, &cancel).unwrap();
     let tar_path = scratch.join("tar");
     let tar = File::options().read(true).write(true).create_new(true).open(&tar_path).unwrap();
-    let second = pack(&packed, source, &batches, options, &tar, &mut || Ok(None), &cancel);
+    let second = pack(&packed, source, &batches, options, &tar, &mut NoBases, &cancel);
     assert!(std::fs::read_dir(scratch.join("packed")).unwrap().next().is_none(), "the directory stays empty");
     let first = copy_batches(&unpacked, source, &batches, options, &cancel);
     let (first, second) = match (first, second) {
@@ -123,6 +124,19 @@ fn both(
     Both { packed: true, entries: written.entries }
 }
 
+/// One layer, to be asked once.
+struct One(Option<Contents>, File);
+
+impl Bases for One {
+    fn next(&mut self) -> super::super::Result<Option<Contents>> {
+        Ok(self.0.take())
+    }
+
+    fn open(&mut self) -> super::super::Result<Option<Vec<(SnapshotId, File)>>> {
+        Ok(Some(vec![(SnapshotId::from_row(7), self.1.try_clone().unwrap())]))
+    }
+}
+
 /// The same copy beside a layer that holds the same content.
 struct Sharing<'a> {
     scratch: &'a Path,
@@ -155,13 +169,12 @@ impl Sharing<'_> {
         let first = CopyOptions { time, ..options };
         let (own, cancel) = (create("first"), CancelToken::new());
         let layer = writer(&name("first-layer"));
-        let made = pack(&layer, source, batches, &first, &own, &mut || Ok(None), &cancel).unwrap().unwrap();
+        let made = pack(&layer, source, batches, &first, &own, &mut NoBases, &cancel).unwrap().unwrap();
         let contents = Contents::read(&made.contents).unwrap();
-        let mut base =
-            Some(Base { contents, files: vec![(SnapshotId::from_row(7), own.try_clone().unwrap())] });
+        let mut base = One(Some(contents), own.try_clone().unwrap());
         let tar = create("second");
         let layer = writer(&name("second-layer"));
-        let made = pack(&layer, source, batches, &options, &tar, &mut || Ok(base.take()), &cancel);
+        let made = pack(&layer, source, batches, &options, &tar, &mut base, &cancel);
         let made = made.unwrap().unwrap();
         let mut read = Vec::new();
         let files = [&tar, &own].map(|file| file.try_clone().unwrap());
