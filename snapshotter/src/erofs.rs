@@ -210,6 +210,18 @@ impl Tree {
         &mut self.nodes[node.index()].attributes
     }
 
+    /// The names of regular files, each with the length of the file and where in the archive its content begins.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&[u8], u64, u64)> {
+        let directories = self.nodes.iter().filter_map(|node| match &node.content {
+            Content::Directory(names) => Some(names),
+            _ => None,
+        });
+        directories.flatten().filter_map(|(name, node)| match *self.content(*node) {
+            Content::File { size, offset } => Some((&**name, size, offset)),
+            _ => None,
+        })
+    }
+
     /// Writes the image of everything that has a name, whose content is where `devices` says. The same tree gives the same
     /// bytes.
     pub(crate) fn write(

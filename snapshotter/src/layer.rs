@@ -23,6 +23,7 @@ use crate::diff::{self, DiffError, DiffOptions, PathChange};
 use crate::digest_thread::DigestThread;
 use crate::error::StoreError;
 use crate::lease::Lease;
+use crate::packed::pulled::Sharing;
 use crate::packed::{Archive, PackError};
 use crate::snapshot::{ActiveSnapshot, CommitInfo, SnapshotId};
 use crate::store::Store;
@@ -190,10 +191,16 @@ impl Store {
             Some(parent) => Below::Chain(self.snapshot_info(parent)?.chain_id),
             None => Below::Nothing,
         };
-        let unpack = || {
-            let (active, info) = self.unpack(lease, parent, &below, layer, expected_diff_id, cancel)?;
+        let commit = |sharing| {
+            let (active, info) =
+                self.unpack(lease, parent, &below, layer, expected_diff_id, sharing, cancel)?;
             layer.check_whole(active.layer_dir())?;
             active.commit(CommitInfo { created_at, ..info })
+        };
+        let unpack = || match commit(Sharing::Wanted) {
+            // Just now, and it may happen again with another one.
+            Err(StoreError::LayerConverted { .. }) => commit(Sharing::Unwanted),
+            done => done,
         };
         let Some(chain_id) = expected_diff_id.and_then(|diff_id| below.with(diff_id)) else {
             return unpack();
@@ -209,6 +216,7 @@ impl Store {
         below: &Below,
         source: LayerSource<'_>,
         expected: Option<&Digest>,
+        sharing: Sharing,
         cancel: &CancelToken,
     ) -> Result<(ActiveSnapshot, CommitInfo), StoreError> {
         let layer = source.descriptor;
@@ -223,10 +231,9 @@ impl Store {
         };
         if self.packs_layers(layer.size)? {
             let blob = source.open(self)?;
-            match self.pack(active.dirs(), blob, expected.copied(), &options, cancel) {
-                Ok(Some((applied, files))) => {
-                    let info = commit_info(layer, below, files.tar, &applied);
-                    active.set_packed(files, None);
+            match active.pack_blob(blob, expected.copied(), &options, sharing, cancel) {
+                Ok(Some((applied, diff_id))) => {
+                    let info = commit_info(layer, below, diff_id, &applied);
                     return Ok((active, info));
                 }
                 Ok(None) => {}

@@ -10,30 +10,34 @@
 //! of its descriptor. It is good in this process only, so what others get ([`base::Mount`]) names the place where
 //! the directory would be.
 
+pub(crate) mod bases;
+mod candidates;
 pub(crate) mod contents;
 mod convert;
 mod copied;
 mod files;
+mod list;
 mod mend;
 pub(crate) mod pieces;
 mod probe;
+pub(crate) mod pulled;
+pub(crate) mod sketch;
 mod way;
 
 pub use convert::{ConvertTo, Converted, Kept};
 use std::collections::HashMap;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use base::Digest;
 use base::digest::Digester;
-use base::{CancelToken, Digest};
 use sys::erofs::Way;
-use sys::fs::{PathContext as _, PathError};
+use sys::fs::PathError;
 
-use crate::apply::packed::{self, Packed};
-use crate::apply::{Applied, ApplyError, ApplyOptions, Ownership};
+use crate::apply::{ApplyError, ApplyOptions, Ownership};
 use crate::batch::Batch;
 use crate::db::packed::{self as rows, PackedLayer};
 use crate::db::{settings, snapshots};
@@ -45,6 +49,7 @@ use crate::store::{Options, Store};
 use files::Files;
 pub(crate) use pieces::Archive;
 use pieces::Pieces;
+use sketch::Sketch;
 pub use way::PackingObstacle;
 
 /// How many files a copy has at least that is packed without being asked for: fewer are copied in less time than mounting
@@ -184,36 +189,6 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps a layer blob as the files of a packed layer; `None`, and no files, when it has to be unpacked.
-    ///
-    /// # Errors
-    /// As those of [`apply_blob`](crate::apply::apply_blob), also for what files there are then.
-    pub(crate) fn pack(
-        &self,
-        dirs: &SnapshotDirs,
-        blob: impl Read + Send,
-        expected: Option<Digest>,
-        options: &ApplyOptions,
-        cancel: &CancelToken,
-    ) -> Result<Option<(Applied, PackedLayer)>, PackError> {
-        let tar = sys::fs::create_new(&dirs.tar(), 0o400).map_err(StoreError::from)?;
-        match packed::pack_blob(blob, expected, &tar, options, cancel) {
-            Ok(Packed { applied, diff_id, tree }) => {
-                let size = tar.metadata().at("inspect", &dirs.tar()).map_err(StoreError::from)?.len();
-                let row = self.write_index(dirs, &tree, diff_id, &Pieces::whole(size))?;
-                if row.is_none() {
-                    sys::fs::remove_file(&dirs.tar()).map_err(StoreError::from)?;
-                }
-                Ok(row.map(|row| (applied, row)))
-            }
-            Err(ApplyError::Unfit { .. }) => {
-                sys::fs::remove_file(&dirs.tar()).map_err(StoreError::from)?;
-                Ok(None)
-            }
-            Err(error) => Err(PackError::Apply(error)),
-        }
-    }
-
     /// Writes the index of an archive that is there; `None`, and no file, when the format cannot hold it.
     fn write_index(
         &self,
@@ -240,8 +215,16 @@ impl Store {
         }
         let Hashed { digest, size: index_size, .. } = out;
         let (index, tar_size) = (digest.finish(), pieces.size());
-        let mut row =
-            PackedLayer { tar, tar_size, index, index_size, contents: None, checked: String::new() };
+        let sketch = Sketch::of(tree.files().map(|(name, size, _)| (name, size)));
+        let mut row = PackedLayer {
+            tar,
+            tar_size,
+            index,
+            index_size,
+            contents: None,
+            sketch: Some(sketch),
+            checked: String::new(),
+        };
         if let Some(files) = Files::open(dirs)? {
             row.checked = files.identity(dirs, &self.boot()?)?;
         }
@@ -311,6 +294,8 @@ impl<W: Write> Write for Hashed<W> {
 
 #[cfg(test)]
 mod convert_tests;
+#[cfg(test)]
+mod pulled_tests;
 #[cfg(test)]
 mod shared_tests;
 #[cfg(test)]

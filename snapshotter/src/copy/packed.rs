@@ -13,7 +13,7 @@
 //! writes, digests and indexes while the next ones are read.
 
 mod emit;
-pub(crate) mod held;
+mod held;
 mod load;
 mod plan;
 mod sink;
@@ -24,7 +24,6 @@ use std::path::Path;
 use base::{CancelToken, Digest};
 
 use self::emit::{Emitted, Emitter};
-use self::held::Bases;
 use self::load::Loader;
 use self::plan::Plan;
 use super::{CopyError, CopyOptions, CopyStats, Job};
@@ -32,6 +31,7 @@ use crate::batch::Batch;
 use crate::content_key::{Leaf, selection_key};
 use crate::erofs;
 use crate::hard_links::HardLinks;
+use crate::packed::bases::Bases;
 use crate::packed::pieces::Pieces;
 use crate::tree::{Tree, TreeError};
 use crate::writer::{LayerWriter, WriteError};

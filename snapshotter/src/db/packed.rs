@@ -4,6 +4,7 @@ use base::Digest;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::{digest, optional_digest};
+use crate::packed::sketch::Sketch;
 use crate::snapshot::SnapshotId;
 
 /// The files of a packed layer.
@@ -16,11 +17,13 @@ pub(crate) struct PackedLayer {
     pub(crate) index_size: u64,
     /// The list of what it holds, if there is one.
     pub(crate) contents: Option<Digest>,
+    /// What its files are called and how long they are.
+    pub(crate) sketch: Option<Sketch>,
     /// Which files they were, and in which boot, when they last were what the digests say.
     pub(crate) checked: String,
 }
 
-const COLUMNS: &str = "tar_digest, tar_size, index_digest, index_size, checked, contents, snapshot";
+const COLUMNS: &str = "tar_digest, tar_size, index_digest, index_size, checked, contents, sketch, snapshot";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<PackedLayer> {
     Ok(PackedLayer {
@@ -30,6 +33,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PackedLayer> {
         index_size: row.get(3)?,
         checked: row.get(4)?,
         contents: optional_digest(row, 5)?,
+        sketch: row.get::<_, Option<Vec<u8>>>(6)?.and_then(|sketch| Sketch::read(&sketch)),
     })
 }
 
@@ -37,15 +41,16 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PackedLayer> {
 pub(crate) fn put(connection: &Connection, id: SnapshotId, layer: &PackedLayer) -> rusqlite::Result<()> {
     // Not replaced: what others say of the row would go with it.
     let mut statement = connection.prepare_cached(
-        "INSERT INTO packed_layers (tar_digest, tar_size, index_digest, index_size, checked, contents, snapshot)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO packed_layers (tar_digest, tar_size, index_digest, index_size, checked, contents, sketch, snapshot)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (snapshot) DO UPDATE SET tar_digest = ?1, tar_size = ?2, index_digest = ?3, index_size = ?4,
-             checked = ?5, contents = ?6",
+             checked = ?5, contents = ?6, sketch = ?7",
     )?;
-    let PackedLayer { tar, tar_size, index, index_size, contents, checked } = layer;
+    let PackedLayer { tar, tar_size, index, index_size, contents, sketch, checked } = layer;
     let contents = contents.map(|digest| *digest.as_bytes());
+    let sketch = sketch.as_ref().map(Sketch::to_bytes);
     statement
-        .execute((tar.as_bytes(), tar_size, index.as_bytes(), index_size, checked, contents, id))
+        .execute((tar.as_bytes(), tar_size, index.as_bytes(), index_size, checked, contents, sketch, id))
         .map(drop)
 }
 
@@ -58,12 +63,11 @@ pub(crate) fn get(connection: &Connection, id: SnapshotId) -> rusqlite::Result<O
 /// All packed layers.
 pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<(SnapshotId, PackedLayer)>> {
     let sql = format!("SELECT {COLUMNS} FROM packed_layers ORDER BY snapshot");
-    connection.prepare_cached(&sql)?.query_map([], |row| Ok((row.get(6)?, read(row)?)))?.collect()
+    connection.prepare_cached(&sql)?.query_map([], |row| Ok((row.get(7)?, read(row)?)))?.collect()
 }
 
-/// The newest ones before `id` that say what they hold, have an archive of a length between these, and need fewer than so many
-/// others.
-pub(crate) fn newest_with_contents(
+/// The newest ones before `id` that have an archive of a length between these, and need fewer than so many others.
+pub(crate) fn newest_of_length(
     connection: &Connection,
     id: SnapshotId,
     sizes: (u64, u64),
@@ -71,12 +75,12 @@ pub(crate) fn newest_with_contents(
     most: usize,
 ) -> rusqlite::Result<Vec<(SnapshotId, PackedLayer)>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM packed_layers WHERE contents IS NOT NULL AND snapshot < ?5 AND tar_size BETWEEN ?1 AND ?2
+        "SELECT {COLUMNS} FROM packed_layers WHERE snapshot < ?5 AND tar_size BETWEEN ?1 AND ?2
              AND (SELECT count(*) FROM packed_parts p WHERE p.snapshot = packed_layers.snapshot) < ?3
          ORDER BY snapshot DESC LIMIT ?4"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map((sizes.0, sizes.1, parts, most, id), |row| Ok((row.get(6)?, read(row)?)))?.collect()
+    statement.query_map((sizes.0, sizes.1, parts, most, id), |row| Ok((row.get(7)?, read(row)?)))?.collect()
 }
 
 /// Records that the layer of a snapshot is a directory.
@@ -93,6 +97,18 @@ pub(crate) fn put_parts(
     let mut statement =
         connection.prepare_cached("INSERT OR IGNORE INTO packed_parts (snapshot, part) VALUES (?1, ?2)")?;
     parts.into_iter().try_for_each(|part| statement.execute((id, part)).map(drop))
+}
+
+/// Records that a packed layer needs the archive of no other one.
+pub(crate) fn delete_parts(connection: &Connection, id: SnapshotId) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM packed_parts WHERE snapshot = ?1")?.execute([id]).map(drop)
+}
+
+/// The layers whose archives a packed one needs, the lowest number first.
+pub(crate) fn parts_of(connection: &Connection, id: SnapshotId) -> rusqlite::Result<Vec<SnapshotId>> {
+    let mut statement =
+        connection.prepare_cached("SELECT part FROM packed_parts WHERE snapshot = ?1 ORDER BY part")?;
+    statement.query_map([id], |row| row.get(0))?.collect()
 }
 
 /// The packed layers that need the archive of this one.

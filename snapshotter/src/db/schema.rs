@@ -4,9 +4,9 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// The steps, the first one first. A step that was published never changes.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4, FORMAT_5, FORMAT_6, FORMAT_7, FORMAT_8, FORMAT_9, FORMAT_10,
-    FORMAT_11, FORMAT_12, FORMAT_13,
+    FORMAT_11, FORMAT_12, FORMAT_13, FORMAT_14,
 ];
 
 /// The format that this program writes. SQLite keeps it in `user_version`.
@@ -300,6 +300,12 @@ CREATE INDEX packed_parts_by_part ON packed_parts(part);
 
 -- The digest of the list of what a layer holds, if there is one.
 ALTER TABLE packed_layers ADD COLUMN contents BLOB;
+";
+
+/// Packed layers are found that are alike.
+const FORMAT_14: &str = "
+-- What the files of a layer are called and how long they are, in a few numbers.
+ALTER TABLE packed_layers ADD COLUMN sketch BLOB;
 ";
 
 /// The format of an open database; 0 is an empty one.

@@ -83,16 +83,28 @@ fn pieces_of(data: &[File], list: Option<&File>, dirs: &SnapshotDirs) -> Result<
     let lengths = lengths.at("inspect", &dirs.tar())?;
     let pieces = match list {
         None => Pieces::whole(lengths[0]),
-        Some(list) => {
-            let text = io::read_to_string(io::Read::take(list, LONGEST_LIST));
-            match text.map(|text| text.parse::<Pieces>()) {
-                Ok(Ok(pieces)) => pieces,
-                Ok(Err(_)) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
-                Err(error) => return Err(error).at("read", &dirs.pieces()),
-            }
-        }
+        Some(list) => match read_pieces(list, dirs)? {
+            Some(pieces) => pieces,
+            None => return Ok(None),
+        },
     };
     let fits = pieces.extents().iter().zip(&lengths).all(|(needed, length)| needed <= length);
     Ok((fits && pieces.parts().len() + 1 == lengths.len()).then_some(pieces))
+}
+
+/// Reads a list of pieces; `None` when it is none.
+fn read_pieces(list: &File, dirs: &SnapshotDirs) -> Result<Option<Pieces>, PathError> {
+    match io::read_to_string(io::Read::take(list, LONGEST_LIST)) {
+        Ok(text) => Ok(text.parse().ok()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+        Err(error) => Err(error).at("read", &dirs.pieces()),
+    }
+}
+
+/// Where the archive of a layer lies, whether the files are there or not; `None` when nothing says it.
+pub(super) fn kept_pieces(dirs: &SnapshotDirs) -> Result<Option<Pieces>, PathError> {
+    match sys::fs::open(&dirs.pieces()) {
+        Err(error) if error.is_not_found() => Ok(None),
+        list => read_pieces(&list?, dirs),
+    }
 }

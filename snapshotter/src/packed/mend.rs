@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use base::digest::Digester;
@@ -16,6 +17,8 @@ use sys::fs::{PathContext as _, PathError};
 use sys::rootdir::RootDir;
 
 use super::convert::take_times;
+use super::files::kept_pieces;
+use super::pieces::Pieces;
 use super::{Archive, Files};
 use crate::apply::read_ahead::BUFFER;
 use crate::apply::{self, ApplyError, packed};
@@ -54,23 +57,80 @@ impl Store {
         let cancel = CancelToken::new();
         let mut mended = row.clone();
         if !has_archive(&dirs, &row, &cancel)? {
-            self.make_tar(layer, &dirs, &row)?;
+            mended.contents = self.make_archive(layer, &dirs, &row, &cancel)?;
         }
         if !is_file(&dirs.index(), &row.index, row.index_size, &cancel)? {
-            mended = self.make_index(layer, &dirs, &row)?;
+            mended = PackedLayer { contents: mended.contents, ..self.make_index(layer, &dirs, &row)? };
         }
         let damaged = || StoreError::PackedDamaged { path: dirs.top.clone() };
         let files = Files::open(&dirs)?.ok_or_else(damaged)?;
         mended.checked = files.identity(&dirs, &self.boot()?)?;
         self.db().write("record a packed layer", |c| match rows::get(c, layer)? {
+            Some(_) if files.pieces().parts().is_empty() => {
+                rows::delete_parts(c, layer)?;
+                rows::put(c, layer, &mended)
+            }
             Some(_) => rows::put(c, layer, &mended),
             None => Ok(()),
         })?;
         Ok(Some(files))
     }
 
-    /// Makes the archive again of the blob that it came as.
-    fn make_tar(&self, layer: SnapshotId, dirs: &SnapshotDirs, row: &PackedLayer) -> Result<(), StoreError> {
+    /// Makes the archive of a layer again. Gives the digest of its list of contents, if that is still right.
+    fn make_archive(
+        &self,
+        layer: SnapshotId,
+        dirs: &SnapshotDirs,
+        row: &PackedLayer,
+        cancel: &CancelToken,
+    ) -> Result<Option<Digest>, StoreError> {
+        let (parts, users) = self.db().read_consistently("look up who needs a layer", |c| {
+            Ok((rows::parts_of(c, layer)?, rows::users_of(c, layer)?))
+        })?;
+        if parts.is_empty() && !sys::fs::exists(&dirs.pieces())? {
+            self.make_tar(layer, dirs, row, &Pieces::whole(row.tar_size))?;
+            return Ok(row.contents);
+        }
+        // What is damaged may be what another layer holds of it.
+        for part in parts {
+            if let Some(row) = self.db().read("look up a packed layer", |c| rows::get(c, part))? {
+                match self.whole_files(part, &row) {
+                    Err(StoreError::PackedDamaged { .. }) => {}
+                    mended => drop(mended?),
+                }
+            }
+        }
+        if has_archive(dirs, row, cancel)? {
+            return Ok(row.contents);
+        }
+        if let Some(pieces) = kept_pieces(dirs)?.filter(|pieces| pieces.size() == row.tar_size) {
+            self.make_tar(layer, dirs, row, &pieces)?;
+            if has_archive(dirs, row, cancel)? {
+                return Ok(row.contents);
+            }
+        }
+        // Without the others, all of it is its own. Then nothing in it lies where others have it.
+        if !users.is_empty() {
+            return Err(StoreError::PackedDamaged { path: dirs.top.clone() });
+        }
+        self.make_tar(layer, dirs, row, &Pieces::whole(row.tar_size))?;
+        // An index without such a list is made again, and a list that is not needed hurts nobody. So who dies here leaves
+        // nothing that is wrong.
+        for path in [dirs.index(), dirs.pieces(), dirs.contents()] {
+            sys::fs::remove_tree(&path)?;
+            sys::fs::sync_dir(&dirs.top)?;
+        }
+        Ok(None)
+    }
+
+    /// Makes the file with the archive again of the blob that it came as, or what of it lies in that.
+    fn make_tar(
+        &self,
+        layer: SnapshotId,
+        dirs: &SnapshotDirs,
+        row: &PackedLayer,
+        pieces: &Pieces,
+    ) -> Result<(), StoreError> {
         let damaged = || StoreError::PackedDamaged { path: dirs.top.clone() };
         let original = self.db().read("look up a layer", |c| layers::get(c, layer, layers::ORIGINAL))?;
         let blob = match self.open_blob(&original.ok_or_else(damaged)?.descriptor.digest) {
@@ -80,9 +140,23 @@ impl Store {
         };
         self.replace(&dirs.tar(), |file, path| {
             let mut plain = compress::decompressor(blob).map_err(|_| damaged())?;
+            let mut digester = Digester::new();
+            let mut buffer = vec![0; BUFFER];
             // The length is known, so a bad blob fills no disk.
-            io::copy(&mut plain.by_ref().take(row.tar_size), file).at("write", path)?;
-            match is_file(path, &row.tar, row.tar_size, &CancelToken::new())? {
+            for (length, own) in pieces.own() {
+                let mut done = 0;
+                while done < length {
+                    let most = (length - done).min(BUFFER as u64) as usize;
+                    let bytes = &mut buffer[..most];
+                    plain.read_exact(bytes).map_err(|_| damaged())?;
+                    digester.update(bytes);
+                    if let Some(own) = own {
+                        file.write_all_at(bytes, own + done).at("write", path)?;
+                    }
+                    done += most as u64;
+                }
+            }
+            match digester.finish() == row.tar {
                 true => Ok(()),
                 false => Err(damaged()),
             }
@@ -111,14 +185,14 @@ impl Store {
             let made = made.ok_or_else(damaged)?;
             sys::fs::sync_filesystem(self.root())?;
             sys::fs::rename(&aside.index(), &dirs.index())?;
-            Ok(PackedLayer { contents: row.contents, ..made })
+            Ok(made)
         });
         sys::fs::remove_tree(&aside.top)?;
         moved
     }
 
     /// Writes a file beside `path`, and puts it in its place when it is complete and on the disk.
-    fn replace(
+    pub(super) fn replace(
         &self,
         path: &Path,
         write: impl FnOnce(&mut File, &Path) -> Result<(), StoreError>,

@@ -91,6 +91,11 @@ impl Pieces {
         sizes
     }
 
+    /// The pieces in their order, by their lengths, each with where in the layer's own file it lies if it does.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (u64, Option<u64>)> {
+        self.pieces.iter().map(|piece| (piece.length, (piece.file == OWN).then_some(piece.offset)))
+    }
+
     /// The piece with this byte of the archive.
     fn find(&self, position: u64) -> Option<&Piece> {
         let after = self.pieces.partition_point(|piece| piece.end() <= position);

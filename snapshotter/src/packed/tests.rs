@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
+use base::CancelToken;
 use base::image::{Descriptor, media_type};
 use testkit::mounted;
 
@@ -23,7 +24,7 @@ fn cancel() -> CancelToken {
 
 /// A store that packs layers, or `None`, with a note, where the kernel cannot mount them.
 #[allow(clippy::disallowed_macros, reason = "a test says why it is skipped")]
-fn packing() -> Option<TestStore> {
+pub(super) fn packing() -> Option<TestStore> {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("store"), StoredForm::Packed);
     if let Some(obstacle) = store.packing_obstacle().unwrap() {
@@ -34,12 +35,12 @@ fn packing() -> Option<TestStore> {
     Some(TestStore { store, lease, dir })
 }
 
-fn open(root: &Path, layer_form: StoredForm) -> Store {
+pub(super) fn open(root: &Path, layer_form: StoredForm) -> Store {
     Store::open(root, Options { layer_form, ..Options::default() }).unwrap()
 }
 
 /// An archive of files with what they hold, in directories of their own.
-fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn archive(files: &[(&str, &str)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for (path, content) in files {
         let kind = if path.ends_with('/') { Kind::Directory } else { Kind::File };
@@ -50,7 +51,7 @@ fn archive(files: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// What the registry has: the archive, compressed.
-fn compressed(test: &TestStore, plain: &[u8]) -> (Descriptor, Digest) {
+pub(super) fn compressed(test: &TestStore, plain: &[u8]) -> (Descriptor, Digest) {
     let mut out = Vec::new();
     let mut encoder = crate::compress::LayerEncoder::new(&mut out, Compression::GZIP).unwrap();
     encoder.write_all(plain).unwrap();
@@ -59,7 +60,7 @@ fn compressed(test: &TestStore, plain: &[u8]) -> (Descriptor, Digest) {
     (Descriptor::new(media_type::OCI_LAYER_GZIP, blob.digest, blob.size), Digest::of(plain))
 }
 
-fn pull(test: &TestStore, parent: Option<SnapshotId>, plain: &[u8]) -> SnapshotId {
+pub(super) fn pull(test: &TestStore, parent: Option<SnapshotId>, plain: &[u8]) -> SnapshotId {
     let (layer, diff_id) = compressed(test, plain);
     test.store.apply_layer(&test.lease, parent, &layer, Some(&diff_id), &cancel()).unwrap()
 }

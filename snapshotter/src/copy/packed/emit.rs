@@ -10,7 +10,6 @@ use base::{CancelToken, Digest};
 use sys::stat::{self, device_numbers};
 
 use super::super::{CopyStats, Job};
-use super::held::Base;
 use super::load::{Content, Found, Loaded, State};
 use super::plan::{Plan, ROOT, Step};
 use super::sink::{Finished, Sink, archive_failed};
@@ -20,6 +19,7 @@ use crate::batch::Batch;
 use crate::content_hash::{Hash, update};
 use crate::erofs::{self, NodeId};
 use crate::merkle;
+use crate::packed::bases::Base;
 use crate::packed::pieces::Pieces;
 use crate::scan::Child;
 use crate::tar_entry::{BLOCK, Entry, Kind, Mtime, Xattr};

@@ -13,48 +13,12 @@ use super::super::Job;
 use super::plan::Plan;
 use super::{Packing, Place};
 use crate::batch::Batch;
-use crate::packed::contents::{Contents, Record};
-use crate::snapshot::SnapshotId;
+use crate::packed::bases::{Base, Bases, choose_base};
 use crate::stat_cache::{self, DirRecords, XattrState};
 
 /// How much is read at a time: what comes next, and elsewhere.
 const WINDOW: usize = 1 << 20;
 const JUMP: usize = 64 << 10;
-
-/// A copy shares at least so much of what it is, and of what is kept for its sake: one in so many bytes.
-const LEAST_SHARE: u64 = 2;
-
-/// The layers whose content a copy may share, one after the other.
-pub(crate) trait Bases {
-    /// What the next one holds.
-    fn next(&mut self) -> super::super::Result<Option<Contents>>;
-
-    /// Opens the files of that one, and whose they are: those that it needs itself, and its own at last. They are there until the
-    /// copy is done. `None` when it cannot be used after all.
-    fn open(&mut self) -> super::super::Result<Option<Vec<(SnapshotId, File)>>>;
-}
-
-/// There are none.
-#[cfg(test)]
-pub(crate) struct NoBases;
-
-#[cfg(test)]
-impl Bases for NoBases {
-    fn next(&mut self) -> super::super::Result<Option<Contents>> {
-        Ok(None)
-    }
-
-    fn open(&mut self) -> super::super::Result<Option<Vec<(SnapshotId, File)>>> {
-        Ok(None)
-    }
-}
-
-/// A layer whose content a copy shares.
-pub(super) struct Base {
-    pub(super) contents: Contents,
-    /// Numbered from 1.
-    pub(super) files: Vec<(SnapshotId, File)>,
-}
 
 /// The files of a copy that a layer holds already.
 pub(super) struct Shared {
@@ -75,7 +39,7 @@ pub(super) fn choose(
     if remembered.is_empty() {
         return Ok(None);
     }
-    while let Some(contents) = bases.next()? {
+    let chosen = choose_base(bases, all, |contents| {
         let mut files = vec![None; plan.files.len()];
         let (mut last, mut bytes, mut length) = (None, 0, 0);
         for (file, record) in &remembered {
@@ -86,17 +50,9 @@ pub(super) fn choose(
                 (last, bytes, length) = (Some(at), bytes + record.size, length + known.length());
             }
         }
-        // Before anything is opened: it has to be much of the copy.
-        if bytes < all / LEAST_SHARE {
-            continue;
-        }
-        let Some(opened) = bases.open()? else { continue };
-        let kept: io::Result<u64> = opened.iter().map(|(_, file)| Ok(file.metadata()?.len())).sum();
-        if kept.is_ok_and(|kept| length >= kept / LEAST_SHARE) {
-            return Ok(Some(Shared { base: Base { contents, files: opened }, files }));
-        }
-    }
-    Ok(None)
+        (files, bytes, length)
+    })?;
+    Ok(chosen.map(|(base, files)| Shared { base, files }))
 }
 
 /// The files whose content is known without reading them, in the order of the layer.
@@ -141,20 +97,11 @@ impl<'a> Reader<'a> {
         Self { base, windows: base.files.iter().map(|_| Window::default()).collect() }
     }
 
-    /// The number of a file for who shares it: that of the base's own is the last one.
-    pub(super) fn number(&self, record: &Record) -> usize {
-        match record.file {
-            0 => self.base.files.len(),
-            part => part.into(),
-        }
-    }
-
     /// Up to `length` bytes of a file, and at least one.
     pub(super) fn bytes(&mut self, number: usize, offset: u64, length: u64) -> io::Result<&[u8]> {
         let missing = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        let at = number.checked_sub(1).ok_or_else(missing)?;
-        let (_, file) = self.base.files.get(at).ok_or_else(missing)?;
-        let window = &mut self.windows[at];
+        let file = self.base.file(number).ok_or_else(missing)?;
+        let window = &mut self.windows[number - 1];
         let most = usize::try_from(length).unwrap_or(WINDOW).min(WINDOW);
         let end = window.start + window.bytes.len() as u64;
         if offset < window.start || offset.saturating_add(most as u64) > end {

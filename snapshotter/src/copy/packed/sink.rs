@@ -6,10 +6,11 @@ use std::io::{self, Write};
 use base::Digest;
 use sys::path_error::PathError;
 
-use super::held::{Base, Reader};
+use super::held::Reader;
 use super::{Packing, Stop};
 use crate::content_hash::Hash;
 use crate::digest_thread::DigestThread;
+use crate::packed::bases::Base;
 use crate::packed::contents::{self, Record};
 use crate::packed::pieces::{OWN, Pieces};
 use crate::tar_entry::BLOCK;
@@ -47,7 +48,7 @@ pub(super) struct Finished {
 
 impl<'a> Sink<'a> {
     pub(super) fn new(file: &'a File, base: Option<&'a Base>) -> Self {
-        let parts = base.iter().flat_map(|base| &base.files).map(|(layer, _)| *layer).collect();
+        let parts = base.map(Base::layers).unwrap_or_default();
         let held =
             base.map(|base| Held { base, reader: Reader::new(base), last: None, gathered: Vec::new() });
         Self {
@@ -109,7 +110,7 @@ impl<'a> Sink<'a> {
         let record = held.base.contents.get(at).filter(|record| record.headers as usize == headers.len());
         let start = record.and_then(|record| record.offset.checked_sub(u64::from(record.headers)));
         let (Some(record), Some(start)) = (record, start) else { return Ok(false) };
-        let number = held.reader.number(record);
+        let number = held.base.number(record);
         if held.reader.bytes(number, start, headers.len() as u64).map_err(unreadable)? != headers {
             return Ok(false);
         }
@@ -121,7 +122,7 @@ impl<'a> Sink<'a> {
         let Self { held, digest, pieces, contents, .. } = self;
         let held = held.as_mut().ok_or(Stop::Unfit)?;
         let record = held.base.contents.get(at).ok_or(Stop::Unfit)?;
-        let number = held.reader.number(record);
+        let number = held.base.number(record);
         let file = u16::try_from(number).map_err(|_| Stop::Unfit)?;
         let mut offset = record.offset - u64::from(headers);
         let mut left = u64::from(headers) + record.size.next_multiple_of(BLOCK as u64);

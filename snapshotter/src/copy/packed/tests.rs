@@ -11,12 +11,13 @@ use sys::erofs::Backing;
 use sys::stat::FileTime;
 
 use super::super::{CopyOptions, batches_of, copy_batches};
-use super::held::NoBases;
 use super::*;
 use crate::diff::{DiffOptions, LayerSource, write_layer};
 use crate::erofs::BlockBits;
+use crate::error::StoreError;
 use crate::mode_change::ModeChange;
 use crate::packed::Archive;
+use crate::packed::bases::{Bases, NoBases};
 use crate::packed::contents::Contents;
 use crate::select::{Selection, SourcePattern};
 use crate::snapshot::SnapshotId;
@@ -128,11 +129,11 @@ fn both(
 struct One(Option<Contents>, File);
 
 impl Bases for One {
-    fn next(&mut self) -> super::super::Result<Option<Contents>> {
+    fn next(&mut self) -> Result<Option<Contents>, StoreError> {
         Ok(self.0.take())
     }
 
-    fn open(&mut self) -> super::super::Result<Option<Vec<(SnapshotId, File)>>> {
+    fn open(&mut self) -> Result<Option<Vec<(SnapshotId, File)>>, StoreError> {
         Ok(Some(vec![(SnapshotId::from_row(7), self.1.try_clone().unwrap())]))
     }
 }

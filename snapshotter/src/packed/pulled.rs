@@ -1,0 +1,224 @@
+//! Layers that come as blobs and stay packed.
+//!
+//! What an archive holds is known when all of it is written and indexed. If a layer of the store is like it, its files are hashed,
+//! and what that one holds already is left to it: the archive is written again without. The store had to have room for all
+//! of it for that moment; what is saved is the room afterwards, and the memory of those who read both layers.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+
+use base::{CancelToken, Digest};
+use rayon::prelude::*;
+use sys::fs::PathContext as _;
+
+use super::PackError;
+use super::bases::{Base, choose_base};
+use super::candidates::{Candidates, Content};
+use super::contents::{Contents, Record, Writer};
+use super::copied::write_new;
+use super::list::{Listed, list, written};
+use super::pieces::{OWN, Pieces};
+use super::sketch::Sketch;
+use crate::apply::packed::{self, Packed};
+use crate::apply::{Applied, ApplyError, ApplyOptions};
+use crate::db::packed::PackedLayer;
+use crate::erofs::Tree;
+use crate::error::StoreError;
+use crate::snapshot::{ActiveSnapshot, SharedWith};
+use crate::write_back::WriteBack;
+
+/// How much of an archive is written again at a time.
+const BUFFER: usize = 256 << 10;
+
+/// How many files a thread compares before it takes others.
+const FILES: usize = 512;
+
+/// Whether a layer shares with others what they hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Wanted,
+    /// It was tried.
+    Unwanted,
+}
+
+impl ActiveSnapshot {
+    /// Makes a layer blob this snapshot's layer, as the files of a packed one; `None`, and no files, when it has to be unpacked. Gives
+    /// the digest of the archive.
+    ///
+    /// # Errors
+    /// As those of [`apply_blob`](crate::apply::apply_blob), also for what files there are then.
+    pub(crate) fn pack_blob(
+        &self,
+        blob: impl Read + Send,
+        expected: Option<Digest>,
+        options: &ApplyOptions,
+        sharing: Sharing,
+        cancel: &CancelToken,
+    ) -> Result<Option<(Applied, Digest)>, PackError> {
+        let dirs = self.dirs();
+        let tar = sys::fs::create_new(&dirs.tar(), 0o400).map_err(StoreError::from)?;
+        let packed = packed::pack_blob(blob, expected, &tar, options, cancel);
+        let made = match packed {
+            Ok(Packed { applied, diff_id, tree }) => {
+                let archive = match sharing {
+                    Sharing::Wanted => self.share(&tar, &tree, cancel)?,
+                    Sharing::Unwanted => Archived::of(&tar, self)?,
+                };
+                let row = self.store().write_index(dirs, &tree, diff_id, &archive.pieces)?;
+                row.map(|row| {
+                    (applied, diff_id, PackedLayer { contents: archive.contents, ..row }, archive.shared)
+                })
+            }
+            Err(ApplyError::Unfit { .. }) => None,
+            Err(error) => return Err(PackError::Apply(error)),
+        };
+        let Some((applied, diff_id, row, shared)) = made else {
+            for path in [dirs.tar(), dirs.pieces(), dirs.contents()] {
+                sys::fs::remove_tree(&path).map_err(StoreError::from)?;
+            }
+            return Ok(None);
+        };
+        self.set_packed(row, shared);
+        Ok(Some((applied, diff_id)))
+    }
+
+    /// Leaves what other layers hold of an archive to the one that holds most.
+    fn share(&self, tar: &File, tree: &Tree, cancel: &CancelToken) -> Result<Archived, StoreError> {
+        let dirs = self.dirs();
+        let whole = Archived::of(tar, self)?;
+        let sketch = Sketch::of(tree.files().map(|(name, size, _)| (name, size)));
+        let mut bases = Candidates::of(self, whole.pieces.size(), &sketch, Content::ToBeRead, cancel)?;
+        if bases.is_empty() {
+            return Ok(whole);
+        }
+        let listed = list(tar, &dirs.tar(), tree, cancel)?;
+        let all = listed.iter().map(|file| file.size).sum();
+        let chosen = choose_base(&mut bases, all, |contents| find(contents, &listed))?;
+        let (pieces, list) = match &chosen {
+            Some((base, found)) => {
+                let plan = Plan::of(tar, whole.pieces.size(), &listed, base, found);
+                write_new(&dirs.pieces(), plan.pieces.to_text().as_bytes())?;
+                // It stays open until what is kept of it was read.
+                sys::fs::remove_file(&dirs.tar())?;
+                let own = sys::fs::create_new(&dirs.tar(), 0o400)?;
+                write_again(tar, &own, &plan.own).at("write", &dirs.tar())?;
+                (plan.pieces, plan.contents.into_bytes())
+            }
+            None => (whole.pieces, written(&listed)),
+        };
+        write_new(&dirs.contents(), &list)?;
+        let contents = Some(Digest::of(&list));
+        Ok(Archived { shared: bases.shared_by(&pieces), pieces, contents })
+    }
+}
+
+/// An archive that is kept.
+struct Archived {
+    pieces: Pieces,
+    /// The digest of its list of contents, if that was made.
+    contents: Option<Digest>,
+    shared: Option<SharedWith>,
+}
+
+impl Archived {
+    /// One that is one file.
+    fn of(tar: &File, layer: &ActiveSnapshot) -> Result<Self, StoreError> {
+        let size = tar.metadata().at("inspect", &layer.dirs().tar())?.len();
+        Ok(Self { pieces: Pieces::whole(size), contents: None, shared: None })
+    }
+}
+
+/// Which records of a list have the content of which files, and how many bytes of it, and of the archive, that is.
+fn find(contents: &Contents, listed: &[Listed]) -> (Vec<Option<u32>>, u64, u64) {
+    let (mut last, mut bytes, mut length) = (None, 0, 0);
+    let found = listed.iter().map(|file| {
+        let at = contents.find(&file.id, last)?;
+        let record = contents.get(at).filter(|record| record.size == file.size)?;
+        (last, bytes, length) = (Some(at), bytes + file.size, length + record.length());
+        Some(at)
+    });
+    (found.collect(), bytes, length)
+}
+
+/// What becomes of an archive that shares with another one.
+struct Plan {
+    pieces: Pieces,
+    contents: Writer,
+    /// What of the archive is its own.
+    own: Vec<Range<u64>>,
+}
+
+impl Plan {
+    /// `found`: the numbers of the records of `base` that have the content of the files.
+    fn of(tar: &File, length: u64, listed: &[Listed], base: &Base, found: &[Option<u32>]) -> Self {
+        let mut plan = Self { pieces: Pieces::new(base.layers()), contents: Writer::new(), own: Vec::new() };
+        let headers = shared_headers(tar, listed, base, found);
+        let (mut done, mut kept) = (0, 0);
+        for ((file, at), headers) in listed.iter().zip(found).zip(headers) {
+            let held = at.and_then(|at| {
+                let record = base.contents.get(at)?;
+                Some((record, u16::try_from(base.number(record)).ok()?))
+            });
+            let Some((record, number)) = held else {
+                let offset = kept + (file.offset - done);
+                let Listed { id, size, headers, .. } = *file;
+                plan.contents.push(&Record { id, file: OWN, headers, offset, size });
+                continue;
+            };
+            let start = file.offset - u64::from(headers);
+            plan.own(done..start, &mut kept);
+            plan.pieces.push(number, record.offset - u64::from(headers), file.end() - start);
+            plan.contents.push(&Record { file: number, headers, ..*record });
+            done = file.end();
+        }
+        plan.own(done..length, &mut kept);
+        plan
+    }
+
+    fn own(&mut self, range: Range<u64>, kept: &mut u64) {
+        let length = range.end - range.start;
+        self.pieces.push(OWN, *kept, length);
+        *kept += length;
+        self.own.push(range);
+    }
+}
+
+/// How many bytes before the content of each file are the same in both archives: all that belong to it, or none.
+fn shared_headers(tar: &File, listed: &[Listed], base: &Base, found: &[Option<u32>]) -> Vec<u32> {
+    let files: Vec<_> = listed.iter().zip(found).collect();
+    let compare = |files: &[(&Listed, &Option<u32>)]| {
+        let mut buffers = [Vec::new(), Vec::new()];
+        let same = |(file, at): &(&Listed, &Option<u32>)| {
+            let record = base.contents.get((**at)?)?;
+            let other = base.file(base.number(record))?;
+            let places = [(tar, file.offset), (other, record.offset)];
+            for (buffer, (archive, offset)) in buffers.iter_mut().zip(places) {
+                buffer.resize(file.headers as usize, 0);
+                archive.read_exact_at(buffer, offset.checked_sub(file.headers.into())?).ok()?;
+            }
+            (buffers[0] == buffers[1]).then_some(file.headers)
+        };
+        let mut same = same;
+        files.iter().map(|file| same(file).unwrap_or(0)).collect::<Vec<u32>>()
+    };
+    files.par_chunks(FILES).flat_map_iter(compare).collect()
+}
+
+/// Copies these parts of an archive to another file.
+fn write_again(tar: &File, own: &File, ranges: &[Range<u64>]) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(BUFFER, WriteBack::new(own));
+    let mut buffer = vec![0; BUFFER];
+    for range in ranges {
+        let mut at = range.start;
+        while at < range.end {
+            let length = (range.end - at).min(BUFFER as u64);
+            let bytes = &mut buffer[..length as usize];
+            tar.read_exact_at(bytes, at)?;
+            out.write_all(bytes)?;
+            at += length;
+        }
+    }
+    out.flush()
+}
