@@ -219,6 +219,37 @@ fn damage_is_mended_wherever_it_is() {
 }
 
 #[test]
+fn whoever_is_killed_while_he_mends_leaves_what_can_be_mended() {
+    type Step = fn(&crate::layout::SnapshotDirs);
+    // What a layer goes through whose pieces are not known any more.
+    let steps: [Step; 4] = [
+        |dirs| {
+            fs::remove_file(dirs.tar()).unwrap();
+            fs::write(dirs.tar(), archive(&second())).unwrap();
+        },
+        |dirs| fs::remove_file(dirs.index()).unwrap(),
+        |dirs| fs::remove_file(dirs.pieces()).unwrap(),
+        |dirs| fs::remove_file(dirs.contents()).unwrap(),
+    ];
+    for done in 0..=steps.len() {
+        let Some(test) = packing() else { return };
+        pull(&test, None, &archive(&first()));
+        let other = pull(&test, None, &archive(&second()));
+        let dirs = test.store.layout().snapshot(other);
+        change(&dirs.pieces());
+        steps[..done].iter().for_each(|step| step(&dirs));
+        let again = open(&test.root(), StoredForm::Auto);
+        assert_eq!(seen(&again, other), unpacked(&archive(&second())), "{done}");
+        assert!(again.verify(&cancel()).unwrap().is_clean(), "{done}");
+        assert!(parts(&test, other).is_empty() && size(&test, other) as usize == archive(&second()).len());
+        let third = pull(&test, None, &archive(&first()));
+        assert_eq!(seen(&test.store, third), unpacked(&archive(&first())), "{done}");
+        drop(again);
+        test.assert_nothing_left();
+    }
+}
+
+#[test]
 fn a_layer_is_its_own_when_what_it_shares_is_lost() {
     let Some(test) = packing() else { return };
     let one = pull(&test, None, &archive(&first()));

@@ -13,8 +13,9 @@ use snapshotter::stat_cache::StatCache;
 use snapshotter::tree::TreeError;
 use snapshotter::writer::{LayerWriter, WriteError, WriterOptions};
 use snapshotter::{
-    CacheMountRequest, CacheSeed, CacheValue, CacheWrite, CommitInfo, Compression, ConvertTo, Converted,
-    DriverKind, LayerForm, Lease, Options, Policy, Sharing, SnapshotId, Store, StoreError, StoredForm, Tree,
+    ActiveSnapshot, CacheMountRequest, CacheSeed, CacheValue, CacheWrite, CommitInfo, Compression, ConvertTo,
+    Converted, DriverKind, LayerForm, Lease, Options, Policy, Sharing, SnapshotId, Store, StoreError,
+    StoredForm, Tree,
 };
 
 use crate::common::Tar;
@@ -39,7 +40,7 @@ const fn nothing(_: &Store) -> Result {
 }
 
 /// All pieces of work.
-pub(crate) const WORKS: [Work; 13] = [
+pub(crate) const WORKS: [Work; 15] = [
     work("ingest", nothing, ingest),
     work("apply", nothing, apply),
     work("commit", nothing, commit),
@@ -52,6 +53,8 @@ pub(crate) const WORKS: [Work; 13] = [
     work("share", copy_first, copy_second),
     work("unshare", copy_both, unpack_first),
     work("unshare-last", unshare_first, unpack_second),
+    work("learn", pull_first, copy_in_vain),
+    work("pull-shared", pull_two, pull_second),
     work("collect", make_garbage, collect),
 ];
 
@@ -178,11 +181,31 @@ fn make_garbage(store: &Store) -> Result {
     Ok(())
 }
 
-/// Copies two files into a layer, packed where it can be: one that is always the same, and one of this content.
-fn copy(store: &Store, content: &str, output: Key) -> Result {
+/// The same store, which packs what can be.
+fn packing(store: &Store) -> Result<Store> {
     let options =
         Options { driver: Some(store.driver_kind()?), layer_form: StoredForm::Packed, ..Options::default() };
-    let store = Store::open(store.root(), options)?;
+    Store::open(store.root(), options)
+}
+
+/// Copies two files into a layer, packed where it can be: one that is always the same, and one of this content.
+fn copy(store: &Store, content: &str, output: Key) -> Result {
+    let store = packing(store)?;
+    let lease = store.lease("copy")?;
+    let active = copying(&store, &lease, content)?;
+    let value = CacheValue { snapshot: Some(active.id()), ..CacheValue::default() };
+    let cache = vec![CacheWrite::Value { output, value }];
+    active.commit(CommitInfo { cache, ..CommitInfo::default() }).map(drop)
+}
+
+/// The same in vain: what remains is what became known of a layer that is like it.
+fn copy_in_vain(store: &Store) -> Result {
+    let store = packing(store)?;
+    copying(&store, &store.lease("copy")?, OWN_FILE).map(drop)
+}
+
+/// A copy that is not committed.
+fn copying(store: &Store, lease: &Lease, content: &str) -> Result<ActiveSnapshot> {
     let context = store.root().with_file_name("context");
     if !context.exists() {
         std::fs::create_dir(&context).unwrap();
@@ -197,16 +220,13 @@ fn copy(store: &Store, content: &str, output: Key) -> Result {
     let selection = Selection::all(&source).map_err(failed)?;
     let key = KeyOptions { owner: false, xattrs: true, modes: Modes::Own, itself: false };
     content_key(&source, &selection, &key, Some(&cache), &cancel).map_err(failed)?;
-    let lease = store.lease("copy")?;
-    let active = store.prepare(&lease, None)?;
+    let active = store.prepare(lease, None)?;
     let time = Timestamp::from_second(1_700_000_000).unwrap();
     let options = WriterOptions { full_copy: active.is_full_copy(), userxattr: false, time };
     let writer = LayerWriter::new(active.layer_dir(), None, options).map_err(failed)?;
     let options = CopyOptions { stat_cache: Some(&cache), ..CopyOptions::as_it_is() };
     active.copy_alone(&writer, &source, &selection, &options, &cancel).map_err(failed)?;
-    let value = CacheValue { snapshot: Some(active.id()), ..CacheValue::default() };
-    let cache = vec![CacheWrite::Value { output, value }];
-    active.commit(CommitInfo { cache, ..CommitInfo::default() }).map(drop)
+    Ok(active)
 }
 
 /// What went wrong with a file while something was copied.
@@ -245,6 +265,31 @@ fn unshare_first(store: &Store) -> Result {
 
 fn unpack_second(store: &Store) -> Result {
     convert(store, &key(1), ConvertTo::Dir)
+}
+
+/// Makes a layer of an archive with two files: one that is always the same, and one of this content.
+fn pull(store: &Store, content: &str, output: Key) -> Result {
+    let store = packing(store)?;
+    let lease = store.lease("pull")?;
+    let archive = Tar::new().file("file", content).file("large", &"7".repeat(100_000)).bytes();
+    let blob = store.put_blob(&lease, &archive)?;
+    let descriptor = Descriptor::new(media_type::OCI_LAYER, blob.digest, blob.size);
+    let layer = store.apply_layer(&lease, None, &descriptor, Some(&blob.digest), &CancelToken::new())?;
+    store.cache_put(&output, CacheValue { snapshot: Some(layer), ..CacheValue::default() })
+}
+
+fn pull_first(store: &Store) -> Result {
+    pull(store, "another content of it", key(2))
+}
+
+/// What the first one holds is known when the second is there.
+fn pull_two(store: &Store) -> Result {
+    pull_first(store)?;
+    pull(store, "the third content of it", key(3))
+}
+
+fn pull_second(store: &Store) -> Result {
+    pull(store, OWN_FILE, key(1))
 }
 
 /// Gives a layer that was made before another form. Where nothing can be packed, another work is done instead.
