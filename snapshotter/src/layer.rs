@@ -93,6 +93,7 @@ struct LayerSource<'a> {
     descriptor: &'a Descriptor,
     /// Whoever receives it; it is in the store otherwise.
     arriving: Option<&'a Arriving>,
+    sharing: Sharing,
 }
 
 impl LayerSource<'_> {
@@ -138,7 +139,7 @@ impl Store {
         cancel: &CancelToken,
     ) -> Result<SnapshotId, StoreError> {
         let SharedLayer { descriptor, diff_id, created_at } = layer;
-        let source = LayerSource { descriptor, arriving: None };
+        let source = LayerSource { descriptor, arriving: None, sharing: Sharing::Wanted };
         self.apply(lease, parent, source, Some(diff_id), Some(*created_at), cancel)
     }
 
@@ -156,7 +157,7 @@ impl Store {
         expected_diff_id: Option<&Digest>,
         cancel: &CancelToken,
     ) -> Result<SnapshotId, StoreError> {
-        let source = LayerSource { descriptor: layer, arriving: None };
+        let source = LayerSource { descriptor: layer, arriving: None, sharing: Sharing::Wanted };
         self.apply(lease, parent, source, expected_diff_id, None, cancel)
     }
 
@@ -174,7 +175,7 @@ impl Store {
         expected_diff_id: Option<&Digest>,
         cancel: &CancelToken,
     ) -> Result<SnapshotId, StoreError> {
-        let source = LayerSource { descriptor: layer, arriving: Some(arriving) };
+        let source = LayerSource { descriptor: layer, arriving: Some(arriving), sharing: Sharing::Wanted };
         self.apply(lease, parent, source, expected_diff_id, None, cancel)
     }
 
@@ -191,15 +192,16 @@ impl Store {
             Some(parent) => Below::Chain(self.snapshot_info(parent)?.chain_id),
             None => Below::Nothing,
         };
-        let commit = |sharing| {
-            let (active, info) =
-                self.unpack(lease, parent, &below, layer, expected_diff_id, sharing, cancel)?;
+        let commit = |layer: LayerSource<'_>| {
+            let (active, info) = self.unpack(lease, parent, &below, layer, expected_diff_id, cancel)?;
             layer.check_whole(active.layer_dir())?;
             active.commit(CommitInfo { created_at, ..info })
         };
-        let unpack = || match commit(Sharing::Wanted) {
+        let unpack = || match commit(layer) {
             // Just now, and it may happen again with another one.
-            Err(StoreError::LayerConverted { .. }) => commit(Sharing::Unwanted),
+            Err(StoreError::LayerConverted { .. }) => {
+                commit(LayerSource { sharing: Sharing::Unwanted, ..layer })
+            }
             done => done,
         };
         let Some(chain_id) = expected_diff_id.and_then(|diff_id| below.with(diff_id)) else {
@@ -216,7 +218,6 @@ impl Store {
         below: &Below,
         source: LayerSource<'_>,
         expected: Option<&Digest>,
-        sharing: Sharing,
         cancel: &CancelToken,
     ) -> Result<(ActiveSnapshot, CommitInfo), StoreError> {
         let layer = source.descriptor;
@@ -231,7 +232,7 @@ impl Store {
         };
         if self.packs_layers(layer.size)? {
             let blob = source.open(self)?;
-            match active.pack_blob(blob, expected.copied(), &options, sharing, cancel) {
+            match active.pack_blob(blob, expected.copied(), &options, source.sharing, cancel) {
                 Ok(Some((applied, diff_id))) => {
                     let info = commit_info(layer, below, diff_id, &applied);
                     return Ok((active, info));

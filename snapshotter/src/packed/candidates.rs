@@ -98,7 +98,7 @@ impl<'a> Candidates<'a> {
 
 impl Bases for Candidates<'_> {
     fn next(&mut self) -> Result<Option<Contents>, StoreError> {
-        while let Some((layer, mut row)) = self.rest.next() {
+        for (layer, mut row) in self.rest.by_ref() {
             let list = match row.contents {
                 Some(digest) => self.store.kept_contents(layer, &digest),
                 None => match self.store.learn_contents(layer, &mut row, self.cancel) {
