@@ -70,6 +70,7 @@ mod tree_seen;
 mod usage;
 mod volume;
 mod wait;
+mod window;
 mod write_back;
 pub mod writer;
 

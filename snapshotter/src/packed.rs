@@ -16,7 +16,6 @@ pub(crate) mod contents;
 mod convert;
 mod copied;
 mod files;
-mod list;
 mod mend;
 pub(crate) mod pieces;
 mod probe;

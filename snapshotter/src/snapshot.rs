@@ -413,7 +413,8 @@ impl ActiveSnapshot {
                 return Ok(Outcome::Exists(existing));
             }
             if let Some(shared) = self.packed.get().and_then(|packed| packed.shared.as_ref()) {
-                // While it is packed, all that it needs is there. One that was packed again has no such list.
+                // While it is packed, all that it needs is there. If it was packed again and has the same list, it is the same
+                // file again: the list says where in it everything lies.
                 let now = packed::get(c, shared.layer)?.and_then(|now| now.contents);
                 if now != Some(shared.contents) {
                     return Ok(Outcome::BaseGone(shared.layer));

@@ -206,6 +206,21 @@ impl<R: BufRead> Reader<R> {
         Ok(Some(Chunk { offset: piece.offset, bytes }))
     }
 
+    /// Reads on to the next block behind the data of the current entry, all of which was handed out. Whether there are only
+    /// zeros until there, as writers put them.
+    pub fn ends_with_zeros(&mut self) -> Result<bool, TarError> {
+        let mut zeros = true;
+        while self.padding > 0 {
+            let length = self.stream.available(self.padding)?;
+            if length == 0 {
+                return Err(self.truncated());
+            }
+            self.padding -= length as u64;
+            zeros &= self.stream.lend(length)?.iter().all(|byte| *byte == 0);
+        }
+        Ok(zeros)
+    }
+
     /// Reads a piece of what follows the end of the archive; `false` when the stream has ended. Zeros are
     /// what writers pad with. Anything else is [`TarError::TrailingData`], because a reader that goes on
     /// past zero blocks would see other files.

@@ -19,8 +19,13 @@ use super::unpack::{Target, Unpack};
 use super::{Applied, ApplyError, ApplyOptions, Layering, read_ahead};
 use crate::compress;
 use crate::erofs::{self, Content, NodeId, ROOT};
+use crate::packed::contents::Record;
+use crate::packed::pieces::OWN;
 use crate::tar_entry::{Entry, EntryName, Kind, Mtime, Xattr};
 use crate::write_back::WriteBack;
+
+/// How many bytes of headers a file may have for them to be shared with it.
+const MOST_HEADERS: u64 = 64 << 10;
 
 /// The longest path that the kernel takes, its final zero not counted.
 pub(crate) const MAX_PATH: usize = 4095;
@@ -60,6 +65,8 @@ pub(crate) struct Packed {
     pub(crate) diff_id: Digest,
     /// What its index is to hold.
     pub(crate) tree: erofs::Tree,
+    /// What its files hold, in their order.
+    pub(crate) records: Vec<Record>,
 }
 
 /// Writes a layer blob in any known compression, uncompressed, to `tar`, an empty file, and gives the tree that it is.
@@ -92,16 +99,19 @@ pub(crate) fn pack_blob(
     let (applied, index) = result?;
     match expected {
         Some(expected) if expected != diff_id => Err(ApplyError::DiffId { expected, actual: diff_id }),
-        _ => Ok(Packed { applied, diff_id, tree: index.into_tree()? }),
+        _ => {
+            let (tree, records) = index.into_tree()?;
+            Ok(Packed { applied, diff_id, tree, records })
+        }
     }
 }
 
-/// The tree that a plain archive is, which was written to a file before.
+/// The tree that a plain archive is, which was written to a file before, and what its files hold.
 pub(crate) fn index_of(
     archive: impl BufRead,
     options: &ApplyOptions,
     cancel: &CancelToken,
-) -> Result<erofs::Tree, ApplyError> {
+) -> Result<(erofs::Tree, Vec<Record>), ApplyError> {
     let (_, index) = Unpack::new(archive, Index::new(options)?, options, cancel).run_into()?;
     index.into_tree()
 }
@@ -152,6 +162,9 @@ struct Index {
     last: Option<(Vec<u8>, NodeId)>,
     skipped_xattrs: u64,
     root_opaque: bool,
+    /// What is seen of a file.
+    hasher: blake3::Hasher,
+    records: Vec<Record>,
 }
 
 /// What a path of the tree leads to.
@@ -177,18 +190,20 @@ impl Index {
             last: None,
             skipped_xattrs: 0,
             root_opaque: false,
+            hasher: blake3::Hasher::new(),
+            records: Vec::new(),
         })
     }
 
-    /// The tree, when all entries were seen.
-    fn into_tree(mut self) -> Result<erofs::Tree, ApplyError> {
+    /// The tree, when all entries were seen, and what its files hold.
+    fn into_tree(mut self) -> Result<(erofs::Tree, Vec<Record>), ApplyError> {
         if let Layering::Overlay { userxattr } = self.layering {
             for directory in self.opaque {
                 let mark = Xattr { name: opaque_attribute(userxattr).to_vec(), value: b"y".to_vec() };
                 self.tree.attributes_mut(directory).xattrs.push(mark);
             }
         }
-        Ok(self.tree)
+        Ok((self.tree, self.records))
     }
 
     fn is_whiteout(&self, node: NodeId) -> bool {
@@ -353,6 +368,27 @@ impl Target for Index {
         }
         self.put(entry, path, Content::File { size: entry.size, offset })?;
         Ok(None)
+    }
+
+    fn sees_content(&self) -> bool {
+        true
+    }
+
+    fn see(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    fn saw(&mut self, offset: u64, size: u64, zeros: bool) {
+        let id = self.hasher.finalize().into();
+        self.hasher.reset();
+        // One that is filled up with something else is nothing that a copy may share.
+        if size == 0 || !zeros {
+            return;
+        }
+        let before = self.records.last().map_or(0, Record::end);
+        let headers = offset.checked_sub(before).filter(|headers| *headers <= MOST_HEADERS);
+        let headers = headers.and_then(|headers| u32::try_from(headers).ok()).unwrap_or(0);
+        self.records.push(Record { id, file: OWN, headers, offset, size });
     }
 
     fn end_file(&mut self, _file: &File, _entry: &Entry) -> Result<(), ApplyError> {

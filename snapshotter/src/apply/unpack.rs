@@ -21,6 +21,17 @@ pub(super) trait Target {
     /// goes into the file that is returned, if one is.
     fn begin_file(&mut self, entry: &Entry, path: &[u8], offset: u64) -> Result<Option<File>, ApplyError>;
 
+    /// Whether it is to see the content of files for which it gives no file.
+    fn sees_content(&self) -> bool {
+        false
+    }
+
+    /// Sees a part of that.
+    fn see(&mut self, _bytes: &[u8]) {}
+
+    /// Has seen all of a file whose content begins at this offset of the archive, and whether it is filled up with zeros.
+    fn saw(&mut self, _offset: u64, _size: u64, _zeros: bool) {}
+
     /// Sets owner, mode, attributes and times of a file that is complete.
     fn end_file(&mut self, file: &File, entry: &Entry) -> Result<(), ApplyError>;
 
@@ -130,6 +141,15 @@ impl<'a, R: BufRead, T: Target> Unpack<'a, R, T> {
     fn file(&mut self, entry: &Entry, path: &[u8]) -> Result<(), ApplyError> {
         let offset = self.archive.offset();
         let Some(file) = self.tree.begin_file(entry, path, offset)? else {
+            if self.tree.sees_content() {
+                while let Some(chunk) = self.archive.next_chunk()? {
+                    self.tree.see(chunk.bytes);
+                    self.keep_limits()?;
+                }
+                let zeros = self.archive.ends_with_zeros()?;
+                self.tree.saw(offset, entry.size, zeros);
+                return Ok(());
+            }
             // It is passed over in one go, so what it is too much for is said before.
             return self.keep_limit(offset.saturating_add(entry.size));
         };

@@ -66,7 +66,7 @@ pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<(SnapshotId, 
     connection.prepare_cached(&sql)?.query_map([], |row| Ok((row.get(7)?, read(row)?)))?.collect()
 }
 
-/// The newest ones before `id` that have an archive of a length between these, and need fewer than so many others.
+/// The newest ones before `id` that say what they hold, have an archive of a length between these, and need fewer than so many others.
 pub(crate) fn newest_of_length(
     connection: &Connection,
     id: SnapshotId,
@@ -75,7 +75,7 @@ pub(crate) fn newest_of_length(
     most: usize,
 ) -> rusqlite::Result<Vec<(SnapshotId, PackedLayer)>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM packed_layers WHERE snapshot < ?5 AND tar_size BETWEEN ?1 AND ?2
+        "SELECT {COLUMNS} FROM packed_layers WHERE contents IS NOT NULL AND snapshot < ?5 AND tar_size BETWEEN ?1 AND ?2
              AND (SELECT count(*) FROM packed_parts p WHERE p.snapshot = packed_layers.snapshot) < ?3
          ORDER BY snapshot DESC LIMIT ?4"
     );

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use base::CancelToken;
+use base::Digest;
 
 use super::bases::Bases;
 use super::contents::Contents;
@@ -21,23 +21,16 @@ const THOUGHT_OF: usize = 64;
 /// How many times as long as the new one a layer may be, or the reverse, that is looked at.
 const SIMILAR: u64 = 2;
 
-/// How alike the [sketches](Sketch) are at least of layers for which content is read to know its hashes.
-const ALIKE: f64 = 0.25;
+/// How alike the [sketches](Sketch) are at least of layers whose lists are read.
+const ALIKE: f64 = 0.1;
 
-/// What is known of the content of a layer that is being made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
-    /// Its hashes.
-    Known,
-    /// Nothing; it is read for them.
-    ToBeRead,
-}
+/// The longest list of contents that is read.
+const LONGEST_LIST: u64 = 256 << 20;
 
 /// The packed layers that may hold much of another one, the most similar first, and of those that are equally so the newest.
 pub(super) struct Candidates<'a> {
     store: &'a Store,
     lease: &'a Lease,
-    cancel: &'a CancelToken,
     rest: std::vec::IntoIter<(SnapshotId, PackedLayer)>,
     /// The one whose list was given last.
     last: Option<(SnapshotId, PackedLayer)>,
@@ -45,13 +38,7 @@ pub(super) struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     /// Those for a layer whose archive is about so long.
-    pub(super) fn of(
-        layer: &'a ActiveSnapshot,
-        length: u64,
-        sketch: &Sketch,
-        content: Content,
-        cancel: &'a CancelToken,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn of(layer: &'a ActiveSnapshot, length: u64, sketch: &Sketch) -> Result<Self, StoreError> {
         let similar = (length / SIMILAR, length.saturating_mul(SIMILAR).min(i64::MAX.unsigned_abs()));
         // A layer that needs one of them needs all that it needs, and has a larger number than they.
         let most_parts = sys::erofs::MAX_PARTS;
@@ -60,18 +47,11 @@ impl<'a> Candidates<'a> {
         })?;
         let likeness = |row: &PackedLayer| row.sketch.as_ref().map_or(0.0, |other| other.likeness(sketch));
         let mut rows: Vec<_> = rows.into_iter().map(|(id, row)| (likeness(&row), id, row)).collect();
-        rows.retain(|(likeness, _, row)| {
-            *likeness >= ALIKE || content == Content::Known && row.contents.is_some()
-        });
+        rows.retain(|(likeness, ..)| *likeness >= ALIKE);
         rows.sort_by(|(one, ..), (other, ..)| other.total_cmp(one));
         rows.truncate(BASES);
         let rest: Vec<_> = rows.into_iter().map(|(_, id, row)| (id, row)).collect();
-        Ok(Self { store: layer.store(), lease: layer.lease(), cancel, rest: rest.into_iter(), last: None })
-    }
-
-    /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.rest.as_slice().is_empty()
+        Ok(Self { store: layer.store(), lease: layer.lease(), rest: rest.into_iter(), last: None })
     }
 
     /// What is to be known of the last one by who shares with it; `None` if these pieces do not.
@@ -98,16 +78,8 @@ impl<'a> Candidates<'a> {
 
 impl Bases for Candidates<'_> {
     fn next(&mut self) -> Result<Option<Contents>, StoreError> {
-        for (layer, mut row) in self.rest.by_ref() {
-            let list = match row.contents {
-                Some(digest) => self.store.kept_contents(layer, &digest),
-                None => match self.store.learn_contents(layer, &mut row, self.cancel) {
-                    Err(error @ (StoreError::Database(_) | StoreError::Cancelled)) => return Err(error),
-                    // What is wrong with another layer is no reason for this one to fail.
-                    list => list.ok().flatten(),
-                },
-            };
-            if let Some(list) = list {
+        for (layer, row) in self.rest.by_ref() {
+            if let Some(list) = kept_list(self.store, layer, &row) {
                 self.last = Some((layer, row));
                 return Ok(Some(list));
             }
@@ -123,4 +95,10 @@ impl Bases for Candidates<'_> {
             files => Ok(files.ok().flatten()),
         }
     }
+}
+
+/// The list of what a layer holds, if it is what its row says.
+fn kept_list(store: &Store, layer: SnapshotId, row: &PackedLayer) -> Option<Contents> {
+    let list = sys::fs::read_limited(&store.layout().snapshot(layer).contents(), LONGEST_LIST).ok()??;
+    Contents::read(&list).filter(|_| Some(Digest::of(&list)) == row.contents)
 }

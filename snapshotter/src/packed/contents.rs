@@ -35,6 +35,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Where in the file the block behind its content begins.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset.saturating_add(self.size.next_multiple_of(BLOCK as u64))
+    }
+
     /// How much of the archive it is, in bytes, with its headers.
     pub(crate) fn length(&self) -> u64 {
         u64::from(self.headers) + self.size.next_multiple_of(BLOCK as u64)
@@ -48,6 +53,13 @@ pub(crate) struct Writer(Vec<u8>);
 impl Writer {
     pub(crate) fn new() -> Self {
         Self(MAGIC.to_vec())
+    }
+
+    /// The list of these.
+    pub(crate) fn list(records: &[Record]) -> Vec<u8> {
+        let mut list = Self::new();
+        records.iter().for_each(|record| list.push(record));
+        list.into_bytes()
     }
 
     pub(crate) fn push(&mut self, record: &Record) {

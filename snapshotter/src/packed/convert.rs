@@ -23,10 +23,13 @@ use sys::lock::FileLock;
 use sys::rootdir::{self, RootDir};
 use sys::stat::Kind;
 
+use super::contents::{Record, Writer};
+use super::copied::write_new;
 use super::mend::mending;
 use super::{Files, Hashed, Pieces};
+use crate::apply::packed::{self, Packed};
 use crate::apply::read_ahead::BUFFER;
-use crate::apply::{ApplyError, ApplyOptions, packed};
+use crate::apply::{ApplyError, ApplyOptions};
 use crate::db::packed::{self as rows, PackedLayer};
 use crate::db::{layers, sharing, snapshots};
 use crate::diff::{self, DiffError, DiffOptions};
@@ -202,6 +205,7 @@ impl Store {
         let dirs = self.layout().snapshot(layer);
         sys::fs::rename(&aside.tar(), &dirs.tar())?;
         sys::fs::rename(&aside.index(), &dirs.index())?;
+        sys::fs::rename(&aside.contents(), &dirs.contents())?;
         sys::fs::sync_filesystem(self.root())?;
         if let Some(files) = Files::open(&dirs)? {
             row.checked = files.identity(&dirs, &self.boot()?)?;
@@ -250,7 +254,7 @@ impl Store {
             (Ok(Some(blob)), Some(original)) => {
                 let diff_id = original.diff_id;
                 match packed::pack_blob(blob, Some(diff_id), &tar, &options, cancel) {
-                    Ok(packed) => Ok((packed.tree, packed.diff_id)),
+                    Ok(Packed { tree, records, diff_id, .. }) => Ok((tree, records, diff_id)),
                     Err(error) => Err(self.unfit(layer, diff_id, error)?),
                 }
             }
@@ -259,13 +263,17 @@ impl Store {
             }
             (Err(error), _) => return Err(error),
         };
-        let (tree, diff_id) = match made {
+        let (tree, records, diff_id) = match made {
             Ok(made) => made,
             Err(kept) => return Ok(Err(kept)),
         };
         let size = tar.metadata().at("inspect", &aside.tar())?.len();
-        let row = self.write_index(aside, &tree, diff_id, &Pieces::whole(size))?;
-        Ok(row.ok_or(Kept::Index))
+        let Some(row) = self.write_index(aside, &tree, diff_id, &Pieces::whole(size))? else {
+            return Ok(Err(Kept::Index));
+        };
+        let list = Writer::list(&records);
+        write_new(&aside.contents(), &list)?;
+        Ok(Ok(PackedLayer { contents: Some(Digest::of(&list)), ..row }))
     }
 
     /// Writes the archive of a directory, the same that is exported, and gives the tree that it is.
@@ -276,7 +284,7 @@ impl Store {
         aside: &SnapshotDirs,
         options: &ApplyOptions,
         cancel: &CancelToken,
-    ) -> Result<Made<(Tree, Digest)>, StoreError> {
+    ) -> Result<Made<(Tree, Vec<Record>, Digest)>, StoreError> {
         let info = self.snapshot_info(layer)?;
         let users = self.db().read("look up who shares a layer", |c| sharing::users(c, layer))?;
         if users.len() > 1 && info.parent.is_some() {
@@ -302,9 +310,9 @@ impl Store {
         }
         let archive = BufReader::with_capacity(BUFFER, sys::fs::open(&aside.tar())?);
         match packed::index_of(archive, options, cancel) {
-            Ok(mut tree) => {
+            Ok((mut tree, records)) => {
                 take_attributes(&mut tree, &RootDir::open(&root)?)?;
-                Ok(Ok((tree, diff_id)))
+                Ok(Ok((tree, records, diff_id)))
             }
             Err(error) => self.unfit(layer, diff_id, error).map(Err),
         }

@@ -9,7 +9,7 @@ use sys::fs::PathContext as _;
 use sys::rootdir::RootDir;
 use sys::stat::Kind;
 
-use super::candidates::{Candidates, Content};
+use super::candidates::Candidates;
 use super::sketch::Sketch;
 use crate::batch::Batch;
 use crate::copy::packed::{PackedCopy, pack};
@@ -69,7 +69,7 @@ impl ActiveSnapshot {
         let dirs = self.dirs();
         let tar = sys::fs::create_new(&dirs.tar(), 0o400)?;
         let (length, sketch) = outline(batches);
-        let mut bases = Candidates::of(self, length, &sketch, Content::Known, cancel)?;
+        let mut bases = Candidates::of(self, length, &sketch)?;
         let packed = pack(writer, source, batches, options, &tar, &mut bases, cancel)?;
         let Some(PackedCopy { stats, diff_id, pieces, contents, tree }) = packed else {
             sys::fs::remove_file(&dirs.tar())?;

@@ -174,7 +174,7 @@ impl Store {
         let archive = Archive::open(dirs)?.ok_or_else(damaged)?;
         let pieces = archive.pieces().clone();
         let archive = BufReader::with_capacity(BUFFER, archive);
-        let tree = packed::index_of(archive, &self.options_of(layer)?, &CancelToken::new())
+        let (tree, _) = packed::index_of(archive, &self.options_of(layer)?, &CancelToken::new())
             .map_err(|source| self.failed(layer, row.tar, source))?;
         let (_lease, top) = self.scratch_path()?;
         let aside = SnapshotDirs { top };

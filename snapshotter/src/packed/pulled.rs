@@ -1,8 +1,8 @@
 //! Layers that come as blobs and stay packed.
 //!
-//! What an archive holds is known when all of it is written and indexed. If a layer of the store is like it, its files are hashed,
-//! and what that one holds already is left to it: the archive is written again without. The store had to have room for all
-//! of it for that moment; what is saved is the room afterwards, and the memory of those who read both layers.
+//! What an archive holds is known when all of it has come. If a layer of the store has much of it already, that is left to it, and the
+//! archive is written again without. The store had to have room for all of it for that moment; what is saved is the room
+//! afterwards, and the memory of those who read both layers.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write as _};
@@ -15,10 +15,9 @@ use sys::fs::PathContext as _;
 
 use super::PackError;
 use super::bases::{Base, choose_base};
-use super::candidates::{Candidates, Content};
+use super::candidates::Candidates;
 use super::contents::{Contents, Record, Writer};
 use super::copied::write_new;
-use super::list::{Listed, list, written};
 use super::pieces::{OWN, Pieces};
 use super::sketch::Sketch;
 use crate::apply::packed::{self, Packed};
@@ -27,13 +26,15 @@ use crate::db::packed::PackedLayer;
 use crate::erofs::Tree;
 use crate::error::StoreError;
 use crate::snapshot::{ActiveSnapshot, SharedWith};
+use crate::window::Window;
 use crate::write_back::WriteBack;
 
 /// How much of an archive is written again at a time.
 const BUFFER: usize = 256 << 10;
 
-/// How many files a thread compares before it takes others.
+/// How many files a thread compares before it takes others, and how much it reads at a time.
 const FILES: usize = 512;
+const WINDOW: usize = 16 << 10;
 
 /// Whether a layer shares with others what they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +62,16 @@ impl ActiveSnapshot {
         let tar = sys::fs::create_new(&dirs.tar(), 0o400).map_err(StoreError::from)?;
         let packed = packed::pack_blob(blob, expected, &tar, options, cancel);
         let made = match packed {
-            Ok(Packed { applied, diff_id, tree }) => {
-                let archive = match sharing {
-                    Sharing::Wanted => self.share(&tar, &tree, cancel)?,
-                    Sharing::Unwanted => Archived::of(&tar, self)?,
-                };
+            Ok(Packed { applied, diff_id, tree, records }) => {
+                let archive = self.share(&tar, &tree, &records, sharing)?;
                 let row = self.store().write_index(dirs, &tree, diff_id, &archive.pieces)?;
                 row.map(|row| {
-                    (applied, diff_id, PackedLayer { contents: archive.contents, ..row }, archive.shared)
+                    (
+                        applied,
+                        diff_id,
+                        PackedLayer { contents: Some(archive.contents), ..row },
+                        archive.shared,
+                    )
                 })
             }
             Err(ApplyError::Unfit { .. }) => None,
@@ -84,21 +87,26 @@ impl ActiveSnapshot {
         Ok(Some((applied, diff_id)))
     }
 
-    /// Leaves what other layers hold of an archive to the one that holds most.
-    fn share(&self, tar: &File, tree: &Tree, cancel: &CancelToken) -> Result<Archived, StoreError> {
+    /// Leaves what other layers hold of an archive to the one that holds most, and keeps the list of what it holds.
+    fn share(
+        &self,
+        tar: &File,
+        tree: &Tree,
+        records: &[Record],
+        sharing: Sharing,
+    ) -> Result<Archived, StoreError> {
         let dirs = self.dirs();
-        let whole = Archived::of(tar, self)?;
+        let length = tar.metadata().at("inspect", &dirs.tar())?.len();
         let sketch = Sketch::of(tree.files().map(|(name, size, _)| (name, size)));
-        let mut bases = Candidates::of(self, whole.pieces.size(), &sketch, Content::ToBeRead, cancel)?;
-        if bases.is_empty() {
-            return Ok(whole);
-        }
-        let listed = list(tar, &dirs.tar(), tree, cancel)?;
-        let all = listed.iter().map(|file| file.size).sum();
-        let chosen = choose_base(&mut bases, all, |contents| find(contents, &listed))?;
+        let mut bases = Candidates::of(self, length, &sketch)?;
+        let all = records.iter().map(|file| file.size).fold(0, u64::saturating_add);
+        let chosen = match sharing {
+            Sharing::Wanted => choose_base(&mut bases, all, |contents| find(contents, records))?,
+            Sharing::Unwanted => None,
+        };
         let (pieces, list) = match &chosen {
             Some((base, found)) => {
-                let plan = Plan::of(tar, whole.pieces.size(), &listed, base, found);
+                let plan = Plan::of(tar, length, records, base, found);
                 write_new(&dirs.pieces(), plan.pieces.to_text().as_bytes())?;
                 // It stays open until what is kept of it was read.
                 sys::fs::remove_file(&dirs.tar())?;
@@ -106,34 +114,25 @@ impl ActiveSnapshot {
                 write_again(tar, &own, &plan.own).at("write", &dirs.tar())?;
                 (plan.pieces, plan.contents.into_bytes())
             }
-            None => (whole.pieces, written(&listed)),
+            None => (Pieces::whole(length), Writer::list(records)),
         };
         write_new(&dirs.contents(), &list)?;
-        let contents = Some(Digest::of(&list));
-        Ok(Archived { shared: bases.shared_by(&pieces), pieces, contents })
+        Ok(Archived { shared: bases.shared_by(&pieces), pieces, contents: Digest::of(&list) })
     }
 }
 
 /// An archive that is kept.
 struct Archived {
     pieces: Pieces,
-    /// The digest of its list of contents, if that was made.
-    contents: Option<Digest>,
+    /// The digest of its list of contents.
+    contents: Digest,
     shared: Option<SharedWith>,
 }
 
-impl Archived {
-    /// One that is one file.
-    fn of(tar: &File, layer: &ActiveSnapshot) -> Result<Self, StoreError> {
-        let size = tar.metadata().at("inspect", &layer.dirs().tar())?.len();
-        Ok(Self { pieces: Pieces::whole(size), contents: None, shared: None })
-    }
-}
-
 /// Which records of a list have the content of which files, and how many bytes of it, and of the archive, that is.
-fn find(contents: &Contents, listed: &[Listed]) -> (Vec<Option<u32>>, u64, u64) {
+fn find(contents: &Contents, records: &[Record]) -> (Vec<Option<u32>>, u64, u64) {
     let (mut last, mut bytes, mut length) = (None, 0, 0);
-    let found = listed.iter().map(|file| {
+    let found = records.iter().map(|file| {
         let at = contents.find(&file.id, last)?;
         let record = contents.get(at).filter(|record| record.size == file.size)?;
         (last, bytes, length) = (Some(at), bytes + file.size, length + record.length());
@@ -152,18 +151,18 @@ struct Plan {
 
 impl Plan {
     /// `found`: the numbers of the records of `base` that have the content of the files.
-    fn of(tar: &File, length: u64, listed: &[Listed], base: &Base, found: &[Option<u32>]) -> Self {
+    fn of(tar: &File, length: u64, records: &[Record], base: &Base, found: &[Option<u32>]) -> Self {
         let mut plan = Self { pieces: Pieces::new(base.layers()), contents: Writer::new(), own: Vec::new() };
-        let headers = shared_headers(tar, listed, base, found);
+        let headers = shared_headers(tar, records, base, found);
         let (mut done, mut kept) = (0, 0);
-        for ((file, at), headers) in listed.iter().zip(found).zip(headers) {
+        for ((file, at), headers) in records.iter().zip(found).zip(headers) {
             let held = at.and_then(|at| {
                 let record = base.contents.get(at)?;
                 Some((record, u16::try_from(base.number(record)).ok()?))
             });
             let Some((record, number)) = held else {
                 let offset = kept + (file.offset - done);
-                let Listed { id, size, headers, .. } = *file;
+                let Record { id, size, headers, .. } = *file;
                 plan.contents.push(&Record { id, file: OWN, headers, offset, size });
                 continue;
             };
@@ -186,22 +185,21 @@ impl Plan {
 }
 
 /// How many bytes before the content of each file are the same in both archives: all that belong to it, or none.
-fn shared_headers(tar: &File, listed: &[Listed], base: &Base, found: &[Option<u32>]) -> Vec<u32> {
-    let files: Vec<_> = listed.iter().zip(found).collect();
-    let compare = |files: &[(&Listed, &Option<u32>)]| {
-        let mut buffers = [Vec::new(), Vec::new()];
-        let same = |(file, at): &(&Listed, &Option<u32>)| {
-            let record = base.contents.get((**at)?)?;
-            let other = base.file(base.number(record))?;
-            let places = [(tar, file.offset), (other, record.offset)];
-            for (buffer, (archive, offset)) in buffers.iter_mut().zip(places) {
-                buffer.resize(file.headers as usize, 0);
-                archive.read_exact_at(buffer, offset.checked_sub(file.headers.into())?).ok()?;
-            }
-            (buffers[0] == buffers[1]).then_some(file.headers)
+fn shared_headers(tar: &File, records: &[Record], base: &Base, found: &[Option<u32>]) -> Vec<u32> {
+    let files: Vec<_> = records.iter().zip(found).collect();
+    let compare = |files: &[(&Record, &Option<u32>)]| {
+        let mut own = Window::new(WINDOW);
+        let mut others: Vec<Window> = base.files.iter().map(|_| Window::new(WINDOW)).collect();
+        let mut same = |file: &Record, at: Option<u32>| {
+            let record = base.contents.get(at?)?;
+            let number = base.number(record);
+            let length = file.headers.into();
+            let one = own.bytes(tar, file.offset - length, length).ok()?;
+            let other = others.get_mut(number - 1)?;
+            let other = other.bytes(base.file(number)?, record.offset.checked_sub(length)?, length).ok()?;
+            (one == other).then_some(file.headers)
         };
-        let mut same = same;
-        files.iter().map(|file| same(file).unwrap_or(0)).collect::<Vec<u32>>()
+        files.iter().map(|(file, at)| same(file, **at).unwrap_or(0)).collect::<Vec<u32>>()
     };
     files.par_chunks(FILES).flat_map_iter(compare).collect()
 }

@@ -98,8 +98,8 @@ fn pulled_layers_are_two_files_and_read_as_ever() {
     let Some(test) = packing() else { return };
     let base = pull(&test, None, &base_layer());
     let top = pull(&test, Some(base), &top_layer());
-    assert_eq!(files_of(&test, base), ["index", "tar"]);
-    assert_eq!(files_of(&test, top), ["index", "tar"]);
+    assert_eq!(files_of(&test, base), ["contents", "index", "tar"]);
+    assert_eq!(files_of(&test, top), ["contents", "index", "tar"]);
     assert_eq!(fs::read(test.store.layout().snapshot(top).tar()).unwrap(), top_layer());
     let read = |path| read(&test.store, top, path);
     assert_eq!(read("etc/motd").as_deref(), Some("changed"));

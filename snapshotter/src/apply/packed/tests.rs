@@ -53,7 +53,7 @@ fn mounted<T>(
     packed.tree.write(BlockBits::TAR, &(bytes.len() as u64), &mut index).unwrap();
     let path = dir.path().join("index");
     std::fs::write(&path, &index).unwrap();
-    let again = index_of(BufReader::new(bytes), options, &CancelToken::new()).unwrap();
+    let (again, _) = index_of(BufReader::new(bytes), options, &CancelToken::new()).unwrap();
     let mut same = Vec::new();
     again.write(BlockBits::TAR, &(bytes.len() as u64), &mut same).unwrap();
     assert!(same == index, "the index of the kept archive is the same");

@@ -3,9 +3,7 @@
 //!
 //! A file is the same if what is remembered of it says so, that is by the rule by which its content is not hashed again.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use sys::stat::Kind;
 
@@ -15,10 +13,10 @@ use super::{Packing, Place};
 use crate::batch::Batch;
 use crate::packed::bases::{Base, Bases, choose_base};
 use crate::stat_cache::{self, DirRecords, XattrState};
+use crate::window::Window;
 
-/// How much is read at a time: what comes next, and elsewhere.
+/// How much is read at a time.
 const WINDOW: usize = 1 << 20;
-const JUMP: usize = 64 << 10;
 
 /// The files of a copy that a layer holds already.
 pub(super) struct Shared {
@@ -86,50 +84,14 @@ pub(super) struct Reader<'a> {
     windows: Vec<Window>,
 }
 
-#[derive(Default)]
-struct Window {
-    start: u64,
-    bytes: Vec<u8>,
-}
-
 impl<'a> Reader<'a> {
     pub(super) fn new(base: &'a Base) -> Self {
-        Self { base, windows: base.files.iter().map(|_| Window::default()).collect() }
+        Self { base, windows: base.files.iter().map(|_| Window::new(WINDOW)).collect() }
     }
 
     /// Up to `length` bytes of a file, and at least one.
     pub(super) fn bytes(&mut self, number: usize, offset: u64, length: u64) -> io::Result<&[u8]> {
-        let missing = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        let file = self.base.file(number).ok_or_else(missing)?;
-        let window = &mut self.windows[number - 1];
-        let most = usize::try_from(length).unwrap_or(WINDOW).min(WINDOW);
-        let end = window.start + window.bytes.len() as u64;
-        if offset < window.start || offset.saturating_add(most as u64) > end {
-            let is_next = offset >= window.start && offset <= end + JUMP as u64;
-            window.bytes.resize(if is_next { WINDOW } else { most.max(JUMP) }, 0);
-            window.start = offset;
-            let count = read_at(file, &mut window.bytes, offset)?;
-            window.bytes.truncate(count);
-            if count < most {
-                return Err(missing());
-            }
-        }
-        // It was found to be in the window.
-        let from = (offset - window.start) as usize;
-        Ok(&window.bytes[from..from + most])
+        let file = self.base.file(number).ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.windows[number - 1].bytes(file, offset, length.min(WINDOW as u64))
     }
-}
-
-/// As much as there is.
-fn read_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut done = 0;
-    while done < into.len() {
-        match file.read_at(&mut into[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }
