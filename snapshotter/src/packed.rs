@@ -20,6 +20,7 @@ mod mend;
 pub(crate) mod pieces;
 mod probe;
 pub(crate) mod pulled;
+mod remake;
 pub(crate) mod sketch;
 mod way;
 
@@ -116,6 +117,11 @@ impl Store {
             StoredForm::Auto => size >= WORTH_KEEPING,
         };
         Ok(is_wanted && self.way()?.is_ok())
+    }
+
+    /// Whether every layer is packed that can be.
+    fn packs_all(&self) -> Result<bool, StoreError> {
+        Ok(self.packed().wanted == StoredForm::Packed && self.way()?.is_ok())
     }
 
     /// Whether the layer of a copy of these files and directories is packed.
@@ -215,12 +221,14 @@ impl Store {
         let Hashed { digest, size: index_size, .. } = out;
         let (index, tar_size) = (digest.finish(), pieces.size());
         let sketch = Sketch::of(tree.files().map(|(name, size, _)| (name, size)));
+        let shares = !pieces.parts().is_empty();
         let mut row = PackedLayer {
             tar,
             tar_size,
             index,
             index_size,
             contents: None,
+            pieces: shares.then(|| Digest::of(pieces.to_text().as_bytes())),
             sketch: Some(sketch),
             checked: String::new(),
         };

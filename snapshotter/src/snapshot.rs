@@ -350,6 +350,11 @@ impl ActiveSnapshot {
         let _ = self.packed.set(Box::new(PackedFiles { files, shared }));
     }
 
+    /// Whether it is made of such files.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.packed.get().is_some()
+    }
+
     pub(crate) fn lease(&self) -> &Lease {
         &self.lease
     }

@@ -69,6 +69,7 @@ impl BuildOps<'_> {
         for action in &op.actions {
             step.apply(action)?;
         }
+        active.pack_directory(cancel).map_err(EngineError::from)?;
         let content = KeyHasher::new("lapstrake/file-content/v1").add(content_key).finish();
         let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
         let snapshot = active.commit(info).map_err(EngineError::from)?;

@@ -23,6 +23,7 @@ impl Store {
                 lost.push(*id);
             }
         }
+        lost.iter().try_for_each(|id| self.detach_users(*id))?;
         let rows = self.db().read("list snapshots", snapshots::all)?;
         lost.extend(orphans(&rows, &lost));
         self.db().write("forget lost snapshots", |c| snapshots::forget(c, &lost))?;

@@ -17,13 +17,16 @@ pub(crate) struct PackedLayer {
     pub(crate) index_size: u64,
     /// The list of what it holds, if there is one.
     pub(crate) contents: Option<Digest>,
+    /// The list of the pieces of the archive, if others have some.
+    pub(crate) pieces: Option<Digest>,
     /// What its files are called and how long they are.
     pub(crate) sketch: Option<Sketch>,
     /// Which files they were, and in which boot, when they last were what the digests say.
     pub(crate) checked: String,
 }
 
-const COLUMNS: &str = "tar_digest, tar_size, index_digest, index_size, checked, contents, sketch, snapshot";
+const COLUMNS: &str =
+    "tar_digest, tar_size, index_digest, index_size, checked, contents, sketch, pieces, snapshot";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<PackedLayer> {
     Ok(PackedLayer {
@@ -34,6 +37,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PackedLayer> {
         checked: row.get(4)?,
         contents: optional_digest(row, 5)?,
         sketch: row.get::<_, Option<Vec<u8>>>(6)?.and_then(|sketch| Sketch::read(&sketch)),
+        pieces: optional_digest(row, 7)?,
     })
 }
 
@@ -41,17 +45,17 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PackedLayer> {
 pub(crate) fn put(connection: &Connection, id: SnapshotId, layer: &PackedLayer) -> rusqlite::Result<()> {
     // Not replaced: what others say of the row would go with it.
     let mut statement = connection.prepare_cached(
-        "INSERT INTO packed_layers (tar_digest, tar_size, index_digest, index_size, checked, contents, sketch, snapshot)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO packed_layers
+             (tar_digest, tar_size, index_digest, index_size, checked, contents, sketch, pieces, snapshot)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (snapshot) DO UPDATE SET tar_digest = ?1, tar_size = ?2, index_digest = ?3, index_size = ?4,
-             checked = ?5, contents = ?6, sketch = ?7",
+             checked = ?5, contents = ?6, sketch = ?7, pieces = ?8",
     )?;
-    let PackedLayer { tar, tar_size, index, index_size, contents, sketch, checked } = layer;
-    let contents = contents.map(|digest| *digest.as_bytes());
+    let PackedLayer { tar, tar_size, index, index_size, contents, pieces, sketch, checked } = layer;
+    let [contents, pieces] = [contents, pieces].map(|digest| digest.map(|digest| *digest.as_bytes()));
     let sketch = sketch.as_ref().map(Sketch::to_bytes);
-    statement
-        .execute((tar.as_bytes(), tar_size, index.as_bytes(), index_size, checked, contents, sketch, id))
-        .map(drop)
+    let (tar, index) = (tar.as_bytes(), index.as_bytes());
+    statement.execute((tar, tar_size, index, index_size, checked, contents, sketch, pieces, id)).map(drop)
 }
 
 /// The files of a snapshot's own layer, if it is packed.
@@ -63,7 +67,7 @@ pub(crate) fn get(connection: &Connection, id: SnapshotId) -> rusqlite::Result<O
 /// All packed layers.
 pub(crate) fn all(connection: &Connection) -> rusqlite::Result<Vec<(SnapshotId, PackedLayer)>> {
     let sql = format!("SELECT {COLUMNS} FROM packed_layers ORDER BY snapshot");
-    connection.prepare_cached(&sql)?.query_map([], |row| Ok((row.get(7)?, read(row)?)))?.collect()
+    connection.prepare_cached(&sql)?.query_map([], |row| Ok((row.get(8)?, read(row)?)))?.collect()
 }
 
 /// The newest ones before `id` that say what they hold, have an archive of a length between these, and need fewer than so many others.
@@ -80,7 +84,7 @@ pub(crate) fn newest_of_length(
          ORDER BY snapshot DESC LIMIT ?4"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map((sizes.0, sizes.1, parts, most, id), |row| Ok((row.get(7)?, read(row)?)))?.collect()
+    statement.query_map((sizes.0, sizes.1, parts, most, id), |row| Ok((row.get(8)?, read(row)?)))?.collect()
 }
 
 /// Records that the layer of a snapshot is a directory.

@@ -306,6 +306,9 @@ ALTER TABLE packed_layers ADD COLUMN contents BLOB;
 const FORMAT_14: &str = "
 -- What the files of a layer are called and how long they are, in a few numbers.
 ALTER TABLE packed_layers ADD COLUMN sketch BLOB;
+
+-- The digest of the list of its pieces, if others have some.
+ALTER TABLE packed_layers ADD COLUMN pieces BLOB;
 ";
 
 /// The format of an open database; 0 is an empty one.

@@ -64,7 +64,7 @@ impl Base {
 }
 
 /// The first of the layers that is worth it for one with `all` bytes of content. `find` looks what a list has of that: so many bytes
-/// of content, and so many of the archive.
+/// of content, and so many of the other archive.
 ///
 /// # Errors
 /// As those of `bases`.
@@ -86,4 +86,30 @@ pub(crate) fn choose_base<T>(
         }
     }
     Ok(None)
+}
+
+/// Counts how much of an archive is used, in bytes: what is used often as what it is once.
+pub(crate) struct Used<'a> {
+    contents: &'a Contents,
+    seen: Vec<bool>,
+    length: u64,
+}
+
+impl<'a> Used<'a> {
+    pub(crate) fn new(contents: &'a Contents) -> Self {
+        Self { contents, seen: vec![false; contents.len()], length: 0 }
+    }
+
+    /// The record of this number is used.
+    pub(crate) fn add(&mut self, number: u32) {
+        if let (Some(seen), Some(record)) = (self.seen.get_mut(number as usize), self.contents.get(number))
+            && !std::mem::replace(seen, true)
+        {
+            self.length += record.length();
+        }
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
 }

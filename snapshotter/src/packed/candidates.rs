@@ -6,6 +6,7 @@ use base::Digest;
 
 use super::bases::Bases;
 use super::contents::Contents;
+use super::mend::Mending;
 use super::pieces::Pieces;
 use super::sketch::Sketch;
 use crate::db::packed::{self as rows, PackedLayer};
@@ -45,7 +46,8 @@ impl<'a> Candidates<'a> {
         let rows = layer.store().db().read("list packed layers", |c| {
             rows::newest_of_length(c, layer.id(), similar, most_parts, THOUGHT_OF)
         })?;
-        let likeness = |row: &PackedLayer| row.sketch.as_ref().map_or(0.0, |other| other.likeness(sketch));
+        // Those that were made before there were sketches may be.
+        let likeness = |row: &PackedLayer| row.sketch.as_ref().map_or(ALIKE, |other| other.likeness(sketch));
         let mut rows: Vec<_> = rows.into_iter().map(|(id, row)| (likeness(&row), id, row)).collect();
         rows.retain(|(likeness, ..)| *likeness >= ALIKE);
         rows.sort_by(|(one, ..), (other, ..)| other.total_cmp(one));
@@ -66,7 +68,12 @@ impl<'a> Candidates<'a> {
         row: &PackedLayer,
     ) -> Result<Option<Vec<(SnapshotId, File)>>, StoreError> {
         self.store.hold(self.lease, layer)?;
-        let Some(files) = self.store.whole_files(layer, row)? else { return Ok(None) };
+        let files = self.store.checked_files(layer, row, Mending::Nothing)?;
+        // It may have been mended since its list was read.
+        let now = self.store.db().read("look up a packed layer", |c| rows::get(c, layer))?;
+        let Some(files) = files.filter(|_| now.is_some_and(|now| now.contents == row.contents)) else {
+            return Ok(None);
+        };
         let mut layers = files.pieces().parts().to_vec();
         layers.push(layer);
         let mut data = files.into_data();

@@ -113,6 +113,11 @@ impl Contents {
         places.get(id).copied()
     }
 
+    /// How many records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     pub(crate) fn get(&self, number: u32) -> Option<&Record> {
         self.records.get(number as usize)
     }

@@ -116,7 +116,10 @@ pub enum Kept {
 type Idle = Vec<String>;
 
 /// What was made aside, or why nothing was.
-type Made<T> = Result<T, Kept>;
+pub(super) type Made<T> = Result<T, Kept>;
+
+/// What an archive is that was written: its tree, what its files hold, and its digest.
+pub(super) type Archived = (Tree, Vec<Record>, Digest);
 
 impl Store {
     /// All layers, the lowest first, each by the snapshot that it is kept with.
@@ -203,6 +206,9 @@ impl Store {
             Err(kept) => return Ok(Converted::Kept(kept)),
         };
         let dirs = self.layout().snapshot(layer);
+        // What the layer had when it was packed before, and somebody left who was killed.
+        dirs.beside_tar().iter().try_for_each(|path| sys::fs::remove_tree(path).map(drop))?;
+        sys::fs::sync_dir(&dirs.top)?;
         sys::fs::rename(&aside.tar(), &dirs.tar())?;
         sys::fs::rename(&aside.index(), &dirs.index())?;
         sys::fs::rename(&aside.contents(), &dirs.contents())?;
@@ -263,20 +269,13 @@ impl Store {
             }
             (Err(error), _) => return Err(error),
         };
-        let (tree, records, diff_id) = match made {
-            Ok(made) => made,
-            Err(kept) => return Ok(Err(kept)),
-        };
-        let size = tar.metadata().at("inspect", &aside.tar())?.len();
-        let Some(row) = self.write_index(aside, &tree, diff_id, &Pieces::whole(size))? else {
-            return Ok(Err(Kept::Index));
-        };
-        let list = Writer::list(&records);
-        write_new(&aside.contents(), &list)?;
-        Ok(Ok(PackedLayer { contents: Some(Digest::of(&list)), ..row }))
+        match made {
+            Ok(made) => self.finish_archive(aside, &tar, &made),
+            Err(kept) => Ok(Err(kept)),
+        }
     }
 
-    /// Writes the archive of a directory, the same that is exported, and gives the tree that it is.
+    /// The archive of the directory of a layer that is there.
     fn write_archive(
         &self,
         layer: SnapshotId,
@@ -284,16 +283,33 @@ impl Store {
         aside: &SnapshotDirs,
         options: &ApplyOptions,
         cancel: &CancelToken,
-    ) -> Result<Made<(Tree, Vec<Record>, Digest)>, StoreError> {
+    ) -> Result<Made<Archived>, StoreError> {
         let info = self.snapshot_info(layer)?;
         let users = self.db().read("look up who shares a layer", |c| sharing::users(c, layer))?;
         if users.len() > 1 && info.parent.is_some() {
             return Ok(Err(Kept::Shared));
         }
         let root = self.layout().snapshot(layer).fs();
+        let made = self.archive_directory(layer, &root, tar, aside, options, cancel)?;
+        Ok(made.and_then(|made| match info.diff_id.filter(|known| *known != made.2) {
+            Some(known) => Err(Kept::Original { layer: known }),
+            None => Ok(made),
+        }))
+    }
+
+    /// Writes the archive of the directory `root` of a layer to `tar`, which is that of `aside`: the same that is exported.
+    pub(super) fn archive_directory(
+        &self,
+        layer: SnapshotId,
+        root: &Path,
+        tar: &File,
+        aside: &SnapshotDirs,
+        options: &ApplyOptions,
+        cancel: &CancelToken,
+    ) -> Result<Made<Archived>, StoreError> {
         let out = BufWriter::with_capacity(BUFFER, tar);
         let mut out = Hashed { out, digest: Digester::new(), size: 0 };
-        let source = self.driver()?.layer_source(&root, &options.lower);
+        let source = self.driver()?.layer_source(root, &options.lower);
         match diff::write_layer(source, DiffOptions::default(), &mut out, cancel) {
             Ok(stats) if stats.skipped_sockets > 0 => return Ok(Err(Kept::Sockets)),
             Ok(_) => {}
@@ -305,17 +321,30 @@ impl Store {
         }
         out.flush().at("write", &aside.tar())?;
         let diff_id = out.digest.finish();
-        if let Some(known) = info.diff_id.filter(|known| *known != diff_id) {
-            return Ok(Err(Kept::Original { layer: known }));
-        }
         let archive = BufReader::with_capacity(BUFFER, sys::fs::open(&aside.tar())?);
         match packed::index_of(archive, options, cancel) {
             Ok((mut tree, records)) => {
-                take_attributes(&mut tree, &RootDir::open(&root)?)?;
+                take_attributes(&mut tree, &RootDir::open(root)?)?;
                 Ok(Ok((tree, records, diff_id)))
             }
             Err(error) => self.unfit(layer, diff_id, error).map(Err),
         }
+    }
+
+    /// Writes index and list of an archive that is there.
+    pub(super) fn finish_archive(
+        &self,
+        dirs: &SnapshotDirs,
+        tar: &File,
+        (tree, records, diff_id): &Archived,
+    ) -> Result<Made<PackedLayer>, StoreError> {
+        let size = tar.metadata().at("inspect", &dirs.tar())?.len();
+        let Some(row) = self.write_index(dirs, tree, *diff_id, &Pieces::whole(size))? else {
+            return Ok(Err(Kept::Index));
+        };
+        let list = Writer::list(records);
+        write_new(&dirs.contents(), &list)?;
+        Ok(Ok(PackedLayer { contents: Some(Digest::of(&list)), ..row }))
     }
 
     /// What it means that the archive of a layer, with this digest, has no index.

@@ -1,4 +1,4 @@
-//! Copies that become packed layers.
+//! Copies, and what other steps write by themselves, that become packed layers.
 
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -47,6 +47,32 @@ impl ActiveSnapshot {
             Some(stats) => Ok(stats),
             None => copy::copy_batches(writer, source, &batches, options, cancel),
         }
+    }
+
+    /// Packs what is in the layer directory, where layers are to be packed and this one can be: for what is written in other
+    /// ways than by [`copy_alone`](Self::copy_alone). Nothing may be written to it after.
+    ///
+    /// # Errors
+    /// [`StoreError::Cancelled`]; the files cannot be read or written.
+    pub fn pack_directory(&self, cancel: &CancelToken) -> Result<(), StoreError> {
+        let store = self.store();
+        if self.is_packed() || self.is_full_copy() && self.parent().is_some() || !store.packs_all()? {
+            return Ok(());
+        }
+        let dirs = self.dirs();
+        let options = store.layer_options(self.parent().is_some(), self.lower_dirs().to_vec())?;
+        let tar = sys::fs::create_new(&dirs.tar(), 0o400)?;
+        let made = store.archive_directory(self.id(), self.layer_dir(), &tar, dirs, &options, cancel)?;
+        let made = match made {
+            Ok(made) => store.finish_archive(dirs, &tar, &made)?,
+            Err(kept) => Err(kept),
+        };
+        match made {
+            Ok(row) => self.set_packed(row, None),
+            // It is a good layer all the same.
+            Err(_) => drop(sys::fs::remove_tree(&dirs.tar())?),
+        }
+        Ok(())
     }
 
     fn is_to_be_packed(&self, batches: &[Batch]) -> Result<bool, CopyError> {

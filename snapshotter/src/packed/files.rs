@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use base::Digest;
 use sys::erofs::{Backing, LayerFiles};
 use sys::fs::{PathContext as _, PathError};
 
@@ -101,10 +102,12 @@ fn read_pieces(list: &File, dirs: &SnapshotDirs) -> Result<Option<Pieces>, PathE
     }
 }
 
-/// Where the archive of a layer lies, whether the files are there or not; `None` when nothing says it.
-pub(super) fn kept_pieces(dirs: &SnapshotDirs) -> Result<Option<Pieces>, PathError> {
-    match sys::fs::open(&dirs.pieces()) {
-        Err(error) if error.is_not_found() => Ok(None),
-        list => read_pieces(&list?, dirs),
-    }
+/// Where the archive of a layer lies, whether its files are there or not; `None` when there is no list with this digest.
+pub(super) fn kept_pieces(dirs: &SnapshotDirs, digest: &Digest) -> Result<Option<Pieces>, PathError> {
+    let list = match sys::fs::read_limited(&dirs.pieces(), LONGEST_LIST) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        list => list?.filter(|list| Digest::of(list) == *digest),
+    };
+    let text = list.and_then(|list| String::from_utf8(list).ok());
+    Ok(text.and_then(|text| text.parse().ok()))
 }

@@ -8,7 +8,6 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use base::digest::Digester;
@@ -17,19 +16,27 @@ use sys::fs::{PathContext as _, PathError};
 use sys::rootdir::RootDir;
 
 use super::convert::take_times;
-use super::files::kept_pieces;
-use super::pieces::Pieces;
 use super::{Archive, Files};
 use crate::apply::read_ahead::BUFFER;
 use crate::apply::{self, ApplyError, packed};
-use crate::compress;
 use crate::db::packed::{self as rows, PackedLayer};
-use crate::db::{layers, snapshots};
+use crate::db::snapshots;
 use crate::error::StoreError;
 use crate::layout::SnapshotDirs;
 use crate::lease::Lease;
 use crate::snapshot::SnapshotId;
 use crate::store::Store;
+
+/// What is made again of a damaged layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mending {
+    /// Nothing: it is refused.
+    Nothing,
+    /// Its own files.
+    Own,
+    /// Those of the layers that it needs as well.
+    All,
+}
 
 impl Store {
     /// The files of a packed layer, as they were recorded; `None` when it has become a directory. What is damaged is made again.
@@ -40,6 +47,16 @@ impl Store {
         &self,
         layer: SnapshotId,
         row: &PackedLayer,
+    ) -> Result<Option<Files>, StoreError> {
+        self.checked_files(layer, row, Mending::All)
+    }
+
+    /// The same, when not everything is to be made again.
+    pub(super) fn checked_files(
+        &self,
+        layer: SnapshotId,
+        row: &PackedLayer,
+        wanted: Mending,
     ) -> Result<Option<Files>, StoreError> {
         let dirs = self.layout().snapshot(layer);
         if let Some(files) = Files::open(&dirs)?
@@ -55,112 +72,32 @@ impl Store {
             return Ok(None);
         };
         let cancel = CancelToken::new();
-        let mut mended = row.clone();
-        if !has_archive(&dirs, &row, &cancel)? {
-            mended.contents = self.make_archive(layer, &dirs, &row, &cancel)?;
-        }
-        if !is_file(&dirs.index(), &row.index, row.index_size, &cancel)? {
-            mended = PackedLayer { contents: mended.contents, ..self.make_index(layer, &dirs, &row)? };
-        }
         let damaged = || StoreError::PackedDamaged { path: dirs.top.clone() };
+        let mut mended = match has_archive(&dirs, &row, &cancel)? {
+            true => row,
+            false => self.make_archive(layer, &dirs, &row, wanted)?,
+        };
+        if !is_file(&dirs.index(), &mended.index, mended.index_size, &cancel)? {
+            if wanted == Mending::Nothing {
+                return Err(damaged());
+            }
+            let made = self.make_index(layer, &dirs, &mended)?;
+            mended = PackedLayer { contents: mended.contents, ..made };
+        }
         let files = Files::open(&dirs)?.ok_or_else(damaged)?;
         mended.checked = files.identity(&dirs, &self.boot()?)?;
-        self.db().write("record a packed layer", |c| match rows::get(c, layer)? {
-            Some(_) if files.pieces().parts().is_empty() => {
-                rows::delete_parts(c, layer)?;
-                rows::put(c, layer, &mended)
+        let is_alone = files.pieces().parts().is_empty();
+        self.db().write("record a packed layer", |c| {
+            if rows::get(c, layer)?.is_none() {
+                return Ok(());
             }
-            Some(_) => rows::put(c, layer, &mended),
-            None => Ok(()),
+            if is_alone && !rows::parts_of(c, layer)?.is_empty() {
+                rows::delete_parts(c, layer)?;
+                snapshots::forget_size(c, layer)?;
+            }
+            rows::put(c, layer, &mended)
         })?;
         Ok(Some(files))
-    }
-
-    /// Makes the archive of a layer again. Gives the digest of its list of contents, if that is still right.
-    fn make_archive(
-        &self,
-        layer: SnapshotId,
-        dirs: &SnapshotDirs,
-        row: &PackedLayer,
-        cancel: &CancelToken,
-    ) -> Result<Option<Digest>, StoreError> {
-        let (parts, users) = self.db().read_consistently("look up who needs a layer", |c| {
-            Ok((rows::parts_of(c, layer)?, rows::users_of(c, layer)?))
-        })?;
-        if parts.is_empty() && !sys::fs::exists(&dirs.pieces())? {
-            self.make_tar(layer, dirs, row, &Pieces::whole(row.tar_size))?;
-            return Ok(row.contents);
-        }
-        // What is damaged may be what another layer holds of it.
-        for part in parts {
-            if let Some(row) = self.db().read("look up a packed layer", |c| rows::get(c, part))? {
-                match self.whole_files(part, &row) {
-                    Err(StoreError::PackedDamaged { .. }) => {}
-                    mended => drop(mended?),
-                }
-            }
-        }
-        if has_archive(dirs, row, cancel)? {
-            return Ok(row.contents);
-        }
-        if let Some(pieces) = kept_pieces(dirs)?.filter(|pieces| pieces.size() == row.tar_size) {
-            self.make_tar(layer, dirs, row, &pieces)?;
-            if has_archive(dirs, row, cancel)? {
-                return Ok(row.contents);
-            }
-        }
-        // Without the others, all of it is its own. Then nothing in it lies where others have it.
-        if !users.is_empty() {
-            return Err(StoreError::PackedDamaged { path: dirs.top.clone() });
-        }
-        self.make_tar(layer, dirs, row, &Pieces::whole(row.tar_size))?;
-        // An index without such a list is made again, and a list that is not needed hurts nobody. So who dies here leaves
-        // nothing that is wrong.
-        for path in [dirs.index(), dirs.pieces(), dirs.contents()] {
-            sys::fs::remove_tree(&path)?;
-            sys::fs::sync_dir(&dirs.top)?;
-        }
-        Ok(None)
-    }
-
-    /// Makes the file with the archive again of the blob that it came as, or what of it lies in that.
-    fn make_tar(
-        &self,
-        layer: SnapshotId,
-        dirs: &SnapshotDirs,
-        row: &PackedLayer,
-        pieces: &Pieces,
-    ) -> Result<(), StoreError> {
-        let damaged = || StoreError::PackedDamaged { path: dirs.top.clone() };
-        let original = self.db().read("look up a layer", |c| layers::get(c, layer, layers::ORIGINAL))?;
-        let blob = match self.open_blob(&original.ok_or_else(damaged)?.descriptor.digest) {
-            Err(StoreError::NoSuchBlob { .. } | StoreError::BlobDamaged { .. }) => return Err(damaged()),
-            Err(StoreError::File(error)) if error.is_not_found() => return Err(damaged()),
-            blob => blob?,
-        };
-        self.replace(&dirs.tar(), |file, path| {
-            let mut plain = compress::decompressor(blob).map_err(|_| damaged())?;
-            let mut digester = Digester::new();
-            let mut buffer = vec![0; BUFFER];
-            // The length is known, so a bad blob fills no disk.
-            for (length, own) in pieces.own() {
-                let mut done = 0;
-                while done < length {
-                    let most = (length - done).min(BUFFER as u64) as usize;
-                    let bytes = &mut buffer[..most];
-                    plain.read_exact(bytes).map_err(|_| damaged())?;
-                    digester.update(bytes);
-                    if let Some(own) = own {
-                        file.write_all_at(bytes, own + done).at("write", path)?;
-                    }
-                    done += most as u64;
-                }
-            }
-            match digester.finish() == row.tar {
-                true => Ok(()),
-                false => Err(damaged()),
-            }
-        })
     }
 
     /// Makes the index again of the archive.
@@ -352,7 +289,11 @@ fn is_file(path: &Path, digest: &Digest, size: u64, cancel: &CancelToken) -> Res
 }
 
 /// Whether the archive of a layer is there.
-fn has_archive(dirs: &SnapshotDirs, row: &PackedLayer, cancel: &CancelToken) -> Result<bool, StoreError> {
+pub(super) fn has_archive(
+    dirs: &SnapshotDirs,
+    row: &PackedLayer,
+    cancel: &CancelToken,
+) -> Result<bool, StoreError> {
     let Some(mut archive) = Archive::open(dirs)? else { return Ok(false) };
     Ok(archive.pieces().size() == row.tar_size && digest_of(&mut archive, &dirs.tar(), cancel)? == row.tar)
 }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use sys::fs::PathContext as _;
 
 use super::PackError;
-use super::bases::{Base, choose_base};
+use super::bases::{Base, Used, choose_base};
 use super::candidates::Candidates;
 use super::contents::{Contents, Record, Writer};
 use super::copied::write_new;
@@ -131,14 +131,16 @@ struct Archived {
 
 /// Which records of a list have the content of which files, and how many bytes of it, and of the archive, that is.
 fn find(contents: &Contents, records: &[Record]) -> (Vec<Option<u32>>, u64, u64) {
-    let (mut last, mut bytes, mut length) = (None, 0, 0);
+    let (mut last, mut bytes, mut used) = (None, 0, Used::new(contents));
     let found = records.iter().map(|file| {
         let at = contents.find(&file.id, last)?;
-        let record = contents.get(at).filter(|record| record.size == file.size)?;
-        (last, bytes, length) = (Some(at), bytes + file.size, length + record.length());
+        contents.get(at).filter(|record| record.size == file.size)?;
+        used.add(at);
+        (last, bytes) = (Some(at), bytes + file.size);
         Some(at)
     });
-    (found.collect(), bytes, length)
+    let found = found.collect();
+    (found, bytes, used.length())
 }
 
 /// What becomes of an archive that shares with another one.
@@ -158,7 +160,9 @@ impl Plan {
         for ((file, at), headers) in records.iter().zip(found).zip(headers) {
             let held = at.and_then(|at| {
                 let record = base.contents.get(at)?;
-                Some((record, u16::try_from(base.number(record)).ok()?))
+                let number = base.number(record);
+                base.file(number)?;
+                Some((record, u16::try_from(number).ok()?))
             });
             let Some((record, number)) = held else {
                 let offset = kept + (file.offset - done);

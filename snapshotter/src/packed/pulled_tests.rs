@@ -218,16 +218,29 @@ fn damage_is_mended_wherever_it_is() {
 
 #[test]
 fn whoever_is_killed_while_he_mends_leaves_what_can_be_mended() {
-    type Step = fn(&crate::layout::SnapshotDirs);
+    type Step = fn(&TestStore, SnapshotId, &crate::layout::SnapshotDirs);
     // What a layer goes through whose pieces are not known any more.
-    let steps: [Step; 4] = [
-        |dirs| {
+    let steps: [Step; 5] = [
+        |test, layer, _| {
+            let change = |c: &rusqlite::Connection| {
+                let row = crate::db::packed::get(c, layer)?.unwrap();
+                let row = crate::db::packed::PackedLayer {
+                    contents: None,
+                    pieces: None,
+                    checked: String::new(),
+                    ..row
+                };
+                crate::db::packed::put(c, layer, &row)
+            };
+            test.store.db().write("test", change).unwrap();
+        },
+        |_, _, dirs| fs::remove_file(dirs.contents()).unwrap(),
+        |_, _, dirs| fs::remove_file(dirs.index()).unwrap(),
+        |_, _, dirs| fs::remove_file(dirs.pieces()).unwrap(),
+        |_, _, dirs| {
             fs::remove_file(dirs.tar()).unwrap();
             fs::write(dirs.tar(), archive(&second())).unwrap();
         },
-        |dirs| fs::remove_file(dirs.index()).unwrap(),
-        |dirs| fs::remove_file(dirs.pieces()).unwrap(),
-        |dirs| fs::remove_file(dirs.contents()).unwrap(),
     ];
     for done in 0..=steps.len() {
         let Some(test) = packing() else { return };
@@ -235,13 +248,16 @@ fn whoever_is_killed_while_he_mends_leaves_what_can_be_mended() {
         let other = pull(&test, None, &archive(&second()));
         let dirs = test.store.layout().snapshot(other);
         change(&dirs.pieces());
-        steps[..done].iter().for_each(|step| step(&dirs));
+        steps[..done].iter().for_each(|step| step(&test, other, &dirs));
         let again = open(&test.root(), StoredForm::Auto);
         assert_eq!(seen(&again, other), unpacked(&archive(&second())), "{done}");
         assert!(again.verify(&cancel()).unwrap().is_clean(), "{done}");
         assert!(parts(&test, other).is_empty() && size(&test, other) as usize == archive(&second()).len());
-        let third = pull(&test, None, &archive(&first()));
-        assert_eq!(seen(&test.store, third), unpacked(&archive(&first())), "{done}");
+        let mut files = second();
+        files[3] = file("app/3", "third");
+        let third = pull(&test, None, &archive(&files));
+        assert_eq!(seen(&test.store, third), unpacked(&archive(&files)), "{done}");
+        assert!(bytes(&test.store, third) == archive(&files), "{done}");
         drop(again);
         test.assert_nothing_left();
     }
@@ -278,6 +294,64 @@ fn what_others_hold_of_a_damaged_layer_is_never_moved() {
     let again = open(&test.root(), StoredForm::Auto);
     assert!(matches!(again.read_only_view(other), Err(StoreError::PackedDamaged { .. })));
     assert_eq!(seen(&again, third), unpacked(&archive(&files)));
+}
+
+#[test]
+fn a_list_of_pieces_is_believed_for_its_digest_only() {
+    let Some(test) = packing() else { return };
+    pull(&test, None, &archive(&first()));
+    let other = pull(&test, None, &archive(&second()));
+    let dirs = test.store.layout().snapshot(other);
+    // It has as many bytes, and says that they lie somewhere else.
+    let list = fs::read_to_string(dirs.pieces()).unwrap();
+    let own = list.lines().rfind(|line| line.starts_with("0 ")).unwrap();
+    let [_, offset, length] = own.split(' ').collect::<Vec<_>>()[..] else { unreachable!() };
+    let moved = format!("0 {} {length}", offset.parse::<u64>().unwrap() + 512);
+    fs::remove_file(dirs.pieces()).unwrap();
+    fs::write(dirs.pieces(), list.replace(own, &moved)).unwrap();
+    let again = open(&test.root(), StoredForm::Auto);
+    assert_eq!(seen(&again, other), unpacked(&archive(&second())));
+    let mut files = second();
+    files[3] = file("app/3", "third");
+    let third = pull(&test, None, &archive(&files));
+    assert_eq!(seen(&test.store, third), unpacked(&archive(&files)));
+    assert!(again.verify(&cancel()).unwrap().is_clean());
+}
+
+#[test]
+fn who_is_whole_is_not_forgotten_with_what_it_shares() {
+    let Some(test) = packing() else { return };
+    let mut files = first();
+    files.push(file("app/more", "more"));
+    let one = pull(&test, None, &archive(&files));
+    let other = pull(&test, None, &archive(&second()));
+    assert_eq!(parts(&test, other), [one]);
+    forget_blob(&test, &archive(&files));
+    // What the other one does not use.
+    let tar = fs::File::options().write(true).open(tar(&test, one)).unwrap();
+    tar.write_all_at(b"!", tar.metadata().unwrap().len() - 3000).unwrap();
+    let again = open(&test.root(), StoredForm::Auto);
+    let findings = again.verify(&cancel()).unwrap();
+    assert_eq!(findings.lost_snapshots, [one]);
+    again.repair(&findings, &cancel()).unwrap();
+    assert!(again.verify(&cancel()).unwrap().is_clean() && parts(&test, other).is_empty());
+    assert_eq!(seen(&again, other), unpacked(&archive(&second())));
+}
+
+#[test]
+fn another_layer_that_is_damaged_is_only_not_shared_with() {
+    let Some(test) = packing() else { return };
+    let one = pull(&test, None, &archive(&first()));
+    let other = pull(&test, None, &archive(&second()));
+    change(&test.store.layout().snapshot(other).pieces());
+    change(&test.store.layout().snapshot(one).index());
+    let mut files = second();
+    files[3] = file("app/3", "third");
+    let third = pull(&test, None, &archive(&files));
+    assert!(parts(&test, third).is_empty());
+    assert_eq!(seen(&test.store, third), unpacked(&archive(&files)));
+    let again = open(&test.root(), StoredForm::Auto);
+    assert_eq!(seen(&again, other), unpacked(&archive(&second())));
 }
 
 #[test]

@@ -12,6 +12,9 @@ const BINS: usize = 64;
 const STEP: u64 = 64 << 10;
 const MOST_STEPS: u64 = 1 << 14;
 
+/// How many elements count.
+const MOST_ELEMENTS: u64 = 1 << 23;
+
 /// A bin into which nothing fell.
 const EMPTY: u32 = u32::MAX;
 
@@ -23,12 +26,15 @@ impl Sketch {
     /// Of files with these names, without their directories, and lengths.
     pub(crate) fn of<'a>(files: impl IntoIterator<Item = (&'a [u8], u64)>) -> Self {
         let mut bins = Box::new([EMPTY; BINS]);
+        let mut left = MOST_ELEMENTS;
         for (name, size) in files.into_iter().filter(|(_, size)| *size > 0) {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&size.to_le_bytes()).update(name);
             let hash = hasher.finalize();
             let first = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-            for step in 0..(size / STEP + 1).min(MOST_STEPS) {
+            let steps = (size / STEP + 1).min(MOST_STEPS).min(left);
+            left -= steps;
+            for step in 0..steps {
                 let element = mixed(first.wrapping_add(step));
                 let bin = &mut bins[element as usize % BINS];
                 *bin = (*bin).min((element >> 32) as u32);

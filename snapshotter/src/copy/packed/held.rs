@@ -11,7 +11,7 @@ use super::super::Job;
 use super::plan::Plan;
 use super::{Packing, Place};
 use crate::batch::Batch;
-use crate::packed::bases::{Base, Bases, choose_base};
+use crate::packed::bases::{Base, Bases, Used, choose_base};
 use crate::stat_cache::{self, DirRecords, XattrState};
 use crate::window::Window;
 
@@ -39,16 +39,17 @@ pub(super) fn choose(
     }
     let chosen = choose_base(bases, all, |contents| {
         let mut files = vec![None; plan.files.len()];
-        let (mut last, mut bytes, mut length) = (None, 0, 0);
+        let (mut last, mut bytes, mut used) = (None, 0, Used::new(contents));
         for (file, record) in &remembered {
             let found = contents.find(&record.hash, last).and_then(|at| Some((at, contents.get(at)?)));
             // A hash says the length, too.
-            if let Some((at, known)) = found.filter(|(_, known)| known.size == record.size) {
+            if let Some((at, _)) = found.filter(|(_, known)| known.size == record.size) {
                 files[*file] = Some((at, *record));
-                (last, bytes, length) = (Some(at), bytes + record.size, length + known.length());
+                used.add(at);
+                (last, bytes) = (Some(at), bytes + record.size);
             }
         }
-        (files, bytes, length)
+        (files, bytes, used.length())
     })?;
     Ok(chosen.map(|(base, files)| Shared { base, files }))
 }
