@@ -150,6 +150,68 @@ fn what_a_copy_shares_with_an_earlier_one_makes_no_difference() {
 }
 
 #[test]
+fn every_step_that_writes_files_by_itself_is_packed() {
+    let Some(env) = packing() else { return };
+    let context = env.context();
+    context.file("a/one", "one").file("b/two", "two");
+    let tar = std::process::Command::new("tar");
+    let archive = context.path().join("a.tar");
+    { tar }.arg("-cf").arg(&archive).arg("-C").arg(context.path()).arg("a").status().unwrap();
+    context.dockerfile(
+        "FROM busybox\n\
+         WORKDIR /work/deep\n\
+         COPY <<one <<two /heredocs/\n1\none\n2\ntwo\n\
+         ADD a.tar b /added/\n\
+         COPY a b ./\n\
+         CMD pwd; cat /heredocs/* /added/* /added/a/one one; stat -c %a /work/deep; find /work\n",
+    );
+    let images = ["packed", "dir"].map(|form| {
+        let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000", "--no-cache", "-t", form];
+        let before = forms(&env).len();
+        env.lap(["--layer-form", form, "build"]).args(epoch).arg(context.path()).ok();
+        let made: Vec<String> =
+            forms(&env).split_off(before).into_iter().map(|form| form.to_owned()).collect();
+        let says = env.lap(["--layer-form", "auto", "run", "--rm", form]).ok().stdout_text();
+        (made, image_id(&env, form), says)
+    });
+    assert_eq!(images[0].0, ["packed"; 4]);
+    assert_eq!(images[1].0, ["dir"; 4]);
+    assert_eq!((&images[0].1, &images[0].2), (&images[1].1, &images[1].2));
+    assert!(images[0].2.starts_with("/work/deep\n1\n2\ntwooneone755\n"), "{}", images[0].2);
+    env.lap(["store", "check"]).ok();
+}
+
+#[test]
+fn what_a_pulled_layer_shares_with_another_one_makes_no_difference() {
+    let Some(env) = packing() else { return };
+    let elsewhere = TestEnv::new();
+    let context = many_files(&elsewhere, 1500);
+    context.dockerfile("FROM scratch\nCOPY many /app\n");
+    let mut ids = Vec::new();
+    for name in ["one", "two"] {
+        elsewhere.lap(["build", "-t", name]).arg(context.path()).ok();
+        let archive = env.work().join(name);
+        elsewhere.lap(["save", "-o"]).arg(&archive).arg(name).ok();
+        ids.push(image_id(&elsewhere, name));
+        packed(&env, &["load", "-i"]).arg(&archive).ok();
+        context.file("many/7/7", "changed").file("many/new", "new");
+    }
+    let layers = env.root().join("snapshots-v1");
+    let sharing: Vec<_> =
+        names_in(&layers).into_iter().filter(|name| layers.join(name).join("pieces").exists()).collect();
+    assert_eq!(sharing.len(), 1);
+    let size = std::fs::metadata(layers.join(&sharing[0]).join("tar")).unwrap().len();
+    assert!(size < 100_000, "{size}");
+    assert_eq!([image_id(&env, "one"), image_id(&env, "two")], ids[..]);
+    env.lap(["rmi", "one"]).ok();
+    env.lap(["store", "check"]).ok();
+    let dockerfile =
+        "FROM busybox\nRUN --mount=from=two,target=/two cat /two/app/7/7 /two/app/new /two/app/8/8\n";
+    let built = build(&env, dockerfile, &[]).stderr_text();
+    assert!(built.contains("changednewcontent 8"), "{built}");
+}
+
+#[test]
 fn a_context_that_was_packed_is_found_again_and_copied_anew_when_it_changed() {
     let Some(env) = packing() else { return };
     let context = many_files(&env, 50);
