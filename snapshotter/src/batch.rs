@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base::CancelToken;
 
@@ -30,6 +30,36 @@ pub(crate) enum BatchKind {
     Files,
     /// A directory, for what is in it.
     Directory,
+}
+
+/// What was seen of a selection when its key was made, for the copy that follows: what it copies is then what the key is of, and nothing is
+/// looked at twice.
+pub(crate) struct Look {
+    of: Names,
+    xattrs: bool,
+    batches: Vec<Batch>,
+}
+
+/// The paths of what was chosen, and the names it was chosen by.
+type Names = Vec<(PathBuf, OsString)>;
+
+impl Look {
+    /// `None` for a selection that leaves out something of its directories: filters cannot be compared.
+    pub(crate) fn new(selection: &Selection, xattrs: bool, batches: Vec<Batch>) -> Option<Self> {
+        Some(Self { of: names(selection)?, xattrs, batches })
+    }
+
+    /// What was seen, if it is of this selection.
+    pub(crate) fn of(self, selection: &Selection, xattrs: bool) -> Result<Vec<Batch>, Self> {
+        let is_same = xattrs == self.xattrs && names(selection).as_ref() == Some(&self.of);
+        if is_same { Ok(self.batches) } else { Err(self) }
+    }
+}
+
+fn names(selection: &Selection) -> Option<Names> {
+    let is_whole = selection.excludes.is_none() && selection.items.iter().all(|item| item.only.is_none());
+    let name = |item: &Selected| (item.entry.path().to_owned(), item.name.clone());
+    is_whole.then(|| selection.items.iter().map(name).collect())
 }
 
 /// Cuts a selection into batches and scans its directories.

@@ -15,7 +15,7 @@ use sys::rootdir::RootDir;
 use sys::stat::Kind;
 use sys::xattr::{self, Target, Xattr};
 
-use crate::batch::{Batch, BatchKind, batches};
+use crate::batch::{Batch, BatchKind, Look, batches};
 use crate::content_hash::{Buffer, hash_file};
 use crate::listing::{self, Listed};
 use crate::merkle::{Content, fold, leaf_key};
@@ -71,6 +71,9 @@ pub fn listed_content_key(
     }
     let key = selection_key(&keys);
     let listing = wanted(&key).then(|| listing::encode(*options, &batches, &all_leaves)).flatten();
+    if let Some((cache, look)) = cache.zip(Look::new(selection, options.xattrs, batches)) {
+        cache.keep_look(look);
+    }
     Ok(Listed { key, listing })
 }
 

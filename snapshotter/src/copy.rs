@@ -183,8 +183,16 @@ pub(crate) fn batches_of(
     options: &CopyOptions<'_>,
     cancel: &CancelToken,
 ) -> Result<Vec<Batch>> {
-    let with_xattrs = options.xattrs || options.key.is_some_and(|key| key.xattrs);
-    Ok(batches(source, selection, with_xattrs, cancel)?)
+    Ok(batches(source, selection, with_xattrs(options), cancel)?)
+}
+
+fn with_xattrs(options: &CopyOptions<'_>) -> bool {
+    options.xattrs || options.key.is_some_and(|key| key.xattrs)
+}
+
+/// The same pieces as they were when a key was made of them last.
+pub(crate) fn seen_before(selection: &Selection, options: &CopyOptions<'_>) -> Option<Vec<Batch>> {
+    options.stat_cache?.take_look(selection, with_xattrs(options))
 }
 
 /// Copies a selection that was cut into `batches`.

@@ -202,6 +202,17 @@ impl Store {
         tar: Digest,
         pieces: &Pieces,
     ) -> Result<Option<PackedLayer>, StoreError> {
+        let index = self.write_index_file(dirs, tree, pieces)?;
+        index.map(|index| self.row_of(dirs, tree, tar, pieces, index)).transpose()
+    }
+
+    /// The same before the digest of the archive is known: writes the file, and gives its digest and length.
+    fn write_index_file(
+        &self,
+        dirs: &SnapshotDirs,
+        tree: &erofs::Tree,
+        pieces: &Pieces,
+    ) -> Result<Option<(Digest, u64)>, StoreError> {
         let path = dirs.index();
         let file = sys::fs::create_new(&path, 0o400)?;
         let mut out =
@@ -218,8 +229,19 @@ impl Store {
                 return Err(StoreError::PackedIndex { path: dirs.top.clone(), source });
             }
         }
-        let Hashed { digest, size: index_size, .. } = out;
-        let (index, tar_size) = (digest.finish(), pieces.size());
+        Ok(Some((out.digest.finish(), out.size)))
+    }
+
+    /// The row of a packed layer whose files are there.
+    fn row_of(
+        &self,
+        dirs: &SnapshotDirs,
+        tree: &erofs::Tree,
+        tar: Digest,
+        pieces: &Pieces,
+        (index, index_size): (Digest, u64),
+    ) -> Result<PackedLayer, StoreError> {
+        let tar_size = pieces.size();
         let sketch = Sketch::of(tree.files().map(|(name, size, _)| (name, size)));
         let shares = !pieces.parts().is_empty();
         let mut row = PackedLayer {
@@ -235,7 +257,7 @@ impl Store {
         if let Some(files) = Files::open(dirs)? {
             row.checked = files.identity(dirs, &self.boot()?)?;
         }
-        Ok(Some(row))
+        Ok(row)
     }
 
     /// Which start of the machine this is.

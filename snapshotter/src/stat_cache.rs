@@ -26,7 +26,9 @@ use sys::lock::{FileLock, LockMode};
 use sys::path_error::PathError;
 use sys::stat::{FileTime, Stat};
 
+use crate::batch::{Batch, Look};
 use crate::content_hash::Hash;
+use crate::select::Selection;
 pub(crate) use files::StatCacheFile;
 use format::{Loaded, RecordsOfDir};
 
@@ -105,6 +107,8 @@ pub struct StatCache {
     opened: FileTime,
     loaded: Loaded,
     visits: Mutex<BTreeMap<PathBuf, Visit>>,
+    /// What a key was made of last.
+    look: Mutex<Option<Look>>,
 }
 
 impl StatCache {
@@ -115,6 +119,24 @@ impl StatCache {
             opened: now.into(),
             loaded: Loaded::read(path).unwrap_or_default(),
             visits: Mutex::default(),
+            look: Mutex::default(),
+        }
+    }
+
+    /// Keeps what a key was made of.
+    pub(crate) fn keep_look(&self, look: Look) {
+        *self.look.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
+    }
+
+    /// What the last key was made of, once, if that was this selection.
+    pub(crate) fn take_look(&self, selection: &Selection, xattrs: bool) -> Option<Vec<Batch>> {
+        let mut kept = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.take()?.of(selection, xattrs) {
+            Ok(batches) => Some(batches),
+            Err(other) => {
+                *kept = Some(other);
+                None
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //! The stages: [`plan`] says what goes where, and in which order; [`held`] which of the files another layer holds already; [`load`] reads the files, many at a time; [`emit`]
 //! writes, digests and indexes while the next ones are read.
 
+pub(crate) mod digesting;
 mod emit;
 mod held;
 mod load;
@@ -21,8 +22,9 @@ mod sink;
 use std::fs::File;
 use std::path::Path;
 
-use base::{CancelToken, Digest};
+use base::CancelToken;
 
+use self::digesting::Digesting;
 use self::emit::{Emitted, Emitter};
 use self::load::Loader;
 use self::plan::Plan;
@@ -54,8 +56,8 @@ type Packing<T> = std::result::Result<T, Stop>;
 /// A copy that was written to an archive.
 pub(crate) struct PackedCopy {
     pub(crate) stats: CopyStats,
-    /// The digest of the archive: the diffID of the layer.
-    pub(crate) diff_id: Digest,
+    /// The digest of the archive, the diffID of the layer, when it is waited for.
+    pub(crate) diff_id: Digesting,
     /// Where it lies: in `tar`, and in the files of the layer that was shared.
     pub(crate) pieces: Pieces,
     /// What it holds.
@@ -91,7 +93,7 @@ fn run(job: &Job<'_>, batches: &[Batch], tar: &File, bases: &mut dyn Bases) -> P
     let plan = Plan::make(job, batches)?;
     let shared = held::choose(job, batches, &plan, bases)?;
     let base = shared.as_ref().map(|shared| &shared.base);
-    let mut emitter = Emitter::new(job, batches, &plan, tar, base);
+    let mut emitter = Emitter::new(job, batches, &plan, tar, base)?;
     let mut loader = Loader::new(job, batches, &links, &plan, shared.as_ref());
     // What was read is written while what comes next is read.
     let mut ready = loader.next()?;

@@ -38,7 +38,10 @@ impl ActiveSnapshot {
         options: &CopyOptions<'_>,
         cancel: &CancelToken,
     ) -> Result<CopyStats, CopyError> {
-        let batches = copy::batches_of(source, selection, options, cancel)?;
+        let batches = match copy::seen_before(selection, options) {
+            Some(batches) => batches,
+            None => copy::batches_of(source, selection, options, cancel)?,
+        };
         let packed = match self.is_to_be_packed(&batches)? {
             true => self.pack_copy(writer, source, &batches, options, cancel)?,
             false => None,
@@ -105,13 +108,18 @@ impl ActiveSnapshot {
         if shared.is_some() {
             write_new(&dirs.pieces(), pieces.to_text().as_bytes())?;
         }
-        let Some(row) = self.store().write_index(dirs, &tree, diff_id, &pieces)? else {
-            sys::fs::remove_file(&dirs.tar())?;
-            sys::fs::remove_tree(&dirs.pieces())?;
+        // All that can be done is done while the archive is digested.
+        let index = self.store().write_index_file(dirs, &tree, &pieces)?;
+        write_new(&dirs.contents(), &contents)?;
+        let contents = Digest::of(&contents);
+        let (Some(index), Some(diff_id)) = (index, diff_id.finish()) else {
+            for path in [dirs.tar(), dirs.pieces(), dirs.index(), dirs.contents()] {
+                sys::fs::remove_tree(&path)?;
+            }
             return Ok(None);
         };
-        write_new(&dirs.contents(), &contents)?;
-        self.set_packed(PackedLayer { contents: Some(Digest::of(&contents)), ..row }, shared);
+        let row = self.store().row_of(dirs, &tree, diff_id, &pieces, index)?;
+        self.set_packed(PackedLayer { contents: Some(contents), ..row }, shared);
         Ok(Some(stats))
     }
 }

@@ -6,10 +6,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
 
-use base::{CancelToken, Digest};
+use base::CancelToken;
 use sys::stat::{self, device_numbers};
 
 use super::super::{CopyStats, Job};
+use super::digesting::Digesting;
 use super::load::{Content, Found, Loaded, State};
 use super::plan::{Plan, ROOT, Step};
 use super::sink::{Finished, Sink, archive_failed};
@@ -38,7 +39,7 @@ struct Frame {
 pub(super) struct Emitted {
     pub(super) stats: CopyStats,
     pub(super) leaves: Vec<Leaves>,
-    pub(super) diff_id: Digest,
+    pub(super) diff_id: Digesting,
     pub(super) pieces: Pieces,
     pub(super) contents: Vec<u8>,
     pub(super) tree: erofs::Tree,
@@ -65,23 +66,23 @@ impl<'a> Emitter<'a> {
         plan: &'a Plan,
         file: &'a File,
         base: Option<&'a Base>,
-    ) -> Self {
+    ) -> Packing<Self> {
         let no_leaves = |batch: &Batch| {
             batch.scan.dirs.iter().map(|dir| dir.children.iter().map(|_| None).collect()).collect()
         };
         let root = Frame { dir: ROOT, path: Vec::new(), node: Some(erofs::ROOT) };
-        Self {
+        Ok(Self {
             job,
             batches,
             plan,
-            archive: Writer::new(Sink::new(file, base)),
+            archive: Writer::new(Sink::new(file, base)?),
             tree: erofs::Tree::new(in_index(&plan.dirs[ROOT].attributes)),
             steps: plan.steps.iter(),
             frames: vec![root],
             written: HashMap::new(),
             leaves: batches.iter().map(no_leaves).collect(),
             stats: CopyStats::default(),
-        }
+        })
     }
 
     /// Writes files, which come in order.

@@ -15,8 +15,8 @@ use crate::packed::bases::{Base, Bases, Used, choose_base};
 use crate::stat_cache::{self, DirRecords, XattrState};
 use crate::window::Window;
 
-/// How much is read at a time.
-const WINDOW: usize = 1 << 20;
+/// How much is read at a time, mostly for the headers of a file.
+const WINDOW: usize = 16 << 10;
 
 /// The files of a copy that a layer holds already.
 pub(super) struct Shared {
@@ -90,9 +90,9 @@ impl<'a> Reader<'a> {
         Self { base, windows: base.files.iter().map(|_| Window::new(WINDOW)).collect() }
     }
 
-    /// Up to `length` bytes of a file, and at least one.
+    /// Bytes of a file.
     pub(super) fn bytes(&mut self, number: usize, offset: u64, length: u64) -> io::Result<&[u8]> {
         let file = self.base.file(number).ok_or(io::ErrorKind::UnexpectedEof)?;
-        self.windows[number - 1].bytes(file, offset, length.min(WINDOW as u64))
+        self.windows[number - 1].bytes(file, offset, length)
     }
 }

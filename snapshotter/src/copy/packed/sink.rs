@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use base::Digest;
 use sys::path_error::PathError;
 
+use super::digesting::{Digesting, SharedDigest};
 use super::held::Reader;
 use super::{Packing, Stop};
 use crate::content_hash::Hash;
@@ -23,7 +23,7 @@ pub(super) struct Sink<'a> {
     file: WriteBack<'a>,
     /// How much was written to the file.
     written: u64,
-    digest: DigestThread,
+    digest: Digesting,
     pieces: Pieces,
     contents: contents::Writer,
     held: Option<Held<'a>>,
@@ -41,24 +41,28 @@ struct Held<'a> {
 
 /// A finished archive.
 pub(super) struct Finished {
-    pub(super) diff_id: Digest,
+    pub(super) diff_id: Digesting,
     pub(super) pieces: Pieces,
     pub(super) contents: Vec<u8>,
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(file: &'a File, base: Option<&'a Base>) -> Self {
+    pub(super) fn new(file: &'a File, base: Option<&'a Base>) -> Packing<Self> {
+        let digest = match base {
+            Some(base) => Digesting::Shared(SharedDigest::start(base).map_err(unreadable)?),
+            None => Digesting::Own(DigestThread::default()),
+        };
         let parts = base.map(Base::layers).unwrap_or_default();
         let held =
             base.map(|base| Held { base, reader: Reader::new(base), last: None, gathered: Vec::new() });
-        Self {
+        Ok(Self {
             file: WriteBack::new(file),
             written: 0,
-            digest: DigestThread::default(),
+            digest,
             pieces: Pieces::new(parts),
             contents: contents::Writer::new(),
             held,
-        }
+        })
     }
 
     /// The length of the archive so far.
@@ -67,10 +71,14 @@ impl<'a> Sink<'a> {
     }
 
     pub(super) fn finish(mut self) -> Packing<Finished> {
-        let rest = self.held.as_ref().map_or(self.digest.pending(), |held| &held.gathered);
+        let rest = match (&self.held, &self.digest) {
+            (Some(held), _) => held.gathered.as_slice(),
+            (None, Digesting::Own(digest)) => digest.pending(),
+            (None, Digesting::Shared(_)) => &[],
+        };
         self.file.write_all(rest).map_err(archive_failed)?;
         let contents = self.contents.into_bytes();
-        Ok(Finished { diff_id: self.digest.finish(), pieces: self.pieces, contents })
+        Ok(Finished { diff_id: self.digest, pieces: self.pieces, contents })
     }
 
     /// Adds an entry without content.
@@ -124,14 +132,11 @@ impl<'a> Sink<'a> {
         let record = held.base.contents.get(at).ok_or(Stop::Unfit)?;
         let number = held.base.number(record);
         let file = u16::try_from(number).map_err(|_| Stop::Unfit)?;
-        let mut offset = record.offset - u64::from(headers);
-        let mut left = u64::from(headers) + record.size.next_multiple_of(BLOCK as u64);
-        pieces.push(file, offset, left);
-        while left > 0 {
-            let bytes = held.reader.bytes(number, offset, left).map_err(unreadable)?;
-            digest.update(bytes);
-            offset += bytes.len() as u64;
-            left -= bytes.len() as u64;
+        let offset = record.offset - u64::from(headers);
+        let length = u64::from(headers) + record.size.next_multiple_of(BLOCK as u64);
+        pieces.push(file, offset, length);
+        if let Digesting::Shared(digest) = digest {
+            digest.share(number, offset, length);
         }
         contents.push(&Record { file, headers, ..*record });
         held.last = Some(at);
@@ -143,16 +148,16 @@ impl Write for Sink<'_> {
     /// Writes what is the copy's own.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Self { file, digest, held, .. } = self;
-        match held {
-            None => digest.update_and(bytes, |full| file.write_all(full))?,
-            Some(Held { gathered, .. }) => {
-                gathered.extend_from_slice(bytes);
-                if gathered.len() >= BUFFER {
-                    file.write_all(gathered)?;
-                    gathered.clear();
-                }
-                digest.update(bytes);
+        if let Some(Held { gathered, .. }) = held {
+            gathered.extend_from_slice(bytes);
+            if gathered.len() >= BUFFER {
+                file.write_all(gathered)?;
+                gathered.clear();
             }
+        }
+        match digest {
+            Digesting::Own(digest) => digest.update_and(bytes, |full| file.write_all(full))?,
+            Digesting::Shared(digest) => digest.update(bytes),
         }
         self.pieces.push(OWN, self.written, bytes.len() as u64);
         self.written += bytes.len() as u64;
