@@ -40,13 +40,18 @@ pub(crate) struct Look {
     batches: Vec<Batch>,
 }
 
+/// How many entries are kept until a copy comes, which may be never.
+const MOST_ENTRIES: usize = 200_000;
+
 /// The paths of what was chosen, and the names it was chosen by.
 type Names = Vec<(PathBuf, OsString)>;
 
 impl Look {
-    /// `None` for a selection that leaves out something of its directories: filters cannot be compared.
+    /// `None` for a selection that is too large, or leaves out something of its directories: filters cannot be compared.
     pub(crate) fn new(selection: &Selection, xattrs: bool, batches: Vec<Batch>) -> Option<Self> {
-        Some(Self { of: names(selection)?, xattrs, batches })
+        let entries = || batches.iter().flat_map(|batch| &batch.scan.dirs).map(|dir| dir.children.len());
+        let is_kept = entries().sum::<usize>() <= MOST_ENTRIES;
+        Some(Self { of: names(selection).filter(|_| is_kept)?, xattrs, batches })
     }
 
     /// What was seen, if it is of this selection.

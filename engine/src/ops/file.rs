@@ -13,7 +13,7 @@ use snapshotter::mode_change::ModeChange;
 use snapshotter::select::{SelectError, Selected, Selection, SourcePattern};
 use snapshotter::tree::Follow;
 use snapshotter::writer::{Attributes, LayerWriter};
-use snapshotter::{ActiveSnapshot, CommitInfo, Layering, ScratchDir, Tree};
+use snapshotter::{ActiveSnapshot, CommitInfo, Layering, ScratchDir, StoreError, Tree};
 use sys::stat::FileTime;
 
 use super::selection::{DockerPatterns, Source, or_changed};
@@ -59,6 +59,24 @@ impl BuildOps<'_> {
         content_key: &Key,
         cancel: &CancelToken,
     ) -> Result<Filesystem, StepError> {
+        let write = || self.write_files(vertex, op, inputs, content_key, cancel);
+        let written = match write()? {
+            // What it shares with became a directory at that moment, which is not so the next time.
+            Err(StoreError::LayerConverted { .. }) => write()?,
+            written => written,
+        };
+        Ok(written.map_err(EngineError::from)?)
+    }
+
+    /// Does what the step says. The inner error is that of the commit.
+    fn write_files(
+        &self,
+        vertex: VertexIndex,
+        op: &FileOp,
+        inputs: &[Option<Filesystem>],
+        content_key: &Key,
+        cancel: &CancelToken,
+    ) -> Result<Result<Filesystem, StoreError>, StepError> {
         let base = if op.has_base { inputs.first().copied().flatten() } else { None };
         let store = &self.engine.store;
         let active = store.prepare(self.lease, base.map(|base| base.snapshot)).map_err(EngineError::from)?;
@@ -72,8 +90,7 @@ impl BuildOps<'_> {
         active.pack_directory(cancel).map_err(EngineError::from)?;
         let content = KeyHasher::new("lapstrake/file-content/v1").add(content_key).finish();
         let info = CommitInfo { content: Some(content), ..CommitInfo::default() };
-        let snapshot = active.commit(info).map_err(EngineError::from)?;
-        Ok(Filesystem { snapshot, content })
+        Ok(active.commit(info).map(|snapshot| Filesystem { snapshot, content }))
     }
 }
 

@@ -24,6 +24,14 @@ impl Store {
             }
         }
         lost.iter().try_for_each(|id| self.detach_users(*id))?;
+        // One of those may be whole now, and with it another.
+        let mut still = Vec::new();
+        for id in lost {
+            if !self.mend_packed(id)? {
+                still.push(id);
+            }
+        }
+        let mut lost = still;
         let rows = self.db().read("list snapshots", snapshots::all)?;
         lost.extend(orphans(&rows, &lost));
         self.db().write("forget lost snapshots", |c| snapshots::forget(c, &lost))?;

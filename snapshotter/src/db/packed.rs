@@ -87,6 +87,12 @@ pub(crate) fn newest_of_length(
     statement.query_map((sizes.0, sizes.1, parts, most, id), |row| Ok((row.get(8)?, read(row)?)))?.collect()
 }
 
+/// Records that nobody is to share with a layer.
+pub(crate) fn forget_contents(connection: &Connection, id: SnapshotId) -> rusqlite::Result<()> {
+    let sql = "UPDATE packed_layers SET contents = NULL WHERE snapshot = ?1";
+    connection.prepare_cached(sql)?.execute([id]).map(drop)
+}
+
 /// Records that the layer of a snapshot is a directory.
 pub(crate) fn delete(connection: &Connection, id: SnapshotId) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM packed_layers WHERE snapshot = ?1")?.execute([id]).map(drop)

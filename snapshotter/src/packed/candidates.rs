@@ -98,6 +98,11 @@ impl Bases for Candidates<'_> {
         let Some((layer, row)) = &self.last else { return Ok(None) };
         match self.files(*layer, row) {
             Err(error @ (StoreError::Database(_) | StoreError::Cancelled)) => Err(error),
+            Err(StoreError::PackedDamaged { .. }) => {
+                // It is not looked at each time.
+                self.store.db().write("forget what a layer holds", |c| rows::forget_contents(c, *layer))?;
+                Ok(None)
+            }
             // What is wrong with another layer is no reason for this one to fail.
             files => Ok(files.ok().flatten()),
         }

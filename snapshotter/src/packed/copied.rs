@@ -65,15 +65,25 @@ impl ActiveSnapshot {
         let dirs = self.dirs();
         let options = store.layer_options(self.parent().is_some(), self.lower_dirs().to_vec())?;
         let tar = sys::fs::create_new(&dirs.tar(), 0o400)?;
-        let made = store.archive_directory(self.id(), self.layer_dir(), &tar, dirs, &options, cancel)?;
-        let made = match made {
-            Ok(made) => store.finish_archive(dirs, &tar, &made)?,
-            Err(kept) => Err(kept),
-        };
+        let made = store.archive_directory(self.id(), self.layer_dir(), &tar, dirs, &options, cancel);
+        let made = made.and_then(|made| match made {
+            Ok(made) => store.finish_archive(dirs, &tar, &made),
+            Err(kept) => Ok(Err(kept)),
+        });
         match made {
-            Ok(row) => self.set_packed(row, None),
+            Ok(Ok(row)) => self.set_packed(row, None),
+            Err(error @ (StoreError::Database(_) | StoreError::Cancelled)) => return Err(error),
             // It is a good layer all the same.
-            Err(_) => drop(sys::fs::remove_tree(&dirs.tar())?),
+            Ok(Err(_)) | Err(_) => self.remove_files()?,
+        }
+        Ok(())
+    }
+
+    /// Removes the files of a packed layer that is none.
+    fn remove_files(&self) -> Result<(), StoreError> {
+        let dirs = self.dirs();
+        for path in [dirs.tar(), dirs.pieces(), dirs.index(), dirs.contents()] {
+            sys::fs::remove_tree(&path)?;
         }
         Ok(())
     }
@@ -113,9 +123,7 @@ impl ActiveSnapshot {
         write_new(&dirs.contents(), &contents)?;
         let contents = Digest::of(&contents);
         let (Some(index), Some(diff_id)) = (index, diff_id.finish()) else {
-            for path in [dirs.tar(), dirs.pieces(), dirs.index(), dirs.contents()] {
-                sys::fs::remove_tree(&path)?;
-            }
+            self.remove_files()?;
             return Ok(None);
         };
         let row = self.store().row_of(dirs, &tree, diff_id, &pieces, index)?;

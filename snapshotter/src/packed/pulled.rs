@@ -104,20 +104,32 @@ impl ActiveSnapshot {
             Sharing::Wanted => choose_base(&mut bases, all, |contents| find(contents, records))?,
             Sharing::Unwanted => None,
         };
-        let (pieces, list) = match &chosen {
-            Some((base, found)) => {
-                let plan = Plan::of(tar, length, records, base, found);
-                write_new(&dirs.pieces(), plan.pieces.to_text().as_bytes())?;
-                // It stays open until what is kept of it was read.
-                sys::fs::remove_file(&dirs.tar())?;
-                let own = sys::fs::create_new(&dirs.tar(), 0o400)?;
-                write_again(tar, &own, &plan.own).at("write", &dirs.tar())?;
-                (plan.pieces, plan.contents.into_bytes())
-            }
-            None => (Pieces::whole(length), Writer::list(records)),
+        let planned = chosen.as_ref().map(|(base, found)| Plan::of(tar, length, records, base, found));
+        let (pieces, list) = match planned {
+            Some(plan) if self.keep_own(tar, &plan)? => (plan.pieces, plan.contents.into_bytes()),
+            _ => (Pieces::whole(length), Writer::list(records)),
         };
         write_new(&dirs.contents(), &list)?;
         Ok(Archived { shared: bases.shared_by(&pieces), pieces, contents: Digest::of(&list) })
+    }
+
+    /// Puts what of an archive is its own in the place of all of it. `false` when there was no room for that, or something else was
+    /// wrong: it is a good archive as it is.
+    fn keep_own(&self, tar: &File, plan: &Plan) -> Result<bool, StoreError> {
+        let dirs = self.dirs();
+        let (_lease, aside) = self.store().scratch_path()?;
+        let kept = || -> Result<(), StoreError> {
+            let own = sys::fs::create_new(&aside, 0o400)?;
+            write_again(tar, &own, &plan.own).at("write", &aside)?;
+            write_new(&dirs.pieces(), plan.pieces.to_text().as_bytes())?;
+            Ok(sys::fs::rename(&aside, &dirs.tar())?)
+        };
+        let kept = kept();
+        if kept.is_err() {
+            sys::fs::remove_tree(&aside)?;
+            sys::fs::remove_tree(&dirs.pieces())?;
+        }
+        Ok(kept.is_ok())
     }
 }
 

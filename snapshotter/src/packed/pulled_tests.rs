@@ -339,6 +339,25 @@ fn who_is_whole_is_not_forgotten_with_what_it_shares() {
 }
 
 #[test]
+fn who_was_mended_for_another_ones_sake_is_not_forgotten() {
+    let Some(test) = packing() else { return };
+    let one = pull(&test, None, &archive(&first()));
+    let other = pull(&test, None, &archive(&second()));
+    let mut files = second();
+    files[3] = file("app/3", "third");
+    let third = pull(&test, None, &archive(&files));
+    assert_eq!(parts(&test, third), [one, other]);
+    forget_blob(&test, &archive(&first()));
+    change(&tar(&test, one));
+    let again = open(&test.root(), StoredForm::Auto);
+    let findings = again.verify(&cancel()).unwrap();
+    again.repair(&findings, &cancel()).unwrap();
+    assert!(again.verify(&cancel()).unwrap().is_clean());
+    assert_eq!(seen(&again, other), unpacked(&archive(&second())));
+    assert_eq!(seen(&again, third), unpacked(&archive(&files)));
+}
+
+#[test]
 fn another_layer_that_is_damaged_is_only_not_shared_with() {
     let Some(test) = packing() else { return };
     let one = pull(&test, None, &archive(&first()));

@@ -5,7 +5,7 @@
 //! it, and nobody may begin to.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::Read;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use base::CancelToken;
 use base::digest::Digester;
 use sys::fs::PathContext as _;
 
+use super::Archive;
 use super::files::kept_pieces;
 use super::mend::{Mending, has_archive, mending};
 use super::pieces::Pieces;
@@ -70,7 +71,7 @@ impl Store {
                 return Ok(row.clone());
             }
         }
-        self.make_whole(layer, dirs, row)
+        self.make_whole(layer, dirs, row, self.plain_blob(layer, dirs)?)
     }
 
     /// Makes the file with the archive again, or what of it lies in that.
@@ -81,7 +82,8 @@ impl Store {
         row: &PackedLayer,
         pieces: &Pieces,
     ) -> Result<(), StoreError> {
-        self.replace(&dirs.tar(), |file, path| self.write_tar(layer, dirs, row, pieces, file, path))
+        let blob = self.plain_blob(layer, dirs)?;
+        self.replace(&dirs.tar(), |file, path| write_tar(blob, dirs, row, pieces, file, path))
     }
 
     /// Makes the archive one file, of a layer that nobody needs. Whoever dies here leaves what is made again: a file with another layout is only there
@@ -91,10 +93,11 @@ impl Store {
         layer: SnapshotId,
         dirs: &SnapshotDirs,
         row: &PackedLayer,
+        plain: Box<dyn Read>,
     ) -> Result<PackedLayer, StoreError> {
         let whole = PackedLayer { contents: None, pieces: None, checked: String::new(), ..row.clone() };
         self.replace(&dirs.tar(), |file, path| {
-            self.write_tar(layer, dirs, row, &Pieces::whole(row.tar_size), file, path)?;
+            write_tar(plain, dirs, row, &Pieces::whole(row.tar_size), file, path)?;
             file.sync_all().at("sync", path)?;
             // Who shares with a layer finds its list again when he commits.
             let is_free = self.db().write_durably("record a packed layer", |c| {
@@ -115,60 +118,76 @@ impl Store {
         Ok(whole)
     }
 
-    /// Writes what of the archive is in a layer's own file.
-    fn write_tar(
-        &self,
-        layer: SnapshotId,
-        dirs: &SnapshotDirs,
-        row: &PackedLayer,
-        pieces: &Pieces,
-        file: &File,
-        path: &Path,
-    ) -> Result<(), StoreError> {
+    /// The archive as it comes of its blob.
+    fn plain_blob(&self, layer: SnapshotId, dirs: &SnapshotDirs) -> Result<Box<dyn Read>, StoreError> {
         let original = self.db().read("look up a layer", |c| layers::get(c, layer, layers::ORIGINAL))?;
         let blob = match self.open_blob(&original.ok_or_else(|| damaged(dirs))?.descriptor.digest) {
             Err(StoreError::NoSuchBlob { .. } | StoreError::BlobDamaged { .. }) => return Err(damaged(dirs)),
             Err(StoreError::File(error)) if error.is_not_found() => return Err(damaged(dirs)),
             blob => blob?,
         };
-        let mut plain = compress::decompressor(blob).map_err(|_| damaged(dirs))?;
-        let mut digester = Digester::new();
-        let mut buffer = vec![0; BUFFER];
-        // The length is known, so a bad blob fills no disk.
-        for (length, own) in pieces.own() {
-            let mut done = 0;
-            while done < length {
-                let most = (length - done).min(BUFFER as u64) as usize;
-                let bytes = &mut buffer[..most];
-                plain.read_exact(bytes).map_err(|_| damaged(dirs))?;
-                digester.update(bytes);
-                if let Some(own) = own {
-                    file.write_all_at(bytes, own + done).at("write", path)?;
-                }
-                done += most as u64;
-            }
-        }
-        if digester.finish() == row.tar { Ok(()) } else { Err(damaged(dirs)) }
+        Ok(Box::new(compress::decompressor(blob).map_err(|_| damaged(dirs))?))
     }
 
     /// Makes the layers whole that need the archive of one that is lost, where that can be done.
+    ///
+    /// # Errors
+    /// [`StoreError::Cancelled`]; the database. What else is wrong with a layer leaves it as it is.
     pub(crate) fn detach_users(&self, lost: SnapshotId) -> Result<(), StoreError> {
         let users = self.db().read("look up who needs a layer", |c| rows::users_of(c, lost))?;
         // Whoever needs another one of them comes first.
         for user in users.into_iter().rev() {
-            let alone = self.claim(&mending(user), &CancelToken::new())?;
-            let Some(row) = self.db().read("look up a packed layer", |c| rows::get(c, user))? else {
-                continue;
-            };
-            match self.make_whole(user, &self.layout().snapshot(user), &row) {
-                Err(StoreError::PackedDamaged { .. }) => continue,
-                made => drop(made?),
+            match self.detach(user) {
+                Err(error @ (StoreError::Database(_) | StoreError::Cancelled)) => return Err(error),
+                _ => continue,
             }
-            drop(alone);
-            self.mend_packed(user)?;
         }
         Ok(())
     }
+
+    fn detach(&self, user: SnapshotId) -> Result<(), StoreError> {
+        let alone = self.claim(&mending(user), &CancelToken::new())?;
+        let Some(row) = self.db().read("look up a packed layer", |c| rows::get(c, user))? else {
+            return Ok(());
+        };
+        let dirs = self.layout().snapshot(user);
+        // What it uses may be whole.
+        let plain: Box<dyn Read> = match Archive::open(&dirs)? {
+            Some(archive) if has_archive(&dirs, &row, &CancelToken::new())? => Box::new(archive),
+            _ => self.plain_blob(user, &dirs)?,
+        };
+        self.make_whole(user, &dirs, &row, plain)?;
+        drop(alone);
+        self.mend_packed(user).map(drop)
+    }
+}
+
+/// Writes what of an archive is in a layer's own file.
+fn write_tar(
+    mut plain: Box<dyn Read>,
+    dirs: &SnapshotDirs,
+    row: &PackedLayer,
+    pieces: &Pieces,
+    file: &File,
+    path: &Path,
+) -> Result<(), StoreError> {
+    let mut digester = Digester::new();
+    let mut buffer = vec![0; BUFFER];
+    // The length is known, so a bad blob fills no disk.
+    for (length, own) in pieces.own() {
+        let mut done = 0;
+        while done < length {
+            let most = (length - done).min(BUFFER as u64) as usize;
+            let bytes = &mut buffer[..most];
+            plain.read_exact(bytes).map_err(|_| damaged(dirs))?;
+            digester.update(bytes);
+            if let Some(own) = own {
+                file.write_all_at(bytes, own + done).at("write", path)?;
+            }
+            done += most as u64;
+        }
+    }
+    if digester.finish() == row.tar { Ok(()) } else { Err(damaged(dirs)) }
 }
 
 fn damaged(dirs: &SnapshotDirs) -> StoreError {

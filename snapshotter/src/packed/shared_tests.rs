@@ -322,6 +322,26 @@ fn damage_to_what_is_shared_is_found_before_use() {
 }
 
 #[test]
+fn a_copy_that_is_whole_is_not_forgotten_with_what_it_shares() {
+    let Some(shared) = Shared::new() else { return };
+    fs::write(shared.context.join("last"), vec![b'x'; LENGTH]).unwrap();
+    let first = shared.copy();
+    fs::write(shared.context.join("last"), vec![b'y'; LENGTH]).unwrap();
+    let second = shared.copy();
+    assert_eq!(shared.parts(second), [first]);
+    let before = seen(&shared.test.store, second);
+    // What the second one does not use.
+    let tar = fs::File::options().write(true).open(shared.tar(first)).unwrap();
+    tar.write_all_at(b"!", tar.metadata().unwrap().len() - 3000).unwrap();
+    let other = shared.reopened(StoredForm::Auto);
+    let findings = other.verify(&cancel()).unwrap();
+    assert_eq!(findings.lost_snapshots, [first]);
+    other.repair(&findings, &cancel()).unwrap();
+    assert!(other.verify(&cancel()).unwrap().is_clean());
+    assert_eq!(seen(&other, second), before);
+}
+
+#[test]
 fn a_damaged_list_of_contents_only_means_that_nothing_is_shared() {
     for damage in ["changed", "gone"] {
         let Some(shared) = Shared::new() else { return };

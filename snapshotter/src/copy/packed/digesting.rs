@@ -4,11 +4,11 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use base::Digest;
 use base::digest::Digester;
+use base::{CancelToken, Digest};
 
 use crate::digest_thread::DigestThread;
 use crate::packed::bases::Base;
@@ -16,8 +16,11 @@ use crate::packed::bases::Base;
 /// How much is read at a time.
 const BUFFER: usize = 256 << 10;
 
-/// How much is gathered until it is handed to the thread.
+/// How much of another file is read for one part.
 const STEP: u64 = 4 << 20;
+
+/// How many parts may wait.
+const DEPTH: usize = 256;
 
 /// A part of an archive.
 enum Part {
@@ -32,26 +35,39 @@ enum Part {
 
 /// Digests an archive in the order of its parts.
 pub(crate) struct SharedDigest {
-    parts: Sender<Part>,
+    parts: SyncSender<Part>,
     thread: JoinHandle<io::Result<Digest>>,
     /// Not handed on yet.
     last: Option<Part>,
+    /// Ends the thread when nobody waits for it any more.
+    unwanted: Unwanted,
+}
+
+/// Says that something is not wanted when it is dropped.
+struct Unwanted(CancelToken);
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 impl SharedDigest {
     /// Begins to digest one that has parts of `base`.
     pub(super) fn start(base: &Base) -> io::Result<Self> {
         let files = base.files.iter().map(|(_, file)| file.try_clone()).collect::<io::Result<Vec<File>>>()?;
-        let (parts, receiver) = channel();
-        let work = move || digest(&files, &receiver);
+        let (parts, receiver) = sync_channel(DEPTH);
+        let unwanted = Unwanted(CancelToken::new());
+        let ends = unwanted.0.clone();
+        let work = move || digest(&files, &receiver, &ends);
         let thread = std::thread::Builder::new().name("digest".to_owned()).spawn(work)?;
-        Ok(Self { parts, thread, last: None })
+        Ok(Self { parts, thread, last: None, unwanted })
     }
 
     /// Adds what is the copy's own.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match &mut self.last {
-            Some(Part::Bytes(last)) if (last.len() as u64) < STEP => last.extend_from_slice(bytes),
+            Some(Part::Bytes(last)) if last.len() < BUFFER => last.extend_from_slice(bytes),
             _ => self.hand_on(Part::Bytes(bytes.to_vec())),
         }
     }
@@ -76,16 +92,19 @@ impl SharedDigest {
     }
 
     /// The digest of all of it. Fails if something could not be read.
-    fn finish(mut self) -> io::Result<Digest> {
-        if let Some(last) = self.last.take() {
-            let _ = self.parts.send(last);
+    fn finish(self) -> io::Result<Digest> {
+        let Self { parts, thread, last, unwanted } = self;
+        if let Some(last) = last {
+            let _ = parts.send(last);
         }
-        drop(self.parts);
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        drop(parts);
+        let digest = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        drop(unwanted);
+        digest
     }
 }
 
-fn digest(files: &[File], parts: &Receiver<Part>) -> io::Result<Digest> {
+fn digest(files: &[File], parts: &Receiver<Part>, ends: &CancelToken) -> io::Result<Digest> {
     let mut digester = Digester::new();
     let mut buffer = vec![0; BUFFER];
     for part in parts {
@@ -96,6 +115,9 @@ fn digest(files: &[File], parts: &Receiver<Part>) -> io::Result<Digest> {
                     number.checked_sub(1).and_then(|at| files.get(at)).ok_or(io::ErrorKind::NotFound)?;
                 let mut left = length;
                 while left > 0 {
+                    if ends.is_cancelled() {
+                        return Err(io::ErrorKind::Interrupted.into());
+                    }
                     let most = left.min(BUFFER as u64) as usize;
                     let bytes = &mut buffer[..most];
                     file.read_exact_at(bytes, offset)?;

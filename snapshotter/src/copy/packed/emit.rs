@@ -193,15 +193,15 @@ impl<'a> Emitter<'a> {
             }
             Content::File(source) => {
                 entry.size = found.stat.size;
-                let wanted = found.hash.is_none() && self.job.wants_hash();
-                let hasher = wanted.then(blake3::Hasher::new);
+                let hasher = Some(blake3::Hasher::new());
                 let mut watched = Watched { file: source, hasher, cancel: self.job.cancel };
                 let before = self.archive.get_ref().position();
                 let appended = self.archive.append(&entry, &mut watched);
                 let hash = watched.hasher.map(|hasher| hasher.finalize().into());
                 self.job.cancel.check()?;
                 appended.map_err(write_failed)?;
-                found.hash = found.hash.or(hash);
+                found.hash = hash;
+                found.known = found.known.filter(|record| Some(record.hash) == hash);
                 self.check_unchanged(file, &found)?;
                 self.note_content(before, found.hash, entry.size);
                 self.in_archive(entry.size)
@@ -282,7 +282,7 @@ impl<'a> Emitter<'a> {
     /// Reads a large file that the layer does not say for its hash.
     fn hash_what_is_left(&self, found: &mut Found) -> Packing<()> {
         let Content::File(source) = &mut found.content else { return Ok(()) };
-        if found.hash.is_none() && self.job.wants_hash() {
+        if found.known.is_none() && self.job.wants_hash() {
             let hasher = Some(blake3::Hasher::new());
             let mut watched = Watched { file: source, hasher, cancel: self.job.cancel };
             let read = io::copy(&mut watched, &mut io::sink());

@@ -56,7 +56,7 @@ pub(super) struct Found {
     pub(super) content: Content,
     /// What was remembered of it.
     pub(super) known: Option<Record>,
-    /// The hash of its content, if that is known or wanted, and it was read.
+    /// The hash of its content, if it was read.
     pub(super) hash: Option<Hash>,
     /// Whether what is below is the same.
     pub(super) is_same: bool,
@@ -202,9 +202,9 @@ impl<'a> Loader<'a> {
                 let known = task.dir.records.as_ref().and_then(|records| records.find(name, &after));
                 let xattrs = job.file_xattrs(holder, child, &file, known)?;
                 let is_read = after.size <= SMALL;
-                let wanted = is_read && job.wants_hash();
-                let hash = known.map(|record| record.hash);
-                let hash = hash.or_else(|| wanted.then(|| *blake3::hash(&bytes).as_bytes()));
+                // What others will share is what was read, whatever is remembered.
+                let hash = is_read.then(|| *blake3::hash(&bytes).as_bytes());
+                let known = known.filter(|record| hash.is_none_or(|hash| hash == record.hash));
                 let attributes = job.target_attributes(&after, xattrs.clone());
                 let content = if is_read { Content::Bytes(bytes) } else { Content::File(file) };
                 return Ok(Found { stat: after, xattrs, attributes, content, known, hash, is_same: false });
