@@ -72,9 +72,9 @@ impl ActiveSnapshot {
         });
         match made {
             Ok(Ok(row)) => self.set_packed(row, None),
-            Err(error @ (StoreError::Database(_) | StoreError::Cancelled)) => return Err(error),
             // It is a good layer all the same.
-            Ok(Err(_)) | Err(_) => self.remove_files()?,
+            Ok(Err(_)) => self.remove_files()?,
+            Err(error) => return Err(error),
         }
         Ok(())
     }

@@ -113,8 +113,8 @@ impl ActiveSnapshot {
         Ok(Archived { shared: bases.shared_by(&pieces), pieces, contents: Digest::of(&list) })
     }
 
-    /// Puts what of an archive is its own in the place of all of it. `false` when there was no room for that, or something else was
-    /// wrong: it is a good archive as it is.
+    /// Puts what of an archive is its own in the place of all of it. `false` when there was no room for both: it is a
+    /// good archive as it is.
     fn keep_own(&self, tar: &File, plan: &Plan) -> Result<bool, StoreError> {
         let dirs = self.dirs();
         let (_lease, aside) = self.store().scratch_path()?;
@@ -124,12 +124,18 @@ impl ActiveSnapshot {
             write_new(&dirs.pieces(), plan.pieces.to_text().as_bytes())?;
             Ok(sys::fs::rename(&aside, &dirs.tar())?)
         };
-        let kept = kept();
-        if kept.is_err() {
-            sys::fs::remove_tree(&aside)?;
-            sys::fs::remove_tree(&dirs.pieces())?;
+        match kept() {
+            Ok(()) => Ok(true),
+            Err(StoreError::File(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                sys::fs::remove_tree(&aside)?;
+                sys::fs::remove_tree(&dirs.pieces())?;
+                Ok(false)
+            }
+            Err(error) => {
+                sys::fs::remove_tree(&aside)?;
+                Err(error)
+            }
         }
-        Ok(kept.is_ok())
     }
 }
 
