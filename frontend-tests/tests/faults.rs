@@ -158,3 +158,44 @@ fn an_image_that_does_not_fit_is_one_clear_error() {
     env.lap(["run", "--rm", "busybox", "true"]).ok();
     drop(disk);
 }
+
+/// A layer of a hundred files of 100 KB, which hold little; of `changed` of them something else.
+fn layer_of_files(changed: usize) -> testkit::Layer {
+    let content = |number: usize| {
+        let text = if number < changed { "changed" } else { "file" };
+        format!("{text} {number} ").repeat(20_000).into_bytes()[..100_000].to_vec()
+    };
+    let file =
+        |tar: testkit::LayerTar, number: usize| tar.file(&format!("f{number}"), 0o644, content(number));
+    testkit::Layer::gzip(&(0..100).fold(testkit::LayerTar::new(), file).finish())
+}
+
+#[test]
+fn a_layer_is_kept_as_it_came_where_there_is_no_room_to_share() {
+    if testkit::privilege::root().is_none() {
+        return;
+    }
+    // Two layers of 10 MB fit, and not the 4 MB that would be left of the second one beside them.
+    for (room, shares) in [("size=23m", false), ("size=64m", true)] {
+        let env = TestEnv::new();
+        let disk = Disk::tmpfs(&env, room);
+        for (name, changed) in [("one", 0), ("two", 40)] {
+            let archive = env.work().join(name);
+            testkit::Image::new(name).layer(layer_of_files(changed)).write_archive(&archive);
+            env.lap(["--layer-form", "packed", "load", "-i"]).arg(&archive).ok();
+        }
+        let layers = env.root().join("snapshots-v1");
+        let has = |file: &str| {
+            let layers = std::fs::read_dir(&layers).unwrap().map(|layer| layer.unwrap().path());
+            layers.filter(|layer| layer.join(file).exists()).count()
+        };
+        if has("index") == 0 {
+            println!("skipped: this kernel mounts no packed layers");
+            return;
+        }
+        assert_eq!((has("index"), has("pieces")), (2, usize::from(shares)), "{room}");
+        assert_eq!(std::fs::read_dir(env.root().join("ingest")).unwrap().count(), 0, "{room}");
+        env.lap(["store", "check"]).ok();
+        drop(disk);
+    }
+}
