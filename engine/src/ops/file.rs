@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use base::{CancelToken, Key, KeyHasher};
+use base::{CancelToken, FileChange, Key, KeyHasher};
 use llb::{
     ChmodMode, CopyAction, FileAction, FileOp, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction,
     UserName, VertexIndex,
@@ -290,7 +290,11 @@ impl FileStep<'_> {
         };
         match copied.map_err(|error| StepError::from(EngineError::from(error))) {
             Ok(copied) => Ok(copied.content_key),
-            Err(error) if from_context => Err(or_changed(error)),
+            Err(error) if from_context => Err(match or_changed(error) {
+                // It stopped at the first that was gone.
+                StepError::Changed { files } => self.changed(copy, files),
+                error => error,
+            }),
             Err(error) => Err(error),
         }
     }
@@ -300,13 +304,18 @@ impl FileStep<'_> {
     fn check_unchanged(&self, copy: &CopyAction, copied: Option<Key>) -> Result<(), StepError> {
         let expected = self.ops.expected_context_key(self.vertex, copy.input as usize);
         match (copied, expected) {
-            (Some(copied), Some(expected)) if copied != expected => {
-                let files =
-                    self.ops.context_changes(self.vertex, copy.input as usize, &expected, self.cancel);
-                Err(StepError::Changed { files })
-            }
+            (Some(copied), Some(expected)) if copied != expected => Err(self.changed(copy, Vec::new())),
             _ => Ok(()),
         }
+    }
+
+    /// The context is not what the keys were made of: all that is different there now, or what was `found` if nobody can
+    /// tell.
+    fn changed(&self, copy: &CopyAction, found: Vec<FileChange>) -> StepError {
+        let slot = copy.input as usize;
+        let changes = |before: Key| self.ops.context_changes(self.vertex, slot, &before, self.cancel);
+        let all = self.ops.expected_context_key(self.vertex, slot).map(changes);
+        StepError::Changed { files: all.filter(|all| !all.is_empty()).unwrap_or(found) }
     }
 
     fn mkfile(&self, file: &MkfileAction) -> Result<(), EngineError> {
