@@ -9,8 +9,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use base::CancelToken;
+use base::{CancelToken, Key};
 
+use crate::content_key::Leaf;
+use crate::merkle::KeyOptions;
 use crate::scan::{Scan, Scanner};
 use crate::select::{Selected, Selection};
 use crate::tree::{Entry, Follow, Tree, TreeError, is_content_xattr};
@@ -21,6 +23,31 @@ pub(crate) struct Batch {
     pub(crate) kind: BatchKind,
     /// The directory whose entries go into the destination, and all below.
     pub(crate) scan: Scan,
+    /// What was found when a key was made of it.
+    pub(crate) seen: Option<Seen>,
+}
+
+/// What the files of a batch were when a key was made of them.
+pub(crate) struct Seen {
+    /// Those of the key.
+    pub(crate) options: KeyOptions,
+    /// In the shape of the scan.
+    pub(crate) leaves: Vec<Vec<Option<Leaf>>>,
+    /// The key of the batch.
+    pub(crate) key: Key,
+}
+
+impl Seen {
+    /// What the file at this place of the scan was.
+    pub(crate) fn leaf(&self, dir: usize, child: usize) -> Option<&Leaf> {
+        self.leaves.get(dir)?.get(child)?.as_ref()
+    }
+}
+
+impl Batch {
+    fn new(kind: BatchKind, scan: Scan) -> Self {
+        Self { kind, scan, seen: None }
+    }
 }
 
 /// What the sources of a batch named.
@@ -84,7 +111,7 @@ pub(crate) fn batches(
     for item in &selection.items {
         if item.entry.is_dir() {
             batches.extend(files.finish(tree)?);
-            batches.push(Batch { kind: BatchKind::Directory, scan: scan_of(item)? });
+            batches.push(Batch::new(BatchKind::Directory, scan_of(item)?));
         } else {
             if !files.accepts(&item.entry, &item.name) {
                 batches.extend(files.finish(tree)?);
@@ -124,6 +151,6 @@ impl PendingFiles {
             Some(holder) => holder,
             None => tree.root()?,
         };
-        Ok(Some(Batch { kind: BatchKind::Files, scan: Scan::of_files(holder, files) }))
+        Ok(Some(Batch::new(BatchKind::Files, Scan::of_files(holder, files))))
     }
 }

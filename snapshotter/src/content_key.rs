@@ -15,7 +15,7 @@ use sys::rootdir::RootDir;
 use sys::stat::Kind;
 use sys::xattr::{self, Target, Xattr};
 
-use crate::batch::{Batch, BatchKind, Look, batches};
+use crate::batch::{Batch, BatchKind, Look, Seen, batches};
 use crate::content_hash::{Buffer, hash_file};
 use crate::listing::{self, Listed};
 use crate::merkle::{Content, fold, leaf_key};
@@ -57,7 +57,7 @@ pub fn listed_content_key(
     wanted: &dyn Fn(&Key) -> bool,
     cancel: &CancelToken,
 ) -> Result<Listed, TreeError> {
-    let batches = batches(tree, selection, options.xattrs, cancel)?;
+    let mut batches = batches(tree, selection, options.xattrs, cancel)?;
     let mut keys = Vec::with_capacity(batches.len());
     let mut all_leaves = Vec::with_capacity(batches.len());
     for batch in &batches {
@@ -71,8 +71,13 @@ pub fn listed_content_key(
     }
     let key = selection_key(&keys);
     let listing = wanted(&key).then(|| listing::encode(*options, &batches, &all_leaves)).flatten();
-    if let Some((cache, look)) = cache.zip(Look::new(selection, options.xattrs, batches)) {
-        cache.keep_look(look);
+    if let Some(cache) = cache {
+        for (batch, (leaves, key)) in batches.iter_mut().zip(all_leaves.into_iter().zip(keys)) {
+            batch.seen = Some(Seen { options: *options, leaves, key });
+        }
+        if let Some(look) = Look::new(selection, options.xattrs, batches) {
+            cache.keep_look(look);
+        }
     }
     Ok(Listed { key, listing })
 }
@@ -98,6 +103,7 @@ fn keys_of(leaves: &[Vec<Option<Leaf>>]) -> Vec<Vec<Option<Key>>> {
 }
 
 /// What became known of an entry that is not a directory.
+#[derive(Debug, Clone)]
 pub(crate) struct Leaf {
     pub(crate) key: Key,
     /// For a cache, if it is a regular file.
@@ -126,14 +132,21 @@ pub(crate) fn chunks(scan: &Scan) -> Vec<Chunk> {
     chunks
 }
 
-/// Puts the results of chunks back into the shape of the scan.
+/// Puts the results of chunks, in their order, back into the shape of the scan.
 pub(crate) fn gather(scan: &Scan, results: Vec<(Chunk, Vec<Option<Leaf>>)>) -> Vec<Vec<Option<Leaf>>> {
-    let mut leaves: Vec<Vec<Option<Leaf>>> =
-        scan.dirs.iter().map(|dir| dir.children.iter().map(|_| None).collect()).collect();
+    let mut leaves: Vec<Vec<Option<Leaf>>> = scan.dirs.iter().map(|_| Vec::new()).collect();
     for (chunk, found) in results {
-        for (slot, leaf) in leaves[chunk.dir][chunk.children].iter_mut().zip(found) {
-            *slot = leaf;
+        let leaves = &mut leaves[chunk.dir];
+        if leaves.is_empty() {
+            leaves.reserve_exact(scan.dirs[chunk.dir].children.len());
         }
+        debug_assert!(leaves.len() <= chunk.children.start);
+        // Between chunks there may be directories, which have none.
+        leaves.resize_with(chunk.children.start, || None);
+        leaves.extend(found);
+    }
+    for (leaves, dir) in leaves.iter_mut().zip(&scan.dirs) {
+        leaves.resize_with(dir.children.len(), || None);
     }
     leaves
 }

@@ -14,6 +14,7 @@
 //! a byte, low bits first.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
 
 use base::{FileChange, FileDifference, Key, KeyHasher};
@@ -52,27 +53,15 @@ pub struct Listing(Vec<(Vec<u8>, Item)>);
 impl Listing {
     /// Reads what [`encode`] wrote; `None` when it is something else.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
+        Self::of(directories(bytes)?)
+    }
+
+    fn of<'a>(directories: impl IntoIterator<Item = Directory<'a>>) -> Option<Self> {
         let mut items = Vec::new();
-        while !reader.0.is_empty() {
-            let path = reader.text()?;
-            match reader.byte()? {
-                0 => {}
-                1 => {
-                    let (mode, owner) = (reader.number32()?, (reader.number32()?, reader.number32()?));
-                    let all = reader.short()?;
-                    let item = Item { kind: DIRECTORY, mode, owner, content: all, all };
-                    items.push((path.to_vec(), item));
-                }
-                _ => return None,
-            }
-            for _ in 0..reader.number()? {
-                let name = reader.text()?;
-                let kind = reader.byte()?;
-                let (mode, owner) = (reader.number32()?, (reader.number32()?, reader.number32()?));
-                let item = Item { kind, mode, owner, content: reader.short()?, all: reader.short()? };
-                items.push((joined(path, name), item));
-            }
+        for directory in directories {
+            Reader(directory.bytes).directory(|path, name, item| {
+                items.push((name.map_or_else(|| path.to_vec(), |name| joined(path, name)), item));
+            })?;
         }
         // Most are in order. Of those with one path the last one counts, which comes first here.
         items.reverse();
@@ -83,8 +72,18 @@ impl Listing {
 
     /// What differs between two encoded listings, by path; `None` when one of them is none.
     pub fn changes_between(before: &[u8], now: &[u8]) -> Option<Vec<FileChange>> {
-        let (before, now) = rayon::join(|| Self::decode(before), || Self::decode(now));
-        Some(before?.changes(&now?))
+        let (before, now) = rayon::join(|| directories(before), || directories(now));
+        let (before, now) = (before?, now?);
+        let (in_before, in_now) = (by_path(&before), by_path(&now));
+        // What is in a directory may be there by another one, too, if there are two of a path.
+        let is_each_once = in_before.len() == before.len() && in_now.len() == now.len();
+        // Most are the same in both, and have nothing to tell.
+        let differs = |directory: &Directory<'_>, other: &HashMap<&[u8], &[u8]>| {
+            !is_each_once || other.get(directory.path) != Some(&directory.bytes)
+        };
+        let before = Self::of(before.into_iter().filter(|directory| differs(directory, &in_now)))?;
+        let now = Self::of(now.into_iter().filter(|directory| differs(directory, &in_before)))?;
+        Some(before.changes(&now))
     }
 
     /// What is not in `now` as it is here, by path.
@@ -122,6 +121,29 @@ impl Listing {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// A directory in an encoded listing.
+struct Directory<'a> {
+    path: &'a [u8],
+    /// All that is said of it and what is in it.
+    bytes: &'a [u8],
+}
+
+fn by_path<'a>(directories: &[Directory<'a>]) -> HashMap<&'a [u8], &'a [u8]> {
+    directories.iter().map(|directory| (directory.path, directory.bytes)).collect()
+}
+
+/// The directories of an encoded listing, in their order; `None` when it is none.
+fn directories(bytes: &[u8]) -> Option<Vec<Directory<'_>>> {
+    let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
+    let mut directories = Vec::new();
+    while !reader.0.is_empty() {
+        let before = reader.0;
+        let path = reader.directory(|_, _, _| {})?;
+        directories.push(Directory { path, bytes: &before[..before.len() - reader.0.len()] });
+    }
+    Some(directories)
 }
 
 fn difference(was: &Item, is: &Item) -> Option<FileDifference> {
@@ -244,6 +266,28 @@ impl Writer {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
+    /// Reads a directory, and shows what it holds: its path, and the name of what is in it, `None` for itself. Answers the path.
+    fn directory(&mut self, mut show: impl FnMut(&'a [u8], Option<&'a [u8]>, Item)) -> Option<&'a [u8]> {
+        let path = self.text()?;
+        match self.byte()? {
+            0 => {}
+            1 => {
+                let (mode, owner) = (self.number32()?, (self.number32()?, self.number32()?));
+                let all = self.short()?;
+                show(path, None, Item { kind: DIRECTORY, mode, owner, content: all, all });
+            }
+            _ => return None,
+        }
+        for _ in 0..self.number()? {
+            let name = self.text()?;
+            let kind = self.byte()?;
+            let (mode, owner) = (self.number32()?, (self.number32()?, self.number32()?));
+            let item = Item { kind, mode, owner, content: self.short()?, all: self.short()? };
+            show(path, Some(name), item);
+        }
+        Some(path)
+    }
+
     fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use base::{Key, KeyHasher};
+use rayon::prelude::*;
 use sys::stat::{Kind, Stat};
 use sys::xattr::Xattr;
 
@@ -81,11 +82,16 @@ pub(crate) fn leaf_key(options: KeyOptions, stat: &Stat, xattrs: &[Xattr], conte
 /// directory; a child without a key is left out.
 pub(crate) fn fold(options: KeyOptions, scan: &Scan, leaves: &[Vec<Option<Key>>]) -> Key {
     let mut dir_keys: Vec<Option<Key>> = vec![None; scan.dirs.len()];
-    for (index, dir) in scan.dirs.iter().enumerate().skip(1).rev() {
-        let kind = if dir.chosen { ordinal(Kind::Directory) } else { ON_THE_WAY };
-        let mut hasher = entry_hasher(kind, options, dir.entry.stat(), &dir.xattrs);
-        add_listing(&mut hasher, dir, &leaves[index], &dir_keys);
-        dir_keys[index] = Some(hasher.finish());
+    for level in levels_below(scan).into_iter().rev() {
+        let key = |index: &usize| {
+            let dir = &scan.dirs[*index];
+            let kind = if dir.chosen { ordinal(Kind::Directory) } else { ON_THE_WAY };
+            let mut hasher = entry_hasher(kind, options, dir.entry.stat(), &dir.xattrs);
+            add_listing(&mut hasher, dir, &leaves[*index], &dir_keys);
+            (*index, hasher.finish())
+        };
+        let keys: Vec<(usize, Key)> = level.par_iter().map(key).collect();
+        keys.into_iter().for_each(|(index, key)| dir_keys[index] = Some(key));
     }
     let root = &scan.dirs[0];
     let mut hasher = match options.itself {
@@ -95,6 +101,24 @@ pub(crate) fn fold(options: KeyOptions, scan: &Scan, leaves: &[Vec<Option<Key>>]
     add_listing(&mut hasher, root, &leaves[0], &dir_keys);
     add_hard_links(&mut hasher, scan);
     hasher.finish()
+}
+
+/// The directories below the root of a scan, by how deep they are.
+fn levels_below(scan: &Scan) -> Vec<Vec<usize>> {
+    let mut depths = vec![0; scan.dirs.len()];
+    let mut levels: Vec<Vec<usize>> = Vec::new();
+    for (index, dir) in scan.dirs.iter().enumerate() {
+        // Parents come before what is in them.
+        let depth = depths[index];
+        for child in dir.children.iter().filter_map(|child| child.dir) {
+            depths[child] = depth + 1;
+            if levels.len() == depth {
+                levels.push(Vec::new());
+            }
+            levels[depth].push(child);
+        }
+    }
+    levels
 }
 
 /// Which names are one file. Nothing is added where each has its own.

@@ -46,6 +46,7 @@ use crate::error::StoreError;
 use crate::layout::SnapshotDirs;
 use crate::snapshot::SnapshotId;
 use crate::store::{Options, Store};
+use crate::write_back::begin_if_long;
 use files::Files;
 pub(crate) use pieces::Archive;
 use pieces::Pieces;
@@ -203,7 +204,8 @@ impl Store {
         pieces: &Pieces,
     ) -> Result<Option<PackedLayer>, StoreError> {
         let index = self.write_index_file(dirs, tree, pieces)?;
-        index.map(|index| self.row_of(dirs, tree, tar, pieces, index)).transpose()
+        let sketch = Sketch::of(tree.files().map(|(name, size, _)| (name, size)));
+        index.map(|index| Ok(self.row_of(dirs, sketch, pieces, index)?(tar))).transpose()
     }
 
     /// The same before the digest of the archive is known: writes the file, and gives its digest and length.
@@ -219,7 +221,7 @@ impl Store {
             Hashed { out: BufWriter::with_capacity(256 << 10, file), digest: Digester::new(), size: 0 };
         let written = tree.write(BlockBits::TAR, pieces, &mut out).and_then(|()| Ok(out.flush()?));
         match written {
-            Ok(()) => {}
+            Ok(()) => begin_if_long(out.out.get_ref(), out.size),
             Err(WriteError::Unfit(_)) => {
                 sys::fs::remove_file(&path)?;
                 return Ok(None);
@@ -232,32 +234,31 @@ impl Store {
         Ok(Some((out.digest.finish(), out.size)))
     }
 
-    /// The row of a packed layer whose files are there.
+    /// The row of a packed layer whose files are there, once the digest of its archive is known.
     fn row_of(
         &self,
         dirs: &SnapshotDirs,
-        tree: &erofs::Tree,
-        tar: Digest,
+        sketch: Sketch,
         pieces: &Pieces,
         (index, index_size): (Digest, u64),
-    ) -> Result<PackedLayer, StoreError> {
+    ) -> Result<impl FnOnce(Digest) -> PackedLayer + use<>, StoreError> {
         let tar_size = pieces.size();
-        let sketch = Sketch::of(tree.files().map(|(name, size, _)| (name, size)));
         let shares = !pieces.parts().is_empty();
-        let mut row = PackedLayer {
+        let pieces = shares.then(|| Digest::of(pieces.to_text().as_bytes()));
+        let checked = match Files::open(dirs)? {
+            Some(files) => files.identity(dirs, &self.boot()?)?,
+            None => String::new(),
+        };
+        Ok(move |tar| PackedLayer {
             tar,
             tar_size,
             index,
             index_size,
             contents: None,
-            pieces: shares.then(|| Digest::of(pieces.to_text().as_bytes())),
+            pieces,
             sketch: Some(sketch),
-            checked: String::new(),
-        };
-        if let Some(files) = Files::open(dirs)? {
-            row.checked = files.identity(dirs, &self.boot()?)?;
-        }
-        Ok(row)
+            checked,
+        })
     }
 
     /// Which start of the machine this is.

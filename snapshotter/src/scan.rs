@@ -64,15 +64,18 @@ pub(crate) struct Scanner<'a> {
 /// A directory that was listed, before its subdirectories have a place in the scan.
 struct Listed {
     xattrs: Vec<Xattr>,
-    entries: Vec<Found>,
+    children: Vec<Child>,
+    dirs: Vec<ListedDir>,
     complete: bool,
 }
 
-/// An entry, and what is said about it.
-struct Found {
-    entry: Entry,
-    by_tree: Verdict,
-    by_filters: Verdict,
+/// A directory among the children.
+struct ListedDir {
+    child: usize,
+    /// Whether it was chosen itself.
+    chosen: bool,
+    /// Whether it counts only when something is in it.
+    tentative: bool,
 }
 
 impl Scanner<'_> {
@@ -110,29 +113,32 @@ impl Scanner<'_> {
             let path = entry.path().strip_prefix(root.path()).unwrap_or(entry.path());
             judges.iter().map(|judge| judge.verdict(path, entry.is_dir())).max().unwrap_or(Verdict::Included)
         };
-        let entries: Vec<Found> = listed
-            .into_iter()
-            .map(|(entry, by_tree)| Found { by_filters: judged(&entry), entry, by_tree })
-            .filter(|found| found.by_filters != Verdict::Excluded)
-            .collect();
-        Ok(Listed { xattrs, complete: entries.len() == before, entries })
+        let (mut children, mut dirs) = (Vec::with_capacity(before), Vec::new());
+        for (entry, by_tree) in listed {
+            let by_filters = judged(&entry);
+            if by_filters == Verdict::Excluded {
+                continue;
+            }
+            if entry.is_dir() {
+                let chosen = by_filters == Verdict::Included;
+                let tentative = !chosen || by_tree == Verdict::IfNotEmpty;
+                dirs.push(ListedDir { child: children.len(), chosen, tentative });
+            }
+            children.push(Child { entry, renamed: None, dir: None });
+        }
+        Ok(Listed { xattrs, complete: children.len() == before, children, dirs })
     }
 }
 
 fn add_listing(dirs: &mut Vec<Dir>, tentative: &mut Vec<bool>, index: usize, listed: Listed) {
-    let mut children = Vec::with_capacity(listed.entries.len());
-    for Found { entry, by_tree, by_filters } in listed.entries {
-        let dir = entry.is_dir().then(|| {
-            let chosen = by_filters == Verdict::Included;
-            dirs.push(Dir { chosen, ..Dir::empty(entry.clone()) });
-            tentative.push(!chosen || by_tree == Verdict::IfNotEmpty);
-            dirs.len() - 1
-        });
-        children.push(Child { entry, renamed: None, dir });
+    let Listed { xattrs, mut children, dirs: listed_dirs, complete } = listed;
+    for ListedDir { child, chosen, tentative: is_tentative } in listed_dirs {
+        children[child].dir = Some(dirs.len());
+        dirs.push(Dir { chosen, ..Dir::empty(children[child].entry.clone()) });
+        tentative.push(is_tentative);
     }
-    dirs[index].xattrs = listed.xattrs;
-    dirs[index].children = children;
-    dirs[index].complete = listed.complete;
+    let dir = &mut dirs[index];
+    (dir.xattrs, dir.children, dir.complete) = (xattrs, children, complete);
 }
 
 impl Dir {

@@ -30,7 +30,7 @@ use crate::batch::{Batch, Look};
 use crate::content_hash::Hash;
 use crate::select::Selection;
 pub(crate) use files::StatCacheFile;
-use format::{Loaded, RecordsOfDir};
+use format::{Kept, Loaded, RecordsOfDir};
 
 /// What is added to the name of a cache for the file that its writer locks.
 const LOCK_EXTENSION: &str = "lock";
@@ -93,7 +93,16 @@ impl Record {
     }
 }
 
+/// What one use of the cache saw.
+#[derive(Clone, Default)]
+struct Visits {
+    dirs: BTreeMap<PathBuf, Visit>,
+    /// Whether all of it is in the file.
+    saved: bool,
+}
+
 /// What one use of the cache saw in a directory.
+#[derive(Clone)]
 struct Visit {
     /// The records of the files that were looked at, sorted by name; `None`: all were as remembered.
     records: Option<Arc<[(OsString, Record)]>>,
@@ -106,7 +115,7 @@ pub struct StatCache {
     path: PathBuf,
     opened: FileTime,
     loaded: Loaded,
-    visits: Mutex<BTreeMap<PathBuf, Visit>>,
+    visits: Mutex<Visits>,
     /// What a key was made of last.
     look: Mutex<Option<Look>>,
 }
@@ -153,7 +162,7 @@ impl StatCache {
     /// What is remembered of the files of a directory.
     pub(crate) fn records_of(&self, dir: &Path) -> DirRecords<'_> {
         let visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = visits.get(dir).and_then(|visit| visit.records.clone());
+        let seen = visits.dirs.get(dir).and_then(|visit| visit.records.clone());
         DirRecords { loaded: self.loaded.dir(dir), seen, opened: self.opened }
     }
 
@@ -164,14 +173,15 @@ impl StatCache {
             records.sort_by(|(one, _), (other, _)| one.cmp(other));
         }
         let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
-        match visits.get_mut(dir) {
+        visits.saved = false;
+        match visits.dirs.get_mut(dir) {
             // What was as remembered may be so because of what was seen earlier.
             Some(earlier) if !complete || records.is_none() => {
                 earlier.add(records);
                 earlier.complete |= complete;
             }
             _ => {
-                visits.insert(dir.to_owned(), Visit { records: records.map(Arc::from), complete });
+                visits.dirs.insert(dir.to_owned(), Visit { records: records.map(Arc::from), complete });
             }
         }
     }
@@ -181,8 +191,21 @@ impl StatCache {
     /// # Errors
     /// The file could not be written. The old one is then still there.
     pub fn save(&self) -> Result<bool, PathError> {
-        let visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
-        let forgotten = |dir: &Path| !visits.contains_key(dir) && is_gone(&visits, dir);
+        let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut visits.saved, true) {
+            return Ok(false);
+        }
+        let seen = visits.dirs.clone();
+        drop(visits);
+        let saved = self.save_with(&seen);
+        if saved.is_err() {
+            self.visits.lock().unwrap_or_else(PoisonError::into_inner).saved = false;
+        }
+        saved
+    }
+
+    fn save_with(&self, visits: &BTreeMap<PathBuf, Visit>) -> Result<bool, PathError> {
+        let forgotten = |dir: &Path| !visits.contains_key(dir) && is_gone(visits, dir);
         let is_same = visits.values().all(|visit| visit.records.is_none())
             && !self.loaded.dirs().any(|(dir, _)| forgotten(dir));
         if is_same {
@@ -191,13 +214,14 @@ impl StatCache {
         let mut merged = BTreeMap::new();
         for (dir, records) in self.loaded.dirs() {
             if !forgotten(dir) {
-                merged.insert(dir.to_owned(), records.all());
+                merged.insert(dir, Kept::AsLoaded(records));
             }
         }
         for (dir, visit) in visits.iter() {
-            let old = merged.remove(dir);
-            if let Some(records) = visit.merged_with(old, self.opened) {
-                merged.insert(dir.clone(), records);
+            let Some(new) = &visit.records else { continue };
+            let old = merged.remove(dir.as_path());
+            if let Some(records) = visit.merged_with(new, old, self.opened) {
+                merged.insert(dir, Kept::New(records));
             }
         }
         let Some(bytes) = format::encode(&merged) else { return Ok(false) };
@@ -233,16 +257,16 @@ impl Visit {
         self.records = Some(all.into_iter().collect());
     }
 
-    /// The records of the directory after this visit.
+    /// The records of the directory after this visit, which saw the new ones.
     fn merged_with(
         &self,
-        old: Option<Vec<(OsString, Record)>>,
+        new: &[(OsString, Record)],
+        old: Option<Kept<'_>>,
         opened: FileTime,
     ) -> Option<Vec<(OsString, Record)>> {
-        let Some(new) = &self.records else { return old };
         let mut all: BTreeMap<OsString, Record> = BTreeMap::new();
         if !self.complete {
-            all.extend(old.unwrap_or_default());
+            all.extend(old.map(Kept::all).unwrap_or_default());
         }
         for (name, record) in new.iter() {
             if record.is_settled(opened) {

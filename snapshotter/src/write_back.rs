@@ -6,6 +6,16 @@ use std::io::{self, Write};
 /// How much is written until the disk is told to begin with it.
 const STEP: u64 = 16 << 20;
 
+/// What is as long as this is better begun with before it is flushed.
+const LONG: u64 = 1 << 20;
+
+/// Tells the disk to begin with a file that was written, if that is worth it.
+pub(crate) fn begin_if_long(file: &File, length: u64) {
+    if length >= LONG {
+        sys::fs::begin_to_store(file, 0..length);
+    }
+}
+
 /// Writes to a new file, and tells the disk to begin every [`STEP`] bytes: what it writes while it has nothing else to do
 /// need not be waited for at the end.
 pub(crate) struct WriteBack<'a> {

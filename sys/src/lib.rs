@@ -17,6 +17,7 @@ pub mod local_time;
 pub mod lock;
 mod loop_device;
 pub mod machine;
+pub mod mapped;
 pub mod memory;
 pub mod mount;
 pub mod ns;

@@ -511,9 +511,20 @@ impl Ops for BuildOps<'_> {
             input.as_ref().map(|input| self.sharing.here(input.first(), cancel)).transpose()
         };
         let inputs: Vec<_> = inputs.iter().map(here).collect::<Result<_, _>>()?;
-        self.explain(vertex);
         let started = self.engine.clock.now();
-        let made = self.run(vertex, &inputs, content, &lead)?;
+        let run = || self.run(vertex, &inputs, content, &lead);
+        let made = match &self.graph.vertex(vertex).op {
+            // What files changed is found out by comparing what may be long lists.
+            Op::File(_) => std::thread::scope(|scope| {
+                scope.spawn(|| self.explain(vertex));
+                run()
+            }),
+            _ => {
+                self.explain(vertex);
+                run()
+            }
+        };
+        let made = made?;
         // Saved while the claim is held, so that whoever waits for it finds the result. The first comes last: with it, all
         // are there.
         for (output, filesystem) in made.all().rev() {

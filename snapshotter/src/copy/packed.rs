@@ -10,11 +10,12 @@
 //! name, a file in the place of a directory, sparse files, attributes and names that a layer cannot hold.
 //!
 //! The stages: [`plan`] says what goes where, and in which order; [`held`] which of the files another layer holds already; [`load`] reads the files, many at a time; [`emit`]
-//! writes, digests and indexes while the next ones are read.
+//! writes, digests and indexes while the next ones are read; [`known`] has what became known of them.
 
 pub(crate) mod digesting;
 mod emit;
 mod held;
+mod known;
 mod load;
 mod plan;
 mod sink;
@@ -30,7 +31,6 @@ use self::load::Loader;
 use self::plan::Plan;
 use super::{CopyError, CopyOptions, CopyStats, Job};
 use crate::batch::Batch;
-use crate::content_key::{Leaf, selection_key};
 use crate::erofs;
 use crate::hard_links::HardLinks;
 use crate::packed::bases::Bases;
@@ -66,9 +66,6 @@ pub(crate) struct PackedCopy {
     pub(crate) tree: erofs::Tree,
 }
 
-/// The leaves of one batch, in the shape of its scan.
-type Leaves = Vec<Vec<Option<Leaf>>>;
-
 /// Copies `batches` of `source` into `tar`, an empty file, for a layer of `writer` in which nothing is yet. `None` when it has to be
 /// done in the usual way; what was written is worth nothing then. What one of `bases` holds is left to it.
 pub(crate) fn pack(
@@ -89,40 +86,45 @@ pub(crate) fn pack(
 }
 
 fn run(job: &Job<'_>, batches: &[Batch], tar: &File, bases: &mut dyn Bases) -> Packing<PackedCopy> {
-    let links: Vec<HardLinks> = batches.iter().map(|batch| HardLinks::find(&batch.scan)).collect();
-    let plan = Plan::make(job, batches)?;
-    let shared = held::choose(job, batches, &plan, bases)?;
+    let planned = || -> Packing<_> {
+        let links: Vec<HardLinks> = batches.iter().map(|batch| HardLinks::find(&batch.scan)).collect();
+        let plan = Plan::make(job, batches)?;
+        let remembered = held::remembered(job, batches, &plan);
+        Ok((links, plan, remembered))
+    };
+    let (planned, first) = rayon::join(planned, || bases.next());
+    let (links, plan, remembered) = planned?;
+    let shared = held::choose(&plan, &remembered, first?, bases)?;
     let base = shared.as_ref().map(|shared| &shared.base);
     let mut emitter = Emitter::new(job, batches, &plan, tar, base)?;
     let mut loader = Loader::new(job, batches, &links, &plan, shared.as_ref());
     // What was read is written while what comes next is read.
-    let mut ready = loader.next()?;
-    while !ready.is_empty() {
+    let mut ready = Vec::new();
+    loop {
         job.cancel.check().map_err(TreeError::from)?;
-        let (written, next) = rayon::join(|| emitter.files(ready), || loader.next());
-        written?;
-        ready = next?;
+        let next = loader.next()?;
+        if next.is_empty() {
+            emitter.files(ready)?;
+            break;
+        }
+        ready = match next.takes_time() {
+            true => {
+                let (written, read) = rayon::join(|| emitter.files(ready), || loader.read(next));
+                written?;
+                read?
+            }
+            // The other processor has something better to do.
+            false => {
+                emitter.files(ready)?;
+                loader.read(next)?
+            }
+        };
     }
     let emitted = emitter.finish()?;
-    let Emitted { stats, leaves, diff_id, pieces, contents, tree } = emitted;
+    let Emitted { stats, known, diff_id, pieces, contents, tree } = emitted;
     let mut stats = CopyStats { dirs: plan.new_dirs, ..stats };
-    stats.content_key = keep_keys(job, batches, &links, leaves);
+    stats.content_key = known.keep(&links);
     Ok(PackedCopy { stats, diff_id, pieces, contents, tree })
-}
-
-/// Notes what became known of the files, and computes the content key if it was asked for.
-fn keep_keys(
-    job: &Job<'_>,
-    batches: &[Batch],
-    links: &[HardLinks],
-    mut leaves: Vec<Leaves>,
-) -> Option<base::Key> {
-    let mut keys = Vec::new();
-    for ((batch, links), leaves) in batches.iter().zip(links).zip(&mut leaves) {
-        job.give_later_names_their_leaves(&batch.scan, links, leaves);
-        keys.extend(job.keep(batch, leaves));
-    }
-    job.options.key.map(|_| selection_key(&keys))
 }
 
 /// A place in the sources: number of the batch, of the directory in it, and of the child.

@@ -10,18 +10,24 @@ use crate::select::Selection;
 use crate::tree::Tree;
 use crate::tree_fixture::tree_of;
 
-fn listing_of(spec: &str) -> (Key, Listing) {
+fn listing_of(spec: &str) -> (Key, Vec<u8>) {
     let (dir, _) = tree_of(spec);
     let tree = Tree::directory(dir.path(), None).unwrap();
     let options = KeyOptions { owner: false, xattrs: true, modes: Modes::Own, itself: false };
     let all = Selection::all(&tree).unwrap();
     let listed = listed_content_key(&tree, &all, &options, None, &|_| true, &CancelToken::new()).unwrap();
-    (listed.key, Listing::decode(&listed.listing.unwrap()).unwrap())
+    (listed.key, listed.listing.unwrap())
+}
+
+/// What differs, found in the whole listings.
+fn compared(before: &[u8], now: &[u8]) -> Vec<FileChange> {
+    Listing::decode(before).unwrap().changes(&Listing::decode(now).unwrap())
 }
 
 fn changes(before: &str, now: &str) -> Vec<String> {
     let ((before_key, before), (now_key, now)) = (listing_of(before), listing_of(now));
-    let changes = before.changes(&now);
+    let changes = Listing::changes_between(&before, &now).unwrap();
+    assert_eq!(changes, compared(&before, &now));
     assert_eq!(changes.is_empty(), before_key == now_key, "a difference is named exactly where keys differ");
     changes.iter().map(ToString::to_string).collect()
 }
@@ -69,6 +75,34 @@ fn a_listing_is_made_only_where_it_is_wanted() {
     let all = Selection::all(&tree).unwrap();
     let listed = listed_content_key(&tree, &all, &options, None, &|_| false, &CancelToken::new()).unwrap();
     assert_eq!(listed.listing, None);
+}
+
+/// Files in a few directories, by numbers: most are not there.
+fn some_files() -> impl Strategy<Value = String> {
+    prop::collection::btree_map((0..4_u8, 0..3_u8), 0..3_u8, 0..8).prop_map(|files| {
+        let dirs: std::collections::BTreeSet<u8> = files.keys().map(|(dir, _)| *dir).collect();
+        let dirs = dirs.iter().map(|dir| format!("d d{dir}"));
+        let files = files.iter().map(|((dir, name), content)| format!("f d{dir}/f{name} {content}"));
+        dirs.chain(files).collect::<Vec<_>>().join("\n")
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn directories_that_are_the_same_change_nothing_of_what_is_told(
+        before in prop::collection::vec(some_files(), 1..3),
+        now in prop::collection::vec(some_files(), 1..3),
+    ) {
+        // Of several sources that have the same paths, as well.
+        let listing = |sources: &[String]| {
+            let listings: Vec<Vec<u8>> = sources.iter().map(|source| listing_of(source).1).collect();
+            let parts = listings.iter().map(|listing| listing.strip_prefix(MAGIC).unwrap());
+            [MAGIC.to_vec(), parts.collect::<Vec<_>>().concat()].concat()
+        };
+        let (before, now) = (listing(&before), listing(&now));
+        prop_assert_eq!(Listing::changes_between(&before, &now).unwrap(), compared(&before, &now));
+    }
 }
 
 proptest! {

@@ -12,7 +12,7 @@ use crate::snapshot::SnapshotId;
 const LEAST_SHARE: u64 = 2;
 
 /// The layers whose content another one may share, one after the other.
-pub(crate) trait Bases {
+pub(crate) trait Bases: Send {
     /// What the next one holds.
     fn next(&mut self) -> Result<Option<Contents>, StoreError>;
 
@@ -63,27 +63,28 @@ impl Base {
     }
 }
 
-/// The first of the layers that is worth it for one with `all` bytes of content. `find` looks what a list has of that: so many bytes
-/// of content, and so many of the other archive.
+/// The first of the layers that is worth it for one with `all` bytes of content, of those whose lists are `next` and what `bases` have
+/// after it. `find` looks what a list has of that: so many bytes of content, and so many of the other archive.
 ///
 /// # Errors
 /// As those of `bases`.
 pub(crate) fn choose_base<T>(
     bases: &mut dyn Bases,
+    mut next: Option<Contents>,
     all: u64,
     mut find: impl FnMut(&Contents) -> (T, u64, u64),
 ) -> Result<Option<(Base, T)>, StoreError> {
-    while let Some(contents) = bases.next()? {
+    while let Some(contents) = next {
         let (found, bytes, length) = find(&contents);
         // Before anything is opened: it has to be much of the layer.
-        if bytes < all / LEAST_SHARE {
-            continue;
+        let files = if bytes >= all / LEAST_SHARE { bases.open()? } else { None };
+        if let Some(files) = files {
+            let kept: io::Result<u64> = files.iter().map(|(_, file)| Ok(file.metadata()?.len())).sum();
+            if kept.is_ok_and(|kept| length >= kept / LEAST_SHARE) {
+                return Ok(Some((Base { contents, files }, found)));
+            }
         }
-        let Some(files) = bases.open()? else { continue };
-        let kept: io::Result<u64> = files.iter().map(|(_, file)| Ok(file.metadata()?.len())).sum();
-        if kept.is_ok_and(|kept| length >= kept / LEAST_SHARE) {
-            return Ok(Some((Base { contents, files }, found)));
-        }
+        next = bases.next()?;
     }
     Ok(None)
 }

@@ -1,5 +1,6 @@
 //! Copies, and what other steps write by themselves, that become packed layers.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -9,7 +10,9 @@ use sys::fs::PathContext as _;
 use sys::rootdir::RootDir;
 use sys::stat::Kind;
 
+use super::bases::Bases;
 use super::candidates::Candidates;
+use super::contents::Contents;
 use super::sketch::Sketch;
 use crate::batch::Batch;
 use crate::copy::packed::{PackedCopy, pack};
@@ -18,9 +21,10 @@ use crate::db::packed::PackedLayer;
 use crate::error::StoreError;
 use crate::scan::Child;
 use crate::select::Selection;
-use crate::snapshot::ActiveSnapshot;
+use crate::snapshot::{ActiveSnapshot, SnapshotId};
 use crate::tar_entry::BLOCK;
 use crate::tree::Tree;
+use crate::write_back::begin_if_long;
 use crate::writer::LayerWriter;
 
 impl ActiveSnapshot {
@@ -38,18 +42,20 @@ impl ActiveSnapshot {
         options: &CopyOptions<'_>,
         cancel: &CancelToken,
     ) -> Result<CopyStats, CopyError> {
-        let batches = match copy::seen_before(selection, options) {
+        let look = || copy::batches_of(source, selection, options, cancel);
+        let mut batches = match copy::seen_before(selection, options) {
             Some(batches) => batches,
-            None => copy::batches_of(source, selection, options, cancel)?,
+            None => look()?,
         };
-        let packed = match self.is_to_be_packed(&batches)? {
-            true => self.pack_copy(writer, source, &batches, options, cancel)?,
-            false => None,
-        };
-        match packed {
-            Some(stats) => Ok(stats),
-            None => copy::copy_batches(writer, source, &batches, options, cancel),
+        if self.is_to_be_packed(&batches)? {
+            if let Some(stats) = self.pack_copy(writer, source, &mut batches, options, cancel)? {
+                return Ok(stats);
+            }
+            if batches.is_empty() {
+                batches = look()?;
+            }
         }
+        copy::copy_batches(writer, source, &batches, options, cancel)
     }
 
     /// Packs what is in the layer directory, where layers are to be packed and this one can be: for what is written in other
@@ -96,25 +102,26 @@ impl ActiveSnapshot {
             && RootDir::open(self.layer_dir())?.names()?.is_empty())
     }
 
-    /// Writes a copy as the files of a packed layer; `None`, and no files, when it has to be a directory.
+    /// Writes a copy as the files of a packed layer; `None`, and no files, when it has to be a directory. There may be no batches
+    /// left after.
     fn pack_copy(
         &self,
         writer: &LayerWriter,
         source: &Tree,
-        batches: &[Batch],
+        batches: &mut Vec<Batch>,
         options: &CopyOptions<'_>,
         cancel: &CancelToken,
     ) -> Result<Option<CopyStats>, CopyError> {
         let dirs = self.dirs();
         let tar = sys::fs::create_new(&dirs.tar(), 0o400)?;
-        let (length, sketch) = outline(batches);
-        let mut bases = Candidates::of(self, length, &sketch)?;
+        let mut bases = Sought { layer: self, batches, found: None };
         let packed = pack(writer, source, batches, options, &tar, &mut bases, cancel)?;
         let Some(PackedCopy { stats, diff_id, pieces, contents, tree }) = packed else {
             sys::fs::remove_file(&dirs.tar())?;
             return Ok(None);
         };
-        let shared = bases.shared_by(&pieces);
+        let (candidates, sketch) = bases.finish()?;
+        let shared = candidates.shared_by(&pieces);
         if shared.is_some() {
             write_new(&dirs.pieces(), pieces.to_text().as_bytes())?;
         }
@@ -122,19 +129,67 @@ impl ActiveSnapshot {
         let index = self.store().write_index_file(dirs, &tree, &pieces)?;
         write_new(&dirs.contents(), &contents)?;
         let contents = Digest::of(&contents);
-        let (Some(index), Some(diff_id)) = (index, diff_id.finish()) else {
+        let row = index.map(|index| self.store().row_of(dirs, sketch, &pieces, index)).transpose()?;
+        drop(tree);
+        batches.clear();
+        if let Some(cache) = options.stat_cache.filter(|_| diff_id.takes_time()) {
+            // It is a hint, and who saves it at the end says what is wrong.
+            let _ = cache.save();
+        }
+        let (Some(row), Some(diff_id)) = (row, diff_id.finish()) else {
             self.remove_files()?;
             return Ok(None);
         };
-        let row = self.store().row_of(dirs, &tree, diff_id, &pieces, index)?;
-        self.set_packed(PackedLayer { contents: Some(contents), ..row }, shared);
+        self.set_packed(PackedLayer { contents: Some(contents), ..row(diff_id) }, shared);
         Ok(Some(stats))
+    }
+}
+
+/// The layers that a copy may share with, which are looked for when the first one is asked for.
+struct Sought<'a> {
+    layer: &'a ActiveSnapshot,
+    batches: &'a [Batch],
+    /// They, and the sketch of what is copied.
+    found: Option<(Candidates<'a>, Sketch)>,
+}
+
+impl<'a> Sought<'a> {
+    fn finish(mut self) -> Result<(Candidates<'a>, Sketch), StoreError> {
+        match self.found.take() {
+            Some(found) => Ok(found),
+            None => self.look(),
+        }
+    }
+
+    fn candidates(&mut self) -> Result<&mut Candidates<'a>, StoreError> {
+        let found = match self.found.take() {
+            Some(found) => found,
+            None => self.look()?,
+        };
+        Ok(&mut self.found.insert(found).0)
+    }
+
+    fn look(&self) -> Result<(Candidates<'a>, Sketch), StoreError> {
+        let (length, sketch) = outline(self.batches);
+        Ok((Candidates::of(self.layer, length, &sketch)?, sketch))
+    }
+}
+
+impl Bases for Sought<'_> {
+    fn next(&mut self) -> Result<Option<Contents>, StoreError> {
+        self.candidates()?.next()
+    }
+
+    fn open(&mut self) -> Result<Option<Vec<(SnapshotId, File)>>, StoreError> {
+        self.candidates()?.open()
     }
 }
 
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = sys::fs::create_new(path, 0o400)?;
-    Ok(file.write_all(bytes).at("write", path)?)
+    file.write_all(bytes).at("write", path)?;
+    begin_if_long(&file, bytes.len() as u64);
+    Ok(())
 }
 
 /// About how long the archive of a copy is, and its sketch.

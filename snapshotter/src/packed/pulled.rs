@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use sys::fs::PathContext as _;
 
 use super::PackError;
-use super::bases::{Base, Used, choose_base};
+use super::bases::{Base, Bases as _, Used, choose_base};
 use super::candidates::Candidates;
 use super::contents::{Contents, Record, Writer};
 use super::copied::write_new;
@@ -101,7 +101,10 @@ impl ActiveSnapshot {
         let mut bases = Candidates::of(self, length, &sketch)?;
         let all = records.iter().map(|file| file.size).fold(0, u64::saturating_add);
         let chosen = match sharing {
-            Sharing::Wanted => choose_base(&mut bases, all, |contents| find(contents, records))?,
+            Sharing::Wanted => {
+                let first = bases.next()?;
+                choose_base(&mut bases, first, all, |contents| find(contents, records))?
+            }
             Sharing::Unwanted => None,
         };
         let planned = chosen.as_ref().map(|(base, found)| Plan::of(tar, length, records, base, found));

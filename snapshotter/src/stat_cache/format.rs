@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sys::stat::FileTime;
@@ -149,25 +149,67 @@ fn search(count: usize, compare: impl Fn(usize) -> Option<std::cmp::Ordering>) -
     None
 }
 
+/// The records of a directory that are to be written.
+pub(super) enum Kept<'a> {
+    AsLoaded(RecordsOfDir<'a>),
+    New(Vec<(OsString, Record)>),
+}
+
+impl Kept<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::AsLoaded(records) => records.len(),
+            Self::New(records) => records.len(),
+        }
+    }
+
+    /// All of them, decoded.
+    pub(super) fn all(self) -> Vec<(OsString, Record)> {
+        match self {
+            Self::AsLoaded(records) => records.all(),
+            Self::New(records) => records,
+        }
+    }
+}
+
 /// The bytes of a cache file; `None` when the tables would not fit 32-bit offsets.
-pub(super) fn encode(dirs: &BTreeMap<PathBuf, Vec<(OsString, Record)>>) -> Option<Vec<u8>> {
-    let (mut tables, mut records, mut strings) = (Vec::new(), Vec::new(), Vec::new());
+pub(super) fn encode(dirs: &BTreeMap<&Path, Kept<'_>>) -> Option<Vec<u8>> {
+    let most = dirs.values().map(Kept::len).sum::<usize>();
+    let mut records = Vec::with_capacity(most.saturating_mul(RECORD));
+    let (mut tables, mut strings) = (Vec::new(), Vec::new());
     let mut count: u32 = 0;
     for (path, files) in dirs {
         push_string(&mut tables, &mut strings, path.as_os_str())?;
         tables.extend(count.to_le_bytes());
-        tables.extend(u32::try_from(files.len()).ok()?.to_le_bytes());
-        count = count.checked_add(u32::try_from(files.len()).ok()?)?;
-        for (name, record) in files {
-            push_string(&mut records, &mut strings, name)?;
-            encode_record(record, &mut records);
+        let first = count;
+        match files {
+            Kept::AsLoaded(files) => {
+                for (name, record) in (0..files.len()).filter_map(|index| files.at(index)) {
+                    push_string(&mut records, &mut strings, OsStr::from_bytes(name))?;
+                    records.extend_from_slice(record);
+                    count = count.checked_add(1)?;
+                }
+            }
+            Kept::New(files) => {
+                for (name, record) in files {
+                    push_string(&mut records, &mut strings, name)?;
+                    encode_record(record, &mut records);
+                    count = count.checked_add(1)?;
+                }
+            }
         }
+        tables.extend((count - first).to_le_bytes());
     }
-    let mut body = u32::try_from(dirs.len()).ok()?.to_le_bytes().to_vec();
-    body.extend(count.to_le_bytes());
-    body.extend([tables, records, strings].concat());
-    let hash = *blake3::Hasher::new().update_rayon(&body).finalize().as_bytes();
-    Some([MAGIC.as_slice(), &hash, &body].concat())
+    let mut bytes = Vec::with_capacity(HEADER + tables.len() + records.len() + strings.len());
+    bytes.extend(MAGIC);
+    bytes.extend([0; HASH]);
+    bytes.extend(u32::try_from(dirs.len()).ok()?.to_le_bytes());
+    bytes.extend(count.to_le_bytes());
+    [tables, records, strings].iter().for_each(|part| bytes.extend_from_slice(part));
+    let (start, body) = bytes.split_at_mut(MAGIC.len() + HASH);
+    let hash = *blake3::Hasher::new().update_rayon(body).finalize().as_bytes();
+    start[MAGIC.len()..].copy_from_slice(&hash);
+    Some(bytes)
 }
 
 fn push_string(table: &mut Vec<u8>, strings: &mut Vec<u8>, text: &OsStr) -> Option<()> {

@@ -9,15 +9,20 @@ use std::thread::JoinHandle;
 
 use base::digest::Digester;
 use base::{CancelToken, Digest};
+use sys::mapped::Mapped;
 
 use crate::digest_thread::DigestThread;
 use crate::packed::bases::Base;
 
-/// How much is read at a time.
-const BUFFER: usize = 256 << 10;
+/// How much of the copy's own is handed on at a time.
+const BUFFER: usize = 64 << 10;
 
-/// How much of another file is read for one part.
-const STEP: u64 = 4 << 20;
+/// How much of another file is one part at most, and how much of it is read at a time.
+const STEP: u64 = 1 << 20;
+const WINDOW: usize = 2 << 20;
+
+/// What is shorter is rather copied than mapped.
+const LEAST_MAPPED: usize = 64 << 10;
 
 /// How many parts may wait.
 const DEPTH: usize = 256;
@@ -106,7 +111,7 @@ impl SharedDigest {
 
 fn digest(files: &[File], parts: &Receiver<Part>, ends: &CancelToken) -> io::Result<Digest> {
     let mut digester = Digester::new();
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = Vec::new();
     for part in parts {
         match part {
             Part::Bytes(bytes) => digester.update(&bytes),
@@ -118,12 +123,20 @@ fn digest(files: &[File], parts: &Receiver<Part>, ends: &CancelToken) -> io::Res
                     if ends.is_cancelled() {
                         return Err(io::ErrorKind::Interrupted.into());
                     }
-                    let most = left.min(BUFFER as u64) as usize;
-                    let bytes = &mut buffer[..most];
-                    file.read_exact_at(bytes, offset)?;
-                    digester.update(bytes);
-                    offset += most as u64;
-                    left -= most as u64;
+                    // It fits.
+                    let now = left.min(WINDOW as u64) as usize;
+                    let mapped = (now >= LEAST_MAPPED).then(|| Mapped::new(file, offset, now).ok()).flatten();
+                    match mapped {
+                        Some(mapped) => digester.update(&mapped),
+                        None => {
+                            // A kernel that cannot map it says so of each.
+                            buffer.resize(now.max(buffer.len()), 0);
+                            file.read_exact_at(&mut buffer[..now], offset)?;
+                            digester.update(&buffer[..now]);
+                        }
+                    }
+                    offset += now as u64;
+                    left -= now as u64;
                 }
             }
         }
@@ -138,6 +151,14 @@ pub(crate) enum Digesting {
 }
 
 impl Digesting {
+    /// Whether there is time for something else until it is known.
+    pub(crate) fn takes_time(&self) -> bool {
+        match self {
+            Self::Own(_) => false,
+            Self::Shared(digest) => !digest.thread.is_finished(),
+        }
+    }
+
     /// Waits for it; `None` when the other layer cannot be read.
     pub(crate) fn finish(self) -> Option<Digest> {
         match self {

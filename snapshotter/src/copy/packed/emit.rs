@@ -11,10 +11,11 @@ use sys::stat::{self, device_numbers};
 
 use super::super::{CopyStats, Job};
 use super::digesting::Digesting;
+use super::known::Known;
 use super::load::{Content, Found, Loaded, State};
 use super::plan::{Plan, ROOT, Step};
 use super::sink::{Finished, Sink, archive_failed};
-use super::{Leaves, Packing, Place, Stop};
+use super::{Packing, Place, Stop};
 use crate::apply::packed::MAX_PATH;
 use crate::batch::Batch;
 use crate::content_hash::{Hash, update};
@@ -23,6 +24,7 @@ use crate::merkle;
 use crate::packed::bases::Base;
 use crate::packed::pieces::Pieces;
 use crate::scan::Child;
+use crate::stat_cache::Record;
 use crate::tar_entry::{BLOCK, Entry, Kind, Mtime, Xattr};
 use crate::tar_write::{TarWriteError, Writer, headers};
 use crate::writer::Attributes;
@@ -36,9 +38,9 @@ struct Frame {
 }
 
 /// What was written.
-pub(super) struct Emitted {
+pub(super) struct Emitted<'a> {
     pub(super) stats: CopyStats,
-    pub(super) leaves: Vec<Leaves>,
+    pub(super) known: Known<'a>,
     pub(super) diff_id: Digesting,
     pub(super) pieces: Pieces,
     pub(super) contents: Vec<u8>,
@@ -48,14 +50,14 @@ pub(super) struct Emitted {
 pub(super) struct Emitter<'a> {
     job: &'a Job<'a>,
     batches: &'a [Batch],
-    plan: &'a Plan,
+    plan: &'a Plan<'a>,
     archive: Writer<Sink<'a>>,
     tree: erofs::Tree,
-    steps: std::slice::Iter<'a, Step>,
+    steps: std::slice::Iter<'a, Step<'a>>,
     frames: Vec<Frame>,
     /// Where files with several names are: by the name that they are known by.
     written: HashMap<Place, (Entry, NodeId)>,
-    leaves: Vec<Leaves>,
+    known: Known<'a>,
     stats: CopyStats,
 }
 
@@ -63,13 +65,10 @@ impl<'a> Emitter<'a> {
     pub(super) fn new(
         job: &'a Job<'a>,
         batches: &'a [Batch],
-        plan: &'a Plan,
+        plan: &'a Plan<'a>,
         file: &'a File,
         base: Option<&'a Base>,
     ) -> Packing<Self> {
-        let no_leaves = |batch: &Batch| {
-            batch.scan.dirs.iter().map(|dir| dir.children.iter().map(|_| None).collect()).collect()
-        };
         let root = Frame { dir: ROOT, path: Vec::new(), node: Some(erofs::ROOT) };
         Ok(Self {
             job,
@@ -80,7 +79,7 @@ impl<'a> Emitter<'a> {
             steps: plan.steps.iter(),
             frames: vec![root],
             written: HashMap::new(),
-            leaves: batches.iter().map(no_leaves).collect(),
+            known: Known::new(job, batches),
             stats: CopyStats::default(),
         })
     }
@@ -93,12 +92,12 @@ impl<'a> Emitter<'a> {
         })
     }
 
-    pub(super) fn finish(mut self) -> Packing<Emitted> {
+    pub(super) fn finish(mut self) -> Packing<Emitted<'a>> {
         // Directories that come after the last file.
         while self.next_file()?.is_some() {}
         let sink = self.archive.finish().map_err(write_failed)?;
         let Finished { diff_id, pieces, contents } = sink.finish()?;
-        Ok(Emitted { stats: self.stats, leaves: self.leaves, diff_id, pieces, contents, tree: self.tree })
+        Ok(Emitted { stats: self.stats, known: self.known, diff_id, pieces, contents, tree: self.tree })
     }
 
     /// Goes on to the next file: its number and name.
@@ -162,6 +161,7 @@ impl<'a> Emitter<'a> {
                 Ok(())
             }
             (State::Found(found), _) => self.first_name(file, shared, *found, path),
+            (State::Held(at, known), _) => self.held(file, path, at, known),
             (State::Again, shared) => self.later_name(shared, path),
         }
     }
@@ -206,12 +206,6 @@ impl<'a> Emitter<'a> {
                 self.note_content(before, found.hash, entry.size);
                 self.in_archive(entry.size)
             }
-            Content::Shared(at) => {
-                entry.size = found.stat.size;
-                let headers = headers(&entry).map_err(write_failed)?;
-                self.archive.get_mut().shared(&headers, *at)?;
-                self.in_archive(entry.size)
-            }
             Content::Link(target) => {
                 entry.link = target.as_bytes().to_vec();
                 self.bare(&entry)?;
@@ -236,6 +230,24 @@ impl<'a> Emitter<'a> {
         if let Some(shared) = shared {
             self.written.insert(shared, (entry, node));
         }
+        Ok(())
+    }
+
+    /// Writes a file whose content another layer has in the record `at`.
+    fn held(&mut self, file: usize, path: Vec<u8>, at: u32, known: Record) -> Packing<()> {
+        let holder = self.announce()?;
+        let place = self.plan.files[file].place;
+        let stat = self.child(place).entry.stat();
+        let attributes = self.job.target_attributes(stat, Vec::new());
+        let mut entry = entry_of(Kind::File, &path, &attributes);
+        entry.size = stat.size;
+        let headers = headers(&entry).map_err(write_failed)?;
+        self.archive.get_mut().shared(&headers, at)?;
+        let node = self.tree.add(self.in_archive(stat.size), in_index(&attributes))?;
+        self.tree.insert(holder, last(&path), node)?;
+        self.stats.files += 1;
+        self.stats.bytes += stat.size;
+        self.known.is_remembered(place, stat, known);
         Ok(())
     }
 
@@ -310,13 +322,11 @@ impl<'a> Emitter<'a> {
     fn note(&mut self, place: Place, found: &Found) {
         let Found { stat, xattrs, content, known, hash, .. } = found;
         let leaf = match content {
-            Content::Bytes(_) | Content::File(_) | Content::Shared(_) => {
-                self.job.file_leaf(*known, stat, xattrs, *hash)
-            }
+            Content::Bytes(_) | Content::File(_) => self.job.file_leaf(*known, stat, xattrs, *hash),
             Content::Link(target) => self.job.other_leaf(stat, xattrs, merkle::Content::Symlink(target)),
             Content::Node => self.job.other_leaf(stat, xattrs, merkle::Content::Node),
         };
-        self.leaves[place.batch][place.dir][place.child] = leaf;
+        self.known.note(place, leaf);
     }
 }
 

@@ -3,8 +3,11 @@
 //!
 //! A file is the same if what is remembered of it says so, that is by the rule by which its content is not hashed again.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 
+use sys::mapped::Mapped;
 use sys::stat::Kind;
 
 use super::super::Job;
@@ -12,11 +15,14 @@ use super::plan::Plan;
 use super::{Packing, Place};
 use crate::batch::Batch;
 use crate::packed::bases::{Base, Bases, Used, choose_base};
+use crate::packed::contents::{Contents, Record};
 use crate::stat_cache::{self, DirRecords, XattrState};
-use crate::window::Window;
 
-/// How much is read at a time, mostly for the headers of a file.
-const WINDOW: usize = 16 << 10;
+/// How much is mapped at a time, where what is wanted comes in its order, in bytes.
+const WINDOW: u64 = 2 << 20;
+
+/// How far ahead is as good as next.
+const NEAR: u64 = 64 << 10;
 
 /// The files of a copy that a layer holds already.
 pub(super) struct Shared {
@@ -25,22 +31,21 @@ pub(super) struct Shared {
     pub(super) files: Vec<Option<(u32, stat_cache::Record)>>,
 }
 
-/// Chooses the first of the layers that is worth it.
+/// Chooses the first of the layers that is worth it for the `remembered` files; the list of the first of all was given.
 pub(super) fn choose(
-    job: &Job<'_>,
-    batches: &[Batch],
-    plan: &Plan,
+    plan: &Plan<'_>,
+    remembered: &[(usize, stat_cache::Record)],
+    first: Option<Contents>,
     bases: &mut dyn Bases,
 ) -> Packing<Option<Shared>> {
-    let remembered = remembered(job, batches, plan);
     let all: u64 = remembered.iter().map(|(_, record)| record.size).sum();
     if remembered.is_empty() {
         return Ok(None);
     }
-    let chosen = choose_base(bases, all, |contents| {
+    let chosen = choose_base(bases, first, all, |contents| {
         let mut files = vec![None; plan.files.len()];
         let (mut last, mut bytes, mut used) = (None, 0, Used::new(contents));
-        for (file, record) in &remembered {
+        for (file, record) in remembered {
             let found = contents.find(&record.hash, last).and_then(|at| Some((at, contents.get(at)?)));
             // A hash says the length, too.
             if let Some((at, _)) = found.filter(|(_, known)| known.size == record.size) {
@@ -55,7 +60,7 @@ pub(super) fn choose(
 }
 
 /// The files whose content is known without reading them, in the order of the layer.
-fn remembered(job: &Job<'_>, batches: &[Batch], plan: &Plan) -> Vec<(usize, stat_cache::Record)> {
+pub(super) fn remembered(job: &Job<'_>, batches: &[Batch], plan: &Plan) -> Vec<(usize, stat_cache::Record)> {
     let Some(cache) = job.options.stat_cache else { return Vec::new() };
     let mut directory: Option<((usize, usize), DirRecords<'_>)> = None;
     let mut known = Vec::new();
@@ -69,6 +74,11 @@ fn remembered(job: &Job<'_>, batches: &[Batch], plan: &Plan) -> Vec<(usize, stat
         if stat.kind != Kind::File || stat.size == 0 || stat.links != 1 || planned.below.is_some() {
             continue;
         }
+        let seen = batches[batch].seen.as_ref().and_then(|seen| seen.leaf(dir, child));
+        if let Some(record) = seen.filter(|leaf| leaf.remembered).and_then(|leaf| leaf.record) {
+            known.extend((record.xattrs == XattrState::None).then_some((file, record)));
+            continue;
+        }
         let records = match &directory {
             Some((place, records)) if *place == (batch, dir) => records,
             _ => &directory.insert(((batch, dir), cache.records_of(scanned.entry.path()))).1,
@@ -79,20 +89,64 @@ fn remembered(job: &Job<'_>, batches: &[Batch], plan: &Plan) -> Vec<(usize, stat
     known
 }
 
-/// Reads the files of a base, mostly in their order.
+/// Reads headers in the files of a base, mostly in their order.
 pub(super) struct Reader<'a> {
     base: &'a Base,
-    windows: Vec<Window>,
+    /// By the numbers of the files, from 1.
+    places: Vec<Reading>,
+    alone: Vec<u8>,
+}
+
+/// Where a file is read.
+#[derive(Default)]
+struct Reading {
+    /// What of it is in memory, and where that begins.
+    mapped: Option<(u64, Mapped)>,
+    /// After what was read last.
+    next: u64,
+    /// Whether the kernel does not map it.
+    is_copied: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(base: &'a Base) -> Self {
-        Self { base, windows: base.files.iter().map(|_| Window::new(WINDOW)).collect() }
+        Self { base, places: base.files.iter().map(|_| Reading::default()).collect(), alone: Vec::new() }
     }
 
-    /// Bytes of a file.
-    pub(super) fn bytes(&mut self, number: usize, offset: u64, length: u64) -> io::Result<&[u8]> {
+    /// The bytes of a file that come before the content of a record.
+    pub(super) fn headers(&mut self, record: &Record, offset: u64) -> io::Result<&[u8]> {
+        let number = self.base.number(record);
         let file = self.base.file(number).ok_or(io::ErrorKind::UnexpectedEof)?;
-        self.windows[number - 1].bytes(file, offset, length)
+        let reading = &mut self.places[number - 1];
+        let length = record.headers as usize;
+        let is_next = (reading.next..reading.next.saturating_add(NEAR)).contains(&offset);
+        reading.next = record.end();
+        if reading.mapped(offset, length).is_none() && is_next && !reading.is_copied {
+            reading.map(file, offset);
+        }
+        match reading.mapped(offset, length) {
+            Some(mapped) => Ok(mapped),
+            None => {
+                self.alone.resize(length, 0);
+                file.read_exact_at(&mut self.alone, offset)?;
+                Ok(&self.alone)
+            }
+        }
+    }
+}
+
+impl Reading {
+    fn mapped(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let (start, mapped) = self.mapped.as_ref()?;
+        let from = usize::try_from(offset.checked_sub(*start)?).ok()?;
+        mapped.get(from..from.checked_add(length)?)
+    }
+
+    fn map(&mut self, file: &File, offset: u64) {
+        self.mapped = None;
+        let rest = file.metadata().map_or(0, |is| is.len().saturating_sub(offset));
+        let mapped = Mapped::new(file, offset, rest.min(WINDOW) as usize).ok();
+        self.is_copied = mapped.is_none();
+        self.mapped = mapped.map(|mapped| (offset, mapped));
     }
 }

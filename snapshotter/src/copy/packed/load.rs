@@ -26,8 +26,9 @@ use crate::stat_cache::{DirRecords, Record};
 use crate::tree::{Entry, OpenDir, TreeError};
 use crate::writer::Attributes;
 
-/// How many files are read together, how many bytes, and from how many directories.
+/// How many files are read together, how many bytes, and from how many directories; and how many come with them that need not be read.
 const FILES: usize = 512;
+const HELD: usize = 1024;
 const BYTES: u64 = 4 << 20;
 const DIRECTORIES: usize = 64;
 
@@ -43,6 +44,8 @@ pub(super) struct Loaded {
 pub(super) enum State {
     /// Another name of a file that came before.
     Again,
+    /// A layer holds it already: the number of its record there, and what is remembered of the file.
+    Held(u32, Record),
     Found(Box<Found>),
 }
 
@@ -66,8 +69,6 @@ pub(super) enum Content {
     Bytes(Vec<u8>),
     /// Of a large file, at its beginning.
     File(File),
-    /// What a layer holds already, by the number of its record.
-    Shared(u32),
     Link(OsString),
     /// A device or a pipe.
     Node,
@@ -91,10 +92,30 @@ struct Task<'a> {
     again: bool,
 }
 
+/// Files that come next.
+pub(super) struct Next<'a> {
+    /// Those to read.
+    tasks: Vec<Task<'a>>,
+    /// Those that need not be read, with the number of files that are before each.
+    held: Vec<(usize, Loaded)>,
+}
+
+impl Next<'_> {
+    /// Whether that is the end.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether there is something to read.
+    pub(super) fn takes_time(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+}
+
 pub(super) struct Loader<'a> {
     job: &'a Job<'a>,
     batches: &'a [Batch],
-    plan: &'a Plan,
+    plan: &'a Plan<'a>,
     held: Option<&'a Shared>,
     order: std::vec::IntoIter<usize>,
     /// The names of files that have several, with the first ones.
@@ -109,7 +130,7 @@ impl<'a> Loader<'a> {
         job: &'a Job<'a>,
         batches: &'a [Batch],
         links: &[HardLinks],
-        plan: &'a Plan,
+        plan: &'a Plan<'a>,
         held: Option<&'a Shared>,
     ) -> Self {
         let mut shared = HashMap::new();
@@ -124,12 +145,16 @@ impl<'a> Loader<'a> {
         Self { job, batches, plan, held, order: order.into_iter(), shared, seen: HashSet::new(), open: None }
     }
 
-    /// The next files; none at the end.
-    pub(super) fn next(&mut self) -> Packing<Vec<Loaded>> {
-        let mut tasks: Vec<Task<'a>> = Vec::with_capacity(FILES);
+    /// The next files, which are not read yet; none at the end.
+    pub(super) fn next(&mut self) -> Packing<Next<'a>> {
+        let (mut tasks, mut held) = (Vec::new(), Vec::new());
         let (mut bytes, mut directories) = (0, 0);
-        while tasks.len() < FILES && bytes < BYTES && directories < DIRECTORIES {
+        while tasks.len() < FILES && held.len() < HELD && bytes < BYTES && directories < DIRECTORIES {
             let Some(file) = self.order.next() else { break };
+            if let Some((at, known)) = self.held.and_then(|held| held.files[file]) {
+                held.push((tasks.len(), Loaded { file, shared: None, state: State::Held(at, known) }));
+                continue;
+            }
             let planned = &self.plan.files[file];
             let Place { batch, dir, child } = planned.place;
             let scanned = &self.batches[batch].scan.dirs[dir];
@@ -146,34 +171,33 @@ impl<'a> Loader<'a> {
                 }
             };
             let child = &scanned.children[child];
-            bytes += if self.held(file).is_some() { 0 } else { child.entry.stat().size };
+            bytes += child.entry.stat().size;
             let shared = self.shared.get(&planned.place).copied();
             let again = shared.is_some_and(|first| !self.seen.insert(first));
             tasks.push(Task { file, planned, child, dir: open, shared, again });
         }
-        let load = |buffer: &mut Buffer, task: Task<'a>| {
+        Ok(Next { tasks, held })
+    }
+
+    /// Reads files.
+    pub(super) fn read(&self, next: Next<'_>) -> Packing<Vec<Loaded>> {
+        let Next { tasks, held } = next;
+        if tasks.is_empty() {
+            return Ok(held.into_iter().map(|(_, loaded)| loaded).collect());
+        }
+        let load = |buffer: &mut Buffer, task: Task<'_>| {
             let state = match task.again {
                 true => State::Again,
                 false => State::Found(Box::new(self.load(&task, buffer)?)),
             };
             Ok(Loaded { file: task.file, shared: task.shared, state })
         };
-        tasks.into_par_iter().with_min_len(16).map_init(Buffer::default, load).collect()
-    }
-
-    /// What is remembered of a file whose content a layer holds already, with the number of the record that says where.
-    fn held(&self, file: usize) -> Option<(u32, Record)> {
-        self.held.and_then(|held| held.files[file])
+        let read: Packing<Vec<Loaded>> =
+            tasks.into_par_iter().with_min_len(16).map_init(Buffer::default, load).collect();
+        Ok(in_order(read?, held))
     }
 
     fn load(&self, task: &Task<'_>, buffer: &mut Buffer) -> Packing<Found> {
-        if let Some((at, known)) = self.held(task.file) {
-            let stat = *task.child.entry.stat();
-            let attributes = self.job.target_attributes(&stat, Vec::new());
-            let content = Content::Shared(at);
-            let (xattrs, hash) = (Vec::new(), Some(known.hash));
-            return Ok(Found { stat, xattrs, attributes, content, known: Some(known), hash, is_same: false });
-        }
         let holder = task.dir.open.holder(&task.child.entry);
         let mut found = match task.child.entry.kind() {
             Kind::File => self.load_file(holder, task, buffer)?,
@@ -255,8 +279,6 @@ impl<'a> Loader<'a> {
         match content {
             Content::Link(target) => Ok(merged.read_link(below)? == *target),
             Content::Node => Ok(before.rdev == stat.rdev),
-            // Only what has nothing below it is shared.
-            Content::Shared(_) => Ok(false),
             Content::Bytes(_) | Content::File(_) if before.size != stat.size => Ok(false),
             Content::Bytes(bytes) => {
                 let mut other = merged.open(below)?;
@@ -271,6 +293,22 @@ impl<'a> Loader<'a> {
             }
         }
     }
+}
+
+/// All in their order: `held` has the number of those that were read before each.
+fn in_order(read: Vec<Loaded>, held: Vec<(usize, Loaded)>) -> Vec<Loaded> {
+    if held.is_empty() {
+        return read;
+    }
+    let mut all = Vec::with_capacity(read.len() + held.len());
+    let (mut read, mut taken) = (read.into_iter(), 0);
+    for (before, loaded) in held {
+        all.extend(read.by_ref().take(before - taken));
+        taken = before;
+        all.push(loaded);
+    }
+    all.extend(read);
+    all
 }
 
 /// All of a file of about `size` bytes, which are few.

@@ -1,9 +1,10 @@
 //! What a copy makes of the image: which files and directories there are in the layer, what is below them, and in which order
 //! a layer has them. Reads the merged view, and writes nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -23,14 +24,14 @@ use crate::writer::Attributes;
 pub(super) const ROOT: usize = 0;
 
 /// A directory on the way to what is copied, or copied itself.
-pub(super) struct PlannedDir {
+pub(super) struct PlannedDir<'a> {
     /// What it looks like afterwards. It has a time.
     pub(super) attributes: Attributes,
     /// What is in its place before, and what that looks like; `None` for one that the copy makes.
     below: Option<(Entry, Attributes)>,
     /// Whether it looks different afterwards, so that the layer has it whatever is in it.
     pub(super) differs: bool,
-    names: BTreeMap<OsString, Planned>,
+    names: BTreeMap<Cow<'a, OsStr>, Planned>,
 }
 
 /// A file, a link or a device.
@@ -47,33 +48,34 @@ enum Planned {
 }
 
 /// A step through the layer, in its order.
-pub(super) enum Step {
+pub(super) enum Step<'a> {
     /// Into a directory of this name.
-    Enter(usize, OsString),
-    File(usize, OsString),
+    Enter(usize, Cow<'a, OsStr>),
+    File(usize, Cow<'a, OsStr>),
     /// Out of the directory that was entered last.
     Leave,
 }
 
 /// What a copy makes of the image.
-pub(super) struct Plan {
-    pub(super) dirs: Vec<PlannedDir>,
+pub(super) struct Plan<'a> {
+    pub(super) dirs: Vec<PlannedDir<'a>>,
     pub(super) files: Vec<PlannedFile>,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<Step<'a>>,
     /// How many directories of the sources are new in the image.
     pub(super) new_dirs: u64,
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
     /// Plans a copy.
-    pub(super) fn make(job: &Job<'_>, batches: &[Batch]) -> Packing<Self> {
+    pub(super) fn make(job: &'a Job<'_>, batches: &'a [Batch]) -> Packing<Self> {
         let (destination, renamed) = decide(job.writer.tree(), batches, &job.options)?;
+        let renamed = renamed.map(Cow::Owned);
         let mut planner = Planner { job, dirs: Vec::new(), files: Vec::new(), new_dirs: 0 };
         let root = planner.existing(job.writer.merged.root()?)?;
         debug_assert_eq!(root, ROOT);
         let destination = planner.destination(&destination)?;
         for (number, batch) in batches.iter().enumerate() {
-            planner.batch(number, batch, destination, renamed.as_deref())?;
+            planner.batch(number, batch, destination, renamed.as_ref())?;
         }
         for dir in &mut planner.dirs {
             let Some((_, before)) = &dir.below else { continue };
@@ -94,14 +96,14 @@ impl Plan {
     }
 }
 
-struct Planner<'a> {
-    job: &'a Job<'a>,
-    dirs: Vec<PlannedDir>,
+struct Planner<'a, 'b> {
+    job: &'a Job<'b>,
+    dirs: Vec<PlannedDir<'a>>,
     files: Vec<PlannedFile>,
     new_dirs: u64,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a, '_> {
     /// A directory that is there, as it is.
     fn existing(&mut self, below: Entry) -> Packing<usize> {
         let attributes = Attributes::of(below.stat(), self.job.writer.merged.xattrs(&below)?);
@@ -127,11 +129,11 @@ impl Planner<'_> {
         for name in resolution.entry.path() {
             on_the_way.push(name);
             let below = there(merged.lookup(&on_the_way, Follow::NoLast)?, &on_the_way)?;
-            at = self.name(at, name, Some(below))?;
+            at = self.name(at, Cow::Owned(name.to_owned()), Some(below))?;
         }
         for name in &resolution.missing {
             self.touch(at);
-            at = self.name(at, name, None)?;
+            at = self.name(at, Cow::Owned(name.to_owned()), None)?;
             self.dirs[at].attributes = parent_attributes(&self.job.options);
             self.touch(at);
         }
@@ -139,13 +141,13 @@ impl Planner<'_> {
     }
 
     /// A directory of this name in another one.
-    fn name(&mut self, holder: usize, name: &OsStr, below: Option<Entry>) -> Packing<usize> {
-        check_name(name)?;
+    fn name(&mut self, holder: usize, name: Cow<'a, OsStr>, below: Option<Entry>) -> Packing<usize> {
+        check_name(&name)?;
         let dir = match below {
             Some(below) => self.existing(below)?,
             None => self.add(Attributes::new(0, 0, 0), None)?,
         };
-        self.dirs[holder].names.insert(name.to_owned(), Planned::Dir(dir));
+        self.dirs[holder].names.insert(name, Planned::Dir(dir));
         Ok(dir)
     }
 
@@ -158,9 +160,9 @@ impl Planner<'_> {
     fn batch(
         &mut self,
         number: usize,
-        batch: &Batch,
+        batch: &'a Batch,
         destination: usize,
-        renamed: Option<&OsStr>,
+        renamed: Option<&Cow<'a, OsStr>>,
     ) -> Packing<()> {
         let scan = &batch.scan;
         // Parents come before what is in them.
@@ -172,8 +174,8 @@ impl Planner<'_> {
                 self.dirs[target].below.as_ref().map(|(below, _)| merged.open_dir(below)).transpose()?;
             for (child_index, child) in dir.children.iter().enumerate() {
                 let place = Place { batch: number, dir: index, child: child_index };
-                let name = renamed.unwrap_or_else(|| child.name());
-                let existing = look(below.as_ref(), name)?;
+                let name = renamed.cloned().unwrap_or_else(|| Cow::Borrowed(child.name()));
+                let existing = look(below.as_ref(), &name)?;
                 match child.dir {
                     Some(dir) => targets[dir] = self.directory(target, name, existing)?,
                     None => self.file(target, name, (place, child), existing)?,
@@ -191,8 +193,13 @@ impl Planner<'_> {
     }
 
     /// Where the content of a directory goes, and whether it is new.
-    fn directory(&mut self, holder: usize, name: &OsStr, existing: Option<Entry>) -> Packing<(usize, bool)> {
-        match (self.dirs[holder].names.get(name), existing) {
+    fn directory(
+        &mut self,
+        holder: usize,
+        name: Cow<'a, OsStr>,
+        existing: Option<Entry>,
+    ) -> Packing<(usize, bool)> {
+        match (self.dirs[holder].names.get(&name), existing) {
             (Some(Planned::Dir(dir)), _) => Ok((*dir, false)),
             (Some(Planned::File(_)), _) => Err(Stop::Unfit),
             (None, Some(existing)) if existing.is_dir() => {
@@ -209,7 +216,7 @@ impl Planner<'_> {
     fn file(
         &mut self,
         holder: usize,
-        name: &OsStr,
+        name: Cow<'a, OsStr>,
         (place, child): (Place, &Child),
         below: Option<Entry>,
     ) -> Packing<()> {
@@ -217,11 +224,11 @@ impl Planner<'_> {
         if stat.kind == Kind::Socket {
             return Ok(());
         }
-        check_name(name)?;
+        check_name(&name)?;
         if is_unfit(stat) || below.as_ref().is_some_and(Entry::is_dir) {
             return Err(Stop::Unfit);
         }
-        match self.dirs[holder].names.entry(name.to_owned()) {
+        match self.dirs[holder].names.entry(name) {
             Slot::Vacant(slot) => slot.insert(Planned::File(self.files.len())),
             Slot::Occupied(_) => return Err(Stop::Unfit),
         };
@@ -230,7 +237,7 @@ impl Planner<'_> {
     }
 
     /// The way through all of it, in the order of a layer.
-    fn steps(&mut self) -> Vec<Step> {
+    fn steps(&mut self) -> Vec<Step<'a>> {
         let mut steps = Vec::with_capacity(self.files.len() + 2 * self.dirs.len());
         let mut open = vec![std::mem::take(&mut self.dirs[ROOT].names).into_iter()];
         while let Some(names) = open.last_mut() {
