@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use base::event::{Event, Outcome};
@@ -25,6 +26,9 @@ use super::timing::Timing;
 use crate::error::{BuildError, EngineError};
 use crate::report::BuildReport;
 
+/// Listings of so many bytes are worth a thread to be compared.
+const LONG_LISTING: usize = 64 << 10;
+
 /// Takes down one build.
 pub(crate) struct Recorder {
     store: Store,
@@ -42,6 +46,8 @@ pub(crate) struct Recorder {
     steps: Mutex<Vec<StepDocument>>,
     other: Mutex<HashMap<Digest, Other>>,
     earlier: EarlierBuilds,
+    /// Whether a listing was kept that takes long to compare.
+    has_long_listing: AtomicBool,
     /// The first thing that could not be written; told at the end.
     failed: Mutex<Option<EngineError>>,
 }
@@ -94,6 +100,7 @@ impl Recorder {
             steps: Mutex::default(),
             other: Mutex::default(),
             earlier,
+            has_long_listing: AtomicBool::new(false),
             failed: Mutex::default(),
         }))
     }
@@ -201,9 +208,15 @@ impl Recorder {
 
     /// Keeps the files behind a content key.
     pub(crate) fn keep_listing(&self, key: &Key, listing: &[u8]) {
+        self.has_long_listing.fetch_or(listing.len() >= LONG_LISTING, Ordering::Relaxed);
         if let Err(error) = self.store.put_hint(HintKind::Listing, key, listing) {
             self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.into());
         }
+    }
+
+    /// Whether finding out why a copy runs may take long enough to be done beside it.
+    pub(crate) fn explains_slowly(&self) -> bool {
+        self.has_long_listing.load(Ordering::Relaxed)
     }
 
     /// A result was found. `path_ms` is what [`made`](Self::made) said when it was made.

@@ -513,18 +513,17 @@ impl Ops for BuildOps<'_> {
         let inputs: Vec<_> = inputs.iter().map(here).collect::<Result<_, _>>()?;
         let started = self.engine.clock.now();
         let run = || self.run(vertex, &inputs, content, &lead);
+        let is_slow = self.progress.recorder().is_some_and(|recorder| recorder.explains_slowly());
         let made = match &self.graph.vertex(vertex).op {
-            // What files changed is found out by comparing what may be long lists.
-            Op::File(_) => std::thread::scope(|scope| {
+            Op::File(_) if is_slow => std::thread::scope(|scope| {
                 scope.spawn(|| self.explain(vertex));
                 run()
-            }),
+            })?,
             _ => {
                 self.explain(vertex);
-                run()
+                run()?
             }
         };
-        let made = made?;
         // Saved while the claim is held, so that whoever waits for it finds the result. The first comes last: with it, all
         // are there.
         for (output, filesystem) in made.all().rev() {

@@ -66,6 +66,19 @@ fn what_is_remembered_gives_the_same_key() {
 }
 
 #[test]
+fn what_is_saved_early_is_not_saved_again_and_what_comes_after_is() {
+    let f = Fixture::new("f a 1\nf d/b 2");
+    let cache = f.cache(later());
+    let key = f.key_with(Some(&cache));
+    assert!(cache.save().unwrap() && !cache.save().unwrap());
+    assert_eq!(f.cache(later()).len(), 2);
+    std::fs::write(f.context().join("d/c"), "3").unwrap();
+    assert_ne!(f.key_with(Some(&cache)), key);
+    assert!(cache.save().unwrap() && !cache.save().unwrap());
+    assert_eq!(f.cache(later()).len(), 3);
+}
+
+#[test]
 fn a_hit_does_not_read_the_file() {
     let f = Fixture::new("f a one\nf d/b two");
     let before = f.run(later()).0;
