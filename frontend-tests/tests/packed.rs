@@ -85,6 +85,36 @@ fn many_files(env: &TestEnv, count: usize) -> testkit::Context {
     context
 }
 
+/// Files that are copied onto what is the same already, when they are remembered.
+#[test]
+fn what_is_copied_twice_is_copied_once() {
+    let Some(env) = packing() else { return };
+    let context = env.context();
+    context.file("all/large", "large".repeat(100_000)).file("all/small", "1").file("all/other", "2");
+    context.dockerfile(
+        "FROM busybox\nCOPY all/large all/other /a/\nCOPY all /a/\nCMD wc -c /a/*; cat /a/small\n",
+    );
+    let mut shown = Vec::new();
+    for small in ["1", "3", "1"] {
+        context.file("all/small", small);
+        let id = ["packed", "dir"].map(|form| {
+            let options = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000", "--no-cache", "-t", form];
+            let built = env
+                .lap(["--layer-form", form, "build", "--progress", "plain"])
+                .args(options)
+                .arg(context.path());
+            let text = built.ok().stderr_text();
+            assert!(!text.contains("looking again"), "{text}");
+            image_id(&env, form)
+        });
+        assert_eq!(id[0], id[1]);
+        shown.push(env.lap(["run", "--rm", "packed"]).ok().stdout_text());
+    }
+    assert!(shown[0].contains("500000 /a/large") && shown[0].ends_with("total\n1"), "{}", shown[0]);
+    assert!(shown[1].ends_with("total\n3") && shown[2] == shown[0], "{shown:?}");
+    env.lap(["store", "check"]).ok();
+}
+
 #[test]
 fn copies_are_packed_and_are_what_copies_into_directories_are() {
     let Some(env) = packing() else { return };
@@ -97,7 +127,8 @@ fn copies_are_packed_and_are_what_copies_into_directories_are() {
                       COPY --from=busybox /bin/busybox /app/busybox\n\
                       CMD cat /sums; ls /app/2; /app/busybox echo works\n";
     let context = many_files(&env, 1500);
-    context.dockerfile(dockerfile);
+    // The second copy finds that below.
+    context.file("many/5/large", "large".repeat(100_000)).dockerfile(dockerfile);
     let images = ["packed", "dir", "auto"].map(|form| {
         let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000", "--no-cache", "-t", form];
         env.lap(["--layer-form", form, "build"]).args(epoch).arg(context.path()).ok();

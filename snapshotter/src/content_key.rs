@@ -140,7 +140,7 @@ pub(crate) fn gather(scan: &Scan, results: Vec<(Chunk, Vec<Option<Leaf>>)>) -> V
         if leaves.is_empty() {
             leaves.reserve_exact(scan.dirs[chunk.dir].children.len());
         }
-        debug_assert!(leaves.len() <= chunk.children.start);
+        assert!(leaves.len() <= chunk.children.start, "chunks come in order");
         // Between chunks there may be directories, which have none.
         leaves.resize_with(chunk.children.start, || None);
         leaves.extend(found);

@@ -97,7 +97,7 @@ impl Record {
 #[derive(Clone, Default)]
 struct Visits {
     dirs: BTreeMap<PathBuf, Visit>,
-    /// Whether all of it is in the file.
+    /// Whether nothing came since it was saved.
     saved: bool,
 }
 
@@ -116,6 +116,8 @@ pub struct StatCache {
     opened: FileTime,
     loaded: Loaded,
     visits: Mutex<Visits>,
+    /// Held by who saves it, so that what is newer is saved later.
+    saving: Mutex<()>,
     /// What a key was made of last.
     look: Mutex<Option<Look>>,
 }
@@ -128,6 +130,7 @@ impl StatCache {
             opened: now.into(),
             loaded: Loaded::read(path).unwrap_or_default(),
             visits: Mutex::default(),
+            saving: Mutex::default(),
             look: Mutex::default(),
         }
     }
@@ -191,25 +194,28 @@ impl StatCache {
     /// # Errors
     /// The file could not be written. The old one is then still there.
     pub fn save(&self) -> Result<bool, PathError> {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut visits.saved, true) {
             return Ok(false);
         }
         let seen = visits.dirs.clone();
         drop(visits);
-        let saved = self.save_with(&seen);
-        if saved.is_err() {
+        let Some(bytes) = self.encoded_with(&seen) else { return Ok(false) };
+        let replaced = self.replace_file(&bytes);
+        if !matches!(replaced, Ok(true)) {
             self.visits.lock().unwrap_or_else(PoisonError::into_inner).saved = false;
         }
-        saved
+        replaced
     }
 
-    fn save_with(&self, visits: &BTreeMap<PathBuf, Visit>) -> Result<bool, PathError> {
+    /// The cache with what was seen; `None` if that changes nothing, or is too much.
+    fn encoded_with(&self, visits: &BTreeMap<PathBuf, Visit>) -> Option<Vec<u8>> {
         let forgotten = |dir: &Path| !visits.contains_key(dir) && is_gone(visits, dir);
         let is_same = visits.values().all(|visit| visit.records.is_none())
             && !self.loaded.dirs().any(|(dir, _)| forgotten(dir));
         if is_same {
-            return Ok(false);
+            return None;
         }
         let mut merged = BTreeMap::new();
         for (dir, records) in self.loaded.dirs() {
@@ -224,8 +230,7 @@ impl StatCache {
                 merged.insert(dir, Kept::New(records));
             }
         }
-        let Some(bytes) = format::encode(&merged) else { return Ok(false) };
-        self.replace_file(&bytes)
+        format::encode(&merged)
     }
 
     /// Writes the file, unless another process does so now: one that reads as much of the directory as this one.

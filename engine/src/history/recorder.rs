@@ -214,9 +214,14 @@ impl Recorder {
         }
     }
 
-    /// Whether finding out why a copy runs may take long enough to be done beside it.
+    /// Whether finding out why a copy [runs](Self::runs) may take long enough to be done beside it. If so, the build is in the
+    /// history from now on.
     pub(crate) fn explains_slowly(&self) -> bool {
-        self.has_long_listing.load(Ordering::Relaxed)
+        let is_slow = self.has_long_listing.load(Ordering::Relaxed);
+        if is_slow {
+            let _ = self.make_directory();
+        }
+        is_slow
     }
 
     /// A result was found. `path_ms` is what [`made`](Self::made) said when it was made.

@@ -232,6 +232,12 @@ impl<'a> BuildOps<'a> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(output.snapshot, made);
     }
 
+    /// Whether finding out why a step runs may take so long that it is done while it does.
+    fn is_explained_beside(&self, index: VertexIndex) -> bool {
+        matches!(self.graph.vertex(index).op, Op::File(_))
+            && self.progress.recorder().is_some_and(|recorder| recorder.explains_slowly())
+    }
+
     /// Tells why a step has to run.
     fn explain(&self, index: VertexIndex) {
         let vertex = self.graph.vertex(index);
@@ -511,15 +517,23 @@ impl Ops for BuildOps<'_> {
             input.as_ref().map(|input| self.sharing.here(input.first(), cancel)).transpose()
         };
         let inputs: Vec<_> = inputs.iter().map(here).collect::<Result<_, _>>()?;
-        let started = self.engine.clock.now();
-        let run = || self.run(vertex, &inputs, content, &lead);
-        let is_slow = self.progress.recorder().is_some_and(|recorder| recorder.explains_slowly());
-        let made = match &self.graph.vertex(vertex).op {
-            Op::File(_) if is_slow => std::thread::scope(|scope| {
-                scope.spawn(|| self.explain(vertex));
+        let run = || {
+            let started = self.engine.clock.now();
+            Ok::<_, StepError>((started, self.run(vertex, &inputs, content, &lead)?))
+        };
+        let (started, made) = match self.is_explained_beside(vertex) {
+            true => std::thread::scope(|scope| {
+                let explain = || self.explain(vertex);
+                if std::thread::Builder::new()
+                    .name("explain".to_owned())
+                    .spawn_scoped(scope, explain)
+                    .is_err()
+                {
+                    explain();
+                }
                 run()
             })?,
-            _ => {
+            false => {
                 self.explain(vertex);
                 run()?
             }

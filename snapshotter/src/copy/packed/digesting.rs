@@ -17,7 +17,7 @@ use crate::packed::bases::Base;
 /// How much of the copy's own is handed on at a time.
 const BUFFER: usize = 64 << 10;
 
-/// How much of another file is one part at most, and how much of it is read at a time.
+/// From what length on a part of another file is handed on, and how much of it is read at a time.
 const STEP: u64 = 1 << 20;
 const WINDOW: usize = 2 << 20;
 

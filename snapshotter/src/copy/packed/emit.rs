@@ -291,10 +291,11 @@ impl<'a> Emitter<'a> {
         if found.stat.is_unchanged(&after) { Ok(()) } else { Err(Stop::Unfit) }
     }
 
-    /// Reads a large file that the layer does not say for its hash.
+    /// Finds the hash of a large file that the layer does not say: what is remembered of it, or by reading it.
     fn hash_what_is_left(&self, found: &mut Found) -> Packing<()> {
         let Content::File(source) = &mut found.content else { return Ok(()) };
-        if found.known.is_none() && self.job.wants_hash() {
+        found.hash = found.known.map(|known| known.hash);
+        if found.hash.is_none() && self.job.wants_hash() {
             let hasher = Some(blake3::Hasher::new());
             let mut watched = Watched { file: source, hasher, cancel: self.job.cancel };
             let read = io::copy(&mut watched, &mut io::sink());

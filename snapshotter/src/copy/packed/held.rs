@@ -113,6 +113,11 @@ impl<'a> Reader<'a> {
         Self { base, places: base.files.iter().map(|_| Reading::default()).collect(), alone: Vec::new() }
     }
 
+    /// Keeps nothing of the files in memory.
+    pub(super) fn let_go(&mut self) {
+        self.places.iter_mut().for_each(|reading| reading.mapped = None);
+    }
+
     /// The bytes of a file that come before the content of a record.
     pub(super) fn headers(&mut self, record: &Record, offset: u64) -> io::Result<&[u8]> {
         let number = self.base.number(record);

@@ -39,8 +39,9 @@ impl<'a> Known<'a> {
     /// A file is what is remembered of one with this status.
     pub(super) fn is_remembered(&mut self, place: Place, stat: &Stat, record: Record) {
         match self.seen(place.batch).and_then(|seen| seen.leaf(place.dir, place.child)) {
-            Some(_) => self.files[place.batch].as_seen.push(place),
-            None => self.note(place, self.job.file_leaf(Some(record), stat, &[], Some(record.hash))),
+            // Another key of the same files may have found something else meanwhile.
+            Some(leaf) if leaf.record == Some(record) => self.files[place.batch].as_seen.push(place),
+            _ => self.note(place, self.job.file_leaf(Some(record), stat, &[], Some(record.hash))),
         }
     }
 

@@ -147,11 +147,13 @@ impl Write for Sink<'_> {
     /// Writes what is the copy's own.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Self { file, digest, held, .. } = self;
-        if let Some(Held { gathered, .. }) = held {
+        if let Some(Held { gathered, reader, .. }) = held {
             gathered.extend_from_slice(bytes);
             if gathered.len() >= BUFFER {
                 file.write_all(gathered)?;
                 gathered.clear();
+                // It may be long until something is read again.
+                reader.let_go();
             }
         }
         match digest {

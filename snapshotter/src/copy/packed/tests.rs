@@ -121,7 +121,7 @@ fn both(
         let packed = Tree::overlay([sys::erofs::path_of(&root).as_path(), image]).unwrap();
         assert_eq!(seen(&packed, unpacked.tree()), seen(unpacked.tree(), &packed));
     }
-    let sharing = Sharing { scratch, image, source: from, batches: &batches, options };
+    let sharing = Sharing { scratch, image, source: from, batches: &batches, options, stats: first };
     for other_headers in [false, true] {
         sharing.check(other_headers, unpacked.tree(), &archive, &writer);
     }
@@ -148,6 +148,8 @@ struct Sharing<'a> {
     source: &'a Tree,
     batches: &'a [Batch],
     options: &'a CopyOptions<'a>,
+    /// What has to be said of it.
+    stats: CopyStats,
 }
 
 impl Sharing<'_> {
@@ -159,7 +161,7 @@ impl Sharing<'_> {
         archive: &[u8],
         writer: &dyn Fn(&str) -> LayerWriter,
     ) {
-        let Self { scratch, image, source, batches, options } = *self;
+        let Self { scratch, image, source, batches, options, stats } = *self;
         let name = |what: &str| format!("{what}-{other_headers}");
         let create = |what: &str| {
             let path = scratch.join(name(what));
@@ -180,6 +182,7 @@ impl Sharing<'_> {
         let layer = writer(&name("second-layer"));
         let made = pack(&layer, source, batches, &options, &tar, &mut base, &cancel);
         let made = made.unwrap().unwrap();
+        assert_eq!(made.stats, stats);
         let mut read = Vec::new();
         let files = [&tar, &own].map(|file| file.try_clone().unwrap());
         Archive::new(files.into(), made.pieces.clone()).read_to_end(&mut read).unwrap();
