@@ -2,26 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, Range};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::ptr::NonNull;
+use std::ops::Deref;
+
+use memmap2::{Advice, Mmap, MmapOptions};
 
 /// A part of a file that nobody changes, in memory.
 ///
 /// All of it has been read when this is made, so a file that is shorter, or that the disk does not give, is an error then. Were the
 /// file cut or the disk lost while this exists, the kernel would end the process (`SIGBUS`, `mmap(2)`): so it is for files of our
 /// own that are written once, a few mebibytes at a time, and not for long.
-pub struct Mapped {
-    /// Of the mapping, which begins with a page.
-    address: NonNull<libc::c_void>,
-    length: usize,
-    /// Where in it the part is.
-    part: Range<usize>,
-}
-
-// SAFETY: it is memory that is only read, and is given back by whoever drops it, from any thread.
-unsafe impl Send for Mapped {}
+pub struct Mapped(Mmap);
 
 impl Mapped {
     /// Maps `length` bytes of a file from `offset` on, and has the kernel read them.
@@ -30,37 +20,15 @@ impl Mapped {
     /// [`io::ErrorKind::UnexpectedEof`]: the file ends before. What the kernel says: it cannot be read, or the kernel is older than
     /// Linux 5.14 and cannot do this (`MADV_POPULATE_READ`, `madvise(2)`).
     pub fn new(file: &File, offset: u64, length: usize) -> io::Result<Self> {
-        let end = u64::try_from(length).ok().and_then(|length| offset.checked_add(length));
-        if length == 0 || end.is_none_or(|end| std::fs::File::metadata(file).is_ok_and(|is| is.size() < end))
-        {
+        let size = file.metadata()?.len();
+        if length == 0 || size.checked_sub(offset).is_none_or(|rest| rest < length as u64) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let page = page_size();
-        // It is less than a page.
-        let before = (offset % page) as usize;
-        let start = libc::off_t::try_from(offset - offset % page).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let mapped = length.checked_add(before).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: a new mapping at a place that the kernel chooses.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                mapped,
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                start,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let address = NonNull::new(address).ok_or(io::ErrorKind::OutOfMemory)?;
-        let this = Self { address, length: mapped, part: before..mapped };
-        // SAFETY: the mapping is ours; this reads its pages and changes nothing.
-        match unsafe { libc::madvise(address.as_ptr(), mapped, libc::MADV_POPULATE_READ) } {
-            0 => Ok(this),
-            _ => Err(io::Error::last_os_error()),
-        }
+        // SAFETY: the mapping is for reading, and the file has all of it. Nobody in this process writes to such files; that nobody
+        // else changes them is what this is for.
+        let mapped = unsafe { MmapOptions::new().offset(offset).len(length).map(file) }?;
+        mapped.advise(Advice::PopulateRead)?;
+        Ok(Self(mapped))
     }
 }
 
@@ -68,25 +36,8 @@ impl Deref for Mapped {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: that many bytes are mapped for reading until this is dropped, and the file has them all. Nobody in this process
-        // writes to the mapping; that nobody changes the file is what this is for.
-        let all = unsafe { std::slice::from_raw_parts(self.address.as_ptr().cast::<u8>(), self.length) };
-        &all[self.part.clone()]
+        &self.0
     }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and what was lent of it is given back.
-        unsafe { libc::munmap(self.address.as_ptr(), self.length) };
-    }
-}
-
-/// The length of a page, in bytes.
-fn page_size() -> u64 {
-    // SAFETY: it has no requirements.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u64::try_from(size).unwrap_or(4096)
 }
 
 #[cfg(test)]

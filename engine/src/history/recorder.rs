@@ -214,14 +214,15 @@ impl Recorder {
         }
     }
 
-    /// Whether finding out why a copy [runs](Self::runs) may take long enough to be done beside it. If so, the build is in the
-    /// history from now on.
+    /// Whether finding out why a copy [runs](Self::runs) may take long enough to be done beside it.
     pub(crate) fn explains_slowly(&self) -> bool {
-        let is_slow = self.has_long_listing.load(Ordering::Relaxed);
-        if is_slow {
-            let _ = self.make_directory();
-        }
-        is_slow
+        self.has_long_listing.load(Ordering::Relaxed)
+    }
+
+    /// A step is about to run: the build is in the history from now on, also if it is killed.
+    pub(crate) fn enter_history(&self) {
+        // What is wrong with it is told at the end, when it will not have got better.
+        let _ = self.make_directory();
     }
 
     /// A result was found. `path_ms` is what [`made`](Self::made) said when it was made.
@@ -264,10 +265,9 @@ impl Recorder {
 
     /// A step is about to run: why, in one line, if there is an earlier build to compare with.
     ///
-    /// From now on the build is in the history, also if it is killed.
+    /// From now on the build is [in the history](Self::enter_history).
     pub(crate) fn runs(&self, vertex: VertexIndex) -> Option<String> {
-        // What is wrong with it is told at the end, when it will not have got better.
-        let _ = self.make_directory();
+        self.enter_history();
         let graph = self.graph()?;
         let refused = self.lock_steps()[vertex.index()].refused.clone();
         if self.earlier.is_empty(&self.store) {

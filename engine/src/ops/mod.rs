@@ -232,10 +232,10 @@ impl<'a> BuildOps<'a> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(output.snapshot, made);
     }
 
-    /// Whether finding out why a step runs may take so long that it is done while it does.
-    fn is_explained_beside(&self, index: VertexIndex) -> bool {
-        matches!(self.graph.vertex(index).op, Op::File(_))
-            && self.progress.recorder().is_some_and(|recorder| recorder.explains_slowly())
+    /// Who takes so long to find out why a step runs that it is done while it does, if so.
+    fn slowly_explained_by(&self, index: VertexIndex) -> Option<&Recorder> {
+        let recorder = self.progress.recorder().filter(|recorder| recorder.explains_slowly());
+        recorder.filter(|_| matches!(self.graph.vertex(index).op, Op::File(_)))
     }
 
     /// Tells why a step has to run.
@@ -521,23 +521,18 @@ impl Ops for BuildOps<'_> {
             let started = self.engine.clock.now();
             Ok::<_, StepError>((started, self.run(vertex, &inputs, content, &lead)?))
         };
-        let (started, made) = match self.is_explained_beside(vertex) {
-            true => std::thread::scope(|scope| {
-                let explain = || self.explain(vertex);
-                if std::thread::Builder::new()
-                    .name("explain".to_owned())
-                    .spawn_scoped(scope, explain)
-                    .is_err()
-                {
-                    explain();
-                }
-                run()
-            })?,
-            false => {
-                self.explain(vertex);
-                run()?
+        let explain = || self.explain(vertex);
+        let (started, made) = std::thread::scope(|scope| {
+            let beside = self.slowly_explained_by(vertex).and_then(|recorder| {
+                recorder.enter_history();
+                let thread = std::thread::Builder::new().name("explain".to_owned());
+                thread.spawn_scoped(scope, explain).ok()
+            });
+            if beside.is_none() {
+                explain();
             }
-        };
+            run()
+        })?;
         // Saved while the claim is held, so that whoever waits for it finds the result. The first comes last: with it, all
         // are there.
         for (output, filesystem) in made.all().rev() {

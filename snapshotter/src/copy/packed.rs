@@ -92,7 +92,10 @@ fn run(job: &Job<'_>, batches: &[Batch], tar: &File, bases: &mut dyn Bases) -> P
         let remembered = held::remembered(job, batches, &plan);
         Ok((links, plan, remembered))
     };
-    let (planned, first) = rayon::join(planned, || bases.next());
+    // Only of what is remembered is known that a layer has it.
+    let is_known = job.options.stat_cache.is_some();
+    let first = || if is_known { bases.next() } else { Ok(None) };
+    let (planned, first) = rayon::join(planned, first);
     let (links, plan, remembered) = planned?;
     let shared = held::choose(&plan, &remembered, first?, bases)?;
     let base = shared.as_ref().map(|shared| &shared.base);

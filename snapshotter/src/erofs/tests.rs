@@ -108,6 +108,9 @@ impl Made {
     fn judge(&self) {
         let dir = tempfile::tempdir().unwrap();
         let (image, device) = self.write(dir.path(), BlockBits::PAGE);
+        // It reads the length of attributes behind each inode, also behind one that has none and is the last thing there is.
+        let length = image.metadata().unwrap().len();
+        File::options().write(true).open(&image).unwrap().set_len(length + BlockBits::PAGE.size()).unwrap();
         let out = dir.path().join("out");
         let run = |program: &str, arguments: &[String]| {
             let device = format!("--device={}", device.display());
@@ -242,6 +245,21 @@ fn large_directories_are_searched_and_listed() {
     }
     made.check_mounted(BlockBits::TAR);
     made.judge();
+}
+
+#[test]
+fn the_last_inode_may_end_with_the_image() {
+    let mut made = Made::new();
+    for number in 0..51 {
+        made.put(ROOT, number.to_string().as_bytes(), Content::Fifo, attributes(0o644));
+    }
+    let plan = super::place::plan(&made.tree, BlockBits::PAGE, 1).unwrap();
+    let last = plan.inodes.last().unwrap();
+    assert_eq!((last.behind(), plan.blocks), (BlockBits::PAGE.size(), plan.data_block));
+    if is_root() {
+        made.check_mounted(BlockBits::PAGE);
+        made.judge();
+    }
 }
 
 #[test]

@@ -32,9 +32,8 @@ use crate::write_back::WriteBack;
 /// How much of an archive is written again at a time.
 const BUFFER: usize = 256 << 10;
 
-/// How many files a thread compares before it takes others, and how much it reads at a time.
+/// How many files a thread compares before it takes others.
 const FILES: usize = 512;
-const WINDOW: usize = 16 << 10;
 
 /// Whether a layer shares with others what they hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,8 +212,8 @@ impl Plan {
 fn shared_headers(tar: &File, records: &[Record], base: &Base, found: &[Option<u32>]) -> Vec<u32> {
     let files: Vec<_> = records.iter().zip(found).collect();
     let compare = |files: &[(&Record, &Option<u32>)]| {
-        let mut own = Window::new(WINDOW);
-        let mut others: Vec<Window> = base.files.iter().map(|_| Window::new(WINDOW)).collect();
+        let mut own = Window::default();
+        let mut others: Vec<Window> = base.files.iter().map(|_| Window::default()).collect();
         let mut same = |file: &Record, at: Option<u32>| {
             let record = base.contents.get(at?)?;
             let number = base.number(record);

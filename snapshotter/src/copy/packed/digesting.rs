@@ -3,26 +3,22 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use base::digest::Digester;
 use base::{CancelToken, Digest};
-use sys::mapped::Mapped;
 
 use crate::digest_thread::DigestThread;
 use crate::packed::bases::Base;
+use crate::window::Window;
 
 /// How much of the copy's own is handed on at a time.
 const BUFFER: usize = 64 << 10;
 
-/// From what length on a part of another file is handed on, and how much of it is read at a time.
+/// From what length on a part of another file is handed on, and how much of it is digested at a time: much less than a window.
 const STEP: u64 = 1 << 20;
-const WINDOW: usize = 2 << 20;
-
-/// What is shorter is rather copied than mapped.
-const LEAST_MAPPED: usize = 64 << 10;
+const PIECE: u64 = 256 << 10;
 
 /// How many parts may wait.
 const DEPTH: usize = 256;
@@ -111,37 +107,35 @@ impl SharedDigest {
 
 fn digest(files: &[File], parts: &Receiver<Part>, ends: &CancelToken) -> io::Result<Digest> {
     let mut digester = Digester::new();
-    let mut buffer = Vec::new();
-    for part in parts {
+    let mut windows: Vec<Window> = files.iter().map(|_| Window::default()).collect();
+    while let Some(part) = next(parts, &mut windows) {
         match part {
             Part::Bytes(bytes) => digester.update(&bytes),
             Part::Range { number, mut offset, length } => {
-                let file =
-                    number.checked_sub(1).and_then(|at| files.get(at)).ok_or(io::ErrorKind::NotFound)?;
+                let at = number.checked_sub(1).ok_or(io::ErrorKind::NotFound)?;
+                let (file, window) = files.get(at).zip(windows.get_mut(at)).ok_or(io::ErrorKind::NotFound)?;
                 let mut left = length;
                 while left > 0 {
                     if ends.is_cancelled() {
                         return Err(io::ErrorKind::Interrupted.into());
                     }
-                    // It fits.
-                    let now = left.min(WINDOW as u64) as usize;
-                    let mapped = (now >= LEAST_MAPPED).then(|| Mapped::new(file, offset, now).ok()).flatten();
-                    match mapped {
-                        Some(mapped) => digester.update(&mapped),
-                        None => {
-                            // A kernel that cannot map it says so of each.
-                            buffer.resize(now.max(buffer.len()), 0);
-                            file.read_exact_at(&mut buffer[..now], offset)?;
-                            digester.update(&buffer[..now]);
-                        }
-                    }
-                    offset += now as u64;
-                    left -= now as u64;
+                    let now = left.min(PIECE);
+                    digester.update(window.bytes(file, offset, now)?);
+                    offset += now;
+                    left -= now;
                 }
             }
         }
     }
     Ok(digester.finish())
+}
+
+/// The next part. Nothing is kept in memory while there is none yet, which may be long.
+fn next(parts: &Receiver<Part>, windows: &mut [Window]) -> Option<Part> {
+    parts.try_recv().ok().or_else(|| {
+        windows.iter_mut().for_each(Window::let_go);
+        parts.recv().ok()
+    })
 }
 
 /// The digest of an archive that is written.

@@ -3,11 +3,8 @@
 //!
 //! A file is the same if what is remembered of it says so, that is by the rule by which its content is not hashed again.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
-use sys::mapped::Mapped;
 use sys::stat::Kind;
 
 use super::super::Job;
@@ -15,14 +12,9 @@ use super::plan::Plan;
 use super::{Packing, Place};
 use crate::batch::Batch;
 use crate::packed::bases::{Base, Bases, Used, choose_base};
-use crate::packed::contents::{Contents, Record};
+use crate::packed::contents::Contents;
 use crate::stat_cache::{self, DirRecords, XattrState};
-
-/// How much is mapped at a time, where what is wanted comes in its order, in bytes.
-const WINDOW: u64 = 2 << 20;
-
-/// How far ahead is as good as next.
-const NEAR: u64 = 64 << 10;
+use crate::window::Window;
 
 /// The files of a copy that a layer holds already.
 pub(super) struct Shared {
@@ -89,69 +81,25 @@ pub(super) fn remembered(job: &Job<'_>, batches: &[Batch], plan: &Plan) -> Vec<(
     known
 }
 
-/// Reads headers in the files of a base, mostly in their order.
+/// Reads the files of a base, mostly in their order.
 pub(super) struct Reader<'a> {
     base: &'a Base,
-    /// By the numbers of the files, from 1.
-    places: Vec<Reading>,
-    alone: Vec<u8>,
-}
-
-/// Where a file is read.
-#[derive(Default)]
-struct Reading {
-    /// What of it is in memory, and where that begins.
-    mapped: Option<(u64, Mapped)>,
-    /// After what was read last.
-    next: u64,
-    /// Whether the kernel does not map it.
-    is_copied: bool,
+    windows: Vec<Window>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(base: &'a Base) -> Self {
-        Self { base, places: base.files.iter().map(|_| Reading::default()).collect(), alone: Vec::new() }
+        Self { base, windows: base.files.iter().map(|_| Window::default()).collect() }
+    }
+
+    /// Bytes of a file.
+    pub(super) fn bytes(&mut self, number: usize, offset: u64, length: u64) -> io::Result<&[u8]> {
+        let file = self.base.file(number).ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.windows[number - 1].bytes(file, offset, length)
     }
 
     /// Keeps nothing of the files in memory.
     pub(super) fn let_go(&mut self) {
-        self.places.iter_mut().for_each(|reading| reading.mapped = None);
-    }
-
-    /// The bytes of a file that come before the content of a record.
-    pub(super) fn headers(&mut self, record: &Record, offset: u64) -> io::Result<&[u8]> {
-        let number = self.base.number(record);
-        let file = self.base.file(number).ok_or(io::ErrorKind::UnexpectedEof)?;
-        let reading = &mut self.places[number - 1];
-        let length = record.headers as usize;
-        let is_next = (reading.next..reading.next.saturating_add(NEAR)).contains(&offset);
-        reading.next = record.end();
-        if reading.mapped(offset, length).is_none() && is_next && !reading.is_copied {
-            reading.map(file, offset);
-        }
-        match reading.mapped(offset, length) {
-            Some(mapped) => Ok(mapped),
-            None => {
-                self.alone.resize(length, 0);
-                file.read_exact_at(&mut self.alone, offset)?;
-                Ok(&self.alone)
-            }
-        }
-    }
-}
-
-impl Reading {
-    fn mapped(&self, offset: u64, length: usize) -> Option<&[u8]> {
-        let (start, mapped) = self.mapped.as_ref()?;
-        let from = usize::try_from(offset.checked_sub(*start)?).ok()?;
-        mapped.get(from..from.checked_add(length)?)
-    }
-
-    fn map(&mut self, file: &File, offset: u64) {
-        self.mapped = None;
-        let rest = file.metadata().map_or(0, |is| is.len().saturating_sub(offset));
-        let mapped = Mapped::new(file, offset, rest.min(WINDOW) as usize).ok();
-        self.is_copied = mapped.is_none();
-        self.mapped = mapped.map(|mapped| (offset, mapped));
+        self.windows.iter_mut().for_each(Window::let_go);
     }
 }

@@ -118,7 +118,8 @@ impl<'a> Sink<'a> {
         let record = held.base.contents.get(at).filter(|record| record.headers as usize == headers.len());
         let start = record.and_then(|record| record.offset.checked_sub(u64::from(record.headers)));
         let (Some(record), Some(start)) = (record, start) else { return Ok(false) };
-        if held.reader.headers(record, start).map_err(unreadable)? != headers {
+        let number = held.base.number(record);
+        if held.reader.bytes(number, start, headers.len() as u64).map_err(unreadable)? != headers {
             return Ok(false);
         }
         self.share(at, record.headers).map(|()| true)
