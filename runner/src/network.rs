@@ -214,8 +214,9 @@ pub fn connect(
             return Err(error);
         }
     };
-    let mut attachment = Attachment::new(namespace, None, published);
-    attachment.plug_in(seat, bridge)?;
+    let mut attachment = Attachment::new(namespace, None, published.clone());
+    attachment.plug_in(seat, bridge, || bridge::take_seat(&place, runtime, wanted, published))?;
+    let address = attachment.seats.first().map_or(address, |seat| seat.addresses().inet);
     let inside = place.is_hub() || !attachment.seats.iter().any(Seat::has_bridge);
     attachment.forward(reserved, address.into(), inside)?;
     Ok(attachment)
@@ -307,8 +308,20 @@ impl Attachment {
         self.seats.iter().find(|seat| seat.leads_out()).or(self.seats.first())
     }
 
-    fn plug_in(&mut self, mut seat: Seat, bridge: u32) -> Result<(), NetworkError> {
-        let plugged = seat.plug_in(bridge, &mut self.namespace);
+    /// Plugs a seat in. Somebody for whom our runtime directory is not there, because it is on a mount of ours alone, may
+    /// have removed the bridge since the seat was taken: then another one is taken, once.
+    fn plug_in(
+        &mut self,
+        mut seat: Seat,
+        mut bridge: u32,
+        again: impl FnOnce() -> Result<(Seat, u32), NetworkError>,
+    ) -> Result<(), NetworkError> {
+        let mut plugged = seat.plug_in(bridge, &mut self.namespace);
+        if plugged.is_err() && !seat.bridge_is(bridge)? {
+            seat.leave()?;
+            (seat, bridge) = again()?;
+            plugged = seat.plug_in(bridge, &mut self.namespace);
+        }
         // With or without a cable it is given back with the others.
         self.seats.push(seat);
         plugged
@@ -334,9 +347,11 @@ impl Attachment {
             Some(seat) => seat.place().clone(),
             None => Place::enter(runtime)?,
         };
-        let (seat, bridge) = bridge::take_seat(&place, runtime, wanted, Vec::new())?;
-        if let Err(error) = self.plug_in(seat, bridge) {
-            self.seats.pop().map_or(Ok(()), Seat::leave)?;
+        let seats = self.seats.len();
+        let take = || bridge::take_seat(&place, runtime, wanted, Vec::new());
+        let (seat, bridge) = take()?;
+        if let Err(error) = self.plug_in(seat, bridge, take) {
+            self.seats.drain(seats..).try_for_each(Seat::leave)?;
             return Err(error);
         }
         self.tell_name_server();
@@ -502,3 +517,7 @@ impl Drop for Attachment {
         let _ = self.leave();
     }
 }
+
+#[cfg(test)]
+#[path = "network/tests.rs"]
+mod tests;

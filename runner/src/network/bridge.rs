@@ -276,6 +276,15 @@ impl Seat {
             .map_err(failed("make the virtual cable", name))
     }
 
+    /// Whether the bridge of the network still has this number.
+    pub(super) fn bridge_is(&self, index: u32) -> Result<bool, NetworkError> {
+        let bridge = &self.network.bridge;
+        self.place.run(|| {
+            let found = Links::open().and_then(|mut links| links.find(bridge));
+            Ok(found.map_err(failed("find", bridge))?.is_some_and(|link| link.index == index))
+        })
+    }
+
     /// Makes a card on the network's interface, in the container's namespace.
     fn add_sublink(&self, parent: u32, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
         let driver = self.network.driver();

@@ -4,6 +4,9 @@
 //! them. A killed process leaves its lease, and the redirects of its ports; the next container of the network removes
 //! them. A runtime directory that was removed under a network leaves bridge and rules that nobody knows of; the note at
 //! the bridge says whose it was.
+//!
+//! That a directory is not there for us does not mean that it is gone: it may be on a mount that only others see, while
+//! the interfaces are those of all. So a bridge with a cable is in use, whatever its note says.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -33,7 +36,7 @@ pub enum Leftover {
         /// How many.
         count: usize,
     },
-    /// A bridge whose runtime directory does not exist any more.
+    /// A bridge without containers whose runtime directory does not exist any more.
     OrphanBridge {
         /// The bridge.
         bridge: String,
@@ -91,21 +94,45 @@ pub fn list(runtime: &Path) -> Result<Vec<Leftover>, NetworkError> {
             found.push(Leftover::IdleNetwork { network, bridge });
         }
     }
-    let links = Links::open().and_then(|mut links| links.all()).map_err(failed("list", "the interfaces"))?;
-    found.extend(links.iter().filter_map(orphan_bridge));
-    // Whoever may not see the firewall has left nothing there.
+    // Whoever may not see the firewall has left nothing there. Asked first: who makes a bridge makes its rules after it.
     let tables = nftables::bridges().unwrap_or_default();
+    let links = Links::open().and_then(|mut links| links.all()).map_err(failed("list", "the interfaces"))?;
+    let orphans = links.iter().filter_map(|link| Some((link, orphan_directory(link, &links)?)));
+    found.extend(orphans.map(|(link, directory)| {
+        let bridge = link.name.clone();
+        Leftover::OrphanBridge { bridge, directory }
+    }));
     let exists = |bridge: &String| links.iter().any(|link| link.name == *bridge);
     let orphans = tables.into_iter().filter(|bridge| !exists(bridge));
     found.extend(orphans.map(|bridge| Leftover::OrphanRules { bridge }));
     Ok(found)
 }
 
-fn orphan_bridge(link: &Link) -> Option<Leftover> {
-    let directory = PathBuf::from(link.alias.as_ref()?.strip_prefix(ALIAS_PREFIX)?);
+/// The runtime directory of a bridge of ours which is not there, if no container has a cable to the bridge.
+fn orphan_directory(bridge: &Link, links: &[Link]) -> Option<PathBuf> {
+    let directory = PathBuf::from(bridge.alias.as_ref()?.strip_prefix(ALIAS_PREFIX)?);
     // A directory that cannot be asked for may exist.
     let exists = sys::fs::exists(&directory.join("networks")).unwrap_or(true);
-    (!exists).then(|| Leftover::OrphanBridge { bridge: link.name.clone(), directory })
+    let is_used = || links.iter().any(|link| link.master == Some(bridge.index));
+    (!exists && !is_used()).then_some(directory)
+}
+
+/// Removes a bridge without a directory, and its rules unless somebody has made it anew.
+fn remove_orphan(bridge: &str) -> Result<(), NetworkError> {
+    let mut links = Links::open().map_err(failed("ask for", "the interfaces"))?;
+    let all = links.all().map_err(failed("list", "the interfaces"))?;
+    let Some(found) = all.iter().find(|link| link.name == bridge) else { return Ok(()) };
+    if orphan_directory(found, &all).is_none() {
+        return Ok(());
+    }
+    links.remove(found.index).map_err(failed("remove the bridge", bridge))?;
+    remove_orphan_rules(bridge)
+}
+
+/// Removes the rules of a bridge that is not there.
+fn remove_orphan_rules(bridge: &str) -> Result<(), NetworkError> {
+    let found = Links::open().and_then(|mut links| links.find(bridge)).map_err(failed("find", bridge))?;
+    if found.is_none() { remove_rules(bridge) } else { Ok(()) }
 }
 
 /// Removes what killed processes left of their containers in all networks.
@@ -150,11 +177,8 @@ pub fn remove(runtime: &Path, leftover: &Leftover) -> Result<(), NetworkError> {
     match leftover {
         Leftover::IdleNetwork { network, .. } => remove_network(runtime, network).map(drop),
         Leftover::DeadLeases { network, .. } => sweep_one(runtime, network),
-        Leftover::OrphanBridge { bridge, .. } => {
-            remove_rules(bridge)?;
-            remove_bridge(bridge)
-        }
-        Leftover::OrphanRules { bridge } => remove_rules(bridge),
+        Leftover::OrphanBridge { bridge, .. } => remove_orphan(bridge),
+        Leftover::OrphanRules { bridge } => remove_orphan_rules(bridge),
     }
 }
 

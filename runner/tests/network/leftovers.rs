@@ -21,6 +21,17 @@ fn assert_no_traces() {
     }
 }
 
+/// What is left of others once the kernel has taken the cables of ended containers down.
+fn when_cables_are_gone(ours: &Runtime) -> Vec<Leftover> {
+    let begin = Instant::now();
+    loop {
+        let found = leftovers::list(ours.path()).unwrap();
+        if !found.is_empty() || begin.elapsed() > Duration::from_secs(10) {
+            return found;
+        }
+    }
+}
+
 #[test]
 fn nothing_is_left_when_leftovers_are_removed() {
     if !in_own_network("leftovers::nothing_is_left_when_leftovers_are_removed", &["nft"]) {
@@ -140,8 +151,41 @@ fn bridges_of_directories_that_are_gone_are_found() {
         runtime
     });
     let ours = Runtime::new();
-    let found = leftovers::list(ours.path()).unwrap();
+    let found = when_cables_are_gone(&ours);
     assert!(matches!(found[..], [Leftover::OrphanBridge { .. }]), "{found:?}");
     leftovers::remove(ours.path(), &found[0]).unwrap();
     assert_no_traces();
+}
+
+/// A directory on a mount that this process does not see, as that of a service with temporary files of its own.
+#[test]
+fn a_bridge_in_use_is_nobody_s_leftover_even_where_its_directory_is_not_seen() {
+    let name = "leftovers::a_bridge_in_use_is_nobody_s_leftover_even_where_its_directory_is_not_seen";
+    if !in_own_network(name, &["nft"]) {
+        return;
+    }
+    let hidden = Runtime::new();
+    let container = hidden.publish(&[]);
+    let away = hidden.path().with_extension("away");
+    std::fs::rename(hidden.path(), &away).unwrap();
+    let ours = Runtime::new();
+    assert_eq!(leftovers::list(ours.path()).unwrap(), []);
+    std::fs::rename(&away, hidden.path()).unwrap();
+    container.disconnect().unwrap();
+    std::fs::rename(hidden.path(), &away).unwrap();
+    let found = when_cables_are_gone(&ours);
+    assert!(matches!(found[..], [Leftover::OrphanBridge { .. }]), "{found:?}");
+    // It comes into use between being found and being removed.
+    std::fs::rename(&away, hidden.path()).unwrap();
+    let container = hidden.publish(&[]);
+    std::fs::rename(hidden.path(), &away).unwrap();
+    leftovers::remove(ours.path(), &found[0]).unwrap();
+    let bridge = match &found[0] {
+        Leftover::OrphanBridge { bridge, .. } => bridge.clone(),
+        other => panic!("{other:?}"),
+    };
+    run("ip", &["link", "show", &bridge]);
+    run("nft", &["list", "table", "inet", &format!("lapstrake_{bridge}")]);
+    std::fs::rename(&away, hidden.path()).unwrap();
+    container.disconnect().unwrap();
 }
