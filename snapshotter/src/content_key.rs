@@ -63,10 +63,9 @@ pub fn listed_content_key(
     for batch in &batches {
         let pass = HashPass { tree, options: *options, wanted: is_content_xattr, cache, cancel };
         let leaves = pass.run(&batch.scan)?;
-        keys.push(batch_key(*options, batch, &leaves));
-        if let Some(cache) = cache {
-            note_in_cache(cache, &batch.scan, &leaves);
-        }
+        let note = || cache.map(|cache| note_in_cache(cache, &batch.scan, &leaves));
+        let (key, _) = rayon::join(|| batch_key(*options, batch, &leaves), note);
+        keys.push(key);
         all_leaves.push(leaves);
     }
     let key = selection_key(&keys);

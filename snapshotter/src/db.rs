@@ -147,11 +147,18 @@ impl Database {
         let failed =
             |source| DbError::Statement { operation: "create the tables", path: aside.to_owned(), source };
         let connection = Connection::open(aside).map_err(failed)?;
-        let created = schema::create(&connection).map_err(failed);
+        // It is on the disk before it has its name, all at once; until then nothing of it is worth anything.
+        let careless = connection
+            .execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY")
+            .map_err(failed);
+        let created = careless.and_then(|()| schema::create(&connection).map_err(failed));
         // Closing writes the log back and removes it.
         let closed = connection.close().map_err(|(_, source)| failed(source));
         let linked = match (created, closed) {
-            (Ok(()), Ok(())) => sys::fs::link_if_absent(aside, path).map(drop).map_err(StoreError::from),
+            (Ok(()), Ok(())) => {
+                let stored = sys::fs::sync_file(aside).and_then(|()| sys::fs::link_if_absent(aside, path));
+                stored.map(drop).map_err(StoreError::from)
+            }
             (Err(error), _) | (_, Err(error)) => Err(error.into()),
         };
         sys::fs::remove_file(aside)?;

@@ -18,6 +18,7 @@ mod format;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::Timestamp;
@@ -166,7 +167,7 @@ impl StatCache {
     pub(crate) fn records_of(&self, dir: &Path) -> DirRecords<'_> {
         let visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = visits.dirs.get(dir).and_then(|visit| visit.records.clone());
-        DirRecords { loaded: self.loaded.dir(dir), seen, opened: self.opened }
+        DirRecords { loaded: self.loaded.dir(dir), seen, opened: self.opened, next: AtomicUsize::new(0) }
     }
 
     /// Notes what was seen in a directory. `records`: the files, or `None` when every one
@@ -269,10 +270,13 @@ impl Visit {
         old: Option<Kept<'_>>,
         opened: FileTime,
     ) -> Option<Vec<(OsString, Record)>> {
-        let mut all: BTreeMap<OsString, Record> = BTreeMap::new();
-        if !self.complete {
-            all.extend(old.map(Kept::all).unwrap_or_default());
+        let old = old.filter(|_| !self.complete).map(Kept::all).unwrap_or_default();
+        if old.is_empty() {
+            let settled: Vec<_> =
+                new.iter().filter(|(_, record)| record.is_settled(opened)).cloned().collect();
+            return (!settled.is_empty()).then_some(settled);
         }
+        let mut all: BTreeMap<OsString, Record> = old.into_iter().collect();
         for (name, record) in new.iter() {
             if record.is_settled(opened) {
                 all.insert(name.clone(), *record);
@@ -290,6 +294,8 @@ pub(crate) struct DirRecords<'a> {
     /// What this use of the cache has learnt.
     seen: Option<Arc<[(OsString, Record)]>>,
     opened: FileTime,
+    /// After the place in `seen` that was found last. Whoever asks in the order of names finds the next one here.
+    next: AtomicUsize,
 }
 
 impl DirRecords<'_> {
@@ -302,7 +308,12 @@ impl DirRecords<'_> {
 
     fn find_seen(&self, name: &OsStr) -> Option<Record> {
         let seen = self.seen.as_ref()?;
-        let place = seen.binary_search_by(|(other, _)| other.as_os_str().cmp(name)).ok()?;
+        let next = self.next.load(Ordering::Relaxed);
+        let place = match seen.get(next) {
+            Some((found, _)) if found == name => next,
+            _ => seen.binary_search_by(|(other, _)| other.as_os_str().cmp(name)).ok()?,
+        };
+        self.next.store(place + 1, Ordering::Relaxed);
         Some(seen[place].1).filter(|record| record.is_settled(self.opened))
     }
 

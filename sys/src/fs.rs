@@ -174,6 +174,12 @@ fn write_aside(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> 
     Ok(())
 }
 
+/// Flushes a file that others wrote.
+pub fn sync_file(path: &Path) -> Result<(), PathError> {
+    failpoint::pass("flush").at("flush", path)?;
+    open(path)?.sync_all().at("flush", path)
+}
+
 /// Flushes a directory, so that the names in it survive a power loss.
 pub fn sync_dir(path: &Path) -> Result<(), PathError> {
     failpoint::pass("flush directory").at("flush directory", path)?;

@@ -22,12 +22,13 @@ mod sink;
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::CancelToken;
 
 use self::digesting::Digesting;
 use self::emit::{Emitted, Emitter};
-use self::load::Loader;
+use self::load::{Loader, Round};
 use self::plan::Plan;
 use super::{CopyError, CopyOptions, CopyStats, Job};
 use crate::batch::Batch;
@@ -86,15 +87,22 @@ pub(crate) fn pack(
 }
 
 fn run(job: &Job<'_>, batches: &[Batch], tar: &File, bases: &mut dyn Bases) -> Packing<PackedCopy> {
+    // Only of what is remembered is known that a layer has it, and only if there is one this matters.
+    let may_share = AtomicBool::new(job.options.stat_cache.is_some());
     let planned = || -> Packing<_> {
         let links: Vec<HardLinks> = batches.iter().map(|batch| HardLinks::find(&batch.scan)).collect();
         let plan = Plan::make(job, batches)?;
-        let remembered = held::remembered(job, batches, &plan);
+        let remembered = match may_share.load(Ordering::Relaxed) {
+            true => held::remembered(job, batches, &plan),
+            false => Vec::new(),
+        };
         Ok((links, plan, remembered))
     };
-    // Only of what is remembered is known that a layer has it.
-    let is_known = job.options.stat_cache.is_some();
-    let first = || if is_known { bases.next() } else { Ok(None) };
+    let first = || {
+        let first = if may_share.load(Ordering::Relaxed) { bases.next() } else { Ok(None) };
+        may_share.store(!matches!(first, Ok(None)), Ordering::Relaxed);
+        first
+    };
     let (planned, first) = rayon::join(planned, first);
     let (links, plan, remembered) = planned?;
     let shared = held::choose(&plan, &remembered, first?, bases)?;
@@ -102,7 +110,7 @@ fn run(job: &Job<'_>, batches: &[Batch], tar: &File, bases: &mut dyn Bases) -> P
     let mut emitter = Emitter::new(job, batches, &plan, tar, base)?;
     let mut loader = Loader::new(job, batches, &links, &plan, shared.as_ref());
     // What was read is written while what comes next is read.
-    let mut ready = Vec::new();
+    let (mut ready, mut memory) = (Round::default(), Vec::new());
     loop {
         job.cancel.check().map_err(TreeError::from)?;
         let next = loader.next()?;
@@ -112,14 +120,14 @@ fn run(job: &Job<'_>, batches: &[Batch], tar: &File, bases: &mut dyn Bases) -> P
         }
         ready = match next.takes_time() {
             true => {
-                let (written, read) = rayon::join(|| emitter.files(ready), || loader.read(next));
-                written?;
+                let (written, read) = rayon::join(|| emitter.files(ready), || loader.read(next, memory));
+                memory = written?;
                 read?
             }
             // The other processor has something better to do.
             false => {
-                emitter.files(ready)?;
-                loader.read(next)?
+                let used = emitter.files(ready)?;
+                loader.read(next, used)?
             }
         };
     }

@@ -22,6 +22,7 @@ use crate::error::StoreError;
 use crate::scan::Child;
 use crate::select::Selection;
 use crate::snapshot::{ActiveSnapshot, SnapshotId};
+use crate::stat_cache::StatCache;
 use crate::tar_entry::BLOCK;
 use crate::tree::Tree;
 use crate::write_back::begin_if_long;
@@ -125,17 +126,25 @@ impl ActiveSnapshot {
         if shared.is_some() {
             write_new(&dirs.pieces(), pieces.to_text().as_bytes())?;
         }
-        // All that can be done is done while the archive is digested.
-        let index = self.store().write_index_file(dirs, &tree, &pieces)?;
-        write_new(&dirs.contents(), &contents)?;
-        let contents = Digest::of(&contents);
-        let row = index.map(|index| self.store().row_of(dirs, sketch, &pieces, index)).transpose()?;
-        drop(tree);
-        batches.clear();
-        if let Some(cache) = options.stat_cache.filter(|_| diff_id.takes_time()) {
+        // All that can be done is done while the archive is digested, and at once.
+        let cache = options.stat_cache.filter(|cache| diff_id.takes_time() || is_most_of(&stats, cache));
+        let save = || {
             // It is a hint, and who saves it at the end says what is wrong.
-            let _ = cache.save();
-        }
+            let _ = cache.map(StatCache::save);
+        };
+        let (index, ()) = rayon::join(|| self.store().write_index_file(dirs, &tree, &pieces), save);
+        let index = index?;
+        let rest = || {
+            write_new(&dirs.contents(), &contents)?;
+            let row = index.map(|index| self.store().row_of(dirs, sketch, &pieces, index)).transpose()?;
+            Ok::<_, StoreError>((Digest::of(&contents), row))
+        };
+        let let_go = || {
+            drop(tree);
+            batches.clear();
+        };
+        let (rest, ()) = rayon::join(rest, let_go);
+        let (contents, row) = rest?;
         let (Some(row), Some(diff_id)) = (row, diff_id.finish()) else {
             self.remove_files()?;
             return Ok(None);
@@ -143,6 +152,11 @@ impl ActiveSnapshot {
         self.set_packed(PackedLayer { contents: Some(contents), ..row(diff_id) }, shared);
         Ok(Some(stats))
     }
+}
+
+/// Whether most of what the cache remembers is of this copy: then it is written once, beside what the copy writes.
+fn is_most_of(stats: &CopyStats, cache: &StatCache) -> bool {
+    stats.files.saturating_mul(2) >= cache.len() as u64
 }
 
 /// The layers that a copy may share with, which are looked for when the first one is asked for.

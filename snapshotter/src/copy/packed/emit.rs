@@ -12,7 +12,7 @@ use sys::stat::{self, device_numbers};
 use super::super::{CopyStats, Job};
 use super::digesting::Digesting;
 use super::known::Known;
-use super::load::{Content, Found, Loaded, State};
+use super::load::{Content, Found, Loaded, Round, State};
 use super::plan::{Plan, ROOT, Step};
 use super::sink::{Finished, Sink, archive_failed};
 use super::{Packing, Place, Stop};
@@ -24,7 +24,7 @@ use crate::merkle;
 use crate::packed::bases::Base;
 use crate::packed::pieces::Pieces;
 use crate::scan::Child;
-use crate::stat_cache::Record;
+use crate::stat_cache::{Record, XattrState};
 use crate::tar_entry::{BLOCK, Entry, Kind, Mtime, Xattr};
 use crate::tar_write::{TarWriteError, Writer, headers};
 use crate::writer::Attributes;
@@ -84,12 +84,14 @@ impl<'a> Emitter<'a> {
         })
     }
 
-    /// Writes files, which come in order.
-    pub(super) fn files(&mut self, files: Vec<Loaded>) -> Packing<()> {
+    /// Writes files, which come in order. Gives the memory back that they were in.
+    pub(super) fn files(&mut self, round: Round) -> Packing<Vec<u8>> {
+        let Round { files, memory } = round;
         files.into_iter().try_for_each(|loaded| match self.next_file()? {
-            Some((file, name)) if file == loaded.file => self.file(loaded, name),
+            Some((file, name)) if file == loaded.file => self.file(loaded, &memory, name),
             _ => Err(Stop::Unfit),
-        })
+        })?;
+        Ok(memory)
     }
 
     pub(super) fn finish(mut self) -> Packing<Emitted<'a>> {
@@ -149,7 +151,8 @@ impl<'a> Emitter<'a> {
         Ok(holder)
     }
 
-    fn file(&mut self, loaded: Loaded, name: &OsStr) -> Packing<()> {
+    /// Writes a file; short ones are in `memory`.
+    fn file(&mut self, loaded: Loaded, memory: &[u8], name: &OsStr) -> Packing<()> {
         let Loaded { file, shared, state } = loaded;
         let path = self.path_of(name)?;
         match (state, shared) {
@@ -160,7 +163,7 @@ impl<'a> Emitter<'a> {
                 self.note(shared.unwrap_or(self.plan.files[file].place), &found);
                 Ok(())
             }
-            (State::Found(found), _) => self.first_name(file, shared, *found, path),
+            (State::Found(found), _) => self.first_name(file, shared, (*found, memory), path),
             (State::Held(at, known), _) => self.held(file, path, at, known),
             (State::Again, shared) => self.later_name(shared, path),
         }
@@ -171,7 +174,7 @@ impl<'a> Emitter<'a> {
         &mut self,
         file: usize,
         shared: Option<Place>,
-        mut found: Found,
+        (mut found, memory): (Found, &[u8]),
         path: Vec<u8>,
     ) -> Packing<()> {
         let holder = self.announce()?;
@@ -179,7 +182,8 @@ impl<'a> Emitter<'a> {
         let mut entry = entry_of(kind, &path, &found.attributes);
         let (major, minor) = device_numbers(found.stat.rdev);
         let content = match &mut found.content {
-            Content::Bytes(bytes) => {
+            Content::Bytes(range) => {
+                let bytes = memory.get(range.clone()).ok_or(Stop::Unfit)?;
                 entry.size = bytes.len() as u64;
                 match found.hash {
                     _ if bytes.is_empty() => self.bare(&entry)?,
@@ -323,6 +327,12 @@ impl<'a> Emitter<'a> {
     fn note(&mut self, place: Place, found: &Found) {
         let Found { stat, xattrs, content, known, hash, .. } = found;
         let leaf = match content {
+            Content::Bytes(_) | Content::File(_)
+                if let Some(record) =
+                    known.filter(|known| known.xattrs == XattrState::None && Some(known.hash) == *hash) =>
+            {
+                return self.known.is_remembered(place, stat, record);
+            }
             Content::Bytes(_) | Content::File(_) => self.job.file_leaf(*known, stat, xattrs, *hash),
             Content::Link(target) => self.job.other_leaf(stat, xattrs, merkle::Content::Symlink(target)),
             Content::Node => self.job.other_leaf(stat, xattrs, merkle::Content::Node),

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Seek as _;
+use std::io::{self, Read as _, Seek as _};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use sys::xattr::{Target, Xattr};
 use super::super::Job;
 use super::held::Shared;
 use super::plan::{Plan, PlannedFile, storable};
-use super::{Packing, Place};
+use super::{Packing, Place, Stop};
 use crate::batch::Batch;
 use crate::content_hash::{ATTEMPTS, Buffer, Hash, SMALL, read_pieces, stat_now};
 use crate::diff::same_content;
@@ -31,6 +32,14 @@ const FILES: usize = 512;
 const HELD: usize = 1024;
 const BYTES: u64 = 4 << 20;
 const DIRECTORIES: usize = 64;
+
+/// Files that were read together.
+#[derive(Default)]
+pub(super) struct Round {
+    pub(super) files: Vec<Loaded>,
+    /// What is in the short ones.
+    pub(super) memory: Vec<u8>,
+}
 
 /// A file that was read, or opened.
 pub(super) struct Loaded {
@@ -66,7 +75,8 @@ pub(super) struct Found {
 }
 
 pub(super) enum Content {
-    Bytes(Vec<u8>),
+    /// Where it is in the memory of the round.
+    Bytes(Range<usize>),
     /// Of a large file, at its beginning.
     File(File),
     Link(OsString),
@@ -90,6 +100,21 @@ struct Task<'a> {
     shared: Option<Place>,
     /// It came before by another name.
     again: bool,
+}
+
+impl Task<'_> {
+    /// How much memory it takes to read the file: one byte more than it is expected to have shows that it has more.
+    fn space(&self) -> usize {
+        let stat = self.child.entry.stat();
+        let is_read = !self.again && stat.kind == Kind::File && stat.size <= SMALL;
+        usize::try_from(stat.size).ok().filter(|_| is_read).map_or(0, |size| size + 1)
+    }
+}
+
+/// The part of a round's memory that one file has.
+struct Space<'a> {
+    start: usize,
+    bytes: &'a mut [u8],
 }
 
 /// Files that come next.
@@ -179,47 +204,64 @@ impl<'a> Loader<'a> {
         Ok(Next { tasks, held })
     }
 
-    /// Reads files.
-    pub(super) fn read(&self, next: Next<'_>) -> Packing<Vec<Loaded>> {
+    /// Reads files, into the memory of a round that is done.
+    pub(super) fn read(&self, next: Next<'_>, mut memory: Vec<u8>) -> Packing<Round> {
         let Next { tasks, held } = next;
         if tasks.is_empty() {
-            return Ok(held.into_iter().map(|(_, loaded)| loaded).collect());
+            let files = held.into_iter().map(|(_, loaded)| loaded).collect();
+            return Ok(Round { files, memory });
         }
-        let load = |buffer: &mut Buffer, task: Task<'_>| {
+        let length: usize = tasks.iter().map(Task::space).sum();
+        if memory.len() < length {
+            memory.resize(length, 0);
+        }
+        let (mut rest, mut start) = (memory.as_mut_slice(), 0);
+        let mut with_space = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let (bytes, later) = rest.split_at_mut(task.space());
+            let length = bytes.len();
+            with_space.push((task, Space { start, bytes }));
+            (rest, start) = (later, start + length);
+        }
+        let load = |buffer: &mut Buffer, (task, space): (Task<'_>, Space<'_>)| {
             let state = match task.again {
                 true => State::Again,
-                false => State::Found(Box::new(self.load(&task, buffer)?)),
+                false => State::Found(Box::new(self.load(&task, space, buffer)?)),
             };
             Ok(Loaded { file: task.file, shared: task.shared, state })
         };
         let read: Packing<Vec<Loaded>> =
-            tasks.into_par_iter().with_min_len(16).map_init(Buffer::default, load).collect();
-        Ok(in_order(read?, held))
+            with_space.into_par_iter().with_min_len(16).map_init(Buffer::default, load).collect();
+        Ok(Round { files: in_order(read?, held), memory })
     }
 
-    fn load(&self, task: &Task<'_>, buffer: &mut Buffer) -> Packing<Found> {
+    fn load(&self, task: &Task<'_>, mut space: Space<'_>, buffer: &mut Buffer) -> Packing<Found> {
         let holder = task.dir.open.holder(&task.child.entry);
         let mut found = match task.child.entry.kind() {
-            Kind::File => self.load_file(holder, task, buffer)?,
+            Kind::File => self.load_file(holder, task, &mut space)?,
             _ => self.load_other(holder, task.child)?,
         };
         storable(&found.attributes.xattrs)?;
         // Other names of a file have to find it in the layer.
         if let (Some(below), None) = (&task.planned.below, task.shared) {
-            found.is_same = self.is_same(&mut found, below, buffer)?;
+            found.is_same = self.is_same(&mut found, space.bytes, below, buffer)?;
         }
         Ok(found)
     }
 
     /// Reads a regular file; again if it changed meanwhile.
-    fn load_file(&self, holder: &RootDir, task: &Task<'_>, buffer: &mut Buffer) -> Packing<Found> {
+    fn load_file(&self, holder: &RootDir, task: &Task<'_>, space: &mut Space<'_>) -> Packing<Found> {
         let (job, child, name) = (self.job, task.child, task.child.entry.name());
         let mut before = *child.entry.stat();
         for _ in 0..ATTEMPTS {
             let mut file = holder.open_file(name).map_err(TreeError::from)?;
-            let mut bytes = Vec::new();
+            let mut bytes = 0..0;
             if before.size <= SMALL {
-                bytes = read_small(&mut file, before.size, &|| holder.shown(name), buffer)?;
+                // It has become longer: for the usual way.
+                let space = usize::try_from(before.size).ok().and_then(|size| space.bytes.get_mut(..=size));
+                let read = read_into(&mut file, space.ok_or(Stop::Unfit)?);
+                let failed = |error| TreeError::from(PathError::new("read", holder.shown(name), error));
+                bytes = 0..read.map_err(failed)?;
             }
             let after = stat_now(&file, holder, &child.entry)?;
             if before.is_unchanged(&after) {
@@ -227,10 +269,13 @@ impl<'a> Loader<'a> {
                 let xattrs = job.file_xattrs(holder, child, &file, known)?;
                 let is_read = after.size <= SMALL;
                 // What others will share is what was read, whatever is remembered.
-                let hash = is_read.then(|| *blake3::hash(&bytes).as_bytes());
+                let hash = is_read.then(|| *blake3::hash(&space.bytes[bytes.clone()]).as_bytes());
                 let known = known.filter(|record| hash.is_none_or(|hash| hash == record.hash));
                 let attributes = job.target_attributes(&after, xattrs.clone());
-                let content = if is_read { Content::Bytes(bytes) } else { Content::File(file) };
+                let content = match is_read {
+                    true => Content::Bytes(space.start..space.start + bytes.end),
+                    false => Content::File(file),
+                };
                 return Ok(Found { stat: after, xattrs, attributes, content, known, hash, is_same: false });
             }
             before = after;
@@ -263,7 +308,7 @@ impl<'a> Loader<'a> {
 
     /// Whether what is below is what the copy would be, so that the layer need not say it: by the rule of
     /// [`write_layer`](crate::diff::write_layer).
-    fn is_same(&self, found: &mut Found, below: &Entry, buffer: &mut Buffer) -> Packing<bool> {
+    fn is_same(&self, found: &mut Found, read: &[u8], below: &Entry, buffer: &mut Buffer) -> Packing<bool> {
         let Found { stat, attributes, content, .. } = found;
         let merged = &self.job.writer.merged;
         let before = below.stat();
@@ -282,7 +327,8 @@ impl<'a> Loader<'a> {
             Content::Bytes(_) | Content::File(_) if before.size != stat.size => Ok(false),
             Content::Bytes(bytes) => {
                 let mut other = merged.open(below)?;
-                Ok(read_small(&mut other, before.size, &|| merged.shown(below), buffer)? == *bytes)
+                let other = read_small(&mut other, before.size, &|| merged.shown(below), buffer)?;
+                Ok(read.get(..bytes.len()) == Some(other.as_slice()))
             }
             Content::File(file) => {
                 let mut other = merged.open(below)?;
@@ -309,6 +355,21 @@ fn in_order(read: Vec<Loaded>, held: Vec<(usize, Loaded)>) -> Vec<Loaded> {
     }
     all.extend(read);
     all
+}
+
+/// Reads a file to its end, or until there is no more space than for one byte. Answers how much it is.
+fn read_into(file: &mut File, space: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    loop {
+        let count = match file.read(&mut space[length..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            count => count?,
+        };
+        length += count;
+        if count == 0 || length + 1 >= space.len() {
+            return Ok(length);
+        }
+    }
 }
 
 /// All of a file of about `size` bytes, which are few.

@@ -12,6 +12,7 @@ use sys::stat::FileTime;
 
 use super::super::{CopyOptions, batches_of, copy_batches};
 use super::*;
+use crate::content_hash::SMALL;
 use crate::diff::{DiffOptions, LayerSource, write_layer};
 use crate::erofs::BlockBits;
 use crate::error::StoreError;
@@ -67,13 +68,15 @@ struct Both {
     entries: u64,
 }
 
-/// Copies in both ways into empty layers on top of `image`, and compares.
+/// Copies in both ways into empty layers on top of `image`, and compares. The sources are what `meanwhile` makes of them once
+/// they are listed.
 fn both(
     scratch: &Path,
     image: &Path,
     source: &Tree,
     selection: &Selection,
     options: &CopyOptions<'_>,
+    meanwhile: impl FnOnce(),
 ) -> Both {
     let below = Tree::overlay([image]).unwrap();
     let userxattr = !is_root();
@@ -87,6 +90,7 @@ fn both(
     let cancel = CancelToken::new();
     let (unpacked, packed) = (writer("unpacked"), writer("packed"));
     let batches = batches_of(source, selection, options, &cancel).unwrap();
+    meanwhile();
     let tar_path = scratch.join("tar");
     let tar = File::options().read(true).write(true).create_new(true).open(&tar_path).unwrap();
     let second = pack(&packed, source, &batches, options, &tar, &mut NoBases, &cancel);
@@ -254,13 +258,17 @@ impl Case {
     }
 
     fn run(&self, sources: &[&str], options: &CopyOptions<'_>) -> Both {
+        self.run_while(sources, options, || ())
+    }
+
+    fn run_while(&self, sources: &[&str], options: &CopyOptions<'_>, meanwhile: impl FnOnce()) -> Both {
         let source = Tree::directory(self.path("context"), None).unwrap();
         let patterns: Vec<_> = sources.iter().map(|source| SourcePattern::of_copy(*source)).collect();
         let selection = Selection::resolve(&source, &patterns, None, &Stars).unwrap();
         let runs = std::fs::read_dir(self.dir.path()).unwrap().count();
         let scratch = self.path(&format!("run-{runs}"));
         std::fs::create_dir(&scratch).unwrap();
-        both(&scratch, &self.path("image"), &source, &selection, options)
+        both(&scratch, &self.path("image"), &source, &selection, options, meanwhile)
     }
 }
 
@@ -333,6 +341,29 @@ fn large_files_pass_through() {
     };
     let both = case.run(&["."], &CopyOptions { key: Some(key), ..to("/") });
     assert!(both.packed && both.entries == 1, "{}", both.entries);
+}
+
+#[test]
+fn files_that_change_once_they_are_listed_are_what_they_are_now_or_left_to_the_usual_way() {
+    let small = usize::try_from(SMALL).unwrap();
+    for (before, now, packed) in [
+        (10, 4, true),
+        (10, 0, true),
+        (10, 10, true),
+        (10, 11, false),
+        (0, 1, false),
+        (small, small - 1, true),
+        (small, small + 1, true),
+        (small + 1, small, false),
+        (small + 1, 2 * small, true),
+    ] {
+        let case = Case::new("f a one\nf changing x\nf z two", "", 0);
+        std::fs::write(case.path("context/changing"), "b".repeat(before)).unwrap();
+        let change = || std::fs::write(case.path("context/changing"), "n".repeat(now)).unwrap();
+        let both = case.run_while(&["."], &to("/"), change);
+        assert_eq!(both.packed, packed, "{before} bytes, and now {now}");
+        assert!(!packed || both.entries == 3);
+    }
 }
 
 #[test]
