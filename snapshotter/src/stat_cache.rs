@@ -117,7 +117,7 @@ pub struct StatCache {
     opened: FileTime,
     loaded: Loaded,
     visits: Mutex<Visits>,
-    /// Held by who saves it, so that what is newer is saved later.
+    /// Held by who saves it, so that what is newer is saved later. Nothing in the pool may be waited for with it.
     saving: Mutex<()>,
     /// What a key was made of last.
     look: Mutex<Option<Look>>,

@@ -233,3 +233,33 @@ fn what_may_have_changed_since_it_was_read_is_not_known() {
     f.key_with(Some(&cache));
     assert_eq!(cache.records_of(Path::new("")).find("a".as_ref(), &stat), None);
 }
+
+#[test]
+fn what_several_steps_save_at_once_is_all_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Timestamp::from_second(1_700_000_000).unwrap();
+    let cache = StatCache::load(&dir.path().join("cache"), opened);
+    let time = FileTime { seconds: 1_600_000_000, nanoseconds: 1 };
+    let record = |inode| Record {
+        size: 1,
+        mtime: time,
+        ctime: time,
+        inode,
+        device: 1,
+        mode: 0o644,
+        xattrs: XattrState::None,
+        hash: [7; 32],
+    };
+    std::thread::scope(|scope| {
+        for step in 0..16 {
+            let (cache, record) = (&cache, &record);
+            scope.spawn(move || {
+                let records = (0..500).map(|file| (format!("{file:04}").into(), record(step << 32 | file)));
+                cache.visit(Path::new(&format!("{step:02}")), Some(records.collect()), true);
+                cache.save().unwrap();
+            });
+        }
+    });
+    cache.save().unwrap();
+    assert_eq!(StatCache::load(&dir.path().join("cache"), opened).len(), 16 * 500);
+}
