@@ -317,7 +317,9 @@ impl Attachment {
         again: impl FnOnce() -> Result<(Seat, u32), NetworkError>,
     ) -> Result<(), NetworkError> {
         let mut plugged = seat.plug_in(bridge, &mut self.namespace);
-        if plugged.is_err() && !seat.bridge_is(bridge)? {
+        if plugged.is_err() && matches!(seat.bridge_is(bridge), Ok(false)) {
+            // Of the cable there may be something, or nothing.
+            let _ = seat.unplug(&mut self.namespace);
             seat.leave()?;
             (seat, bridge) = again()?;
             plugged = seat.plug_in(bridge, &mut self.namespace);

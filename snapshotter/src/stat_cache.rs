@@ -163,6 +163,14 @@ impl StatCache {
         self.len() == 0
     }
 
+    /// The number of files that are remembered, or those that were looked at, if they are more.
+    pub(crate) fn most(&self) -> usize {
+        let visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen =
+            visits.dirs.values().filter_map(|visit| visit.records.as_ref()).map(|records| records.len());
+        self.len().max(seen.sum())
+    }
+
     /// What is remembered of the files of a directory.
     pub(crate) fn records_of(&self, dir: &Path) -> DirRecords<'_> {
         let visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,6 +183,14 @@ impl StatCache {
     pub(crate) fn visit(&self, dir: &Path, mut records: Option<Vec<(OsString, Record)>>, complete: bool) {
         if let Some(records) = &mut records {
             records.sort_by(|(one, _), (other, _)| one.cmp(other));
+            // A file that was chosen by several names was looked at as often. The last look counts.
+            records.dedup_by(|later, kept| {
+                let is_same = later.0 == kept.0;
+                if is_same {
+                    std::mem::swap(later, kept);
+                }
+                is_same
+            });
         }
         let mut visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
         visits.saved = false;

@@ -6,7 +6,9 @@
 //! the bridge says whose it was.
 //!
 //! That a directory is not there for us does not mean that it is gone: it may be on a mount that only others see, while
-//! the interfaces are those of all. So a bridge with a cable is in use, whatever its note says.
+//! the interfaces are those of all. So a bridge with a cable is in use, whatever its note says, and what has no bridge, where
+//! nobody can see who uses it, is left alone. Looking and removing are two calls: a container whose cable is laid between
+//! them loses its bridge. One whose cable is laid after them finds none, and makes it anew.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -110,7 +112,8 @@ pub fn list(runtime: &Path) -> Result<Vec<Leftover>, NetworkError> {
 
 /// The runtime directory of a bridge of ours which is not there, if no container has a cable to the bridge.
 fn orphan_directory(bridge: &Link, links: &[Link]) -> Option<PathBuf> {
-    let directory = PathBuf::from(bridge.alias.as_ref()?.strip_prefix(ALIAS_PREFIX)?);
+    let note = bridge.alias.as_ref().filter(|_| bridge.is_bridge)?;
+    let directory = PathBuf::from(note.strip_prefix(ALIAS_PREFIX)?);
     // A directory that cannot be asked for may exist.
     let exists = sys::fs::exists(&directory.join("networks")).unwrap_or(true);
     let is_used = || links.iter().any(|link| link.master == Some(bridge.index));
@@ -131,8 +134,9 @@ fn remove_orphan(bridge: &str) -> Result<(), NetworkError> {
 
 /// Removes the rules of a bridge that is not there.
 fn remove_orphan_rules(bridge: &str) -> Result<(), NetworkError> {
+    let mut firewall = Backend::detect().open(bridge)?;
     let found = Links::open().and_then(|mut links| links.find(bridge)).map_err(failed("find", bridge))?;
-    if found.is_none() { remove_rules(bridge) } else { Ok(()) }
+    if found.is_none() { firewall.remove(bridge) } else { Ok(()) }
 }
 
 /// Removes what killed processes left of their containers in all networks.

@@ -72,6 +72,8 @@ pub(super) struct Link {
     pub(super) alias: Option<String>,
     /// The number of the bridge that it is a port of.
     pub(super) master: Option<u32>,
+    /// Whether it is a bridge.
+    pub(super) is_bridge: bool,
     /// Whether it is up.
     pub(super) is_up: bool,
     /// The largest packet it carries, in bytes.
@@ -463,6 +465,7 @@ fn link(body: &[u8]) -> Option<Link> {
         name: String::new(),
         alias: None,
         master: None,
+        is_bridge: false,
         is_up: number(&header[8..])? & UP != 0,
         mtu: 0,
     };
@@ -472,6 +475,7 @@ fn link(body: &[u8]) -> Option<Link> {
             LINK_NAME => link.name = text(value),
             LINK_ALIAS => link.alias = Some(text(value)),
             LINK_MASTER => link.master = number(value),
+            LINK_INFO => link.is_bridge = find(value, INFO_KIND).is_some_and(|kind| text(kind) == "bridge"),
             LINK_MTU => link.mtu = number(value).unwrap_or(0),
             _ => {}
         }

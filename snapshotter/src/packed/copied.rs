@@ -154,9 +154,9 @@ impl ActiveSnapshot {
     }
 }
 
-/// Whether most of what the cache remembers is of this copy: then it is written once, beside what the copy writes.
+/// Whether most of what the cache remembers is of this copy. Else it is better written once, for all copies.
 fn is_most_of(stats: &CopyStats, cache: &StatCache) -> bool {
-    stats.files.saturating_mul(2) >= cache.len() as u64
+    stats.files.saturating_mul(2) >= cache.most() as u64
 }
 
 /// The layers that a copy may share with, which are looked for when the first one is asked for.

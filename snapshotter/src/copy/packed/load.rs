@@ -262,6 +262,10 @@ impl<'a> Loader<'a> {
                 let read = read_into(&mut file, space.ok_or(Stop::Unfit)?);
                 let failed = |error| TreeError::from(PathError::new("read", holder.shown(name), error));
                 bytes = 0..read.map_err(failed)?;
+                // A status may be wrong about it: that of a file of `/proc` says that it is empty.
+                if bytes.end as u64 > before.size {
+                    return Err(Stop::Unfit);
+                }
             }
             let after = stat_now(&file, holder, &child.entry)?;
             if before.is_unchanged(&after) {

@@ -353,7 +353,7 @@ fn files_that_change_once_they_are_listed_are_what_they_are_now_or_left_to_the_u
         (10, 11, false),
         (0, 1, false),
         (small, small - 1, true),
-        (small, small + 1, true),
+        (small, small + 1, false),
         (small + 1, small, false),
         (small + 1, 2 * small, true),
     ] {
@@ -364,6 +364,16 @@ fn files_that_change_once_they_are_listed_are_what_they_are_now_or_left_to_the_u
         assert_eq!(both.packed, packed, "{before} bytes, and now {now}");
         assert!(!packed || both.entries == 3);
     }
+}
+
+#[test]
+fn files_that_are_longer_than_they_say_are_left_to_the_usual_way() {
+    let case = Case::new("", "", 0);
+    let source = Tree::directory(Path::new("/proc/sys/kernel"), None).unwrap();
+    let selection = Selection::resolve(&source, &[SourcePattern::of_copy("ostype")], None, &Stars).unwrap();
+    let both = both(case.dir.path(), &case.path("image"), &source, &selection, &to("/"), || ());
+    assert!(!both.packed);
+    assert_eq!(std::fs::read_to_string(case.path("unpacked/ostype")).unwrap(), "Linux\n");
 }
 
 #[test]
