@@ -52,7 +52,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use self::address::MacAddress;
-use self::bridge::Seat;
+use self::bridge::{Addresses, Seat};
 use self::definition::Definition;
 use self::endpoint::{Asked, Endpoint, InetEndpoint};
 use self::error::NetworkError;
@@ -204,8 +204,8 @@ pub fn connect(
         return by_program(wanted, namespace.finish()?, reserved, published);
     }
     let place = Place::enter(runtime)?;
-    let (seat, bridge) = bridge::take_seat(&place, runtime, wanted, published.clone())?;
-    let address = seat.addresses().inet;
+    let take = || bridge::take_seat(&place, runtime, wanted, published.clone());
+    let (seat, bridge) = take()?;
     // From here on dropping gives the seat back.
     let namespace = match namespace.finish() {
         Ok(namespace) => namespace,
@@ -215,8 +215,7 @@ pub fn connect(
         }
     };
     let mut attachment = Attachment::new(namespace, None, published.clone());
-    attachment.plug_in(seat, bridge, || bridge::take_seat(&place, runtime, wanted, published))?;
-    let address = attachment.seats.first().map_or(address, |seat| seat.addresses().inet);
+    let address = attachment.plug_in(seat, bridge, take)?.inet;
     let inside = place.is_hub() || !attachment.seats.iter().any(Seat::has_bridge);
     attachment.forward(reserved, address.into(), inside)?;
     Ok(attachment)
@@ -309,13 +308,13 @@ impl Attachment {
     }
 
     /// Plugs a seat in. Somebody for whom our runtime directory is not there, because it is on a mount of ours alone, may
-    /// have removed the bridge since the seat was taken: then another one is taken, once.
+    /// have removed the bridge since the seat was taken: then another one is taken, once. Answers the addresses.
     fn plug_in(
         &mut self,
         mut seat: Seat,
         mut bridge: u32,
         again: impl FnOnce() -> Result<(Seat, u32), NetworkError>,
-    ) -> Result<(), NetworkError> {
+    ) -> Result<Addresses, NetworkError> {
         let mut plugged = seat.plug_in(bridge, &mut self.namespace);
         if plugged.is_err() && matches!(seat.bridge_is(bridge), Ok(false)) {
             // Of the cable there may be something, or nothing.
@@ -324,9 +323,10 @@ impl Attachment {
             (seat, bridge) = again()?;
             plugged = seat.plug_in(bridge, &mut self.namespace);
         }
+        let addresses = seat.addresses();
         // With or without a cable it is given back with the others.
         self.seats.push(seat);
-        plugged
+        plugged.map(|()| addresses)
     }
 
     /// Whether it is in a network, by its id or the default one's name.

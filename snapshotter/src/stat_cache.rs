@@ -18,7 +18,6 @@ mod format;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::Timestamp;
@@ -31,7 +30,7 @@ use crate::batch::{Batch, Look};
 use crate::content_hash::Hash;
 use crate::select::Selection;
 pub(crate) use files::StatCacheFile;
-use format::{Kept, Loaded, RecordsOfDir};
+use format::{Kept, Loaded, Order, RecordsOfDir};
 
 /// What is added to the name of a cache for the file that its writer locks.
 const LOCK_EXTENSION: &str = "lock";
@@ -175,7 +174,7 @@ impl StatCache {
     pub(crate) fn records_of(&self, dir: &Path) -> DirRecords<'_> {
         let visits = self.visits.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = visits.dirs.get(dir).and_then(|visit| visit.records.clone());
-        DirRecords { loaded: self.loaded.dir(dir), seen, opened: self.opened, next: AtomicUsize::new(0) }
+        DirRecords { loaded: self.loaded.dir(dir), seen, opened: self.opened, order: Order::default() }
     }
 
     /// Notes what was seen in a directory. `records`: the files, or `None` when every one
@@ -310,8 +309,7 @@ pub(crate) struct DirRecords<'a> {
     /// What this use of the cache has learnt.
     seen: Option<Arc<[(OsString, Record)]>>,
     opened: FileTime,
-    /// After the place in `seen` that was found last. Whoever asks in the order of names finds the next one here.
-    next: AtomicUsize,
+    order: Order,
 }
 
 impl DirRecords<'_> {
@@ -324,12 +322,9 @@ impl DirRecords<'_> {
 
     fn find_seen(&self, name: &OsStr) -> Option<Record> {
         let seen = self.seen.as_ref()?;
-        let next = self.next.load(Ordering::Relaxed);
-        let place = match seen.get(next) {
-            Some((found, _)) if found == name => next,
-            _ => seen.binary_search_by(|(other, _)| other.as_os_str().cmp(name)).ok()?,
-        };
-        self.next.store(place + 1, Ordering::Relaxed);
+        let is_at = |place| seen.get(place).is_some_and(|(found, _): &(OsString, Record)| found == name);
+        let search = || seen.binary_search_by(|(other, _)| other.as_os_str().cmp(name)).ok();
+        let place = self.order.find(is_at, search)?;
         Some(seen[place].1).filter(|record| record.is_settled(self.opened))
     }
 

@@ -127,7 +127,7 @@ impl ActiveSnapshot {
             write_new(&dirs.pieces(), pieces.to_text().as_bytes())?;
         }
         // All that can be done is done while the archive is digested, and at once.
-        let cache = options.stat_cache.filter(|cache| diff_id.takes_time() || is_most_of(&stats, cache));
+        let cache = options.stat_cache.filter(|cache| is_most_of(&stats, cache));
         let save = || {
             // It is a hint, and who saves it at the end says what is wrong.
             let _ = cache.map(StatCache::save);

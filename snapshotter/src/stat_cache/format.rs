@@ -81,7 +81,7 @@ impl Loaded {
         let first = u32_at(&self.bytes, at + 8)? as usize;
         let count = u32_at(&self.bytes, at + 12)? as usize;
         let within = first.checked_add(count)? <= self.record_count;
-        let records = RecordsOfDir { loaded: self, first, count, next: AtomicUsize::new(0) };
+        let records = RecordsOfDir { loaded: self, first, count, order: Order::default() };
         within.then_some((path, records))
     }
 
@@ -103,8 +103,7 @@ pub(super) struct RecordsOfDir<'a> {
     loaded: &'a Loaded,
     first: usize,
     count: usize,
-    /// After the record that was found last. Whoever asks in the order of names finds the next one here.
-    next: AtomicUsize,
+    order: Order,
 }
 
 impl RecordsOfDir<'_> {
@@ -114,12 +113,10 @@ impl RecordsOfDir<'_> {
 
     pub(super) fn find(&self, name: &OsStr) -> Option<Record> {
         let name = name.as_bytes();
-        let next = self.next.load(Ordering::Relaxed);
-        let index = match self.at(next) {
-            Some((found, _)) if found == name => next,
-            _ => search(self.count, |index| self.at(index).map(|(found, _)| found.cmp(name)))?,
-        };
-        self.next.store(index + 1, Ordering::Relaxed);
+        let is_at = |index| self.at(index).is_some_and(|(found, _)| found == name);
+        let index = self
+            .order
+            .find(is_at, || search(self.count, |index| self.at(index).map(|(found, _)| found.cmp(name))))?;
         decode_record(self.at(index)?.1)
     }
 
@@ -132,6 +129,24 @@ impl RecordsOfDir<'_> {
             .filter_map(|index| self.at(index))
             .filter_map(|(name, bytes)| Some((OsStr::from_bytes(name).to_owned(), decode_record(bytes)?)))
             .collect()
+    }
+}
+
+/// The place after the one that was found last: whoever asks in the order of names finds the next one there.
+#[derive(Default)]
+pub(super) struct Order(AtomicUsize);
+
+impl Order {
+    /// The place that is asked for: the next one if it `is_at` that, else what `search` finds.
+    pub(super) fn find(
+        &self,
+        is_at: impl Fn(usize) -> bool,
+        search: impl FnOnce() -> Option<usize>,
+    ) -> Option<usize> {
+        let next = self.0.load(Ordering::Relaxed);
+        let place = if is_at(next) { next } else { search()? };
+        self.0.store(place + 1, Ordering::Relaxed);
+        Some(place)
     }
 }
 

@@ -145,14 +145,6 @@ pub(crate) enum Digesting {
 }
 
 impl Digesting {
-    /// Whether there is time for something else until it is known.
-    pub(crate) fn takes_time(&self) -> bool {
-        match self {
-            Self::Own(_) => false,
-            Self::Shared(digest) => !digest.thread.is_finished(),
-        }
-    }
-
     /// Waits for it; `None` when the other layer cannot be read.
     pub(crate) fn finish(self) -> Option<Digest> {
         match self {

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -19,7 +18,7 @@ use super::held::Shared;
 use super::plan::{Plan, PlannedFile, storable};
 use super::{Packing, Place, Stop};
 use crate::batch::Batch;
-use crate::content_hash::{ATTEMPTS, Buffer, Hash, SMALL, read_pieces, stat_now};
+use crate::content_hash::{ATTEMPTS, Hash, SMALL, stat_now};
 use crate::diff::same_content;
 use crate::hard_links::HardLinks;
 use crate::scan::Child;
@@ -223,19 +222,18 @@ impl<'a> Loader<'a> {
             with_space.push((task, Space { start, bytes }));
             (rest, start) = (later, start + length);
         }
-        let load = |buffer: &mut Buffer, (task, space): (Task<'_>, Space<'_>)| {
+        let load = |(task, space): (Task<'_>, Space<'_>)| {
             let state = match task.again {
                 true => State::Again,
-                false => State::Found(Box::new(self.load(&task, space, buffer)?)),
+                false => State::Found(Box::new(self.load(&task, space)?)),
             };
             Ok(Loaded { file: task.file, shared: task.shared, state })
         };
-        let read: Packing<Vec<Loaded>> =
-            with_space.into_par_iter().with_min_len(16).map_init(Buffer::default, load).collect();
+        let read: Packing<Vec<Loaded>> = with_space.into_par_iter().with_min_len(16).map(load).collect();
         Ok(Round { files: in_order(read?, held), memory })
     }
 
-    fn load(&self, task: &Task<'_>, mut space: Space<'_>, buffer: &mut Buffer) -> Packing<Found> {
+    fn load(&self, task: &Task<'_>, mut space: Space<'_>) -> Packing<Found> {
         let holder = task.dir.open.holder(&task.child.entry);
         let mut found = match task.child.entry.kind() {
             Kind::File => self.load_file(holder, task, &mut space)?,
@@ -244,7 +242,7 @@ impl<'a> Loader<'a> {
         storable(&found.attributes.xattrs)?;
         // Other names of a file have to find it in the layer.
         if let (Some(below), None) = (&task.planned.below, task.shared) {
-            found.is_same = self.is_same(&mut found, space.bytes, below, buffer)?;
+            found.is_same = self.is_same(&mut found, space.bytes, below)?;
         }
         Ok(found)
     }
@@ -312,7 +310,7 @@ impl<'a> Loader<'a> {
 
     /// Whether what is below is what the copy would be, so that the layer need not say it: by the rule of
     /// [`write_layer`](crate::diff::write_layer).
-    fn is_same(&self, found: &mut Found, read: &[u8], below: &Entry, buffer: &mut Buffer) -> Packing<bool> {
+    fn is_same(&self, found: &mut Found, read: &[u8], below: &Entry) -> Packing<bool> {
         let Found { stat, attributes, content, .. } = found;
         let merged = &self.job.writer.merged;
         let before = below.stat();
@@ -330,9 +328,10 @@ impl<'a> Loader<'a> {
             Content::Node => Ok(before.rdev == stat.rdev),
             Content::Bytes(_) | Content::File(_) if before.size != stat.size => Ok(false),
             Content::Bytes(bytes) => {
-                let mut other = merged.open(below)?;
-                let other = read_small(&mut other, before.size, &|| merged.shown(below), buffer)?;
-                Ok(read.get(..bytes.len()) == Some(other.as_slice()))
+                let mut other = vec![0; bytes.len() + 1];
+                let failed = |error| TreeError::from(PathError::new("read", merged.shown(below), error));
+                let length = read_into(&mut merged.open(below)?, &mut other).map_err(failed)?;
+                Ok(read.get(..bytes.len()) == Some(&other[..length]))
             }
             Content::File(file) => {
                 let mut other = merged.open(below)?;
@@ -374,23 +373,4 @@ fn read_into(file: &mut File, space: &mut [u8]) -> io::Result<usize> {
             return Ok(length);
         }
     }
-}
-
-/// All of a file of about `size` bytes, which are few.
-fn read_small(
-    file: &mut File,
-    size: u64,
-    shown: &dyn Fn() -> PathBuf,
-    buffer: &mut Buffer,
-) -> Result<Vec<u8>, TreeError> {
-    // As it is read with one call, it is moved once.
-    let mut bytes = Vec::new();
-    read_pieces::<PathError>(file, shown, size, buffer, |piece| {
-        match bytes.is_empty() {
-            true => bytes = piece.to_vec(),
-            false => bytes.extend_from_slice(piece),
-        }
-        Ok(())
-    })?;
-    Ok(bytes)
 }
