@@ -275,14 +275,14 @@ mod tests {
 
     use super::*;
 
-    /// What a client hears that says this and then nothing more.
-    fn heard(said: &'static [u8]) -> String {
+    /// What a client hears that says this and then nothing more, of a server that waits so long for the rest.
+    fn heard(said: &'static [u8], patience: Duration) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (mut client, server) = UnixStream::pair().unwrap();
             let answer = service_fn(|_| async { Ok(Response::new(Body::from("hello"))) });
             let graceful = GracefulShutdown::new();
-            let served = http(server, Duration::from_millis(50), answer, graceful.watcher());
+            let served = http(server, patience, answer, graceful.watcher());
             let asked = async {
                 client.write_all(said).await.unwrap();
                 let mut answer = String::new();
@@ -299,9 +299,10 @@ mod tests {
         for said in
             [&b""[..], b"G", b"PRI * HTTP/2.0\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST / HTTP"]
         {
-            let answer = heard(said);
+            let answer = heard(said, Duration::from_millis(50));
             assert!(!answer.contains("hello"), "{said:?}: {answer}");
         }
-        assert!(heard(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ends_with("hello"));
+        let whole = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        assert!(heard(whole, Duration::from_secs(60)).ends_with("hello"));
     }
 }

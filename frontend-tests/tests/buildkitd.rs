@@ -97,7 +97,7 @@ fn who_has_no_certificate_stays_outside() {
     let server = ours.issue(&dir, "server");
     let (known, stranger) = (ours.issue(&dir, "client"), theirs.issue(&dir, "stranger"));
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let port = common::ports::free_port();
+    let port = testkit::ports::free_port();
     let address = format!("tcp://127.0.0.1:{port}");
     let (ca, cert, key) = (text(&ours.certificate.file), text(&server.file), text(&server.key));
     let flags = ["daemon", "--addr", &address, "--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
@@ -197,7 +197,7 @@ fn a_daemon_is_as_small_after_many_builds_as_before() {
 fn who_watches_the_daemon_is_told_numbers() {
     use std::io::{Read as _, Write as _};
     let env = env();
-    let port = common::ports::free_port();
+    let port = testkit::ports::free_port();
     let address = format!("127.0.0.1:{port}");
     let Some(buildx) = Buildx::with(&env, &["--debugaddr", &address]) else { return };
     let ask = |request: &str| {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::daemon::plugin;
 use common::env;
+use testkit::command::program_file;
 use testkit::{Context, DockerRegistry, Lap, RegistryDoor, TestEnv};
 
 /// The account of the registry: `ci` with the password `let me in`.
@@ -98,10 +99,7 @@ impl<'a> Service<'a> {
     }
 
     fn program(&self, name: &str, script: &str) {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = self.programs.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        program_file(&self.programs.join(name), format!("#!/bin/sh\n{script}\n").as_bytes());
     }
 
     /// Runs a step in the checkout.

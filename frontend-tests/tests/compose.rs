@@ -309,6 +309,7 @@ fn services_wait_for_what_they_need() {
     project.up(&[]);
     assert_eq!(project.ps(), ["shop-app-1 running", "shop-db-1 running", "shop-setup-1 exited"]);
     assert_eq!(project.env.inspect("shop-db-1", ".State.Health.Status"), "healthy");
+    project.env.wait_for("shop-app-1", "setup");
     let logs = project.compose(&["logs", "--no-log-prefix", "app"]).ok().stdout_text();
     assert_eq!(logs, "setup\n");
     project.compose(&["down", "-v", "-t", "0"]).ok();
@@ -371,13 +372,15 @@ fn ctrl_c_ends_what_is_attached_in_its_order() {
         &text.replace("'trap '", "\"trap '").replace("done'", "done\"").replace("    init: true\n", ""),
     );
     let mut running = project.compose(&["up"]).spawn();
-    running.wait_for("a-1  | up");
+    for service in ["a", "b"] {
+        running.wait_for(&format!("{service}-1  | up"));
+    }
     running.signal(nix::sys::signal::Signal::SIGINT);
     let output = running.finish();
     assert_eq!(output.code(), Some(130), "{output}");
-    let text = output.stdout_text();
-    let at = |line: &str| text.find(line).unwrap_or_else(|| panic!("{line} is missing in {output}"));
-    assert!(at("a-1  | a ends") < at("b-1  | b ends"), "{output}");
+    output.stdout_has(&["a-1  | a ends", "b-1  | b ends"]);
+    let end = |service: &str| project.env.inspect(&format!("shop-{service}-1"), ".State.FinishedAt");
+    assert!(end("a") < end("b"), "{output}");
     assert_eq!(project.ps(), ["shop-a-1 exited", "shop-b-1 exited"]);
 }
 
@@ -621,8 +624,8 @@ fn images_say_where_they_came_from_if_their_service_wants_that() {
 
 #[test]
 fn half_a_project_is_told_truly() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
+    let port = testkit::ports::free_port();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let project = Project::of(&[
         ("first", SLEEP, ""),
         ("second", SLEEP, &format!("    depends_on: [first]\n    ports: ['127.0.0.1:{port}:80']\n")),
@@ -633,6 +636,7 @@ fn half_a_project_is_told_truly() {
     assert_eq!(states[0], "shop-first-1 running");
     assert!(states[1] == "shop-second-1 created" || states[1] == "shop-second-1 exited", "{states:?}");
     drop(taken);
+    common::ports::assert_free(port);
     project.up(&[]);
     assert_eq!(project.ps(), ["shop-first-1 running", "shop-second-1 running"]);
     // What others made has to be there, and is never removed.

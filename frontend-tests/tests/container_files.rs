@@ -657,8 +657,9 @@ fn without_a_control_group_processes_are_stopped_while_an_image_is_made() {
     let made = env.lap(["commit", "fg", "made"]).ok();
     made.stderr_has(&["its processes were stopped by SIGSTOP meanwhile"]);
     assert_eq!(env.lap(["run", "--rm", "made", "cat", "/ready"]).ok().stdout_text(), "ready\n");
+    env.wait_for_exec("fg", "cat /proc/[0-9]*/stat | grep -q '(sleep) S'");
     let states = env.lap(["exec", "fg", "sh", "-c", "cat /proc/[0-9]*/stat"]).ok().stdout_text();
-    assert!(states.contains("(sleep) S") && !states.contains(") T "), "{states}");
+    assert!(!states.contains(") T "), "{states}");
     assert_eq!(diff(&env, "fg"), ["A /ready"]);
     env.lap(["rm", "-f", "fg"]).ok();
     run.finish();

@@ -160,7 +160,7 @@ fn the_restart_policy_changes_while_a_container_runs() {
         "busybox",
         "sh",
         "-c",
-        "echo run; trap 'exit 3' USR1; while :; do sleep 0.1; done",
+        "trap 'exit 3' USR1; echo run; while :; do sleep 0.1; done",
     ]);
     env.lap(["update", "--restart", "on-failure:1", "c"]).ok();
     assert_eq!(

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::containers::Containers;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use testkit::wait::until;
 
 #[test]
 fn a_container_outlives_the_command_that_started_it() {
@@ -22,8 +23,8 @@ fn a_container_outlives_the_command_that_started_it() {
     assert_eq!(env.inspect("web", ".State.Status"), "running");
     assert_eq!(env.inspect(&id[..5], ".Name"), "/web");
     let pid = env.inspect("web", ".State.Pid");
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
-    assert_eq!(String::from_utf8_lossy(&command), "sleep\x001000\x00");
+    let command = || std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    until("the shell has become another program", || command() == b"sleep\x001000\x00");
     let shim = env.shim_of(&id);
     let stat = std::fs::read_to_string(format!("/proc/{shim}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();

@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::Path;
+use std::time::Duration;
 
 use common::docker::Docker;
 use common::env;
@@ -45,7 +46,7 @@ fn every_described_call_is_served() {
 fn no_request_makes_the_daemon_fail() {
     let env = env();
     let Some(schemathesis) = python::program("schemathesis") else { return };
-    let address = format!("127.0.0.1:{}", common::ports::free_port());
+    let address = format!("127.0.0.1:{}", testkit::ports::free_port());
     let flags = ["--addr", &format!("tcp://{address}"), "--insecure-tcp"];
     let Some(docker) = Docker::with(&env, &flags) else { return };
     docker.text(&["volume", "create", "nothing"]);
@@ -59,6 +60,7 @@ fn no_request_makes_the_daemon_fail() {
         .current_dir(&env.work())
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", env.home())
+        .deadline(Duration::from_secs(1200))
         .run();
     assert_eq!(run.code(), Some(0), "{run}");
     // Nobody else has noticed.

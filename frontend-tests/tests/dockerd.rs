@@ -147,7 +147,7 @@ fn a_hangup_has_settings_read_again() {
     let mirror = format!("http://{}", registry.address());
     std::fs::write(&file, serde_json::json!({ "registry-mirrors": [mirror] }).to_string()).unwrap();
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("settings were read again");
+    daemon.wait_for_times("settings were read again", 2);
     let pulled = docker(&["pull", image]);
     assert_eq!(pulled.code(), Some(0), "{pulled}");
     daemon.signal(Signal::SIGTERM);
@@ -164,7 +164,7 @@ fn certificates_say_who_may_do_what() {
     let server = ours.issue(&dir, "server");
     let [ci, watch, other] = ["ci", "watch", "other"].map(|name| ours.issue(&dir, name));
     let stranger = theirs.issue(&dir, "ci2");
-    let address = format!("tcp://127.0.0.1:{}", common::ports::free_port());
+    let address = format!("tcp://127.0.0.1:{}", testkit::ports::free_port());
     let (ca, cert, key) = (text(&ours.certificate.file), text(&server.file), text(&server.key));
     let flags = ["daemon", "--addr", &address, "--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
     let mut daemon = env.lap(flags).args(["--tls-client", "ci", "--tls-client", "watch:ro"]).spawn();

@@ -5,10 +5,12 @@ mod common;
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 
-use common::ports::{PATIENCE, echo_inside, free_port, get};
+use common::ports::{echo_inside, get};
 use common::{build, env};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use testkit::ports::free_port;
+use testkit::wait::PATIENCE;
 use testkit::{OrdinaryUser, Ranges, Running, TestEnv};
 
 /// Serves a file with one line, and says when it does.

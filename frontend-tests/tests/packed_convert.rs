@@ -122,7 +122,7 @@ fn builds_that_are_under_way_are_not_disturbed() {
     let Some((env, _context)) = packable() else { return };
     let context = env.context();
     let dockerfile = "FROM built\n\
-                      RUN --mount=type=cache,target=/c echo ready; until [ -e /c/go ]; do sleep 0.05; done; md5sum /app/5\n\
+                      RUN --mount=type=cache,target=/c echo rea''dy; until [ -e /c/go ]; do sleep 0.05; done; md5sum /app/5\n\
                       RUN --mount=type=cache,target=/c rm /c/go; md5sum /app/6\n";
     context.dockerfile(dockerfile);
     let mut running =

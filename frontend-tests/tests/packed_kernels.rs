@@ -179,7 +179,7 @@ fn containers_over_loop_devices_share_them_and_leave_none() {
         assert_eq!(packed.says(&["exec", "two", "ls", "-d", "/bin/sh"]), "/bin/sh\n");
         packed.start("three");
         let context = packed.env.context();
-        context.dockerfile("FROM busybox\nRUN echo ready && sleep 1000\n");
+        context.dockerfile("FROM busybox\nRUN echo rea''dy && sleep 1000\n");
         let mut build = packed.lap(&["build", "--progress", "plain"]).arg(context.path()).spawn();
         build.wait_for("ready");
         let mut run = packed.lap(&["run", "--rm", "busybox", "sh", "-c", "echo ready; sleep 1000"]).spawn();

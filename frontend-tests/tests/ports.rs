@@ -4,11 +4,12 @@ mod common;
 
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
-use std::time::Instant;
 
 use common::build;
 use common::containers::Containers;
-use common::ports::{PATIENCE, echo_inside, free_port, get};
+use common::ports::{assert_free, echo_inside, get};
+use testkit::ports::{free_port, free_ports_in_a_row};
+use testkit::wait::{PATIENCE, until};
 
 /// Serves a file with one line on port 80.
 const SERVER: &str = "echo hello > /tmp/index.html; trap 'exit 0' TERM; httpd -p 80 -h /tmp && echo ready; \
@@ -21,10 +22,9 @@ fn server(env: &Containers, name: &str, flags: &[&str]) {
 
 /// Asks until the server answers: a container that has just been started may not listen yet.
 fn assert_served(address: &str) {
-    let begin = Instant::now();
-    while !get(address).is_ok_and(|text| text.ends_with("hello\n")) {
-        assert!(begin.elapsed() < PATIENCE, "nobody answers at {address}");
-    }
+    until(&format!("somebody answers at {address}"), || {
+        get(address).is_ok_and(|text| text.ends_with("hello\n"))
+    });
 }
 
 fn ports(env: &Containers, name: &str) -> String {
@@ -43,26 +43,27 @@ fn a_detached_container_answers_until_it_is_stopped() {
     env.lap(["stop", "web"]).ok();
     assert_eq!(ports(&env, "web"), "");
     // It is anybody's now.
-    drop(TcpListener::bind(("0.0.0.0", port)).unwrap());
+    assert_free(port);
     env.lap(["start", "web"]).ok();
     assert_served(&format!("127.0.0.1:{port}"));
     env.lap(["restart", "web"]).ok();
     assert_served(&format!("127.0.0.1:{port}"));
     env.lap(["rm", "-f", "web"]).ok();
-    drop(TcpListener::bind(("0.0.0.0", port)).unwrap());
+    assert_free(port);
 }
 
 #[test]
 fn a_restart_policy_keeps_the_port() {
     let env = Containers::new();
     let port = free_port();
-    let script = format!("{SERVER} & echo run; sleep 0.3; exit 1");
+    // The third process stays.
+    let script = format!("{SERVER} & echo x >> /runs; [ $(wc -l < /runs) -gt 2 ] && sleep 1000; exit 1");
     let flags = ["--name", "web", "--restart", "always", "-p", &format!("{port}:80")];
     env.detached(&[&flags[..], &["busybox", "sh", "-c", &script]].concat());
     env.wait_until("web", ".RestartCount", |count| count.parse::<u32>().unwrap() >= 2);
     assert_served(&format!("127.0.0.1:{port}"));
     env.lap(["stop", "-t", "0", "web"]).ok();
-    drop(TcpListener::bind(("0.0.0.0", port)).unwrap());
+    assert_free(port);
 }
 
 #[test]
@@ -111,10 +112,7 @@ fn what_is_published_is_shown() {
 #[test]
 fn ranges_and_messages_are_published() {
     let env = Containers::new();
-    // Somewhere there are two free ports in a row.
-    let first = std::iter::repeat_with(free_port)
-        .find(|port| *port < u16::MAX && UdpSocket::bind(("0.0.0.0", port + 1)).is_ok())
-        .unwrap();
+    let first = free_ports_in_a_row();
     let range = format!("{first}-{}:7000-7001/udp", first + 1);
     env.detached(&["--name", "echo", "-p", &range, "busybox", "sleep", "1000"]);
     let shown = ports(&env, "echo");
@@ -140,6 +138,7 @@ fn a_port_that_is_taken_is_refused() {
     refused.stderr_has(&[&format!("bind for 0.0.0.0:{port}/tcp failed: port is already allocated")]);
     assert_eq!(env.inspect("web", ".State.Status"), "created");
     drop(listener);
+    assert_free(port);
     env.lap(["start", "web"]).ok();
     let id = env.inspect("web", ".Id");
     let again = env.lap(["run", "--rm", "-p", &format!("{port}:80"), "busybox", "true"]).fails(125);

@@ -5,7 +5,9 @@ mod common;
 
 use common::build;
 use common::containers::Containers;
-use common::ports::{free_port, get};
+use common::ports::get;
+use testkit::ports::free_port;
+use testkit::wait::until;
 
 /// What every stage begins with.
 const BASE: &str = "FROM debian:bookworm AS base\nARG DEBIAN_FRONTEND=noninteractive\nRUN apt-get update\n";
@@ -28,13 +30,12 @@ fn image(env: &Containers, name: &str, packages: &str, rest: &str) {
 
 /// Asks until a server answers, and gives the answer.
 fn answer_of(address: &str) -> String {
-    let deadline = std::time::Instant::now() + common::ports::PATIENCE;
-    loop {
-        match get(address) {
-            Ok(answer) if !answer.is_empty() => return answer,
-            other => assert!(std::time::Instant::now() < deadline, "{address}: {other:?}"),
-        }
-    }
+    let mut answer = String::new();
+    until(&format!("{address} answers"), || {
+        answer = get(address).unwrap_or_default();
+        !answer.is_empty()
+    });
+    answer
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn a_database_outlives_its_container() {
     query(
         "CREATE TABLE planks (n int PRIMARY KEY, wood text); INSERT INTO planks SELECT i, 'oak' FROM generate_series(1, 5000) i",
     );
-    env.lap(["stop", "db"]).ok();
+    env.lap(["stop", "-t", "100", "db"]).ok();
     assert_eq!(env.inspect("db", ".State.ExitCode"), "0");
     env.lap(["rm", "-v", "db"]).ok();
     start();

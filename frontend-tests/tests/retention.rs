@@ -3,9 +3,14 @@
 mod common;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use common::{build, env, image_id, outcome};
+use testkit::wait::until;
 use testkit::{Context, Lap, TestEnv};
+
+/// How often a store is collected at most.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Large and quick to make, so the first to go.
 const LARGE: &str = "FROM busybox\nARG N\nRUN echo $N >/n && dd if=/dev/zero of=/large bs=1024 count=4096\n";
@@ -48,6 +53,7 @@ fn the_cache_stays_below_its_limit_without_being_asked() {
     }
     let (_, before) = cache(&env);
     assert!(before > 8 << 20, "{before}");
+    let begun = Instant::now();
     build_and_collect(&env, &context, &["--build-arg", "N=4", "-t", "new"]).ok();
     let (_, after) = cache(&env);
     assert!(after <= 6 << 20, "{after}");
@@ -60,8 +66,9 @@ fn the_cache_stays_below_its_limit_without_being_asked() {
         build_and_collect(&env, &context, &["--build-arg", &format!("N={n}"), "-t", "made"]).ok();
     }
     env.lap(["image", "prune", "-f"]).ok();
-    assert!(cache(&env).1 > 6 << 20);
-    assert_eq!(env.lap(["store", "gc", "--if-due"]).ok().stdout_text(), "");
+    let (_, grown) = cache(&env);
+    let collected = env.lap(["store", "gc", "--if-due"]).ok().stdout_text();
+    assert!(begun.elapsed() > MINUTE || (grown > 6 << 20 && collected.is_empty()), "{grown} {collected}");
     env.lap(["store", "gc"]).ok().stdout_has(&["Total reclaimed space: "]);
     assert!(cache(&env).1 <= 6 << 20);
 }
@@ -77,11 +84,7 @@ fn a_build_does_not_wait_for_the_collection() {
     env.lap(["build", "-t", "small"]).env("LAPSTRAKE_GC", "background").arg(small.path()).ok();
     // It goes on when the build has ended, and says that it has begun first: whoever comes then is not due.
     let is_done = || !cache(&env).0.contains(&"regular".to_owned());
-    let mut tries = 0;
-    while !is_done() {
-        tries += 1;
-        assert!(tries < 1000, "the collection never came to its end");
-    }
+    until("the collection came to its end", is_done);
     env.lap(["run", "--rm", "small", "true"]).ok();
     // Nothing is left behind that would meet the removal of the store.
     while env.lap(["store", "gc"]).ok().stdout_text() != "Total reclaimed space: 0B\n" {}

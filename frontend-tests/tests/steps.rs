@@ -102,10 +102,13 @@ fn jobs_say_how_many_steps_run_at_once() {
 fn without_it_the_first_failure_ends_the_build() {
     let env = env();
     let context = env.context();
-    context
-        .dockerfile("FROM busybox AS bad\nRUN exit 3\nFROM busybox\nRUN sleep 600\nCOPY --from=bad /a /\n");
+    // The one that fails waits until the other runs.
+    context.dockerfile(
+        "FROM busybox AS bad\nRUN --mount=type=cache,target=/c until [ -e /c/up ]; do sleep 0.05; done; exit 3\n\
+         FROM busybox\nRUN --mount=type=cache,target=/c touch /c/up; sleep 600\nCOPY --from=bad /a /\n",
+    );
     let output = build_fails(&env, &context, &[]);
-    assert_eq!(outcome(&output, "RUN sleep 600"), "CANCELED");
+    assert_eq!(outcome(&output, "touch /c/up; sleep 600"), "CANCELED");
     assert!(output.stderr_text().contains("exit code: 3"), "{output}");
 }
 
@@ -152,8 +155,8 @@ fn testkit_processes() -> String {
 fn a_step_may_take_long_as_long_as_it_writes() {
     let env = env();
     let context = env.context();
-    context.dockerfile("FROM busybox\nRUN for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.25; done\n");
-    build(&env, &context, &["--idle-timeout", "1500ms"]);
+    context.dockerfile("FROM busybox\nRUN for i in $(seq 12); do echo $i; sleep 1; done\n");
+    build(&env, &context, &["--idle-timeout", "10s"]);
     // It has closed its outputs, and nothing more can come.
     context.dockerfile("FROM busybox\nRUN exec >/dev/null 2>&1; sleep 98764\n");
     let output = build_fails(&env, &context, &["--idle-timeout", "500ms", "--timeout", "10m"]);
@@ -164,11 +167,15 @@ fn a_step_may_take_long_as_long_as_it_writes() {
 fn limits_hold_for_the_steps_that_fit_the_pattern() {
     let env = env();
     let context = env.context();
-    context.dockerfile(
-        "FROM busybox AS slow\nRUN sleep 1\nFROM busybox\nRUN sleep 0.1\nCOPY --from=slow /etc /etc2\n",
-    );
+    let sleep = |seconds: &str| {
+        context.dockerfile(&format!(
+            "FROM busybox AS slow\nRUN sleep {seconds}\nFROM busybox\nRUN sleep 0.1\nCOPY --from=slow /etc /etc2\n"
+        ));
+    };
+    sleep("600");
     let output = build_fails(&env, &context, &["--timeout", "1h", "--timeout", "slow=200ms"]);
-    assert_eq!(outcome(&output, "RUN sleep 1"), "ERROR");
+    assert_eq!(outcome(&output, "RUN sleep 600"), "ERROR");
+    sleep("1");
     build(
         &env,
         &context,
@@ -230,10 +237,15 @@ fn a_step_with_a_control_group_is_measured_as_a_whole() {
         return;
     }
     let context = env.context();
-    // Two processes of 30 MB at once, which no process alone has.
-    let half = "dd if=/dev/zero of=/dev/null bs=30M count=20";
-    context.dockerfile(&format!("FROM busybox\nRUN {half} & {half}; wait\n"));
+    // Two processes have 30 MB each until the last byte is read of what they write, which no process alone has.
+    let half = |pipe: &str| format!("dd if=/dev/zero of={pipe} bs=30M count=1 &");
+    let script = format!(
+        "mkfifo /a /b; {} {} exec 3</a 4</b; head -c 1 <&3; head -c 1 <&4; cat <&3 >/dev/null; cat <&4 >/dev/null; wait",
+        half("/a"),
+        half("/b")
+    );
+    context.dockerfile(&format!("FROM busybox\nRUN {script}\n"));
     build(&env, &context, &["--resource", "memory=512m"]);
-    let used = usage(&env, "RUN dd");
+    let used = usage(&env, "RUN mkfifo");
     assert!((58_000_000..512_000_000).contains(&used["peak_memory"].as_u64().unwrap()), "{used}");
 }

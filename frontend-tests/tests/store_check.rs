@@ -155,7 +155,7 @@ fn a_lost_cache_mount_is_made_anew() {
 fn what_a_killed_build_left_is_no_damage() {
     let env = env();
     let context = env.context();
-    context.dockerfile("FROM busybox\nRUN echo begun && exec sleep 600\n");
+    context.dockerfile("FROM busybox\nRUN echo be''gun && exec sleep 600\n");
     let mut building = env.lap(["build", "--progress", "plain"]).arg(context.path()).spawn();
     building.wait_for("begun");
     // Beside a build that works, too.

@@ -5,14 +5,12 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use testkit::ports::free_port;
+use testkit::wait::until;
 use testkit::{OrdinaryUser, Ranges};
-
-/// How long to wait for what has to come. Generous, since it only ends what hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A server of one word, that is ready before it says so.
 const SERVER: &str =
@@ -76,7 +74,7 @@ impl User {
 
     /// Waits until nothing of his networks is left.
     fn wait_until_gone(&self) {
-        wait_until(|| {
+        until("all is gone", || {
             self.keepers().is_empty()
                 && std::fs::read_dir(self.run().join("networks")).unwrap().next().is_none()
         });
@@ -111,19 +109,6 @@ fn kill_all(processes: &[i32]) {
         // One of them may have ended with another.
         let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
     }
-}
-
-fn wait_until(holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "it does not come true");
-        std::thread::yield_now();
-    }
-}
-
-/// A port of the host that nobody has.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// What a server of the host answers.
@@ -190,7 +175,7 @@ fn containers_are_connected(ranges: Ranges) {
     ]);
     user.sleeper("client", &["--network", "net"]);
     user.sleeper("stranger", &["--network", "other"]);
-    wait_until(|| user.says(&["logs", "web"]).contains("ready"));
+    until("the server is ready", || user.says(&["logs", "web"]).contains("ready"));
     for name in ["web", "site", &id[..12], "web.net"] {
         user.inside("client", &format!("ping -c 1 -W 5 {name}"));
     }
@@ -267,7 +252,7 @@ fn networks_lead_out_unless_they_are_internal() {
     assert!(user.fails_inside("out", &format!("ping -c 1 -W 1 {address}")));
     // The keeper is killed: its networks stay, and the next container has the way out made anew.
     kill_all(&user.keepers());
-    wait_until(|| user.keepers().is_empty());
+    until("no keeper is left", || user.keepers().is_empty());
     user.inside("in", "ping -c 1 -W 5 in2");
     user.sleeper("next", &["--network", "net"]);
     user.inside("next", "ping -c 1 -W 5 out");
@@ -287,7 +272,7 @@ fn killed_supervisors_leave_nothing() {
     // One of them: its address and its port are somebody else's then.
     let address = user.inspect("one", ".NetworkSettings.Networks.net.IPAddress");
     kill_all(&processes(&["container-shim", &id]));
-    wait_until(|| user.inspect("one", ".State.Status") == "exited");
+    until("it has ended", || user.inspect("one", ".State.Status") == "exited");
     assert!(user.fails_inside("two", "nslookup -type=a one"));
     user.sleeper("three", &["--network", "net", "--ip", &address, "-p", &port]);
     user.inside("two", "ping -c 1 -W 5 three");
@@ -323,7 +308,7 @@ fn a_compose_project_runs() {
     let text = format!(
         "services:\n\
          \x20 web: {{image: busybox, command: [sh, -c, '{SERVER}'], ports: ['{port}:80'], networks: [front], \
-         healthcheck: {{test: 'wget -qO- http://127.0.0.1/', interval: 100ms}}}}\n\
+         healthcheck: {{test: 'wget -qO- http://127.0.0.1/', interval: 100ms, retries: 600}}}}\n\
          \x20 app: {{image: busybox, command: sleep 1000, networks: [front, back], \
          depends_on: {{web: {{condition: service_healthy}}}}}}\n\
          \x20 db: {{image: busybox, command: sleep 1000, networks: [back]}}\n\

@@ -26,7 +26,7 @@ mod stop;
 mod tree;
 
 use std::borrow::Cow;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
@@ -72,7 +72,7 @@ pub struct ControlGroup {
     /// Whether it is to go with this value.
     is_ours: bool,
     /// Locks that say that somebody cares for the group.
-    held: Vec<File>,
+    held: Vec<abandoned::Hold>,
 }
 
 impl ControlGroup {

@@ -187,7 +187,9 @@ fn wait_for_output(
     process: &Process,
     time: Option<Duration>,
 ) -> io::Result<(Vec<bool>, bool)> {
-    let fds = outputs.iter().map(|output| output.fd.as_fd()).chain([process.pidfd()]);
+    // The process is looked at first. What is looked at after its end has all that it wrote; the other way round, what it wrote between
+    // the two looks would be lost.
+    let fds = [process.pidfd()].into_iter().chain(outputs.iter().map(|output| output.fd.as_fd()));
     let mut polled: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     let time = time.map(|time| Timespec::try_from(time).unwrap_or(LONGEST_WAIT));
     match poll(&mut polled, time.as_ref()) {
@@ -195,7 +197,7 @@ fn wait_for_output(
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let mut ready: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
-    let ended = ready.pop().unwrap_or(false);
-    Ok((ready, ended))
+    let mut ready = polled.iter().map(|one| !one.revents().is_empty());
+    let ended = ready.next().unwrap_or(false);
+    Ok((ready.collect(), ended))
 }

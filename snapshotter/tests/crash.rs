@@ -18,7 +18,6 @@ use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::RwLock;
 
 use base::{Fault, Faulty};
 use snapshotter::{DriverKind, Policy, Store, StoreError};
@@ -112,11 +111,6 @@ fn expect_clear(error: &StoreError) {
     assert!(text.contains('/') || text.contains("archive entry"), "{text}");
 }
 
-/// A process that is started holds, until it has become the other program, the locks that this one holds, and so
-/// what another thread's store has let go seems to be in use. Taken exclusively to start one, shared to work on a
-/// store.
-static STARTING: RwLock<()> = RwLock::new(());
-
 fn run_child(work: &str, driver: DriverKind, root: &Path, point: u64, harm: Harm) -> End {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -128,11 +122,7 @@ fn run_child(work: &str, driver: DriverKind, root: &Path, point: u64, harm: Harm
         .env(HARM, format!("{harm:?}"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let child = {
-        let _alone = STARTING.write().unwrap();
-        command.spawn().unwrap()
-    };
-    let output = child.wait_with_output().unwrap();
+    let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let said = text.lines().find_map(|line| line.split_once("said:")).map(|(_, word)| word.to_owned());
     let expected = if said.is_some() && harm == Harm::Death {
@@ -176,17 +166,10 @@ fn learn(work: &Work, driver: DriverKind, root: &Path) -> States {
 fn harm_everywhere(work: &Work, driver: DriverKind, harm: Harm) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("store");
-    let states = {
-        let _working = STARTING.read().unwrap();
-        learn(work, driver, &root)
-    };
+    let states = learn(work, driver, &root);
     for point in 0.. {
-        {
-            let _working = STARTING.read().unwrap();
-            work.set_up(&open(&root, driver));
-        }
+        work.set_up(&open(&root, driver));
         let End::Harmed(name) = run_child(work.name, driver, &root, point, harm) else { return point };
-        let _working = STARTING.read().unwrap();
         let at = format!("{} with {driver:?} and {harm:?} at point {point}, {name}", work.name);
         let store = open(&root, driver);
         assert!(store.check().unwrap().is_sound(), "{at}: {:?}", store.check().unwrap());

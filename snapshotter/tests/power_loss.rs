@@ -150,7 +150,7 @@ fn work(env: &TestEnv, sampler: &mut Sampler<'_>) -> HashMap<usize, String> {
             }
             contents
         });
-        while !builder.is_finished() {
+        while !builder.is_finished() || sampler.samples.len() < SAMPLES {
             sampler.take(built.load(Ordering::Acquire));
         }
         done.store(true, Ordering::Relaxed);
@@ -264,6 +264,6 @@ fn a_build_flushes_the_disk_once() {
         assert_eq!(of("syncfs("), 1, "{trace}");
         // The log of the database, with its first page when it begins anew, and its name.
         assert!(calls.len() <= 4, "{trace}");
-        assert_eq!(of("fsync("), of("-wal>") + of(&format!("<{}>)", env.root().display())) - 1, "{trace}");
+        assert_eq!(of("fsync("), of("-wal>") + of(&format!("<{}>", env.root().display())) - 1, "{trace}");
     }
 }

@@ -49,10 +49,10 @@ impl Arena {
         Self { env, context, archive, policies, end: Instant::now() + duration() }
     }
 
-    /// Does `round` until the time is over. Returns how many rounds that were.
+    /// Does `round` until the time is over, at least once. Returns how many rounds that were.
     fn repeat(&self, mut round: impl FnMut(usize)) -> usize {
         let mut rounds = 0;
-        while Instant::now() < self.end {
+        while rounds == 0 || Instant::now() < self.end {
             round(rounds);
             rounds += 1;
         }

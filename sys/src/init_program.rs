@@ -9,15 +9,16 @@ pub const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
     use std::process::Command;
 
     /// Runs it with these arguments. Not as the first process of anything, which it does not notice.
     fn run(args: &[&str]) -> (Option<i32>, String) {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("init");
-        std::fs::write(&path, PROGRAM).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (file, path) = (dir.path().join("file"), dir.path().join("init"));
+        std::fs::write(&file, PROGRAM).unwrap();
+        // What children of other tests have open for writing is not executed, so another process writes it.
+        let copied = Command::new("install").args(["-m", "755"]).args([&file, &path]).status();
+        assert!(copied.unwrap().success());
         let output = Command::new(&path).args(args).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8(said).unwrap())

@@ -25,10 +25,15 @@ pub enum LockMode {
 }
 
 /// A held lock; dropping it frees it and keeps the file.
+///
+/// It is freed by saying so, not by closing the file alone: a process that another thread is just making has the file
+/// open, too, until it becomes another program.
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
     path: PathBuf,
+    /// Whether somebody else was given the open file, with the lock on it.
+    is_given: bool,
 }
 
 impl FileLock {
@@ -42,7 +47,7 @@ impl FileLock {
             let file = open(path)?;
             lock(&file, operation).at("lock", path)?;
             if is_named(&file, path)? {
-                return Ok(Self { file, path: path.to_owned() });
+                return Ok(Self::of(file, path));
             }
         }
     }
@@ -56,7 +61,7 @@ impl FileLock {
                 return Ok(None);
             }
             if is_named(&file, path)? {
-                return Ok(Some(Self { file, path: path.to_owned() }));
+                return Ok(Some(Self::of(file, path)));
             }
         }
     }
@@ -68,7 +73,7 @@ impl FileLock {
         if !try_lock(&file, LockMode::Exclusive).at("lock", path)? || !is_named(&file, path)? {
             return Ok(None);
         }
-        Ok(Some(Self { file, path: path.to_owned() }))
+        Ok(Some(Self::of(file, path)))
     }
 
     /// Whether somebody holds a lock on `path` now. A file that does not exist is not locked, and is not
@@ -77,21 +82,31 @@ impl FileLock {
         match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(PathError::new("open", path, error)),
-            Ok(file) => try_lock(&file, LockMode::Exclusive).map(|free| !free).at("lock", path),
+            Ok(file) => {
+                let free = try_lock(&file, LockMode::Exclusive).at("lock", path)?;
+                // What was taken to see whether it is free is given back.
+                Ok(free.then(|| Self::of(file, path)).is_none())
+            }
         }
     }
 
+    fn of(file: File, path: &Path) -> Self {
+        Self { file, path: path.to_owned(), is_given: false }
+    }
+
     /// The lock as an open file, which another process can be given. It is held until the last of those who have the
-    /// file closes it.
-    pub fn into_file(self) -> File {
-        self.file
+    /// file closes it, or one of them who has [taken it over](Self::handed_over) frees it.
+    pub fn into_file(mut self) -> Result<File, PathError> {
+        let file = self.file.try_clone().at("duplicate", &self.path)?;
+        self.is_given = true;
+        Ok(file)
     }
 
     /// The lock that `file`, the open file of `path`, carries because whoever held it has [handed it
     /// over](Self::into_file). `None` when somebody else holds one.
     pub fn handed_over(file: File, path: &Path) -> Result<Option<Self>, PathError> {
         let is_held = try_lock(&file, LockMode::Exclusive).at("lock", path)?;
-        Ok(is_held.then(|| Self { file, path: path.to_owned() }))
+        Ok(is_held.then(|| Self::of(file, path)))
     }
 
     /// The locked file's path.
@@ -114,6 +129,15 @@ impl FileLock {
     /// Removes the file and frees the lock.
     pub fn remove(self) -> Result<(), PathError> {
         crate::fs::remove_file(&self.path).map(drop)
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if !self.is_given {
+            // Closing the file frees it as well, as soon as nobody else has it.
+            let _ = lock(&self.file, FlockOperation::Unlock);
+        }
     }
 }
 
@@ -223,7 +247,7 @@ mod tests {
     fn a_lock_that_is_handed_over_is_never_free() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let given = FileLock::acquire(&path, LockMode::Exclusive).unwrap().into_file();
+        let given = FileLock::acquire(&path, LockMode::Exclusive).unwrap().into_file().unwrap();
         assert!(FileLock::is_held(&path).unwrap());
         let taken = FileLock::handed_over(given.try_clone().unwrap(), &path).unwrap().unwrap();
         drop(given);
@@ -231,6 +255,18 @@ mod tests {
         assert!(FileLock::handed_over(File::open(&path).unwrap(), &path).unwrap().is_none());
         drop(taken);
         assert!(!FileLock::is_held(&path).unwrap());
+    }
+
+    /// As a process that is just being made has it, before it becomes another program.
+    #[test]
+    fn a_copy_of_the_open_file_keeps_no_lock_that_was_freed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = FileLock::acquire(&path, LockMode::Exclusive).unwrap();
+        let _copy = lock.file.try_clone().unwrap();
+        drop(lock);
+        assert!(!FileLock::is_held(&path).unwrap());
+        assert!(FileLock::try_acquire(&path, LockMode::Exclusive).unwrap().is_some());
     }
 
     #[test]

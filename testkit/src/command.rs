@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// How long a command may take before the test fails. Generous, since it only ends what hangs.
+/// How long what is awaited of a command may take before the test fails. Generous, since it only ends what hangs.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A command that is not started yet: an empty environment, no input.
@@ -77,7 +77,7 @@ impl Lap {
         self
     }
 
-    /// Changes how long the command may take.
+    /// Changes how long what is awaited of the command may take: a piece of its output, its end.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -127,10 +127,21 @@ impl Lap {
             stdout: Vec::new(),
             stderr: Vec::new(),
             started: Instant::now(),
+            awaited: Instant::now(),
             deadline: self.deadline,
             finished: false,
         }
     }
+}
+
+/// Writes a program that can be executed at once. Another process writes it: what is open for writing, as also in the children that other
+/// threads are just making, is not executed (`ETXTBSY` of `execve(2)`).
+///
+/// # Panics
+/// It cannot be written.
+pub fn program_file(path: &Path, content: &[u8]) {
+    let install = Lap::new(Path::new("/usr/bin/install")).args(["-m", "755", "/dev/stdin"]).arg(path);
+    install.stdin(content).ok();
 }
 
 impl fmt::Display for Lap {
@@ -172,6 +183,8 @@ pub struct Running {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     started: Instant,
+    /// Since when something is waited for.
+    awaited: Instant,
     deadline: Duration,
     finished: bool,
 }
@@ -184,16 +197,23 @@ impl Running {
 
     /// Waits until the command's output or error output holds `text`.
     pub fn wait_for(&mut self, text: &str) {
-        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(text);
-        while !shown(&self.stdout) && !shown(&self.stderr) {
+        self.wait_for_times(text, 1);
+    }
+
+    /// Waits until the command's output and error output hold `text` so many times, since it was started.
+    pub fn wait_for_times(&mut self, text: &str, times: usize) {
+        self.awaited = Instant::now();
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).matches(text).count();
+        while shown(&self.stdout) + shown(&self.stderr) < times {
             if !self.receive() {
-                self.give_up(&format!("the command ended without showing {text:?}"));
+                self.give_up(&format!("the command ended without showing {text:?} {times} times"));
             }
         }
     }
 
     /// Waits until the command has written a whole line to its output that begins with `start`, and gives it.
     pub fn wait_for_line(&mut self, start: &str) -> String {
+        self.awaited = Instant::now();
         loop {
             let text = String::from_utf8_lossy(&self.stdout);
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -218,6 +238,7 @@ impl Running {
 
     /// Waits for the end and returns everything the command wrote.
     pub fn finish(mut self) -> Output {
+        self.awaited = Instant::now();
         while self.receive() {}
         self.finished = true;
         let status = self.child.wait().expect("the child is ours");
@@ -235,7 +256,7 @@ impl Running {
 
     /// Takes the next piece of output; false when both pipes are closed.
     fn receive(&mut self) -> bool {
-        let left = self.deadline.saturating_sub(self.started.elapsed());
+        let left = self.deadline.saturating_sub(self.awaited.elapsed());
         match self.pieces.recv_timeout(left) {
             Ok((Stream::Stdout, bytes)) => self.stdout.extend(bytes),
             Ok((Stream::Stderr, bytes)) => self.stderr.extend(bytes),

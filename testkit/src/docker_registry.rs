@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::judges;
 
 /// How long the registry may take to say that it listens.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(120);
 
 /// What a registry asks of its clients.
 #[derive(Debug, Clone, Default)]

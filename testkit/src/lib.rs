@@ -28,6 +28,7 @@ pub mod moto;
 pub mod mounted;
 pub mod oci;
 pub mod ordinary_user;
+pub mod ports;
 pub mod privilege;
 pub mod python;
 pub mod registry;
@@ -35,6 +36,7 @@ pub mod repository;
 pub mod tree;
 mod tree_read;
 pub mod user_namespace;
+pub mod wait;
 pub mod web;
 
 pub use actions_service::ActionsService;

@@ -121,6 +121,11 @@ impl WebServer {
         self.server.inject(times, part, fault);
     }
 
+    /// Forgets all injected faults.
+    pub fn heal(&self) {
+        self.server.heal();
+    }
+
     /// Every request whose method and path contain `part`, in order.
     pub fn seen(&self, part: &str) -> Vec<Seen> {
         self.server.seen(part)

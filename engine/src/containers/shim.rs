@@ -33,7 +33,7 @@ impl Engine {
         let way = self.store.layer_way().name();
         let args: [OsString; 6] =
             [COMMAND.into(), directory, self.root().into(), id.into(), name.into(), way.into()];
-        let lock = dir.into_lock().into_file().into();
+        let lock = dir.into_lock().into_file()?.into();
         let socket: OwnedFd = sys::detached::start_connected(Path::new(OURSELVES), NAME, &args, lock)?;
         Ok(Client::over(socket))
     }
@@ -53,15 +53,19 @@ pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
     let (root, directory) = (Path::new(root), Path::new(directory));
     let way = way.to_str().and_then(|way| way.parse().ok()).unwrap_or_default();
     let teller = ContainerTeller::new(root, &id.to_string_lossy(), &name.to_string_lossy(), directory);
-    let (lock, remove, supervisor) =
+    let (lock, remove, mut supervisor) =
         runner::shim::run(directory, starter, file, way, log_drivers::surroundings(teller))?;
     if remove {
         let store = Store::open(root, snapshotter::Options::default())?;
         if let Some(record) = store.container(&id.to_string_lossy())? {
             destroy(&store, &record, HeldDir::of_lock(lock), true)?;
         }
+    } else {
+        // Who is told of the end may take the container at once, and make a socket of his own.
+        supervisor.hide();
+        drop(lock);
     }
-    // Those who wait for the removal are told by this.
+    // Those who wait for the end or the removal are told by this.
     drop(supervisor);
     Ok(())
 }

@@ -134,6 +134,8 @@ impl Meter<'_> {
         let Some((known, machine_memory)) = known else {
             return Ok(wants_others.then_some(reading));
         };
+        // Looked at first: time that passes until the figures are read makes a share smaller, never larger than it can be.
+        let now = Instant::now();
         let mut figures = known.gauge.read();
         if figures.memory.is_none() || figures.processor_time.is_none() || figures.processes.is_none() {
             let pids = runner::processes::of_container(&known.state.group, known.state.pid);
@@ -141,7 +143,6 @@ impl Meter<'_> {
             figures = completed(figures, sums);
             reading.is_estimated = true;
         }
-        let now = Instant::now();
         let time = figures.processor_time.unwrap_or_default();
         reading.processor = known.before.replace((time, now)).map(|(before, then)| {
             let passed = now.duration_since(then).as_secs_f64();

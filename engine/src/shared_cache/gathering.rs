@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 /// The least time between the beginnings of two segments.
-const PACE: Duration = Duration::from_millis(250);
+pub(super) const PACE: Duration = Duration::from_millis(250);
 
 /// How long the first one waits for others that come with it: a step has two keys.
 const TOGETHER: Duration = Duration::from_millis(2);
@@ -20,26 +20,25 @@ const MOST: usize = 128;
 /// What is to be written, for several threads that write.
 pub(super) struct Gathering<T> {
     receiver: Receiver<T>,
-    is_paced: bool,
+    /// The least time between two segments; none where each result is one of its own.
+    pace: Option<Duration>,
     /// When the last ones were taken. Held while the next ones are gathered.
     last: Mutex<Option<Instant>>,
 }
 
 impl<T> Gathering<T> {
-    /// What comes from `receiver`, one at a time unless it `is_paced`.
-    pub(super) fn new(receiver: Receiver<T>, is_paced: bool) -> Self {
-        Self { receiver, is_paced, last: Mutex::default() }
+    /// What comes from `receiver`, one at a time unless there is a pace.
+    pub(super) fn new(receiver: Receiver<T>, pace: Option<Duration>) -> Self {
+        Self { receiver, pace, last: Mutex::default() }
     }
 
     /// What is to be written next; empty when nothing more will come.
     pub(super) fn next(&self) -> Vec<T> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gathered: Vec<T> = self.receiver.recv().into_iter().collect();
-        if gathered.is_empty() || !self.is_paced {
-            return gathered;
-        }
+        let Some(pace) = self.pace.filter(|_| !gathered.is_empty()) else { return gathered };
         let soon = Instant::now() + TOGETHER;
-        let end = last.map_or(soon, |last| soon.max(last + PACE));
+        let end = last.map_or(soon, |last| soon.max(last + pace));
         // It ends with an error when the time is over, or the build.
         while let Some(next) =
             (gathered.len() < MOST).then(|| self.receiver.recv_deadline(end).ok()).flatten()
@@ -58,7 +57,7 @@ mod tests {
     #[test]
     fn the_first_is_taken_at_once_and_the_next_together() {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let gathering = Gathering::new(receiver, true);
+        let gathering = Gathering::new(receiver, Some(PACE));
         let begun = Instant::now();
         sender.send(1).unwrap();
         assert_eq!(gathering.next(), [1]);
@@ -67,20 +66,28 @@ mod tests {
         sender.send(3).unwrap();
         assert_eq!(gathering.next(), [2, 3]);
         assert!(begun.elapsed() >= PACE.min(first + PACE), "they were gathered");
-        // At the end, nobody waits.
+    }
+
+    #[test]
+    fn at_the_end_nobody_waits() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let gathering = Gathering::new(receiver, Some(HOUR));
         let begun = Instant::now();
-        sender.send(4).unwrap();
+        sender.send(1).unwrap();
+        assert_eq!(gathering.next(), [1]);
+        sender.send(2).unwrap();
         drop(sender);
-        assert_eq!(gathering.next(), [4]);
+        assert_eq!(gathering.next(), [2]);
         assert_eq!(gathering.next(), Vec::<i32>::new());
-        assert!(begun.elapsed() < PACE);
+        assert!(begun.elapsed() < HOUR / 2);
     }
 
     #[test]
     fn no_more_are_gathered_than_fit() {
         let (sender, receiver) = crossbeam_channel::unbounded();
         (0..MOST + 1).for_each(|number| sender.send(number).unwrap());
-        let (paced, single) = (Gathering::new(receiver.clone(), true), Gathering::new(receiver, false));
+        let (paced, single) = (Gathering::new(receiver.clone(), Some(PACE)), Gathering::new(receiver, None));
         assert_eq!(paced.next().len(), MOST);
         assert_eq!(single.next(), [MOST]);
     }

@@ -9,7 +9,7 @@ use snapshotter::Compression;
 
 use super::SharedCache;
 use super::destination::{Destination, Results};
-use super::gathering::Gathering;
+use super::gathering::{Gathering, PACE};
 use super::layers::Layers;
 use crate::error::EngineError;
 use crate::history::Recorder;
@@ -96,7 +96,7 @@ pub(crate) fn write_while<T>(cache: &SharedCache<'_>, work: impl FnOnce(&Writer)
     let results = Results { cache, layers: &layers };
     // Who waits for a result waits for each.
     let is_paced = cache.claims.is_none() && places.iter().any(|destination| destination.packs.is_some());
-    let gathering = Gathering::new(receiver, is_paced);
+    let gathering = Gathering::new(receiver, is_paced.then_some(PACE));
     std::thread::scope(|scope| {
         let write = || write_all(&results, &places, &gathering, &pending);
         let threads: Vec<_> = (0..WRITERS).map(|_| scope.spawn(write)).collect();

@@ -2,12 +2,9 @@
 
 use std::ops::Deref;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use testkit::TestEnv;
-
-/// How long to wait for what has to come. Generous, since it only ends what hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
+use testkit::wait::until;
 
 /// An environment with `busybox` whose containers are killed and removed at its end, and then their networks.
 pub(crate) struct Containers(TestEnv);
@@ -58,23 +55,17 @@ impl Containers {
 
     /// Asks again and again until a field of `lap inspect` is as wanted.
     pub(crate) fn wait_until(&self, container: &str, field: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let value = self.inspect(container, field);
-            if wanted(&value) {
-                return value;
-            }
-            assert!(Instant::now() < deadline, "{field} of {container} stays {value}");
-            std::thread::yield_now();
-        }
+        let mut value = String::new();
+        until(&format!("{field} of {container} is as it should be"), || {
+            value = self.inspect(container, field);
+            wanted(&value)
+        });
+        value
     }
 
     /// Asks again and again until a script succeeds in a container.
     pub(crate) fn wait_for_exec(&self, container: &str, script: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        while self.fails_inside(container, script) {
-            assert!(Instant::now() < deadline, "{script:?} fails in {container}");
-        }
+        until(&format!("{script:?} succeeds in {container}"), || !self.fails_inside(container, script));
     }
 
     /// The interfaces of this machine whose note says that they are of networks of ours.

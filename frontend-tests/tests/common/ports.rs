@@ -3,16 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// How long an answer may take. It is only ever used up by failures.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+use testkit::wait::{PATIENCE, until};
 
-/// A port of the host that nobody has now.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+/// Waits until nobody has a port: a process that is just being made may have a copy of a socket for a moment.
+pub(crate) fn assert_free(port: u16) {
+    until(&format!("port {port} is free"), || TcpListener::bind(("0.0.0.0", port)).is_ok());
 }
 
 /// What a web server answers at an address of this machine, if one does.

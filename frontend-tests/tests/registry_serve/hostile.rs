@@ -149,7 +149,7 @@ fn a_full_disk_is_said_so_and_the_registry_goes_on() {
     assert_eq!(server.get("/v2/a/manifests/1").is(200).body, manifest);
     server.push_image("a", "2", b"small");
     let env = server.stop();
-    nix::mount::umount(&env.root()).unwrap();
+    nix::mount::umount2(&env.root(), nix::mount::MntFlags::MNT_DETACH).unwrap();
 }
 
 #[test]

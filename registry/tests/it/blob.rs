@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use base::image::{Descriptor, media_type};
 use base::{Digest, Reference};
-use registry::{Error, ErrorKind, Result};
+use registry::{Client, Error, ErrorKind, Result};
 use testkit::FaultyRegistry;
 use testkit::registry::{Fault, Login};
 
@@ -22,7 +22,11 @@ fn registry_with_blob() -> (FaultyRegistry, Reference, Descriptor) {
 }
 
 async fn read(name: &Reference, descriptor: &Descriptor) -> Result<Vec<u8>> {
-    impatient().blob(name, descriptor, None).await?.read_to_end().await
+    read_by(&client(), name, descriptor).await
+}
+
+async fn read_by(client: &Client, name: &Reference, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    client.blob(name, descriptor, None).await?.read_to_end().await
 }
 
 /// The error of reading the blob while `fault` lasts.
@@ -49,11 +53,19 @@ async fn a_blob_arrives_whole_and_says_how_far_it_is() {
 async fn a_lost_connection_is_taken_up_where_it_broke() {
     let (registry, name, descriptor) = registry_with_blob();
     registry.inject(1, "blobs", Fault::CloseAfter(50_000));
-    registry.inject(1, "blobs", Fault::StallAfter(30_000));
+    registry.inject(1, "blobs", Fault::CloseAfter(30_000));
     assert_eq!(read(&name, &descriptor).await.unwrap(), noise(SIZE));
     let ranges: Vec<_> = registry.seen("blobs").into_iter().map(|seen| seen.range).collect();
     let expected = [None, Some("bytes=50000-".to_owned()), Some("bytes=80000-".to_owned())];
     assert_eq!(ranges, expected);
+}
+
+#[tokio::test]
+async fn a_connection_that_stalls_is_taken_up_where_it_did() {
+    let (registry, name, descriptor) = registry_with_blob();
+    registry.inject(1, "blobs", Fault::StallAfter(30_000));
+    assert_eq!(read_by(&impatient(), &name, &descriptor).await.unwrap(), noise(SIZE));
+    assert_eq!(registry.seen("blobs")[1].range.as_deref(), Some("bytes=30000-"));
 }
 
 #[tokio::test]
@@ -80,8 +92,10 @@ async fn a_connection_that_always_breaks_is_given_up() {
         &error,
         &["lost after 0 of 200000 bytes (tried 3 times)", &Digest::of(&noise(SIZE)).to_string()],
     );
-    let error = read_error(Fault::StallAfter(0)).await;
-    assert_says(&error, &["sent nothing for 0.5 s", "tried 3 times"]);
+    let (registry, name, descriptor) = registry_with_blob();
+    registry.inject(u32::MAX, "blobs", Fault::StallAfter(0));
+    let error = read_by(&impatient(), &name, &descriptor).await.unwrap_err();
+    assert_says(&error, &["sent nothing for 2 s", "tried 3 times"]);
 }
 
 #[tokio::test]

@@ -26,7 +26,11 @@ async fn read_all(stream: &mut DownloadStream) -> Result<Vec<u8>, DownloadError>
 }
 
 async fn read(url: &str) -> Result<Vec<u8>, DownloadError> {
-    read_all(&mut *open(&impatient(), request(url)).await?).await
+    read_by(&client(), url).await
+}
+
+async fn read_by(client: &Client, url: &str) -> Result<Vec<u8>, DownloadError> {
+    read_all(&mut *open(client, request(url)).await?).await
 }
 
 /// The error of reading a file of 200,000 bytes while `fault` lasts.
@@ -131,10 +135,13 @@ async fn a_broken_download_is_taken_up_where_it_broke() {
     let server = WebServer::start();
     let url = server.put("/file", WebFile::new(noise(200_000)).etag("1"));
     server.inject(1, "/file", Fault::CloseAfter(50_000));
-    server.inject(1, "/file", Fault::StallAfter(30_000));
+    server.inject(1, "/file", Fault::CloseAfter(30_000));
     assert_eq!(read(&url).await.unwrap(), noise(200_000));
     let ranges: Vec<_> = server.seen("/file").into_iter().map(|seen| seen.range).collect();
     assert_eq!(ranges, [None, Some("bytes=50000-".to_owned()), Some("bytes=80000-".to_owned())]);
+    server.inject(1, "/file", Fault::StallAfter(30_000));
+    assert_eq!(read_by(&impatient(), &url).await.unwrap(), noise(200_000));
+    assert_eq!(server.seen("/file")[4].range.as_deref(), Some("bytes=30000-"));
 }
 
 #[tokio::test]
@@ -152,7 +159,7 @@ async fn parts_of_two_files_are_never_put_together() {
     let url = server.put("/file", WebFile::new(noise(200_000)).etag("1"));
     server.inject(1, "/file", Fault::CloseAfter(50_000));
     server.inject(1, "/file", Fault::IgnoreRange);
-    let mut stream = open(&impatient(), request(&url)).await.unwrap();
+    let mut stream = open(&client(), request(&url)).await.unwrap();
     stream.next().await.unwrap().unwrap();
     server.put("/file", WebFile::new(noise(200_001)).etag("2"));
     assert_says(read_all(&mut stream).await.unwrap_err(), &["another file", "try again"]);
@@ -166,11 +173,13 @@ async fn parts_of_two_files_are_never_put_together() {
 
 #[tokio::test]
 async fn a_server_that_stalls_or_lies_is_given_up() {
-    assert_says(read_error(Fault::StallBefore).await, &["sent nothing for 0.5 s", "tried 3 times"]);
     assert_says(read_error(Fault::CloseBefore).await, &["lost after 0 bytes", "tried 3 times"]);
     assert_says(read_error(Fault::CloseAfter(0)).await, &["lost after 0 of 200000 bytes"]);
     let server = WebServer::start();
     let url = server.put("/file", WebFile::new("short"));
     server.inject(1, "/file", Fault::ClaimLength(500));
     assert_says(read(&url).await.unwrap_err(), &["lost after 5 of 500 bytes"]);
+    server.inject(u32::MAX, "/file", Fault::StallBefore);
+    let stalled = read_by(&impatient(), &url).await.unwrap_err();
+    assert_says(stalled, &["sent nothing for 2 s", "tried 3 times"]);
 }

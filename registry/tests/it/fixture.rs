@@ -21,9 +21,9 @@ pub(crate) fn client() -> Client {
     Client::new(options())
 }
 
-/// A client that takes half a second of silence for a stall.
+/// A client that takes two seconds of silence for a stall, for servers that stall. A machine may do so, too.
 pub(crate) fn impatient() -> Client {
-    Client::new(ClientOptions { idle_timeout: Duration::from_millis(500), ..options() })
+    Client::new(ClientOptions { idle_timeout: Duration::from_secs(2), ..options() })
 }
 
 /// A client that presents one credential everywhere.

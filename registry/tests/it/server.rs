@@ -67,21 +67,24 @@ impl ServedStore for Odd {
     }
 }
 
-/// A server with little patience.
+/// How long is waited for a client that is not to be waited for.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A server that waits only so long for its clients.
 struct Fixture {
     address: String,
     incidents: Arc<Mutex<Vec<String>>>,
     _runtime: tokio::runtime::Runtime,
 }
 
-fn start(store: Odd) -> Fixture {
+fn start(store: Odd, patience: Duration) -> Fixture {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let incidents = Arc::new(Mutex::new(Vec::new()));
     let told = incidents.clone();
     let report = Arc::new(move |incident: &str| told.lock().unwrap().push(incident.to_owned()));
-    let options = ServerOptions { patience: Duration::from_millis(300), ..ServerOptions::new(report) };
+    let options = ServerOptions { patience, ..ServerOptions::new(report) };
     runtime.spawn(serve(listener, Arc::new(store), options, std::future::pending()));
     Fixture { address, incidents, _runtime: runtime }
 }
@@ -105,10 +108,11 @@ impl Fixture {
 
 #[test]
 fn who_stops_in_the_middle_of_a_request_is_told_so() {
-    let server = start(Odd::default());
+    let server = start(Odd::default(), Duration::from_secs(3));
     let answer = server.exchange("PUT /v2/a/manifests/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{");
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     // Who has not said what he wants is not answered.
+    let server = start(Odd::default(), SHORT);
     for start in ["", "GET /v2/ HTT", "GET /v2/ HTTP/1.1\r\nHost: x\r\n"] {
         let answer = server.exchange(start);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
@@ -118,7 +122,7 @@ fn who_stops_in_the_middle_of_a_request_is_told_so() {
 #[test]
 fn who_reads_nothing_is_given_up() {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    let server = start(Odd { pipe: Mutex::new(Some(reader)) });
+    let server = start(Odd { pipe: Mutex::new(Some(reader)) }, SHORT);
     let mut stream = server.connect();
     let path = format!("/v2/a/blobs/{}", Digest::of(b"endless"));
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
@@ -130,7 +134,7 @@ fn who_reads_nothing_is_given_up() {
 
 #[test]
 fn failures_of_the_store_are_the_owners_to_know() {
-    let server = start(Odd::default());
+    let server = start(Odd::default(), Duration::from_secs(60));
     let answer = server.exchange("GET /v2/_catalog HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("the store did not answer"), "{answer}");
     let path = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"x"));

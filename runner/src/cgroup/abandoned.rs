@@ -18,14 +18,24 @@ use super::{CgroupError, tree};
 /// What the names of our groups begin with; the maker's process id and a random number follow.
 pub(super) const PREFIX: &str = "lapstrake-";
 
-/// Locks a new group. `None` when somebody has taken it for abandoned.
-pub(super) fn hold(directory: &Path) -> Result<Option<File>, PathError> {
+/// A held lock on the directory of a group. Dropped it is free, also where a process that is just being made has the directory open.
+#[derive(Debug)]
+pub(super) struct Hold(File);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Locks a group. `None` when somebody else has, or it is gone.
+pub(super) fn hold(directory: &Path) -> Result<Option<Hold>, PathError> {
     let file = match sys::fs::open(directory) {
         Err(error) if error.is_not_found() => return Ok(None),
         file => file?,
     };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) if directory.exists() => Ok(Some(file)),
+        Ok(()) if directory.exists() => Ok(Some(Hold(file))),
         Ok(()) | Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error).at("lock", directory),
     }

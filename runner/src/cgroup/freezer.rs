@@ -44,15 +44,14 @@ impl ControlGroup {
         })
     }
 
-    /// Lets all processes of the group go on.
+    /// Lets all processes of the group go on. One that is gone, as who waits for its end may have removed it, has none.
     pub fn thaw(&self) -> Result<(), CgroupError> {
         let directory = self.freezer()?;
         let (file, value) = match directory.version {
             Version::One => ("freezer.state", "THAWED"),
             Version::Two => ("cgroup.freeze", "0"),
         };
-        let path = directory.path.join(file);
-        Ok(fs::write(&path, value).at("write", &path)?)
+        Ok(tree::tell(&directory.path.join(file), value)?)
     }
 
     /// Whether the group is stopped or about to be. A group that nothing could stop is not.

@@ -1,13 +1,11 @@
 //! Ending all processes of a group.
 
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use sys::fs::PathContext as _;
 use sys::path_error::PathError;
 
 use super::error::CgroupError;
@@ -39,7 +37,7 @@ impl ControlGroup {
             }
             let kill = directory.path.join("cgroup.kill");
             match directory.version {
-                Version::Two if kill.exists() => fs::write(&kill, "1").at("write", &kill)?,
+                Version::Two if kill.exists() => tree::tell(&kill, "1")?,
                 _ => self.kill_each(&directory.path, &victims)?,
             }
             if victims.is_empty() {

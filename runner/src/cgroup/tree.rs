@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use sys::fs::PathContext as _;
 use sys::path_error::PathError;
 
 use super::read;
@@ -44,6 +45,14 @@ const NO_DEVICE: i32 = 19;
 
 fn is_gone(error: &PathError) -> bool {
     error.is_not_found() || error.source.raw_os_error() == Some(NO_DEVICE)
+}
+
+/// Writes to a file of a group, which is about its processes. In a group that is gone there is none to be told.
+pub(super) fn tell(file: &Path, value: &str) -> Result<(), PathError> {
+    match std::fs::write(file, value).at("write", file) {
+        Err(error) if is_gone(&error) => Ok(()),
+        told => told,
+    }
 }
 
 /// The groups inside of a group.

@@ -104,13 +104,15 @@ fn relay(
     (stdin, outputs): OurEnds,
 ) -> Result<Attached, ShimError> {
     thread::scope(|scope| {
+        // Ours is a terminal like theirs before anything of theirs is shown on it.
+        let session = Session::new(client, how, signals, stdin)?;
         for (stream, from) in outputs {
             thread::Builder::new()
                 .name("lap-output".to_owned())
                 .spawn_scoped(scope, move || copy_output(from, stream))
                 .map_err(ShimError::system("copy the output"))?;
         }
-        let ended = Session::new(client, how, signals, stdin)?.run();
+        let ended = session.run();
         if !matches!(ended, Ok(Attached::Ended(_))) {
             client.hang_up();
         }

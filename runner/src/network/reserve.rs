@@ -147,6 +147,9 @@ impl Listening {
 
 #[cfg(test)]
 mod tests {
+    use testkit::ports::{free_port, free_ports_in_a_row};
+    use testkit::wait::until;
+
     use super::super::publish::parse;
     use super::*;
 
@@ -157,26 +160,21 @@ mod tests {
 
     #[test]
     fn a_port_is_taken_once() {
-        let first = reserve_texts(&["127.0.0.1::80"]).unwrap();
-        let port = first[0].published.host.port();
+        let port = free_port();
+        let first = reserve_texts(&[&format!("127.0.0.1:{port}:80")]).unwrap();
         let error = reserve_texts(&[&format!("127.0.0.1:{port}:80")]).unwrap_err();
         assert!(error.to_string().contains("already allocated"), "{error}");
         // The other transport has ports of its own.
         reserve_texts(&[&format!("127.0.0.1:{port}:80/udp")]).unwrap();
         drop(first);
-        reserve_texts(&[&format!("127.0.0.1:{port}:80")]).unwrap();
+        // A process that another test is just making has a copy for a moment.
+        until("it is free", || reserve_texts(&[&format!("127.0.0.1:{port}:80")]).is_ok());
     }
 
     #[test]
     fn the_rest_of_a_range_is_tried() {
-        // Somewhere there are two free ports in a row.
-        let (held, port) = loop {
-            let held = reserve_texts(&["127.0.0.1::80"]).unwrap();
-            let port = held[0].published.host.port();
-            if port < u16::MAX && reserve_texts(&[&format!("127.0.0.1:{}:80", port + 1)]).is_ok() {
-                break (held, port);
-            }
-        };
+        let port = free_ports_in_a_row();
+        let held = reserve_texts(&[&format!("127.0.0.1:{port}:80")]).unwrap();
         let range = format!("127.0.0.1:{port}-{}:80", port + 1);
         let second = reserve_texts(&[&range]).unwrap();
         assert_eq!(second[0].published.host.port(), port + 1);

@@ -102,7 +102,8 @@ impl AsFd for Connection {
 #[derive(Debug)]
 pub(super) struct Connections {
     listener: OwnedFd,
-    path: PathBuf,
+    /// Where the socket is, until it is taken away.
+    path: Option<PathBuf>,
     all: Vec<Connection>,
     next: ConnectionId,
 }
@@ -119,7 +120,7 @@ impl Connections {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
             .at("change the mode of", &path)?;
         listen(&listener, 128).at("listen on", &path)?;
-        Ok(Self { listener, path, all: Vec::new(), next: 1 })
+        Ok(Self { listener, path: Some(path), all: Vec::new(), next: 1 })
     }
 
     /// Takes a connection that somebody else has made.
@@ -153,6 +154,14 @@ impl Connections {
         self.listener.as_fd()
     }
 
+    /// Takes the socket away: who comes from now on finds nobody.
+    pub(super) fn hide(&mut self) {
+        if let Some(path) = self.path.take() {
+            // A socket that is left over is taken for one nobody listens on, which it is.
+            let _ = sys::fs::remove_file(&path);
+        }
+    }
+
     /// Whether there is nobody.
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
@@ -178,8 +187,7 @@ impl Connections {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        // A socket that is left over is taken for one nobody listens on, which it is.
-        let _ = sys::fs::remove_file(&self.path);
+        self.hide();
     }
 }
 

@@ -159,6 +159,11 @@ impl Supervisor {
         })
     }
 
+    /// Takes the socket away: who comes from now on finds nobody, and whoever is there is told of the end when this is dropped.
+    pub fn hide(&mut self) {
+        self.connections.hide();
+    }
+
     /// Takes requests, first on `starter`, until the container has ended for good and everybody has got its
     /// output, or the starter and all others have gone without starting it.
     pub(super) fn serve(&mut self, starter: OwnedFd) -> Result<(), ShimError> {

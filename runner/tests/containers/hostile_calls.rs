@@ -175,8 +175,7 @@ fn rights_are_not_gained_where_that_is_forbidden() {
 }
 
 fn write_program(path: &Path, content: &[u8]) {
-    fs::write(path, content).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    testkit::command::program_file(path, content);
 }
 
 #[test]

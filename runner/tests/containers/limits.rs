@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use base::CancelToken;
 use runner::cgroup::hierarchy::{Controller, Hierarchies};
 use runner::{ExitStatus, Limits, RunError, RunRequest, run_logged};
+use testkit::wait::until;
 
 use crate::support::{Image, explain, image, run, try_run};
 
@@ -155,7 +156,8 @@ fn what_the_kernel_refuses_is_named_and_leaves_no_group() {
     let refused_one = |group: &PathBuf| {
         fs::read_to_string(group.join("cpuset.cpus")).is_ok_and(|cpus| cpus.trim().is_empty())
     };
-    assert_eq!(groups_below(&directory).iter().filter(|group| refused_one(group)).count(), 0);
+    // That of another test is empty for a moment.
+    until("no group is left", || !groups_below(&directory).iter().any(refused_one));
 }
 
 #[test]
@@ -197,8 +199,11 @@ fn a_container_runs_in_half_a_mebibyte_of_memory() {
     let runs = |kibibytes: u64| {
         let limits = Limits { memory: Some(kibibytes << 10), ..Limits::default() };
         let request = RunRequest { limits, ..image.command(&["/bin/true"]) };
-        run_logged(&request, &mut |_, _| {}, &CancelToken::new())
-            .is_ok_and(|finished| finished.status == ExitStatus::Exited(0))
+        // What another processor has charged and not used is given back a moment late.
+        (0..5).any(|_| {
+            run_logged(&request, &mut |_, _| {}, &CancelToken::new())
+                .is_ok_and(|finished| finished.status == ExitStatus::Exited(0))
+        })
     };
     let enough = [1024, 768, 512, 384, 256, 192, 128, 64, 32].into_iter().take_while(|&size| runs(size));
     let least = enough.last();

@@ -49,7 +49,7 @@ pub(crate) fn image() -> Option<Image> {
     for directory in ["lower/bin", "lower/tmp", "upper", "work"] {
         fs::create_dir_all(image.path(directory)).unwrap();
     }
-    fs::copy(BUSYBOX, image.path("lower/bin/busybox")).unwrap();
+    testkit::command::program_file(&image.path("lower/bin/busybox"), &fs::read(BUSYBOX).unwrap());
     for applet in APPLETS.iter().filter(|applet| **applet != "busybox") {
         symlink("busybox", image.path("lower/bin").join(applet)).unwrap();
     }

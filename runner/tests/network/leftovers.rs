@@ -1,8 +1,7 @@
 //! What is left, found and removed.
 
-use std::time::{Duration, Instant};
-
 use runner::network::leftovers::{self, Leftover};
+use testkit::wait::until;
 
 use crate::support::{Place as _, Runtime, addresses, in_own_network, run};
 
@@ -15,21 +14,17 @@ fn traces() -> String {
 
 /// Waits until nothing is left: the kernel takes a namespace down, with its interfaces, some time after its end.
 fn assert_no_traces() {
-    let begin = Instant::now();
-    while !traces().is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{}", traces());
-    }
+    until("no interface and no rule is left", || traces().is_empty());
 }
 
 /// What is left of others once the kernel has taken the cables of ended containers down.
 fn when_cables_are_gone(ours: &Runtime) -> Vec<Leftover> {
-    let begin = Instant::now();
-    loop {
-        let found = leftovers::list(ours.path()).unwrap();
-        if !found.is_empty() || begin.elapsed() > Duration::from_secs(10) {
-            return found;
-        }
-    }
+    let mut found = Vec::new();
+    until("something is left", || {
+        found = leftovers::list(ours.path()).unwrap();
+        !found.is_empty()
+    });
+    found
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 /// Says that this process is in the namespace already.
 const INSIDE: &str = "LAP_TEST_INSIDE";
 /// How long an answer may take. It is only ever used up by failures.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait for what must not come.
 const SILENCE: Duration = Duration::from_millis(300);
 

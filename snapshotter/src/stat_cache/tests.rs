@@ -28,6 +28,13 @@ impl Fixture {
         self.dir.path().join("context")
     }
 
+    /// When the first file of the context was written, by the clock that gives files their times.
+    fn written(&self) -> Timestamp {
+        use std::os::unix::fs::MetadataExt as _;
+        let status = std::fs::metadata(self.context().join("a")).unwrap();
+        Timestamp::new(status.ctime(), i32::try_from(status.ctime_nsec()).unwrap()).unwrap()
+    }
+
     fn cache(&self, now: Timestamp) -> StatCache {
         StatCache::load(&self.dir.path().join("cache"), now)
     }
@@ -47,12 +54,8 @@ impl Fixture {
 
 /// A time at which files made by the test are old enough to be trusted.
 fn later() -> Timestamp {
-    sys_now() + Duration::from_secs(3600)
-}
-
-fn sys_now() -> Timestamp {
     use base::time::Clock as _;
-    sys::clock::SystemClock.now()
+    sys::clock::SystemClock.now() + Duration::from_secs(3600)
 }
 
 #[test]
@@ -108,8 +111,8 @@ fn every_change_is_seen() {
 #[test]
 fn young_files_are_not_trusted() {
     let f = Fixture::new("f a one\nf b two");
-    // The cache is opened right after the files were written, perhaps within the same tick.
-    let (key, _) = f.run(sys_now());
+    // The cache is opened within the tick in which the files were written.
+    let (key, _) = f.run(f.written());
     assert_eq!(f.cache(later()).len(), 0);
     // Later they are, and later still nothing changes.
     assert_eq!(f.run(later()), (key, true));
@@ -228,8 +231,8 @@ fn what_may_have_changed_since_it_was_read_is_not_known() {
     let f = Fixture::new("f a 1");
     let tree = Tree::directory(f.context(), None).unwrap();
     let stat = *tree.lookup("a", crate::tree::Follow::Last).unwrap().unwrap().stat();
-    // The cache is opened right after the file was written, perhaps within the same tick.
-    let cache = f.cache(sys_now());
+    // The cache is opened within the tick in which the file was written.
+    let cache = f.cache(f.written());
     f.key_with(Some(&cache));
     assert_eq!(cache.records_of(Path::new("")).find("a".as_ref(), &stat), None);
 }

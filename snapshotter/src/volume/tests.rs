@@ -30,7 +30,6 @@ fn container(test: &TestStore, id: &str, volumes: &[&str]) -> ContainerRecord {
 }
 
 fn remove(test: &TestStore, record: &ContainerRecord, volumes: bool) {
-    // A child that another test has forked has it for a moment, too.
     let dir = test.store.wait_for_container(&record.id).unwrap();
     test.store.remove_container(record, dir, volumes).unwrap();
 }

@@ -64,10 +64,11 @@ impl FaultyRegistry {
         Self { shared, address, acceptor: Some(acceptor) }
     }
 
-    /// `127.0.0.1:PORT` of a port on which nothing listens.
+    /// `127.0.0.1:PORT` of a port on which nothing listens as long as this process lives.
     pub fn refused_address() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
-        listener.local_addr().expect("a bound socket has an address").to_string()
+        let (socket, port) = crate::ports::refusing();
+        std::mem::forget(socket);
+        format!("127.0.0.1:{port}")
     }
 
     /// `127.0.0.1:PORT`.

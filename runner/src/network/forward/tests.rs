@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 
+use testkit::wait::until;
+
 use super::super::publish::{Publish, parse};
 use super::super::reserve::reserve;
 use super::*;
@@ -49,8 +51,7 @@ fn both_directions_and_their_ends_are_carried() {
     assert_eq!(answer, "HELLO");
     server.join().unwrap();
     drop(forwarder);
-    // The port is free again.
-    TcpListener::bind(address).unwrap();
+    until("the port is free again", || TcpListener::bind(address).is_ok());
 }
 
 #[test]
@@ -83,8 +84,8 @@ fn much_data_of_many_clients_arrives_whole() {
 
 #[test]
 fn nobody_inside_is_a_closed_connection() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (_forwarder, address) = forward(free, "tcp");
+    let (_nobody, port) = testkit::ports::refusing();
+    let (_forwarder, address) = forward(port, "tcp");
     let mut client = TcpStream::connect(address).unwrap();
     let mut answer = Vec::new();
     // An end or a reset, depending on what the kernel saw first.

@@ -30,7 +30,7 @@ const READY: &str = "ready";
 /// Starts a keeper and opens its hub. The lock goes over to it, so nobody enters until it is ready, whatever becomes of us.
 pub(super) fn start(runtime: &Path, changing: FileLock) -> Result<(OwnedFd, Note), NetworkError> {
     let args: [OsString; 2] = [COMMAND.into(), runtime.into()];
-    let lock = changing.into_file().into();
+    let lock = changing.into_file()?.into();
     let socket = sys::detached::start_connected(Path::new(OURSELVES), NAME, &args, lock)?;
     let mut said = String::new();
     // A keeper that is killed says nothing.
