@@ -51,7 +51,7 @@ const REST: Duration = Duration::from_secs(2);
 const LONG_REST: Duration = Duration::from_secs(12);
 
 /// How long a call that is about a build waits for it: the calls of a client race.
-const ARRIVAL: Duration = Duration::from_secs(3);
+const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// How many builds that are over are remembered with all that they said, for clients that come late.
 const REMEMBERED: usize = 8;

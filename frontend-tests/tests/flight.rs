@@ -93,10 +93,10 @@ fn many_builds_run_each_step_once_although_the_one_that_works_is_killed() {
             "RUN --mount=type=cache,id=runs,target=/runs echo x >> /runs/{name}; cp /proc/sys/kernel/random/uuid /{name}; {then}\n"
         )
     };
-    // The first one to come here hangs.
-    let hang = "echo at-''it; mkdir /runs/second-came || exit 0; sleep 1000";
+    // The first one to come here hangs. What it needs is kept by then.
+    let hang = "mkdir /runs/second-came || exit 0; echo at-''it; sleep 1000";
     context.dockerfile(&format!(
-        "FROM busybox AS left\n{}FROM busybox AS right\n{}{}FROM busybox\nCOPY --from=left /left /\nCOPY --from=right /right /middle /\n{}",
+        "FROM busybox AS left\n{}FROM busybox AS right\n{}COPY --from=left /left /\n{}FROM busybox\nCOPY --from=left /left /\nCOPY --from=right /right /middle /\n{}",
         step("left", "true"),
         step("middle", "true"),
         step("right", hang),

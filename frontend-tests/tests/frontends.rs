@@ -319,8 +319,10 @@ fn a_frontend_that_loops_ends_with_its_build() {
         move || client.status(&id).unwrap()
     });
     let runs = || {
-        let found = std::process::Command::new("pgrep").args(["-fx", "/frontend"]).output().expect("pgrep");
-        !found.stdout.is_empty()
+        // Other tests have others.
+        let daemon = scene._daemon.pid().to_string();
+        let found = std::process::Command::new("pgrep").args(["-P", &daemon, "-fx", "/frontend"]).output();
+        !found.expect("pgrep").stdout.is_empty()
     };
     while !runs() {
         assert!(!build.is_over(), "the build does not end by itself");

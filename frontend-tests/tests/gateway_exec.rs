@@ -157,7 +157,7 @@ fn processes_run_in_a_container_of_a_result() {
     let mut building = Building::new(&env, &Offer::new().secret("word", b"hidden"));
     building.container("c");
     let mut talk = building.stream();
-    talk.start("first", "c", "cat /made /again/made; hostname; echo oops >&2; touch /left; cat", &[0, 1, 2]);
+    talk.start("first", "c", "cat /made /again/made; touch /left; hostname; echo oops >&2; cat", &[0, 1, 2]);
     talk.until("first", |heard| heard.text(1).contains("looking"));
     // Another one sees what the first has left, and does not outlive it.
     let secret = pb::SecretEnv { id: "word".to_owned(), name: "WORD".to_owned(), optional: false };

@@ -20,8 +20,9 @@ fn health(env: &Containers, name: &str, wanted: &str) {
 #[test]
 fn a_container_is_starting_then_healthy_then_unhealthy() {
     let env = Containers::new();
+    checked(&env, "waiting", &["--health-interval", "1h"], "true");
+    assert_eq!(env.inspect("waiting", ".State.Health.Status"), "starting");
     checked(&env, "c", &["--health-retries", "2"], "test -e /well && echo checked");
-    assert_eq!(env.inspect("c", ".State.Health.Status"), "starting");
     env.lap(["exec", "c", "touch", "/well"]).ok();
     health(&env, "c", "healthy");
     assert!(env.lap(["ps"]).ok().stdout_text().contains("(healthy)"));

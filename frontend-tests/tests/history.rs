@@ -119,20 +119,20 @@ fn a_cancelled_build_is_remembered_as_one() {
 fn a_trace_shows_each_step_with_its_time() {
     let env = env();
     let context = env.context();
-    context.dockerfile("FROM busybox AS a\nRUN sleep 0.3\nFROM busybox AS b\nRUN sleep 0.2\nFROM scratch\nCOPY --from=a /bin/sh /a\nCOPY --from=b /bin/sh /b\n");
+    context.dockerfile("FROM busybox AS a\nRUN sleep 5\nFROM busybox AS b\nRUN true\nFROM scratch\nCOPY --from=a /bin/sh /a\nCOPY --from=b /bin/sh /b\n");
     let output = build(&env, &context, &[]);
     let line = output.stderr_text().lines().last().unwrap_or_default().to_owned();
-    assert!(line.contains("[a 2/2] RUN sleep 0.3"), "the critical path is told: {line}");
+    assert!(line.contains("[a 2/2] RUN sleep 5"), "the critical path is told: {line}");
     let path = env.work().join("trace.json");
     env.lap(["history", "inspect", "--trace"]).arg(&path).ok();
     let trace: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
-    let step = events.iter().find(|event| event["name"] == "[a 2/2] RUN sleep 0.3").unwrap();
-    assert!(step["dur"].as_u64().unwrap() >= 300_000, "{step}");
+    let step = events.iter().find(|event| event["name"] == "[a 2/2] RUN sleep 5").unwrap();
+    assert!(step["dur"].as_u64().unwrap() >= 5_000_000, "{step}");
     assert_eq!(step["ph"], "X");
     let again = build(&env, &context, &[]);
     let last = again.stderr_text().lines().last().unwrap_or_default().to_owned();
-    assert!(last.contains("the cache saved 0."), "{last}");
+    assert!(last.contains("the cache saved "), "{last}");
 }
 
 #[test]

@@ -268,8 +268,7 @@ fn a_missing_controller_is_told_once_and_refused_when_it_is_asked_for() {
         "#!/bin/sh\nexec /usr/bin/unshare --mount /bin/sh -c '/bin/umount {pids} && exec \"{}\" \"$@\"' lap \"$@\"\n",
         testkit::binary::lap().display()
     );
-    std::fs::write(&lap, script).unwrap();
-    std::fs::set_permissions(&lap, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    testkit::command::program_file(&lap, script.as_bytes());
     let env = testkit::TestEnv::with_binary(&lap);
     env.load(&testkit::images::busybox());
     let run =

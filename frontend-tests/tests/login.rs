@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::terminal::Terminal;
 use serde_json::{Value, json};
+use testkit::command::program_file;
 use testkit::registry::Login;
 use testkit::{DockerRegistry, FaultyRegistry, Image, Layer, LayerTar, Output, RegistryDoor, TestEnv};
 
@@ -53,8 +54,7 @@ fn helper(env: &TestEnv, name: &str, script: &str) -> String {
     let programs = env.work().join("programs");
     std::fs::create_dir_all(&programs).unwrap();
     let path = programs.join(format!("docker-credential-{name}"));
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program_file(&path, format!("#!/bin/sh\n{script}\n").as_bytes());
     format!("{}:/usr/bin:/bin", programs.display())
 }
 
@@ -227,9 +227,9 @@ fn a_helper_that_does_not_answer_is_ended_and_named() {
     let path = helper(&env, "slow", "echo $$ >> \"$HOME/running\"; exec sleep 3600");
     write_config(&env, &json!({"credsStore": "slow"}));
     let impatient = |arguments: &[&str]| {
-        env.lap(arguments).env("PATH", &path).env("LAPSTRAKE_CREDENTIAL_HELPER_TIMEOUT", "1s")
+        env.lap(arguments).env("PATH", &path).env("LAPSTRAKE_CREDENTIAL_HELPER_TIMEOUT", "5s")
     };
-    let said = "docker-credential-slow did not answer within 1 s";
+    let said = "docker-credential-slow did not answer within 5 s";
     impatient(&["pull", &open.reference("app:1")]).ok();
     impatient(&["pull", &closed.reference("app:1")]).fails(1).stderr_has(&["a login is required", said]);
     let login = ["login", "-u", "ann", "-p", PASSWORD, closed.address()];

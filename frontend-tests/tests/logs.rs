@@ -2,7 +2,11 @@
 
 mod common;
 
+use std::io::Read as _;
+use std::path::Path;
+
 use common::containers::Containers;
+use testkit::Lap;
 
 #[test]
 fn both_streams_come_back_as_they_were_written() {
@@ -114,9 +118,17 @@ fn a_reader_who_stalls_stops_the_container_and_loses_nothing() {
     let script = "read go; yes 0123456789abcde | head -c 8000000; echo end";
     env.detached(&["--name", "c", "-i", "busybox", "sh", "-c", script]);
     // It answers others although nobody reads what it writes, and gives everything to who does.
-    let attached = env.lap(["attach", "c"]).stdin("go\n").spawn();
+    let (pipe, lap) = (env.work().join("pipe"), testkit::binary::lap());
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut reader = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let attach =
+        format!("echo go | {} --root {} attach c > {}", lap.display(), env.root().display(), pipe.display());
+    let attached = Lap::new(Path::new("/bin/sh")).args(["-c", &attach]).spawn();
+    let mut output = vec![0; 8_000_000 + 4];
+    reader.read_exact(&mut output[..16]).unwrap();
     assert_eq!(env.inspect("c", ".State.Status"), "running");
-    let output = attached.finish();
-    assert_eq!(output.stdout.len(), 8_000_000 + 4);
+    reader.read_exact(&mut output[16..]).unwrap();
+    assert!(output.ends_with(b"\nend\n"));
+    assert_eq!(attached.finish().code(), Some(0));
     assert_eq!(env.lap(["logs", "c"]).ok().stdout.len(), 8_000_000 + 4);
 }

@@ -3,13 +3,29 @@
 mod common;
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use common::{build, build_fails, env};
+use common::env;
 use testkit::{Context, Output, TestEnv};
+
+/// `lap build`, which may take its time: these are the longest builds of all tests.
+fn building(env: &TestEnv, context: &Context, args: &[&str]) -> testkit::Lap {
+    let command = env.lap(["build", "--progress", "plain"]).args(args).arg(context.path());
+    command.deadline(Duration::from_secs(900))
+}
+
+fn build(env: &TestEnv, context: &Context, args: &[&str]) -> Output {
+    building(env, context, args).ok()
+}
+
+fn build_fails(env: &TestEnv, context: &Context, args: &[&str]) -> Output {
+    building(env, context, args).fails(1)
+}
 
 /// `lap build --check`, which must end by itself with code 0 or 1.
 fn check(env: &TestEnv, context: &Context) -> Output {
-    let output = env.lap(["build", "--progress", "quiet", "--check"]).arg(context.path()).run();
+    let output = env.lap(["build", "--progress", "quiet", "--check"]).arg(context.path());
+    let output = output.deadline(Duration::from_secs(900)).run();
     assert!(matches!(output.code(), Some(0 | 1)), "{:?}", output.code());
     output
 }

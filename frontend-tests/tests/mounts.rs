@@ -154,11 +154,13 @@ fn two_at_once(sharing: &str) -> (String, String) {
 
 /// A build that says in the cache that it is there, looks a while for the other one, and goes.
 fn context_for(env: &TestEnv, name: &str, sharing: &str) -> Context {
+    // Those that are to meet wait for each other.
+    let looks = if sharing == "shared" { 600 } else { 20 };
     let context = env.context();
     context.dockerfile(&format!(
         "FROM busybox\nRUN --mount=type=cache,target=/c,id=both,sharing={sharing} touch /c/{name}; \
-         met=no; for i in $(seq 20); do [ $(ls /c | wc -l) = 2 ] && met=yes && break; sleep 0.1; done; \
-         echo met $met; [ {sharing} = locked ] && rm /c/{name}; true\n"
+         met=no; for i in $(seq {looks}); do [ $(ls /c | wc -l) = 2 ] && met=yes && break; sleep 0.1; done; \
+         echo met $met; [ {sharing} = shared ] || rm /c/{name}\n"
     ));
     context
 }

@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -55,7 +54,7 @@ fn nothing_is_left_of_commands_that_were_killed_at_any_moment() {
     // The first one makes the bridge.
     usual_time(&env);
     let usual = usual_time(&env);
-    let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let port = testkit::ports::free_port();
     let publish = format!("{port}:80");
     for kill in 0..KILLS {
         // From the first moment to well after the end of what `true` takes.
@@ -93,7 +92,7 @@ fn nothing_is_left_of_commands_that_were_killed_at_any_moment() {
 #[test]
 fn a_killed_shim_leaves_nothing_either() {
     let env = Containers::new();
-    let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let port = testkit::ports::free_port();
     let id = env.detached(&["--name", "web", "-p", &format!("{port}:80"), "busybox", "sleep", "1000"]);
     let pid = nix::unistd::Pid::from_raw(env.shim_of(&id));
     nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();

@@ -158,8 +158,7 @@ fn a_bridge_leads_as_far_as_it_was_asked_to() {
     };
     for (network, port) in [("routed", 80), ("open", 80), ("open", 81)] {
         let script = get(&format!("in_{network}"), network, port);
-        // Servers may be about to start.
-        let script = format!("for try in $(seq 100); do {script} && exit 0; done; exit 1");
+        env.wait_for_exec(&format!("in_{network}"), "test -e /f");
         assert_eq!(env.inside("elsewhere", &script), "yes\n", "{network} {port}");
     }
     assert!(env.fails_inside("elsewhere", &get("in_routed", "routed", 81)));
