@@ -409,6 +409,7 @@ fn builds_at_once_ask_a_registry_once() {
         while !client.next(&mut said).expect("it goes on").vertexes.iter().any(asks) {}
     }
     until("the registry is asked", || registry.asked.load(Ordering::SeqCst) > 0);
+    assert_eq!(registry.asked.load(Ordering::SeqCst), 1, "who comes while it does not answer waits");
     registry.open.store(true, Ordering::SeqCst);
     for (_, _, build) in begun {
         let error = client.outcome(build).unwrap_err();

@@ -281,10 +281,9 @@ fn a_container_whose_starter_is_killed_runs_or_is_gone() {
         running.finish();
     }
     // A shim that has just been started may be about to start its container, or to notice that it is alone.
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while env.lap(["ps", "-aq", "--filter", "status=created"]).ok().stdout_text() != "" {
-        assert!(Instant::now() < deadline, "{}", env.lap(["ps", "-a"]).ok());
-    }
+    until("all are started or gone", || {
+        env.lap(["ps", "-aq", "--filter", "status=created"]).ok().stdout_text().is_empty()
+    });
     let count = |args: &[&str]| env.lap(["ps", "-q"]).args(args).ok().stdout_text().lines().count();
     assert!(count(&[]) >= 1);
     assert_eq!(count(&["-a"]), count(&[]), "{}", env.lap(["ps", "-a"]).ok());

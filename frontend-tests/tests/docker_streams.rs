@@ -205,7 +205,7 @@ fn further_processes_are_described_started_and_asked_about() {
         json!({ "entrypoint": "sh", "arguments": ["-c", "read x; exit 3"], "tty": false, "privileged": true, "user": "9" })
     );
     let (mut stream, _) = hijack(&docker, &format!("/exec/{exec}/start"), "{}");
-    until("it has no process", || asked()["Pid"].as_u64().unwrap() > 0);
+    until("it has a process", || asked()["Pid"].as_u64().unwrap() > 0);
     assert_eq!(asked()["Running"], json!(true));
     let known = docker.text(&["inspect", "-f", "{{.ExecIDs}}", "host"]);
     assert!(known.contains(&exec), "{known}");
@@ -333,8 +333,8 @@ fn clients_that_vanish_leave_nothing_behind() {
         }
     }
     drop(clients);
-    until("descriptors are left", || held(pid).0 <= files + 8);
-    until("the supervisor of a container that nobody waits for is left", || {
+    until("no descriptors are left", || held(pid).0 <= files + 8);
+    until("no supervisor of a container that nobody waits for is left", || {
         docker.call("DELETE", "/containers/never", "").0 == 204
     });
     assert_eq!(docker.text(&["inspect", "-f", "{{.State.Status}}", "quiet"]), "running");

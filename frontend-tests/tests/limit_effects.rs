@@ -5,12 +5,12 @@ mod common;
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use common::containers::Containers;
 use common::env;
 use nix::sys::signal::Signal;
 use testkit::privilege::can_limit;
+use testkit::wait::until;
 
 /// A place for control groups, removed in all hierarchies.
 struct Parent(String);
@@ -88,14 +88,10 @@ fn every_limit_is_read_back_from_outside_and_goes_with_the_container() {
     running.signal(Signal::SIGKILL);
     running.finish();
     // Whoever makes the next one sweeps what a killed command has left, once its processes are gone.
-    let deadline = Instant::now() + Duration::from_secs(30);
     let is_busy = |group: &PathBuf| {
         fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty())
     };
-    while parent.groups().iter().any(is_busy) {
-        assert!(Instant::now() < deadline, "{:?}", parent.groups());
-        std::thread::yield_now();
-    }
+    until("its groups have no process", || !parent.groups().iter().any(is_busy));
     let inside = ["--cgroup-parent", &format!("/{}", parent.0), "busybox", "true"];
     env.lap(["run", "--rm", "--network", "none"]).args(inside).ok();
     assert!(parent.groups().is_empty(), "{:?}", parent.groups());

@@ -8,26 +8,16 @@ use std::time::{Duration, Instant};
 
 use common::containers::Containers;
 use nix::sys::signal::Signal;
+use testkit::wait::until;
 
 /// How many commands are killed.
 const KILLS: u32 = 30;
-/// How long to wait for what the kernel takes down in its own time.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a container takes from the command to its end.
 fn usual_time(env: &Containers) -> Duration {
     let begin = Instant::now();
     env.lap(["run", "--rm", "-p", "127.0.0.1::80", "busybox", "true"]).ok();
     begin.elapsed()
-}
-
-/// Waits until something holds.
-fn assert_in_the_end(what: &str, holds: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < PATIENCE, "{what}");
-        std::thread::yield_now();
-    }
 }
 
 /// The bridge of the environment's network.
@@ -79,7 +69,7 @@ fn nothing_is_left_of_commands_that_were_killed_at_any_moment() {
     let rules_left = rules(&bridge);
     assert!(!rules_left.contains("elements"), "{rules_left}");
     let device = Path::new("/sys/class/net").join(&bridge);
-    assert_in_the_end("cables are left", || std::fs::read_dir(device.join("brif")).unwrap().count() == 0);
+    until("no cable is left", || std::fs::read_dir(device.join("brif")).unwrap().count() == 0);
     assert_eq!(env.lap(["ps", "-aq"]).ok().stdout_text(), "");
     env.lap(["store", "gc"]).ok();
     assert_eq!(env.lap(["store", "check"]).ok().stdout_text(), "The store is sound\n");

@@ -5,12 +5,12 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use common::names_in;
 use common::packed::{filesystems, forms, let_files_age, supervisor};
 use nix::sys::signal::{Signal, kill};
 use rustix::mount::MountFlags;
+use testkit::wait::until;
 use testkit::{Lap, Output, TestEnv, mounted};
 
 /// All ways to mount, by their names.
@@ -18,9 +18,6 @@ const WAYS: [&str; 4] = ["file", "file-attached", "loop", "loop-attached"];
 
 /// What says that layers do not stay packed.
 const UNPACKED: &str = "WARNING: layers are unpacked";
-
-/// How long is waited for what happens at once.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An environment whose `busybox` is packed and mounted in one way.
 struct Packed {
@@ -91,11 +88,7 @@ fn bound(env: &TestEnv) -> Vec<String> {
 
 /// The kernel lets go of a device some moments after its last user.
 fn is_let_go(env: &TestEnv) {
-    let deadline = Instant::now() + DEADLINE;
-    while !bound(env).is_empty() {
-        assert!(Instant::now() < deadline, "loop devices are left: {:?}", bound(env));
-        std::thread::yield_now();
-    }
+    until("no loop device is left", || bound(env).is_empty());
 }
 
 /// Where a table of mounts shows something of those who mount layers.

@@ -7,7 +7,7 @@ use common::build;
 use common::containers::Containers;
 use common::ports::get;
 use testkit::ports::free_port;
-use testkit::wait::until;
+use testkit::wait::until_ok;
 
 /// What every stage begins with.
 const BASE: &str = "FROM debian:bookworm AS base\nARG DEBIAN_FRONTEND=noninteractive\nRUN apt-get update\n";
@@ -30,12 +30,10 @@ fn image(env: &Containers, name: &str, packages: &str, rest: &str) {
 
 /// Asks until a server answers, and gives the answer.
 fn answer_of(address: &str) -> String {
-    let mut answer = String::new();
-    until(&format!("{address} answers"), || {
-        answer = get(address).unwrap_or_default();
-        !answer.is_empty()
-    });
-    answer
+    until_ok(&format!("{address} answers"), || match get(address) {
+        Ok(answer) if !answer.is_empty() => Ok(answer),
+        other => Err(format!("{other:?}")),
+    })
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod common;
 
 use common::env;
+use testkit::wait::{until, until_ok};
 use testkit::{Output, TestEnv};
 
 /// Loads the base image and goes to the context.
@@ -169,10 +170,9 @@ fn a_container_in_another_root_directory_is_entered_and_ends_with_its_first_proc
     let env = native_env();
     let run = ["run", "-d", "--isolation", "chroot", "--network", "host", "--name", "c", "busybox"];
     env.lap(run).args(["sh", "-c", "echo x > /made; exec sleep 1000"]).ok();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while env.lap(["exec", "c", "test", "-s", "/made"]).run().code() != Some(0) {
-        assert!(std::time::Instant::now() < deadline, "the container's files are not seen");
-    }
+    until("the container's files are seen", || {
+        env.lap(["exec", "c", "test", "-s", "/made"]).run().code() == Some(0)
+    });
     let exec = |args: &[&str]| env.lap(["exec"]).args(args).ok().stdout_text();
     assert_eq!(exec(&["-u", "7:8", "-w", "/tmp", "c", "sh", "-c", "id -u; id -g; pwd"]), "7\n8\n/tmp\n");
     // Neither another root directory nor devices may lead it out.
@@ -196,20 +196,14 @@ fn processes_without_a_parent_are_collected_when_they_end() {
     // The middle one ends, so that the inner one has no parent; it goes on until it is told to end.
     let script = "mkfifo /end; sh -c 'sh -c \"read line </end\" & echo $!'; exec sleep 1000";
     env.lap(run).args(["sh", "-c", script]).ok();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    let orphan = loop {
+    let orphan = until_ok("the container says something", || {
         let said = env.lap(["logs", "c"]).ok().stdout_text();
-        if let Some((pid, _)) = said.split_once('\n') {
-            break std::path::PathBuf::from(format!("/proc/{pid}"));
-        }
-        assert!(std::time::Instant::now() < deadline, "the container says nothing");
-    };
+        let (pid, _) = said.split_once('\n').ok_or("it says nothing")?;
+        Ok::<_, &str>(std::path::PathBuf::from(format!("/proc/{pid}")))
+    });
     assert!(orphan.exists());
     env.lap(["exec", "c", "sh", "-c", "echo x >/end"]).ok();
-    while orphan.exists() {
-        let status = std::fs::read_to_string(orphan.join("status")).unwrap_or_default();
-        assert!(std::time::Instant::now() < deadline, "{status}");
-    }
+    until("it has ended", || !orphan.exists());
     // The exit codes of those that we started ourselves are not lost.
     for code in [0, 3, 77] {
         assert_eq!(env.lap(["exec", "c", "sh", "-c", &format!("exit {code}")]).run().code(), Some(code));

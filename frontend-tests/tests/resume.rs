@@ -1,9 +1,8 @@
 //! Pulls that were interrupted: the next one goes on where they were.
 
-use std::time::{Duration, Instant};
-
 use nix::sys::signal::Signal;
 use testkit::registry::{Fault, FaultyRegistry};
+use testkit::wait::until;
 use testkit::{Image, Layer, LayerTar, TestEnv};
 
 /// A layer that no compression makes small.
@@ -40,11 +39,7 @@ fn an_interrupted_pull_goes_on_where_it_was() {
     registry.heal();
     registry.inject(1, &layer, Fault::StallAfter(1_000_000));
     let pull = env.lap(["pull", &name]).spawn();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while received() <= first {
-        assert!(Instant::now() < deadline, "nothing more was received");
-        std::thread::yield_now();
-    }
+    until("more is received", || received() > first);
     pull.signal(Signal::SIGKILL);
     pull.finish();
     let second = received();

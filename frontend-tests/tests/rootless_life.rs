@@ -2,13 +2,9 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
-
 use nix::sys::signal::Signal;
+use testkit::wait::until;
 use testkit::{OrdinaryUser, Ranges};
-
-/// How long to wait for what has to come. Generous, since it only ends what hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A user with `busybox:latest` whose containers are removed at the end.
 struct User(OrdinaryUser);
@@ -35,10 +31,9 @@ impl User {
     }
 
     fn wait_until(&self, container: &str, field: &str, wanted: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
-        while !wanted(&self.inspect(container, field)) {
-            assert!(Instant::now() < deadline, "{field} of {container}");
-        }
+        until(&format!("{field} of {container} is as it should be"), || {
+            wanted(&self.inspect(container, field))
+        });
     }
 }
 
@@ -158,10 +153,9 @@ fn what_containers_do_and_use_is_shown_to_their_owner() {
     logs.wait_for("ready");
     logs.signal(Signal::SIGTERM);
     logs.finish();
-    let deadline = Instant::now() + DEADLINE;
-    while !user.says(&["top", "c", "-eo", "user,args"]).contains("root                sleep 1234\n") {
-        assert!(Instant::now() < deadline, "{}", user.says(&["top", "c"]));
-    }
+    until("its processes are told", || {
+        user.says(&["top", "c", "-eo", "user,args"]).contains("root                sleep 1234\n")
+    });
     let stats = user.says(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}"]);
     assert_eq!(stats, "c 2\n");
     user.0.lap(["update", "--restart", "unless-stopped", "c"]).ok();

@@ -207,7 +207,7 @@ fn records_that_cannot_be_read_are_misses() {
 #[test]
 fn a_cache_that_cannot_be_reached_costs_a_warning() {
     let env = env();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = testkit::FaultyRegistry::refused_address();
     let shared = Shared::repository(&format!("{nobody}/cache"));
     let output = build(&env, &context(&env), &shared.both());
     assert_eq!(steps_run(&output).len(), 4);

@@ -31,7 +31,7 @@ pub(crate) use self::relay::wait_for;
 pub use self::session::{Attach, OurEnds, attach, connect, exec};
 use crate::request::TtySize;
 use crate::shim::Surroundings;
-use crate::shim::{Config, Ended, Local, ShimError, Supervisor};
+use crate::shim::{Config, Ended, Local, ShimError, Supervisor, Waiters};
 
 /// Signals that are passed on.
 const FORWARDED: [Signal; 6] =
@@ -40,8 +40,7 @@ const FORWARDED: [Signal; 6] =
 /// Runs a container in the foreground, as part of this process, on our own streams. Call it on the main thread:
 /// it is the one that the kernel prefers to deliver signals to.
 ///
-/// The caller holds the lock of `directory`. Whoever waits for the container's removal waits until the
-/// supervisor that is answered is dropped.
+/// The caller holds the lock of `directory`. Answers how the container ended, and those who wait for that or for its removal.
 ///
 /// # Errors
 /// The container cannot be started or followed.
@@ -49,7 +48,7 @@ pub fn run_foreground(
     directory: &Path,
     config: Config,
     surroundings: Surroundings,
-) -> Result<(Ended, Supervisor), ShimError> {
+) -> Result<(Ended, Waiters), ShimError> {
     let mut caught: Vec<i32> = FORWARDED.iter().map(|signal| signal.as_raw()).collect();
     caught.extend([Signal::WINCH, Signal::CHILD].map(Signal::as_raw));
     // Caught before the start, so that no signal ends us while the container lives.
@@ -76,7 +75,7 @@ pub fn run_foreground(
         supervisor.run_here()
         // Leaving the scope waits until all output has been copied.
     })?;
-    Ok((ended, supervisor))
+    Ok((ended, supervisor.into_waiters()))
 }
 
 /// Whether somebody at a terminal types what we read, and so could type the keys to detach.

@@ -38,6 +38,7 @@ use sys::lock::FileLock;
 
 pub use client::{Attached, Client};
 pub use config::{Config, UpdateRefusal};
+pub use connection::Waiters;
 pub use error::ShimError;
 pub use protocol::{Ended, Execution, Reply, Request, Update};
 pub use state::{State, Status};
@@ -51,8 +52,7 @@ pub fn lock_path(directory: &Path) -> PathBuf {
 /// The life of a shim: takes the requests on `starter`, of which one is to start the container whose directory
 /// this is and whose lock is `lock`, and supervises the container to its end. Packed layers are mounted in the way `layers`.
 ///
-/// Answers the lock and whether the container is to be removed. Who is waiting for that waits until the
-/// supervisor, the third of the answer, is dropped.
+/// Answers the lock, whether the container is to be removed, and those who wait for that or for the end.
 ///
 /// # Errors
 /// The directory cannot be used, or somebody else supervises the container.
@@ -62,7 +62,7 @@ pub fn run(
     lock: OwnedFd,
     layers: Way,
     surroundings: Surroundings,
-) -> Result<(FileLock, bool, Supervisor), ShimError> {
+) -> Result<(FileLock, bool, Waiters), ShimError> {
     let held = || ShimError::Busy { directory: directory.to_owned() };
     let lock = FileLock::handed_over(lock.into(), &lock_path(directory))?.ok_or_else(held)?;
     let mut config = Config::read(directory)?;
@@ -72,5 +72,5 @@ pub fn run(
     supervisor.serve(starter)?;
     // One that was never started is still to be.
     let remove = remove && supervisor.was_started();
-    Ok((lock, remove, supervisor))
+    Ok((lock, remove, supervisor.into_waiters()))
 }

@@ -12,7 +12,6 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -200,8 +199,7 @@ fn lap_of_another_boot(tools: &Tools, dir: &Path) -> PathBuf {
         boot = boot.display(),
         lap = testkit::binary::lap().display(),
     );
-    fs::write(&script, text).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    testkit::command::program_file(&script, text.as_bytes());
     script
 }
 

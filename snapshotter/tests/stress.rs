@@ -4,7 +4,6 @@
 //! For some seconds, or for as many as `LAPSTRAKE_SOAK_SECONDS` says (`make soak`).
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test reads its environment")]
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -170,7 +169,6 @@ fn many_processes_share_a_store_without_claims() {
         unshare = unshare.path().display(),
         lap = testkit::binary::lap().display(),
     );
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    testkit::command::program_file(&script, text.as_bytes());
     Arena::new(TestEnv::with_binary(&script)).run();
 }

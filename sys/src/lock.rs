@@ -84,8 +84,11 @@ impl FileLock {
             Err(error) => Err(PathError::new("open", path, error)),
             Ok(file) => {
                 let free = try_lock(&file, LockMode::Exclusive).at("lock", path)?;
-                // What was taken to see whether it is free is given back.
-                Ok(free.then(|| Self::of(file, path)).is_none())
+                if free {
+                    // What was taken to see that is given back.
+                    drop(Self::of(file, path));
+                }
+                Ok(!free)
             }
         }
     }

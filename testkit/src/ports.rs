@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketAddrV4, SocketFlags, SocketType, bind, getsockname, socket_with};
 
 /// Where ports are given out: below those that the kernel gives to whoever asks for any.
@@ -56,7 +57,11 @@ pub fn refusing() -> (OwnedFd, u16) {
 /// way of whoever wants to.
 fn is_free(port: u16) -> bool {
     [SocketType::STREAM, SocketType::DGRAM].into_iter().all(|kind| {
-        let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None);
-        socket.is_ok_and(|socket| bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)).is_ok())
+        let probe = || {
+            let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+            set_socket_reuseaddr(&socket, true)?;
+            bind(&socket, &SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
+        };
+        probe().is_ok()
     })
 }

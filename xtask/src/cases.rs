@@ -60,6 +60,7 @@ fn ask(cases: impl Iterator<Item = Case>, programs: &Path) -> Result<(Docker, Ve
     for case in cases {
         let mut verdict = conformance::judge(&case, &docker);
         if is_refuted(&verdict) {
+            drop(docker);
             docker = Docker::start(programs)?;
             verdict = conformance::judge(&case, &docker);
         }

@@ -53,7 +53,7 @@ pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
     let (root, directory) = (Path::new(root), Path::new(directory));
     let way = way.to_str().and_then(|way| way.parse().ok()).unwrap_or_default();
     let teller = ContainerTeller::new(root, &id.to_string_lossy(), &name.to_string_lossy(), directory);
-    let (lock, remove, mut supervisor) =
+    let (lock, remove, mut waiters) =
         runner::shim::run(directory, starter, file, way, log_drivers::surroundings(teller))?;
     if remove {
         let store = Store::open(root, snapshotter::Options::default())?;
@@ -61,11 +61,11 @@ pub fn run_shim(args: &[OsString]) -> Result<(), EngineError> {
             destroy(&store, &record, HeldDir::of_lock(lock), true)?;
         }
     } else {
-        // Who is told of the end may take the container at once, and make a socket of his own.
-        supervisor.hide();
+        // Who is told of the end may take the container at once.
+        waiters.hide();
         drop(lock);
     }
     // Those who wait for the end or the removal are told by this.
-    drop(supervisor);
+    drop(waiters);
     Ok(())
 }

@@ -121,12 +121,18 @@ impl Engine {
     fn run_here(&self, created: Created) -> Result<Exit, EngineError> {
         let Created { record, dir, config, teller } = created;
         let remove = config.remove;
-        let ran = runner::run_foreground(dir.path(), config, log_drivers::surroundings(teller));
+        let mut ran = runner::run_foreground(dir.path(), config, log_drivers::surroundings(teller));
         if remove {
             destroy(&self.store, &record, dir, true)?;
+        } else {
+            // Who is told of the end may take the container at once.
+            if let Ok((_, waiters)) = &mut ran {
+                waiters.hide();
+            }
+            drop(dir);
         }
-        // Those who wait for the removal are told by the supervisor's end.
-        let (ended, _supervisor) = ran?;
+        // Those who wait for the end or the removal are told when they are dropped.
+        let (ended, _waiters) = ran?;
         Ok(ended.into())
     }
 

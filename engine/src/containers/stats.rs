@@ -134,8 +134,7 @@ impl Meter<'_> {
         let Some((known, machine_memory)) = known else {
             return Ok(wants_others.then_some(reading));
         };
-        // Looked at first: time that passes until the figures are read makes a share smaller, never larger than it can be.
-        let now = Instant::now();
+        let begun = Instant::now();
         let mut figures = known.gauge.read();
         if figures.memory.is_none() || figures.processor_time.is_none() || figures.processes.is_none() {
             let pids = runner::processes::of_container(&known.state.group, known.state.pid);
@@ -144,8 +143,9 @@ impl Meter<'_> {
             reading.is_estimated = true;
         }
         let time = figures.processor_time.unwrap_or_default();
-        reading.processor = known.before.replace((time, now)).map(|(before, then)| {
-            let passed = now.duration_since(then).as_secs_f64();
+        // From before one reading to after the next: time that passes in between never makes a share larger than it can be.
+        reading.processor = known.before.replace((time, begun)).map(|(before, then)| {
+            let passed = then.elapsed().as_secs_f64();
             time.saturating_sub(before).as_secs_f64() * 100.0 / passed.max(f64::MIN_POSITIVE)
         });
         let limit = figures.memory_limit.unwrap_or(machine_memory).min(machine_memory);

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use testkit::TestEnv;
-use testkit::wait::until;
+use testkit::wait::{until, until_ok};
 
 /// An environment with `busybox` whose containers are killed and removed at its end, and then their networks.
 pub(crate) struct Containers(TestEnv);
@@ -55,12 +55,10 @@ impl Containers {
 
     /// Asks again and again until a field of `lap inspect` is as wanted.
     pub(crate) fn wait_until(&self, container: &str, field: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let mut value = String::new();
-        until(&format!("{field} of {container} is as it should be"), || {
-            value = self.inspect(container, field);
-            wanted(&value)
-        });
-        value
+        until_ok(&format!("{field} of {container} is as it should be"), || {
+            let value = self.inspect(container, field);
+            if wanted(&value) { Ok(value) } else { Err(format!("it is {value}")) }
+        })
     }
 
     /// Asks again and again until a script succeeds in a container.

@@ -44,7 +44,7 @@ impl ControlGroup {
         })
     }
 
-    /// Lets all processes of the group go on. One that is gone, as who waits for its end may have removed it, has none.
+    /// Lets all processes of the group go on. In a group that is gone, which whoever waits for its end may have removed, there is none.
     pub fn thaw(&self) -> Result<(), CgroupError> {
         let directory = self.freezer()?;
         let (file, value) = match directory.version {

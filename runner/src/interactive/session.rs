@@ -179,25 +179,24 @@ impl<'a> Session<'a> {
         let keys = (how.terminal && super::is_typed()).then(|| KeyMatcher::new(how.keys.clone()));
         let input = Input::new(stdin, keys).map_err(ShimError::system("pass on the input"))?;
         let mut session = Self { client, how, signals, input, raw: None, interrupts: 0 };
-        session.enter()?;
+        session.enter();
         Ok(session)
     }
 
     /// Makes our terminal fit: raw, and the container's of the same size.
-    fn enter(&mut self) -> Result<(), ShimError> {
+    fn enter(&mut self) {
         if self.how.terminal {
             if self.how.stdin {
                 self.raw = RawMode::enter(self.raw.take(), io::stdin().as_fd());
             }
-            self.resize()?;
+            self.resize();
         }
-        Ok(())
     }
 
-    fn resize(&mut self) -> Result<(), ShimError> {
-        match own_size() {
-            Some(size) if self.how.terminal => self.client.tell(&Request::Resize(size)),
-            _ => Ok(()),
+    fn resize(&mut self) {
+        if let Some(size) = own_size().filter(|_| self.how.terminal) {
+            // One that has ended meanwhile has said so, which is read next, and needs no size.
+            let _ = self.client.tell(&Request::Resize(size));
         }
     }
 
@@ -251,12 +250,12 @@ impl<'a> Session<'a> {
     fn take_signals(&mut self) -> Result<bool, ShimError> {
         while let Some(signal) = self.signals.next() {
             if signal == Signal::WINCH.as_raw() {
-                self.resize()?;
+                self.resize();
             } else if signal == Signal::TSTP.as_raw() {
                 self.raw = None;
                 sys::signals::stop_self();
             } else if signal == Signal::CONT.as_raw() {
-                self.enter()?;
+                self.enter();
             } else if !self.how.forward_signals {
                 if !self.how.owner {
                     self.client.leave()?;

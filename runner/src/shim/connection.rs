@@ -154,8 +154,7 @@ impl Connections {
         self.listener.as_fd()
     }
 
-    /// Takes the socket away: who comes from now on finds nobody.
-    pub(super) fn hide(&mut self) {
+    fn hide(&mut self) {
         if let Some(path) = self.path.take() {
             // A socket that is left over is taken for one nobody listens on, which it is.
             let _ = sys::fs::remove_file(&path);
@@ -182,6 +181,17 @@ impl Connections {
     /// Forgets those that have ended, and answers them.
     pub(super) fn remove_closed(&mut self) -> Vec<Connection> {
         self.all.extract_if(.., |connection| connection.closed).collect()
+    }
+}
+
+/// Those who are connected to a supervisor whose work is done. Dropping this tells them that it has ended.
+#[derive(Debug)]
+pub struct Waiters(pub(super) Connections);
+
+impl Waiters {
+    /// Takes the socket away: who comes from now on finds nobody, and may make a socket of his own.
+    pub fn hide(&mut self) {
+        self.0.hide();
     }
 }
 

@@ -28,7 +28,7 @@ use self::halting::Halted;
 use self::memory::Kills;
 use self::waiting::Event;
 use super::config::Config;
-use super::connection::{ConnectionId, Connections};
+use super::connection::{ConnectionId, Connections, Waiters};
 use super::error::ShimError;
 use super::health::Monitor;
 use super::news::Teller;
@@ -159,9 +159,9 @@ impl Supervisor {
         })
     }
 
-    /// Takes the socket away: who comes from now on finds nobody, and whoever is there is told of the end when this is dropped.
-    pub fn hide(&mut self) {
-        self.connections.hide();
+    /// Ends all that it does, up to the last file of the log, and leaves those who wait to be told of it.
+    pub fn into_waiters(self) -> Waiters {
+        Waiters(self.connections)
     }
 
     /// Takes requests, first on `starter`, until the container has ended for good and everybody has got its

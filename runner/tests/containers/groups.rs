@@ -147,11 +147,13 @@ fn a_stopped_group_stands_still_and_is_killed_with_all_inside_of_it() {
     assert!(group.is_frozen().unwrap());
     let used = || inner.statistics().unwrap().processor.map(|processor| processor.total);
     // The kernel says so just before the last one has left its processor.
-    until("no process runs", || {
+    let is_still = || {
         let before = used();
         sys::clock::pause(std::time::Duration::from_millis(20));
         used() == before
-    });
+    };
+    until("no process runs", is_still);
+    assert!((0..5).all(|_| is_still()), "a stopped process ran");
     group.thaw().unwrap();
     assert!(!group.is_frozen().unwrap());
     use std::io::Write as _;
