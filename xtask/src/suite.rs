@@ -3,7 +3,6 @@
 //! A test that skips itself because the machine lacks something counts as passed for cargo; it says so on a line
 //! of its own (see `testkit::privilege`), and is counted as skipped here.
 
-use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -13,18 +12,12 @@ use std::sync::Mutex;
 /// them, and all once more without them for the `lap` that tests drive.
 const RUNS: [&[&str]; 2] = [&["--workspace", "--exclude", "snapshotter"], &["--package", "snapshotter"]];
 
-/// Names the `lap` that tests drive; see `testkit::binary`.
-const BINARY: &str = "LAP_BINARY";
-
 /// Runs the tests, passing their output through, and compares counts of instructions. Fails if a test, a count, or cargo itself did.
 pub(crate) fn run(workspace: &Path, args: &[&str]) -> ExitCode {
     let total = Mutex::new(Summary::default());
     let mut success = true;
-    let Some(lap) = std::env::var_os(BINARY).or_else(|| build(workspace, args)) else {
-        return ExitCode::FAILURE;
-    };
     for packages in RUNS {
-        success &= run_packages(workspace, packages, args, &lap, &total);
+        success &= run_packages(workspace, packages, args, &total);
     }
     success &= crate::instructions::run(workspace, false);
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -32,44 +25,11 @@ pub(crate) fn run(workspace: &Path, args: &[&str]) -> ExitCode {
     if success && total.failed == 0 && total.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Builds what the first run needs, and `lap` with it: built alone it would want other features of other people's crates, and with them all
-/// of ours once more.
-fn build(workspace: &Path, args: &[&str]) -> Option<OsString> {
-    let mut command = cargo(workspace, "build", RUNS[0]);
-    command.args(["--bins", "--tests", "--message-format", "json-render-diagnostics"]).args(args);
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.inspect_err(|error| eprintln!("start {command:?}: {error}")).ok()?;
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let lap = messages.lines().find_map(executable).filter(|_| output.status.success());
-    if lap.is_none() {
-        eprintln!("{command:?} has built no lap: {}", output.status);
-    }
-    lap
-}
-
-/// Where `lap` is, if one line of cargo's messages tells it.
-fn executable(line: &str) -> Option<OsString> {
-    let message: serde_json::Value = serde_json::from_str(line).ok()?;
-    let is_lap = message["target"]["name"] == "lap" && message["profile"]["test"] == false;
-    message["executable"].as_str().filter(|_| is_lap).map(OsString::from)
-}
-
-fn cargo(workspace: &Path, what: &str, packages: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.arg(what).args(packages).current_dir(workspace);
-    command
-}
-
 /// Whether the tests of some packages could be run and passed.
-fn run_packages(
-    workspace: &Path,
-    packages: &[&str],
-    args: &[&str],
-    lap: &OsStr,
-    total: &Mutex<Summary>,
-) -> bool {
-    let mut command = cargo(workspace, "test", packages);
-    command.arg("--no-fail-fast").args(args).env(BINARY, lap);
+fn run_packages(workspace: &Path, packages: &[&str], args: &[&str], total: &Mutex<Summary>) -> bool {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.arg("test").args(packages).arg("--no-fail-fast").args(args).current_dir(workspace);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,
