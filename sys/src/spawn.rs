@@ -367,39 +367,24 @@ impl Started {
     }
 
     fn listen(&mut self, reports: &OwnedFd, observer: Observer<'_>) -> io::Result<Report> {
-        let forerunner = self.memory.0.plan.creation == Creation::Forerunner;
-        let mut holding = false;
-        let mut waits_at = None;
         while let Some(message) = report::receive(reports)? {
             match message {
                 Message::Created(created) => self.created.push(created),
                 Message::Terminal(fd) => self.terminal = Some(fd),
-                Message::Process(fd) => self.second = Some(PidFd::new(fd)),
-                Message::Holding => holding = true,
+                Message::Process(fd) => {
+                    self.second = Some(PidFd::new(fd));
+                    // It waits for this; should it have been killed, waiting for it tells.
+                    let _ = rustix::io::write(reports, &[1]);
+                }
+                Message::Holding => return Ok(Report::Holding),
                 Message::Failed { step, failure } => return Ok(Report::Failed(step, failure)),
-                Message::Reached { step } => waits_at = Some(step as usize),
-            }
-            if let Some(step) = waits_at
-                && self.knows_who_waits(step)
-            {
-                waits_at = None;
-                match self.reached(step, observer) {
+                Message::Reached { step } => match self.reached(step as usize, observer) {
                     Ok(()) => drop(rustix::io::write(reports, &[1])?),
                     Err(error) => return Ok(Report::Abandoned(error)),
-                }
-            }
-            if holding && self.second.is_some() == forerunner {
-                return Ok(Report::Holding);
+                },
             }
         }
         Ok(Report::Over)
-    }
-
-    /// Whether the process that has come to this step is known: the forerunner's message may be later than that
-    /// of the process that it has created.
-    fn knows_who_waits(&self, step: usize) -> bool {
-        let before = self.memory.0.plan.steps.iter().take(step);
-        self.second.is_some() || before.filter(|step| **step == Step::CreateProcess).count() == 0
     }
 
     /// Does our part at a step where the process waits.
@@ -422,16 +407,17 @@ impl Started {
     }
 
     /// Waits for a forerunner, which ends right after it has created the process. One that ended without
-    /// having done so was killed.
+    /// having told us of a process was killed, and is left to [`end`](Self::end).
     fn collect_forerunner(&self) -> Result<(), LaunchError> {
-        if self.memory.0.plan.creation == Creation::Direct {
-            return Ok(());
-        }
         let failed = |operation| move |source| LaunchError::Prepare { operation, source };
-        self.first.wait().map_err(failed("wait for a forerunner"))?;
-        match self.second {
-            Some(_) => Ok(()),
-            None => Err(failed("create the process")(io::Error::other("the forerunner was killed"))),
+        match (self.memory.0.plan.creation, &self.second) {
+            (Creation::Direct, _) => Ok(()),
+            (Creation::Forerunner, Some(_)) => {
+                self.first.wait().map(drop).map_err(failed("wait for a forerunner"))
+            }
+            (Creation::Forerunner, None) => {
+                Err(failed("create the process")(io::Error::other("the forerunner was killed")))
+            }
         }
     }
 
@@ -454,24 +440,24 @@ impl Started {
 
     /// Ends the process and frees its memory; leaks the memory should the process not be waited for. Returns
     /// the mount targets that it made.
+    ///
+    /// A process that its forerunner has not told us of yet is in the group of that one, and is found there. Nobody
+    /// else would collect it, and its process id namespace would not end before (`zap_pid_ns_processes` of the
+    /// kernel).
     fn end(mut self, reports: &OwnedFd) -> Vec<Created> {
-        // Without an answer it ends at the latest; what it has created is told before the stream ends.
+        // Without an answer it ends at the latest.
         let _ = shutdown(reports.as_raw_fd(), Shutdown::Write);
-        let mut ended = self.first.signal(libc::SIGKILL).and_then(|()| match self.first.wait() {
-            // A forerunner that has been collected.
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(()),
-            waited => waited.map(drop),
-        });
-        while let (None, Ok(Some(message))) = (&self.second, report::receive(reports)) {
-            if let Message::Process(fd) = message {
-                self.second = Some(PidFd::new(fd));
-            }
-        }
-        if let Some(process) = &self.second {
-            ended = ended.and(process.signal(libc::SIGKILL).and_then(|()| process.wait().map(drop)));
-        }
-        if ended.is_err() {
+        let first = self.first.end_with_group();
+        let second = self.second.as_ref().map_or(Ok(()), PidFd::end_with_group);
+        if first.and(second).is_err() {
             Box::leak(self.memory);
+            return self.created;
+        }
+        // What it has created is told before the stream ends.
+        while let Ok(Some(message)) = report::receive(reports) {
+            if let Message::Created(created) = message {
+                self.created.push(created);
+            }
         }
         self.created
     }
@@ -530,5 +516,27 @@ fn call_name(number: i32) -> &'static str {
         libc::SYS_unshare => "unshare",
         libc::SYS_write => "write",
         _ => "a system call",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A forerunner may be killed before it tells us of its process.
+    #[test]
+    fn a_process_that_its_forerunner_does_not_tell_of_is_ended_too() {
+        let steps = vec![Step::CreateProcess, Step::Checkpoint(Checkpoint::Mounts)];
+        let plan = Plan { creation: Creation::Forerunner, steps, ..Plan::default() };
+        let [one, other, third] = [(); 3].map(|()| File::open("/dev/null").unwrap());
+        let streams = Some([one.as_fd(), other.as_fd(), third.as_fd()]);
+        let descriptors = Descriptors { streams, ..Descriptors::default() };
+        let (reports, started) = Started::new(plan, &descriptors).unwrap();
+        let Some(Message::Process(fd)) = report::receive(&reports).unwrap() else { panic!("no process") };
+        // The message was for another: who ends the process has not heard of it.
+        assert!(started.second.is_none());
+        assert!(started.end(&reports).is_empty());
+        let collected = PidFd::new(fd).try_wait().unwrap_err();
+        assert_eq!(collected.raw_os_error(), Some(libc::ECHILD));
     }
 }

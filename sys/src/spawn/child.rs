@@ -328,6 +328,10 @@ fn create_process(reporter: Reporter) -> Result<(), Failure> {
         let told = reporter.process(process);
         raw::exit(i32::from(told.is_err()));
     }
+    // Until we are known, we are found in the forerunner's process group.
+    if !reporter.await_go()? {
+        raw::exit(1);
+    }
     // SAFETY: no pointers.
     unsafe { invoke!(libc::SYS_setsid) }.map(drop)
 }
