@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{CacheUsage, Policy, RecordFilter, SpaceLimits};
-use tokio_stream::Stream;
+use futures_util::stream::{self, Stream};
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -113,7 +113,7 @@ impl Control for ControlService {
         })
         .await?;
         let records: Vec<_> = pruned.iter().map(|record| Ok(usage_record(record))).collect();
-        Ok(Response::new(Box::pin(tokio_stream::iter(records))))
+        Ok(Response::new(Box::pin(stream::iter(records))))
     }
 
     async fn listen_build_history(

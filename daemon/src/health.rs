@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use tokio_stream::Stream;
+use futures_util::stream::{self, Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
 use crate::proto::health::health_check_response::ServingStatus;
@@ -40,8 +40,7 @@ impl Health for HealthService {
         _request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         // It serves until it is gone.
-        let forever =
-            tokio_stream::StreamExt::chain(tokio_stream::iter([Ok(serving())]), tokio_stream::pending());
+        let forever = stream::iter([Ok(serving())]).chain(stream::pending());
         Ok(Response::new(Box::pin(forever)))
     }
 }

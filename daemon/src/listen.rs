@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
+use futures_util::stream::{self, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
@@ -311,9 +312,9 @@ pub(crate) async fn serve_one(calls: Arc<Calls>, connection: Pipes) -> Result<()
     let gateway = LlbBridgeServer::new(Gateway::Frontend(calls))
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
-    let only = tokio_stream::iter([Ok::<_, std::io::Error>(connection)]);
+    let only = stream::iter([Ok::<_, std::io::Error>(connection)]);
     // Connections go on when no more come, so that the stream of them does not end.
-    let incoming = tokio_stream::StreamExt::chain(only, tokio_stream::pending());
+    let incoming = only.chain(stream::pending());
     Server::builder()
         .add_service(gateway)
         .add_service(HealthServer::new(HealthService))

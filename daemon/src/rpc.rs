@@ -1,7 +1,7 @@
 //! Calls whose method is known by its path alone.
 
+use futures_util::Stream;
 use http::uri::PathAndQuery;
-use tokio_stream::Stream;
 use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};

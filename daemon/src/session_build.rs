@@ -10,13 +10,13 @@ use base::Reference;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use docker::ApiError;
+use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use prost::Message as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Sender, channel};
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::attributes::SENT;

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
+use futures_util::StreamExt as _;
 use tokio::sync::{Notify, oneshot};
-use tokio_stream::StreamExt as _;
 use tonic::Status;
 
 /// How long a build waits for its archive to begin. The two calls are made at once.
@@ -146,7 +146,7 @@ mod tests {
     fn what_is_cut_off_is_told_to_both() {
         let (uploads, mut file) = (Uploads::default(), tempfile::tempfile().unwrap());
         let pieces = [Ok("some"), Err(std::io::Error::other("gone"))];
-        let body = Body::from_stream(tokio_stream::iter(pieces));
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
         let (offered, received) =
             run(async { tokio::join!(uploads.offer("a", body), uploads.receive("a", &mut file, |_| {})) });
         assert!(offered.unwrap_err().contains("cut off"));

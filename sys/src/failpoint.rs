@@ -4,26 +4,26 @@
 //! database. A test counts the points that a piece of work passes and repeats the work for each of them, with a
 //! death or an I/O error there. So the steps of a new operation are covered without being listed anywhere.
 //!
-//! Without the feature `failpoints`, which only the tests of the store turn on, [`pass`] is an empty function. It
-//! never reads the environment: the test's own process says what is to happen, with `arm`.
+//! They are in debug builds only: elsewhere [`pass`] is an empty function. It never reads the environment: the test's
+//! own process says what is to happen, with `arm`.
 
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(debug_assertions))]
 use std::io;
 
 /// Goes on, unless a test wants something to happen here. `name` is a verb phrase, as in errors.
 ///
 /// # Errors
 /// What the test wants.
-#[cfg(not(feature = "failpoints"))]
+#[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn pass(_name: &'static str) -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(feature = "failpoints")]
+#[cfg(debug_assertions)]
 pub use armed::{Action, arm, disarm, pass};
 
-#[cfg(feature = "failpoints")]
+#[cfg(debug_assertions)]
 mod armed {
     use std::io;
     use std::sync::{Mutex, PoisonError};

@@ -9,9 +9,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::sys::signal::killpg;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-
 use crate::fs::PathContext as _;
 use crate::path_error::PathError;
 
@@ -196,28 +193,6 @@ impl PidFd {
         self.wait_with(libc::WNOHANG)
     }
 
-    /// Kills the process, and then those children of ours that are in the process group that it leads, and collects
-    /// them all. None is missed: whoever is created is in the group of its creator at first.
-    pub(crate) fn end_with_group(&self) -> io::Result<()> {
-        self.signal(libc::SIGKILL)?;
-        // While it is not collected nobody else gets its number, which is that of its group.
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::__WALL;
-        let leader = match uninterrupted(|| waitid(Id::PIDFd(self.as_fd()), flags | WaitPidFlag::WNOWAIT)) {
-            Err(nix::Error::ECHILD) => return Ok(()),
-            waited => waited?.pid(),
-        };
-        if let Some(leader) = leader {
-            match killpg(leader, nix::sys::signal::SIGKILL) {
-                // It has ended before it made the group.
-                Ok(()) | Err(nix::Error::ESRCH) => {}
-                Err(error) => return Err(error.into()),
-            }
-            while collected(uninterrupted(|| waitid(Id::PGid(leader), flags)))? {}
-        }
-        collected(uninterrupted(|| waitid(Id::PIDFd(self.as_fd()), flags)))?;
-        Ok(())
-    }
-
     fn wait_with(&self, options: i32) -> io::Result<Option<(Ending, Usage)>> {
         // SAFETY: all-zero is a valid value of both plain C structures.
         let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
@@ -253,24 +228,6 @@ impl AsFd for PidFd {
     /// Readable (`poll(2)`) once the process has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// Makes a call until nobody interrupts it.
-fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
-        match call() {
-            Err(nix::Error::EINTR) => {}
-            other => return other,
-        }
-    }
-}
-
-/// Whether a child was collected; else there was none any more.
-fn collected(waited: nix::Result<WaitStatus>) -> nix::Result<bool> {
-    match waited {
-        Err(nix::Error::ECHILD) => Ok(false),
-        waited => waited.map(|_| true),
     }
 }
 

@@ -34,6 +34,7 @@ mod identity;
 mod launcher;
 mod maps;
 mod mounts;
+mod number;
 mod plan;
 mod private;
 mod raw;
@@ -53,6 +54,7 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use self::child::Job;
 pub use self::hold::{release, socket_at};
 use self::launcher::Stack;
+use self::number::SharedNumber;
 pub use self::plan::{
     CapabilitySets, Checkpoint, Creation, Exec, IdMap, Lifetime, MountSource, NamespacesOf, NodeKind, Plan,
     RootSource, ScratchEntry, Step, TargetKind,
@@ -271,9 +273,10 @@ impl Sources {
         })
     }
 
-    fn job(&self, plan: Plan) -> Job {
+    fn job(&self, plan: Plan, number: Option<&SharedNumber>) -> Job {
         let numbers = |fds: &[OwnedFd]| fds.iter().map(AsRawFd::as_raw_fd).collect();
         Job {
+            number: number.map_or(std::ptr::null_mut(), SharedNumber::address),
             arguments: pointers(&plan.exec.arguments),
             environment: pointers(&plan.exec.environment),
             streams: self.streams.as_ref().map(|streams| streams.each_ref().map(AsRawFd::as_raw_fd)),
@@ -309,8 +312,10 @@ enum Report {
 struct Started {
     /// The process, or its forerunner.
     first: PidFd,
-    /// The process, once its forerunner has created it.
+    /// The process, once we know that its forerunner has created it.
     second: Option<PidFd>,
+    /// Where the forerunner leaves its number.
+    number: Option<SharedNumber>,
     terminal: Option<OwnedFd>,
     created: Vec<Created>,
     /// What the process reads and runs on. Freed only when it no longer does.
@@ -326,13 +331,21 @@ impl Started {
                 |error| LaunchError::Prepare { operation: "make a pair of sockets", source: error.into() },
             )?;
         let sources = Sources::new(&plan, descriptors, &theirs)?;
-        let mut memory = Box::new((sources.job(plan), Stack::new()));
+        let number = match plan.creation {
+            Creation::Direct => None,
+            Creation::Forerunner => {
+                let prepare = |source| LaunchError::Prepare { operation: "make shared memory", source };
+                Some(SharedNumber::new().map_err(prepare)?)
+            }
+        };
+        let mut memory = Box::new((sources.job(plan, number.as_ref()), Stack::new()));
         let (job, stack) = &mut *memory;
         // SAFETY: the memory is on the heap and owned by the value returned, which frees it only after the
         // end of the report stream or of the process (`finish`).
         match unsafe { launcher::create(job, stack) } {
             Ok(first) => {
-                Ok((ours, Self { first, second: None, terminal: None, created: Vec::new(), memory }))
+                let created = Vec::new();
+                Ok((ours, Self { first, second: None, number, terminal: None, created, memory }))
             }
             Err(source) => {
                 Err(LaunchError::Clone { namespaces: memory.0.plan.namespaces.names().collect(), source })
@@ -359,7 +372,7 @@ impl Started {
     /// The running process. When the stream has ended, it has executed its program or has ended: either way
     /// the kernel took our memory away from it before it closed its descriptors. A held one goes on using it.
     fn launched(self, held: bool) -> Launched {
-        let Self { first, second, terminal, created, memory } = self;
+        let Self { first, second, number: _, terminal, created, memory } = self;
         if held {
             Box::leak(memory);
         }
@@ -371,20 +384,27 @@ impl Started {
             match message {
                 Message::Created(created) => self.created.push(created),
                 Message::Terminal(fd) => self.terminal = Some(fd),
-                Message::Process(fd) => {
-                    self.second = Some(PidFd::new(fd));
-                    // It waits for this; should it have been killed, waiting for it tells.
-                    let _ = rustix::io::write(reports, &[1]);
-                }
                 Message::Holding => return Ok(Report::Holding),
                 Message::Failed { step, failure } => return Ok(Report::Failed(step, failure)),
-                Message::Reached { step } => match self.reached(step as usize, observer) {
-                    Ok(()) => drop(rustix::io::write(reports, &[1])?),
-                    Err(error) => return Ok(Report::Abandoned(error)),
-                },
+                Message::Reached { step } => {
+                    match self.find_second().and_then(|()| self.reached(step as usize, observer)) {
+                        Ok(()) => drop(rustix::io::write(reports, &[1])?),
+                        Err(error) => return Ok(Report::Abandoned(error)),
+                    }
+                }
             }
         }
         Ok(Report::Over)
+    }
+
+    /// Looks whether the forerunner has created the process.
+    fn find_second(&mut self) -> Result<(), LaunchError> {
+        if let (None, Some(number)) = (&self.second, self.number.as_ref().and_then(SharedNumber::get)) {
+            let failed =
+                |source| LaunchError::Prepare { operation: "find the process that was created", source };
+            self.second = Some(PidFd::open(number).map_err(failed)?);
+        }
+        Ok(())
     }
 
     /// Does our part at a step where the process waits.
@@ -407,17 +427,17 @@ impl Started {
     }
 
     /// Waits for a forerunner, which ends right after it has created the process. One that ended without
-    /// having told us of a process was killed, and is left to [`end`](Self::end).
-    fn collect_forerunner(&self) -> Result<(), LaunchError> {
+    /// having done so was killed.
+    fn collect_forerunner(&mut self) -> Result<(), LaunchError> {
+        if self.memory.0.plan.creation == Creation::Direct {
+            return Ok(());
+        }
         let failed = |operation| move |source| LaunchError::Prepare { operation, source };
-        match (self.memory.0.plan.creation, &self.second) {
-            (Creation::Direct, _) => Ok(()),
-            (Creation::Forerunner, Some(_)) => {
-                self.first.wait().map(drop).map_err(failed("wait for a forerunner"))
-            }
-            (Creation::Forerunner, None) => {
-                Err(failed("create the process")(io::Error::other("the forerunner was killed")))
-            }
+        self.first.wait().map_err(failed("wait for a forerunner"))?;
+        self.find_second()?;
+        match self.second {
+            Some(_) => Ok(()),
+            None => Err(failed("create the process")(io::Error::other("the forerunner was killed"))),
         }
     }
 
@@ -425,10 +445,14 @@ impl Started {
         let plan = &self.memory.0.plan;
         let source = io::Error::from_raw_os_error(failure.errno);
         let call = call_name(failure.call);
-        if step == child::PREPARE {
-            return LaunchError::Prepare { operation: call, source };
-        }
         let number = step as usize;
+        match step {
+            child::PREPARE => return LaunchError::Prepare { operation: call, source },
+            child::CREATE => {
+                return LaunchError::Step { number, what: Step::CreateProcess.describe(), call, source };
+            }
+            _ => {}
+        }
         match plan.steps.get(number) {
             Some(step) => LaunchError::Step { number, what: step.describe(), call, source },
             None => {
@@ -440,26 +464,39 @@ impl Started {
 
     /// Ends the process and frees its memory; leaks the memory should the process not be waited for. Returns
     /// the mount targets that it made.
-    ///
-    /// A process that its forerunner has not told us of yet is in the group of that one, and is found there. Nobody
-    /// else would collect it, and its process id namespace would not end before (`zap_pid_ns_processes` of the
-    /// kernel).
-    fn end(mut self, reports: &OwnedFd) -> Vec<Created> {
+    fn end(self, reports: &OwnedFd) -> Vec<Created> {
+        let Self { first, second, number, terminal: _, mut created, memory } = self;
         // Without an answer it ends at the latest.
         let _ = shutdown(reports.as_raw_fd(), Shutdown::Write);
-        let first = self.first.end_with_group();
-        let second = self.second.as_ref().map_or(Ok(()), PidFd::end_with_group);
-        if first.and(second).is_err() {
-            Box::leak(self.memory);
-            return self.created;
+        let mut ended = end_and_collect(&first);
+        // A descriptor fewer, should there be no other left for the process.
+        drop(first);
+        // The forerunner creates nobody any more. Whom it has created is not left: its process id namespace would
+        // never end (`zap_pid_ns_processes` of the kernel waits until everybody there is collected).
+        let number = number.as_ref().and_then(SharedNumber::get);
+        if let Some(second) = second.map(Ok).or_else(|| number.map(PidFd::open)) {
+            ended = ended.and(second.and_then(|process| end_and_collect(&process)));
         }
-        // What it has created is told before the stream ends.
+        if ended.is_err() {
+            Box::leak(memory);
+            return created;
+        }
+        // What it has made is told before the stream ends.
         while let Ok(Some(message)) = report::receive(reports) {
-            if let Message::Created(created) = message {
-                self.created.push(created);
+            if let Message::Created(made) = message {
+                created.push(made);
             }
         }
-        self.created
+        created
+    }
+}
+
+/// Kills a process, which may have been collected.
+fn end_and_collect(process: &PidFd) -> io::Result<()> {
+    process.signal(libc::SIGKILL)?;
+    match process.wait() {
+        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -509,6 +546,7 @@ fn call_name(number: i32) -> &'static str {
         libc::SYS_setns => "setns",
         libc::SYS_setresgid => "setresgid",
         libc::SYS_setresuid => "setresuid",
+        libc::SYS_setsid => "setsid",
         libc::SYS_socket => "socket",
         libc::SYS_statx => "statx",
         libc::SYS_symlinkat => "symlinkat",
@@ -523,20 +561,43 @@ fn call_name(number: i32) -> &'static str {
 mod tests {
     use super::*;
 
-    /// A forerunner may be killed before it tells us of its process.
-    #[test]
-    fn a_process_that_its_forerunner_does_not_tell_of_is_ended_too() {
+    /// A process of a forerunner that has come to its checkpoint, and whom we have not looked for yet.
+    fn waiting() -> (OwnedFd, Started) {
         let steps = vec![Step::CreateProcess, Step::Checkpoint(Checkpoint::Mounts)];
         let plan = Plan { creation: Creation::Forerunner, steps, ..Plan::default() };
-        let [one, other, third] = [(); 3].map(|()| File::open("/dev/null").unwrap());
-        let streams = Some([one.as_fd(), other.as_fd(), third.as_fd()]);
-        let descriptors = Descriptors { streams, ..Descriptors::default() };
+        let null = File::open("/dev/null").unwrap();
+        let descriptors = Descriptors { streams: Some([null.as_fd(); 3]), ..Descriptors::default() };
         let (reports, started) = Started::new(plan, &descriptors).unwrap();
-        let Some(Message::Process(fd)) = report::receive(&reports).unwrap() else { panic!("no process") };
-        // The message was for another: who ends the process has not heard of it.
+        assert!(matches!(report::receive(&reports), Ok(Some(Message::Reached { step: 1 }))));
         assert!(started.second.is_none());
+        (reports, started)
+    }
+
+    fn created(started: &Started) -> PidFd {
+        PidFd::open(started.number.as_ref().unwrap().get().unwrap()).unwrap()
+    }
+
+    #[track_caller]
+    fn is_collected(process: &PidFd) {
+        assert_eq!(process.try_wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
+    }
+
+    #[test]
+    fn a_process_that_fails_before_we_know_it_is_collected() {
+        let (reports, started) = waiting();
+        let process = created(&started);
         assert!(started.end(&reports).is_empty());
-        let collected = PidFd::new(fd).try_wait().unwrap_err();
-        assert_eq!(collected.raw_os_error(), Some(libc::ECHILD));
+        is_collected(&process);
+    }
+
+    #[test]
+    fn what_a_killed_forerunner_has_created_is_found() {
+        let (reports, started) = waiting();
+        started.first.signal(libc::SIGKILL).unwrap();
+        let process = created(&started);
+        rustix::io::write(&reports, &[1]).unwrap();
+        let failure = started.finish(&reports, &mut |_, _| true).unwrap_err();
+        assert!(matches!(failure.error, LaunchError::Execute { .. }), "{failure:?}");
+        is_collected(&process);
     }
 }

@@ -8,28 +8,21 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
-/// The packages, in two runs. Tests of the store want points of failure in `sys`. In one run, cargo would compile every other crate with
-/// them, and all once more without them for the `lap` that tests drive.
-const RUNS: [&[&str]; 2] = [&["--workspace", "--exclude", "snapshotter"], &["--package", "snapshotter"]];
-
 /// Runs the tests, passing their output through, and compares counts of instructions. Fails if a test, a count, or cargo itself did.
 pub(crate) fn run(workspace: &Path, args: &[&str]) -> ExitCode {
     let total = Mutex::new(Summary::default());
-    let mut success = true;
-    for packages in RUNS {
-        success &= run_packages(workspace, packages, args, &total);
-    }
+    let mut success = run_tests(workspace, args, &total);
     success &= crate::instructions::run(workspace, false);
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("{}", total.line());
     if success && total.failed == 0 && total.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whether the tests of some packages could be run and passed.
-fn run_packages(workspace: &Path, packages: &[&str], args: &[&str], total: &Mutex<Summary>) -> bool {
+/// Whether the tests could be run and passed.
+fn run_tests(workspace: &Path, args: &[&str], total: &Mutex<Summary>) -> bool {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.arg("test").args(packages).arg("--no-fail-fast").args(args).current_dir(workspace);
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(args).current_dir(workspace);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Ok(child) => child,

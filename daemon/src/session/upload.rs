@@ -32,7 +32,7 @@ pub(crate) fn receive(
     file: &mut File,
     mut progress: impl FnMut(u64),
 ) -> Result<u64, Status> {
-    let mut request = Request::new(tokio_stream::empty::<BytesMessage>());
+    let mut request = Request::new(futures_util::stream::empty::<BytesMessage>());
     let path = MetadataValue::try_from(format!("/{id}"));
     let path = path.map_err(|_| Status::invalid_argument(format!("{id:?} is no name of an upload")))?;
     request.metadata_mut().insert(PATH, path);

@@ -16,7 +16,7 @@
 //! Descriptors of a new process, from 0 on: the three streams, those that the program keeps, the report
 //! socket, the namespaces to join in the order of their steps, the socket that it is held at.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 
 use super::hold;
 use super::identity;
@@ -34,12 +34,17 @@ const AFTER_STREAMS: Fd = 3;
 /// Number of the failing "step" when preparing failed, before the first one.
 pub(super) const PREPARE: u32 = u32::MAX;
 
+/// Number of the failing "step" when a forerunner that has taken all steps could not create the process.
+pub(super) const CREATE: u32 = PREPARE - 1;
+
 /// How many scripts may name a script as interpreter; the kernel's limit.
 const MAX_INTERPRETERS: usize = 5;
 
 /// All that a new process reads. It stays unchanged until the process has executed its program or ended.
 pub(super) struct Job {
     pub(super) plan: Plan,
+    /// Where the kernel writes the number of the process that a forerunner creates ([`super::number`]).
+    pub(super) number: *mut c_int,
     /// Descriptors that become 0, 1 and 2. `None` leaves them to a terminal. All descriptors here are above
     /// those that they become.
     pub(super) streams: Option<[Fd; 3]>,
@@ -91,18 +96,25 @@ pub(super) fn run(job: &Job) -> ! {
     }
     let is_process = job.plan.creation == Creation::Direct;
     let root = Root { fd: -1, prefix: 0, reporter };
-    let mut child =
-        Child { root, scratch: -1, next_namespace: job.report_number() + 1, prepared: None, is_process };
+    let mut child = Child {
+        root,
+        scratch: -1,
+        next_namespace: job.report_number() + 1,
+        prepared: None,
+        is_process,
+        number: job.number,
+    };
     for (number, step) in (0u32..).zip(&job.plan.steps) {
         if let Err(failure) = child.perform(number, step) {
             reporter.failed(number, failure);
             raw::exit(1);
         }
     }
-    let (reporter, failure) = match finish(job, &child) {
-        Ok(()) => become_program(job, reporter),
-        Err(failure) => (reporter, failure),
-    };
+    if let Err(failure) = finish(job, &child) {
+        reporter.failed(CREATE, failure);
+        raw::exit(1);
+    }
+    let (reporter, failure) = become_program(job, reporter);
     reporter.failed(job.plan.steps.len() as u32, failure);
     raw::exit(1)
 }
@@ -167,13 +179,21 @@ pub(super) struct Child {
     prepared: Option<Fd>,
     /// Not a forerunner, or not any more.
     is_process: bool,
+    number: *mut c_int,
 }
 
 impl Child {
     /// What carries out steps that mount, and nothing else.
     pub(super) fn that_mounts(reporter: Reporter) -> Self {
         let root = Root { fd: -1, prefix: 0, reporter };
-        Self { root, scratch: -1, next_namespace: -1, prepared: None, is_process: true }
+        Self {
+            root,
+            scratch: -1,
+            next_namespace: -1,
+            prepared: None,
+            is_process: true,
+            number: std::ptr::null_mut(),
+        }
     }
 
     pub(super) fn perform(&mut self, number: u32, step: &Step) -> Result<(), Failure> {
@@ -191,7 +211,7 @@ impl Child {
             }
             Step::MapIds { .. } | Step::Checkpoint(_) => root.reporter.reached(number),
             Step::CreateProcess => {
-                create_process(root.reporter)?;
+                create_process(self.number)?;
                 self.is_process = true;
                 Ok(())
             }
@@ -314,23 +334,17 @@ impl Child {
     }
 }
 
-/// The end of a forerunner: creates the process, which begins where the forerunner has come to, and hands it
-/// to the parent. Returns in the process only.
-fn create_process(reporter: Reporter) -> Result<(), Failure> {
-    let mut process: Fd = -1;
-    let flags = libc::CLONE_PARENT | libc::CLONE_PIDFD;
+/// The end of a forerunner: creates the process, which begins where the forerunner has come to, and leaves its
+/// `number` to the parent. Returns in the process only.
+fn create_process(number: *mut c_int) -> Result<(), Failure> {
+    let flags = libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID;
     // Nobody may look into a copy of our memory, or reach our program through it.
     raw::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
-    // SAFETY: without CLONE_VM the process gets a copy of this stack; the kernel writes the descriptor
-    // through the third argument in this process only.
-    let created = unsafe { invoke!(libc::SYS_clone, flags, 0usize, &raw mut process, 0usize, 0usize) };
+    // SAFETY: without CLONE_VM the process gets a copy of this stack; the third argument is where a number may be
+    // written.
+    let created = unsafe { invoke!(libc::SYS_clone, flags, 0usize, number, 0usize, 0usize) };
     if created? != 0 {
-        let told = reporter.process(process);
-        raw::exit(i32::from(told.is_err()));
-    }
-    // Until we are known, we are found in the forerunner's process group.
-    if !reporter.await_go()? {
-        raw::exit(1);
+        raw::exit(0);
     }
     // SAFETY: no pointers.
     unsafe { invoke!(libc::SYS_setsid) }.map(drop)
@@ -341,7 +355,7 @@ fn finish(job: &Job, child: &Child) -> Result<(), Failure> {
     if child.is_process {
         return Ok(());
     }
-    create_process(child.root.reporter)?;
+    create_process(child.number)?;
     if job.streams.is_none() { terminal::take_control() } else { Ok(()) }
 }
 

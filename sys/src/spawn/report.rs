@@ -17,8 +17,7 @@ const FAILED: u8 = 1;
 const CREATED: u8 = 2;
 const TERMINAL: u8 = 3;
 const REACHED: u8 = 4;
-const PROCESS: u8 = 5;
-const HOLDING: u8 = 6;
+const HOLDING: u8 = 5;
 
 /// Longest message: two paths and some numbers.
 const MAX_MESSAGE: usize = 2 * libc::PATH_MAX as usize + 64;
@@ -34,8 +33,6 @@ pub(super) enum Message {
     Terminal(OwnedFd),
     /// A step is reached at which the process waits for an answer.
     Reached { step: u32 },
-    /// The process that the forerunner has created.
-    Process(OwnedFd),
     /// The process waits for the order to execute its program.
     Holding,
 }
@@ -116,11 +113,6 @@ impl Reporter {
     /// Hands over a terminal.
     pub(super) fn terminal(self, fd: Fd) -> Result<(), Failure> {
         self.send(&Header { tag: TERMINAL, ..EMPTY }, [&[], &[]], Some(fd))
-    }
-
-    /// Hands over the process that was created.
-    pub(super) fn process(self, fd: Fd) -> Result<(), Failure> {
-        self.send(&Header { tag: PROCESS, ..EMPTY }, [&[], &[]], Some(fd))
     }
 
     /// Says that a step is reached, and waits until the parent has done its part.
@@ -226,12 +218,10 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Option<Message>> {
             parent_before: (header.before_seconds, header.before_nanoseconds),
             parent_after: (header.after_seconds, header.after_nanoseconds),
         }),
-        tag @ (TERMINAL | PROCESS)
-            if control_length > 0 && control.kind == libc::SCM_RIGHTS && control.fd >= 0 =>
-        {
+        TERMINAL if control_length > 0 && control.kind == libc::SCM_RIGHTS && control.fd >= 0 => {
             // SAFETY: the kernel has just installed this descriptor for us; nobody else owns it.
             let fd = unsafe { OwnedFd::from_raw_fd(control.fd) };
-            if tag == TERMINAL { Message::Terminal(fd) } else { Message::Process(fd) }
+            Message::Terminal(fd)
         }
         REACHED => Message::Reached { step: header.step },
         HOLDING => Message::Holding,
