@@ -64,6 +64,7 @@ use std::process::ExitCode;
 use clap::FromArgMatches as _;
 
 fn main() -> ExitCode {
+    engine::keep_ended_children();
     if let Some(code) = commands::oci_runtime::run_by_name() {
         return code;
     }

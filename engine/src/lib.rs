@@ -92,6 +92,7 @@ pub use snapshotter::{
 };
 use solver::Flights;
 pub use sys::erofs::{Backing as LayerBacking, Way as LayerWay};
+pub use sys::signals::keep_ended_children;
 pub use sys::userns::owns_system;
 
 use crate::error::EngineError;

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::env;
 use nix::sys::signal::Signal;
 
@@ -15,6 +17,21 @@ fn exit_codes_and_streams_pass_through() {
     let upper = env.lap(["run", "--rm", "-i", "busybox", "tr", "a-z", "A-Z"]).stdin("piped\n").ok();
     assert_eq!(upper.stdout_text(), "PIPED\n");
     env.lap(["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).fails(137);
+}
+
+/// Some supervisors ignore SIGCHLD, and what they start inherits that.
+#[test]
+fn who_ignores_ended_children_gets_their_codes() {
+    let env = env();
+    let ignoring =
+        |args: &[&str]| env.lap_under(Path::new("/bin/sh"), &["-c", "trap '' CHLD; exec \"$@\"", "sh"], args);
+    ignoring(&["run", "--rm", "busybox", "sh", "-c", "exit 42"]).fails(42);
+    ignoring(&["run", "-d", "--name", "c", "busybox", "sleep", "100"]).ok();
+    ignoring(&["exec", "c", "sh", "-c", "exit 43"]).fails(43);
+    env.lap(["rm", "-f", "c"]).ok();
+    let context = env.context();
+    context.dockerfile("FROM busybox\nRUN echo one > /one\n");
+    ignoring(&["build", &context.path().to_string_lossy()]).ok();
 }
 
 #[test]

@@ -94,6 +94,15 @@ pub fn stop_self() {
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
+/// Has children that end kept until they are waited for, also if whoever started us ignores `SIGCHLD`: a program inherits that, and
+/// the kernel would forget how they ended (`sigaction(2)`).
+pub fn keep_ended_children() {
+    // SAFETY: all-zero is a valid sigaction: what happens by default, with no flags and an empty mask.
+    let default = Disposition(unsafe { std::mem::zeroed() });
+    // It fails for no signal that exists.
+    let _ = set_disposition(libc::SIGCHLD, &default);
+}
+
 /// Runs in the interrupted thread: only an atomic load and a write, which are allowed there.
 extern "C" fn handle(signal: libc::c_int) {
     let byte = signal as u8;
