@@ -4,6 +4,9 @@
 //! point that the environment variable names it kills itself, or gets an error from the disk. Then the store is
 //! opened as if nothing had happened: everything that it serves is right, one collection brings it to where the
 //! work began or ended, and the work can be done.
+//!
+//! Builds without assertions have no fail points, so there is nothing to test in them.
+#![cfg(debug_assertions)]
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_macros,

@@ -2,8 +2,8 @@
 //!
 //! A [`Plan`] says everything; [`launch`] makes it happen and returns once the user's program runs or has
 //! failed to. The pieces: [`plan`](self) is the data, `launcher` creates the process, `child` interprets
-//! the plan in it (with `mounts`, `target`, `terminal`, `identity`, `hold`), and `report` carries what it has
-//! to say back.
+//! the plan in it (with `mounts`, `target`, `terminal`, `identity`, `hold`), `report` carries what it has
+//! to say back, and `number` whom a forerunner has created.
 //!
 //! # Why clone and not re-execute
 //!
@@ -449,6 +449,7 @@ impl Started {
         match step {
             child::PREPARE => return LaunchError::Prepare { operation: call, source },
             child::CREATE => {
+                let number = plan.steps.len();
                 return LaunchError::Step { number, what: Step::CreateProcess.describe(), call, source };
             }
             _ => {}
@@ -465,17 +466,18 @@ impl Started {
     /// Ends the process and frees its memory; leaks the memory should the process not be waited for. Returns
     /// the mount targets that it made.
     fn end(self, reports: &OwnedFd) -> Vec<Created> {
-        let Self { first, second, number, terminal: _, mut created, memory } = self;
+        let Self { first, second: _, number, terminal: _, mut created, memory } = self;
         // Without an answer it ends at the latest.
         let _ = shutdown(reports.as_raw_fd(), Shutdown::Write);
-        let mut ended = end_and_collect(&first);
-        // A descriptor fewer, should there be no other left for the process.
-        drop(first);
-        // The forerunner creates nobody any more. Whom it has created is not left: its process id namespace would
-        // never end (`zap_pid_ns_processes` of the kernel waits until everybody there is collected).
-        let number = number.as_ref().and_then(SharedNumber::get);
-        if let Some(second) = second.map(Ok).or_else(|| number.map(PidFd::open)) {
-            ended = ended.and(second.and_then(|process| end_and_collect(&process)));
+        let mut ended = first.signal(libc::SIGKILL).and_then(|()| match first.wait() {
+            // A forerunner that has been collected.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(()),
+            waited => waited.map(drop),
+        });
+        // It creates nobody any more. Whom it has created is not left: its process id namespace would never end
+        // (`zap_pid_ns_processes` of the kernel waits until everybody there is collected).
+        if let Some(number) = number.as_ref().and_then(SharedNumber::get) {
+            ended = ended.and(number::end(number));
         }
         if ended.is_err() {
             Box::leak(memory);
@@ -488,15 +490,6 @@ impl Started {
             }
         }
         created
-    }
-}
-
-/// Kills a process, which may have been collected.
-fn end_and_collect(process: &PidFd) -> io::Result<()> {
-    process.signal(libc::SIGKILL)?;
-    match process.wait() {
-        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -588,6 +581,22 @@ mod tests {
         let process = created(&started);
         assert!(started.end(&reports).is_empty());
         is_collected(&process);
+    }
+
+    #[test]
+    fn a_process_cannot_change_its_number() {
+        let (reports, started) = waiting();
+        let number = started.number.as_ref().unwrap();
+        // The line of a mapping begins with its first address.
+        let mapping = format!("{:x}-", number.address().addr());
+        let has = |maps: &str| maps.lines().any(|line| line.starts_with(&mapping));
+        let maps = |of: &str| std::fs::read_to_string(format!("/proc/{of}/maps"));
+        assert!(has(&maps("self").unwrap()));
+        match maps(&number.get().unwrap().to_string()) {
+            Ok(theirs) => assert!(!theirs.is_empty() && !has(&theirs)),
+            Err(error) => println!("skipped: the process's memory is not shown: {error}"),
+        }
+        started.end(&reports);
     }
 
     #[test]

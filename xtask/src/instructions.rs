@@ -31,7 +31,7 @@ const BASE: &str = "localhost/base:latest";
 /// Counts, and compares with the record or replaces it. Says what is wrong and returns whether nothing is.
 pub(crate) fn run(workspace: &Path, record: bool) -> bool {
     // What testkit refuses is a panic.
-    let compared = std::panic::catch_unwind(|| compare(&workspace.join(RECORD), record));
+    let compared = std::panic::catch_unwind(|| compare(workspace, record));
     let grown = match compared.unwrap_or_else(|_| Err("the commands could not be prepared".to_owned())) {
         Ok(grown) => grown,
         Err(reason) => vec![format!("cargo xtask instructions: {reason}")],
@@ -43,9 +43,9 @@ pub(crate) fn run(workspace: &Path, record: bool) -> bool {
 }
 
 /// What has grown too much, a line each.
-fn compare(path: &Path, record: bool) -> Result<Vec<String>, String> {
-    let kind = kind()?;
-    let text = if record { String::new() } else { read(path)? };
+fn compare(workspace: &Path, record: bool) -> Result<Vec<String>, String> {
+    let (path, kind) = (workspace.join(RECORD), kind(workspace)?);
+    let text = if record { String::new() } else { read(&path)? };
     let recorded = Recorded::parse(&text);
     if let Some(reason) = recorded.differs(&kind).filter(|_| !record) {
         return Ok(not_compared(&reason));
@@ -59,7 +59,7 @@ fn compare(path: &Path, record: bool) -> Result<Vec<String>, String> {
         println!("{work}: {count} instructions{}", recorded.beside(work, *count));
     }
     if record {
-        std::fs::write(path, document(&kind, &counts))
+        std::fs::write(&path, document(&kind, &counts))
             .map_err(|error| format!("{}: {error}", path.display()))?;
         return Ok(Vec::new());
     }
@@ -91,8 +91,9 @@ fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// What counts depend on but the source: compiler, target, and the instructions that libraries choose when they start.
-fn kind() -> Result<BTreeMap<String, String>, String> {
+/// What counts depend on but the source: compiler, target, how much what is optimised, and the instructions that libraries choose when
+/// they start.
+fn kind(workspace: &Path) -> Result<BTreeMap<String, String>, String> {
     let output =
         Command::new("rustc").arg("-vV").output().map_err(|error| format!("start rustc: {error}"))?;
     let version = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -106,9 +107,20 @@ fn kind() -> Result<BTreeMap<String, String>, String> {
     let pairs = [
         ("compiler", format!("{} ({})", field("release:"), field("commit-hash:"))),
         ("target", field("host:").to_owned()),
+        ("profile", profile(&read(&workspace.join("Cargo.toml"))?)?),
         ("processor", if chosen.is_empty() { "baseline".to_owned() } else { chosen.join(" ") }),
     ];
     Ok(pairs.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+/// How much debug builds are optimised: all, and packages that differ.
+fn profile(manifest: &str) -> Result<String, String> {
+    let manifest: toml::Table = manifest.parse().map_err(|error| format!("Cargo.toml: {error}"))?;
+    let dev = manifest.get("profile").and_then(|profiles| profiles.get("dev"));
+    let level = |of: &toml::Value| of.get("opt-level").map_or_else(|| "0".to_owned(), toml::Value::to_string);
+    let packages = dev.and_then(|dev| dev.get("package")?.as_table());
+    let packages = packages.into_iter().flatten().map(|(name, of)| format!("{name}={}", level(of)));
+    Ok(dev.map(level).into_iter().chain(packages).collect::<Vec<_>>().join(" "))
 }
 
 /// This process and all that it starts: pools of threads have as many as there are processors.

@@ -21,6 +21,7 @@ use std::ffi::{CStr, c_char, c_int};
 use super::hold;
 use super::identity;
 use super::mounts;
+use super::number;
 use super::plan::{Checkpoint, Creation, Lifetime, MountSource, Plan, Step};
 use super::raw::{self, Failure, Fd, HERE, invoke};
 use super::report::Reporter;
@@ -34,7 +35,7 @@ const AFTER_STREAMS: Fd = 3;
 /// Number of the failing "step" when preparing failed, before the first one.
 pub(super) const PREPARE: u32 = u32::MAX;
 
-/// Number of the failing "step" when a forerunner that has taken all steps could not create the process.
+/// Number of the failing "step" when a forerunner has taken all steps, and the process could not be created or begin.
 pub(super) const CREATE: u32 = PREPARE - 1;
 
 /// How many scripts may name a script as interpreter; the kernel's limit.
@@ -123,6 +124,9 @@ pub(super) fn run(job: &Job) -> ! {
 fn prepare(job: &Job) -> Result<(), Failure> {
     if job.tied() {
         die_with_parent()?;
+    }
+    if !job.number.is_null() {
+        number::keep_to_ourselves(job.number)?;
     }
     for (from, to) in job.streams.into_iter().flatten().zip(0..) {
         raw::duplicate(from, to, 0)?;

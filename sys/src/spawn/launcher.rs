@@ -28,6 +28,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::child::{self, Job};
 use super::maps;
+use super::number;
 use super::plan::{Creation, IdMap, Lifetime, Plan};
 use super::raw::{self, Fd, invoke};
 use super::report::Reporter;
@@ -150,9 +151,14 @@ impl Launcher {
             return create_nested(request, &mut self.stack);
         }
         self.leave_keeper()?;
-        let memory = if kind == Kind::Forerunner { COPY_FLAGS } else { FLAGS };
         // SAFETY: `start_child` makes only system calls; the asker keeps job and stack alive.
-        unsafe { clone(start_child, stack_top, memory | flags, job.cast_mut().cast()) }
+        let create = |memory| unsafe { clone(start_child, stack_top, memory | flags, job.cast_mut().cast()) };
+        if kind != Kind::Forerunner {
+            return create(FLAGS);
+        }
+        // SAFETY: the asker keeps the job alive and does not change it.
+        let number = unsafe { (*job).number };
+        number::shared(number, || create(COPY_FLAGS))
     }
 
     fn enter_keeper(&mut self) -> io::Result<()> {

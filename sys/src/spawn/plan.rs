@@ -141,7 +141,7 @@ pub enum Step {
     },
     /// Becomes user and group 0 of its user namespace, without supplementary groups.
     BecomeRoot,
-    /// The forerunner creates the process here, and the process takes the other steps: those that have to be
+    /// Only in plans with a forerunner. The forerunner creates the process here, and the process takes the other steps: those that have to be
     /// taken inside of a process id namespace. Without this step that comes last.
     CreateProcess,
     /// Waits until we have done what is to be done at this moment.
