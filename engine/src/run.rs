@@ -10,6 +10,7 @@ pub(crate) use image::ShownImage;
 pub(crate) use mounts::ShownVolumes;
 pub(crate) use supervision::USUAL_SIZE;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use base::Mount;
@@ -240,20 +241,20 @@ fn environment(
         base.push("TERM=xterm".to_owned());
     }
     base.push(format!("HOME={home}"));
-    let mut env: Vec<String> = Vec::new();
+    // A file of variables may have very many.
+    let (mut env, mut places) = (Vec::new(), HashMap::new());
     for entry in base.iter().chain(image).chain(&request.env).chain(devices) {
-        let name = |entry: &str| entry.split_once('=').map_or(entry.len(), |(name, _)| name.len());
-        let same = |known: &String| known[..name(known)] == entry[..name(entry)];
-        if !entry.contains('=') {
-            env.retain(|known| !same(known));
+        let Some((name, _)) = entry.split_once('=') else {
+            places.remove(entry.as_str()).into_iter().for_each(|place: usize| env[place] = None);
             continue;
-        }
-        match env.iter_mut().find(|known| same(known)) {
-            Some(known) => known.clone_from(entry),
-            None => env.push(entry.clone()),
+        };
+        let place = *places.entry(name).or_insert(env.len());
+        match env.get_mut(place) {
+            Some(known) => *known = Some(entry),
+            None => env.push(Some(entry)),
         }
     }
-    env
+    env.into_iter().flatten().cloned().collect()
 }
 
 /// A user by name or number as the image's files know it, and its home directory.
