@@ -171,7 +171,10 @@ fn any_user_may_have_any_port_of_a_network_of_its_own() {
         return;
     }
     let env = env();
-    let serve = "nc -l -p 80 > /dev/shm/got & i=0; until echo hello | nc 127.0.0.1 80 2> /dev/null; do i=$((i+1)); \
+    // The server's input stays open: at the end of it busybox's nc ends its side of the
+    // connection, and a client that sees that first leaves without having sent anything.
+    let serve = "mkfifo /dev/shm/open && nc -l -p 80 <> /dev/shm/open > /dev/shm/got & \
+                 i=0; until echo hello | nc 127.0.0.1 80 2> /dev/null; do i=$((i+1)); \
                  [ $i -lt 200 ] || exit 1; sleep 0.02; done; wait; cat /dev/shm/got";
     assert_eq!(says(&env, &["-u", "1000"], serve), "hello\n");
     let settings = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range";
