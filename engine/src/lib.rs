@@ -93,6 +93,7 @@ pub use snapshotter::{
 use solver::Flights;
 pub use sys::erofs::{Backing as LayerBacking, Way as LayerWay};
 pub use sys::signals::keep_ended_children;
+pub use sys::socket::unread_by_peer;
 pub use sys::userns::owns_system;
 
 use crate::error::EngineError;

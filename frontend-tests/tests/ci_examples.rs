@@ -160,8 +160,12 @@ fn the_workflow_for_github_builds_and_pushes() {
         "CONTENT\n"
     );
     for pid in fs::read_to_string(&pids).unwrap().lines() {
+        // All but the builder have ended, and their numbers may be others' by now.
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if !String::from_utf8_lossy(&command).contains(&store) {
+            continue;
+        }
         let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
-        // All but the builder have ended.
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
     }
 }

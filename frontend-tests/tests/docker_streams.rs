@@ -6,9 +6,11 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use common::containers::Containers;
 use common::docker::Docker;
+use rustix::net::RecvFlags;
 use serde_json::{Value, json};
 use testkit::wait::{PATIENCE, until};
 
@@ -22,6 +24,13 @@ fn connect(docker: &Docker<'_>) -> UnixStream {
 
 /// Asks for a connection of one's own, and answers it with the header of the answer.
 fn hijack(docker: &Docker<'_>, path: &str, body: &str) -> (UnixStream, String) {
+    let mut stream = asked(docker, path, body);
+    let head = head(&mut stream);
+    (stream, head)
+}
+
+/// A connection on which one of one's own was asked for.
+fn asked(docker: &Docker<'_>, path: &str, body: &str) -> UnixStream {
     let mut stream = connect(docker);
     let length = body.len();
     write!(
@@ -29,8 +38,7 @@ fn hijack(docker: &Docker<'_>, path: &str, body: &str) -> (UnixStream, String) {
         "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .unwrap();
-    let head = head(&mut stream);
-    (stream, head)
+    stream
 }
 
 fn head(stream: &mut UnixStream) -> String {
@@ -109,6 +117,34 @@ fn attaching_gives_all_that_is_said_in_frames() {
         return;
     };
     assert_eq!(said, "0 <py>\ne");
+}
+
+/// Python's library forgets what it reads together with the header.
+#[test]
+fn what_follows_a_header_comes_when_that_was_read() {
+    let env = Containers::new();
+    let Some(docker) = Docker::new(&env) else { return };
+    docker.text(&["run", "--name", "said", "busybox", "echo", "hello"]);
+    let mut stream = asked(&docker, "/containers/said/attach?logs=1&stdout=1", "");
+    // A client that does not come to read for a while: what it could read then does not get more than the header.
+    let mut seen = [0; 4096];
+    let mut most = 0;
+    let late = std::time::Instant::now() + Duration::from_millis(100);
+    while most == 0 || std::time::Instant::now() < late {
+        most = rustix::net::recv(&stream, &mut seen, RecvFlags::PEEK).unwrap().0;
+    }
+    let seen = String::from_utf8_lossy(&seen[..most]).into_owned();
+    assert!(seen.starts_with("HTTP/1.1 101") && seen.ends_with("\r\n\r\n"), "{seen:?}");
+    assert_eq!(head(&mut stream), seen.to_lowercase());
+    assert_eq!(frames(&mut stream)[1], "hello\n");
+    // Who never reads it gets everything nevertheless.
+    let mut stream = asked(&docker, "/containers/said/attach?logs=1&stdout=1", "");
+    until("all of it is there", || {
+        let (length, _) = rustix::net::recv(&stream, &mut [0; 4096], RecvFlags::PEEK).unwrap();
+        length > seen.len()
+    });
+    head(&mut stream);
+    assert_eq!(frames(&mut stream)[1], "hello\n");
 }
 
 #[test]

@@ -63,7 +63,8 @@ struct Sampler<'m> {
 }
 
 impl Sampler<'_> {
-    fn take(&mut self, built: usize) {
+    fn take(&mut self, counter: &AtomicUsize) {
+        let built = counter.load(Ordering::Acquire);
         self.seen += 1;
         // Knuth's MMIX generator: what is random here is when the clones are made.
         self.random =
@@ -73,7 +74,8 @@ impl Sampler<'_> {
         let sample = Sample { disk: self.host.join(format!("clone-{}", self.seen)), built };
         let (disk, clone) = (File::open(self.host.join("disk")), File::create_new(&sample.disk));
         rustix::fs::ioctl_ficlone(clone.unwrap(), disk.unwrap()).unwrap();
-        if slot >= SAMPLES {
+        // In a later round the oldest name that is looked at may be another build's.
+        if slot >= SAMPLES || counter.load(Ordering::Acquire) != built {
             fs::remove_file(&sample.disk).unwrap();
         } else if slot < self.samples.len() {
             fs::remove_file(&self.samples[slot].disk).unwrap();
@@ -150,7 +152,7 @@ fn work(env: &TestEnv, sampler: &mut Sampler<'_>) -> HashMap<usize, String> {
             contents
         });
         while !builder.is_finished() || sampler.samples.len() < SAMPLES {
-            sampler.take(built.load(Ordering::Acquire));
+            sampler.take(&built);
         }
         done.store(true, Ordering::Relaxed);
         builder.join().unwrap()

@@ -29,6 +29,7 @@ pub mod random;
 pub mod rootdir;
 pub mod seccomp;
 pub mod signals;
+pub mod socket;
 pub mod spawn;
 pub mod stat;
 pub mod strays;

@@ -1,7 +1,7 @@
 //! BuildGrid's server, which speaks the Remote Execution API, on a loopback port, with a cache in memory.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -37,10 +37,8 @@ impl BuildGrid {
         for _ in 0..TRIES {
             let dir =
                 tempfile::Builder::new().prefix("lap-buildgrid-").tempdir().expect("a temporary directory");
-            // It does not say which port it was given, so it is told one that was free a moment ago.
-            let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = free.local_addr().expect("it is bound").port();
-            drop(free);
+            // It does not say which port it was given, so it is told one that the kernel gives to nobody meanwhile.
+            let port = crate::ports::free_port();
             let config = dir.path().join("server.yml");
             std::fs::write(&config, configuration(port, certificate)).expect("a file in a new directory");
             let mut process = Command::new(&program)

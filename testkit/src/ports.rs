@@ -55,7 +55,7 @@ pub fn refusing() -> (OwnedFd, u16) {
 
 /// Whether a port can be bound. Nobody listens at it for that: what a process that is just being made inherits of it would be in the
 /// way of whoever wants to.
-fn is_free(port: u16) -> bool {
+pub fn is_free(port: u16) -> bool {
     [SocketType::STREAM, SocketType::DGRAM].into_iter().all(|kind| {
         let probe = || {
             let socket = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;

@@ -54,8 +54,13 @@ pub(super) async fn gone(socket: Option<UnixStream>) {
     std::future::pending::<()>().await;
 }
 
-/// How long a client has for the header of an answer before what follows is sent, if it may lose that otherwise.
+/// How long a client has for the header of an answer before what follows is sent, if it may lose that otherwise: where it
+/// cannot be seen when it has read it, and where it can.
 const HEADER_FIRST: Duration = Duration::from_millis(5);
+const HEADER_AT_MOST: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the header was read.
+const LOOK: Duration = Duration::from_micros(500);
 
 /// Clients of these names wait for what follows after they have read the header, whatever comes with it: those that are written in Go.
 const CAREFUL: [&str; 4] = ["Docker-Client/", "Go-http-client/", "compose/", "docker-compose/"];
@@ -63,7 +68,7 @@ const CAREFUL: [&str; 4] = ["Docker-Client/", "Go-http-client/", "compose/", "do
 /// A connection that a client is to have.
 pub(super) struct Taken {
     upgrade: OnUpgrade,
-    pause: Duration,
+    is_careful: bool,
 }
 
 impl Taken {
@@ -73,18 +78,33 @@ impl Taken {
     /// The client has gone.
     pub(super) async fn open(self, opener: Opener) -> io::Result<Connection> {
         let upgraded = self.upgrade.await.map_err(|error| io::Error::new(ErrorKind::NotConnected, error))?;
-        if !self.pause.is_zero() {
-            tokio::time::sleep(self.pause).await;
+        let connection = (opener.0)(upgraded);
+        if !self.is_careful {
+            header_first(connection.socket.as_ref()).await;
         }
-        Ok((opener.0)(upgraded))
+        Ok(connection)
     }
 }
 
-/// How long a client has for the header. Python's library reads it together with what follows where it can, and forgets what is not
-/// the header; others may do the same.
-fn pause(headers: &HeaderMap) -> Duration {
+/// Waits until a client has read the header.
+async fn header_first(socket: Option<&UnixStream>) {
+    let Some(socket) = socket else {
+        return tokio::time::sleep(HEADER_FIRST).await;
+    };
+    let read = async {
+        while engine::unread_by_peer(socket).is_ok_and(|unread| unread > 0) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    // Who reads nothing for so long has only itself to blame.
+    let _ = tokio::time::timeout(HEADER_AT_MOST, read).await;
+}
+
+/// Whether a client loses nothing of what comes with the header. Python's library reads both at once where it can, and forgets
+/// what is not the header; others may do the same.
+fn is_careful(headers: &HeaderMap) -> bool {
     let name = headers.get(USER_AGENT).and_then(|name| name.to_str().ok()).unwrap_or_default();
-    if CAREFUL.iter().any(|careful| name.starts_with(careful)) { Duration::ZERO } else { HEADER_FIRST }
+    CAREFUL.iter().any(|careful| name.starts_with(careful))
 }
 
 /// What a stream is: the bytes of a terminal, or of several streams with their names.
@@ -124,7 +144,7 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
 pub(super) fn taken(extensions: &mut Extensions, headers: &HeaderMap) -> Result<Taken, ApiError> {
     let upgrade = extensions.remove::<OnUpgrade>();
     let upgrade = upgrade.ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded"))?;
-    Ok(Taken { upgrade, pause: pause(headers) })
+    Ok(Taken { upgrade, is_careful: is_careful(headers) })
 }
 
 /// The answer that makes a connection the client's. `protocol` is what it asked for.

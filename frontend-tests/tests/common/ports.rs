@@ -1,7 +1,7 @@
 //! Both ends of published ports.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -10,7 +10,7 @@ use testkit::wait::{PATIENCE, until};
 
 /// Waits until nobody has a port: a process that is just being made may have a copy of a socket for a moment.
 pub(crate) fn assert_free(port: u16) {
-    until(&format!("port {port} is free"), || TcpListener::bind(("0.0.0.0", port)).is_ok());
+    until(&format!("port {port} is free"), || testkit::ports::is_free(port));
 }
 
 /// What a web server answers at an address of this machine, if one does.

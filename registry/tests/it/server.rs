@@ -122,7 +122,7 @@ fn who_stops_in_the_middle_of_a_request_is_told_so() {
 #[test]
 fn who_reads_nothing_is_given_up() {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    let server = start(Odd { pipe: Mutex::new(Some(reader)) }, SHORT);
+    let server = start(Odd { pipe: Mutex::new(Some(reader)) }, Duration::from_secs(3));
     let mut stream = server.connect();
     let path = format!("/v2/a/blobs/{}", Digest::of(b"endless"));
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();

@@ -41,7 +41,7 @@ fn nothing_is_left_when_leftovers_are_removed() {
     assert!(matches!(found[..], [Leftover::IdleNetwork { .. }]), "{found:?}");
     // Nothing but the bridge and rules that name no port.
     let left = traces();
-    assert!(!left.contains("8080") && left.contains(": lap"), "{left}");
+    assert!(!left.contains(" 8080") && left.contains(": lap"), "{left}");
     leftovers::remove(runtime.path(), &found[0]).unwrap();
     assert_no_traces();
     assert_eq!(leftovers::list(runtime.path()).unwrap(), []);

@@ -1,5 +1,6 @@
 //! Tests of the stat cache: what it trusts, what it forgets, and damaged files.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use base::CancelToken;
@@ -94,6 +95,15 @@ fn a_hit_does_not_read_the_file() {
     assert_ne!(f.run(later()).0, before);
 }
 
+/// Writes a file whose time of change is another after it: before Linux 6.13 two changes within one tick have one.
+fn change(path: &Path, content: &str) {
+    let changed = || std::fs::metadata(path).map(|of| (of.ctime(), of.ctime_nsec())).unwrap();
+    let before = changed();
+    while changed() == before {
+        std::fs::write(path, content).unwrap();
+    }
+}
+
 #[test]
 fn every_change_is_seen() {
     let f = Fixture::new("f a one\nf b two");
@@ -101,7 +111,7 @@ fn every_change_is_seen() {
     let path = f.context().join("a");
     let times = std::fs::metadata(&path).unwrap().modified().unwrap();
     // The same length, and the time of modification put back: only the inode's own time tells.
-    std::fs::write(&path, "eno").unwrap();
+    change(&path, "eno");
     std::fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
     let second = f.run(later()).0;
     assert_ne!(second, first);
@@ -221,7 +231,7 @@ fn what_one_pass_learns_the_next_one_knows() {
     let saved = f.cache(later());
     assert_eq!((saved.len(), find(&saved, "b")), (2, find(&cache, "b")));
     // Another file is not known, and a file is not known by another status.
-    std::fs::write(f.context().join("d/a"), "3").unwrap();
+    change(&f.context().join("d/a"), "3");
     std::fs::write(f.context().join("d/c"), "2").unwrap();
     assert_eq!((find(&cache, "a"), find(&cache, "c")), (None, None));
 }
