@@ -26,10 +26,24 @@ pub fn lap() -> &'static Path {
     })
 }
 
+/// The cargo that runs us, without what it has told us of our own package: build scripts that look at the same variables
+/// would find other ones than when cargo is called by hand, and what depends on them would be built each time.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let is_ours = |name: &str| OF_PACKAGES.iter().any(|of| name.starts_with(of));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_ours)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// How the variables begin that cargo sets for what it runs (The Cargo Book, "Environment variables Cargo sets for crates").
+const OF_PACKAGES: [&str; 5] =
+    ["CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_PACKAGE"];
+
 /// Builds `lap` with the profile that the caller was built with, and returns where cargo put it.
 fn build() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command.args(["build", "--quiet", "--package", "cli", "--bin", "lap", "--message-format", "json"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");

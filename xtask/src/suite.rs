@@ -5,7 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::sync::Mutex;
 
 /// Runs the tests, passing their output through, and compares counts of instructions. Fails if a test, a count, or cargo itself did.
@@ -20,8 +20,7 @@ pub(crate) fn run(workspace: &Path, args: &[&str]) -> ExitCode {
 
 /// Whether the tests could be run and passed.
 fn run_tests(workspace: &Path, args: &[&str], total: &Mutex<Summary>) -> bool {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = testkit::binary::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).args(args).current_dir(workspace);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = match command.spawn() {
