@@ -25,6 +25,32 @@ fn a_container_that_takes_too_much_memory_is_killed_and_we_say_so() {
     build(&env, &context, &[]);
 }
 
+/// The kernel ends all who share the memory of the process that it chooses, and a new process shares ours until its program
+/// is executed: what a program is given counts in the group before that.
+#[test]
+fn memory_that_does_not_suffice_for_a_program_to_begin_ends_the_container_alone() {
+    if !can_limit(&["memory"]) {
+        return;
+    }
+    let env = env();
+    let value = "x".repeat(60_000);
+    let variables: Vec<String> = (0..104).map(|number| format!("V{number}={value}")).collect();
+    let file = env.work().join("variables");
+    std::fs::write(&file, variables.join("\n")).unwrap();
+    let run = |memory: &str| {
+        let limits = ["-m", memory, "--ulimit", "stack=-1", "--env-file"];
+        env.lap(["run", "--rm"]).args(limits).arg(&file).args(["busybox", "true"])
+    };
+    run("6m").fails(137).stderr_has(&["reached the memory limit"]);
+    run("64m").ok();
+    let context = env.context();
+    let variables: Vec<String> = variables.iter().map(|variable| format!("ENV {variable}\n")).collect();
+    context.dockerfile(&format!("FROM busybox\n{}RUN true\n", variables.concat()));
+    let limits = |memory| ["--memory", memory, "--ulimit", "stack=-1"];
+    build_fails(&env, &context, &limits("6m")).stderr_has(&["exit code: 137", "--memory"]);
+    build(&env, &context, &limits("64m"));
+}
+
 #[test]
 fn flags_reach_the_kernel() {
     if !can_limit(&["cpu", "cpuset", "pids"]) {

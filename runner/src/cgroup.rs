@@ -108,6 +108,11 @@ impl ControlGroup {
         self.restricts_devices
     }
 
+    /// Whether it has the memory controller: its memory is limited then, or that of a group around it may be.
+    pub fn counts_memory(&self) -> bool {
+        self.directory(Controller::Memory).is_some()
+    }
+
     /// The part with a controller.
     fn directory(&self, controller: Controller) -> Option<&GroupDirectory> {
         self.directories.iter().find(|directory| directory.has(controller))

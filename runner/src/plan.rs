@@ -27,6 +27,7 @@ pub use self::chroot::chroot;
 pub(crate) use self::mounts::device_numbers;
 use self::namespaces::NamespacePlan;
 use crate::capabilities::CapabilitySet;
+use crate::cgroup::ControlGroup;
 use crate::error::RequestError;
 use crate::isolation;
 use crate::request::{DEFAULT_PATH, SeccompProfile, Stdio};
@@ -43,6 +44,9 @@ pub struct Machine {
     /// Whether the container's group has a list of the devices that it may use, so that its mounts may have
     /// any.
     pub lists_devices: bool,
+    /// Whether the container's group has the memory controller, so that it may be without memory before its program
+    /// is executed.
+    pub counts_memory: bool,
     /// The limit of open files that containers begin with, if ours is another one.
     pub open_files: Option<OpenFiles>,
     /// The user namespace that we are in, unless it is the machine's first.
@@ -80,9 +84,25 @@ impl Machine {
             capabilities: sys::probe::effective_capabilities(),
             unified_cgroups: sys::probe::has_unified_cgroups(),
             lists_devices: false,
+            counts_memory: false,
             open_files: open_files::original_limit(),
             user_namespace: UserNamespace::this(),
         }
+    }
+
+    /// The machine as a container in `group` has it.
+    pub(crate) fn within(group: Option<&ControlGroup>) -> Self {
+        Self {
+            lists_devices: group.is_some_and(ControlGroup::restricts_devices),
+            counts_memory: group.is_some_and(ControlGroup::counts_memory),
+            ..Self::this()
+        }
+    }
+
+    /// Who takes the steps of a process that needs no forerunner. `has_score` says whether it has a score of its own by
+    /// which the kernel chooses whom to end.
+    fn creation(self, has_score: bool) -> Creation {
+        if has_score || self.counts_memory { Creation::Copy } else { Creation::Direct }
     }
 }
 
@@ -93,7 +113,7 @@ pub fn build(bundle: &Bundle, machine: Machine, entrances: &[PathBuf]) -> Result
         check_ids(bundle, process.user(), namespace.ids)?;
     }
     let capabilities = Rights::of(&process, machine);
-    let namespaces = NamespacePlan::of(&bundle.spec, entrances)?;
+    let namespaces = NamespacePlan::of(&bundle.spec, machine, entrances)?;
     let mut steps = mounts::prepare(bundle, namespaces.own)?;
     steps.extend(namespaces.steps);
     if has_hooks(&bundle.spec, |hooks| [prestart(hooks), hooks.create_runtime()]) {

@@ -126,8 +126,7 @@ fn start_joined(
         spec::groups::show(&mut bundle.spec, group);
     }
     let entrances: Vec<PathBuf> = group.iter().flat_map(ControlGroup::entrances).collect();
-    let lists_devices = group.as_ref().is_some_and(ControlGroup::restricts_devices);
-    let machine = Machine { lists_devices, ..Machine::this() };
+    let machine = Machine::within(group.as_ref());
     let (chroot, plan) = match request.isolation {
         Mode::Oci | Mode::Rootless => (None, plan::build(&bundle, machine, &entrances)?),
         Mode::Chroot => {
@@ -292,14 +291,15 @@ impl Process {
         let pid = self.pid()?.ok_or(RunError::NotRunning)?;
         let bundle = spec::build(request, stdio)?;
         let entrances: Vec<PathBuf> = self.group.iter().flat_map(ControlGroup::entrances).collect();
+        let machine = Machine::within(self.group.as_ref());
         if self.chroot.is_some() {
-            return Ok(Chroot::further(request, &bundle, Machine::this(), &entrances)?);
+            return Ok(Chroot::further(request, &bundle, machine, &entrances)?);
         }
         let kinds = sys::ns::differing(pid).map_err(|error| match error.is_not_found() {
             true => RunError::NotRunning,
             false => RunError::Namespaces(error),
         })?;
-        Ok(plan::join(&bundle, Machine::this(), &entrances, kinds)?)
+        Ok(plan::join(&bundle, machine, &entrances, kinds)?)
     }
 
     /// Whether the first process has ended, which need not have been waited for.

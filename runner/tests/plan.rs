@@ -21,6 +21,7 @@ const MACHINE: Machine = Machine {
     capabilities: u64::MAX,
     unified_cgroups: true,
     lists_devices: false,
+    counts_memory: false,
     open_files: None,
     user_namespace: None,
 };
@@ -343,6 +344,23 @@ fn a_network_namespace_is_joined_by_the_process_itself() {
     let join = Step::Join { kinds: Namespaces::NETWORK, of: NamespacesOf::File(c"/run/n".to_owned()) };
     assert_eq!(plan.steps[0], join);
     assert!(!plan.steps.contains(&Step::LoopbackUp));
+}
+
+/// Who enters a group whose memory runs out, or has a score of its own, must not share our memory.
+#[test]
+fn a_process_has_a_copy_of_our_memory_where_the_kernel_treats_all_alike_that_share_it() {
+    let bundle = |score| {
+        spec::build(&RunRequest { oom_score_adjustment: score, ..request() }, Stdio::CAPTURED).unwrap()
+    };
+    let creation = |score, machine| {
+        plan::build(&bundle(score), machine, &["/g".into()]).map(|plan| plan.creation).unwrap()
+    };
+    let counting = Machine { counts_memory: true, ..MACHINE };
+    assert_eq!(creation(None, MACHINE), Creation::Direct);
+    assert_eq!(creation(None, counting), Creation::Copy);
+    assert_eq!(creation(Some(0), MACHINE), Creation::Copy);
+    let chroot = plan::chroot(&bundle(None), "/root".as_ref(), counting, &["/g".into()]).unwrap();
+    assert_eq!(chroot.creation, Creation::Copy);
 }
 
 #[test]

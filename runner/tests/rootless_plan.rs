@@ -33,6 +33,7 @@ fn machine(ranges: bool) -> Machine {
         capabilities: u64::MAX,
         unified_cgroups: true,
         lists_devices: false,
+        counts_memory: false,
         open_files: None,
         user_namespace: Some(UserNamespace { ids: ids(ranges), own_proc: true }),
     }

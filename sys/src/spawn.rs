@@ -11,7 +11,8 @@
 //! steps, nothing else. Compared with re-executing ourselves as a helper this saves one `execve` and a
 //! dynamic start-up per container (about half a millisecond), compared with `fork` the copying of page
 //! tables; and there is no protocol to serialise a plan. The price is discipline: code in the new process
-//! must not allocate, lock, panic or use thread-local storage (see `raw`).
+//! must not allocate, lock, panic or use thread-local storage (see `raw`). Where memory may run out before that
+//! `execve`, the process has a copy ([`Creation::Copy`]): the kernel ends all that share the memory of whom it chooses.
 //!
 //! # Our own program is out of reach
 //!
@@ -332,7 +333,7 @@ impl Started {
             )?;
         let sources = Sources::new(&plan, descriptors, &theirs)?;
         let number = match plan.creation {
-            Creation::Direct => None,
+            Creation::Direct | Creation::Copy => None,
             Creation::Forerunner => {
                 let prepare = |source| LaunchError::Prepare { operation: "make shared memory", source };
                 Some(SharedNumber::new().map_err(prepare)?)
@@ -429,7 +430,7 @@ impl Started {
     /// Waits for a forerunner, which ends right after it has created the process. One that ended without
     /// having done so was killed.
     fn collect_forerunner(&mut self) -> Result<(), LaunchError> {
-        if self.memory.0.plan.creation == Creation::Direct {
+        if self.memory.0.plan.creation != Creation::Forerunner {
             return Ok(());
         }
         let failed = |operation| move |source| LaunchError::Prepare { operation, source };

@@ -14,6 +14,9 @@ pub(crate) fn run(workspace: &Path, args: &[&str]) -> ExitCode {
     let mut success = run_tests(workspace, args, &total);
     success &= crate::instructions::run(workspace, false);
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for line in &total.failures {
+        println!("{line}");
+    }
     println!("{}", total.line());
     if success && total.failed == 0 && total.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -47,9 +50,12 @@ fn follow(pipe: Option<impl Read>, total: &Mutex<Summary>, show: impl Fn(&str)) 
     }
 }
 
-/// How many tests did what.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// How many tests did what, and what is to be told again at the end.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Summary {
+    /// The lines that name a test that failed, or a binary that was ended before it could sum up.
+    failures: Vec<String>,
+
     passed: usize,
     failed: usize,
     ignored: usize,
@@ -57,10 +63,14 @@ struct Summary {
 }
 
 impl Summary {
-    /// Adds a line of output, if it is a test binary's last line or tells of a skipped test.
+    /// Adds a line of output, if it is a test binary's last line or tells of a skipped or failed test.
     fn add(&mut self, line: &str) {
         if line.starts_with("skipped: ") {
             self.skipped += 1;
+        } else if line.starts_with("test ") && line.ends_with(" ... FAILED")
+            || line.contains("didn't exit successfully")
+        {
+            self.failures.push(line.trim().to_owned());
         } else if let Some((_, counts)) =
             line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         {
@@ -91,6 +101,8 @@ mod tests {
         for line in [
             "running 3 tests",
             "test a ... ok",
+            "test c::d ... FAILED",
+            "  process didn't exit successfully: `target/debug/deps/e` (signal: 9, SIGKILL: kill)",
             "skipped: a::b: umoci is not installed",
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s",
             "test result: FAILED. 1 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1s",
@@ -98,6 +110,8 @@ mod tests {
             total.add(line);
         }
         assert_eq!(total.line(), "3 passed, 2 failed, 2 skipped");
+        assert_eq!(total.failures.len(), 2);
+        assert!(total.failures[1].starts_with("process didn't") && total.failures[1].ends_with("kill)"));
     }
 
     #[test]

@@ -122,8 +122,8 @@ impl Runtime {
         let mut bundle = config.bundle(stdio(&config.spec));
         crate::process::leave_memory_score(&mut bundle)?;
         crate::spec::groups::show(&mut bundle.spec, group);
-        let machine = Machine { lists_devices: group.restricts_devices(), ..Machine::this() };
-        let mut plan = plan::build(&bundle, machine, &group.entrances().collect::<Vec<_>>())?;
+        let mut plan =
+            plan::build(&bundle, Machine::within(Some(group)), &group.entrances().collect::<Vec<_>>())?;
         plan.lifetime = Lifetime::Independent;
         let hold = sys::spawn::socket_at(&directory.join("start"))?;
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());

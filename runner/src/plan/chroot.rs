@@ -33,7 +33,8 @@ pub fn chroot(
         bundle.seccomp = SeccompProfile::Unconfined;
     }
     steps.extend(process_steps(&bundle, &process, machine, rights)?);
-    Ok(Plan { steps, exec: exec(&process)?, ..Plan::default() })
+    let creation = machine.creation(false);
+    Ok(Plan { creation, steps, exec: exec(&process)?, ..Plan::default() })
 }
 
 impl Rights {

@@ -11,7 +11,7 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceTyp
 use sys::ns::Namespaces;
 use sys::spawn::{Creation, IdMap, NamespacesOf, Step};
 
-use super::path;
+use super::{Machine, path};
 use crate::error::RequestError;
 
 /// The namespaces of a container.
@@ -31,7 +31,7 @@ pub(super) struct NamespacePlan {
 
 impl NamespacePlan {
     /// Plans the namespaces of `spec` for a process that enters control groups by the files `entrances`.
-    pub(super) fn of(spec: &Spec, entrances: &[PathBuf]) -> Result<Self, RequestError> {
+    pub(super) fn of(spec: &Spec, machine: Machine, entrances: &[PathBuf]) -> Result<Self, RequestError> {
         let linux = spec.linux().clone().unwrap_or_default();
         let listed = linux.namespaces().as_deref().unwrap_or_default();
         let mut own = Namespaces::NONE;
@@ -44,11 +44,10 @@ impl NamespacePlan {
         }
         let separate = joined.iter().fold(own, |set, (kind, _)| set.with(*kind));
         let others = joined.iter().fold(Namespaces::NONE, |set, (kind, _)| set.with(*kind));
-        // The kernel gives one score to all that share memory: a process that shares ours would change ours.
         let has_score = spec.process().as_ref().is_some_and(|process| process.oom_score_adj().is_some());
-        let creation = match has_score || needs_forerunner(own, others) {
+        let creation = match needs_forerunner(own, others) {
             true => Creation::Forerunner,
-            false => Creation::Direct,
+            false => machine.creation(has_score),
         };
         let mut plan = Self { created: Namespaces::NONE, creation, own, separate, steps: Vec::new() };
         plan.enter_groups(entrances)?;
@@ -81,7 +80,7 @@ impl NamespacePlan {
     fn make(&mut self, linux: &Linux, in_groups: bool) {
         let later = match self.creation {
             Creation::Forerunner => self.own,
-            Creation::Direct => {
+            Creation::Direct | Creation::Copy => {
                 let groups = if in_groups { Namespaces::CGROUP } else { Namespaces::NONE };
                 let later = Namespaces::TIME.with(groups);
                 self.created = self.own.without(later);

@@ -128,6 +128,8 @@ fn many_start_at_once() {
 const PARENT_IMAGE: &str = "RUNNER_TEST_PARENT_IMAGE";
 /// The script that it runs.
 const PARENT_SCRIPT: &str = "RUNNER_TEST_PARENT_SCRIPT";
+/// The score by which the kernel chooses whom to end, for which its container has a copy of its memory.
+const PARENT_SCORE: &str = "RUNNER_TEST_PARENT_SCORE";
 /// In the environment of a container's processes: the directory of its image.
 const MARK: &str = "MARK";
 
@@ -141,16 +143,18 @@ fn parent_that_will_be_killed() {
     let script = std::env::var(PARENT_SCRIPT).unwrap();
     let mut request = RunRequest::new(root, vec!["/bin/sh".to_owned(), "-c".to_owned(), script]);
     request.user = User { uid: 1000, gid: 1000, additional_gids: vec![] };
+    request.oom_score_adjustment = std::env::var(PARENT_SCORE).ok().map(|score| score.parse().unwrap());
     request.env.push(format!("{MARK}={}", directory.display()));
     let mut sink = |_, bytes: &[u8]| std::io::stderr().write_all(bytes).unwrap();
     panic!("the container ended: {:?}", run_logged(&request, &mut sink, &CancelToken::new()));
 }
 
-fn start_parent(directory: &Path, script: &str) -> Child {
+fn start_parent(directory: &Path, script: &str, score: Option<&str>) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["lifetime::parent_that_will_be_killed", "--exact", "--nocapture"])
         .env(PARENT_IMAGE, directory)
         .env(PARENT_SCRIPT, script)
+        .envs(score.map(|score| (PARENT_SCORE, score)))
         .stdout(ProcessStdio::null())
         .stderr(ProcessStdio::piped())
         .spawn()
@@ -158,14 +162,14 @@ fn start_parent(directory: &Path, script: &str) -> Child {
 }
 
 /// Kills a parent with SIGKILL once its container says that it is ready, and waits for the container's end.
-fn container_ends_with_its_parent(script: &str) {
+fn container_ends_with_its_parent(script: &str, score: Option<&str>) {
     let Some(image) = image() else { return };
     let setuid = image.path("lower/setuid/sh");
     fs::create_dir(image.path("lower/setuid")).unwrap();
     fs::copy(image.path("lower/bin/busybox"), &setuid).unwrap();
     fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755)).unwrap();
 
-    let mut parent = start_parent(&image.path(""), script);
+    let mut parent = start_parent(&image.path(""), script, score);
     let mut said = BufReader::new(parent.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("ready") {
@@ -201,13 +205,17 @@ fn marked_processes(directory: &Path) -> Vec<OwnedFd> {
 
 #[test]
 fn a_container_ends_with_a_killed_parent() {
-    container_ends_with_its_parent("trap '' TERM HUP INT; sleep 600 & echo ready; wait");
+    container_ends_with_its_parent("trap '' TERM HUP INT; sleep 600 & echo ready; wait", None);
 }
 
 /// Executing a setuid program makes the kernel forget that a process is to die with its parent.
 #[test]
 fn a_setuid_program_ends_with_a_killed_parent() {
-    container_ends_with_its_parent(
-        "exec /setuid/sh -c 'trap \"\" TERM HUP; echo ready; sleep 600; sleep 600'",
-    );
+    // The same for a process that shares our memory and one that has a copy.
+    for score in [None, Some("999")] {
+        container_ends_with_its_parent(
+            "exec /setuid/sh -c 'trap \"\" TERM HUP; echo ready; sleep 600; sleep 600'",
+            score,
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! The life of a new process from `clone` to `execve`: an interpreter of a [`Plan`].
 //!
-//! It shares the parent's memory and runs beside the parent's threads, so it never allocates, locks,
+//! It shares or copies the parent's memory and runs beside the parent's threads, so it never allocates, locks,
 //! panics or calls the C library; it reads the plan and makes system calls ([`super::raw`]).
 //!
 //! What protects the host before the user's program runs:
@@ -95,7 +95,7 @@ pub(super) fn run(job: &Job) -> ! {
             raw::exit(1);
         }
     }
-    let is_process = job.plan.creation == Creation::Direct;
+    let is_process = job.plan.creation != Creation::Forerunner;
     let root = Root { fd: -1, prefix: 0, reporter };
     let mut child = Child {
         root,

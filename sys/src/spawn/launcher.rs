@@ -41,7 +41,7 @@ const STACK: usize = 256 << 10;
 /// and returns a process file descriptor. Nobody is signalled when it ends: it is waited for by descriptor.
 const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_PIDFD;
 
-/// A copy of our memory, for a forerunner.
+/// A copy of our memory.
 const COPY_FLAGS: c_int = libc::CLONE_PIDFD;
 
 /// Memory that a new process runs on.
@@ -65,16 +65,18 @@ enum Kind {
     Kept,
     /// One in our own process id namespace, or the first of a namespace that outlives us.
     Free,
-    /// A forerunner, in our own process id namespace.
-    Forerunner,
 }
 
 impl Kind {
     fn of(plan: &Plan) -> Self {
         match (plan.creation, plan.lifetime) {
-            (Creation::Forerunner, _) => Self::Forerunner,
-            (Creation::Direct, Lifetime::Ours) if plan.namespaces.contains(Namespaces::PID) => Self::Kept,
-            (Creation::Direct, _) => Self::Free,
+            // A forerunner is in our own process id namespace.
+            (Creation::Direct | Creation::Copy, Lifetime::Ours)
+                if plan.namespaces.contains(Namespaces::PID) =>
+            {
+                Self::Kept
+            }
+            _ => Self::Free,
         }
     }
 }
@@ -83,6 +85,8 @@ impl Kind {
 /// or ended; whoever asks sees to that.
 struct Request {
     kind: Kind,
+    creation: Creation,
+    /// Of `clone(2)`.
     flags: c_int,
     stack_top: *mut c_void,
     job: *const Job,
@@ -100,8 +104,10 @@ unsafe impl Send for Request {}
 /// or ended.
 pub(super) unsafe fn create(job: &Job, stack: &mut Stack) -> io::Result<PidFd> {
     let (reply, answer) = channel();
-    let (kind, flags) = (Kind::of(&job.plan), job.plan.namespaces.clone_flags());
-    let request = Request { kind, flags, stack_top: stack.top(), job, reply };
+    let (kind, creation) = (Kind::of(&job.plan), job.plan.creation);
+    let memory = if creation == Creation::Direct { FLAGS } else { COPY_FLAGS };
+    let flags = memory | job.plan.namespaces.clone_flags();
+    let request = Request { kind, creation, flags, stack_top: stack.top(), job, reply };
     let gone = || io::Error::other("the launcher thread has ended");
     launcher(kind)?.send(request).map_err(|_| gone())?;
     answer.recv().map_err(|_| gone())?
@@ -145,20 +151,20 @@ struct Launcher {
 
 impl Launcher {
     fn create(&mut self, request: &Request) -> io::Result<PidFd> {
-        let Request { kind, flags, stack_top, job, .. } = *request;
-        if kind == Kind::Kept {
-            self.enter_keeper()?;
-            return create_nested(request, &mut self.stack);
+        match request.kind {
+            Kind::Kept => self.enter_keeper()?,
+            Kind::Free => self.leave_keeper()?,
         }
-        self.leave_keeper()?;
-        // SAFETY: `start_child` makes only system calls; the asker keeps job and stack alive.
-        let create = |memory| unsafe { clone(start_child, stack_top, memory | flags, job.cast_mut().cast()) };
-        if kind != Kind::Forerunner {
-            return create(FLAGS);
+        let mut create = || match request.kind {
+            Kind::Kept => create_nested(request, &mut self.stack),
+            Kind::Free => create_free(request),
+        };
+        match request.creation {
+            Creation::Direct => create(),
+            Creation::Copy => number::unshared(create),
+            // SAFETY: the asker keeps the job alive and does not change it.
+            Creation::Forerunner => number::shared(unsafe { (*request.job).number }, create),
         }
-        // SAFETY: the asker keeps the job alive and does not change it.
-        let number = unsafe { (*job).number };
-        number::shared(number, || create(COPY_FLAGS))
     }
 
     fn enter_keeper(&mut self) -> io::Result<()> {
@@ -221,6 +227,13 @@ struct Order {
     pidfd: Fd,
 }
 
+/// Creates the process of a request as a child of this thread.
+fn create_free(request: &Request) -> io::Result<PidFd> {
+    let Request { flags, stack_top, job, .. } = *request;
+    // SAFETY: `start_child` makes only system calls; the asker keeps job and stack alive.
+    unsafe { clone(start_child, stack_top, flags, job.cast_mut().cast()) }
+}
+
 /// Creates the process of a request below the keeper. `stack` is the middleman's.
 fn create_nested(request: &Request, stack: &mut Stack) -> io::Result<PidFd> {
     let Request { flags, stack_top, job, .. } = *request;
@@ -247,7 +260,7 @@ extern "C" fn mediate(order: *mut c_void) -> c_int {
     // asker keeps job and stack alive for the new process.
     unsafe {
         let order = &mut *order.cast::<Order>();
-        let flags = FLAGS | libc::CLONE_PARENT | order.flags;
+        let flags = libc::CLONE_PARENT | order.flags;
         let job = order.job.cast_mut().cast();
         if libc::clone(start_child, order.stack_top, flags, job, &raw mut order.pidfd) < 0 {
             order.errno = *libc::__errno_location();

@@ -66,6 +66,12 @@ impl Drop for SharedNumber {
     }
 }
 
+/// Has `copy` make a process that gets no number.
+pub(super) fn unshared<T>(copy: impl FnOnce() -> T) -> T {
+    let _guard = COPYING.lock().unwrap_or_else(PoisonError::into_inner);
+    copy()
+}
+
 /// Has `copy` make the forerunner, which gets the number at `address` and none of others.
 pub(super) fn shared<T>(address: *mut c_int, copy: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let _guard = COPYING.lock().unwrap_or_else(PoisonError::into_inner);

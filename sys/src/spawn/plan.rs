@@ -46,6 +46,10 @@ pub enum Creation {
     /// The process itself. It shares our memory until it executes its program, which is the fastest way.
     #[default]
     Direct,
+    /// The process itself, with a copy of our memory. Needed where the kernel may treat all alike that share memory: those
+    /// who share that of the process that it ends for lack of memory are ended, too (`mm/oom_kill.c`, `__oom_kill_process`),
+    /// and they have one score (`proc_pid_oom_score_adj(5)`). Takes as long as copying our page tables.
+    Copy,
     /// A forerunner with a copy of our memory, which creates the process. Needed to join or make a user
     /// namespace, and to join a process id namespace. When it does so last, after all rights are given up, the
     /// process does nothing but execute its program: whoever lives in that process id namespace and may trace
